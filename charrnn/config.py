@@ -1,0 +1,229 @@
+"""Every setting and its default, as frozen dataclasses that check themselves.
+
+A setting outside its range raises ConfigError, which names the setting, the value and the range.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from charrnn.errors import ConfigError
+
+Cell = Literal["lstm", "gru", "rnn"]
+Nonlinearity = Literal["tanh", "relu"]
+
+CELLS: tuple[str, ...] = get_args(Cell)
+NONLINEARITIES: tuple[str, ...] = get_args(Nonlinearity)
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of H rows in weight_ih and weight_hh
+
+
+def _require(condition: bool, name: str, value: object, wanted: str) -> None:
+    if not condition:
+        raise ConfigError(f"{name.replace('_', '-')} is {value!r}", f"give {wanted}")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _require_int(name: str, value: object, low: int, high: int) -> None:
+    _require(
+        _is_int(value) and low <= value <= high,  # type: ignore[operator]
+        name,
+        value,
+        f"a whole number from {low} to {high}",
+    )
+
+
+def _require_float(name: str, value: object, low: float, high: float, wanted: str) -> None:
+    ok = isinstance(value, (int, float)) and not isinstance(value, bool)
+    _require(ok and math.isfinite(value) and low <= value <= high, name, value, wanted)  # type: ignore[operator, arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class TextConfig:
+    """How bytes become text. Stored in the model file, so that later commands read alike."""
+
+    encoding: str = "utf-8"
+    bytes: bool = False  # every byte is a character (U+0000 to U+00FF); encoding is not used
+    lines: bool = False  # every line is one document, its "\n" the document's last character
+    keep_newlines: bool = False  # leave CRLF and CR as they are
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """The network. The equations of each cell are those of PyTorch's layer of the same name."""
+
+    vocab_size: int  # V
+    cell: Cell = "lstm"
+    nonlinearity: Nonlinearity = "tanh"  # of the vanilla RNN
+    hidden_size: int = 256  # H
+    num_layers: int = 2  # L
+    embedding_size: int = 256  # D of the first layer; 0: one-hot input
+    norm: bool = True  # layer norm after each recurrent layer
+    residual: bool = True  # a skip connection around each recurrent layer
+    dropout: float = 0.0  # after each layer, while training
+
+    def __post_init__(self) -> None:
+        _require_int("vocab_size", self.vocab_size, 1, 0x110000)
+        _require(self.cell in CELLS, "cell", self.cell, "one of " + ", ".join(CELLS))
+        _require(
+            self.nonlinearity in NONLINEARITIES,
+            "nonlinearity",
+            self.nonlinearity,
+            "one of " + ", ".join(NONLINEARITIES),
+        )
+        _require_int("hidden_size", self.hidden_size, 1, 16384)
+        _require_int("num_layers", self.num_layers, 1, 64)
+        _require_int("embedding_size", self.embedding_size, 0, 16384)
+        for name in ("norm", "residual"):
+            value = getattr(self, name)
+            _require(isinstance(value, bool), name, value, "true or false")
+        _require_float("dropout", self.dropout, 0.0, 0.95, "a number from 0 to 0.95")
+
+    @property
+    def gates(self) -> int:
+        """Blocks of H rows in the recurrent weights: 4 for an LSTM, 3 for a GRU, 1 for an RNN."""
+        return GATES[self.cell]
+
+    @property
+    def input_size(self) -> int:
+        """Width of the first layer's input: the embedding, or V for one-hot input."""
+        return self.embedding_size or self.vocab_size
+
+    def layer_input_size(self, k: int) -> int:
+        """Width D of what layer k reads."""
+        return self.input_size if k == 0 else self.hidden_size
+
+    def has_skip(self, k: int) -> bool:
+        """Whether layer k's input is added to its output: asked for, and the sizes agree."""
+        return self.residual and self.layer_input_size(k) == self.hidden_size
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor's name and shape, in PyTorch's names and layout, in the file's order."""
+        V, H, G = self.vocab_size, self.hidden_size, self.gates
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.embedding_size:
+            shapes["embedding.weight"] = (V, self.embedding_size)
+        for k in range(self.num_layers):
+            shapes[f"rnn.weight_ih_l{k}"] = (G * H, self.layer_input_size(k))
+            shapes[f"rnn.weight_hh_l{k}"] = (G * H, H)
+            shapes[f"rnn.bias_ih_l{k}"] = (G * H,)
+            shapes[f"rnn.bias_hh_l{k}"] = (G * H,)
+            if self.norm:
+                shapes[f"norm_l{k}.weight"] = (H,)
+                shapes[f"norm_l{k}.bias"] = (H,)
+        shapes["decoder.weight"] = (V, H)
+        shapes["decoder.bias"] = (V,)
+        return shapes
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers the network learns."""
+        return sum(math.prod(shape) for shape in self.parameter_shapes().values())
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+        """The configuration that `to_dict` wrote.
+
+        Raises:
+            ConfigError: a key is missing or unknown, or a value is out of range.
+        """
+        if not isinstance(values, dict):
+            raise ConfigError("the model configuration is not a table of settings")
+        names = {f.name for f in fields(cls)}
+        if missing := sorted(names - values.keys()):
+            raise ConfigError(f"the model configuration lacks {', '.join(missing)}")
+        if unknown := sorted(map(str, values.keys() - names)):
+            raise ConfigError(f"the model configuration has unknown settings: {', '.join(unknown)}")
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """How a network is trained. Exactly one budget is set."""
+
+    minutes: float | None = None
+    epochs: float | None = None
+    steps: int | None = None
+    batch_size: int = 32  # B
+    seq_len: int = 64  # T, the window of truncated back-propagation through time
+    learning_rate: float = 6e-3  # the peak, after warm-up
+    final_learning_rate: float = 0.01  # at the end of the cosine, as a fraction of the peak
+    warmup: float = 0.03  # of the budget
+    weight_decay: float = 0.03  # decoupled; not on biases and norms
+    l1: float = 0.0  # decoupled L1 shrinkage; not on biases and norms
+    clip: float = 1.0  # largest norm of the gradient
+    beta1: float = 0.9
+    beta2: float = 0.99
+    epsilon: float = 1e-8
+    val_fraction: float = 0.1
+    evaluations: int = 12  # about how many times in the budget the validation loss is measured
+    patience: int = 5  # evaluations in a row, each clearly worse than the best, before stopping
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        budgets = [b for b in (self.minutes, self.epochs, self.steps) if b is not None]
+        if len(budgets) != 1:
+            raise ConfigError(
+                "the budget is given " + ("more than once" if budgets else "not at all"),
+                "give one of --minutes, --epochs and --steps",
+            )
+        if self.minutes is not None:
+            _require_float("minutes", self.minutes, 1e-3, 1e6, "a positive number of minutes")
+        if self.epochs is not None:
+            _require_float("epochs", self.epochs, 1e-6, 1e9, "a positive number of epochs")
+        if self.steps is not None:
+            _require_int("steps", self.steps, 1, 10**12)
+        _require_int("batch_size", self.batch_size, 1, 65536)
+        _require_int("seq_len", self.seq_len, 1, 65536)
+        _require_float("lr", self.learning_rate, 1e-12, 1e3, "a positive number, such as 0.003")
+        for name in ("final_learning_rate", "warmup"):
+            _require_float(name, getattr(self, name), 0.0, 1.0, "a number from 0 to 1")
+        for name in ("weight_decay", "l1"):
+            _require_float(name, getattr(self, name), 0.0, 1e3, "a number from 0 to 1000")
+        _require_float("clip", self.clip, 1e-9, 1e9, "a positive number, such as 1")
+        for name in ("beta1", "beta2"):
+            _require_float(name, getattr(self, name), 0.0, 0.999999, "a number below 1")
+        _require_float("epsilon", self.epsilon, 1e-20, 1.0, "a small positive number")
+        _require_float("val_fraction", self.val_fraction, 0.0, 0.9, "a number from 0 to 0.9")
+        _require_int("evaluations", self.evaluations, 1, 10**6)
+        _require_int("patience", self.patience, 1, 10**6)
+        _require_int("seed", self.seed, 0, 2**63 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleConfig:
+    """How characters are chosen.
+
+    The filters apply in this order: temperature, top-k, top-p, min-p.
+    """
+
+    temperature: float = 0.8  # 0: always the most probable character
+    top_k: int = 0  # 0: off
+    top_p: float = 1.0  # 1: off
+    min_p: float = 0.0  # 0: off
+    seed: int | None = None  # None: a new one each time
+    length: int | None = None  # characters a text at the most; None: 500, or a line's end
+    until: str = ""  # stop after this text has been written; empty: off
+
+    def __post_init__(self) -> None:
+        _require_float("temp", self.temperature, 0.0, 1e6, "a number from 0 to 1000000")
+        _require_int("top_k", self.top_k, 0, 0x110000)
+        _require_float("top_p", self.top_p, 0.0, 1.0, "a number above 0, up to 1")
+        _require(self.top_p > 0, "top_p", self.top_p, "a number above 0, up to 1")
+        _require_float("min_p", self.min_p, 0.0, 1.0, "a number from 0 to 1")
+        if self.seed is not None:
+            _require_int("seed", self.seed, 0, 2**63 - 1)
+        if self.length is not None:
+            _require_int("length", self.length, 0, 10**12)
+        _require(isinstance(self.until, str), "until", self.until, "a text")
+
+
+DEFAULT_SAMPLE_LENGTH = 500  # characters of prose when no --length is given
+MAX_LINE_LENGTH = 10_000  # a --lines model that never ends its line is stopped here

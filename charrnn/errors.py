@@ -1,0 +1,64 @@
+"""What can go wrong, and the exit code that says so.
+
+CharrnnError                    exit 1: it could not be done
+├── ConfigError                 exit 2: an option's value is out of range, or two contradict each other
+├── CorpusError                 the text cannot be read, decoded, or is too short
+├── VocabularyError             a character that the model has never seen
+├── CheckpointError             a model file is missing, damaged, or would be overwritten
+└── TrainingError               the loss became no number, there is nothing to resume, ...
+
+Each error is one line: what was wrong, then what to do about it (its `hint`).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The exit codes of every command."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    INTERRUPTED = 130  # 128 + SIGINT, as shells report Ctrl-C
+    TERMINATED = 143  # 128 + SIGTERM
+
+
+class CharrnnError(Exception):
+    """Base of all errors that charrnn raises on purpose.
+
+    `message` says what was wrong, `hint` what to do next; `str()` joins them on one line.
+    """
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        self.message = message
+        self.hint = hint
+        super().__init__(message, hint)
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.hint}" if self.hint else self.message
+
+
+class ConfigError(CharrnnError):
+    """An option's value is out of range, or two options contradict each other."""
+
+    exit_code = ExitCode.USAGE
+
+
+class CorpusError(CharrnnError):
+    """A text cannot be read or decoded, or is too short to learn from."""
+
+
+class VocabularyError(CharrnnError):
+    """A text holds a character that the model has never seen."""
+
+
+class CheckpointError(CharrnnError):
+    """A model file is missing, damaged, of another kind, or would be overwritten."""
+
+
+class TrainingError(CharrnnError):
+    """Training cannot start or cannot go on."""
