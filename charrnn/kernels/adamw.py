@@ -1,0 +1,61 @@
+"""AdamW on the flat parameter vector (Kingma & Ba 2015; Loshchilov & Hutter 2019)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from charrnn.kernels.jit import CONTRACT, REASSOCIATE, njit
+
+BLOCK = 4096  # elements of one partial sum of the gradient's norm
+
+
+@njit(fastmath=REASSOCIATE)
+def _sum_of_squares(row: Any) -> Any:
+    total = row.dtype.type(0)
+    for j in range(len(row)):
+        total += row[j] * row[j]
+    return total
+
+
+@njit()
+def squared_norms(partial: Any, gradient: Any, n0: int, n1: int) -> None:
+    """partial[n] = the sum of squares of the gradient's block n, for n0 <= n < n1."""
+    for n in range(n0, n1):
+        partial[n] = _sum_of_squares(gradient[n * BLOCK : (n + 1) * BLOCK])
+
+
+@njit(fastmath=CONTRACT)
+def adamw(
+    parameters: Any, gradient: Any, m: Any, v: Any, scale: float, learning_rate: float,
+    beta1: float, beta2: float, correction1: float, correction2: float, epsilon: float,
+    weight_decay: float, l1: float,
+) -> None:  # fmt: skip
+    """One update in place; the gradient is first multiplied by `scale` (clipping).
+
+        p = p - rate decay p
+        m = beta1 m + (1 - beta1) g,    v = beta2 v + (1 - beta2) g^2
+        p = p - rate (m / correction1) / (sqrt(v / correction2) + epsilon)
+        p = sign(p) max(|p| - rate l1, 0)
+
+    correction = 1 - beta^step.
+    """
+    number = parameters.dtype.type
+    one, zero = number(1), number(0)
+    keep = one - number(learning_rate * weight_decay)
+    b1, b2, factor = number(beta1), number(beta2), number(scale)
+    rate = number(learning_rate / correction1)
+    root = number(1.0 / math.sqrt(correction2))
+    small, shrink = number(epsilon), number(learning_rate * l1)
+    for j in range(len(parameters)):
+        g = gradient[j] * factor
+        m[j] = b1 * m[j] + (one - b1) * g
+        v[j] = b2 * v[j] + (one - b2) * g * g
+        p = parameters[j] * keep - rate * m[j] / (math.sqrt(v[j]) * root + small)
+        parameters[j] = p
+    if l1 > 0:
+        for j in range(len(parameters)):
+            p = parameters[j]
+            size = abs(p) - shrink
+            size = size if size > zero else zero
+            parameters[j] = -size if p < zero else size

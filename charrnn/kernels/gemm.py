@@ -1,0 +1,146 @@
+"""Matrix products C = init + A B over the panels of B.
+
+B is read in *panels*: 32 columns side by side, one row of a panel after the other, so that the inner loop
+walks memory in order. Weights live in panels for good, activations are rows whose length is padded, and
+32 of their columns are a panel with a longer stride. Nothing is copied.
+
+Each element of C is one chain of fused multiply-adds over k = 0, 1, .. K-1, whatever tile computes it: a
+result depends neither on how the rows are cut among threads nor on the CPU's tile.
+
+Rows are padded (`padded`) so that whole panels can be stored; the padding of what is read as a panel of B
+is zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from charrnn.kernels.jit import njit
+from charrnn.kernels.tile import TILE_ROWS, VECTOR_BYTES, tile
+
+PANEL = 32  # columns; part of the memory layout, so the same on every CPU
+DEPTH = 256  # rows of a weight gradient's sum at a time: a panel's rows then stay in the L1 cache
+
+
+def panels(columns: int) -> int:
+    """How many panels hold this many columns."""
+    return -(-columns // PANEL)
+
+
+def padded(columns: int) -> int:
+    """Elements from one row of activations to the next.
+
+    Whole panels, and never a power of two, whose rows would fall into the same sets of a cache.
+    """
+    return panels(columns) * PANEL + PANEL // 2
+
+
+@njit()
+def _panel(
+    like: Any, init: int, init_row: int, a: int, a_row: int, a_k: int, b: int, b_k: int,
+    c: int, c_row: int, rows: int, depth: int,
+) -> None:  # fmt: skip
+    """One panel of C = init + A B: `rows` rows of 32 columns. Addresses; strides in elements."""
+    size = like.itemsize
+    columns = 2 * VECTOR_BYTES // size
+    tiles = -(-rows // TILE_ROWS)
+    for column in range(0, PANEL * size, columns * size):
+        low = 0
+        for n in range(1, tiles + 1):
+            high = rows * n // tiles  # heights that differ by one at the most
+            tile(
+                like, high - low, init + low * init_row * size + column, init_row,
+                a + low * a_row * size, a_row, a_k, b + column, b_k,
+                c + low * c_row * size + column, c_row, depth,
+            )  # fmt: skip
+            low = high
+
+
+@njit()
+def product(C: Any, bias: Any, A: Any, B: Any, depth: int, b0: int, b1: int) -> None:
+    """C[t, b] = bias + A[t, b, :depth] B for every t and b0 <= b < b1.
+
+    Shapes: C (T, B, padded N), bias (padded N,), A (T, B, padded K), B (panels, K, 32).
+    """
+    size, c_row, a_row = C.itemsize, C.shape[2], A.shape[2]
+    for p in range(B.shape[0]):  # outermost: the panel is then read from the cache for each t
+        column = p * PANEL * size
+        for t in range(C.shape[0]):
+            _panel(
+                C, bias.ctypes.data + column, 0,
+                A.ctypes.data + (t * A.shape[1] + b0) * a_row * size, a_row, 1,
+                B.ctypes.data + p * B.shape[1] * PANEL * size, PANEL,
+                C.ctypes.data + (t * C.shape[1] + b0) * c_row * size + column, c_row,
+                b1 - b0, depth,
+            )  # fmt: skip
+
+
+@njit()
+def product_plus(C: Any, D: Any, A: Any, B: Any, depth: int, b0: int, b1: int) -> None:
+    """C[t, b] = D[t, b] + A[t, b, :depth] B; D has the shape of C. See `product`."""
+    size, c_row, a_row = C.itemsize, C.shape[2], A.shape[2]
+    for p in range(B.shape[0]):
+        column = p * PANEL * size
+        for t in range(C.shape[0]):
+            row = (t * C.shape[1] + b0) * c_row * size + column
+            _panel(
+                C, D.ctypes.data + row, c_row,
+                A.ctypes.data + (t * A.shape[1] + b0) * a_row * size, a_row, 1,
+                B.ctypes.data + p * B.shape[1] * PANEL * size, PANEL,
+                C.ctypes.data + row, c_row, b1 - b0, depth,
+            )  # fmt: skip
+
+
+@njit()
+def step_product(
+    C: Any, bias: Any, A: Any, B: Any, depth: int, t: int, b0: int, b1: int, accumulate: bool
+) -> None:
+    """One time step: C[t, b] = (C[t, b] if accumulate else bias) + A[t, b, :depth] B."""
+    size, c_row, a_row = C.itemsize, C.shape[2], A.shape[2]
+    for p in range(B.shape[0]):
+        column = p * PANEL * size
+        c = C.ctypes.data + (t * C.shape[1] + b0) * c_row * size + column
+        _panel(
+            C, c if accumulate else bias.ctypes.data + column, c_row if accumulate else 0,
+            A.ctypes.data + (t * A.shape[1] + b0) * a_row * size, a_row, 1,
+            B.ctypes.data + p * B.shape[1] * PANEL * size, PANEL, c, c_row, b1 - b0, depth,
+        )  # fmt: skip
+
+
+@njit()
+def outer_product(C: Any, zero: Any, A: Any, G: Any, rows: int, p0: int, p1: int) -> None:
+    """A weight's gradient: C[p, k] = sum over rows r of A[r, k] G[r, 32 p : 32 p + 32].
+
+    Shapes: C (panels, K, 32), zero (32,), A (R, padded K), G (R, padded N). Panels p0 to p1 only: threads
+    share the columns, each sums over all rows in order, and nothing is left to reduce.
+    """
+    size, a_row, g_row, K = C.itemsize, A.shape[1], G.shape[1], C.shape[1]
+    blocks = max(1, -(-rows // DEPTH))
+    for p in range(p0, p1):
+        c = C.ctypes.data + p * K * PANEL * size
+        low = 0
+        for n in range(1, blocks + 1):
+            high = rows * n // blocks
+            _panel(
+                C, zero.ctypes.data if n == 1 else c, 0 if n == 1 else PANEL,
+                A.ctypes.data + low * a_row * size, 1, a_row,
+                G.ctypes.data + (low * g_row + p * PANEL) * size, g_row,
+                c, PANEL, K, high - low,
+            )  # fmt: skip
+            low = high
+
+
+@njit()
+def transpose_panels(target: Any, source: Any, rows: int, p0: int, p1: int) -> None:
+    """Panels of W from panels of its transpose: target[j, n] = source[n, j] element by element.
+
+    Shapes: source (panels of N, K, 32) holds (K, N); target (panels of K, N, 32) holds (N, K), and
+    `rows` is N without padding. Panels p0 to p1 of the target.
+    """
+    K = source.shape[1]
+    for p in range(p0, p1):
+        width = min(PANEL, K - p * PANEL)
+        for q in range(source.shape[0]):
+            for n in range(min(PANEL, rows - q * PANEL)):
+                for k in range(width):
+                    target[p, q * PANEL + n, k] = source[q, p * PANEL + k, n]

@@ -1,0 +1,93 @@
+"""The GRU layer over a window (Cho et al. 2014, in PyTorch's and cuDNN's form).
+
+    r, z = sigma of (W_i x + b_i + W_h h + b_h)
+    n = tanh(W_in x + b_in + r (W_hn h + b_hn))
+    h' = (1 - z) n + z h
+
+The reset gate acts after the recurrent product, so b_in and b_hn cannot be one.
+
+Buffers, all (T, B, padded), unless said:
+    gates       in: W_ih x + b_ih; after forward: r, z, n; after backward: gradients of W_ih x + b_ih
+    recurrent   after forward: W_hh h + b_hh; after backward: its gradients
+    h_prev      (T + 1, ...) what each step starts from, zero after a reset; [T] is the final state
+    h           the output
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from charrnn.kernels.activations import sigmoid, tanh
+from charrnn.kernels.gemm import step_product
+from charrnn.kernels.jit import CONTRACT, njit
+
+
+@njit(fastmath=CONTRACT)
+def _forward_row(gates: Any, recurrent: Any, h_prev: Any, h: Any, h_next: Any, H: int) -> None:
+    r, z, n = gates[:H], gates[H : 2 * H], gates[2 * H : 3 * H]
+    r_h, z_h, n_h = recurrent[:H], recurrent[H : 2 * H], recurrent[2 * H : 3 * H]
+    for j in range(H):
+        r[j] = sigmoid(r[j] + r_h[j])
+    for j in range(H):
+        z[j] = sigmoid(z[j] + z_h[j])
+    for j in range(H):
+        n[j] = n[j] + r[j] * n_h[j]
+    for j in range(H):
+        n[j] = tanh(n[j])
+    for j in range(H):
+        h[j] = n[j] + z[j] * (h_prev[j] - n[j])
+    for j in range(H):
+        h_next[j] = h[j]
+
+
+@njit()
+def forward(
+    gates: Any, recurrent: Any, h_prev: Any, h: Any, reset: Any, weight_hh: Any, bias_hh: Any,
+    H: int, b0: int, b1: int,
+) -> None:  # fmt: skip
+    """Columns b0 to b1 of the window; reset (T, B) zeroes the state before a step."""
+    for t in range(gates.shape[0]):
+        for b in range(b0, b1):
+            if reset[t, b]:
+                h_prev[t, b] = 0
+        step_product(recurrent, bias_hh, h_prev, weight_hh, H, t, b0, b1, False)
+        for b in range(b0, b1):
+            _forward_row(gates[t, b], recurrent[t, b], h_prev[t, b], h[t, b], h_prev[t + 1, b], H)
+
+
+@njit(fastmath=CONTRACT)
+def _backward_row(gates: Any, recurrent: Any, h_prev: Any, dh: Any, dh_next: Any, H: int) -> None:
+    r, z, n = gates[:H], gates[H : 2 * H], gates[2 * H : 3 * H]
+    r_h, z_h, n_h = recurrent[:H], recurrent[H : 2 * H], recurrent[2 * H : 3 * H]
+    one = gates.dtype.type(1)
+    for j in range(H):
+        d = dh[j] + dh_next[j]
+        d_n = d * (one - z[j]) * (one - n[j] * n[j])
+        d_r = d_n * n_h[j] * r[j] * (one - r[j])
+        d_z = d * (h_prev[j] - n[j]) * z[j] * (one - z[j])
+        dh_next[j] = d * z[j]
+        n_h[j] = d_n * r[j]
+        r_h[j] = d_r
+        z_h[j] = d_z
+        n[j] = d_n
+        r[j] = d_r
+        z[j] = d_z
+
+
+@njit()
+def backward(
+    gates: Any, recurrent: Any, h_prev: Any, dh: Any, dh_next: Any, reset: Any,
+    weight_hh_t: Any, H: int, b0: int, b1: int,
+) -> None:  # fmt: skip
+    """Gradients of both products, in their place; dh_next (1, B, padded) ends as the initial state's.
+
+    dh (T, B, padded) is the gradient of the output h; weight_hh_t (panels of H, 3H, 32).
+    """
+    dh_next[0, b0:b1] = 0
+    for t in range(gates.shape[0] - 1, -1, -1):
+        for b in range(b0, b1):
+            _backward_row(gates[t, b], recurrent[t, b], h_prev[t, b], dh[t, b], dh_next[0, b], H)
+        step_product(dh_next, dh_next[0, 0], recurrent[t : t + 1], weight_hh_t, 3 * H, 0, b0, b1, True)
+        for b in range(b0, b1):
+            if reset[t, b]:
+                dh_next[0, b] = 0

@@ -1,0 +1,55 @@
+"""Softmax cross-entropy of each row of logits, in nats, and its gradient."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from charrnn.kernels.activations import exp
+from charrnn.kernels.jit import CONTRACT, REASSOCIATE, njit
+
+
+@njit(fastmath=CONTRACT)
+def _exponentials(row: Any, largest: Any, V: int) -> None:
+    for j in range(V):
+        row[j] = exp(row[j] - largest)
+
+
+@njit(fastmath=REASSOCIATE)
+def _sum(row: Any, V: int) -> Any:
+    total = row.dtype.type(0)
+    for j in range(V):
+        total += row[j]
+    return total
+
+
+@njit()
+def _largest(row: Any, V: int) -> Any:
+    largest = row[0]
+    for j in range(1, V):
+        largest = row[j] if row[j] > largest else largest
+    return largest
+
+
+@njit(fastmath=CONTRACT)
+def _scale(row: Any, factor: Any, V: int) -> None:
+    for j in range(V):
+        row[j] *= factor
+
+
+@njit()
+def cross_entropy(logits: Any, targets: Any, losses: Any, weight: float, V: int, b0: int, b1: int) -> None:
+    """losses[t, b] = -log softmax(logits[t, b])[target]; logits become weight * d loss / d logits.
+
+    Shapes: logits (T, B, padded V), targets and losses (T, B).
+    """
+    for t in range(logits.shape[0]):
+        for b in range(b0, b1):
+            row, target = logits[t, b], targets[t, b]
+            largest = _largest(row, V)  # subtracted, so that no exponential overflows
+            at_target = row[target] - largest
+            _exponentials(row, largest, V)
+            total = _sum(row, V)
+            losses[t, b] = math.log(total) - at_target
+            _scale(row, row.dtype.type(weight) / total, V)
+            row[target] -= row.dtype.type(weight)

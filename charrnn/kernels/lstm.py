@@ -1,0 +1,101 @@
+"""The LSTM layer over a window (Hochreiter & Schmidhuber 1997, with Gers' forget gate).
+
+    i, f, g, o = sigma, sigma, tanh, sigma of (W_ih x + b_ih + W_hh h + b_hh)
+    c' = f c + i g
+    h' = o tanh(c')
+
+Buffers, all (T, B, padded), unless said:
+    gates       in: W_ih x + b_ih + b_hh; after forward: i, f, g, o; after backward: their gradients
+    h_prev      (T + 1, ...) what each step starts from, zero after a reset; [T] is the final state
+    c_prev      likewise
+    h           the output
+    tanh_c      tanh(c')
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from charrnn.kernels.activations import sigmoid, tanh
+from charrnn.kernels.gemm import step_product
+from charrnn.kernels.jit import CONTRACT, njit
+
+
+@njit(fastmath=CONTRACT)
+def _forward_row(gates: Any, c_prev: Any, c: Any, tanh_c: Any, h: Any, h_next: Any, H: int) -> None:
+    i, f, g, o = gates[:H], gates[H : 2 * H], gates[2 * H : 3 * H], gates[3 * H : 4 * H]
+    # One array a loop: LLVM then proves without checks that it may use vectors.
+    for j in range(H):
+        i[j] = sigmoid(i[j])
+    for j in range(H):
+        f[j] = sigmoid(f[j])
+    for j in range(H):
+        g[j] = tanh(g[j])
+    for j in range(H):
+        o[j] = sigmoid(o[j])
+    for j in range(H):
+        c[j] = f[j] * c_prev[j] + i[j] * g[j]
+    for j in range(H):
+        tanh_c[j] = tanh(c[j])
+    for j in range(H):
+        h[j] = o[j] * tanh_c[j]
+    for j in range(H):
+        h_next[j] = h[j]
+
+
+@njit()
+def forward(
+    gates: Any, h_prev: Any, c_prev: Any, h: Any, tanh_c: Any, reset: Any, weight_hh: Any,
+    H: int, b0: int, b1: int,
+) -> None:  # fmt: skip
+    """Columns b0 to b1 of the window; reset (T, B) zeroes the state before a step."""
+    for t in range(gates.shape[0]):
+        for b in range(b0, b1):
+            if reset[t, b]:
+                h_prev[t, b] = 0
+                c_prev[t, b] = 0
+        step_product(gates, gates[0, 0], h_prev, weight_hh, H, t, b0, b1, True)
+        for b in range(b0, b1):
+            _forward_row(
+                gates[t, b], c_prev[t, b], c_prev[t + 1, b], tanh_c[t, b], h[t, b],
+                h_prev[t + 1, b], H,
+            )  # fmt: skip
+
+
+@njit(fastmath=CONTRACT)
+def _backward_row(gates: Any, c_prev: Any, tanh_c: Any, dh: Any, dh_next: Any, dc: Any, H: int) -> None:
+    i, f, g, o = gates[:H], gates[H : 2 * H], gates[2 * H : 3 * H], gates[3 * H : 4 * H]
+    one = gates.dtype.type(1)
+    for j in range(H):
+        d = dh[j] + dh_next[j]
+        d_c = dc[j] + d * o[j] * (one - tanh_c[j] * tanh_c[j])
+        d_i = d_c * g[j] * i[j] * (one - i[j])
+        d_f = d_c * c_prev[j] * f[j] * (one - f[j])
+        d_g = d_c * i[j] * (one - g[j] * g[j])
+        d_o = d * tanh_c[j] * o[j] * (one - o[j])
+        dc[j] = d_c * f[j]
+        i[j] = d_i
+        f[j] = d_f
+        g[j] = d_g
+        o[j] = d_o
+
+
+@njit()
+def backward(
+    gates: Any, c_prev: Any, tanh_c: Any, dh: Any, dh_next: Any, dc: Any, reset: Any,
+    weight_hh_t: Any, zero: Any, H: int, b0: int, b1: int,
+) -> None:  # fmt: skip
+    """Gradients of the gates, in their place; dh_next and dc, (1, B, padded), end as the initial state's.
+
+    dh (T, B, padded) is the gradient of the output h; weight_hh_t (panels of H, 4H, 32).
+    """
+    dh_next[0, b0:b1] = 0
+    dc[0, b0:b1] = 0
+    for t in range(gates.shape[0] - 1, -1, -1):
+        for b in range(b0, b1):
+            _backward_row(gates[t, b], c_prev[t, b], tanh_c[t, b], dh[t, b], dh_next[0, b], dc[0, b], H)
+        step_product(dh_next, zero, gates[t : t + 1], weight_hh_t, 4 * H, 0, b0, b1, False)
+        for b in range(b0, b1):
+            if reset[t, b]:
+                dh_next[0, b] = 0
+                dc[0, b] = 0

@@ -1,0 +1,97 @@
+"""Layer norm over each row (Ba et al. 2016).
+
+y = (h - mean) / sqrt(variance + 1e-5) * weight + bias
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from charrnn.kernels.jit import CONTRACT, REASSOCIATE, njit
+
+EPSILON = 1e-5  # PyTorch's default
+
+
+@njit(fastmath=REASSOCIATE)
+def _sum(row: Any, H: int) -> Any:
+    total = row.dtype.type(0)
+    for j in range(H):
+        total += row[j]
+    return total
+
+
+@njit(fastmath=REASSOCIATE)
+def _sum_of_squares(row: Any, centre: Any, H: int) -> Any:
+    total = row.dtype.type(0)
+    for j in range(H):
+        total += (row[j] - centre) * (row[j] - centre)
+    return total
+
+
+@njit(fastmath=CONTRACT)
+def _forward_row(y: Any, h: Any, mean: Any, scale: Any, weight: Any, bias: Any, H: int) -> None:
+    for j in range(H):
+        y[j] = (h[j] - mean) * scale * weight[j] + bias[j]
+
+
+@njit()
+def forward(y: Any, h: Any, mean: Any, scale: Any, weight: Any, bias: Any, H: int, b0: int, b1: int) -> None:
+    """y, h (T, B, padded); mean and scale = 1 / sqrt(variance + epsilon), (T, B), for backward."""
+    number = y.dtype.type
+    for t in range(y.shape[0]):
+        for b in range(b0, b1):
+            mean[t, b] = _sum(h[t, b], H) / number(H)
+            variance = _sum_of_squares(h[t, b], mean[t, b], H) / number(H)
+            scale[t, b] = number(1) / math.sqrt(variance + number(EPSILON))
+            _forward_row(y[t, b], h[t, b], mean[t, b], scale[t, b], weight, bias, H)
+
+
+@njit(fastmath=REASSOCIATE)
+def _backward_sums(dy: Any, h: Any, mean: Any, scale: Any, weight: Any, H: int) -> Any:
+    first = second = h.dtype.type(0)
+    for j in range(H):
+        d = dy[j] * weight[j]
+        first += d
+        second += d * (h[j] - mean) * scale
+    return first, second
+
+
+@njit(fastmath=CONTRACT)
+def _backward_row(
+    dh: Any, dy: Any, h: Any, mean: Any, scale: Any, weight: Any, first: Any, second: Any, H: int
+) -> None:
+    for j in range(H):
+        normal = (h[j] - mean) * scale
+        dh[j] = scale * (dy[j] * weight[j] - first - normal * second)
+
+
+@njit()
+def backward(dh: Any, dy: Any, h: Any, mean: Any, scale: Any, weight: Any, H: int, b0: int, b1: int) -> None:
+    """dh from dy; the weight's and bias's own gradients are `parameter_gradients`."""
+    number = h.dtype.type
+    for t in range(h.shape[0]):
+        for b in range(b0, b1):
+            first, second = _backward_sums(dy[t, b], h[t, b], mean[t, b], scale[t, b], weight, H)
+            _backward_row(
+                dh[t, b], dy[t, b], h[t, b], mean[t, b], scale[t, b], weight,
+                first / number(H), second / number(H), H,
+            )  # fmt: skip
+
+
+@njit(fastmath=CONTRACT)
+def parameter_gradients(
+    d_weight: Any, d_bias: Any, dy: Any, h: Any, mean: Any, scale: Any, j0: int, j1: int
+) -> None:
+    """Columns j0 to j1 of the gradients of weight and bias, summed over all rows in order."""
+    d_weight, d_bias = d_weight[j0:j1], d_bias[j0:j1]
+    d_weight[:] = 0
+    d_bias[:] = 0
+    for t in range(h.shape[0]):
+        for b in range(h.shape[1]):
+            y_row, h_row = dy[t, b, j0:j1], h[t, b, j0:j1]
+            centre, factor = mean[t, b], scale[t, b]
+            for j in range(j1 - j0):
+                d_weight[j] += y_row[j] * (h_row[j] - centre) * factor
+            for j in range(j1 - j0):
+                d_bias[j] += y_row[j]

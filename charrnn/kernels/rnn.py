@@ -1,0 +1,83 @@
+"""The vanilla recurrent layer over a window (Elman 1990).
+
+    h' = tanh or relu of (W_ih x + b_ih + W_hh h + b_hh)
+
+Buffers, all (T, B, padded), unless said:
+    gates       in: W_ih x + b_ih + b_hh; after forward: h'; after backward: the gradient
+    h_prev      (T + 1, ...) what each step starts from, zero after a reset; [T] is the final state
+    h           the output
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from charrnn.kernels.activations import tanh
+from charrnn.kernels.gemm import step_product
+from charrnn.kernels.jit import CONTRACT, njit
+
+
+@njit(fastmath=CONTRACT)
+def _forward_row(gates: Any, h: Any, h_next: Any, relu: bool, H: int) -> None:
+    if relu:
+        for j in range(H):
+            gates[j] = 0 if gates[j] < 0 else gates[j]  # a NaN stays
+    else:
+        for j in range(H):
+            gates[j] = tanh(gates[j])
+    for j in range(H):
+        h[j] = gates[j]
+    for j in range(H):
+        h_next[j] = h[j]
+
+
+@njit()
+def forward(
+    gates: Any,
+    h_prev: Any,
+    h: Any,
+    reset: Any,
+    weight_hh: Any,
+    relu: bool,
+    H: int,
+    b0: int,
+    b1: int,
+) -> None:
+    """Columns b0 to b1 of the window; reset (T, B) zeroes the state before a step."""
+    for t in range(gates.shape[0]):
+        for b in range(b0, b1):
+            if reset[t, b]:
+                h_prev[t, b] = 0
+        step_product(gates, gates[0, 0], h_prev, weight_hh, H, t, b0, b1, True)
+        for b in range(b0, b1):
+            _forward_row(gates[t, b], h[t, b], h_prev[t + 1, b], relu, H)
+
+
+@njit(fastmath=CONTRACT)
+def _backward_row(gates: Any, dh: Any, dh_next: Any, relu: bool, H: int) -> None:
+    one, zero = gates.dtype.type(1), gates.dtype.type(0)
+    if relu:
+        for j in range(H):
+            gates[j] = dh[j] + dh_next[j] if gates[j] > zero else zero
+    else:
+        for j in range(H):
+            gates[j] = (dh[j] + dh_next[j]) * (one - gates[j] * gates[j])
+
+
+@njit()
+def backward(
+    gates: Any, dh: Any, dh_next: Any, reset: Any, weight_hh_t: Any, zero: Any, relu: bool,
+    H: int, b0: int, b1: int,
+) -> None:  # fmt: skip
+    """The gates' gradient, in their place; dh_next (1, B, padded) ends as the initial state's.
+
+    dh (T, B, padded) is the gradient of the output h; weight_hh_t (panels of H, H, 32).
+    """
+    dh_next[0, b0:b1] = 0
+    for t in range(gates.shape[0] - 1, -1, -1):
+        for b in range(b0, b1):
+            _backward_row(gates[t, b], dh[t, b], dh_next[0, b], relu, H)
+        step_product(dh_next, zero, gates[t : t + 1], weight_hh_t, H, 0, b0, b1, False)
+        for b in range(b0, b1):
+            if reset[t, b]:
+                dh_next[0, b] = 0

@@ -1,0 +1,112 @@
+"""What is done to rows of activations one element at a time: skips, dropout, gathers, column sums."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from charrnn.kernels.gemm import PANEL
+from charrnn.kernels.jit import CONTRACT, njit
+
+
+@njit(fastmath=CONTRACT)
+def _add(y: Any, x: Any, n: int) -> None:
+    for j in range(n):
+        y[j] += x[j]
+
+
+@njit()
+def copy(y: Any, x: Any, H: int, b0: int, b1: int) -> None:
+    """y[t, b] = x[t, b]."""
+    for t in range(y.shape[0]):
+        for b in range(b0, b1):
+            y[t, b, :H] = x[t, b, :H]
+
+
+@njit()
+def add(y: Any, x: Any, H: int, b0: int, b1: int) -> None:
+    """The skip connection: y[t, b] += x[t, b]."""
+    for t in range(y.shape[0]):
+        for b in range(b0, b1):
+            _add(y[t, b], x[t, b], H)
+
+
+@njit()
+def _hash(x: np.uint32) -> np.uint32:
+    # The finaliser of MurmurHash3: every bit of the result depends on every bit of x.
+    x = np.uint32(x ^ (x >> np.uint32(16)))
+    x = np.uint32(x * np.uint32(0x85EBCA6B))
+    x = np.uint32(x ^ (x >> np.uint32(13)))
+    x = np.uint32(x * np.uint32(0xC2B2AE35))
+    return np.uint32(x ^ (x >> np.uint32(16)))
+
+
+@njit()
+def _dropout_row(y: Any, first: np.uint32, key: np.uint32, threshold: np.uint32, scale: Any, H: int) -> None:
+    zero = y.dtype.type(0)
+    for j in range(H):
+        bits = _hash(np.uint32(_hash(np.uint32(first + np.uint32(j))) ^ key))
+        y[j] = zero if bits < threshold else y[j] * scale
+
+
+@njit()
+def dropout(y: Any, key: int, rate: float, H: int, b0: int, b1: int) -> None:
+    """Zero each element with probability `rate`, scale the others by 1 / (1 - rate), in place.
+
+    Which ones follows from the key and the element's place alone, so that backward, any cut among
+    threads and a resumed run repeat the same choice without a stored mask.
+    """
+    threshold = np.uint32(rate * 4294967296.0)
+    scale = y.dtype.type(1.0 / (1.0 - rate))
+    low, high = np.uint32(key & 0xFFFFFFFF), np.uint32((key >> 32) & 0xFFFFFFFF)
+    for t in range(y.shape[0]):
+        for b in range(b0, b1):
+            first = np.uint32(np.uint32((t * y.shape[1] + b) * H) + low)
+            _dropout_row(y[t, b], first, high, threshold, scale, H)
+
+
+@njit()
+def gather(y: Any, table: Any, index: Any, n: int, b0: int, b1: int) -> None:
+    """y[t, b] = table[index[t, b]]; table (U, padded)."""
+    for t in range(y.shape[0]):
+        for b in range(b0, b1):
+            y[t, b, :n] = table[index[t, b], :n]
+
+
+@njit()
+def scatter_add(d_table: Any, dy: Any, index: Any, j0: int, j1: int) -> None:
+    """The gradient of `gather`, columns j0 to j1: d_table[index[t, b]] += dy[t, b]."""
+    for t in range(dy.shape[0]):
+        for b in range(dy.shape[1]):
+            _add(d_table[index[t, b], j0:j1], dy[t, b, j0:j1], j1 - j0)
+
+
+@njit()
+def column_sums(total: Any, dy: Any, j0: int, j1: int) -> None:
+    """A bias's gradient: total[j] = sum of dy[t, b, j], columns j0 to j1, rows in order."""
+    total[j0:j1] = 0
+    for t in range(dy.shape[0]):
+        for b in range(dy.shape[1]):
+            _add(total[j0:j1], dy[t, b, j0:j1], j1 - j0)
+
+
+@njit()
+def gather_panel_rows(table: Any, bias: Any, weight: Any, used: Any) -> None:
+    """One-hot input: table[u] = bias + row used[u] of the panels (P, V, 32); beyond V, bias alone."""
+    for u in range(len(used)):
+        for p in range(weight.shape[0]):
+            for j in range(PANEL):
+                table[u, p * PANEL + j] = bias[p * PANEL + j]
+            if used[u] < weight.shape[1]:
+                _add(table[u, p * PANEL :], weight[p, used[u]], PANEL)
+
+
+@njit()
+def scatter_panel_rows(d_weight: Any, d_table: Any, used: Any, p0: int, p1: int) -> None:
+    """The gradient of `gather_panel_rows` with respect to the weight, panels p0 to p1."""
+    for p in range(p0, p1):
+        d_weight[p] = 0
+        for u in range(len(used)):
+            if used[u] < d_weight.shape[1]:
+                d_weight[p, used[u]] = d_table[u, p * PANEL : (p + 1) * PANEL]

@@ -1,0 +1,208 @@
+"""The recurrent layers: each kind's buffers for a window and its passes, on the kernels of its name.
+
+A new kind of layer is a new class here and an entry in LAYERS.
+
+Every method that computes takes columns b0 to b1 of the batch or a worker's share of the parameters, so
+that threads can work side by side without a reduction between them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from charrnn.config import ModelConfig
+from charrnn.kernels import gemm, gru, lstm, rnn, rows
+from charrnn.kernels.gemm import padded, panels
+from charrnn.parameters import Array, Parameters, aligned
+from charrnn.workers import share
+
+
+class Recurrent:
+    """One layer over a window of T steps and B columns; the subclasses are the cells.
+
+    `gates` (T, B, padded G*H) must hold `W_ih x + bias` before forward, and after backward holds the
+    gradient of just that. `output` (T, B, padded H) is h.
+    """
+
+    states = 1  # arrays of (B, H) that are carried from step to step
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        k: int,
+        parameters: Parameters,
+        gradients: Parameters | None,
+        T: int,
+        B: int,
+    ) -> None:
+        dtype, H, G = parameters.flat.dtype, config.hidden_size, config.gates
+        self.H, self.width = H, G * H
+        self.names = {n: f"rnn.{n}_l{k}" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+        self.parameters, self.gradients = parameters, gradients
+        self.weight_ih, self.weight_hh = self._parameter("weight_ih"), self._parameter("weight_hh")
+        self.bias_ih, self.bias_hh = self._parameter("bias_ih"), self._parameter("bias_hh")
+        self.bias = aligned(self.bias_ih.shape, dtype)  # of the input product
+        self.reset = np.zeros((T, B), np.bool_)
+        self.gates = aligned((T, B, padded(G * H)), dtype)
+        self.output = aligned((T, B, padded(H)), dtype)
+        self.h_prev = aligned((T + 1, B, padded(H)), dtype)
+        self.zero = aligned((padded(G * H),), dtype)
+        if gradients is not None:
+            self.dh_next = aligned((1, B, padded(H)), dtype)
+            self.weight_hh_t = aligned((panels(H), G * H, gemm.PANEL), dtype)
+            K = config.layer_input_size(k)
+            # One-hot input has no gradient, so its weight needs no transpose.
+            self.needs_input_gradient = k > 0 or config.embedding_size > 0
+            shape = (panels(K), G * H, gemm.PANEL) if self.needs_input_gradient else (0, 0, 0)
+            self.weight_ih_t = aligned(shape, dtype)
+
+    def _parameter(self, name: str) -> Array:
+        return self.parameters[self.names[name]]
+
+    def _gradient(self, name: str) -> Array:
+        assert self.gradients is not None
+        return self.gradients[self.names[name]]
+
+    def set_state(self, state: tuple[Array, ...]) -> None:
+        """Start the window from these arrays of (B, H)."""
+        self.h_prev[0, :, : self.H] = state[0]
+
+    def state(self) -> tuple[Array, ...]:
+        """What the window ended with."""
+        return (self.h_prev[-1, :, : self.H].copy(),)
+
+    def state_gradient(self) -> tuple[Array, ...]:
+        """The gradient of what the window started from, after backward."""
+        return (self.dh_next[0, :, : self.H].copy(),)
+
+    def prepare(self) -> None:
+        """Once a step, before anything else: what depends on the parameters alone."""
+        np.add(self.bias_ih, self.bias_hh, out=self.bias)
+
+    def transpose(self, worker: int, workers: int) -> None:
+        """Once a training step: a share of the transposed weights."""
+        p0, p1 = share(self.weight_hh_t.shape[0], worker, workers)
+        gemm.transpose_panels(self.weight_hh_t, self.weight_hh, self.width, p0, p1)
+        if self.needs_input_gradient:
+            p0, p1 = share(self.weight_ih_t.shape[0], worker, workers)
+            gemm.transpose_panels(self.weight_ih_t, self.weight_ih, self.width, p0, p1)
+
+    def forward(self, b0: int, b1: int) -> None:
+        raise NotImplementedError
+
+    def backward(self, dh: Array, b0: int, b1: int) -> None:
+        """The gates' gradient from the output's, dh (T, B, padded H)."""
+        raise NotImplementedError
+
+    @property
+    def recurrent_gradient(self) -> Array:
+        """After backward: the gradient of `W_hh h + b_hh`."""
+        return self.gates
+
+    def parameter_gradients(self, inputs: Array | None, worker: int, workers: int) -> None:
+        """A share of the gradients; `inputs` (T, B, padded D), or None where the caller has W_ih's."""
+        T, B = self.reset.shape
+        p0, p1 = share(self.weight_hh.shape[0], worker, workers)
+        j0, j1 = p0 * gemm.PANEL, p1 * gemm.PANEL
+        recurrent = self.recurrent_gradient
+        gemm.outer_product(
+            self._gradient("weight_hh"), self.zero,
+            self.h_prev[:-1].reshape(T * B, -1), recurrent.reshape(T * B, -1), T * B, p0, p1,
+        )  # fmt: skip
+        rows.column_sums(self._gradient("bias_ih"), self.gates, j0, j1)
+        if recurrent is self.gates:
+            self._gradient("bias_hh")[j0:j1] = self._gradient("bias_ih")[j0:j1]
+        else:
+            rows.column_sums(self._gradient("bias_hh"), recurrent, j0, j1)
+        if inputs is not None:
+            gemm.outer_product(
+                self._gradient("weight_ih"), self.zero,
+                inputs.reshape(T * B, -1), self.gates.reshape(T * B, -1), T * B, p0, p1,
+            )  # fmt: skip
+
+
+class LSTM(Recurrent):
+    """Gates i, f, g, o; the equations stand in `charrnn.kernels.lstm`."""
+
+    states = 2
+
+    def __init__(self, config: ModelConfig, k: int, *args: Any) -> None:
+        super().__init__(config, k, *args)
+        self.c_prev = aligned(self.h_prev.shape, self.h_prev.dtype)
+        self.tanh_c = aligned(self.output.shape, self.h_prev.dtype)
+        if self.gradients is not None:
+            self.dc = aligned(self.dh_next.shape, self.h_prev.dtype)
+
+    def set_state(self, state: tuple[Array, ...]) -> None:
+        super().set_state(state)
+        self.c_prev[0, :, : self.H] = state[1]
+
+    def state(self) -> tuple[Array, ...]:
+        return (*super().state(), self.c_prev[-1, :, : self.H].copy())
+
+    def state_gradient(self) -> tuple[Array, ...]:
+        return (*super().state_gradient(), self.dc[0, :, : self.H].copy())
+
+    def forward(self, b0: int, b1: int) -> None:
+        lstm.forward(
+            self.gates, self.h_prev, self.c_prev, self.output, self.tanh_c, self.reset,
+            self.weight_hh, self.H, b0, b1,
+        )  # fmt: skip
+
+    def backward(self, dh: Array, b0: int, b1: int) -> None:
+        lstm.backward(
+            self.gates, self.c_prev, self.tanh_c, dh, self.dh_next, self.dc, self.reset,
+            self.weight_hh_t, self.zero, self.H, b0, b1,
+        )  # fmt: skip
+
+
+class GRU(Recurrent):
+    """Gates r, z, n; the equations stand in `charrnn.kernels.gru`."""
+
+    def __init__(self, config: ModelConfig, k: int, *args: Any) -> None:
+        super().__init__(config, k, *args)
+        self.recurrent = aligned(self.gates.shape, self.gates.dtype)
+
+    def prepare(self) -> None:
+        self.bias[:] = self.bias_ih  # b_hh is added within the reset gate's reach
+
+    @property
+    def recurrent_gradient(self) -> Array:
+        return self.recurrent
+
+    def forward(self, b0: int, b1: int) -> None:
+        gru.forward(
+            self.gates, self.recurrent, self.h_prev, self.output, self.reset,
+            self.weight_hh, self.bias_hh, self.H, b0, b1,
+        )  # fmt: skip
+
+    def backward(self, dh: Array, b0: int, b1: int) -> None:
+        gru.backward(
+            self.gates, self.recurrent, self.h_prev, dh, self.dh_next, self.reset,
+            self.weight_hh_t, self.H, b0, b1,
+        )  # fmt: skip
+
+
+class RNN(Recurrent):
+    """One tanh or ReLU; the equation stands in `charrnn.kernels.rnn`."""
+
+    def __init__(self, config: ModelConfig, k: int, *args: Any) -> None:
+        super().__init__(config, k, *args)
+        self.relu = config.nonlinearity == "relu"
+
+    def forward(self, b0: int, b1: int) -> None:
+        rnn.forward(
+            self.gates, self.h_prev, self.output, self.reset, self.weight_hh, self.relu, self.H,
+            b0, b1,
+        )  # fmt: skip
+
+    def backward(self, dh: Array, b0: int, b1: int) -> None:
+        rnn.backward(
+            self.gates, dh, self.dh_next, self.reset, self.weight_hh_t, self.zero, self.relu,
+            self.H, b0, b1,
+        )  # fmt: skip
+
+
+LAYERS: dict[str, type[Recurrent]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}

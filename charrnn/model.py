@@ -1,0 +1,414 @@
+"""The network: embedding or one-hot input, recurrent layers, decoder; forward and backward over a window.
+
+Axes: T time, B batch, H hidden, D input, V vocabulary. Windows are time-major. The id V stands for START: a
+document's first input, the zero vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from charrnn.config import ModelConfig
+from charrnn.kernels import gemm, loss, norm, rows
+from charrnn.kernels.gemm import PANEL, padded, panels
+from charrnn.layers import LAYERS
+from charrnn.parameters import Array, Parameters, aligned
+from charrnn.workers import Workers, share
+
+
+@dataclass(frozen=True)
+class State:
+    """What a network remembers, as a value: for each layer its arrays of (B, H), h and for LSTM c."""
+
+    layers: tuple[tuple[Array, ...], ...]
+
+    @classmethod
+    def zero(cls, config: ModelConfig, B: int, dtype: Any = np.float32) -> State:
+        """The state before anything was read."""
+        count = LAYERS[config.cell].states
+        shape = (B, config.hidden_size)
+        return cls(
+            tuple(tuple(np.zeros(shape, dtype) for _ in range(count)) for _ in range(config.num_layers))
+        )
+
+    def tensors(self) -> dict[str, Array]:
+        """The arrays by name, to be written to a file."""
+        return {f"state.{k}.{n}": a for k, layer in enumerate(self.layers) for n, a in enumerate(layer)}
+
+    def with_tensors(self, tensors: Mapping[str, Array]) -> State:
+        """A state of this one's form, with the values that `tensors()` gave."""
+        return State(
+            tuple(
+                tuple(tensors[f"state.{k}.{n}"] for n in range(len(layer)))
+                for k, layer in enumerate(self.layers)
+            )
+        )
+
+
+def initial_tensors(config: ModelConfig, seed: int) -> dict[str, Array]:
+    """New parameters, in PyTorch's names and layout (float32).
+
+    Recurrent weights are orthogonal, gate by gate (Saxe et al. 2014), and the identity for ReLU (Le et al.
+    2015); an LSTM's forget bias is 1 (Jozefowicz et al. 2015); input weights are Xavier-uniform.
+    """
+    random = np.random.default_rng([seed, 0])
+    H = config.hidden_size
+    tensors: dict[str, Array] = {}
+    for name, shape in config.parameter_shapes().items():
+        value = np.zeros(shape, np.float32)
+        if name == "embedding.weight":
+            value[:] = 0.5 * random.standard_normal(shape)
+        elif ".weight_hh" in name:
+            for gate in range(config.gates):
+                block = slice(gate * H, (gate + 1) * H)
+                if config.cell == "rnn" and config.nonlinearity == "relu":
+                    value[block] = np.eye(H)
+                else:
+                    q, r = np.linalg.qr(random.standard_normal((H, H)))
+                    value[block] = q * np.where(np.diag(r) < 0, -1.0, 1.0)
+        elif ".weight_ih" in name:
+            bound = np.sqrt(6.0 / (shape[0] + shape[1]))
+            value[:] = random.uniform(-bound, bound, shape)
+        elif name == "decoder.weight":
+            value[:] = random.uniform(-1.0, 1.0, shape) / np.sqrt(H)
+        elif ".bias_ih" in name and config.cell == "lstm":
+            value[H : 2 * H] = 1.0
+        elif name.startswith("norm_") and name.endswith(".weight"):
+            value[:] = 1.0
+        tensors[name] = value
+    return tensors
+
+
+class Window:
+    """The buffers for windows of T steps and B columns, and the passes over them."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        parameters: Parameters,
+        gradients: Parameters | None,
+        T: int,
+        B: int,
+    ) -> None:
+        dtype, H, V = parameters.flat.dtype, config.hidden_size, config.vocab_size
+        self.config, self.parameters, self.gradients = config, parameters, gradients
+        self.T, self.B = T, B
+        cell = LAYERS[config.cell]
+        self.layers = [cell(config, k, parameters, gradients, T, B) for k in range(config.num_layers)]
+        # What layer k passes on: h itself, unless something is done to it.
+        plain = not config.norm and config.dropout == 0.0
+        self.outputs = [
+            layer.output if plain and not config.has_skip(k) else aligned((T, B, padded(H)), dtype)
+            for k, layer in enumerate(self.layers)
+        ]
+        self.logits = aligned((T, B, padded(V)), dtype)
+        self.losses = np.zeros((T, B), dtype)
+        self.targets = np.zeros((T, B), np.int32)
+        self.index = np.zeros((T, B), np.int32)  # of each character among the window's distinct ones
+        self.used = np.zeros(0, np.int64)  # those, as ids
+        U = min(V + 1, T * B)
+        D = config.input_size
+        # The first layer's input product is a look-up: one row for each distinct character.
+        self.table = aligned((U, padded(config.gates * H)), dtype)
+        self.embedded = aligned((1, U, padded(D)), dtype) if config.embedding_size else None
+        self.skip_input = aligned((T, B, padded(D)), dtype) if config.has_skip(0) else None
+        self.mean = np.zeros((config.num_layers, T, B), dtype)
+        self.scale = np.zeros((config.num_layers, T, B), dtype)
+        if gradients is not None:
+            self.d_outputs = [aligned((T, B, padded(H)), dtype) for _ in self.layers]
+            self.dh = aligned((T, B, padded(H)), dtype)
+            self.d_table = aligned(self.table.shape, dtype)
+            self.d_embedded = aligned((1, U, padded(D)), dtype)
+            self.d_skip_input = aligned((1, U, padded(D)), dtype)
+            self.decoder_t = aligned((panels(H), V, PANEL), dtype)
+            self.zero = aligned((max(padded(H), padded(D), padded(V)),), dtype)
+
+    def read(self, x: Array, reset: Array, state: State) -> None:
+        """Take the window's characters and what it starts from, and look at the parameters."""
+        V = self.config.vocab_size
+        present = np.zeros(V + 1, np.bool_)
+        present[x] = True
+        self.used = np.flatnonzero(present)
+        place = np.zeros(V + 1, np.int32)
+        place[self.used] = np.arange(len(self.used), dtype=np.int32)
+        self.index[:] = place[x]
+        for layer, arrays in zip(self.layers, state.layers, strict=True):
+            layer.reset[:] = reset
+            layer.set_state(arrays)
+            layer.prepare()
+        if self.embedded is not None:
+            known = self.used[self.used < V]  # START, the largest id, stays the zero vector
+            D = self.config.embedding_size
+            self.embedded[0, : len(known), :D] = self.parameters["embedding.weight"][known]
+            self.embedded[0, len(known) : len(self.used), :D] = 0
+
+    def make_table(self, worker: int, workers: int) -> None:
+        """This worker's share of the first layer's input products."""
+        first = self.layers[0]
+        u0, u1 = share(len(self.used), worker, workers)
+        if self.embedded is not None:
+            D = self.config.embedding_size
+            gemm.product(self.table[None], first.bias, self.embedded, first.weight_ih, D, u0, u1)
+        else:
+            rows.gather_panel_rows(self.table[u0:u1], first.bias, first.weight_ih, self.used[u0:u1])
+
+    def forward(self, dropout_keys: list[int] | None, b0: int, b1: int) -> None:
+        """Logits of columns b0 to b1."""
+        config, p, H = self.config, self.parameters, self.config.hidden_size
+        for k, layer in enumerate(self.layers):
+            y, h = self.outputs[k], layer.output
+            if k == 0:
+                rows.gather(layer.gates, self.table, self.index, layer.width, b0, b1)
+            else:
+                x = self.outputs[k - 1]
+                gemm.product(layer.gates, layer.bias, x, layer.weight_ih, H, b0, b1)
+            layer.forward(b0, b1)
+            if config.norm:
+                norm.forward(
+                    y, h, self.mean[k], self.scale[k], p[f"norm_l{k}.weight"], p[f"norm_l{k}.bias"],
+                    H, b0, b1,
+                )  # fmt: skip
+            elif y is not h:
+                rows.copy(y, h, H, b0, b1)
+            if config.has_skip(k):
+                rows.add(y, self._input(k, b0, b1), H, b0, b1)
+            if dropout_keys is not None:
+                rows.dropout(y, dropout_keys[k], config.dropout, H, b0, b1)
+        gemm.product(self.logits, p["decoder.bias"], self.outputs[-1], p["decoder.weight"], H, b0, b1)
+
+    def _input(self, k: int, b0: int, b1: int) -> Array:
+        """What layer k reads, (T, B, padded D), for its skip connection."""
+        if k > 0:
+            return self.outputs[k - 1]
+        assert self.skip_input is not None
+        D = self.config.input_size
+        if self.embedded is not None:
+            rows.gather(self.skip_input, self.embedded[0], self.index, D, b0, b1)
+        else:
+            ids = self.used[self.index[:, b0:b1]]
+            self.skip_input[:, b0:b1, :D] = ids[..., None] == np.arange(D)
+        return self.skip_input
+
+    def backward(self, dropout_keys: list[int] | None, b0: int, b1: int) -> None:
+        """From the logits' gradient (in their place) to every layer's gates', columns b0 to b1."""
+        config, p, H = self.config, self.parameters, self.config.hidden_size
+        V = config.vocab_size
+        gemm.product(self.d_outputs[-1], self.zero, self.logits, self.decoder_t, V, b0, b1)
+        for k in reversed(range(len(self.layers))):
+            layer, dy = self.layers[k], self.d_outputs[k]
+            if dropout_keys is not None:
+                rows.dropout(dy, dropout_keys[k], config.dropout, H, b0, b1)
+            if config.norm:
+                norm.backward(
+                    self.dh, dy, layer.output, self.mean[k], self.scale[k], p[f"norm_l{k}.weight"],
+                    H, b0, b1,
+                )  # fmt: skip
+            layer.backward(self.dh if config.norm else dy, b0, b1)
+            if k > 0 and config.has_skip(k):
+                gemm.product_plus(
+                    self.d_outputs[k - 1], dy, layer.gates, layer.weight_ih_t, layer.width, b0, b1
+                )
+            elif k > 0:
+                gemm.product(
+                    self.d_outputs[k - 1], self.zero, layer.gates, layer.weight_ih_t, layer.width,
+                    b0, b1,
+                )  # fmt: skip
+
+    def parameter_gradients(self, worker: int, workers: int) -> None:
+        """This worker's columns of every gradient but the embedding's; sums run over all rows."""
+        assert self.gradients is not None
+        config, g = self.config, self.gradients
+        R = self.T * self.B
+        for k, layer in enumerate(self.layers):
+            layer.parameter_gradients(self.outputs[k - 1] if k else None, worker, workers)
+            if config.norm:
+                j0, j1 = share(config.hidden_size, worker, workers)
+                norm.parameter_gradients(
+                    g[f"norm_l{k}.weight"], g[f"norm_l{k}.bias"], self.d_outputs[k], layer.output,
+                    self.mean[k], self.scale[k], j0, j1,
+                )  # fmt: skip
+        p0, p1 = share(panels(config.vocab_size), worker, workers)
+        gemm.outer_product(
+            g["decoder.weight"], self.zero, self.outputs[-1].reshape(R, -1),
+            self.logits.reshape(R, -1), R, p0, p1,
+        )  # fmt: skip
+        rows.column_sums(g["decoder.bias"], self.logits, p0 * PANEL, p1 * PANEL)
+
+        first, U = self.layers[0], len(self.used)
+        p0, p1 = share(panels(first.width), worker, workers)
+        j0, j1 = p0 * PANEL, p1 * PANEL
+        self.d_table[:U, j0:j1] = 0
+        rows.scatter_add(self.d_table, first.gates, self.index, j0, j1)
+        d_weight = g["rnn.weight_ih_l0"]
+        if self.embedded is not None:
+            gemm.outer_product(d_weight, self.zero, self.embedded[0], self.d_table, U, p0, p1)
+            j0, j1 = share(config.embedding_size, worker, workers)
+            self.d_skip_input[0, :U, j0:j1] = 0
+            if config.has_skip(0):
+                rows.scatter_add(self.d_skip_input[0], self.d_outputs[0], self.index, j0, j1)
+        else:
+            rows.scatter_panel_rows(d_weight, self.d_table, self.used, p0, p1)
+
+    def embedding_gradient(self, worker: int, workers: int) -> None:
+        """This worker's rows of the embedding's gradient, from that of the table."""
+        if self.embedded is None:
+            return
+        assert self.gradients is not None
+        first, V, D = self.layers[0], self.config.vocab_size, self.config.embedding_size
+        u0, u1 = share(len(self.used), worker, workers)
+        gemm.product_plus(
+            self.d_embedded, self.d_skip_input, self.d_table[None], first.weight_ih_t, first.width,
+            u0, u1,
+        )  # fmt: skip
+        known = self.used[u0:u1]
+        known = known[known < V]
+        gradient = self.gradients["embedding.weight"]
+        gradient[known] = self.d_embedded[0, u0 : u0 + len(known), :D]
+
+    def transpose(self, worker: int, workers: int) -> None:
+        """This worker's share of the transposed weights that backward reads."""
+        for layer in self.layers:
+            layer.transpose(worker, workers)
+        p0, p1 = share(self.decoder_t.shape[0], worker, workers)
+        weight = self.parameters["decoder.weight"]
+        gemm.transpose_panels(self.decoder_t, weight, self.config.vocab_size, p0, p1)
+
+    def state(self) -> State:
+        """What the window ended with."""
+        return State(tuple(layer.state() for layer in self.layers))
+
+
+class Model:
+    """A network's parameters with forward and backward over windows of any shape.
+
+    `dtype` is float32, or float64 for the gradient checks. Results do not depend on the number of workers.
+    """
+
+    def __init__(
+        self, config: ModelConfig, *, workers: Workers | None = None, dtype: Any = np.float32
+    ) -> None:
+        self.config = config
+        self.dtype = np.dtype(dtype)
+        self.parameters = Parameters(config, dtype)
+        self.workers = workers or Workers()
+        self._gradients: Parameters | None = None
+        self._windows: dict[tuple[int, int, bool], Window] = {}
+
+    @property
+    def gradients(self) -> Parameters:
+        """The gradient of the last `gradient()`, in the layout of `parameters`."""
+        if self._gradients is None:
+            self._gradients = Parameters(self.config, self.dtype)
+        return self._gradients
+
+    def load_tensors(self, tensors: Mapping[str, Array]) -> None:
+        """Take parameters in PyTorch's names and layout."""
+        self.parameters.load(tensors)
+
+    def tensors(self) -> dict[str, Array]:
+        """Copies of the parameters in PyTorch's names and layout."""
+        return self.parameters.tensors()
+
+    def zero_state(self, B: int) -> State:
+        """The state before anything was read, for B columns."""
+        return State.zero(self.config, B, self.dtype)
+
+    def _window(self, T: int, B: int, training: bool) -> Window:
+        key = (T, B, training)
+        if key not in self._windows:
+            for other in [k for k in self._windows if k[2] == training]:
+                del self._windows[other]  # one of each kind: windows are large
+            gradients = self.gradients if training else None
+            self._windows[key] = Window(self.config, self.parameters, gradients, T, B)
+        return self._windows[key]
+
+    def forward(
+        self, x: Array, state: State | None = None, reset: Array | None = None
+    ) -> tuple[Array, State]:
+        """The logits (T, B, V) after each character of x (T, B), and the state after the last.
+
+        Ids are 0 .. V - 1, and V for START; where `reset` (T, B) is true, the state is zero before the step.
+        """
+        window = self._forward(x, state, reset)
+        return window.logits[..., : self.config.vocab_size].copy(), window.state()
+
+    def losses(
+        self, x: Array, y: Array, state: State | None = None, reset: Array | None = None
+    ) -> tuple[Array, State]:
+        """-log p(y) in nats for each position (T, B), and the state after the last character."""
+        window = self._forward(x, state, reset)
+        window.targets[:] = y
+        V, n = self.config.vocab_size, self.workers.size
+
+        def task(worker: int) -> None:
+            b0, b1 = share(window.B, worker, n)
+            loss.cross_entropy(window.logits, window.targets, window.losses, 1.0, V, b0, b1)
+
+        self.workers.run(task)
+        return window.losses.copy(), window.state()
+
+    def _forward(self, x: Array, state: State | None, reset: Array | None) -> Window:
+        T, B = x.shape
+        window, n = self._window(T, B, False), self.workers.size
+        window.read(x, np.False_ if reset is None else reset, state or self.zero_state(B))
+        self.workers.run(lambda worker: window.make_table(worker, n))
+        self.workers.run(lambda worker: window.forward(None, *share(B, worker, n)))
+        return window
+
+    def gradient(
+        self,
+        x: Array,
+        y: Array,
+        state: State | None = None,
+        reset: Array | None = None,
+        dropout_seed: int | None = None,
+    ) -> tuple[float, State]:
+        """Put the gradient of the mean loss over the window into `gradients`; return that loss and the state.
+
+        Truncated back-propagation through time: the given state is a constant. Shapes as in `forward`.
+        Dropout acts when `dropout_seed` is given.
+        """
+        (T, B), V, n = x.shape, self.config.vocab_size, self.workers.size
+        window = self._window(T, B, True)
+        window.read(x, np.False_ if reset is None else reset, state or self.zero_state(B))
+        window.targets[:] = y
+        keys = None
+        if dropout_seed is not None and self.config.dropout > 0:
+            keys = [mix(dropout_seed, k) for k in range(self.config.num_layers)]
+        if self.config.embedding_size:
+            self.gradients["embedding.weight"][:] = 0  # only the rows of characters seen are written
+
+        def prepare(worker: int) -> None:
+            window.make_table(worker, n)
+            window.transpose(worker, n)
+
+        def pass_over(worker: int) -> None:
+            b0, b1 = share(B, worker, n)
+            window.forward(keys, b0, b1)
+            weight = 1.0 / (T * B)
+            loss.cross_entropy(window.logits, window.targets, window.losses, weight, V, b0, b1)
+            window.backward(keys, b0, b1)
+
+        self.workers.run(prepare)
+        self.workers.run(pass_over)
+        self.workers.run(lambda worker: window.parameter_gradients(worker, n))
+        self.workers.run(lambda worker: window.embedding_gradient(worker, n))
+        return float(np.mean(window.losses, dtype=np.float64)), window.state()
+
+    def state_gradient(self) -> State:
+        """The gradient of the state that the last `gradient()` started from."""
+        (window,) = (w for key, w in self._windows.items() if key[2])
+        return State(tuple(layer.state_gradient() for layer in window.layers))
+
+
+def mix(seed: int, number: int) -> int:
+    """A key of 63 bits from a seed and a number (the finaliser of SplitMix64)."""
+    mask = 2**64 - 1
+    z = (seed + (number + 1) * 0x9E3779B97F4A7C15) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return (z ^ (z >> 31)) >> 1

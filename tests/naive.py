@@ -1,0 +1,372 @@
+"""The reference that the kernels are held against: float64, plain loops, no import of charrnn.
+
+Every equation stands here once, as it stands in a textbook, for one time step of one stream. The
+backward pass is written by hand, each function beside the forward one that it mirrors. Central
+differences and values recorded from PyTorch prove this file (test_naive.py).
+
+Axes: T time, B batch (streams), H hidden, D input, V vocabulary, G gates.
+
+    parameters   PyTorch's names and layout: rnn.weight_ih_l0 (G*H, D), decoder.weight (V, H), ...
+    x, y         (T, B) character ids; x may also hold V, START: the zero vector as input
+    state        one tuple a layer: (h, c) for an LSTM, else (h,), each (B, H)
+    reset        (T, B) bool: the stream's state is zeroed before this step
+    masks        one (T, B, H) array a layer: dropout's multipliers of the layer's output
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Parameters = Mapping[str, Array]
+State = Sequence[tuple[Array, ...]]
+
+NORM_EPSILON = 1e-5
+
+
+def sigmoid(a: Array) -> Array:
+    # 1 / (1 + exp(-a)), without an overflow at a << 0
+    return 0.5 * (1.0 + np.tanh(0.5 * a))
+
+
+# --- cells --------------------------------------------------------------------
+# A cell sees its input and its state only through two sums, each (G*H,):
+#     u = weight_ih @ x + bias_ih        w = weight_hh @ h + bias_hh
+# Backward: from the gradient of the new state to those of u, of w, and of the old state, the last
+# without the part that flows through w (the network adds it).
+
+
+def lstm(u: Array, w: Array, state: tuple[Array, ...]) -> tuple[tuple[Array, ...], Any]:
+    _, c_before = state
+    i, f, g, o = (u + w).reshape(4, -1)
+    i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+    c = f * c_before + i * g
+    h = o * np.tanh(c)
+    return (h, c), (i, f, g, o, c, c_before)
+
+
+def lstm_backward(d_state: tuple[Array, ...], cache: Any) -> tuple[Array, Array, tuple[Array, ...]]:
+    dh, dc = d_state
+    i, f, g, o, c, c_before = cache
+    do = dh * np.tanh(c)
+    dc = dc + dh * o * (1 - np.tanh(c) ** 2)
+    di, df, dg = dc * g, dc * c_before, dc * i
+    da = np.concatenate([di * i * (1 - i), df * f * (1 - f), dg * (1 - g**2), do * o * (1 - o)])
+    return da, da, (np.zeros_like(dh), dc * f)
+
+
+def gru(u: Array, w: Array, state: tuple[Array, ...]) -> tuple[tuple[Array, ...], Any]:
+    (h_before,) = state
+    u_r, u_z, u_n = u.reshape(3, -1)
+    w_r, w_z, w_n = w.reshape(3, -1)
+    r, z = sigmoid(u_r + w_r), sigmoid(u_z + w_z)
+    n = np.tanh(u_n + r * w_n)
+    h = (1 - z) * n + z * h_before
+    return (h,), (r, z, n, w_n, h_before)
+
+
+def gru_backward(d_state: tuple[Array, ...], cache: Any) -> tuple[Array, Array, tuple[Array, ...]]:
+    (dh,) = d_state
+    r, z, n, w_n, h_before = cache
+    da_n = dh * (1 - z) * (1 - n**2)
+    da_z = dh * (h_before - n) * z * (1 - z)
+    da_r = da_n * w_n * r * (1 - r)
+    return np.concatenate([da_r, da_z, da_n]), np.concatenate([da_r, da_z, da_n * r]), (dh * z,)
+
+
+def rnn_tanh(u: Array, w: Array, state: tuple[Array, ...]) -> tuple[tuple[Array, ...], Any]:
+    h = np.tanh(u + w)
+    return (h,), h
+
+
+def rnn_tanh_backward(d_state: tuple[Array, ...], cache: Any) -> tuple[Array, Array, tuple[Array, ...]]:
+    (dh,), h = d_state, cache
+    da = dh * (1 - h**2)
+    return da, da, (np.zeros_like(dh),)
+
+
+def rnn_relu(u: Array, w: Array, state: tuple[Array, ...]) -> tuple[tuple[Array, ...], Any]:
+    h = np.maximum(u + w, 0.0)
+    return (h,), h
+
+
+def rnn_relu_backward(d_state: tuple[Array, ...], cache: Any) -> tuple[Array, Array, tuple[Array, ...]]:
+    (dh,), h = d_state, cache
+    da = dh * (h > 0)
+    return da, da, (np.zeros_like(dh),)
+
+
+def cell_functions(cell: str, nonlinearity: str) -> tuple[Any, Any]:
+    """The cell's step and its backward pass; `nonlinearity` matters to the rnn alone."""
+    return {
+        "lstm": (lstm, lstm_backward),
+        "gru": (gru, gru_backward),
+        "rnn-tanh": (rnn_tanh, rnn_tanh_backward),
+        "rnn-relu": (rnn_relu, rnn_relu_backward),
+    }[f"rnn-{nonlinearity}" if cell == "rnn" else cell]
+
+
+# --- layer norm ---------------------------------------------------------------
+
+
+def layer_norm(h: Array, weight: Array, bias: Array) -> tuple[Array, Any]:
+    """(H,) -> (H,); the variance is the biased one."""
+    centred = h - np.mean(h)
+    deviation = np.sqrt(np.mean(centred**2) + NORM_EPSILON)
+    normed = centred / deviation
+    return normed * weight + bias, (normed, deviation)
+
+
+def layer_norm_backward(d_out: Array, weight: Array, cache: Any) -> tuple[Array, Array, Array]:
+    """Gradients of h, weight and bias, each (H,)."""
+    normed, deviation = cache
+    d_normed = d_out * weight
+    dh = (d_normed - np.mean(d_normed) - normed * np.mean(d_normed * normed)) / deviation
+    return dh, d_out * normed, d_out
+
+
+# --- network ------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """What the backward pass needs of one layer at one time step of one stream."""
+
+    x: Array  # (D,)
+    h_before: Array  # (H,)
+    cell: Any
+    norm: Any
+
+
+class Cache(NamedTuple):
+    steps: list[list[list[Step]]]  # [t][b][k]
+    outputs: Array  # (T, B, H), what the decoder saw
+
+
+def layer(parameters: Parameters, k: int) -> tuple[Array, Array, Array, Array]:
+    """weight_ih (G*H, D), weight_hh (G*H, H), bias_ih (G*H,), bias_hh (G*H,) of layer k."""
+    w_ih, w_hh, b_ih, b_hh = (
+        parameters[f"rnn.{name}_l{k}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    return w_ih, w_hh, b_ih, b_hh
+
+
+def zero_state(parameters: Parameters, cell: str, num_layers: int, B: int) -> State:
+    H = parameters["decoder.weight"].shape[1]
+    return [tuple(np.zeros((B, H)) for _ in range(1 + (cell == "lstm"))) for _ in range(num_layers)]
+
+
+def input_vector(parameters: Parameters, character: int) -> Array:
+    """The embedding's row, or one-hot where there is no embedding; zeros for START. (D,)"""
+    V = len(parameters["decoder.bias"])
+    table = parameters.get("embedding.weight", np.eye(V))
+    return table[character] if character < V else np.zeros(table.shape[1])
+
+
+def as_float64(parameters: Parameters) -> dict[str, Array]:
+    return {name: np.asarray(p, np.float64) for name, p in parameters.items()}
+
+
+def copied(state: State) -> list[tuple[Array, ...]]:
+    return [tuple(np.array(part, np.float64) for part in parts) for parts in state]
+
+
+def forward(
+    parameters: Parameters,
+    cell: str,
+    nonlinearity: str,
+    num_layers: int,
+    norm: bool,
+    residual: bool,
+    x: Array,
+    state: State | None = None,
+    reset: Array | None = None,
+    masks: Sequence[Array] | None = None,
+) -> tuple[Array, list[tuple[Array, ...]], Cache]:
+    """Logits (T, B, V), the state after the window, and what backward needs. No state: zeros."""
+    T, B = x.shape
+    p = as_float64(parameters)
+    V, H = p["decoder.weight"].shape
+    step, _ = cell_functions(cell, nonlinearity)
+    state = copied(zero_state(p, cell, num_layers, B) if state is None else state)
+    logits = np.zeros((T, B, V))
+    cache = Cache([[[] for _ in range(B)] for _ in range(T)], np.zeros((T, B, H)))
+    for t in range(T):
+        for b in range(B):
+            values = input_vector(p, int(x[t, b]))
+            for k in range(num_layers):
+                w_ih, w_hh, b_ih, b_hh = layer(p, k)
+                before = tuple(part[b].copy() for part in state[k])
+                if reset is not None and reset[t, b]:
+                    before = tuple(np.zeros(H) for _ in before)
+                after, cell_cache = step(w_ih @ values + b_ih, w_hh @ before[0] + b_hh, before)
+                for part, new in zip(state[k], after, strict=True):
+                    part[b] = new
+                out, norm_cache = after[0], None
+                if norm:
+                    out, norm_cache = layer_norm(out, p[f"norm_l{k}.weight"], p[f"norm_l{k}.bias"])
+                if residual and len(values) == H:
+                    out = out + values
+                if masks is not None:
+                    out = out * masks[k][t, b]
+                cache.steps[t][b].append(Step(values, before[0], cell_cache, norm_cache))
+                values = out
+            cache.outputs[t, b] = values
+            logits[t, b] = p["decoder.weight"] @ values + p["decoder.bias"]
+    return logits, state, cache
+
+
+def log_softmax(logits: Array) -> Array:
+    shifted: Array = logits - np.max(logits, axis=-1, keepdims=True)
+    log_sum: Array = np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
+    return shifted - log_sum
+
+
+def loss(logits: Array, y: Array) -> float:
+    """Mean nats per character of logits (T, B, V) at targets y (T, B)."""
+    T, B = y.shape
+    chosen = [log_softmax(logits[t, b])[y[t, b]] for t in range(T) for b in range(B)]
+    return -float(np.mean(chosen))
+
+
+def loss_backward(logits: Array, y: Array) -> Array:
+    """The gradient of `loss`: (softmax - one-hot) / (T*B). (T, B, V)"""
+    T, B = y.shape
+    d_logits: Array = np.exp(log_softmax(logits))
+    for t in range(T):
+        for b in range(B):
+            d_logits[t, b, y[t, b]] -= 1.0
+    d_logits /= T * B
+    return d_logits
+
+
+def backward(
+    parameters: Parameters,
+    cell: str,
+    nonlinearity: str,
+    num_layers: int,
+    norm: bool,
+    residual: bool,
+    x: Array,
+    d_logits: Array,
+    cache: Cache,
+    reset: Array | None = None,
+    masks: Sequence[Array] | None = None,
+) -> tuple[dict[str, Array], list[tuple[Array, ...]]]:
+    """Gradients of the parameters and of the state before the window, given that of the logits."""
+    T, B = x.shape
+    p = as_float64(parameters)
+    V, H = p["decoder.weight"].shape
+    _, step_backward = cell_functions(cell, nonlinearity)
+    gradients = {name: np.zeros_like(value) for name, value in p.items()}
+    # The gradient of each stream's state, on its way from the last step to the first.
+    d_state = copied(zero_state(p, cell, num_layers, B))
+    for t in reversed(range(T)):
+        for b in range(B):
+            gradients["decoder.weight"] += np.outer(d_logits[t, b], cache.outputs[t, b])
+            gradients["decoder.bias"] += d_logits[t, b]
+            d_out = p["decoder.weight"].T @ d_logits[t, b]
+            for k in reversed(range(num_layers)):
+                w_ih, w_hh, _, _ = layer(p, k)
+                step = cache.steps[t][b][k]
+                if masks is not None:
+                    d_out = d_out * masks[k][t, b]
+                d_skipped = d_out if residual and len(step.x) == H else np.zeros(len(step.x))
+                if norm:
+                    d_out, d_weight, d_bias = layer_norm_backward(d_out, p[f"norm_l{k}.weight"], step.norm)
+                    gradients[f"norm_l{k}.weight"] += d_weight
+                    gradients[f"norm_l{k}.bias"] += d_bias
+                dh, *rest = (part[b] for part in d_state[k])
+                du, dw, d_before = step_backward((dh + d_out, *rest), step.cell)
+                d_before = (d_before[0] + w_hh.T @ dw, *d_before[1:])
+                gradients[f"rnn.weight_ih_l{k}"] += np.outer(du, step.x)
+                gradients[f"rnn.weight_hh_l{k}"] += np.outer(dw, step.h_before)
+                gradients[f"rnn.bias_ih_l{k}"] += du
+                gradients[f"rnn.bias_hh_l{k}"] += dw
+                for part, new in zip(d_state[k], d_before, strict=True):
+                    # Nothing flows back through a state that was zeroed.
+                    part[b] = 0.0 if reset is not None and reset[t, b] else new
+                d_out = w_ih.T @ du + d_skipped
+            if "embedding.weight" in p and x[t, b] < V:
+                gradients["embedding.weight"][x[t, b]] += d_out
+    return gradients, d_state
+
+
+def loss_and_gradients(
+    parameters: Parameters,
+    cell: str,
+    nonlinearity: str,
+    num_layers: int,
+    norm: bool,
+    residual: bool,
+    x: Array,
+    y: Array,
+    state: State | None = None,
+    reset: Array | None = None,
+    masks: Sequence[Array] | None = None,
+) -> tuple[float, dict[str, Array], list[tuple[Array, ...]], list[tuple[Array, ...]]]:
+    """One window of truncated back-propagation through time.
+
+    Returns the loss, the parameters' gradients, the gradient of the state before the window (shaped
+    as the state), and the state after it, through which no gradient flows.
+    """
+    network = (cell, nonlinearity, num_layers, norm, residual)
+    logits, new_state, cache = forward(parameters, *network, x, state, reset, masks)
+    d_logits = loss_backward(logits, y)
+    gradients, d_state = backward(parameters, *network, x, d_logits, cache, reset, masks)
+    return loss(logits, y), gradients, d_state, new_state
+
+
+# --- optimizer ----------------------------------------------------------------
+
+
+def clip(gradients: Parameters, max_norm: float) -> tuple[float, dict[str, Array]]:
+    """The norm of all gradients together, and the gradients scaled so that it is at most max_norm.
+
+    torch.nn.utils.clip_grad_norm_ without the 1e-6 that it adds to the norm.
+    """
+    norm = float(np.sqrt(sum(np.sum(np.asarray(g, np.float64) ** 2) for g in gradients.values())))
+    scale = max_norm / norm if norm > max_norm else 1.0
+    return norm, {name: scale * g for name, g in gradients.items()}
+
+
+def matrices(parameters: Parameters) -> list[str]:
+    """The names that decay: weights that multiply, not biases and not norms."""
+    return [name for name, p in parameters.items() if np.ndim(p) == 2]
+
+
+def adamw(
+    parameters: Parameters,
+    gradients: Parameters,
+    m: Parameters,
+    v: Parameters,
+    step: int,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    l1: float,
+    decayed: Sequence[str],
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, Array]]:
+    """One step (the first is 1); returns the new parameters, m and v, and changes nothing.
+
+    torch.optim.AdamW's order: decay of the names in `decayed`, then Adam's step; after it, the same
+    names are shrunk towards zero by lr*l1.
+    """
+    new_parameters, new_m, new_v = {}, {}, {}
+    for name, p in parameters.items():
+        g = gradients[name]
+        new_m[name] = beta1 * m[name] + (1 - beta1) * g
+        new_v[name] = beta2 * v[name] + (1 - beta2) * g**2
+        if name in decayed:
+            p = p - lr * weight_decay * p
+        m_hat = new_m[name] / (1 - beta1**step)
+        v_hat = new_v[name] / (1 - beta2**step)
+        p = p - lr * m_hat / (np.sqrt(v_hat) + eps)
+        if name in decayed:
+            p = np.sign(p) * np.maximum(np.abs(p) - lr * l1, 0.0)
+        new_parameters[name] = p
+    return new_parameters, new_m, new_v

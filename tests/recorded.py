@@ -1,0 +1,92 @@
+"""What PyTorch computed, recorded once by record_torch.py into tests/recordings/.
+
+Dropout is off, no character is START and no state is reset: PyTorch's layers have neither.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FOLDER = Path(__file__).parent / "recordings"
+
+Array = np.ndarray[Any, Any]
+State = list[tuple[Array, ...]]  # one tuple a layer: (h, c) for an LSTM, else (h,), each (B, H)
+
+
+@dataclass(frozen=True)
+class Training:
+    """Ten float64 steps of AdamW, from a zero state that is carried from window to window."""
+
+    text: Array  # (10*T + 1, B) int32: window k reads text[k*T : k*T + T], predicts one further
+    losses: Array  # (10,) float64, each before its step
+    norms: Array  # (10,) float64, of the gradient before it is clipped
+    settings: dict[str, float]  # lr, beta1, beta2, eps, weight_decay (matrices only), clip
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One network, one window of text, and what PyTorch made of them."""
+
+    name: str
+    config: dict[str, Any]  # the settings of ModelConfig, by name
+    tensors: dict[str, Array]  # float32, PyTorch's names and layout
+    x: Array  # (T, B) int32
+    y: Array  # (T, B) int32
+    state: State  # before the window, float32
+    logits: Array  # (T, B, V) float32
+    final_state: State  # float32
+    loss: float  # computed in float64, as are both kinds of gradient
+    gradients: dict[str, Array]
+    state_gradient: State
+    training: Training | None  # of the networks that were trained as well
+
+    @property
+    def network(self) -> tuple[str, str, int, bool, bool]:
+        """What naive's functions take after the parameters."""
+        c = self.config
+        return c["cell"], c["nonlinearity"], c["num_layers"], c["norm"], c["residual"]
+
+
+def names(*, trained: bool = False) -> list[str]:
+    """Every recording's name, sorted; or only of those that hold a training run."""
+    found = sorted(path.stem for path in FOLDER.glob("*.npz"))
+    return [name for name in found if load(name).training is not None] if trained else found
+
+
+def load(name: str) -> Recording:
+    with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as file:
+        arrays = dict(file)
+
+    def group(prefix: str) -> dict[str, Array]:
+        return {k.removeprefix(prefix): a for k, a in arrays.items() if k.startswith(prefix)}
+
+    def state(key: str) -> State:
+        return [tuple(layer) for layer in arrays[key]]
+
+    training = group("training/")
+    return Recording(
+        name=name,
+        config=json.loads(str(arrays["config"])),
+        tensors=group("tensors/"),
+        x=arrays["x"],
+        y=arrays["y"],
+        state=state("state"),
+        logits=arrays["logits"],
+        final_state=state("final_state"),
+        loss=float(arrays["loss"]),
+        gradients=group("gradients/"),
+        state_gradient=state("state_gradient"),
+        training=Training(
+            text=training["text"],
+            losses=training["losses"],
+            norms=training["norms"],
+            settings=json.loads(str(training["settings"])),
+        )
+        if training
+        else None,
+    )
