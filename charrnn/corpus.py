@@ -1,0 +1,331 @@
+"""Texts -> documents of ids, the split into training and validation, and batches of windows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.config import TextConfig
+from charrnn.errors import CorpusError, VocabularyError
+from charrnn.reading import CHUNK, NEWLINE, Decoder, Encoder, Ids, LineEnds
+from charrnn.sources import Source, find, why_not_text
+from charrnn.vocabulary import IdArray, OnUnknown, Vocabulary
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Documents:
+    """N characters, cut into documents. The arrays are read-only.
+
+    A document starts at each of `starts` and, where lines are documents, after each line end.
+    """
+
+    ids: IdArray  # (N,), the smallest type that holds 0 .. vocab_size-1
+    vocab_size: int  # V
+    starts: npt.NDArray[np.int64]  # sorted; 0 is among them when N > 0
+    line_end: int = -1  # the id of "\n" where every line is a document, else -1
+
+    def __post_init__(self) -> None:
+        for name in ("ids", "starts"):
+            view = getattr(self, name).view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def is_start(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Whether a document starts at each of these positions, 0 .. N-1, of any shape."""
+        after = np.searchsorted(self.starts, positions, side="right")
+        result: npt.NDArray[np.bool_] = self.starts[after - 1] == positions
+        if self.line_end >= 0:
+            result |= self.ids[positions - 1] == self.line_end
+        return result
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Corpus:
+    """What was read: the documents, the characters in them, and how bytes became text."""
+
+    documents: Documents
+    vocabulary: Vocabulary
+    text: TextConfig
+    name: str  # of the first file or folder, without folder and suffix
+    notes: tuple[str, ...] = ()  # what reading changed or left out, for people
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the ids, the documents' starts, the vocabulary and the text settings.
+
+        The same on every machine; the corpus's name does not matter.
+        """
+        digest = hashlib.sha256()
+        settings = {"text": self.text.to_dict(), "vocabulary": self.vocabulary.characters}
+        digest.update(json.dumps(settings, sort_keys=True).encode())
+        for array in (self.documents.starts, self.documents.ids):
+            little_endian = array.dtype.newbyteorder("<")
+            digest.update(f"{little_endian.str}{len(array)}:".encode())
+            for start in range(0, len(array), CHUNK):  # in chunks, so that Ctrl-C is answered
+                digest.update(array[start : start + CHUNK].astype(little_endian, copy=False).data)
+        return digest.hexdigest()
+
+    def with_vocabulary(self, vocabulary: Vocabulary) -> Corpus:
+        """The same text with the ids of another vocabulary, which has all its characters.
+
+        Raises:
+            VocabularyError: it lacks one.
+        """
+        if vocabulary == self.vocabulary:
+            return self
+        table = self.vocabulary.positions_in(vocabulary)
+        if table.min() < 0:
+            raise VocabularyError("the other vocabulary lacks characters of the corpus")
+        table = table.astype(vocabulary.dtype)
+        old = self.documents
+        ids = np.empty(len(old), vocabulary.dtype)
+        for start in range(0, len(ids), CHUNK):
+            ids[start : start + CHUNK] = table[old.ids[start : start + CHUNK]]
+        line_end = int(table[old.line_end]) if old.line_end >= 0 else -1
+        documents = Documents(ids, len(vocabulary), old.starts, line_end)
+        return replace(self, documents=documents, vocabulary=vocabulary)
+
+
+def read(
+    paths: Sequence[str | Path],
+    text: TextConfig = TextConfig(),  # noqa: B008 (frozen)
+    *,
+    vocabulary: Vocabulary | None = None,
+    on_unknown: OnUnknown = "error",
+    stdin: BinaryIO | None = None,
+) -> Corpus:
+    """Reads files, folders, .gz files and "-" (`stdin`) as one corpus, in one pass.
+
+    Each file is a document; with `text.lines` each line is, its "\\n" included. The vocabulary is
+    that of the text, or the given one. Needs the memory of the ids and about 10 MB.
+
+    Raises:
+        CorpusError: something cannot be read or decoded, or there are fewer than two characters.
+        ConfigError: the encoding is not known.
+        VocabularyError: the given vocabulary lacks a character, and `on_unknown` is "error".
+    """
+    decoder = Decoder(text)
+    encoder = Encoder(vocabulary, on_unknown)
+    line_ends: LineEnds | None = None
+    if text.lines:
+        if vocabulary is None:
+            encoder.learn([NEWLINE])
+        elif "\n" not in vocabulary:
+            raise VocabularyError(
+                "the model has never seen a line end, so it cannot read lines as documents",
+                "leave out --lines",
+            )
+        line_ends = LineEnds(encoder.id_of(NEWLINE))
+
+    ids = Ids(encoder.dtype)
+    starts: list[int] = []
+    left_out: list[str] = []  # files in folders that are no text
+    sources = find(paths)
+    for source in sources:
+        chunks = source.chunks(stdin)
+        head = next(chunks, b"")
+        if not head:
+            continue
+        if reason := why_not_text(head, text):
+            if not source.in_folder:
+                raise CorpusError(f"{source.name} is {reason[0]}", reason[1])
+            left_out.append(f"{source.name} ({reason[0]})")
+            continue
+        start = len(ids)
+        line = 1
+        for points in decoder.decode(chain([head], chunks), source.name):
+            piece = encoder.encode(points, source.name, line)
+            line += int(np.count_nonzero(points == NEWLINE))
+            ids.widen(encoder.dtype)
+            ids.append(line_ends.clean(piece) if line_ends else piece)
+        if line_ends:
+            ids.append(line_ends.finish_file())
+        # Where lines are documents, the line end before a file says that one starts.
+        if len(ids) > start and (not text.lines or not starts):
+            starts.append(start)
+
+    _check_length(len(ids), sources, left_out, encoder.skipped)
+    numbers = ids.finish()
+    vocabulary = encoder.finish(numbers)
+    documents = Documents(
+        numbers,
+        len(vocabulary),
+        np.array(starts, np.int64),
+        vocabulary.characters.index("\n") if text.lines else -1,
+    )
+    notes = _notes(decoder, line_ends, left_out, encoder.skipped)
+    return Corpus(documents, vocabulary, text, corpus_name(paths[0]), notes)
+
+
+def split(documents: Documents, val_fraction: float, seed: int) -> tuple[Documents, Documents]:
+    """Training and validation documents, which share no character of the text.
+
+    Validation is the last `val_fraction` of the characters, as views; where lines are documents,
+    it is that fraction of the lines, chosen by `seed`, each part in the text's order, in new
+    memory. Each part gets at least one character or line, if there are two; 0 gives none.
+    """
+    total = len(documents)
+    if documents.line_end >= 0:
+        return _split_lines(documents, val_fraction, seed)
+    cut = total - _val_count(val_fraction, total)
+    inside = documents.starts[documents.starts > cut] - cut
+    val_starts = np.concatenate((np.zeros(min(1, total - cut), np.int64), inside))
+    return (
+        replace(documents, ids=documents.ids[:cut], starts=documents.starts[documents.starts < cut]),
+        replace(documents, ids=documents.ids[cut:], starts=val_starts),
+    )
+
+
+def _val_count(val_fraction: float, total: int) -> int:
+    """How many of `total` characters or lines are validation."""
+    if val_fraction == 0 or total < 2:
+        return 0
+    return min(max(round(val_fraction * total), 1), total - 1)
+
+
+def _split_lines(documents: Documents, val_fraction: float, seed: int) -> tuple[Documents, Documents]:
+    ids = documents.ids
+    pieces = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
+    lines = sum(int(np.count_nonzero(piece == documents.line_end)) for piece in pieces)
+    lines += bool(len(ids)) and ids[-1] != documents.line_end
+    is_val = np.zeros(lines, np.bool_)  # by line
+    is_val[: _val_count(val_fraction, lines)] = True
+    np.random.default_rng(seed).shuffle(is_val)
+
+    train, val = Ids(ids.dtype), Ids(ids.dtype)
+    line = 0
+    for piece in pieces:
+        ends = piece == documents.line_end
+        mask = is_val[line + np.cumsum(ends) - ends]  # a line's end belongs to that line
+        train.append(piece[~mask])
+        val.append(piece[mask])
+        line += int(np.count_nonzero(ends))
+
+    def part(ids: Ids) -> Documents:
+        return replace(documents, ids=ids.finish(), starts=np.zeros(min(1, len(ids)), np.int64))
+
+    return part(train), part(val)
+
+
+class Batches:
+    """Windows of T characters of B streams, (T, B), for truncated back-propagation through time.
+
+    The text is cut into B streams of S = N // B characters, side by side; window k of an epoch
+    continues window k-1 in every column, so that the state carries over. From the second epoch
+    on, all streams start at a random offset below T, so that the cuts fall elsewhere.
+
+    A tiny text gets fewer streams, then a shorter window: B is halved until S >= 2T; with B = 1,
+    T is at most N, and half of N if one window of T would leave a rest that is never learned.
+
+    Every window is a pure function of the documents, the sizes, the seed, the epoch and k.
+    """
+
+    def __init__(self, documents: Documents, batch_size: int, seq_len: int, seed: int) -> None:
+        total = len(documents)
+        if not total:
+            raise ValueError("there is no text to cut into batches")
+        while batch_size > 1 and total // batch_size < 2 * seq_len:
+            batch_size //= 2
+        stream = total // batch_size
+        if stream < 2 * seq_len:
+            seq_len = stream if stream <= seq_len else stream // 2
+        self.documents = documents
+        self.batch_size = batch_size  # B
+        self.seq_len = seq_len  # T
+        self.seed = seed
+        self.windows_per_epoch = stream // seq_len  # K
+        self._stream = stream  # S
+
+    def offset(self, epoch: int) -> int:
+        """Where the first stream starts in this epoch, 0 .. T-1."""
+        if epoch == 0 or self.windows_per_epoch == 1:
+            return 0
+        return int(np.random.default_rng([self.seed, epoch]).integers(self.seq_len))
+
+    def window(
+        self, epoch: int, k: int
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+        """Inputs, targets and resets of window k = 0 .. K-1 of an epoch, each (T, B).
+
+        Target y[t, j] is the character at some position; input x[t, j] is the character before
+        it or, where reset[t, j] says that a document starts there, START = V. At k = 0 the state
+        is zero: a stream that starts inside a document has no reset there.
+
+        One stream of "abcde", T = 2: x, y = [START a], [a b], then [b c], [c d].
+        """
+        if not 0 <= k < self.windows_per_epoch:
+            raise IndexError(f"window {k} of {self.windows_per_epoch}")
+        documents = self.documents
+        T, B = self.seq_len, self.batch_size
+        streams = self.offset(epoch) + self._stream * np.arange(B, dtype=np.int64)  # (B,)
+        times = k * T + np.arange(T, dtype=np.int64)  # (T,)
+        positions = (times[:, None] + streams) % len(documents)  # (T, B)
+        y = documents.ids[positions].astype(np.int32)
+        x = documents.ids[positions - 1].astype(np.int32)
+        reset = documents.is_start(positions)
+        x[reset] = documents.vocab_size
+        return x, y, reset
+
+
+def _check_length(length: int, sources: list[Source], left_out: list[str], skipped: int) -> None:
+    """Raises CorpusError, which says why, when there are fewer than two characters."""
+    if length >= 2:
+        return
+    what = sources[0].name if len(sources) == 1 else "the corpus"
+    if length == 1:
+        raise CorpusError(f"{what} holds a single character", "give at least two")
+    if skipped:
+        raise CorpusError(f"{what} holds no character that the model knows", "give another text")
+    if left_out:
+        raise CorpusError(f"there is no text in the folder: {_such_as(left_out)}", "--bytes reads any file")
+    raise CorpusError(f"{what} is empty", "give a text of at least two characters")
+
+
+def _notes(
+    decoder: Decoder, line_ends: LineEnds | None, left_out: list[str], skipped: int
+) -> tuple[str, ...]:
+    notes = []
+    if decoder.line_ends:
+        kinds = " and ".join(
+            name for end, name in (("\r\n", "CRLF"), ("\r", "CR")) if end in decoder.line_ends
+        )
+        notes.append(f"{kinds} line ends became LF (--keep-newlines leaves them)")
+    if line_ends and line_ends.empty_lines:
+        notes.append(_counted(line_ends.empty_lines, "empty line") + " left out")
+    if skipped:
+        notes.append(_counted(skipped, "character") + " left out that the model has never seen")
+    if left_out:
+        notes.append(_such_as(left_out))
+    return tuple(notes)
+
+
+def _such_as(left_out: list[str]) -> str:
+    """Says of the files that are no text how many there are, and names the first."""
+    such_as = "such as " if len(left_out) > 1 else ""
+    return f"{_counted(len(left_out), 'file')} left out: {such_as}{left_out[0]}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}s were" if count > 1 else f"1 {noun} was"
+
+
+def corpus_name(path: str | Path) -> str:
+    """What a model of this corpus is called: `texts/poe.txt.gz` gives "poe", `texts/` "texts"."""
+    if str(path) == "-":
+        return "stdin"
+    path = Path(path)
+    if path.is_dir():
+        return path.resolve().name or "corpus"
+    if path.suffix.lower() == ".gz":
+        path = path.with_suffix("")
+    return path.stem

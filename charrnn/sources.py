@@ -1,0 +1,174 @@
+"""Paths -> bytes: files, folders, .gz files and standard input, and what can be wrong with each."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import difflib
+import gzip
+import os
+import stat
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from charrnn.config import TextConfig
+from charrnn.errors import CorpusError
+
+CHUNK_BYTES = 1 << 18  # read at a time: small, so that the memory is about that of the ids
+HEAD_BYTES = 8192  # looked at to tell text from other files
+MODEL_SUFFIX = ".safetensors"
+
+# What people give by mistake, by its first bytes: what it is, and what to do.
+SIGNATURES = {
+    b"%PDF-": ("a PDF", "turn it into plain text first, for example with pdftotext"),
+    b"PK\x03\x04": ("a zip archive or an office document", "save or unpack it as plain text"),
+    b"\x1f\x8b": ("gzip-compressed", "end its name in .gz, or unpack it with gzip -dc"),
+}
+UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file, or standard input."""
+
+    path: Path | None  # None: standard input
+    in_folder: bool = False  # found in a folder: left out, not refused, when it is no text
+
+    @property
+    def name(self) -> str:
+        """How messages name it: printable, on one line."""
+        return "standard input" if self.path is None else printable(str(self.path))
+
+    def chunks(self, stdin: BinaryIO | None = None) -> Iterator[bytes]:
+        """Its bytes, unpacked where it is a .gz, CHUNK_BYTES at a time; none is empty.
+
+        Raises:
+            CorpusError: it cannot be opened, read or unpacked.
+        """
+        try:
+            with self._open(stdin) as stream:
+                while chunk := stream.read(CHUNK_BYTES):
+                    yield chunk
+                if chunk is None:  # not the end: nothing has come yet, and nobody waits for it
+                    raise BlockingIOError(0, "it does not wait for data")
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise CorpusError(
+                f"{self.name} is damaged or cut short: it cannot be unpacked",
+                "copy it again; if it is not compressed, take .gz off its name",
+            ) from error
+        except (OSError, ValueError) as error:
+            raise cannot_read(self.path, error) from error
+
+    def _open(self, stdin: BinaryIO | None) -> contextlib.AbstractContextManager[BinaryIO]:
+        if self.path is None:
+            stream = stdin or getattr(sys.stdin, "buffer", None)
+            if stream is None:
+                raise ValueError("it is closed")
+            return contextlib.nullcontext(stream)  # not ours to close
+        if self.path.suffix.lower() == ".gz":
+            return gzip.open(self.path, "rb")  # type: ignore[return-value]
+        return open(self.path, "rb")
+
+
+def find(paths: Sequence[str | Path]) -> list[Source]:
+    """The files that `paths` name, in order; "-" is standard input.
+
+    A folder stands for all regular files in it and below, sorted by path. Hidden ones, models and
+    what lies behind links to folders are left out.
+
+    Raises:
+        CorpusError: a path does not exist, may not be read, is a model, or holds no file.
+    """
+    if not paths:
+        raise CorpusError("no corpus was given", "give text files, folders, or - for stdin")
+    sources: list[Source] = []
+    for given in paths:
+        if str(given) == "-":
+            sources.append(Source(None))
+            continue
+        path = Path(given)
+        try:
+            is_folder = stat.S_ISDIR(path.stat().st_mode)
+            files = _files_below(path) if is_folder else []
+        except (OSError, ValueError) as error:
+            raise cannot_read(Path(getattr(error, "filename", None) or path), error) from error
+        if is_folder:
+            if not files:
+                raise CorpusError(
+                    f"there is no text file in {printable(str(path))}", "give a folder with some"
+                )
+            sources += [Source(file, in_folder=True) for file in files]
+        elif path.suffix.lower() == MODEL_SUFFIX:
+            raise CorpusError(
+                f"{printable(str(path))} is a model, not a text",
+                "give the text to learn from, or to measure the model on",
+            )
+        else:
+            sources.append(Source(path))
+    return sources
+
+
+def why_not_text(head: bytes, text: TextConfig) -> tuple[str, str] | None:
+    """What a file that begins with `head` is instead of text, and what to do; None: it is text."""
+    encoding = "bytes" if text.bytes else codecs.lookup(text.encoding).name
+    if encoding.startswith(("bytes", "utf-16", "utf-32")):
+        return None
+    for signature, answer in SIGNATURES.items():
+        if head.startswith(signature):
+            return answer
+    if encoding.startswith("utf-8") and head.startswith(UTF_16_MARKS):
+        return "UTF-16 text", "read it with --encoding utf-16"
+    if b"\0" in head[:HEAD_BYTES]:
+        return "binary, as the NUL bytes in it show", "--bytes reads it, each byte a character"
+    return None
+
+
+def cannot_read(path: Path | None, error: OSError | ValueError) -> CorpusError:
+    """The error for a file (None: standard input) that the system does not let us read."""
+    name = "standard input" if path is None else printable(str(path))
+    if isinstance(error, FileNotFoundError) and path is not None:
+        similar = _similar_name(path)
+        return CorpusError(
+            f"{name} does not exist",
+            f"did you mean {printable(str(similar))}?" if similar else "check the path",
+        )
+    if isinstance(error, PermissionError):
+        return CorpusError(f"{name} may not be read", "check its permissions")
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return CorpusError(f"{name} cannot be read", printable(reason))
+
+
+def printable(text: str) -> str:
+    """`text`, with control characters and what is no Unicode escaped."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """All regular files in and below a folder, without hidden ones and models, sorted by path."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    files: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=fail, followlinks=False):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        files += [
+            Path(parent, name)
+            for name in names
+            if not name.startswith(".") and not name.lower().endswith(MODEL_SUFFIX)
+        ]
+    return sorted((file for file in files if file.is_file()), key=lambda file: file.parts)
+
+
+def _similar_name(path: Path) -> Path | None:
+    """A file beside the missing `path` whose name is much like its name."""
+    try:
+        names = os.listdir(path.parent)
+    except OSError:
+        return None
+    matches = difflib.get_close_matches(path.name, names, n=1)
+    return path.with_name(matches[0]) if matches else None

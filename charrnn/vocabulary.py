@@ -1,0 +1,139 @@
+"""Characters <-> ids: a model's alphabet, sorted by code point, the position being the id."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.errors import VocabularyError
+
+OnUnknown = Literal["error", "skip"]
+IdArray = npt.NDArray[np.unsignedinteger[Any]]
+
+
+def id_dtype(size: int) -> np.dtype[np.unsignedinteger[Any]]:
+    """The smallest unsigned integer type that holds the ids 0 .. size-1."""
+    return np.min_scalar_type(max(size - 1, 0))
+
+
+def code_points(text: str) -> npt.NDArray[np.uint32]:
+    """The code point of each character, (len(text),). Lone surrogates pass."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint32, copy=False)
+
+
+def describe(character: str) -> str:
+    """How an error names a character: `'é' (U+00E9 LATIN SMALL LETTER E WITH ACUTE)`.
+
+    Control characters and lone surrogates are escaped, as `repr` does.
+    """
+    name = unicodedata.name(character, "")
+    return f"{character!r} (U+{ord(character):04X}{' ' if name else ''}{name})"
+
+
+def unknown_character(character: str, where: str) -> VocabularyError:
+    """The error for a character that the model has never seen; `where` it stands."""
+    return VocabularyError(
+        f"the model has never seen the character {describe(character)}, {where}",
+        "leave it out, or drop all such characters with --on-unknown skip",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The V characters that a model knows, distinct and sorted by code point.
+
+    Immutable; two vocabularies with the same characters are equal and hash alike.
+
+    Raises:
+        VocabularyError: `characters` is empty, unsorted, or holds a duplicate or a lone surrogate.
+    """
+
+    characters: str
+    code_points: npt.NDArray[np.uint32] = field(init=False, repr=False, compare=False)  # (V,)
+
+    def __post_init__(self) -> None:
+        points = code_points(self.characters)
+        if not len(points):
+            raise VocabularyError("the vocabulary is empty")
+        if not np.all(points[1:] > points[:-1]):
+            raise VocabularyError("the vocabulary's characters are not distinct and sorted by code point")
+        if np.any((points >= 0xD800) & (points <= 0xDFFF)):
+            raise VocabularyError("the vocabulary holds half of a surrogate pair")
+        points.flags.writeable = False
+        object.__setattr__(self, "code_points", points)
+
+    @classmethod
+    def build(cls, text: str) -> Vocabulary:
+        """The vocabulary of all characters in `text`."""
+        return cls("".join(sorted(set(text))))
+
+    @classmethod
+    def from_code_points(cls, points: npt.ArrayLike) -> Vocabulary:
+        """The vocabulary of these code points, which are distinct and sorted."""
+        values = np.asarray(points)
+        if values.size and (values.min() < 0 or values.max() > 0x10FFFF):
+            raise VocabularyError("the vocabulary holds a number that is no code point")
+        return cls("".join(map(chr, values.tolist())))
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    def __contains__(self, character: object) -> bool:
+        return isinstance(character, str) and len(character) == 1 and character in self.characters
+
+    @property
+    def dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
+        """The smallest type for ids: uint8 up to 256 characters, uint16 up to 65,536, or uint32."""
+        return id_dtype(len(self))
+
+    def encode(self, text: str, on_unknown: OnUnknown = "error") -> IdArray:
+        """The id of each character, (n,) of `dtype`; with "skip", of each known character.
+
+        Raises:
+            VocabularyError: a character is unknown, and `on_unknown` is "error".
+        """
+        points = code_points(text)
+        ids = _positions(self.code_points, points)
+        unknown = np.flatnonzero(ids < 0)
+        if len(unknown) and on_unknown == "error":
+            first = int(unknown[0])
+            raise unknown_character(text[first], f"at position {first}")
+        return ids[ids >= 0].astype(self.dtype)
+
+    def decode(self, ids: npt.ArrayLike) -> str:
+        """The text that these ids (n,) stand for.
+
+        Raises:
+            VocabularyError: an id is not in 0 .. V-1.
+        """
+        indices = np.asarray(ids)
+        if not indices.size:
+            return ""
+        if indices.min() < 0 or indices.max() >= len(self):
+            raise VocabularyError(
+                f"the ids {indices.min()} to {indices.max()} are not all in 0 .. {len(self) - 1}"
+            )
+        return str(self.code_points[indices].astype("<u4").tobytes(), "utf-32-le")
+
+    def merged(self, other: Vocabulary) -> Vocabulary:
+        """The vocabulary of the characters of both."""
+        return Vocabulary.build(self.characters + other.characters)
+
+    def positions_in(self, other: Vocabulary) -> npt.NDArray[np.int64]:
+        """For each own id (V,), the id of the same character in `other`, or -1.
+
+        Moves what belongs to characters between models: of "ac" in "abc" it is [0, 2].
+        """
+        return _positions(other.code_points, self.code_points)
+
+
+def _positions(table: npt.NDArray[np.uint32], points: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+    """Where each of `points` stands in the sorted `table`; -1 where it does not."""
+    at = np.searchsorted(table, points).astype(np.int64)
+    at[at == len(table)] = 0
+    at[table[at] != points] = -1
+    return at
