@@ -63,15 +63,15 @@ def product(C: Any, bias: Any, A: Any, B: Any, depth: int, b0: int, b1: int) -> 
     Shapes: C (T, B, padded N), bias (padded N,), A (T, B, padded K), B (panels, K, 32).
     """
     size, c_row, a_row = C.itemsize, C.shape[2], A.shape[2]
+    times, width, rows = _as_few_blocks(C, b0, b1)
     for p in range(B.shape[0]):  # outermost: the panel is then read from the cache for each t
         column = p * PANEL * size
-        for t in range(C.shape[0]):
+        for t in range(times):
+            first = t * width + b0
             _panel(
-                C, bias.ctypes.data + column, 0,
-                A.ctypes.data + (t * A.shape[1] + b0) * a_row * size, a_row, 1,
+                C, bias.ctypes.data + column, 0, A.ctypes.data + first * a_row * size, a_row, 1,
                 B.ctypes.data + p * B.shape[1] * PANEL * size, PANEL,
-                C.ctypes.data + (t * C.shape[1] + b0) * c_row * size + column, c_row,
-                b1 - b0, depth,
+                C.ctypes.data + first * c_row * size + column, c_row, rows, depth,
             )  # fmt: skip
 
 
@@ -79,16 +79,28 @@ def product(C: Any, bias: Any, A: Any, B: Any, depth: int, b0: int, b1: int) -> 
 def product_plus(C: Any, D: Any, A: Any, B: Any, depth: int, b0: int, b1: int) -> None:
     """C[t, b] = D[t, b] + A[t, b, :depth] B; D has the shape of C. See `product`."""
     size, c_row, a_row = C.itemsize, C.shape[2], A.shape[2]
+    times, width, rows = _as_few_blocks(C, b0, b1)
     for p in range(B.shape[0]):
         column = p * PANEL * size
-        for t in range(C.shape[0]):
-            row = (t * C.shape[1] + b0) * c_row * size + column
+        for t in range(times):
+            first = t * width + b0
+            place = first * c_row * size + column
             _panel(
-                C, D.ctypes.data + row, c_row,
-                A.ctypes.data + (t * A.shape[1] + b0) * a_row * size, a_row, 1,
+                C, D.ctypes.data + place, c_row, A.ctypes.data + first * a_row * size, a_row, 1,
                 B.ctypes.data + p * B.shape[1] * PANEL * size, PANEL,
-                C.ctypes.data + row, c_row, b1 - b0, depth,
+                C.ctypes.data + place, c_row, rows, depth,
             )  # fmt: skip
+
+
+@njit()
+def _as_few_blocks(C: Any, b0: int, b1: int) -> Any:
+    """How rows b0 to b1 of every t lie: so many blocks, this far apart, of so many rows each.
+
+    All columns of all steps are one block, whose tiles are then full even for a batch of one.
+    """
+    if b0 == 0 and b1 == C.shape[1]:
+        return 1, 0, C.shape[0] * b1
+    return C.shape[0], C.shape[1], b1 - b0
 
 
 @njit()
