@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
-from charrnn.errors import ConfigError
+from charrnn.errors import ConfigError, quoted
 
 Cell = Literal["lstm", "gru", "rnn"]
 Nonlinearity = Literal["tanh", "relu"]
@@ -21,7 +21,7 @@ GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of H rows in weight_ih and wei
 
 def _require(condition: bool, name: str, value: object, wanted: str) -> None:
     if not condition:
-        raise ConfigError(f"{name.replace('_', '-')} is {value!r}", f"give {wanted}")
+        raise ConfigError(f"{name.replace('_', '-')} is {quoted(value)}", f"give {wanted}")
 
 
 def _is_int(value: object) -> bool:
@@ -39,7 +39,26 @@ def _require_int(name: str, value: object, low: int, high: int) -> None:
 
 def _require_float(name: str, value: object, low: float, high: float, wanted: str) -> None:
     ok = isinstance(value, (int, float)) and not isinstance(value, bool)
-    _require(ok and math.isfinite(value) and low <= value <= high, name, value, wanted)  # type: ignore[operator, arg-type]
+    # NaN is in no range. isfinite would fail on whole numbers that are too large for a float.
+    _require(ok and low <= value <= high, name, value, wanted)  # type: ignore[operator]
+
+
+def _require_bool(name: str, value: object) -> None:
+    _require(isinstance(value, bool), name, value, "true or false")
+
+
+Config = TypeVar("Config", "TextConfig", "ModelConfig")
+
+
+def _from_dict(cls: type[Config], values: object, what: str) -> Config:
+    if not isinstance(values, dict):
+        raise ConfigError(f"{what} is not a table of settings")
+    names = {field.name for field in fields(cls)}
+    if missing := sorted(names - values.keys()):
+        raise ConfigError(f"{what} lacks {', '.join(missing)}")
+    if unknown := sorted(map(quoted, values.keys() - names)):
+        raise ConfigError(f"{what} has unknown settings, such as {unknown[0]}")
+    return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +69,30 @@ class TextConfig:
     bytes: bool = False  # every byte is a character (U+0000 to U+00FF); encoding is not used
     lines: bool = False  # every line is one document, its "\n" the document's last character
     keep_newlines: bool = False  # leave CRLF and CR as they are
+
+    def __post_init__(self) -> None:
+        ok = isinstance(self.encoding, str) and self.encoding and self.encoding.isascii()
+        _require(
+            bool(ok) and self.encoding.isprintable(),
+            "encoding",
+            self.encoding,
+            "the name of an encoding, such as utf-8 or latin-1",
+        )
+        for name in ("bytes", "lines", "keep_newlines"):
+            _require_bool(name, getattr(self, name))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings by name, as `from_dict` takes them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: object) -> TextConfig:
+        """The configuration that `to_dict` wrote.
+
+        Raises:
+            ConfigError: a key is missing or unknown, or a value is out of range.
+        """
+        return _from_dict(cls, values, "the text configuration")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +122,7 @@ class ModelConfig:
         _require_int("num_layers", self.num_layers, 1, 64)
         _require_int("embedding_size", self.embedding_size, 0, 16384)
         for name in ("norm", "residual"):
-            value = getattr(self, name)
-            _require(isinstance(value, bool), name, value, "true or false")
+            _require_bool(name, getattr(self, name))
         _require_float("dropout", self.dropout, 0.0, 0.95, "a number from 0 to 0.95")
 
     @property
@@ -125,23 +167,17 @@ class ModelConfig:
         return sum(math.prod(shape) for shape in self.parameter_shapes().values())
 
     def to_dict(self) -> dict[str, Any]:
+        """All settings by name, as `from_dict` takes them."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> ModelConfig:
+    def from_dict(cls, values: object) -> ModelConfig:
         """The configuration that `to_dict` wrote.
 
         Raises:
             ConfigError: a key is missing or unknown, or a value is out of range.
         """
-        if not isinstance(values, dict):
-            raise ConfigError("the model configuration is not a table of settings")
-        names = {f.name for f in fields(cls)}
-        if missing := sorted(names - values.keys()):
-            raise ConfigError(f"the model configuration lacks {', '.join(missing)}")
-        if unknown := sorted(map(str, values.keys() - names)):
-            raise ConfigError(f"the model configuration has unknown settings: {', '.join(unknown)}")
-        return cls(**values)
+        return _from_dict(cls, values, "the model configuration")
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,3 +62,14 @@ class CheckpointError(CharrnnError):
 
 class TrainingError(CharrnnError):
     """Training cannot start or cannot go on."""
+
+
+def printable(text: str) -> str:
+    """`text` as a message may show it, on one line: control characters are escaped."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def quoted(value: object, limit: int = 60) -> str:
+    """`repr(value)` as a message may show it: escaped, and cut where it is long."""
+    whole = repr(value)
+    return whole if len(whole) <= limit else whole[:limit] + "..."

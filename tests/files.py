@@ -1,0 +1,67 @@
+"""Small model files, whole and damaged, for the tests of what reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from charrnn.checkpoint import Checkpoint
+from charrnn.config import ModelConfig, TextConfig
+from charrnn.vocabulary import Vocabulary
+
+ROW = {"step": 10, "epoch": 0.5, "train_loss": 1.25, "val_loss": 1.5}
+
+
+def checkpoint(seed: int = 0, characters: str = "\nab", **settings: Any) -> Checkpoint:
+    """A checkpoint with random weights, of a network small enough to damage byte by byte."""
+    config = ModelConfig(
+        vocab_size=len(characters),
+        **{"cell": "rnn", "hidden_size": 2, "num_layers": 1, "embedding_size": 2} | settings,
+    )
+    random = np.random.default_rng(seed)
+    return Checkpoint(
+        config=config,
+        vocabulary=Vocabulary(characters),
+        text=TextConfig(lines="\n" in characters),
+        tensors={
+            name: random.standard_normal(shape, np.float32)
+            for name, shape in config.parameter_shapes().items()
+        },
+        history=[ROW],
+        best_val_loss=1.5,
+        run="f00d",
+        settings={"seed": 7, "minutes": None, "nested": {"lr": [0.1, 0.2]}},
+    )
+
+
+def pack(header: dict[str, Any] | bytes, data: bytes, *, length: int | None = None) -> bytes:
+    """A .safetensors file made by hand; `length` is what it claims of its header."""
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return (len(raw) if length is None else length).to_bytes(8, "little") + raw + data
+
+
+def unpack(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """The header and the data of a .safetensors file."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(content[8:end]), content[end:]
+
+
+def with_header(content: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:
+    """The file, its header changed in place by `change`."""
+    header, data = unpack(content)
+    change(header)
+    return pack(header, data)
+
+
+def with_record(content: bytes, change: Callable[[dict[str, Any]], Any]) -> bytes:
+    """The file, the record in its metadata changed in place by `change`."""
+
+    def change_header(header: dict[str, Any]) -> None:
+        record = json.loads(header["__metadata__"]["charrnn"])
+        change(record)
+        header["__metadata__"]["charrnn"] = json.dumps(record)
+
+    return with_header(content, change_header)
