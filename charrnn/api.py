@@ -1,0 +1,185 @@
+"""What charrnn does, as functions: load, train, sample, evaluate, score. The command line calls these.
+
+Everything that needs compiled kernels is imported where it is used: a short sample needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from charrnn import checkpoint as files
+from charrnn.checkpoint import Checkpoint
+from charrnn.config import SampleConfig, TextConfig
+from charrnn.corpus import Documents, read
+from charrnn.errors import CheckpointError
+from charrnn.events import Compiling, Evaluated, Event, Finished, Sampled, Saved, Started, Step
+from charrnn.generation import generate
+
+if TYPE_CHECKING:
+    from charrnn.evaluation import Evaluation
+    from charrnn.model import Model
+
+__all__ = [
+    "Compiling",
+    "Evaluated",
+    "Evaluation",
+    "Event",
+    "Finished",
+    "Sampled",
+    "Saved",
+    "Started",
+    "Step",
+    "evaluate",
+    "load",
+    "sample",
+    "score",
+    "train",
+]
+
+Paths = str | Path | Sequence[str | Path]
+OnUnknown = Literal["error", "skip"]
+
+def __getattr__(name: str) -> Any:
+    if name == "Evaluation":
+        from charrnn.evaluation import Evaluation
+
+        return Evaluation
+    raise AttributeError(f"module 'charrnn.api' has no attribute {name!r}")
+
+
+def load(path: str | Path | None = None) -> Checkpoint:
+    """The model in a file; without a path the newest in ./checkpoints, else the one that comes with charrnn.
+
+    Raises:
+        CheckpointError: there is none, or the file is damaged.
+    """
+    if path is None:
+        path = files.newest("checkpoints") or files.bundled()
+        if path is None:
+            raise CheckpointError("there is no model yet", "train one: charrnn train corpus.txt")
+    return files.load(path)
+
+
+def sample(
+    model: Checkpoint | str | Path | None = None,
+    prompt: str = "",
+    *,
+    count: int = 1,
+    on_unknown: OnUnknown = "error",
+    echo: bool = False,
+    **settings: Any,
+) -> Iterator[Iterator[str]]:
+    """`count` texts, each an iterator of its pieces as they are written.
+
+    `settings` are the fields of SampleConfig. The same seed gives the same texts.
+
+    Raises:
+        CheckpointError: the model cannot be loaded.
+        ConfigError: a setting is out of range.
+        VocabularyError: the prompt holds a character that the model has never seen.
+    """
+    checkpoint = model if isinstance(model, Checkpoint) else load(model)
+    config = SampleConfig(**settings)
+    if config.seed is None:
+        config = replace(config, seed=int(np.random.SeedSequence().generate_state(1)[0]))
+    for index in range(count):
+        yield generate(checkpoint, prompt, config, index=index, on_unknown=on_unknown, echo=echo)
+
+
+def evaluate(
+    model: Checkpoint | str | Path,
+    corpus: Paths,
+    *,
+    text: TextConfig | None = None,
+    on_unknown: OnUnknown = "error",
+    threads: int | None = None,
+) -> Evaluation:
+    """The loss over a text, which is read as the model's own corpus was, or as `text` says.
+
+    Raises:
+        CheckpointError, CorpusError, VocabularyError: what cannot be read.
+    """
+    from charrnn.evaluation import evaluate as evaluate_documents
+
+    checkpoint = model if isinstance(model, Checkpoint) else load(model)
+    own = checkpoint.text if text is None else text
+    documents = read(
+        _paths(corpus), own, vocabulary=checkpoint.vocabulary, on_unknown=on_unknown
+    ).documents
+    result = evaluate_documents(_model(checkpoint, threads), documents)
+    assert result is not None  # nothing asked it to stop
+    return result
+
+
+def score(
+    model: Checkpoint | str | Path, text: str, *, on_unknown: OnUnknown = "error", threads: int | None = None
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """How surprising each character of a text is to the model: -log p in nats, (characters,).
+
+    A model of lines reads each line as a text of its own.
+
+    Raises:
+        CheckpointError: the model cannot be loaded.
+        VocabularyError: the text holds a character that the model has never seen.
+    """
+    from charrnn.evaluation import surprises
+
+    checkpoint = model if isinstance(model, Checkpoint) else load(model)
+    vocabulary = checkpoint.vocabulary
+    ids = vocabulary.encode(text, on_unknown)
+    line_end = vocabulary.characters.index("\n") if checkpoint.text.lines else -1
+    starts = np.zeros(min(1, len(ids)), np.int64)
+    return surprises(_model(checkpoint, threads), Documents(ids, len(vocabulary), starts, line_end))
+
+
+def _paths(corpus: Paths) -> list[str | Path]:
+    return [corpus] if isinstance(corpus, (str, Path)) else list(corpus)
+
+
+def _model(checkpoint: Checkpoint, threads: int | None) -> Model:
+    from charrnn.model import Model
+    from charrnn.workers import Workers
+
+    model = Model(checkpoint.config, workers=Workers(threads))
+    model.load_tensors(checkpoint.tensors)
+    return model
+
+
+def train(
+    corpus: Paths,
+    *,
+    out: str | Path | None = None,
+    text: TextConfig = TextConfig(),  # noqa: B008 (frozen)
+    resume: bool = False,
+    init_from: str | Path | None = None,
+    force: bool = False,
+    threads: int | None = None,
+    stop: Callable[[], str | None] = lambda: None,
+    **settings: Any,
+) -> Iterator[Event]:
+    """Train on a corpus; yields what happens. The file `out` always holds the best model so far.
+
+    `settings` are fields of ModelConfig (but vocab_size) and TrainConfig; what is absent or None is chosen
+    to suit the corpus. `stop` is asked after each step: when it returns a text, the run is saved and ends.
+    `resume` goes on with the interrupted run that wrote `out`; `init_from` starts from another model's
+    weights, its vocabulary grown by the corpus's characters.
+
+    Raises:
+        ConfigError: a setting is out of range or contradicts another.
+        CorpusError: the corpus cannot be read.
+        CheckpointError: a model file cannot be read or written, or another would be overwritten.
+        TrainingError: the loss is no longer a number; there is nothing to resume.
+    """
+    from charrnn.runs import prepare
+
+    run, started = prepare(
+        _paths(corpus), None if out is None else Path(out), text, settings,
+        resume=resume, init_from=init_from, force=force, threads=threads, stop=stop,
+    )  # fmt: skip
+    yield started
+    yield from run.events()

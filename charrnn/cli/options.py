@@ -1,0 +1,32 @@
+"""The options that more than one command has."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Annotated, Any, Literal
+
+import typer
+
+from charrnn.errors import ConfigError
+
+
+def _one_of_two(value: str) -> str:
+    if value not in ("error", "skip"):
+        raise ConfigError(f"on-unknown is {value!r}", "give error or skip")
+    return value
+
+
+OnUnknown = Annotated[
+    Literal["error", "skip"],
+    typer.Option(
+        metavar="error|skip",
+        help="Characters that the model has never seen [error].",
+        callback=_one_of_two,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+
+
+def default(config: type[Any], name: str) -> Any:
+    """The default of a setting, from its one home: the dataclass `config`."""
+    return next(field.default for field in fields(config) if field.name == name)

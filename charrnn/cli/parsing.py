@@ -1,0 +1,184 @@
+"""The commands and their options, read by Typer.
+
+Typer would convert values through pydantic, whose import takes longer (100 ms) than a whole plain
+sample, and wrap help in tables of its own. Here numbers are converted by `int` and `float`, and
+help is plain text, grouped, one line an option. What a value may be is checked by charrnn.config.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Annotated, Any, get_args, get_type_hints
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+import charrnn
+from charrnn.cli.evaluate import evaluate
+from charrnn.cli.info import info
+from charrnn.cli.process import UsageError, say
+from charrnn.cli.sample import sample
+from charrnn.cli.train import train
+from charrnn.errors import ExitCode
+
+_HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+_MISSING = {  # what to do about an argument that is not there
+    "CORPUS...": "name the text to read, or - for stdin",
+    "MODEL": "name a model file, such as checkpoints/mine.safetensors",
+}
+_NUMBERS = {int: "a whole number", float: "a number"}
+
+
+def invoke(args: list[str]) -> int:
+    """Run the command that `args` name and return its exit code.
+
+    Raises:
+        UsageError: `args` cannot be understood.
+        CharrnnError: what the command raised.
+    """
+    program = typer.main.get_command(_app)
+    try:
+        return program.main(args, prog_name="charrnn", standalone_mode=False) or 0
+    except Exception as problem:
+        # Click's exceptions, under whichever name this version of Typer carries them.
+        if type(problem).__name__ == "NoArgsIsHelpError":
+            say(str(problem))
+            return ExitCode.USAGE
+        if getattr(problem, "exit_code", None) == 2 and hasattr(problem, "format_message"):
+            raise UsageError(_usage_message(problem)) from None
+        raise
+
+
+def _usage_message(problem: Any) -> str:
+    if name := getattr(problem, "option_name", None):
+        if near := get_close_matches(name, getattr(problem, "possibilities", None) or (), n=1):
+            return f"there is no option {name}: did you mean {near[0]}?"
+        if problem.message.lower().startswith("no such option"):
+            return f"there is no option {name}"
+    message: str = problem.format_message()
+    return message[:1].lower() + message[1:].rstrip(".")
+
+
+class _Plain:
+    """What the commands and their group share: quick values, plain help."""
+
+    params: list[Any]
+    callback: Callable[..., Any] | None
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Make each parameter convert its value by the type that its function declares."""
+        hints = get_type_hints(inspect.unwrap(self.callback)) if self.callback else {}
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            members = get_args(hints.get(param.name)) or (hints.get(param.name),)
+            kind = next((number for number in _NUMBERS if number in members), None)
+            param.process_value = _converter(param, kind)
+        return params
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        arguments = [p.metavar for p in self.params if p.param_type_name == "argument"]
+        return [*arguments, "[OPTIONS]"]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options under their headings, all in the same columns."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            if param.hidden:
+                continue
+            argument = param.param_type_name == "argument"
+            heading = getattr(param, "rich_help_panel", None)
+            heading = heading or ("Arguments" if argument else "Options")
+            groups.setdefault(heading, []).append((_names(param), param.help or ""))
+        self.write_groups(formatter, groups)
+
+    def write_groups(self, formatter: Any, groups: dict[str, list[tuple[str, str]]]) -> None:
+        width = max(len(names) for rows in groups.values() for names, _ in rows)
+        for heading, rows in groups.items():
+            with formatter.section(heading):
+                formatter.write_dl([(names.ljust(width), text) for names, text in rows])
+
+
+class _Command(_Plain, TyperCommand):
+    """A command."""
+
+
+class _Group(_Plain, TyperGroup):
+    """The program, which knows the commands."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return ["COMMAND", "..."]
+
+    def write_groups(self, formatter: Any, groups: dict[str, list[tuple[str, str]]]) -> None:
+        commands = [(name, str(c.short_help)) for name, c in self.commands.items()]
+        super().write_groups(formatter, {"Commands": commands, **groups})
+
+
+def _names(param: Any) -> str:
+    """`-o, --out PATH`, `--norm/--no-norm`, `CORPUS...`"""
+    if param.param_type_name == "argument":
+        return str(param.metavar)
+    names = ", ".join(sorted(param.opts, key=len))
+    if param.secondary_opts:
+        names += "/" + param.secondary_opts[0]
+    return f"{names} {param.metavar}" if param.metavar else names
+
+
+def _converter(param: Any, kind: type | None) -> Callable[[Any, Any], Any]:
+    def process_value(ctx: Any, value: Any) -> Any:
+        if kind is not None and isinstance(value, str):
+            try:
+                value = kind(value)
+            except ValueError:
+                message = f"{param.opts[-1]} is {value!r}: give {_NUMBERS[kind]}"
+                raise UsageError(message) from None
+        if param.required and not value and not ctx.resilient_parsing:
+            raise UsageError(f"{param.metavar} is missing", _MISSING[param.metavar])
+        return param.callback(ctx, param, value) if param.callback else value
+
+    return process_value
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"charrnn {charrnn.__version__}")
+        raise typer.Exit
+
+
+_app = typer.Typer(
+    cls=_Group,
+    help="Learns to write like a text file, on the CPU you have.",
+    epilog="'charrnn COMMAND --help' shows the options of a command.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings=_HELP_OPTIONS,
+)
+
+
+@_app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version),
+    ] = False,
+) -> None:
+    pass
+
+
+def _add(function: Callable[..., int], name: str, short_help: str) -> None:
+    command = _app.command(
+        name,
+        cls=_Command,
+        short_help=short_help,
+        epilog="A default stands in [brackets].",
+        context_settings=_HELP_OPTIONS,
+    )
+    command(function)
+
+
+_add(train, "train", "Learn to write like a text.")
+_add(sample, "sample", "Write new text with a model.")
+_add(evaluate, "eval", "Measure how well a model predicts a text.")
+_add(info, "info", "Show what a model is and how it was trained.")

@@ -1,0 +1,217 @@
+"""How the process behaves: signals, closed pipes, one line an error, exit codes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Callable, Container
+from contextlib import suppress
+from types import FrameType, TracebackType
+from typing import NoReturn, Self
+
+from charrnn.errors import CharrnnError, ConfigError, ExitCode, printable
+
+DEBUG = bool(os.environ.get("CHARRNN_DEBUG"))  # show the traceback behind an error's one line
+FLUSH_SECONDS = 0.05  # text waits no longer than this before a pipe's reader sees it
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+class ClosedPipe(Exception):  # noqa: N818 - an ordinary end, no error
+    """The reader of stdout has gone, as `head` does when it has seen enough."""
+
+
+class UsageError(CharrnnError):
+    """The command line itself cannot be understood."""
+
+    exit_code = ExitCode.USAGE
+
+
+def say(line: str) -> None:
+    """Write one line to stderr. A reader who has gone is no reason to stop."""
+    with suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+
+
+def say_at_once(text: str) -> None:
+    """Write to stderr from a signal handler, past the buffers that may be in use beneath it."""
+    with suppress(OSError):
+        os.write(2, text.encode())
+
+
+class Output:
+    """stdout as it is: UTF-8 whatever the locale, or the raw bytes of a `--bytes` model.
+
+    Raises from each method:
+        ClosedPipe: the reader has gone.
+        CharrnnError: stdout is closed, or its disk is full.
+    """
+
+    def __init__(self, *, raw_bytes: bool = False) -> None:
+        if sys.stdout is None:
+            raise CharrnnError("stdout is closed", "there is nowhere to write to")
+        self._stream = sys.stdout.buffer
+        self._encoding = "latin-1" if raw_bytes else "utf-8"
+        self._each = sys.stdout.isatty()  # a person watches: every character as it comes
+        self._due = 0.0
+
+    def write(self, text: str) -> None:
+        """Write `text`; it is flushed at once, or in a pipe every FLUSH_SECONDS."""
+        try:
+            self._stream.write(text.encode(self._encoding))
+        except OSError as problem:
+            raise _writing_failed(problem) from None
+        now = time.monotonic()
+        if self._each or now >= self._due:
+            self.flush()
+            self._due = now + FLUSH_SECONDS
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as problem:
+            raise _writing_failed(problem) from None
+
+
+def _writing_failed(problem: OSError) -> Exception:
+    # Windows reports a closed pipe as EINVAL.
+    closed = {errno.EPIPE, errno.EINVAL} if sys.platform == "win32" else {errno.EPIPE}
+    if problem.errno in closed:
+        return ClosedPipe()
+    return CharrnnError("cannot write to stdout", problem.strerror or str(problem))
+
+
+class StopRequest:
+    """Makes the first Ctrl-C or SIGTERM a request to save and stop; the second does not wait.
+
+    Called by the training loop between steps, it gives the signal's name, or None to go on. Before
+    `saveable` is set there is nothing worth saving, and the first signal does not wait either.
+    """
+
+    def __init__(self, announce: Callable[[], None], restore: Callable[[], None]) -> None:
+        self._announce = announce  # called inside the signal handler, as is restore
+        self._restore = restore  # the terminal, before leaving at once
+        self._previous: dict[signal.Signals, object] = {}
+        self.saveable = False
+        self.reason: str | None = None
+        self.exit_code = ExitCode.DONE
+
+    def __call__(self) -> str | None:
+        return self.reason
+
+    def ask(self, reason: str, exit_code: ExitCode) -> None:
+        self.reason, self.exit_code = reason, exit_code
+
+    def __enter__(self) -> Self:
+        self._previous = _install(self._on_signal)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.reason is not None or not self.saveable:
+            self._restore()
+            os._exit(128 + number)
+        self.ask(signal.Signals(number).name, ExitCode(128 + number))
+        self._announce()
+
+
+def run(program: Callable[[list[str]], int], args: list[str], commands: Container[str]) -> NoReturn:
+    """Run `program(args)`, turn what went wrong into one line on stderr, and end the process.
+
+    `commands` are the words that `args` may begin with, so that a line can point to their help.
+    """
+    _keep_standard_descriptors()
+    _install(_leave_on_signal)
+    if not (DEBUG or sys.warnoptions):
+        warnings.simplefilter("ignore")  # they are about our code, not about the user's text
+    try:
+        code = program(args)
+    except KeyboardInterrupt:
+        code = ExitCode.INTERRUPTED
+    except ClosedPipe:
+        code = ExitCode.DONE
+    except SystemExit as end:
+        # Typer ends so when its help meets a closed pipe, and after installing completion.
+        piped = isinstance(end.__context__, BrokenPipeError)
+        code = end.code if isinstance(end.code, int) and not piped else ExitCode.DONE
+    except Exception as problem:
+        code = _report(problem, args[0] if args and args[0] in commands else "")
+    _leave(code)
+
+
+def _report(problem: Exception, command: str) -> ExitCode:
+    if DEBUG:
+        import traceback
+
+        traceback.print_exception(problem)
+    if isinstance(problem, CharrnnError):
+        say(f"charrnn: error: {printable(str(problem))}")
+        if isinstance(problem, (ConfigError, UsageError)):
+            say(f"try '{' '.join(filter(None, ['charrnn', command, '--help']))}'")
+        return problem.exit_code
+    if isinstance(problem, MemoryError):
+        say("charrnn: error: out of memory: try a smaller --batch-size, --seq-len or --hidden-size")
+    elif isinstance(problem, OSError):
+        where = f": {problem.filename}" if problem.filename is not None else ""
+        say(f"charrnn: error: {printable((problem.strerror or str(problem)) + where)}")
+    else:
+        what = printable(f"{type(problem).__name__}: {problem}")
+        say(f"charrnn: error: unexpected {what}: CHARRNN_DEBUG=1 shows where; please report it")
+    return ExitCode.FAILED
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: nothing is left to do, and the interpreter's own ending could only complain.
+
+    It would flush into pipes that are closed, and stop a thread in the middle of importing Numba.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with suppress(OSError, ValueError):
+                stream.flush()
+    os._exit(code)
+
+
+def _leave_on_signal(number: int, frame: FrameType | None) -> None:
+    os._exit(128 + number)
+
+
+def _install(
+    handler: Callable[[int, FrameType | None], None],
+) -> dict[signal.Signals, object]:
+    """Set `handler` for the stopping signals and return what was there before.
+
+    A signal that the parent had ignored (`nohup`, a job in the background) stays ignored.
+    """
+    previous: dict[signal.Signals, object] = {}
+    for number in _STOPPING:
+        before = signal.getsignal(number)
+        if before is signal.SIG_IGN:
+            continue
+        with suppress(ValueError):  # only the main thread may
+            signal.signal(number, handler)
+            previous[number] = before
+    return previous
+
+
+def _keep_standard_descriptors() -> None:
+    """Fill closed standard streams, or the next file opened would become stdout or stderr."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one

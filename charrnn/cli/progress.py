@@ -1,0 +1,177 @@
+"""What a person is told while a model trains, and in which words.
+
+`Silence`, `Notes` and `Lines` are the plain views; charrnn.cli.terminal holds the live one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import time
+from typing import Self, TextIO
+
+from charrnn.cli import wording
+from charrnn.cli.process import say, say_at_once
+from charrnn.config import ModelConfig, TrainConfig
+from charrnn.errors import printable
+from charrnn.events import Compiling, Evaluated, Event, Finished, Started, Step
+
+STOPPING = "stopping: saving the model (Ctrl-C again does not wait)"
+COMPILING = "compiling kernels (first time on this machine)"
+STEP_SECONDS = 10.0  # between two step lines where there is no terminal
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a picture that moves, with colours, is welcome on `stream`."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return stream is not None and stream.isatty() and not plain
+
+
+class View:
+    """Shows the events of a training run. This one shows nothing."""
+
+    def show(self, event: Event) -> None:
+        """Show one event."""
+
+    def stopping(self) -> None:
+        """Say that a request to stop was heard. Called inside a signal handler."""
+
+    def restore(self) -> None:
+        """Leave the terminal as it was found. Called inside a signal handler."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        pass
+
+
+class Silence(View):
+    """`--quiet`."""
+
+
+class Notes(View):
+    """What the user should know, once; no progress."""
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Started):
+            for note in event.notes:
+                say(f"note: {printable(note)}")
+
+    def stopping(self) -> None:
+        say_at_once(STOPPING + "\n")
+
+
+class Lines(Notes):
+    """Plain lines, for a log: one an evaluation, and a step now and then."""
+
+    def __init__(self) -> None:
+        self._next_step = 0.0  # on time.monotonic()'s clock
+        self._compiling = False
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Started):
+            for line in header(event):
+                say(line)
+            self._next_step = time.monotonic() + STEP_SECONDS
+        super().show(event)
+        if isinstance(event, Compiling) and not self._compiling:
+            self._compiling = True
+            say(COMPILING)
+        elif isinstance(event, Step) and time.monotonic() >= self._next_step:
+            self._next_step = time.monotonic() + STEP_SECONDS
+            say(step_line(event))
+        elif isinstance(event, Evaluated):
+            say(evaluated_line(event))
+        elif isinstance(event, Finished):
+            for line in summary(event):
+                say(line)
+
+
+def header(started: Started) -> list[str]:
+    """What will be trained on what, for how long, and into which file."""
+    corpus = started.corpus
+    held_out = f", {wording.count(started.val_characters)} of them for validation"
+    lines = [
+        f"text      {printable(corpus.name)}: "
+        f"{wording.count(started.train_characters + started.val_characters)} characters"
+        f"{held_out if started.val_characters else ''}, {len(corpus.vocabulary)} different",
+        f"model     {network(started.model)}",
+        f"training  {budget(started.train)}, {_plural(started.threads, 'thread')}",
+        f"writes    {printable(str(started.out))}",
+    ]
+    if started.planned:
+        lines.insert(3, f"planned   {printable(started.planned)}")
+    if started.resumed_step:
+        lines.append(f"resumed   after step {wording.count(started.resumed_step)}")
+    return lines
+
+
+def network(model: ModelConfig) -> str:
+    """LSTM 2 x 256, embedding 256, norm, residual: 1,234,567 parameters"""
+    cell = f"RNN ({model.nonlinearity})" if model.cell == "rnn" else model.cell.upper()
+    parts = [f"{cell} {model.num_layers} x {model.hidden_size}"]
+    parts.append(f"embedding {model.embedding_size}" if model.embedding_size else "one-hot input")
+    parts += [name for name in ("norm", "residual") if getattr(model, name)]
+    if model.dropout:
+        parts.append(f"dropout {model.dropout:g}")
+    return f"{', '.join(parts)}: {wording.count(model.num_parameters)} parameters"
+
+
+def budget(train: TrainConfig) -> str:
+    """3 minutes; 10 epochs; 300 steps"""
+    if train.minutes is not None:
+        return _plural(train.minutes, "minute")
+    if train.epochs is not None:
+        return _plural(train.epochs, "epoch")
+    return _plural(train.steps or 0, "step")
+
+
+def time_left(step: Step) -> str:
+    """How long the budget lasts at this pace; empty while nothing is known."""
+    if not 0 < step.progress < 1:
+        return ""
+    return f"{wording.duration(step.seconds * (1 - step.progress) / step.progress)} left"
+
+
+def step_line(step: Step) -> str:
+    parts = [
+        f"step {step.step}",
+        f"epoch {step.epoch:.2f}",
+        f"{step.progress:.0%}",
+        f"loss {wording.loss(step.train_loss)}",
+        f"lr {step.learning_rate:.2e}",
+        f"{wording.count(round(step.chars_per_second))} chars/s",
+        time_left(step),
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def evaluated_line(event: Evaluated) -> str:
+    return (
+        f"step {event.step}  epoch {event.epoch:.2f}  {wording.duration(event.seconds)}  "
+        f"{event.measured_on} {wording.loss(event.val_loss)}  latest {event.train_loss:.4f}"
+        f"{'  best, saved' if event.best else ''}"
+    )
+
+
+def summary(finished: Finished) -> list[str]:
+    """How it ended, what the model is worth, and the command that writes with it."""
+    path = str(finished.checkpoint)
+    after = f"after {_plural(finished.step, 'step')}, {wording.duration(finished.seconds)}"
+    worth = ""
+    if math.isfinite(finished.best_val_loss):
+        worth = f"{finished.measured_on} {wording.loss(finished.best_val_loss)}, "
+    parameters = f"{wording.count(finished.parameters)} parameters in {printable(path)}"
+    if finished.reason == "interrupted":
+        return [f"stopped {after}: {worth}{parameters}"]
+    command = shlex.join(["charrnn", "sample", "-m", path])
+    lines = [f"done {after}: {worth}{parameters}", f"write with it: {printable(command)}"]
+    return [printable(finished.message), *lines] if finished.message else lines
+
+
+def _plural(number: float, unit: str) -> str:
+    """1 step; 1,200 steps; 0.5 minutes"""
+    whole = int(number) if number == int(number) else number
+    return f"{whole:,} {unit}{'' if whole == 1 else 's'}"

@@ -1,0 +1,134 @@
+"""`charrnn sample`: text from a model to stdout, as it comes."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from charrnn.cli.options import OnUnknown, default
+from charrnn.cli.process import Output
+from charrnn.config import DEFAULT_SAMPLE_LENGTH, SampleConfig, TextConfig
+from charrnn.errors import ConfigError, CorpusError, ExitCode
+
+LINES_AT_ONCE = 10  # from a --lines model, when nothing else is asked for
+
+
+def sample(
+    model: Annotated[
+        str | None,
+        typer.Option("-m", "--model", metavar="PATH", help="The model [newest in checkpoints/, or bundled]."),
+    ] = None,
+    prompt: Annotated[str, typer.Option(metavar="TEXT|-", help="Go on from this text; -: from stdin.")] = "",
+    echo: Annotated[
+        bool, typer.Option("--echo/--no-echo", help="Write the prompt first [--no-echo].")
+    ] = False,
+    length: Annotated[
+        int | None,
+        typer.Option(
+            "-n",
+            "--length",
+            metavar="N",
+            help=f"Characters a text at the most [{DEFAULT_SAMPLE_LENGTH}, or a line].",
+        ),
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(metavar="N", help=f"How many texts [1; {LINES_AT_ONCE} from a --lines model]."),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Stop once this has been written.")
+    ] = None,
+    temp: Annotated[
+        float | None,
+        typer.Option(
+            "--temp",
+            metavar="T",
+            help=f"Boldness; 0: always the most probable [{default(SampleConfig, 'temperature')}].",
+        ),
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(metavar="K", help="Only the K most probable [0: off].")] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Only the most probable that make up P [1: off]."),
+    ] = None,
+    min_p: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Only those at least P times the best [0: off]."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="The same seed, the same text [a new one].")
+    ] = None,
+    on_unknown: OnUnknown = "error",
+) -> int:
+    """Write new text with a model. The text goes to stdout and nothing else does."""
+    if count is not None and count < 1:
+        raise ConfigError(f"count is {count}", "give a whole number from 1 up")
+    from charrnn import api
+
+    checkpoint = api.load(model)
+    text = checkpoint.text
+    given = _from_stdin(text) if prompt == "-" else _argument(prompt, text)
+    if count is None:
+        count = LINES_AT_ONCE if text.lines and not given else 1
+    settings = {
+        "temperature": temp,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "seed": seed,
+        "length": length,
+        "until": None if until is None else _argument(until, text),
+    }
+    texts = api.sample(
+        checkpoint,
+        given,
+        count=count,
+        on_unknown=on_unknown,
+        echo=echo,
+        **{name: value for name, value in settings.items() if value is not None},
+    )
+    output = Output(raw_bytes=text.bytes)
+    for index, pieces in enumerate(texts):
+        if index and not text.lines:
+            output.write("\n")  # an empty line between two texts
+        end = ""
+        for piece in pieces:
+            output.write(piece)
+            end = piece or end
+        if not end.endswith("\n"):
+            output.write("\n")  # so that `fmt`, `wc` and the shell's prompt see whole lines
+    output.flush()
+    return ExitCode.DONE
+
+
+def _argument(value: str, text: TextConfig) -> str:
+    """What was typed, in the characters of the model: a `--bytes` model's are bytes."""
+    return os.fsencode(value).decode("latin-1") if text.bytes else value
+
+
+def _from_stdin(text: TextConfig) -> str:
+    """All of stdin but its last line end, read as the model's corpus was.
+
+    Raises:
+        CorpusError: stdin is closed, or is no UTF-8.
+    """
+    if sys.stdin is None:
+        raise CorpusError("stdin is closed", "give the prompt as --prompt TEXT")
+    data = sys.stdin.buffer.read()
+    if text.bytes:
+        prompt = data.decode("latin-1")
+    else:
+        try:
+            prompt = data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+        except UnicodeDecodeError as problem:
+            raise CorpusError(
+                f"the prompt on stdin is no UTF-8 at byte {problem.start}",
+                "convert it, such as with iconv -f latin1 -t utf-8",
+            ) from None
+    if not text.keep_newlines and not text.bytes:
+        prompt = prompt.replace("\r\n", "\n").replace("\r", "\n")
+    return prompt.removesuffix("\n").removesuffix("\r")

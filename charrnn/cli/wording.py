@@ -1,0 +1,60 @@
+"""Numbers and foreign text as people, and JSON, read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+_BARS = "▁▂▃▄▅▆▇█"
+_JOINERS = "\u200c\u200d"  # hold emoji and some scripts together; harmless on a terminal
+
+
+def visible(text: str) -> str:
+    """`text` with control characters, terminal escapes among them, written as \\n, \\x1b, ..."""
+    return "".join(c if c.isprintable() or c in _JOINERS else ascii(c)[1:-1] for c in text)
+
+
+def count(number: int) -> str:
+    """1234567 -> 1,234,567"""
+    return f"{number:,}"
+
+
+def duration(seconds: float) -> str:
+    """3.21 -> 3.2 s; 75 -> 1 min 15 s; 4000 -> 1 h 7 min"""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def loss(nats: float) -> str:
+    """1.4321 -> 1.4321 nats/char (2.066 bits)"""
+    return f"{nats:.4f} nats/char ({nats / math.log(2):.3f} bits)"
+
+
+def sparkline(values: Sequence[float], width: int) -> str:
+    """The finite values as at most `width` bars, the lowest ▁ and the highest █.
+
+    Each bar is the mean of its equal share: 4, 2, 1, 1 in two bars is 3, 1, drawn █▁.
+    """
+    finite = [v for v in values if math.isfinite(v)]
+    bars = min(len(finite), width)
+    edges = [len(finite) * i // bars for i in range(bars + 1)] if bars > 0 else []
+    means = [sum(finite[a:b]) / (b - a) for a, b in pairwise(edges)]
+    if not means:
+        return ""
+    low, high = min(means), max(means)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BARS[round((v - low) * scale)] for v in means)
+
+
+def json_number(value: Any) -> Any:
+    """`value`, or None where JSON has no word for it: NaN and infinity."""
+    return value if not isinstance(value, float) or math.isfinite(value) else None

@@ -1,0 +1,238 @@
+"""From what a user asks for to a training run: settings, fine-tuning, resuming, what may be overwritten."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from charrnn import checkpoint as files
+from charrnn.checkpoint import Checkpoint
+from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig
+from charrnn.corpus import Corpus, corpus_name, read
+from charrnn.errors import CharrnnError, CheckpointError, ConfigError, TrainingError, VocabularyError
+from charrnn.events import Started
+from charrnn.generation import generate
+from charrnn.model import initial_tensors
+from charrnn.parameters import Array
+from charrnn.planning import plan
+from charrnn.training import Run, fingerprint
+from charrnn.vocabulary import Vocabulary
+from charrnn.workers import Workers
+
+PREVIEW = SampleConfig(seed=1, length=200)
+PREVIEW_LINES = 5  # of a model of lines
+# Fine-tuning starts from good weights, which the usual peak would first unlearn.
+FINE_TUNING_RATE = 2e-3
+
+_MODEL_SETTINGS = {f.name for f in fields(ModelConfig)} - {"vocab_size"}
+_TRAIN_SETTINGS = {f.name for f in fields(TrainConfig)}
+_BUDGETS = {"minutes", "epochs", "steps"}
+
+
+@dataclass(frozen=True)
+class _Interrupted:
+    """What an interrupted run left behind."""
+
+    tensors: dict[str, Array]
+    record: dict[str, Any]
+
+    @property
+    def text(self) -> TextConfig:
+        return TextConfig(**self.record["text"])
+
+    @property
+    def model(self) -> ModelConfig:
+        return ModelConfig.from_dict(self.record["model"])
+
+    @property
+    def train(self) -> TrainConfig:
+        return TrainConfig(**self.record["train"])
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary(self.record["vocabulary"])
+
+
+def prepare(
+    paths: Sequence[str | Path],
+    out: Path | None,
+    text: TextConfig,
+    settings: dict[str, Any],
+    *,
+    resume: bool,
+    init_from: str | Path | None,
+    force: bool,
+    threads: int | None,
+    stop: Callable[[], str | None],
+) -> tuple[Run, Started]:
+    """The run that was asked for, ready to start; see `charrnn.api.train`."""
+    if unknown := settings.keys() - _MODEL_SETTINGS - _TRAIN_SETTINGS:
+        raise TypeError(f"train() has no settings named {', '.join(sorted(unknown))}")
+    given = {name: value for name, value in settings.items() if value is not None}
+    if len(budgets := sorted(given.keys() & _BUDGETS)) > 1:
+        raise ConfigError(
+            f"the budget is given as {' and as '.join(budgets)}",
+            "give one of --minutes, --epochs and --steps",
+        )
+    if resume and init_from is not None:
+        raise ConfigError("--resume and --init-from contradict each other", "give one of them")
+    if out is None:
+        out = Path("checkpoints") / f"{corpus_name(paths[0])}.safetensors"
+
+    notes: tuple[str, ...] = ()
+    there, old = _model_at(out), _interrupted(out)
+    if resume and old is None:
+        if there is not None and not force:
+            raise TrainingError(
+                f"the run that wrote {out} is complete",
+                "train it further with --init-from, or anew with --force",
+            )
+        notes = (f"there is no interrupted run of {out}: starting from the beginning",)
+    if not resume:
+        if old is not None and not force:
+            raise TrainingError(
+                f"{out} belongs to a run that was interrupted at step {old.record['position']['step']}",
+                "--resume goes on with it, --force starts anew",
+            )
+        old = None
+
+    initial = files.load(init_from) if init_from is not None else None
+    planned = ""
+    if old is not None:
+        _refuse_changes(old, given, text)
+        corpus = _recoded(read(paths, old.text), old.vocabulary)
+        model, train, init = old.model, old.train, str(old.record["init"])
+    else:
+        corpus, init = read(paths, text), ""
+        if initial is not None:
+            corpus = corpus.with_vocabulary(initial.vocabulary.merged(corpus.vocabulary))
+            given = _with_network_of(initial, given)
+            init = _digest(initial)
+        chosen, planned = plan(len(corpus.documents), len(corpus.vocabulary), given)
+        model = ModelConfig(len(corpus.vocabulary), **_only(chosen, _MODEL_SETTINGS))
+        train = TrainConfig(**_only(chosen, _TRAIN_SETTINGS))
+    identity = fingerprint(corpus, model, train, init)
+    same = isinstance(there, Checkpoint) and there.run == identity
+    if old is not None and old.record["run"] != identity:
+        raise TrainingError(
+            "the corpus is not the one that the interrupted run read",
+            "give the same text, or start anew with --force",
+        )
+    if there is not None and not (force or same or old is not None):
+        raise CheckpointError(
+            f"{out} holds {'another model' if isinstance(there, Checkpoint) else 'something else'}",
+            "choose another file with -o, or overwrite it with --force",
+        )
+
+    tensors = initial_tensors(model, train.seed)
+    if initial is not None:
+        tensors = _grown(initial, corpus.vocabulary, tensors)
+    workers = Workers(threads)
+    run = Run(
+        corpus, model, train, out=out, tensors=tensors, init=init, fingerprint=identity,
+        workers=workers, stop=stop, preview=_preview,
+    )  # fmt: skip
+    if old is not None:
+        run.resume(old.tensors, old.record, model_is_there=same)
+    started = Started(
+        corpus, model, train, len(run.text), len(run.validation), workers.size, out,
+        run.position.step, (*corpus.notes, *notes), planned,
+    )  # fmt: skip
+    return run, started
+
+
+def _model_at(out: Path) -> Checkpoint | Path | None:
+    """The model in the file; the path itself when it holds something else; None when there is nothing."""
+    if not out.exists():
+        return None
+    try:
+        return files.load(out)
+    except CheckpointError:
+        return out
+
+
+def _interrupted(out: Path) -> _Interrupted | None:
+    path = files.resume_path(out)
+    if not path.exists():
+        return None
+    found = _Interrupted(*files.load_resume(path))
+    try:
+        _ = found.text, found.model, found.train, found.vocabulary
+        _ = found.record["run"], found.record["init"], found.record["position"]["step"]
+    except (KeyError, TypeError, CharrnnError) as error:
+        raise CheckpointError(f"{path} does not hold a run", "remove it to start anew") from error
+    return found
+
+
+def _refuse_changes(old: _Interrupted, given: dict[str, Any], text: TextConfig) -> None:
+    """A resumed run keeps its settings: one that was given anew must be the same."""
+    if text not in (TextConfig(), old.text):
+        raise ConfigError(
+            "the interrupted run read its corpus with other options", "leave them out with --resume"
+        )
+    for name, value in given.items():
+        before = getattr(old.model if name in _MODEL_SETTINGS else old.train, name)
+        if value != before:
+            raise ConfigError(
+                f"{name.replace('_', '-')} {value} is not what the interrupted run has, {before}",
+                "leave it out with --resume, or start anew with --force",
+            )
+
+
+def _recoded(corpus: Corpus, vocabulary: Vocabulary) -> Corpus:
+    try:
+        return corpus.with_vocabulary(vocabulary)
+    except VocabularyError as error:
+        raise TrainingError(
+            "the corpus is not the one that the interrupted run read",
+            "give the same text, or start anew with --force",
+        ) from error
+
+
+def _with_network_of(initial: Checkpoint, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings for fine-tuning: the network is the model's, but for dropout."""
+    network = initial.config.to_dict()
+    del network["vocab_size"]
+    for name, value in network.items():
+        if name != "dropout" and given.get(name, value) != value:
+            raise ConfigError(
+                f"{name.replace('_', '-')} {given[name]} is not that of the model to start from, {value}",
+                "leave it out with --init-from",
+            )
+    return {"learning_rate": FINE_TUNING_RATE, **network, **given}
+
+
+def _only(settings: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name in names}
+
+
+def _digest(checkpoint: Checkpoint) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in checkpoint.tensors.items():
+        digest.update(name.encode() + tensor.tobytes())
+    return digest.hexdigest()
+
+
+def _grown(initial: Checkpoint, vocabulary: Vocabulary, fresh: dict[str, Array]) -> dict[str, Array]:
+    """The model's weights, with the rows of characters that it has not seen taken from `fresh`."""
+    ids = initial.vocabulary.positions_in(vocabulary)
+    tensors = {}
+    for name, value in fresh.items():
+        known = initial.tensors[name]
+        if name in ("embedding.weight", "decoder.weight", "decoder.bias"):
+            value[ids] = known
+        elif name == "rnn.weight_ih_l0" and not initial.config.embedding_size:  # one-hot: by column
+            value[:, ids] = known
+        else:
+            value = known
+        tensors[name] = value
+    return tensors
+
+
+def _preview(checkpoint: Checkpoint) -> str:
+    """What the network writes by now: the same draws each time, so that what changes is the network."""
+    count = PREVIEW_LINES if checkpoint.text.lines else 1
+    return "".join("".join(generate(checkpoint, "", PREVIEW, index=n)) for n in range(count))

@@ -1,0 +1,164 @@
+"""Logits -> filtered probabilities -> one character, given a uniform number.
+
+Plain loops over one row, with `math` alone: the same source runs as Python on lists, which Python indexes
+faster than arrays, and under Numba on arrays (charrnn.kernels.generate). Both use the C library's exp and
+add in the same order, so that both choose the same character.
+
+A filter sets what it drops to zero, and does not scale the rest up to a sum of 1; `choose` needs no such sum.
+Where probabilities are equal, the lower id counts as the more probable. Each filter keeps at least one.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def argmax(logits: Any) -> int:
+    """The id of the greatest logit, the lowest of several. NaN is never greatest, unless all are NaN."""
+    best = 0
+    for i in range(1, len(logits)):
+        if logits[i] > logits[best] or (logits[best] != logits[best] and logits[i] == logits[i]):
+            best = i
+    return best
+
+
+def probabilities(p: Any, logits: Any, temperature: float) -> None:
+    """p = softmax(logits / temperature), both (V,), temperature > 0.
+
+    The greatest logit is subtracted before the division: nothing overflows at any temperature. Infinite
+    logits are the limit of large ones: several +inf share everything evenly. NaN gets nothing. Where no
+    logit is greater than -inf, all characters are equally probable.
+    """
+    greatest = -math.inf
+    for i in range(len(p)):
+        if logits[i] > greatest:
+            greatest = logits[i]
+    total = 0.0
+    for i in range(len(p)):
+        if logits[i] == greatest:
+            p[i] = 1.0  # also where both are infinite and have no difference
+        elif logits[i] < greatest:
+            p[i] = math.exp((logits[i] - greatest) / temperature)
+        else:
+            p[i] = 0.0  # NaN
+        total += p[i]
+    for i in range(len(p)):
+        p[i] = p[i] / total if total > 0.0 else 1.0 / len(p)  # total is 0 where all are NaN
+
+
+def _precedes(p: Any, a: int, b: int) -> bool:
+    return p[a] > p[b] or (p[a] == p[b] and a < b)
+
+
+def _sift_down(heap: Any, p: Any, root: int, size: int) -> None:
+    """Restore the heap, the most probable at the top, where only `root` may be out of place."""
+    moved = heap[root]
+    child = 2 * root + 1
+    while child < size:
+        if child + 1 < size and _precedes(p, heap[child + 1], heap[child]):
+            child += 1
+        if not _precedes(p, heap[child], moved):
+            break
+        heap[root] = heap[child]
+        root = child
+        child = 2 * root + 1
+    heap[root] = moved
+
+
+def _fill(heap: Any, p: Any) -> None:
+    """heap = all ids as a heap: to sort them all would cost more than to take out the few that stay."""
+    size = len(p)
+    for i in range(size):
+        heap[i] = i
+    for root in range(size // 2 - 1, -1, -1):
+        _sift_down(heap, p, root, size)
+
+
+def keep_top_k(p: Any, k: int, heap: Any) -> None:
+    """Keep the k >= 1 most probable (Fan et al. 2018). heap (V,) is scratch space for ids."""
+    _fill(heap, p)
+    size = len(p)
+    for _ in range(min(k, len(p))):
+        size -= 1
+        heap[0] = heap[size]
+        _sift_down(heap, p, 0, size)
+    for i in range(size):
+        p[heap[i]] = 0.0
+
+
+def keep_top_p(p: Any, share: float, heap: Any) -> None:
+    """Keep the fewest of the most probable that together have at least `share`, above 0, of the sum of p.
+
+    The nucleus of Holtzman et al. 2020. Of p = [0.1, 0.5, 0.0, 0.3] the sum is 0.9: at share 0.5, 0.45 is
+    wanted and [0, 0.5, 0, 0] is kept; at 0.8, 0.72 is wanted, 0.5 is too little, and [0, 0.5, 0, 0.3] is
+    kept. heap (V,) is scratch space for ids.
+    """
+    wanted = 0.0
+    for i in range(len(p)):
+        wanted += p[i]
+    wanted *= share
+    _fill(heap, p)
+    size = len(p)
+    kept = 0.0
+    while size > 0 and (kept < wanted or size == len(p)):
+        kept += p[heap[0]]
+        size -= 1
+        heap[0] = heap[size]
+        _sift_down(heap, p, 0, size)
+    for i in range(size):
+        p[heap[i]] = 0.0
+
+
+def keep_min_p(p: Any, ratio: float) -> None:
+    """Keep what has at least `ratio`, from 0 to 1, of the greatest probability (Nguyen et al. 2024).
+
+    At ratio 0.4, [0.5, 0.3, 0.2] becomes [0.5, 0.3, 0]: less than 0.4 * 0.5 = 0.2 would go, and 0.2 stays,
+    were it not rounded; of [0.9, 0.06, 0.04], 0.36 is wanted, and only 0.9 is kept.
+    """
+    greatest = 0.0
+    for i in range(len(p)):
+        if p[i] > greatest:
+            greatest = p[i]
+    for i in range(len(p)):
+        if p[i] < ratio * greatest:
+            p[i] = 0.0
+
+
+def choose(p: Any, u: float) -> int:
+    """The id at which the running sum of p passes u, in [0, 1), times its sum. p need not sum to 1.
+
+    Of p = [0.2, 0, 0.2] it is 0 for u < 0.5, else 2: an id of no probability is never chosen.
+    """
+    total = 0.0
+    for i in range(len(p)):
+        total += p[i]
+    running = 0.0
+    last = 0
+    for i in range(len(p)):
+        if p[i] > 0.0:
+            running += p[i]
+            last = i
+            if u * total < running:
+                break
+    return last  # by rounding, u * total may be the whole sum: then the last that is possible
+
+
+def sample(
+    logits: Any, temperature: float, top_k: int, top_p: float, min_p: float, u: float, p: Any, heap: Any
+) -> int:
+    """The character that a uniform number u in [0, 1) chooses; temperature 0: the most probable.
+
+    The filters apply in the order temperature, top-k, top-p, min-p; top_k 0, top_p 1 and min_p 0 are off.
+    p and heap, (V,) floats and ids, are scratch space.
+    """
+    if temperature == 0.0:
+        return argmax(logits)
+    probabilities(p, logits, temperature)
+    if 0 < top_k < len(p):
+        keep_top_k(p, top_k, heap)
+    if top_p < 1.0:
+        keep_top_p(p, top_p, heap)
+    if min_p > 0.0:
+        keep_min_p(p, min_p)
+    return choose(p, u)

@@ -1,0 +1,366 @@
+"""Training as an iterator of events. It prints nothing and knows no terminal.
+
+Everything that decides how a run goes on is in `_Position` and the tensors beside it: the resume file
+holds them, so that a resumed run is bit for bit the run that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from charrnn.checkpoint import Checkpoint, resume_path, save, save_resume
+from charrnn.compilation import compile_kernels
+from charrnn.config import ModelConfig, TrainConfig
+from charrnn.corpus import Batches, Corpus, split
+from charrnn.errors import TrainingError
+from charrnn.evaluation import evaluate
+from charrnn.events import Compiling, Evaluated, Event, Finished, Measure, Reason, Sampled, Saved, Step
+from charrnn.model import Model, State, mix
+from charrnn.optimizer import AdamW, learning_rate
+from charrnn.parameters import Array
+from charrnn.workers import Workers
+
+REPORT_SECONDS = 0.1  # between two Step events
+SAVE_SECONDS = 60.0  # between two resume files at the most
+PREVIEW_SECONDS = 10.0  # between two samples
+CLEARLY_WORSE = 1.01  # an evaluation this many times the best counts towards an early stop
+EVALUATION_SHARE = 0.1  # of the time that training takes, at the most
+QUICKLY_EVALUATED = 20_000  # characters, which take no second
+
+Stop = Callable[[], str | None]
+Preview = Callable[[Checkpoint], str]
+
+
+def fingerprint(corpus: Corpus, model: ModelConfig, train: TrainConfig, init: str) -> str:
+    """What makes two runs the same: corpus, network, settings and the weights it starts from."""
+    parts = [corpus.fingerprint(), asdict(model), asdict(train), init]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass
+class _Position:
+    """Where a run is, but for its tensors."""
+
+    step: int = 0
+    epoch: int = 0
+    window: int = 0  # the next one of this epoch
+    seconds: float = 0.0
+    running_loss: float = math.nan
+    loss_sum: float = 0.0  # since the last evaluation
+    loss_count: int = 0
+    evaluated_step: int = -1
+    evaluation_seconds: float = 0.0  # what the last one took
+    evaluated_at: float = 0.0  # in seconds
+    worse: int = 0  # evaluations in a row clearly worse than the best
+    best_val_loss: float | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Run:
+    """One training run of `config` on `corpus`, which writes its best model to `out`.
+
+    `tensors` are the parameters it starts from, `init` names the model they came from. `stop` is asked after each step: a text ends the run,
+    saved. `preview` writes a sample of a checkpoint.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        config: ModelConfig,
+        train: TrainConfig,
+        *,
+        out: Path,
+        tensors: dict[str, Array],
+        init: str,
+        fingerprint: str,
+        workers: Workers,
+        stop: Stop = lambda: None,
+        preview: Preview | None = None,
+    ) -> None:
+        self.corpus, self.config, self.train = corpus, config, train
+        self.out, self.init, self.fingerprint = out, init, fingerprint
+        self.stop, self.preview = stop, preview
+        self.text, self.validation = split(corpus.documents, train.val_fraction, train.seed)
+        if not len(self.text):
+            raise TrainingError("no text is left for training", "give a smaller --val-fraction")
+        self.batches = Batches(self.text, train.batch_size, train.seq_len, train.seed)
+        self.measured_on: Measure = "validation" if len(self.validation) else "training"
+        self.steps = train.steps
+        if train.epochs is not None:
+            self.steps = max(1, round(train.epochs * self.batches.windows_per_epoch))
+        self.model = Model(config, workers=workers)
+        self.model.load_tensors(tensors)
+        self.optimizer = AdamW(self.model.parameters, train, workers)
+        self.state: State | None = None
+        self.position = _Position()
+        self._started = time.monotonic()
+        self._saved_at = -math.inf
+        self._previewed_at = 0.0
+        self._model_written = False
+        self._evaluation_interval = self._steps_between_evaluations()
+
+    # --- the loop -------------------------------------------------------------------------------
+
+    def events(self) -> Iterator[Event]:
+        """Train until the budget is spent, validation stops improving, or `stop` says so."""
+        p = self.position
+        self._started = time.monotonic() - p.seconds
+        yield self._save_resume()
+        for done, total in compile_kernels(self.config):
+            yield Compiling(done, total)
+            if self.stop():
+                break
+        if p.step == 0:
+            p.evaluated_at = self._seconds()
+        reported, characters, speed = time.monotonic(), 0, math.nan
+        while not self.stop():
+            if self._evaluation_due():
+                before = time.monotonic()
+                yield from self._evaluate()
+                reported += time.monotonic() - before  # not part of the speed
+                if p.worse >= self.train.patience:
+                    yield from self._finish("early-stop", self._why_early())
+                    return
+                if p.evaluated_step != p.step:
+                    break  # told to stop in the middle; the resumed run evaluates here
+                if self._progress(p.step) >= 1.0:
+                    yield from self._finish("budget")
+                    return
+
+            progress = min(self._progress(p.step + 1), 1.0)
+            rate = learning_rate(self.train, progress)
+            loss, norm = self._step(rate)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise self._diverged(loss)
+            characters += self.batches.batch_size * self.batches.seq_len
+            elapsed = time.monotonic() - reported
+            if elapsed >= REPORT_SECONDS or p.step == 1:
+                now = characters / elapsed
+                speed = now if math.isnan(speed) else 0.8 * speed + 0.2 * now
+                reported, characters = reported + elapsed, 0
+                yield Step(
+                    p.step, self.steps, self._epoch(), self._seconds(), progress,
+                    p.running_loss, speed, rate, norm,
+                )  # fmt: skip
+                yield from self._now_and_then()
+        if p.step and not self._model_written:
+            # Nothing was evaluated yet, but there is something to write with.
+            save(self._checkpoint(None), self.out)
+        yield self._save_resume()
+        yield self._finished("interrupted", f"stopped at step {p.step}")
+
+    def _step(self, rate: float) -> tuple[float, float]:
+        """One window: gradient, update, on to the next. Returns the loss and the gradient's norm."""
+        p = self.position
+        x, y, reset = self.batches.window(p.epoch, p.window)
+        state = self.state if p.window else None  # an epoch starts from zero
+        loss, self.state = self.model.gradient(x, y, state, reset, mix(self.train.seed, p.step))
+        norm = self.optimizer.step(self.model.gradients, rate) if math.isfinite(loss) else math.nan
+        p.step += 1
+        p.window += 1
+        if p.window == self.batches.windows_per_epoch:
+            p.epoch, p.window = p.epoch + 1, 0
+        p.loss_sum += loss
+        p.loss_count += 1
+        keep = min(0.98, 1.0 - 1.0 / p.step)  # the mean of all, then of about the last fifty
+        p.running_loss = loss if p.step == 1 else keep * p.running_loss + (1.0 - keep) * loss
+        return loss, norm
+
+    def _now_and_then(self) -> Iterator[Event]:
+        seconds = self._seconds()
+        if self.preview is not None and seconds - self._previewed_at >= PREVIEW_SECONDS:
+            yield Sampled(self.position.step, self.preview(self._checkpoint(None)))
+            self._previewed_at = self._seconds()
+        if time.monotonic() - self._saved_at >= SAVE_SECONDS:
+            yield self._save_resume()
+
+    # --- the budget -----------------------------------------------------------------------------
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def _epoch(self) -> float:
+        return self.position.epoch + self.position.window / self.batches.windows_per_epoch
+
+    def _progress(self, step: int) -> float:
+        """How much of the budget is spent once `step` steps are done; 1 or more: all of it.
+
+        A budget in minutes is the time of everything, the last evaluation included.
+        """
+        if self.steps is not None:
+            return step / self.steps
+        assert self.train.minutes is not None
+        budget = 60.0 * self.train.minutes
+        return self._seconds() / max(budget - self.position.evaluation_seconds, 0.5 * budget)
+
+    # --- evaluation -----------------------------------------------------------------------------
+
+    def _steps_between_evaluations(self) -> int:
+        """With a budget in steps: often enough, but never so often that it takes most of the time."""
+        if self.steps is None:
+            return 0
+        window = self.batches.batch_size * self.batches.seq_len
+        # Reading one character after another costs about as much as training on three.
+        cost = 3 * max((len(self.validation) or len(self.text)) - QUICKLY_EVALUATED, 0) / window
+        return max(1, self.steps // self.train.evaluations, round(cost / EVALUATION_SHARE))
+
+    def _evaluation_due(self) -> bool:
+        p = self.position
+        if p.evaluated_step == p.step or p.step == 0:
+            return False
+        if self._progress(p.step) >= 1.0:
+            return True
+        if self.steps is not None:
+            return p.step % self._evaluation_interval == 0
+        assert self.train.minutes is not None
+        even = 60.0 * self.train.minutes / self.train.evaluations
+        return self._seconds() - p.evaluated_at >= max(even, p.evaluation_seconds / EVALUATION_SHARE)
+
+    def _evaluate(self) -> Iterator[Event]:
+        p = self.position
+        before = self._seconds()
+        documents = self.validation if len(self.validation) else self.text
+        result = evaluate(self.model, documents, self.stop)
+        if result is None:
+            return
+        if not math.isfinite(result.loss):
+            raise self._diverged(result.loss)
+        train_loss = p.loss_sum / p.loss_count if p.loss_count else p.running_loss
+        best = p.best_val_loss is None or result.loss < p.best_val_loss
+        worse = p.best_val_loss is not None and result.loss > CLEARLY_WORSE * p.best_val_loss
+        p.history.append(
+            {
+                "step": p.step,
+                "epoch": round(self._epoch(), 6),
+                "train_loss": train_loss,
+                "val_loss": result.loss,
+            }
+        )
+        p.worse = p.worse + 1 if worse else 0
+        p.loss_sum, p.loss_count, p.evaluated_step = 0.0, 0, p.step
+        p.evaluated_at = self._seconds()
+        p.evaluation_seconds = p.evaluated_at - before
+        if best:
+            p.best_val_loss = result.loss
+            save(self._checkpoint(result.loss), self.out)
+            self._model_written = True
+        yield Evaluated(
+            p.step, self._epoch(), self._seconds(), train_loss, result.loss, result.bpc, best,
+            self.measured_on,
+        )  # fmt: skip
+        if best:
+            yield Saved(p.step, self.out, result.loss, "model")
+        # After the model: a run that is killed in between repeats the evaluation.
+        yield self._save_resume()
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def _finish(self, reason: Reason, message: str = "") -> Iterator[Event]:
+        with contextlib.suppress(FileNotFoundError):
+            resume_path(self.out).unlink()
+        yield self._finished(reason, message)
+
+    def _finished(self, reason: Reason, message: str) -> Finished:
+        p = self.position
+        best = math.nan if p.best_val_loss is None else p.best_val_loss
+        return Finished(
+            p.step, self._epoch(), self._seconds(), reason, message, self.out,
+            self.config.num_parameters, best, best / math.log(2), p.running_loss, self.measured_on,
+        )  # fmt: skip
+
+    def _why_early(self) -> str:
+        p = self.position
+        best = min(p.history, key=lambda entry: entry["val_loss"])
+        return (
+            f"stopped early: the {self.measured_on} loss has not improved since step {best['step']}; "
+            "the best model is kept (more text or more --dropout would help, more time would not)"
+        )
+
+    def _diverged(self, loss: float) -> TrainingError:
+        """A loss or gradient that is no number: what is in memory is lost, the model file is not."""
+        with contextlib.suppress(FileNotFoundError):
+            resume_path(self.out).unlink()  # it leads here again
+        what = "the gradient" if math.isfinite(loss) else "the loss"
+        kept = f"the best model so far is in {self.out}" if self._model_written else "no model was written"
+        return TrainingError(
+            f"{what} is no longer a finite number at step {self.position.step}; {kept}",
+            f"try a --lr below {self.train.learning_rate:g} or a --clip below {self.train.clip:g}",
+        )
+
+    # --- files ----------------------------------------------------------------------------------
+
+    def _checkpoint(self, val_loss: float | None) -> Checkpoint:
+        """The model as it is now. No time and no date: the same run gives the same bytes."""
+        return Checkpoint(
+            config=self.config,
+            vocabulary=self.corpus.vocabulary,
+            text=self.corpus.text,
+            tensors=self.model.tensors(),
+            history=list(self.position.history),
+            best_val_loss=val_loss,
+            run=self.fingerprint,
+            settings=asdict(self.train),
+        )
+
+    def _save_resume(self) -> Saved:
+        p, path = self.position, resume_path(self.out)
+        p.seconds = self._seconds()
+        tensors: dict[str, Array] = {"parameters": self.model.parameters.flat.copy()}
+        tensors |= self.optimizer.tensors()
+        state = self.state if self.state is not None else self.model.zero_state(self.batches.batch_size)
+        tensors |= state.tensors()
+        record = {
+            "run": self.fingerprint,
+            "init": self.init,
+            "vocabulary": self.corpus.vocabulary.characters,
+            "model": asdict(self.config),
+            "train": asdict(self.train),
+            "text": asdict(self.corpus.text),
+            "updates": self.optimizer.steps,
+            "position": {**asdict(p), "running_loss": p.running_loss if p.step else None},
+        }
+        save_resume(path, tensors, record)
+        self._saved_at = time.monotonic()
+        loss = math.nan if p.best_val_loss is None else p.best_val_loss
+        return Saved(p.step, path, loss, "resume")
+
+    def resume(self, tensors: dict[str, Array], record: dict[str, Any], model_is_there: bool) -> None:
+        """Go on where a resume file of the same run was written.
+
+        Raises:
+            TrainingError: the file's contents do not fit the run.
+        """
+        try:
+            values = dict(record["position"])
+            if values["running_loss"] is None:
+                values["running_loss"] = math.nan
+            position = _Position(**values)
+            flat = tensors["parameters"]
+            state = self.model.zero_state(self.batches.batch_size)
+            wanted = {"parameters": flat.shape, "adam.m": self.optimizer.m.shape} | {
+                name: a.shape for name, a in state.tensors().items()
+            }
+            if any(tensors[name].shape != shape for name, shape in wanted.items()):
+                raise ValueError("shapes")
+            self.model.parameters.flat[:] = flat
+            self.optimizer.load_tensors(tensors, int(record["updates"]))
+            self.state = state.with_tensors(tensors)
+        except (KeyError, TypeError, ValueError) as error:
+            raise TrainingError(
+                f"{resume_path(self.out)} does not fit this run", "start anew with --force"
+            ) from error
+        self._model_written = model_is_there and position.best_val_loss is not None
+        if not self._model_written:
+            position.best_val_loss = None  # its file has gone: the next evaluation writes a new one
+        self.position = position
+        self._previewed_at = position.seconds

@@ -1,0 +1,171 @@
+"""Who imports whom. The arrows keep the modules apart; the light ones keep start-up quick."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import charrnn
+
+PACKAGE = Path(charrnn.__file__).parent
+
+# Packages count as one module. Everybody may import `config` and `errors`.
+ARROWS = {
+    "errors": set(),
+    "config": set(),
+    "__main__": {"cli"},
+    "cli": {"api", "events", "checkpoint"},  # checkpoint: for its type alone
+    "api": {
+        "runs", "generation", "evaluation", "checkpoint", "corpus", "events", "model", "workers",
+    },
+    "runs": {
+        "training", "planning", "generation", "checkpoint", "corpus", "vocabulary", "events",
+        "model", "workers", "parameters",
+    },
+    "training": {
+        "corpus", "model", "optimizer", "evaluation", "checkpoint", "compilation", "events",
+        "parameters", "workers",
+    },
+    "compilation": {"kernels", "model", "optimizer", "workers"},
+    "events": {"corpus"},  # for its type alone
+    "planning": set(),
+    "generation": {"plain", "model", "vocabulary", "sampling", "checkpoint", "kernels"},
+    "plain": {"checkpoint"},
+    "evaluation": {"corpus", "model", "checkpoint"},
+    "checkpoint": {"vocabulary", "container"},
+    "container": {"atomic"},
+    "atomic": set(),
+    "corpus": {"vocabulary", "reading", "sources"},
+    "reading": {"vocabulary", "sources"},
+    "sources": set(),
+    "vocabulary": set(),
+    "model": {"kernels", "layers", "parameters", "workers"},
+    "layers": {"kernels", "parameters", "workers"},
+    "optimizer": {"kernels", "parameters", "workers"},
+    "parameters": {"kernels"},
+    "workers": {"kernels"},
+    "sampling": set(),
+    "kernels": {"sampling"},  # only kernels/generate.py
+}  # fmt: skip
+
+
+def sources() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    """The part of the package that a file belongs to: `cli/train.py` -> cli."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[tuple[str, str]]:
+    """Each imported (module, name), wherever in the file it stands; name is "" for `import m`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            assert node.module is not None
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def inner_imports(path: Path) -> set[str]:
+    """The parts of charrnn that a file imports."""
+    found = set()
+    for module, name in imports(path):
+        parts = [*module.split("."), name]
+        if parts[0] == "charrnn" and parts[1]:  # plain `import charrnn` has the version only
+            found.add(parts[1])
+    return found - {module_of(path), "config", "errors"}
+
+
+def outer_imports(path: Path) -> set[str]:
+    return {module.split(".")[0] for module, _ in imports(path)} - {"charrnn"}
+
+
+def importers(package: str) -> set[str]:
+    found = (path for path in sources() if package in outer_imports(path))
+    return {path.relative_to(PACKAGE).as_posix() for path in found}
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_a_module_imports_only_along_its_arrows(path: Path) -> None:
+    module = module_of(path)
+    if module == "__init__":
+        return  # public names, imported when first used
+    assert module in ARROWS, f"{path.name} has no place in the architecture yet"
+    assert inner_imports(path) <= ARROWS[module]
+
+
+def test_the_arrows_have_no_circle() -> None:
+    left = {module: set(targets) for module, targets in ARROWS.items()}
+    while leaves := [module for module, targets in left.items() if not targets & left.keys()]:
+        for module in leaves:
+            del left[module]
+    assert not left, f"a circle among {sorted(left)}"
+
+
+def test_files_of_a_package_have_no_circle() -> None:
+    for package in ("cli", "kernels"):
+        names = {path.stem: path for path in (PACKAGE / package).glob("*.py")}
+        left = {}
+        for name, path in names.items():
+            wanted = set()
+            for module, imported in imports(path):
+                parts = [*module.split("."), imported]
+                if parts[:2] == ["charrnn", package]:
+                    wanted.add(parts[2])
+            left[name] = wanted & names.keys()
+        while leaves := [name for name, targets in left.items() if not targets & left.keys()]:
+            for name in leaves:
+                del left[name]
+        assert not left, f"a circle in {package} among {sorted(left)}"
+
+
+def test_rich_is_imported_by_the_terminal_alone() -> None:
+    assert importers("rich") == {"cli/terminal.py"}
+
+
+def test_typer_is_imported_by_the_command_line_alone() -> None:
+    assert {name.split("/")[0] for name in importers("typer")} == {"cli"}
+
+
+def test_numba_is_imported_by_kernels_alone() -> None:
+    found = importers("numba") | importers("llvmlite")
+    assert {name.split("/")[0] for name in found} == {"kernels"}
+
+
+def test_safetensors_is_imported_by_the_container_alone() -> None:
+    assert importers("safetensors") == {"container.py"}
+
+
+def test_kernels_know_only_arrays_and_the_compiler() -> None:
+    import sys
+
+    for path in (PACKAGE / "kernels").glob("*.py"):
+        foreign = outer_imports(path) - sys.stdlib_module_names
+        assert foreign <= {"numpy", "numba", "llvmlite"}, path.name
+        if path.name != "generate.py":
+            assert inner_imports(path) == set(), path.name
+
+
+def test_the_light_modules_import_no_numpy() -> None:
+    light = [PACKAGE / name for name in ("__init__.py", "__main__.py", "errors.py", "config.py")]
+    for path in [*light, *(PACKAGE / "cli").glob("*.py")]:
+        assert "numpy" not in outer_imports(path), path.name
+
+
+def test_the_command_line_takes_no_more_than_a_type_from_the_checkpoint() -> None:
+    for path in (PACKAGE / "cli").glob("*.py"):
+        taken = {name for module, name in imports(path) if module == "charrnn.checkpoint"}
+        assert taken <= {"Checkpoint"}, path.name
+
+
+def test_only_the_command_line_prints() -> None:
+    for path in sources():
+        calls = [n.func for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call)]
+        printing = [f for f in calls if isinstance(f, ast.Name) and f.id == "print"]
+        assert not printing or module_of(path) == "cli", path.name

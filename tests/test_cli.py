@@ -1,0 +1,584 @@
+"""The command line as a user meets it: real processes, real pipes, real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import charrnn
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = ("train", "sample", "eval", "info")
+CHARACTERS = "\n abcdefghijklmnopqrstuvwxyzä"
+TEXT = "the quick brown fox jumps over the lazy dog\n" * 40
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and /dev/full are POSIX")
+
+
+def command(*args: object) -> list[str]:
+    return [sys.executable, "-m", "charrnn", *map(str, args)]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "", **variables}
+
+
+def run(
+    *args: object, stdin: bytes = b"", cwd: Path | None = None, **variables: str
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        command(*args),
+        input=stdin,
+        capture_output=True,
+        cwd=cwd,
+        env=environment(**variables),
+        timeout=120,
+    )
+
+
+def write_model(path: Path, **text: bool) -> Path:
+    """A tiny model whose weights are noise."""
+    import numpy as np
+
+    from charrnn import checkpoint
+    from charrnn.config import ModelConfig, TextConfig
+    from charrnn.vocabulary import Vocabulary
+
+    characters = "".join(map(chr, range(256))) if text.get("bytes") else CHARACTERS
+    config = ModelConfig(len(characters), hidden_size=8, num_layers=1, embedding_size=4)
+    rng = np.random.default_rng(5)
+    tensors = {
+        name: rng.normal(0, 0.3, shape).astype(np.float32)
+        for name, shape in config.parameter_shapes().items()
+    }
+    model = checkpoint.Checkpoint(
+        config=config,
+        vocabulary=Vocabulary(characters),
+        text=TextConfig(**text),
+        tensors=tensors,
+        history=[
+            {"step": 10, "epoch": 0.5, "train_loss": 3.0, "val_loss": 3.2},
+            {"step": 20, "epoch": 1.0, "train_loss": 2.5, "val_loss": 2.75},
+        ],
+        best_val_loss=2.75,
+        run="",
+        settings={"steps": 20, "learning_rate": 0.006},
+    )
+    checkpoint.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "corpus.txt").write_text(TEXT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prose(folder: Path) -> Path:
+    return write_model(folder / "prose.safetensors")
+
+
+@pytest.fixture(scope="module")
+def lines(folder: Path) -> Path:
+    return write_model(folder / "lines.safetensors", lines=True)
+
+
+@pytest.fixture(scope="module")
+def raw(folder: Path) -> Path:
+    return write_model(folder / "raw.safetensors", bytes=True)
+
+
+TINY = ("--hidden-size", 8, "--num-layers", 1, "--embedding-size", 4, "--val-fraction", 0.1, "--threads", 1)
+
+
+# help, version, start-up
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_command_names_every_option_with_a_line(name: str) -> None:
+    result = run(name, "--help", COLUMNS="80")
+    assert result.returncode == 0
+    assert result.stderr == b""
+    rows = [line for line in result.stdout.decode().splitlines() if line.startswith("  -")]
+    assert rows
+    for row in rows:
+        names, _, text = row.strip().partition("  ")
+        assert text.strip(), f"{names} has no help on its line"
+        assert len(row) <= 80
+    assert not re.search(rb"^ {10}", result.stdout, re.MULTILINE), "a line is continued"
+
+
+def test_the_shell_can_complete_options_and_choices() -> None:
+    def completed(words: str) -> list[str]:
+        variables = {"COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+        return run(_CHARRNN_COMPLETE="complete_bash", **variables).stdout.decode().split()
+
+    assert completed("charrnn tra") == ["train"]
+    assert completed("charrnn train --hid") == ["--hidden-size"]
+    assert completed("charrnn train --cell ") == ["lstm", "gru", "rnn"]
+
+
+def test_help_lists_the_commands() -> None:
+    result = run("--help")
+    assert result.returncode == 0
+    words = {line.split()[0] for line in result.stdout.decode().splitlines() if line.strip()}
+    assert set(COMMANDS) <= words
+
+
+def test_no_command_shows_help_on_stderr_as_wrong_usage() -> None:
+    result = run()
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert b"train" in result.stderr
+
+
+def test_version_is_that_of_the_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert charrnn.__version__ == project["version"]
+    assert run("--version").stdout.decode().strip() == f"charrnn {project['version']}"
+
+
+@pytest.mark.parametrize(
+    "args", [("--help",), ("train", "--help"), ("train", "x", "--bytes", "--encoding", "ascii")]
+)
+def test_start_up_imports_nothing_heavy(args: tuple[str, ...]) -> None:
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "charrnn", *args],
+        capture_output=True,
+        env=environment(),
+        timeout=60,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.decode().splitlines()}
+    assert "charrnn.cli.train" in imported
+    assert imported.isdisjoint({"numpy", "numba", "rich", "safetensors", "pydantic"})
+
+
+def test_a_short_sample_imports_no_compiler(prose: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "charrnn", "sample", "-m", str(prose), "-n", "20"],
+        capture_output=True,
+        env=environment(),
+        timeout=60,
+    )
+    assert result.returncode == 0
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.decode().splitlines()}
+    assert "numpy" in imported
+    assert imported.isdisjoint({"numba", "llvmlite", "rich", "pydantic"})
+
+
+def test_every_public_name_is_there() -> None:
+    for name in charrnn.__all__:
+        assert getattr(charrnn, name) is not None
+    assert set(charrnn.__all__) <= set(dir(charrnn))
+    with pytest.raises(AttributeError, match="nothing_like_this"):
+        _ = charrnn.nothing_like_this
+
+
+# the command was used wrongly: exit code 2
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("trian",), "did you mean 'train'"),
+        (("train",), "CORPUS... is missing"),
+        (("train", "x", "--hiden-size", "3"), "did you mean --hidden-size?"),
+        (("train", "x", "--hidden-size", "three"), "--hidden-size is 'three'"),
+        (("train", "x", "--lr"), "--lr"),
+        (("train", "x", "--bytes", "--encoding", "ascii"), "--bytes and --encoding"),
+        (("sample", "--on-unknown", "perhaps"), "on-unknown is 'perhaps'"),
+        (("sample", "--count", "0"), "count is 0"),
+        (("eval", "m.safetensors"), "CORPUS... is missing"),
+        (("info", "a", "b"), "b"),
+    ],
+)
+def test_wrong_usage_is_two_lines_and_exit_code_2(args: tuple[str, ...], said: str) -> None:
+    result = run(*args)
+    assert (result.returncode, result.stdout) == (2, b"")
+    error, hint = result.stderr.decode().splitlines()
+    assert error.startswith("charrnn: error: ")
+    assert said.lower() in error.lower()
+    known = args[0] if args[0] in COMMANDS else ""
+    assert hint == f"try '{' '.join(filter(None, ['charrnn', known, '--help']))}'"
+
+
+def test_values_out_of_range_are_wrong_usage(folder: Path, prose: Path) -> None:
+    for args in (
+        ("sample", "-m", prose, "--temp", "-1"),
+        ("sample", "-m", prose, "--top-p", "2"),
+        ("train", folder / "corpus.txt", "--hidden-size", "0"),
+        ("train", folder / "corpus.txt", "--steps", "3", "--epochs", "1"),
+    ):
+        result = run(*args, cwd=folder)
+        assert (result.returncode, result.stdout) == (2, b""), args
+        assert result.stderr.startswith(b"charrnn: error: ")
+
+
+# it could not be done: exit code 1
+
+
+def failed(result: subprocess.CompletedProcess[bytes]) -> str:
+    assert result.returncode == 1, result.stderr
+    (line,) = result.stderr.decode().splitlines()
+    assert line.startswith("charrnn: error: ")
+    return line
+
+
+def test_missing_files_are_named_on_one_line(folder: Path, prose: Path) -> None:
+    assert "no.txt" in failed(run("train", "no.txt", cwd=folder))
+    assert "no.safetensors" in failed(run("sample", "-m", "no.safetensors", cwd=folder))
+    assert "no.safetensors" in failed(run("info", "no.safetensors", cwd=folder))
+    assert "no.txt" in failed(run("eval", prose, "no.txt", cwd=folder))
+
+
+def test_a_text_given_as_a_model_is_refused(folder: Path) -> None:
+    assert "corpus.txt" in failed(run("info", folder / "corpus.txt"))
+
+
+def test_terminal_escapes_in_a_name_do_not_reach_the_terminal(folder: Path) -> None:
+    result = run("info", "\x1b[31mred", cwd=folder)
+    assert b"\x1b" not in result.stderr
+    assert "red" in failed(result)
+
+
+def test_an_unknown_character_in_the_prompt_is_named_or_skipped(prose: Path) -> None:
+    error = failed(run("sample", "-m", prose, "--prompt", "a€b"))
+    assert "U+20AC" in error
+    assert "--on-unknown skip" in error
+    skipped = run("sample", "-m", prose, "--prompt", "a€b", "--seed", 1, "--on-unknown", "skip")
+    assert skipped.stdout == run("sample", "-m", prose, "--prompt", "ab", "--seed", 1).stdout
+
+
+@posix
+def test_a_full_disk_behind_stdout_is_one_line(prose: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        for args in (("sample", "-m", prose), ("info", prose), ("--help",)):
+            result = subprocess.run(
+                command(*args), stdout=full, stderr=subprocess.PIPE, env=environment(), timeout=60
+            )
+            assert "No space left on device" in failed(result)
+
+
+def test_debug_shows_where_an_error_came_from(folder: Path) -> None:
+    result = run("info", "no.safetensors", cwd=folder, CHARRNN_DEBUG="1")
+    assert result.returncode == 1
+    assert b"Traceback" in result.stderr
+
+
+# sample
+
+
+def test_only_text_goes_to_stdout(prose: Path) -> None:
+    result = run("sample", "-m", prose, "-n", 200, "--seed", 3)
+    assert (result.returncode, result.stderr) == (0, b"")
+    text = result.stdout.decode()
+    assert text.endswith("\n")
+    assert len(text) in (200, 201)  # a line end is added where the text has none
+    assert set(text) <= set(CHARACTERS)
+
+
+def test_the_same_seed_writes_the_same_text(prose: Path) -> None:
+    args = ("sample", "-m", prose, "-n", 50, "--seed", 7)
+    assert run(*args).stdout == run(*args).stdout
+    assert run(*args).stdout != run(*args[:-1], 8).stdout
+
+
+def test_text_is_utf8_whatever_the_locale(prose: Path) -> None:
+    args = ("sample", "-m", prose, "--prompt", "-", "--echo", "-n", 5, "--seed", 1)
+    result = run(*args, stdin="ä".encode(), PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+    assert result.returncode == 0
+    assert result.stdout.startswith("ä".encode())
+
+
+def test_a_prompt_on_stdin_loses_only_its_last_line_end(prose: Path) -> None:
+    args = ("sample", "-m", prose, "--echo", "-n", 5, "--seed", 1, "--prompt")
+    piped = run(*args, "-", stdin=b"\xef\xbb\xbfab\r\ncd\n\n").stdout
+    assert piped.startswith(b"ab\ncd\n")
+    assert piped == run(*args, "ab\ncd\n").stdout
+
+
+def test_a_prompt_that_is_no_utf8_is_one_line(prose: Path) -> None:
+    error = failed(run("sample", "-m", prose, "--prompt", "-", stdin=b"abc\xff"))
+    assert "byte 3" in error
+
+
+def test_a_bytes_model_reads_and_writes_bytes(raw: Path) -> None:
+    args = ("sample", "-m", raw, "--echo", "-n", 300, "--seed", 1, "--prompt")
+    result = run(*args, "é")
+    assert result.stdout.startswith("é".encode())
+    assert len(result.stdout) in (302, 303)
+    assert result.stdout == run(*args, "-", stdin="é".encode()).stdout
+
+
+def test_texts_of_prose_are_set_apart_by_an_empty_line(prose: Path) -> None:
+    args = ("sample", "-m", prose, "-n", 20, "--seed", 4)
+    first = run(*args).stdout
+    assert run(*args, "--count", 2).stdout.startswith(first + b"\n")
+
+
+def test_a_lines_model_writes_ten_lines(lines: Path) -> None:
+    result = run("sample", "-m", lines, "--seed", 2)
+    assert result.stdout.count(b"\n") == 10
+    assert result.stdout.endswith(b"\n")
+    assert run("sample", "-m", lines, "--count", 3).stdout.count(b"\n") == 3
+    assert run("sample", "-m", lines, "--prompt", "a", "-n", 5).stdout.count(b"\n") == 1
+
+
+def test_until_ends_the_text(prose: Path) -> None:
+    text = run("sample", "-m", prose, "--until", "e", "-n", 5000, "--seed", 1).stdout.decode()
+    assert text.rstrip("\n").endswith("e")
+    assert text.count("e") == 1
+
+
+@posix
+def test_a_closed_pipe_ends_quietly(prose: Path) -> None:
+    with subprocess.Popen(
+        command("sample", "-m", prose, "-n", 10_000_000),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert len(process.stdout.read(100)) == 100
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 0
+
+
+@posix
+def test_closed_standard_streams_leave_no_noise(prose: Path, tmp_path: Path) -> None:
+    def shell(redirections: str) -> subprocess.CompletedProcess[bytes]:
+        script = f'"$0" -m charrnn sample -m "$1" -n 5 --seed 1 {redirections}'
+        return subprocess.run(
+            ["sh", "-c", script, sys.executable, str(prose)],
+            capture_output=True,
+            env=environment(),
+            cwd=tmp_path,
+            timeout=60,
+        )
+
+    assert "stdout is closed" in failed(shell(">&-"))
+    assert shell(">&- 2>&-").returncode == 1
+    silent = shell("2>&- <&-")
+    assert silent.returncode == 0
+    assert silent.stdout == shell("").stdout != b""
+
+
+@posix
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_a_sample_quietly(prose: Path, number: int, code: int) -> None:
+    with subprocess.Popen(
+        command("sample", "-m", prose, "-n", 1_000_000_000),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(10)
+        process.send_signal(number)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == code
+
+
+# eval and info
+
+
+def test_eval_prints_one_line(folder: Path, prose: Path) -> None:
+    result = run("eval", prose, folder / "corpus.txt")
+    assert (result.returncode, result.stderr) == (0, b"")
+    pattern = r"loss \d\.\d{4} nats/char, \d\.\d{4} bits/char, perplexity \d+\.\d\d, 1760 characters\n"
+    assert re.fullmatch(pattern, result.stdout.decode())
+
+
+def test_eval_json_has_the_documented_keys(folder: Path, prose: Path) -> None:
+    result = run("eval", prose, folder / "corpus.txt", "--json")
+    values = json.loads(result.stdout)
+    assert list(values) == ["loss", "bpc", "perplexity", "characters"]
+    assert values["characters"] == len(TEXT)
+    piped = run("eval", prose, "-", "--json", stdin=TEXT.encode())
+    assert json.loads(piped.stdout) == values
+
+
+def test_info_shows_the_model(prose: Path) -> None:
+    result = run("info", prose)
+    assert (result.returncode, result.stderr) == (0, b"")
+    text = result.stdout.decode()
+    for part in ("lstm", "1 x 8", "\\n abc", "2.7500", "steps 20", "█▁"):
+        assert part in text
+    assert "\x1b" not in text
+
+
+def test_info_json_can_be_parsed(prose: Path) -> None:
+    values = json.loads(run("info", prose, "--json").stdout)
+    assert values["vocabulary"] == CHARACTERS
+    assert values["model"]["hidden_size"] == 8
+    assert [row["step"] for row in values["history"]] == [10, 20]
+
+
+# train
+
+
+def test_hello_world_is_learnt_by_heart(tmp_path: Path) -> None:
+    model = tmp_path / "m.safetensors"
+    trained = run("train", "-", "--steps", 300, "-o", model, stdin=b"hello world", cwd=tmp_path)
+    assert (trained.returncode, trained.stdout) == (0, b"")
+    args = ("sample", "-m", model, "--prompt", "h", "-n", 10, "--temp", 0, "--echo")
+    assert run(*args).stdout == b"hello world\n"
+
+
+STEP = {"event", "step", "epoch", "seconds", "train_loss"}
+KEYS = {
+    "step": STEP | {"chars_per_second", "learning_rate", "grad_norm"},
+    "eval": STEP | {"val_loss", "val_bpc"},
+    "save": {"event", "step", "epoch", "seconds", "val_loss"},
+    "done": STEP | {"checkpoint", "parameters", "best_val_loss", "best_val_bpc"},
+}
+
+
+def test_json_events_have_the_documented_keys(folder: Path, tmp_path: Path) -> None:
+    args = ("train", folder / "corpus.txt", "--steps", 6, *TINY, "--json")
+    result = run(*args, "-o", tmp_path / "m.safetensors")
+    assert result.returncode == 0
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {event["event"] for event in events} == set(KEYS)
+    for event in events:
+        assert set(event) == KEYS[event["event"]]
+    assert events[-1]["event"] == "done"
+    assert Path(events[-1]["checkpoint"]) == tmp_path / "m.safetensors"
+    assert b"\x1b" not in result.stderr
+
+
+def test_progress_goes_to_stderr_as_plain_lines(folder: Path, tmp_path: Path) -> None:
+    model = tmp_path / "my model.safetensors"
+    result = run("train", folder / "corpus.txt", "--steps", 6, *TINY, "-o", model)
+    assert (result.returncode, result.stdout) == (0, b"")
+    said = result.stderr.decode()
+    assert "\x1b" not in said
+    assert "\r" not in said
+    for part in ("corpus: 1,760 characters", "LSTM 1 x 8", "6 steps, 1 thread", "validation"):
+        assert part in said
+    assert said.endswith(f"write with it: charrnn sample -m '{model}'\n")
+    quiet = run("train", folder / "corpus.txt", "--steps", 6, *TINY, "-o", model, "--force", "-q")
+    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, b"", b"")
+
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def training(folder: Path, tmp_path: Path) -> Start:
+    """Starts a run without an end and waits for its first step."""
+
+    def start(*args: object) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            command("train", folder / "corpus.txt", "--steps", 10**9, *TINY, "--json", *args),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            cwd=tmp_path,
+        )
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["step"] >= 1
+        return process
+
+    return start
+
+
+@posix
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_training_saves_and_says_how_to_go_on(
+    training: Start, tmp_path: Path, number: int, code: int
+) -> None:
+    process = training("-o", "m.safetensors")
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert (tmp_path / "m.safetensors").exists()
+    assert json.loads(stdout.splitlines()[-1])["event"] == "done"
+    said = stderr.decode().splitlines()
+    assert any(line.startswith("stopping: saving") for line in said)
+    assert said[-1].startswith("go on with: charrnn train ")
+    assert said[-1].endswith("-o m.safetensors --resume")
+
+
+@posix
+def test_the_first_signal_asks_and_the_second_does_not_wait() -> None:
+    script = """
+import os, signal, time
+from charrnn.cli.process import StopRequest
+with StopRequest(lambda: print("asked", flush=True), lambda: print("restored", flush=True)) as stop:
+    stop.saveable = True
+    os.kill(os.getpid(), signal.SIGTERM)
+    print(stop(), flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+    print("still here", flush=True)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, env=environment(), timeout=60
+    )
+    assert result.returncode == 130
+    assert result.stdout.decode().split() == ["asked", "SIGTERM", "restored"]
+
+
+@posix
+def test_training_saves_and_ends_quietly_when_nobody_reads_its_events(
+    training: Start, tmp_path: Path
+) -> None:
+    with training("-o", "m.safetensors", "-q") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 0
+    assert (tmp_path / "m.safetensors").exists()
+
+
+@posix
+def test_a_terminal_gets_a_live_view_unless_colour_is_unwelcome(folder: Path, tmp_path: Path) -> None:
+    import pty
+
+    def stderr_of(**variables: str) -> bytes:
+        ours, theirs = pty.openpty()
+        args = ("train", folder / "corpus.txt", "--steps", 6, *TINY, "--force", "-o", "m")
+        with subprocess.Popen(
+            command(*args),
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            env=environment(**{"TERM": "xterm", "NO_COLOR": "", **variables}),
+            cwd=tmp_path,
+        ) as process:
+            os.close(theirs)
+            shown = b""
+            try:
+                while piece := os.read(ours, 65536):
+                    shown += piece
+            except OSError:  # Linux reports the other side's end as EIO
+                pass
+            os.close(ours)
+            assert process.stdout is not None
+            assert process.stdout.read() == b""
+            assert process.wait(60) == 0
+        return shown
+
+    live = stderr_of()
+    assert b"\x1b[?25l" in live  # the cursor is hidden,
+    assert live.rindex(b"\x1b[?25h") > live.rindex(b"\x1b[?25l")  # and shown again at the end
+    assert b"write with it" in live
+    for variables in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+        plain = stderr_of(**variables)
+        assert b"write with it" in plain
+        assert b"\x1b" not in plain

@@ -1,0 +1,51 @@
+"""Numbers and foreign text as people read them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from charrnn.cli import wording
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Århus 你好", "Århus 你好"),
+        ("a\nb\t", "a\\nb\\t"),
+        ("\x1b[31mred\x07", "\\x1b[31mred\\x07"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),  # would turn the line's direction round
+        ("👩\u200d🚀", "👩\u200d🚀"),
+    ],
+)
+def test_control_characters_become_visible_and_letters_stay(text: str, shown: str) -> None:
+    assert wording.visible(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (3.21, "3.2 s"),
+        (9.97, "10 s"),
+        (59.6, "1 min 0 s"),
+        (75, "1 min 15 s"),
+        (3599.7, "1 h 0 min"),
+        (4000, "1 h 7 min"),
+    ],
+)
+def test_durations_carry_over(seconds: float, said: str) -> None:
+    assert wording.duration(seconds) == said
+
+
+def test_a_sparkline_spans_lowest_to_highest_and_squeezes_by_means() -> None:
+    assert wording.sparkline([4, 2, 1, 1], 2) == "█▁"
+    assert wording.sparkline(range(8), 8) == "▁▂▃▄▅▆▇█"
+    assert len(wording.sparkline(range(1000), 40)) == 40
+    assert wording.sparkline([1.0, math.nan, 2.0], 9) == "▁█"
+    assert wording.sparkline([3.0, 3.0], 9) == "▁▁"
+    assert wording.sparkline([], 9) == wording.sparkline([1.0], 0) == ""
+
+
+def test_json_gets_no_nan() -> None:
+    assert [wording.json_number(v) for v in (1.5, 2, math.nan, math.inf)] == [1.5, 2, None, None]

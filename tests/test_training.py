@@ -1,0 +1,415 @@
+"""Training runs: what they write, how they end, and that a resumed run is the run itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from charrnn import api, checkpoint
+from charrnn.checkpoint import resume_path
+from charrnn.config import ModelConfig, TextConfig
+from charrnn.errors import CheckpointError, ConfigError, TrainingError
+from charrnn.events import Evaluated, Finished, Saved, Started, Step
+from charrnn.model import Model
+from charrnn.planning import SMALLEST_VALIDATED, plan
+
+TEXT = "she sells sea shells by the sea shore, and the shells she sells are sea shells.\n" * 40
+SMALL = {"hidden_size": 12, "num_layers": 2, "batch_size": 4, "seq_len": 10, "dropout": 0.1}
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    path = tmp_path / "shells.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def train(corpus, out, **settings):
+    """All events of a run."""
+    return list(api.train(corpus, out=out, **{**SMALL, **settings}))
+
+
+def stop_after(step, events):
+    """Events until a Step at or after `step` was seen; then the run is told to stop."""
+    asked = []
+    run = events(lambda: "SIGINT" if asked else None)
+    found = []
+    for event in run:
+        found.append(event)
+        if isinstance(event, Step) and event.step >= step:
+            asked.append(True)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def report_every_step(monkeypatch):
+    monkeypatch.setattr("charrnn.training.REPORT_SECONDS", 0.0)
+
+
+def test_a_run_tells_its_story_in_order(corpus, tmp_path):
+    out = tmp_path / "m.safetensors"
+    events = train(corpus, out, steps=40, evaluations=4)
+    started, finished = events[0], events[-1]
+    assert isinstance(started, Started)
+    assert started.train_characters + started.val_characters == len(TEXT)
+    assert [e.step for e in events if isinstance(e, Step)] == list(range(1, 41))
+    evaluations = [e for e in events if isinstance(e, Evaluated)]
+    assert evaluations[-1].step == 40
+    assert all(e.measured_on == "validation" for e in evaluations)
+    assert isinstance(finished, Finished)
+    assert finished.reason == "budget"
+    assert finished.checkpoint == out
+    assert finished.best_val_loss == min(e.val_loss for e in evaluations)
+    saved = checkpoint.load(out)
+    assert saved.best_val_loss == finished.best_val_loss
+    assert finished.parameters == saved.config.num_parameters
+    assert not resume_path(out).exists()
+
+
+def test_training_learns(corpus, tmp_path):
+    events = train(corpus, tmp_path / "m.safetensors", steps=250, hidden_size=32, dropout=0.0)
+    assert next(e for e in events if isinstance(e, Step)).train_loss > 2.0
+    assert events[-1].best_val_loss < 0.3
+
+
+def test_the_model_file_holds_the_best_so_far(corpus, tmp_path):
+    out = tmp_path / "m.safetensors"
+    best = np.inf
+    for event in api.train(corpus, out=out, **SMALL, steps=60, evaluations=6, learning_rate=0.3):
+        if isinstance(event, Evaluated):
+            best = min(best, event.val_loss)
+        if isinstance(event, Saved) and event.kind == "model":
+            assert checkpoint.load(out).best_val_loss == event.val_loss == best
+    written = checkpoint.load(out)
+    assert written.best_val_loss == best
+    result = api.evaluate(written, _validation_file(corpus, tmp_path))
+    assert result.loss == pytest.approx(best, abs=1e-6)
+
+
+def _validation_file(corpus, tmp_path):
+    text = corpus.read_text(encoding="utf-8")
+    path = tmp_path / "validation.txt"
+    path.write_text(text[len(text) - round(0.1 * len(text)) :], encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("lines", [False, True])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(corpus, tmp_path, cell, lines):
+    settings = {"steps": 30, "evaluations": 3, "cell": cell, "text": TextConfig(lines=lines)}
+    straight = tmp_path / "straight.safetensors"
+    train(corpus, straight, **settings)
+    expected = straight.read_bytes()
+    for step in (1, 9, 10, 11, 29):
+        out = tmp_path / f"{step}.safetensors"
+        events = stop_after(
+            step, lambda stop, out=out: api.train(corpus, out=out, stop=stop, **SMALL, **settings)
+        )
+        assert events[-1].reason == "interrupted"
+        assert events[-1].step == step
+        events = list(api.train(corpus, out=out, resume=True))
+        assert events[0].resumed_step == step
+        assert events[-1].reason == "budget"
+        assert out.read_bytes() == expected
+
+
+def test_a_run_can_be_interrupted_many_times(corpus, tmp_path):
+    straight, out = tmp_path / "straight.safetensors", tmp_path / "m.safetensors"
+    train(corpus, straight, epochs=0.5)
+    reason, step, given = "interrupted", 0, {**SMALL, "epochs": 0.5}
+    while reason == "interrupted":
+        step += 3
+        events = stop_after(step, lambda stop: api.train(corpus, out=out, stop=stop, resume=True, **given))
+        reason, given = events[-1].reason, {}
+    assert step > 9
+    assert out.read_bytes() == straight.read_bytes()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_killed_run_resumes_to_the_same_bytes(corpus, tmp_path):
+    settings = [
+        "--steps", "150", "--hidden-size", "12", "--batch-size", "4", "--seq-len", "10", "--seed", "3",
+    ]  # fmt: skip
+    base = [sys.executable, "-m", "charrnn", "train", str(corpus), "-q"]
+    straight, out = tmp_path / "straight.safetensors", tmp_path / "m.safetensors"
+    subprocess.run([*base, *settings, "-o", str(straight)], check=True, timeout=120)
+    begun = time.monotonic()
+    subprocess.run([*base, *settings, "-o", str(out)], check=True, timeout=120)
+    whole = time.monotonic() - begun
+    assert out.read_bytes() == straight.read_bytes()
+    out.unlink()
+    killed, rng = 0, np.random.default_rng(5)
+    for share in rng.uniform(0.3, 1.0, 5):
+        process = subprocess.Popen([*base, *settings, "-o", str(out), "--resume"], stderr=subprocess.PIPE)
+        try:
+            process.communicate(timeout=whole * share)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.communicate()
+            killed += 1
+        else:
+            break
+    assert killed
+    if process.returncode != 0:
+        subprocess.run([*base, *settings, "-o", str(out), "--resume"], check=True, timeout=120)
+    assert out.read_bytes() == straight.read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir() if "m." in p.name) == ["m.safetensors"]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_any_number_of_threads_writes_the_same_bytes(corpus, tmp_path, cell):
+    files = []
+    for threads in (1, 2, 3):
+        out = tmp_path / f"{threads}.safetensors"
+        train(corpus, out, steps=20, threads=threads, cell=cell)
+        files.append(out.read_bytes())
+    assert files[0] == files[1] == files[2]
+
+
+def test_the_seed_decides(corpus, tmp_path):
+    files = []
+    for seed in (1, 1, 2):
+        out = tmp_path / "m.safetensors"
+        train(corpus, out, steps=10, seed=seed, force=True)
+        files.append(out.read_bytes())
+    assert files[0] == files[1] != files[2]
+
+
+def test_validation_text_never_reaches_training(tmp_path, monkeypatch):
+    """A character that stands only in the validation text is never an input nor a target."""
+    path = tmp_path / "c.txt"
+    path.write_text("abcdefgh\n" * 300 + "Z" * 270, encoding="utf-8")
+    seen = set()
+    gradient = Model.gradient
+
+    def watched(self, x, y, *args, **options):
+        seen.update(np.unique(x).tolist(), np.unique(y).tolist())
+        return gradient(self, x, y, *args, **options)
+
+    monkeypatch.setattr(Model, "gradient", watched)
+    events = train(path, tmp_path / "m.safetensors", epochs=3)
+    vocabulary = events[0].corpus.vocabulary
+    assert events[0].val_characters >= 270
+    assert vocabulary.characters.index("Z") not in seen
+    assert {vocabulary.characters.index(c) for c in "abcdefgh\n"} <= seen
+
+
+def test_it_stops_early_when_validation_gets_worse(tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "noise.txt"
+    path.write_text("".join(rng.choice(list("abcdefghij"), 3000)), encoding="utf-8")
+    events = train(
+        path, tmp_path / "m.safetensors", steps=5000, hidden_size=64, dropout=0.0, patience=3,
+        evaluations=100, learning_rate=0.01,
+    )  # fmt: skip
+    finished = events[-1]
+    assert finished.reason == "early-stop"
+    assert "validation loss has not improved since step" in finished.message
+    assert finished.step < 5000
+    best = min(e.val_loss for e in events if isinstance(e, Evaluated))
+    assert checkpoint.load(finished.checkpoint).best_val_loss == best
+
+
+def test_a_loss_that_is_no_number_stops_and_says_what_to_change(corpus, tmp_path, monkeypatch):
+    out = tmp_path / "m.safetensors"
+    gradient = Model.gradient
+
+    def broken(self, *args, **options):
+        loss, state = gradient(self, *args, **options)
+        broken.calls += 1
+        return (np.nan if broken.calls == broken.at else loss), state
+
+    monkeypatch.setattr(Model, "gradient", broken)
+    broken.calls, broken.at = 0, 25 + 1  # one call compiles
+    with pytest.raises(TrainingError, match=r"step 25; the best model so far is in .*: try a --lr below"):
+        train(corpus, out, steps=40, evaluations=4)
+    assert checkpoint.load(out).history[-1]["step"] < 25
+    broken.calls, broken.at = 0, 3
+    with pytest.raises(TrainingError, match="no model was written"):
+        train(corpus, tmp_path / "other.safetensors", steps=40, evaluations=4)
+    assert not (tmp_path / "other.safetensors").exists()
+    assert sorted(p.name for p in tmp_path.glob("*.safetensors")) == ["m.safetensors"]
+
+
+def test_exploding_training_never_writes_a_model_with_nan(corpus, tmp_path):
+    out = tmp_path / "m.safetensors"
+    try:
+        train(
+            corpus, out, steps=60, cell="rnn", nonlinearity="relu", norm=False, residual=False,
+            learning_rate=1000.0, clip=1e9, warmup=0.0,
+        )  # fmt: skip
+    except TrainingError as error:
+        assert "--lr below 1000" in str(error)
+    if out.exists():
+        checkpoint.load(out)  # checks that all is finite
+
+
+def test_an_interrupted_run_leaves_a_model_even_before_the_first_evaluation(corpus, tmp_path):
+    out = tmp_path / "m.safetensors"
+    events = stop_after(
+        5, lambda stop: api.train(corpus, out=out, stop=stop, **SMALL, steps=500, evaluations=1)
+    )
+    assert not any(isinstance(e, Evaluated) for e in events)
+    assert checkpoint.load(out).best_val_loss is None
+    assert resume_path(out).exists()
+
+
+def test_another_model_is_not_overwritten_without_force(corpus, tmp_path):
+    out = tmp_path / "m.safetensors"
+    train(corpus, out, steps=5)
+    before = out.read_bytes()
+    with pytest.raises(CheckpointError, match="holds another model: choose another file with -o, or"):
+        train(corpus, out, steps=6)
+    assert out.read_bytes() == before
+    train(corpus, out, steps=5)  # the same run again writes the same file
+    assert out.read_bytes() == before
+    train(corpus, out, steps=6, force=True)
+    assert out.read_bytes() != before
+    out.write_text("my diary")
+    with pytest.raises(CheckpointError, match="holds something else"):
+        train(corpus, out, steps=6)
+    assert out.read_text() == "my diary"
+
+
+def test_an_interrupted_run_is_neither_forgotten_nor_mixed_up(corpus, tmp_path):
+    out = tmp_path / "m.safetensors"
+    stop_after(5, lambda stop: api.train(corpus, out=out, stop=stop, **SMALL, steps=30))
+    with pytest.raises(TrainingError, match=r"interrupted at step 5: --resume goes on"):
+        train(corpus, out, steps=30)
+    with pytest.raises(ConfigError, match=r"hidden-size 13 is not what the interrupted run has, 12"):
+        list(api.train(corpus, out=out, resume=True, hidden_size=13))
+    with pytest.raises(ConfigError, match="with other options"):
+        list(api.train(corpus, out=out, resume=True, text=TextConfig(lines=True)))
+    other = tmp_path / "other.txt"
+    for text in (TEXT.replace("sea", "tea"), TEXT + "!"):
+        other.write_text(text, encoding="utf-8")
+        with pytest.raises(TrainingError, match="is not the one"):
+            list(api.train(other, out=out, resume=True))
+    assert list(api.train(corpus, out=out, resume=True))[-1].reason == "budget"
+    with pytest.raises(TrainingError, match=r"is complete: train it further with --init-from"):
+        list(api.train(corpus, out=out, resume=True))
+
+
+def test_a_damaged_resume_file_is_one_clear_error(corpus, tmp_path):
+    out = tmp_path / "m.safetensors"
+    stop_after(5, lambda stop: api.train(corpus, out=out, stop=stop, **SMALL, steps=30))
+    tensors, record = checkpoint.load_resume(resume_path(out))
+    for name in tensors:
+        changed = {**tensors, name: tensors[name].ravel()[:-1].copy()}
+        checkpoint.save_resume(resume_path(out), changed, record)
+        with pytest.raises(TrainingError, match="does not fit"):
+            list(api.train(corpus, out=out, resume=True))
+    for key in record.keys() - {"format_version", "kind"}:
+        checkpoint.save_resume(resume_path(out), tensors, {k: v for k, v in record.items() if k != key})
+        with pytest.raises((TrainingError, CheckpointError)):
+            list(api.train(corpus, out=out, resume=True))
+
+
+def test_a_resumed_run_whose_model_has_gone_writes_it_again(corpus, tmp_path):
+    out = tmp_path / "m.safetensors"
+    stop_after(25, lambda stop: api.train(corpus, out=out, stop=stop, **SMALL, steps=30, evaluations=3))
+    out.unlink()
+    list(api.train(corpus, out=out, resume=True))
+    assert checkpoint.load(out).history[-1]["step"] == 30
+
+
+@pytest.mark.parametrize("embedding_size", [0, 7])
+def test_fine_tuning_matches_characters_and_adds_rows(corpus, tmp_path, embedding_size):
+    base, new = tmp_path / "base.safetensors", tmp_path / "new.txt"
+    train(corpus, base, steps=20, embedding_size=embedding_size)
+    new.write_text("ähnliche Shells, Öl & Ufer.\n" * 30, encoding="utf-8")
+    out = tmp_path / "tuned.safetensors"
+    events = list(
+        api.train(new, out=out, init_from=base, steps=1, batch_size=4, seq_len=10, learning_rate=1e-12)
+    )
+    old, tuned = checkpoint.load(base), checkpoint.load(out)
+    assert set(tuned.vocabulary.characters) == set(TEXT) | set(new.read_text(encoding="utf-8"))
+    assert events[0].model.hidden_size == 12
+    # A step of no size: the old characters' logits are those of the old model.
+    text = "sea shells"
+    logits = {}
+    for name, model in (("old", old), ("tuned", tuned)):
+        network = Model(model.config)
+        network.load_tensors(model.tensors)
+        x = model.vocabulary.encode(text).astype(np.int32)[:, None]
+        full = network.forward(x)[0][:, 0]
+        logits[name] = full[:, model.vocabulary.encode(old.vocabulary.characters)]
+    np.testing.assert_allclose(logits["tuned"], logits["old"], atol=1e-4)
+
+
+def test_a_fine_tuning_run_resumes_too(corpus, tmp_path):
+    base, straight, out = (tmp_path / f"{n}.safetensors" for n in ("base", "straight", "out"))
+    train(corpus, base, steps=10)
+    new = tmp_path / "new.txt"
+    new.write_text("other text, other letters: xyz\n" * 30, encoding="utf-8")
+    settings = {"init_from": base, "steps": 12, "batch_size": 4, "seq_len": 10}
+    list(api.train(new, out=straight, **settings))
+    stop_after(5, lambda stop: api.train(new, out=out, stop=stop, **settings))
+    list(api.train(new, out=out, resume=True))
+    assert out.read_bytes() == straight.read_bytes()
+
+
+def test_settings_that_contradict_are_refused(corpus, tmp_path):
+    out = tmp_path / "m.safetensors"
+    with pytest.raises(ConfigError, match=r"epochs and as steps: give one of"):
+        train(corpus, out, steps=1, epochs=1)
+    with pytest.raises(ConfigError, match="contradict"):
+        train(corpus, out, resume=True, init_from="x.safetensors")
+    with pytest.raises(TypeError, match="hiden_size"):
+        train(corpus, out, hiden_size=3)
+    train(corpus, out, steps=2)
+    with pytest.raises(ConfigError, match="is not that of the model to start from, 12"):
+        list(api.train(corpus, out=tmp_path / "n.safetensors", init_from=out, hidden_size=13))
+    assert not (tmp_path / "n.safetensors").exists()
+
+
+@pytest.mark.parametrize("text", ["ab", "aa", "hello world", "日本語", "a\n" * 5])
+def test_tiny_corpora_train(tmp_path, text):
+    path, out = tmp_path / "tiny.txt", tmp_path / "m.safetensors"
+    path.write_text(text, encoding="utf-8")
+    events = list(api.train(path, out=out, steps=5))
+    assert events[0].val_characters == 0
+    assert all(e.measured_on == "training" for e in events if isinstance(e, Evaluated))
+    assert checkpoint.load(out).vocabulary.characters == "".join(sorted(set(text)))
+
+
+def test_a_budget_in_minutes_is_kept(corpus, tmp_path):
+    begun = time.monotonic()
+    events = train(corpus, tmp_path / "m.safetensors", minutes=0.02)
+    assert events[-1].reason == "budget"
+    assert events[-1].seconds >= 0.02 * 60 * 0.5
+    rates = [e.learning_rate for e in events if isinstance(e, Step)]
+    assert rates[-1] < max(rates)
+    assert time.monotonic() - begun < 60
+
+
+def test_the_default_model_file_is_named_after_the_corpus(corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    list(api.train(corpus, **SMALL, steps=2))
+    assert Path("checkpoints/shells.safetensors").is_file()
+
+
+def test_a_plan_suits_any_corpus():
+    for characters in (2, 11, 500, 2_000, 10**4, 10**6, 10**8, 2 * 10**9):
+        for vocab_size in (2, 65, 5_000, 200_000):
+            settings, why = plan(characters, vocab_size, {})
+            names = set(ModelConfig.__dataclass_fields__) - {"vocab_size"}
+            model = ModelConfig(vocab_size, **{n: v for n, v in settings.items() if n in names})
+            assert 64 <= model.hidden_size <= 512
+            assert model.has_skip(0)
+            assert (settings["val_fraction"] == 0) == (characters < SMALLEST_VALIDATED)
+            assert settings["val_fraction"] * characters <= 200_001
+            assert settings["batch_size"] * 64 * vocab_size <= 2**25 or settings["batch_size"] == 1
+            assert "minutes" in why
+    given = {"hidden_size": 31, "steps": 7, "dropout": 0.0, "num_layers": 1}
+    settings, why = plan(10**6, 65, given)
+    assert settings["hidden_size"] == settings["embedding_size"] == 31
+    assert "minutes" not in settings
+    assert why == ""

@@ -1,0 +1,52 @@
+"""Threads that run kernels side by side."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from charrnn.errors import ConfigError
+from charrnn.workers import Workers, available_threads, share
+
+
+def test_each_worker_runs_the_task_once_on_a_thread_of_its_own():
+    workers, seen, together = Workers(3), [], threading.Barrier(3, timeout=10)
+
+    def task(worker):
+        together.wait()  # passes only if all three run at the same time
+        seen.append((worker, threading.current_thread().name))
+
+    workers.run(task)
+    assert sorted(worker for worker, _ in seen) == [0, 1, 2]
+    assert len({name for _, name in seen}) == 3
+    assert threading.current_thread().name not in {name for _, name in seen}
+
+
+def test_an_exception_reaches_the_caller_and_the_workers_live_on():
+    workers = Workers(2)
+
+    def task(worker):
+        if worker == 1:
+            raise ValueError("of worker 1")
+
+    with pytest.raises(ValueError, match="of worker 1"):
+        workers.run(task)
+    done = []
+    workers.run(done.append)
+    assert sorted(done) == [0, 1]
+
+
+@pytest.mark.parametrize(("n", "workers"), [(0, 3), (1, 3), (7, 3), (9, 3), (100, 7)])
+def test_shares_are_even_and_cover_everything(n, workers):
+    ranges = [share(n, worker, workers) for worker in range(workers)]
+    assert [i for low, high in ranges for i in range(low, high)] == list(range(n))
+    sizes = [high - low for low, high in ranges]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_number_of_threads_that_makes_no_sense_is_refused():
+    for size in (0, -1, 10_000):
+        with pytest.raises(ConfigError, match="threads"):
+            Workers(size)
+    assert Workers().size == available_threads() >= 1
