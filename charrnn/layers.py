@@ -89,7 +89,8 @@ class Recurrent:
             p0, p1 = share(self.weight_ih_t.shape[0], worker, workers)
             gemm.transpose_panels(self.weight_ih_t, self.weight_ih, self.width, p0, p1)
 
-    def forward(self, b0: int, b1: int) -> None:
+    def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
+        """Steps t0 to t1, those before them being done."""
         raise NotImplementedError
 
     def backward(self, dh: Array, b0: int, b1: int) -> None:
@@ -145,10 +146,11 @@ class LSTM(Recurrent):
     def state_gradient(self) -> tuple[Array, ...]:
         return (*super().state_gradient(), self.dc[0, :, : self.H].copy())
 
-    def forward(self, b0: int, b1: int) -> None:
+    def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
+        steps, states = slice(t0, t1), slice(t0, t1 + 1)
         lstm.forward(
-            self.gates, self.h_prev, self.c_prev, self.output, self.tanh_c, self.reset,
-            self.weight_hh, self.H, b0, b1,
+            self.gates[steps], self.h_prev[states], self.c_prev[states], self.output[steps],
+            self.tanh_c[steps], self.reset[steps], self.weight_hh, self.H, b0, b1,
         )  # fmt: skip
 
     def backward(self, dh: Array, b0: int, b1: int) -> None:
@@ -172,10 +174,11 @@ class GRU(Recurrent):
     def recurrent_gradient(self) -> Array:
         return self.recurrent
 
-    def forward(self, b0: int, b1: int) -> None:
+    def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
+        steps, states = slice(t0, t1), slice(t0, t1 + 1)
         gru.forward(
-            self.gates, self.recurrent, self.h_prev, self.output, self.reset,
-            self.weight_hh, self.bias_hh, self.H, b0, b1,
+            self.gates[steps], self.recurrent[steps], self.h_prev[states], self.output[steps],
+            self.reset[steps], self.weight_hh, self.bias_hh, self.H, b0, b1,
         )  # fmt: skip
 
     def backward(self, dh: Array, b0: int, b1: int) -> None:
@@ -192,10 +195,11 @@ class RNN(Recurrent):
         super().__init__(config, k, *args)
         self.relu = config.nonlinearity == "relu"
 
-    def forward(self, b0: int, b1: int) -> None:
+    def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
+        steps, states = slice(t0, t1), slice(t0, t1 + 1)
         rnn.forward(
-            self.gates, self.h_prev, self.output, self.reset, self.weight_hh, self.relu, self.H,
-            b0, b1,
+            self.gates[steps], self.h_prev[states], self.output[steps], self.reset[steps],
+            self.weight_hh, self.relu, self.H, b0, b1,
         )  # fmt: skip
 
     def backward(self, dh: Array, b0: int, b1: int) -> None:

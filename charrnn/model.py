@@ -6,6 +6,7 @@ document's first input, the zero vector.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -83,6 +84,9 @@ def initial_tensors(config: ModelConfig, seed: int) -> dict[str, Array]:
     return tensors
 
 
+PIPELINE_STEPS = 64  # of a layer, before the next one follows
+
+
 class Window:
     """The buffers for windows of T steps and B columns, and the passes over them."""
 
@@ -158,40 +162,48 @@ class Window:
 
     def forward(self, dropout_keys: list[int] | None, b0: int, b1: int) -> None:
         """Logits of columns b0 to b1."""
-        config, p, H = self.config, self.parameters, self.config.hidden_size
-        for k, layer in enumerate(self.layers):
-            y, h = self.outputs[k], layer.output
-            if k == 0:
-                rows.gather(layer.gates, self.table, self.index, layer.width, b0, b1)
-            else:
-                x = self.outputs[k - 1]
-                gemm.product(layer.gates, layer.bias, x, layer.weight_ih, H, b0, b1)
-            layer.forward(b0, b1)
-            if config.norm:
-                norm.forward(
-                    y, h, self.mean[k], self.scale[k], p[f"norm_l{k}.weight"], p[f"norm_l{k}.bias"],
-                    H, b0, b1,
-                )  # fmt: skip
-            elif y is not h:
-                rows.copy(y, h, H, b0, b1)
-            if config.has_skip(k):
-                rows.add(y, self._input(k, b0, b1), H, b0, b1)
+        for k in range(len(self.layers)):
+            self.layer_forward(k, b0, b1, 0, self.T)
             if dropout_keys is not None:
-                rows.dropout(y, dropout_keys[k], config.dropout, H, b0, b1)
-        gemm.product(self.logits, p["decoder.bias"], self.outputs[-1], p["decoder.weight"], H, b0, b1)
+                H = self.config.hidden_size
+                rows.dropout(self.outputs[k], dropout_keys[k], self.config.dropout, H, b0, b1)
+        self.decode(b0, b1, 0, self.T)
 
-    def _input(self, k: int, b0: int, b1: int) -> Array:
-        """What layer k reads, (T, B, padded D), for its skip connection."""
-        if k > 0:
-            return self.outputs[k - 1]
-        assert self.skip_input is not None
-        D = self.config.input_size
-        if self.embedded is not None:
-            rows.gather(self.skip_input, self.embedded[0], self.index, D, b0, b1)
+    def layer_forward(self, k: int, b0: int, b1: int, t0: int, t1: int) -> None:
+        """Layer k with what surrounds it: columns b0 to b1, steps t0 to t1."""
+        config, layer, H = self.config, self.layers[k], self.config.hidden_size
+        steps = slice(t0, t1)
+        gates, y, h = layer.gates[steps], self.outputs[k][steps], layer.output[steps]
+        if k == 0:
+            rows.gather(gates, self.table, self.index[steps], layer.width, b0, b1)
         else:
-            ids = self.used[self.index[:, b0:b1]]
-            self.skip_input[:, b0:b1, :D] = ids[..., None] == np.arange(D)
+            gemm.product(gates, layer.bias, self.outputs[k - 1][steps], layer.weight_ih, H, b0, b1)
+        layer.forward(b0, b1, t0, t1)
+        if config.norm:
+            weight, bias = self.parameters[f"norm_l{k}.weight"], self.parameters[f"norm_l{k}.bias"]
+            norm.forward(y, h, self.mean[k][steps], self.scale[k][steps], weight, bias, H, b0, b1)
+        elif self.outputs[k] is not layer.output:
+            rows.copy(y, h, H, b0, b1)
+        if config.has_skip(k):
+            x = self.outputs[k - 1] if k else self._first_input(b0, b1, t0, t1)
+            rows.add(y, x[steps], H, b0, b1)
+
+    def _first_input(self, b0: int, b1: int, t0: int, t1: int) -> Array:
+        """What layer 0 reads, (T, B, padded D), for its skip connection."""
+        assert self.skip_input is not None
+        D, steps = self.config.input_size, slice(t0, t1)
+        if self.embedded is not None:
+            rows.gather(self.skip_input[steps], self.embedded[0], self.index[steps], D, b0, b1)
+        else:
+            ids = self.used[self.index[steps, b0:b1]]
+            self.skip_input[steps, b0:b1, :D] = ids[..., None] == np.arange(D)
         return self.skip_input
+
+    def decode(self, b0: int, b1: int, t0: int, t1: int) -> None:
+        """Logits from the last layer's output."""
+        weight, bias = self.parameters["decoder.weight"], self.parameters["decoder.bias"]
+        y, H = self.outputs[-1][t0:t1], self.config.hidden_size
+        gemm.product(self.logits[t0:t1], bias, y, weight, H, b0, b1)
 
     def backward(self, dropout_keys: list[int] | None, b0: int, b1: int) -> None:
         """From the logits' gradient (in their place) to every layer's gates', columns b0 to b1."""
@@ -356,8 +368,34 @@ class Model:
         window, n = self._window(T, B, False), self.workers.size
         window.read(x, np.False_ if reset is None else reset, state or self.zero_state(B))
         self.workers.run(lambda worker: window.make_table(worker, n))
-        self.workers.run(lambda worker: window.forward(None, *share(B, worker, n)))
+        if B < n and self.config.num_layers > 1:
+            self._forward_in_a_pipeline(window)
+        else:
+            self.workers.run(lambda worker: window.forward(None, *share(B, worker, n)))
         return window
+
+    def _forward_in_a_pipeline(self, window: Window) -> None:
+        """For few columns: each worker has some of the layers, and follows the worker before it in time."""
+        L, n, T, B = self.config.num_layers, self.workers.size, window.T, window.B
+        parts = [(t, min(t + PIPELINE_STEPS, T)) for t in range(0, T, PIPELINE_STEPS)]
+        passed = [threading.Semaphore(0) for _ in range(L)]  # parts that layer k is done with
+
+        def task(worker: int) -> None:
+            first, last = share(L, worker, n)
+            try:
+                for t0, t1 in parts:
+                    for k in range(first, last):
+                        if k == first and k > 0:
+                            passed[k - 1].acquire()
+                        window.layer_forward(k, 0, B, t0, t1)
+                        passed[k].release()
+                    if first < last == L:
+                        window.decode(0, B, t0, t1)
+            finally:  # after an error, nobody waits for what will not come
+                for k in range(first, last):
+                    passed[k].release(len(parts))
+
+        self.workers.run(task)
 
     def gradient(
         self,

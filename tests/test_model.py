@@ -37,9 +37,7 @@ def random_state(rng, config, B, dtype):
 
 def random_tensors(rng, config):
     # Small enough that recurrence is not chaotic, where float32 could agree with nothing.
-    return {
-        n: rng.standard_normal(s) * min(0.4, s[-1] ** -0.5) for n, s in config.parameter_shapes().items()
-    }
+    return {n: rng.standard_normal(s) * min(0.4, s[-1] ** -0.5) for n, s in config.parameter_shapes().items()}
 
 
 def make(config, tensors, workers, dtype):
@@ -210,6 +208,36 @@ def test_any_number_of_threads_gives_the_same_bits(cell, nonlinearity, D):
         parts = [model.gradients.flat.tobytes(), *(a.tobytes() for k in state.layers for a in k)]
         results.append((loss, parts))
     assert all(result == results[0] for result in results)
+
+
+@pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
+def test_a_pipeline_of_layers_gives_the_same_bits(cell, nonlinearity):
+    """With fewer columns than threads, the layers follow each other in time."""
+    rng = np.random.default_rng(8)
+    for L, norm, D in ((2, True, 0), (3, False, 16), (5, True, 40)):
+        config = ModelConfig(40, cell, nonlinearity, 40, L, D, norm)
+        x, _, reset = random_window(rng, 40, 150, 1)
+        results = set()
+        for threads in (1, 2, 3, 8):
+            model = make(config, initial_tensors(config, 4), Workers(threads), np.float32)
+            logits, state = model.forward(x, None, reset)
+            results.add((logits.tobytes(), *(a.tobytes() for k in state.layers for a in k)))
+        assert len(results) == 1
+
+
+def test_an_error_in_the_pipeline_is_raised_and_hangs_nobody(monkeypatch):
+    config = ModelConfig(5, hidden_size=8, num_layers=3, embedding_size=8)
+    model = make(config, initial_tensors(config, 4), Workers(3), np.float32)
+    x = np.zeros((300, 1), np.int32)
+    model.forward(x)
+    (window,) = model._windows.values()
+
+    def broken(*args):
+        raise MemoryError("of layer 1")
+
+    monkeypatch.setattr(window.layers[1], "forward", broken)
+    with pytest.raises(MemoryError, match="of layer 1"):
+        model.forward(x)
 
 
 @pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
