@@ -131,7 +131,7 @@ class Window:
             self.decoder_t = aligned((panels(H), V, PANEL), dtype)
             self.zero = aligned((max(padded(H), padded(D), padded(V)),), dtype)
 
-    def read(self, x: Array, reset: Array, state: State) -> None:
+    def read(self, x: Array, reset: Array | None, state: State) -> None:
         """Take the window's characters and what it starts from, and look at the parameters."""
         V = self.config.vocab_size
         present = np.zeros(V + 1, np.bool_)
@@ -141,7 +141,7 @@ class Window:
         place[self.used] = np.arange(len(self.used), dtype=np.int32)
         self.index[:] = place[x]
         for layer, arrays in zip(self.layers, state.layers, strict=True):
-            layer.reset[:] = reset
+            layer.reset[:] = False if reset is None else reset
             layer.set_state(arrays)
             layer.prepare()
         if self.embedded is not None:
@@ -366,7 +366,7 @@ class Model:
     def _forward(self, x: Array, state: State | None, reset: Array | None) -> Window:
         T, B = x.shape
         window, n = self._window(T, B, False), self.workers.size
-        window.read(x, np.False_ if reset is None else reset, state or self.zero_state(B))
+        window.read(x, reset, state or self.zero_state(B))
         self.workers.run(lambda worker: window.make_table(worker, n))
         if B < n and self.config.num_layers > 1:
             self._forward_in_a_pipeline(window)
@@ -412,7 +412,7 @@ class Model:
         """
         (T, B), V, n = x.shape, self.config.vocab_size, self.workers.size
         window = self._window(T, B, True)
-        window.read(x, np.False_ if reset is None else reset, state or self.zero_state(B))
+        window.read(x, reset, state or self.zero_state(B))
         window.targets[:] = y
         keys = None
         if dropout_seed is not None and self.config.dropout > 0:

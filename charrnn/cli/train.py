@@ -80,7 +80,7 @@ def train(
         Nonlinearity | None,
         _option(
             _MODEL,
-            f"What bends the rnn cell [{default(ModelConfig, 'nonlinearity')}].",
+            f"Of the rnn cell [{default(ModelConfig, 'nonlinearity')}].",
             metavar="|".join(NONLINEARITIES),
         ),
     ] = None,

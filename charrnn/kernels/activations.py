@@ -87,7 +87,7 @@ def _exp_float32(x: Any) -> Any:
 
 def exp(x: Any) -> Any:
     """exp(x) for x <= 0, as softmax needs it; below -87 it stays at exp(-87)."""
-    return np.float32(math.exp(max(x, -87.0))) if isinstance(x, np.float32) else math.exp(x)
+    return np.float32(math.exp(max(float(x), -87.0))) if isinstance(x, np.float32) else math.exp(x)
 
 
 @overload(exp)
