@@ -1,0 +1,96 @@
+"""The documentation is held to the program: options, links, examples, PyTorch's reading of a model."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import runpy
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import record_readme
+
+from charrnn.model import Model
+from charrnn.workers import Workers
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKE_COMMANDS = runpy.run_path(str(ROOT / "docs" / "make_commands.py"))
+COMMANDS = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+
+
+def test_the_command_reference_is_what_help_says():
+    assert MAKE_COMMANDS["page"]() == COMMANDS, "run: python docs/make_commands.py"
+
+
+def test_every_option_in_the_readme_exists():
+    commands = re.findall(
+        r"^(?:\$ )?(?:.*\| )?charrnn (\w+)(.*?)(?:#.*)?$", "\n".join(blocks("(?:sh|console)")), re.M
+    )
+    assert {name for name, _ in commands} == set(MAKE_COMMANDS["COMMANDS"])
+    for name, rest in commands:
+        options = re.findall(r"(?<!\S)(--?[a-z][a-z-]*)", rest.split("|")[0])
+        known = COMMANDS.split(f"## charrnn {name}\n")[1].split("\n## ")[0]
+        for option in options:
+            assert re.search(rf"(?<![\w-]){option}(?![\w-])", known), f"charrnn {name} has no {option}"
+
+
+def test_links_lead_somewhere():
+    for page in [ROOT / "README.md", *ROOT.glob("*/*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_python_examples_are_valid_python():
+    for block in blocks("python"):
+        compile(block, "README.md", "exec")
+
+
+def test_make_has_the_two_commands():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in ("demo", "test"):
+        assert f"make {target}" in README
+        assert re.search(rf"^{target}:", makefile, re.M)
+    assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_pytorch_reads_every_kind_of_model_as_the_readme_says():
+    """What the README's lines computed when PyTorch ran them (record_readme.py) are our logits."""
+    recorded = np.load(record_readme.RECORDING)
+    again = "run tests/record_readme.py"
+    assert str(recorded["code"]) == hashlib.sha256(record_readme.code().encode()).hexdigest(), again
+    assert f"PyTorch {recorded['torch']}" in " ".join(README.split())
+    workers = Workers(1)
+    for name, model in record_readme.models():
+        assert record_readme.digest(model) == str(recorded[f"file/{name}"]), again
+        network = Model(model.config, workers=workers)
+        network.load_tensors(model.tensors)
+        ids = [model.config.vocab_size, *model.vocabulary.encode("Port")]
+        logits, _ = network.forward(np.array(ids, np.int32)[:, None])
+        np.testing.assert_allclose(logits[:, 0], recorded[f"logits/{name}"], rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_each_dependency_says_why():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for requirement in tomllib.loads(text)["project"]["dependencies"]:
+        (line,) = (line for line in text.splitlines() if f'"{requirement}"' in line)
+        assert "#" in line, requirement
+
+
+@pytest.mark.parametrize("name", ["places.txt", "tales.txt"])
+def test_the_corpora_are_as_described(name):
+    text = (ROOT / "corpora" / name).read_text(encoding="utf-8")
+    if name == "places.txt":
+        lines = text.splitlines()
+        assert len(lines) >= 3_000
+        assert lines == sorted(set(lines))
+        assert all(line == line.strip() and line for line in lines)
+    else:
+        assert len(text.encode()) >= 60_000
+        assert text.isascii()
