@@ -44,6 +44,7 @@ __all__ = [
 Paths = str | Path | Sequence[str | Path]
 OnUnknown = Literal["error", "skip"]
 
+
 def __getattr__(name: str) -> Any:
     if name == "Evaluation":
         from charrnn.evaluation import Evaluation
@@ -108,9 +109,7 @@ def evaluate(
 
     checkpoint = model if isinstance(model, Checkpoint) else load(model)
     own = checkpoint.text if text is None else text
-    documents = read(
-        _paths(corpus), own, vocabulary=checkpoint.vocabulary, on_unknown=on_unknown
-    ).documents
+    documents = read(_paths(corpus), own, vocabulary=checkpoint.vocabulary, on_unknown=on_unknown).documents
     result = evaluate_documents(_model(checkpoint, threads), documents)
     assert result is not None  # nothing asked it to stop
     return result

@@ -62,7 +62,9 @@ def plan(characters: int, vocab_size: int, given: dict[str, Any]) -> tuple[dict[
         batch //= 2
     settings["batch_size"] = batch
     named = ("hidden_size", "num_layers", "dropout", "minutes")
-    own = [f"{name.replace('_', ' ')} {chosen[name]:g}" for name in named if name in chosen.keys() - given.keys()]
+    own = [
+        f"{name.replace('_', ' ')} {chosen[name]:g}" for name in named if name in chosen.keys() - given.keys()
+    ]
     return settings, f"{', '.join(own)}: for a text of {characters:,} characters" if own else ""
 
 

@@ -33,18 +33,19 @@ def probabilities(p: Any, logits: Any, temperature: float) -> None:
     greatest = -math.inf
     for i in range(len(p)):
         if logits[i] > greatest:
-            greatest = logits[i]
+            greatest = float(logits[i])
     total = 0.0
     for i in range(len(p)):
-        if logits[i] == greatest:
+        logit = float(logits[i])  # float64, whatever `logits` are
+        if logit == greatest:
             p[i] = 1.0  # also where both are infinite and have no difference
-        elif logits[i] < greatest:
-            p[i] = math.exp((logits[i] - greatest) / temperature)
+        elif logit < greatest:
+            p[i] = math.exp((logit - greatest) / temperature)
         else:
             p[i] = 0.0  # NaN
         total += p[i]
     for i in range(len(p)):
-        p[i] = p[i] / total if total > 0.0 else 1.0 / len(p)  # total is 0 where all are NaN
+        p[i] = p[i] / total if total > 0.0 else 1.0 / len(p)  # 0: all are NaN
 
 
 def _precedes(p: Any, a: int, b: int) -> bool:
@@ -113,8 +114,8 @@ def keep_top_p(p: Any, share: float, heap: Any) -> None:
 def keep_min_p(p: Any, ratio: float) -> None:
     """Keep what has at least `ratio`, from 0 to 1, of the greatest probability (Nguyen et al. 2024).
 
-    At ratio 0.4, [0.5, 0.3, 0.2] becomes [0.5, 0.3, 0]: less than 0.4 * 0.5 = 0.2 would go, and 0.2 stays,
-    were it not rounded; of [0.9, 0.06, 0.04], 0.36 is wanted, and only 0.9 is kept.
+    Of [0.5, 0.3, 0.1] at ratio 0.4, what is below 0.4 * 0.5 = 0.2 goes: [0.5, 0.3, 0]. Of [0.9, 0.06, 0.04],
+    where the network is sure, only 0.9 is kept.
     """
     greatest = 0.0
     for i in range(len(p)):
@@ -133,15 +134,16 @@ def choose(p: Any, u: float) -> int:
     total = 0.0
     for i in range(len(p)):
         total += p[i]
+    wanted = u * total
     running = 0.0
     last = 0
     for i in range(len(p)):
         if p[i] > 0.0:
             running += p[i]
             last = i
-            if u * total < running:
+            if wanted < running:
                 break
-    return last  # by rounding, u * total may be the whole sum: then the last that is possible
+    return last  # by rounding, `wanted` may be the whole sum: then the last that is possible
 
 
 def sample(

@@ -1,0 +1,199 @@
+"""The network for one character after another, in NumPy alone: text is there before Numba is imported.
+
+charrnn.kernels.generate takes over long texts and must write the very same one. So all arithmetic here has
+one order, which the compiled loop repeats bit for bit: every product of a sum is rounded before it is added
+(no fused multiply-add), and sums run from the first term to the last.
+
+Axes: H hidden, D width of the embedding, V vocabulary, G gates, N = G*H padded, L layers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.checkpoint import Checkpoint
+
+Floats = npt.NDArray[np.float32]
+
+NORM_EPSILON = 1e-5  # PyTorch's default
+
+# tanh(x) = x P(x^2) / Q(x^2) on |x| <= 9, as in charrnn.kernels.activations: error 4e-7. From the highest
+# power down, each row one coefficient of P and one of Q.
+_TANH = np.array(
+    [
+        [1.335416144e-08, 7.776353039e-07],
+        [2.060872086e-05, 3.285599067e-04],
+        [3.495566410e-03, 2.587690009e-02],
+        [1.338100754e-01, 4.671432315e-01],
+        [9.999999795e-01, 1.0],
+    ],
+    np.float32,
+)[:, :, None]
+_LSTM_SCALE = np.array([[0.5], [0.5], [1.0], [0.5]], np.float32)  # of i, f, g, o
+_LSTM_SHIFT = np.array([[0.5], [0.5], [0.0], [0.5]], np.float32)
+_NINE, _ONE, _HALF = np.float32(9), np.float32(1), np.float32(0.5)
+
+
+def tanh(x: Floats) -> Floats:
+    """Hyperbolic tangent, (n,)."""
+    x = np.minimum(np.maximum(x, -_NINE), _NINE)
+    square = x * x
+    ratio = _TANH[0] * square  # P and Q in one go, (2, n)
+    for coefficients in _TANH[1:-1]:
+        ratio += coefficients
+        ratio *= square
+    ratio += _TANH[-1]
+    x *= ratio[0]
+    x /= ratio[1]
+    return x
+
+
+def sigmoid(x: Floats) -> Floats:
+    """1 / (1 + exp(-x)), through tanh: it cannot overflow."""
+    return _HALF * tanh(_HALF * x) + _HALF
+
+
+def padded(n: int) -> int:
+    """Columns of a matrix with n outputs: vectors of 16, and never one column, see `product`."""
+    return -(-n // 16) * 16
+
+
+def transposed(weight: Floats) -> Floats:
+    """(N, K) in PyTorch's layout -> (K, padded N): a product then reads memory from front to end."""
+    matrix = np.zeros((weight.shape[1], padded(weight.shape[0])), np.float32)
+    matrix[:, : weight.shape[0]] = weight.T
+    return matrix
+
+
+def product(matrix: Floats, x: Floats) -> Floats:
+    """x (K,) times matrix (K, N): sum over k = 0, 1, .. K-1, in this order. (N,)
+
+    NumPy adds the rows up in order, but would sum a single column in pairs, and `np.dot` in any order.
+    """
+    result: Floats = np.add.reduce(matrix * x[:, None], axis=0)
+    return result
+
+
+def layer_norm(h: Floats, weight: Floats, bias: Floats) -> Floats:
+    """(h - mean) / sqrt(variance + 1e-5) * weight + bias, (H,); sums in float64."""
+    wide = h.astype(np.float64)
+    centred = wide - np.cumsum(wide)[-1] / len(h)  # cumsum, unlike sum, adds in order
+    variance = np.cumsum(centred * centred)[-1] / len(h)
+    scale = 1.0 / math.sqrt(variance + NORM_EPSILON)
+    out: Floats = (centred * scale).astype(np.float32)
+    out *= weight
+    out += bias
+    return out
+
+
+class PlainNetwork:
+    """A checkpoint's network, its weights arranged for one character at a time."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        config, tensors = checkpoint.config, checkpoint.tensors
+        V, H, L = config.vocab_size, config.hidden_size, config.num_layers
+        N = padded(config.gates * H)
+        self.config = config
+        self.skips = [config.has_skip(k) for k in range(L)]
+
+        def padded_bias(name: str, width: int) -> Floats:
+            return np.pad(tensors[name], (0, width - len(tensors[name])))
+
+        layers = range(L)
+        self.bias_ih = np.stack([padded_bias(f"rnn.bias_ih_l{k}", N) for k in layers])  # (L, N)
+        self.bias_hh = np.stack([padded_bias(f"rnn.bias_hh_l{k}", N) for k in layers])  # (L, N)
+        self.recurrent = np.empty((L, H, N), np.float32)
+        self.inputs = np.empty((L - 1, H, N), np.float32)  # of the layers 1 ..
+        self.norms = np.zeros((L, 2, H), np.float32)  # weight and bias
+        for k in layers:
+            self.recurrent[k] = transposed(tensors[f"rnn.weight_hh_l{k}"])
+            if k > 0:
+                self.inputs[k - 1] = transposed(tensors[f"rnn.weight_ih_l{k}"])
+            if config.norm:
+                self.norms[k] = tensors[f"norm_l{k}.weight"], tensors[f"norm_l{k}.bias"]
+        self.decoder = transposed(tensors["decoder.weight"])  # (H, padded V)
+        self.decoder_bias = padded_bias("decoder.bias", padded(V))
+
+        # What layer 0 makes of each character, START last: computed when a character first comes.
+        self.table = np.zeros((V + 1, N), np.float32)
+        self.known = np.zeros(V + 1, np.bool_)
+        self._first = tensors["rnn.weight_ih_l0"]  # (G*H, D or V)
+        self._first_t = transposed(self._first) if config.embedding_size else None  # (D, N)
+        # (V, D), or empty for one-hot input. A copy, since Numba has another type for read-only arrays.
+        self.embedding = np.array(tensors.get("embedding.weight", np.zeros((0, 0), np.float32)), order="C")
+
+    def initial_state(self) -> Floats:
+        """The state at a document's start: (L, 2, H) of h and c for an LSTM, else (L, 1, H)."""
+        config = self.config
+        parts = 2 if config.cell == "lstm" else 1
+        return np.zeros((config.num_layers, parts, config.hidden_size), np.float32)
+
+    def learn(self, character: int) -> None:
+        """Fill a character's row of the table, if it is still empty."""
+        if self.known[character]:
+            return
+        row = self.bias_ih[0].copy()
+        if character < self.config.vocab_size:
+            if self._first_t is None:
+                row[: len(self._first)] += self._first[:, character]
+            else:
+                row = product(self._first_t, self.embedding[character]) + row
+        self.table[character] = row
+        self.known[character] = True
+
+    def step(self, character: int, state: Floats) -> tuple[Floats, Floats]:
+        """Read one character, 0 .. V-1 or V for START: the next one's logits (V,), and the new state."""
+        config = self.config
+        H = config.hidden_size
+        new = np.empty_like(state)
+        out: Any = None
+        with np.errstate(all="ignore"):  # huge weights overflow, and sampling copes with infinity
+            self.learn(character)
+            for k in range(config.num_layers):
+                u = self.table[character] if k == 0 else product(self.inputs[k - 1], out) + self.bias_ih[k]
+                w = product(self.recurrent[k], state[k, 0]) + self.bias_hh[k]
+                self._cell(u[: config.gates * H], w[: config.gates * H], state[k], new[k])
+                x, out = out, new[k, 0]
+                if config.norm:
+                    out = layer_norm(out, *self.norms[k])
+                if self.skips[k]:
+                    out = self._skip(out, x, character, k)
+            logits = product(self.decoder, out) + self.decoder_bias
+        return logits[: config.vocab_size], new
+
+    def _cell(self, u: Floats, w: Floats, state: Floats, new: Floats) -> None:
+        """The cell from u = W_ih x + b_ih and w = W_hh h + b_hh, both (G*H,), into `new`."""
+        H = self.config.hidden_size
+        h = state[0]
+        if self.config.cell == "lstm":
+            # sigmoid(a) = tanh(a/2)/2 + 1/2: one call of tanh for all four gates
+            gates = _LSTM_SCALE * tanh((_LSTM_SCALE * (u + w).reshape(4, H)).ravel()).reshape(4, H)
+            i, f, g, o = gates + _LSTM_SHIFT
+            new[1] = f * state[1] + i * g
+            new[0] = o * tanh(new[1])
+        elif self.config.cell == "gru":
+            r_z = sigmoid(u[: 2 * H] + w[: 2 * H])
+            r, z = r_z[:H], r_z[H:]
+            n = tanh(u[2 * H :] + r * w[2 * H :])
+            new[0] = (_ONE - z) * n + z * h
+        elif self.config.nonlinearity == "tanh":
+            new[0] = tanh(u + w)
+        else:
+            a = u + w
+            new[0] = np.where(a > 0, a, np.float32(0))
+
+    def _skip(self, out: Floats, x: Floats, character: int, k: int) -> Floats:
+        """The layer's input is added to its output. START's is the zero vector."""
+        out = out.copy()  # it may be the state itself
+        if k > 0:
+            out += x
+        elif character < self.config.vocab_size:
+            if self.config.embedding_size:
+                out += self.embedding[character]
+            else:
+                out[character] += _ONE
+        return out
