@@ -368,7 +368,7 @@ class Model:
         window, n = self._window(T, B, False), self.workers.size
         window.read(x, reset, state or self.zero_state(B))
         self.workers.run(lambda worker: window.make_table(worker, n))
-        if B < n and self.config.num_layers > 1:
+        if n > B and self.config.num_layers > 1:
             self._forward_in_a_pipeline(window)
         else:
             self.workers.run(lambda worker: window.forward(None, *share(B, worker, n)))

@@ -16,8 +16,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from charrnn.checkpoint import Checkpoint, resume_path, save, save_resume
 from charrnn.compilation import compile_kernels
 from charrnn.config import ModelConfig, TrainConfig
@@ -69,8 +67,8 @@ class _Position:
 class Run:
     """One training run of `config` on `corpus`, which writes its best model to `out`.
 
-    `tensors` are the parameters it starts from, `init` names the model they came from. `stop` is asked after each step: a text ends the run,
-    saved. `preview` writes a sample of a checkpoint.
+    `tensors` are the parameters it starts from, `init` names the model they came from. `stop` is asked
+    after each step: a text ends the run, saved. `preview` writes a sample of a checkpoint.
     """
 
     def __init__(
