@@ -79,8 +79,14 @@ def prepare(
         )
     if resume and init_from is not None:
         raise ConfigError("--resume and --init-from contradict each other", "give one of them")
+    # What is out of range is said before a long text is read.
+    ModelConfig(1, **_only(given, _MODEL_SETTINGS))
+    TrainConfig(**({} if budgets else {"steps": 1}), **_only(given, _TRAIN_SETTINGS))
+    name = corpus_name(paths[0])
     if out is None:
-        out = Path("checkpoints") / f"{corpus_name(paths[0])}.safetensors"
+        out = Path("checkpoints") / f"{name}.safetensors"
+    if out.is_dir():
+        raise ConfigError(f"{out} is a folder", f"name the model file: -o {out / name}.safetensors")
 
     notes: tuple[str, ...] = ()
     there, old = _model_at(out), _interrupted(out)

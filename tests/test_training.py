@@ -364,6 +364,10 @@ def test_settings_that_contradict_are_refused(corpus, tmp_path):
         train(corpus, out, resume=True, init_from="x.safetensors")
     with pytest.raises(TypeError, match="hiden_size"):
         train(corpus, out, hiden_size=3)
+    with pytest.raises(ConfigError, match="hidden-size is 0"):
+        train("a file that need not be read", out, hidden_size=0)
+    with pytest.raises(ConfigError, match="is a folder: name the model file"):
+        train(corpus, tmp_path, steps=2)
     train(corpus, out, steps=2)
     with pytest.raises(ConfigError, match="is not that of the model to start from, 12"):
         list(api.train(corpus, out=tmp_path / "n.safetensors", init_from=out, hidden_size=13))
