@@ -16,23 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.checkpoint import Checkpoint
+from charrnn.kernels.coefficients import NORM_EPSILON, TANH_P, TANH_Q
 
 Floats = npt.NDArray[np.float32]
 
-NORM_EPSILON = 1e-5  # PyTorch's default
-
-# tanh(x) = x P(x^2) / Q(x^2) on |x| <= 9, as in charrnn.kernels.activations: error 4e-7. From the highest
-# power down, each row one coefficient of P and one of Q.
-_TANH = np.array(
-    [
-        [1.335416144e-08, 7.776353039e-07],
-        [2.060872086e-05, 3.285599067e-04],
-        [3.495566410e-03, 2.587690009e-02],
-        [1.338100754e-01, 4.671432315e-01],
-        [9.999999795e-01, 1.0],
-    ],
-    np.float32,
-)[:, :, None]
+# From the highest power down, each row one coefficient of P and one of Q: (5, 2, 1).
+_TANH = np.array([TANH_P, TANH_Q], np.float32).T[::-1, :, None].copy()
 _LSTM_SCALE = np.array([[0.5], [0.5], [1.0], [0.5]], np.float32)  # of i, f, g, o
 _LSTM_SHIFT = np.array([[0.5], [0.5], [0.0], [0.5]], np.float32)
 _NINE, _ONE, _HALF = np.float32(9), np.float32(1), np.float32(0.5)

@@ -33,7 +33,7 @@ ARROWS = {
     "events": {"corpus"},  # for its type alone
     "planning": set(),
     "generation": {"plain", "model", "vocabulary", "sampling", "checkpoint", "kernels"},
-    "plain": {"checkpoint"},
+    "plain": {"checkpoint", "kernels"},  # kernels: coefficients.py, which holds numbers alone
     "evaluation": {"corpus", "model", "checkpoint"},
     "checkpoint": {"vocabulary", "container"},
     "container": {"atomic"},

@@ -14,13 +14,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload, register_jitable
 
-# tanh(x) = x P(x^2) / Q(x^2) on |x| <= 9, where tanh is 1 to float32's last bit: a rational least-squares
-# fit of degree 4/4 with Lawson's weights. Error 3e-7.
-_P = tuple(
-    np.float32(c)
-    for c in (9.999999795e-01, 1.338100754e-01, 3.495566410e-03, 2.060872086e-05, 1.335416144e-08)
-)
-_Q = tuple(np.float32(c) for c in (1.0, 4.671432315e-01, 2.587690009e-02, 3.285599067e-04, 7.776353039e-07))
+from charrnn.kernels.coefficients import TANH_P, TANH_Q
+
+_P, _Q = (tuple(map(np.float32, row)) for row in (TANH_P, TANH_Q))
 _P0, _P1, _P2, _P3, _P4 = _P
 _Q0, _Q1, _Q2, _Q3, _Q4 = _Q
 _NINE, _ONE, _HALF = np.float32(9.0), np.float32(1.0), np.float32(0.5)

@@ -5,24 +5,18 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from charrnn.kernels.jit import CONTRACT, REASSOCIATE, njit
+from charrnn.kernels.jit import CONTRACT, njit
+from charrnn.kernels.sums import total_of_squares
 
 BLOCK = 4096  # elements of one partial sum of the gradient's norm
-
-
-@njit(fastmath=REASSOCIATE)
-def _sum_of_squares(row: Any) -> Any:
-    total = row.dtype.type(0)
-    for j in range(len(row)):
-        total += row[j] * row[j]
-    return total
 
 
 @njit()
 def squared_norms(partial: Any, gradient: Any, n0: int, n1: int) -> None:
     """partial[n] = the sum of squares of the gradient's block n, for n0 <= n < n1."""
     for n in range(n0, n1):
-        partial[n] = _sum_of_squares(gradient[n * BLOCK : (n + 1) * BLOCK])
+        block = gradient[n * BLOCK : (n + 1) * BLOCK]
+        partial[n] = total_of_squares(block, gradient.dtype.type(0), len(block))
 
 
 @njit(fastmath=CONTRACT)

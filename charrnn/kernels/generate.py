@@ -1,8 +1,8 @@
 """The loop that reads and writes characters, one after another, with the filters of charrnn.sampling.
 
 It writes bit for bit what charrnn.plain writes, whose equations and order of arithmetic stand here again:
-sums run from the first term to the last, and nothing is fused (no `fastmath`, so that charrnn.kernels.
-activations, compiled with it, will not do). Vectors run over the outputs of a product, so no order is lost.
+sums run from the first term to the last, and nothing is fused (so charrnn.kernels.activations, which its
+callers compile with `contract`, will not do). Vectors run over the outputs of a product: no order is lost.
 
 Axes: H hidden, V vocabulary, N gates * H padded, L layers.
 """
@@ -16,6 +16,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from charrnn import sampling
+from charrnn.kernels.coefficients import NORM_EPSILON, TANH_P, TANH_Q
 from charrnn.kernels.jit import njit
 
 LSTM, GRU, RNN_TANH, RNN_RELU = range(4)
@@ -62,15 +63,10 @@ class Filters(NamedTuple):
     min_p: float
 
 
-_P = tuple(
-    np.float32(c)
-    for c in (9.999999795e-01, 1.338100754e-01, 3.495566410e-03, 2.060872086e-05, 1.335416144e-08)
-)
-_Q = tuple(np.float32(c) for c in (1.0, 4.671432315e-01, 2.587690009e-02, 3.285599067e-04, 7.776353039e-07))
+_P, _Q = (tuple(map(np.float32, row)) for row in (TANH_P, TANH_Q))
 _P0, _P1, _P2, _P3, _P4 = _P
 _Q0, _Q1, _Q2, _Q3, _Q4 = _Q
 _NINE, _ONE, _HALF, _ZERO = np.float32(9), np.float32(1), np.float32(0.5), np.float32(0)
-_NORM_EPSILON = 1e-5
 
 
 @njit()
@@ -154,7 +150,7 @@ def _layer_norm(out: Any, weight: Any, bias: Any) -> None:
         centred = np.float64(out[j]) - mean
         variance += centred * centred
     variance /= H
-    scale = 1.0 / math.sqrt(variance + _NORM_EPSILON)
+    scale = 1.0 / math.sqrt(variance + NORM_EPSILON)
     for j in range(H):
         out[j] = np.float32((np.float64(out[j]) - mean) * scale) * weight[j] + bias[j]
 

@@ -10,6 +10,7 @@ import hashlib
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,24 +62,26 @@ def _cache_dir() -> Path | None:
 
 CACHE_DIR = _cache_dir()
 JIT_DISABLED = bool(numba.config.DISABLE_JIT)  # kernels then run as plain Python
+_decorating = threading.Lock()
 
 
 def njit(*, fastmath: set[str] | bool = False, **options: Any) -> Callable[[Any], Any]:
     """`numba.njit` without the GIL, cached in CACHE_DIR when there is one."""
 
     def decorate(function: Any) -> Any:
-        before = numba.config.CACHE_DIR
-        try:
-            # Read when the function is decorated; other Numba code in the process keeps its own.
+        # Numba reads the setting while it decorates; its other users in the process keep their own.
+        with _decorating:
+            before = numba.config.CACHE_DIR
             numba.config.CACHE_DIR = str(CACHE_DIR or "")
-            return numba.njit(
-                nogil=True,
-                error_model="numpy",  # a check for division by zero would forbid vector code
-                fastmath=fastmath,
-                cache=CACHE_DIR is not None,
-                **options,
-            )(function)
-        finally:
-            numba.config.CACHE_DIR = before
+            try:
+                return numba.njit(
+                    nogil=True,
+                    error_model="numpy",  # a check for division by zero would forbid vector code
+                    fastmath=fastmath,
+                    cache=CACHE_DIR is not None,
+                    **options,
+                )(function)
+            finally:
+                numba.config.CACHE_DIR = before
 
     return decorate

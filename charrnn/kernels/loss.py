@@ -6,21 +6,14 @@ import math
 from typing import Any
 
 from charrnn.kernels.activations import exp
-from charrnn.kernels.jit import CONTRACT, REASSOCIATE, njit
+from charrnn.kernels.jit import CONTRACT, njit
+from charrnn.kernels.sums import total
 
 
 @njit(fastmath=CONTRACT)
 def _exponentials(row: Any, largest: Any, V: int) -> None:
     for j in range(V):
         row[j] = exp(row[j] - largest)
-
-
-@njit(fastmath=REASSOCIATE)
-def _sum(row: Any, V: int) -> Any:
-    total = row.dtype.type(0)
-    for j in range(V):
-        total += row[j]
-    return total
 
 
 @njit()
@@ -49,7 +42,7 @@ def cross_entropy(logits: Any, targets: Any, losses: Any, weight: float, V: int,
             largest = _largest(row, V)  # subtracted, so that no exponential overflows
             at_target = row[target] - largest
             _exponentials(row, largest, V)
-            total = _sum(row, V)
-            losses[t, b] = math.log(total) - at_target
-            _scale(row, row.dtype.type(weight) / total, V)
+            partition = total(row, V)
+            losses[t, b] = math.log(partition) - at_target
+            _scale(row, row.dtype.type(weight) / partition, V)
             row[target] -= row.dtype.type(weight)

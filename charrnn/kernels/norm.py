@@ -8,25 +8,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from charrnn.kernels.coefficients import NORM_EPSILON
 from charrnn.kernels.jit import CONTRACT, REASSOCIATE, njit
-
-EPSILON = 1e-5  # PyTorch's default
-
-
-@njit(fastmath=REASSOCIATE)
-def _sum(row: Any, H: int) -> Any:
-    total = row.dtype.type(0)
-    for j in range(H):
-        total += row[j]
-    return total
-
-
-@njit(fastmath=REASSOCIATE)
-def _sum_of_squares(row: Any, centre: Any, H: int) -> Any:
-    total = row.dtype.type(0)
-    for j in range(H):
-        total += (row[j] - centre) * (row[j] - centre)
-    return total
+from charrnn.kernels.sums import total, total_of_squares
 
 
 @njit(fastmath=CONTRACT)
@@ -41,9 +25,9 @@ def forward(y: Any, h: Any, mean: Any, scale: Any, weight: Any, bias: Any, H: in
     number = y.dtype.type
     for t in range(y.shape[0]):
         for b in range(b0, b1):
-            mean[t, b] = _sum(h[t, b], H) / number(H)
-            variance = _sum_of_squares(h[t, b], mean[t, b], H) / number(H)
-            scale[t, b] = number(1) / math.sqrt(variance + number(EPSILON))
+            mean[t, b] = total(h[t, b], H) / number(H)
+            variance = total_of_squares(h[t, b], mean[t, b], H) / number(H)
+            scale[t, b] = number(1) / math.sqrt(variance + number(NORM_EPSILON))
             _forward_row(y[t, b], h[t, b], mean[t, b], scale[t, b], weight, bias, H)
 
 

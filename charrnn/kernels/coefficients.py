@@ -1,0 +1,8 @@
+"""Numbers that the kernels share with charrnn.plain, which must not import Numba."""
+
+# tanh(x) = x P(x^2) / Q(x^2) on |x| <= 9, where tanh is 1 to float32's last bit: a rational
+# least-squares fit of degree 4/4 with Lawson's weights, from the lowest power up. Error 4e-7.
+TANH_P = (9.999999795e-01, 1.338100754e-01, 3.495566410e-03, 2.060872086e-05, 1.335416144e-08)
+TANH_Q = (1.0, 4.671432315e-01, 2.587690009e-02, 3.285599067e-04, 7.776353039e-07)
+
+NORM_EPSILON = 1e-5  # PyTorch's default

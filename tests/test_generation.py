@@ -1,0 +1,468 @@
+"""Text from a checkpoint: where it begins and ends, what it depends on, and that both paths agree."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import subprocess
+import sys
+import types
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charrnn import generation, sampling
+from charrnn.checkpoint import Checkpoint
+from charrnn.config import DEFAULT_SAMPLE_LENGTH, ModelConfig, SampleConfig, TextConfig
+from charrnn.errors import VocabularyError
+from charrnn.generation import generate
+from charrnn.kernels import generate as kernels
+from charrnn.kernels import jit
+from charrnn.plain import PlainNetwork
+from charrnn.vocabulary import Vocabulary
+
+CELLS = [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh"), ("rnn", "relu")]
+CHARACTERS = "\n abcde🙂語"
+V = len(CHARACTERS)
+
+
+PROSE, LINES = TextConfig(), TextConfig(lines=True)
+
+
+def make(
+    *, seed: int = 0, scale: float = 1.0, characters: str = CHARACTERS, text: TextConfig = PROSE, **settings
+) -> Checkpoint:
+    """A network of random weights that writes varied text; of lines, one that often ends them."""
+    config = ModelConfig(**{"vocab_size": len(characters), "hidden_size": 6, "embedding_size": 6, **settings})
+    random = np.random.default_rng(seed)
+    tensors = {
+        name: (scale * shape[-1] ** -0.5 * random.standard_normal(shape)).astype(np.float32)
+        for name, shape in config.parameter_shapes().items()
+    }
+    if text.lines:
+        tensors["decoder.bias"][0] += 0.5
+    return Checkpoint(config, Vocabulary("".join(sorted(characters))), text, tensors)
+
+
+@pytest.fixture
+def prose() -> Checkpoint:
+    return make()
+
+
+@pytest.fixture
+def lines() -> Checkpoint:
+    return make(text=LINES)
+
+
+@pytest.fixture(autouse=True)
+def plain_only(monkeypatch):
+    """Every test starts with the plain path, and no thread takes over by itself."""
+    monkeypatch.setattr(generation, "_loader", Ready(after=None))
+
+
+class Ready:
+    """Stands in for the loader: the compiled loop is there after so many pieces, or never."""
+
+    def __init__(self, after: int | None) -> None:
+        self.kernels: Any = None
+        self._after = after
+        self.considered = 0
+
+    def account(self, seconds: float, characters: int) -> None:
+        assert seconds >= 0
+        assert characters == 1
+
+    def consider(self, left: int, network: PlainNetwork) -> None:
+        if self.considered == self._after:
+            self.kernels = kernels
+        self.considered += 1
+
+
+def write(
+    checkpoint: Checkpoint, prompt: str = "", *, index=0, on_unknown="error", echo=False, **settings
+) -> str:
+    config = SampleConfig(**{"seed": 1, **settings})
+    return "".join(generate(checkpoint, prompt, config, index=index, on_unknown=on_unknown, echo=echo))
+
+
+def by_hand(checkpoint: Checkpoint, read: str, n: int, *, seed=1, index=0, temperature=0.8) -> str:
+    """The first n characters after START and `read`, written with no more than the plain network."""
+    network = PlainNetwork(checkpoint)
+    vocabulary = checkpoint.vocabulary
+    logits, state = network.step(len(vocabulary), network.initial_state())
+    for character in vocabulary.encode(read).tolist():
+        logits, state = network.step(character, state)
+    random = np.random.default_rng([seed, index])
+    written = ""
+    scratch = [0.0] * len(vocabulary), [0] * len(vocabulary)
+    for _ in range(n):
+        choice = sampling.sample(logits.tolist(), temperature, 0, 1.0, 0.0, random.random(), *scratch)
+        written += vocabulary.characters[choice]
+        logits, state = network.step(choice, state)
+    return written
+
+
+# --- both paths -----------------------------------------------------------------
+
+FILTERS = [
+    {"temperature": 0.0},
+    {"temperature": 1.3},
+    {"top_k": 3},
+    {"top_p": 0.8},
+    {"min_p": 0.1},
+    {"temperature": 2.0, "top_k": 5, "top_p": 0.9, "min_p": 0.05},
+]
+# Hidden and embedding size: embedding or one-hot (0), as wide as a layer, where it is skipped around, or not.
+SIZES = [(9, 9), (6, 4), (9, 0), (5, 0)]
+FEW = 20 if jit.JIT_DISABLED else 1
+
+
+@pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
+@pytest.mark.parametrize(("norm", "residual"), list(itertools.product((False, True), repeat=2)))
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_both_paths_compute_the_same_bits(cell, nonlinearity, norm, residual, sizes):
+    H, D = sizes
+    checkpoint = make(
+        cell=cell, nonlinearity=nonlinearity, norm=norm, residual=residual, hidden_size=H, embedding_size=D,
+        seed=H + D, num_layers=1 + (H + norm) % 3,
+    )  # fmt: skip
+    network = PlainNetwork(checkpoint)
+    random = np.random.default_rng(5)
+    for options in FILTERS:
+        config = SampleConfig(**options)
+        plain = generation._PlainPath(network, config)
+        compiled = generation._CompiledPath(network, config, kernels)
+        state = other_state = network.initial_state()
+        last = V  # START
+        for n in range(120 // FEW):
+            u = random.random(1)
+            logits, _ = network.step(last, state)
+            written, state = plain.write(last, state, u, -1)
+            other_written, other_state = compiled.write(last, other_state, u, -1)
+            assert compiled._logits[:V].tobytes() == logits.tobytes(), f"character {n}"
+            assert state.tobytes() == other_state.tobytes(), f"character {n}"
+            assert written == other_written
+            last = int(written[0])
+
+
+@pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
+def test_both_paths_write_the_same_long_text(cell, nonlinearity, monkeypatch):
+    checkpoint = make(cell=cell, nonlinearity=nonlinearity, hidden_size=33, num_layers=2)
+    length = 4000 // FEW
+    plain = write(checkpoint, length=length)
+    monkeypatch.setattr(generation, "_loader", Ready(after=0))
+    assert write(checkpoint, length=length) == plain
+    assert len(set(plain)) > 3
+
+
+@pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
+@pytest.mark.parametrize("scale", [1e-42, 1e-20, 1e37])
+def test_both_paths_write_the_same_where_numbers_are_extreme(cell, nonlinearity, scale, monkeypatch):
+    checkpoint = make(cell=cell, nonlinearity=nonlinearity, scale=scale)
+    plain = write(checkpoint, length=60)
+    monkeypatch.setattr(generation, "_loader", Ready(after=0))
+    with np.errstate(all="ignore"):  # without the JIT, the loop's numbers are NumPy's
+        assert write(checkpoint, length=60) == plain
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 9, 57])
+@pytest.mark.parametrize("text", [PROSE, LINES], ids=["prose", "lines"])
+@pytest.mark.parametrize("prompt", ["", "abc" * 8 + "\nde" * 5])
+def test_the_loop_takes_over_at_any_place_without_a_trace(after, text, prompt, monkeypatch):
+    checkpoint = make(text=text, seed=3)
+    plain = [write(checkpoint, prompt, length=300 // FEW, index=n) for n in range(3)]
+    for n in range(3):
+        monkeypatch.setattr(generation, "_loader", Ready(after))
+        # Characters that come for the first time send the loop back to fill the table.
+        monkeypatch.setattr(generation, "_networks", weakref.WeakKeyDictionary())
+        assert write(checkpoint, prompt, length=300 // FEW, index=n) == plain[n]
+
+
+def test_the_loop_writes_pieces_of_many_characters(prose, monkeypatch):
+    monkeypatch.setattr(generation, "_loader", Ready(after=3))
+    pieces = list(generate(prose, "", SampleConfig(seed=1, length=1000)))
+    assert [len(piece) for piece in pieces[:3]] == [1, 1, 256]
+    assert sum(map(len, pieces)) == 1000
+
+
+def test_one_call_of_the_loop_is_short_for_a_large_network(prose):
+    network = PlainNetwork(prose)
+    large = types.SimpleNamespace(**vars(network))
+    large.recurrent = np.lib.stride_tricks.as_strided(network.recurrent, (2, 8192, 32768), (0, 0, 0))
+    assert 1 <= generation._CompiledPath(large, SampleConfig(), kernels).at_once <= 2
+
+
+# --- the loader -------------------------------------------------------------------
+
+
+def test_quick_texts_start_no_thread(prose, monkeypatch):
+    loader = generation._Loader()
+    monkeypatch.setattr(generation, "_loader", loader)
+    write(prose, length=50)
+    assert loader._thread is None
+
+
+def slow(loader: Any, network: PlainNetwork, seconds: float) -> None:
+    """Let the plain path look so slow that a text would take this long."""
+    loader.account(seconds / 2, 1000)
+    loader.consider(1000, network)
+    if loader._thread is not None:
+        loader._thread.join()
+
+
+@pytest.mark.skipif(jit.JIT_DISABLED, reason="there is nothing to load")
+def test_the_loop_is_loaded_when_the_plain_path_would_take_long(prose):
+    loader = generation._Loader()
+    loader.account(100.0, generation.MEASURED - 1)  # the first characters say nothing
+    loader.consider(1000, PlainNetwork(prose))
+    assert loader._thread is None
+    slow(loader, PlainNetwork(prose), 100.0)
+    assert loader.kernels is kernels
+
+
+@pytest.mark.skipif(jit.JIT_DISABLED, reason="there is nothing to load")
+def test_it_must_take_longer_where_the_loop_is_yet_to_be_compiled(prose, monkeypatch, tmp_path):
+    monkeypatch.setattr(jit, "CACHE_DIR", tmp_path)
+    loader = generation._Loader()
+    slow(loader, PlainNetwork(prose), 2.0)
+    assert loader.kernels is None
+    slow(loader, PlainNetwork(prose), 2.0)
+    assert loader.kernels is None
+    slow(loader, PlainNetwork(prose), 20.0)
+    assert loader.kernels is kernels
+    # Which is remembered for the next process.
+    loader = generation._Loader()
+    slow(loader, PlainNetwork(prose), 2.0)
+    assert loader.kernels is kernels
+
+
+def test_without_numba_the_plain_path_goes_on(prose, monkeypatch):
+    expected = write(prose, length=100)
+    loader = generation._Loader()
+    monkeypatch.setattr(generation, "_loader", loader)
+    monkeypatch.setitem(sys.modules, "charrnn.kernels.generate", None)
+    monkeypatch.delattr("charrnn.kernels.generate")
+    slow(loader, PlainNetwork(prose), 100.0)
+    assert loader.kernels is None
+    assert write(prose, length=100) == expected
+
+
+def test_without_the_jit_the_plain_path_goes_on(prose, monkeypatch):
+    monkeypatch.setattr(jit, "JIT_DISABLED", True)
+    loader = generation._Loader()
+    slow(loader, PlainNetwork(prose), 100.0)
+    assert loader.kernels is None
+
+
+def test_the_first_character_needs_no_numba(prose, tmp_path):
+    from charrnn import checkpoint
+
+    checkpoint.save(prose, tmp_path / "m.safetensors")
+    program = """
+import sys
+from charrnn import checkpoint
+from charrnn.config import SampleConfig
+from charrnn.generation import generate
+pieces = generate(checkpoint.load(sys.argv[1]), "", SampleConfig(seed=1, length=10**6))
+first = next(pieces)
+assert not {"numba", "llvmlite"} & sys.modules.keys()
+sys.stdout.buffer.write(first.encode())
+"""
+    root = str(Path(generation.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "m.safetensors"],
+        env={**os.environ, "PYTHONPATH": root},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.decode() == write(prose, length=1)
+
+
+def test_a_network_is_arranged_once_and_goes_with_its_checkpoint(prose):
+    checkpoint = make()
+    write(checkpoint, length=3)
+    network = weakref.ref(generation._networks[checkpoint])
+    write(checkpoint, length=3, index=1)
+    assert generation._networks[checkpoint] is network()
+    del checkpoint
+    gc.collect()
+    assert network() is None
+
+
+# --- what a text depends on -------------------------------------------------------
+
+
+def test_the_same_seed_writes_the_same_text_and_another_seed_another(prose):
+    assert write(prose, seed=4) == write(prose, seed=4) != write(prose, seed=5)
+
+
+def test_without_a_seed_each_text_is_another(prose):
+    assert write(prose, seed=None) != write(prose, seed=None)
+
+
+def test_texts_of_one_seed_differ_by_their_index_alone(prose):
+    texts = [write(prose, index=n) for n in range(4)]
+    assert len(set(texts)) == 4
+    assert write(prose, index=2) == texts[2]
+
+
+def test_a_shorter_text_is_the_longer_ones_beginning(prose):
+    text = write(prose, length=200)
+    for length in (0, 1, 17, 199):
+        assert write(prose, length=length) == text[:length]
+
+
+def test_interleaved_texts_do_not_disturb_each_other(prose):
+    config = SampleConfig(seed=1, length=60)
+    both = zip(generate(prose, "a", config), generate(prose, "b", config, index=1), strict=True)
+    first, second = map("".join, zip(*both, strict=True))
+    assert first == write(prose, "a", length=60)
+    assert second == write(prose, "b", length=60, index=1)
+
+
+def test_temperature_zero_needs_no_chance(prose):
+    assert write(prose, seed=1, temperature=0) == write(prose, seed=2, temperature=0)
+
+
+def test_filters_and_temperature_reach_the_text(prose):
+    sure = write(prose, temperature=0.0)
+    assert write(prose, temperature=1e-6) == sure
+    assert write(prose, top_k=1) == sure
+    assert write(prose, top_p=1e-9) == sure
+    assert write(prose, min_p=1.0) == sure
+    assert len(set(write(prose, temperature=1e6, length=500))) == V
+
+
+# --- where a text begins ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", [PROSE, LINES], ids=["prose", "lines"])
+def test_a_text_goes_on_from_the_start_of_a_document_and_the_prompt(text):
+    checkpoint = make(text=text)
+    for index in range(5):
+        written = write(checkpoint, "abba", length=80, index=index)
+        assert written == by_hand(checkpoint, "abba", len(written), index=index)
+
+
+def test_prose_without_a_prompt_begins_as_after_a_line_end(prose):
+    assert write(prose, length=80) == by_hand(prose, "\n", 80) == write(prose, "\n", length=80)
+
+
+def test_prose_without_line_ends_begins_at_the_start_of_a_document():
+    checkpoint = make(characters="abc")
+    assert write(checkpoint, length=80) == by_hand(checkpoint, "", 80)
+
+
+def test_a_line_begins_at_the_start_of_a_document(lines):
+    texts = [write(lines, index=n, length=40) for n in range(20)]
+    for n, text in enumerate(texts):
+        assert by_hand(lines, "", len(text), index=n) == text
+
+
+def test_a_line_goes_on_from_the_prompts_last_line(lines):
+    for prompt, last in (("ab\ncd", "cd"), ("ab\n\ncd", "cd"), ("ab\n", ""), ("\n", "")):
+        assert write(lines, prompt) == write(lines, last)
+        assert write(lines, prompt, echo=True) == prompt + write(lines, last)
+
+
+def test_echo_writes_the_prompt_first(prose):
+    assert write(prose, "abc", length=20, echo=True) == "abc" + write(prose, "abc", length=20)
+    assert write(prose, "abc", length=0, echo=True) == "abc"
+    assert write(prose, "", length=20, echo=True) == write(prose, length=20)
+
+
+def test_an_unknown_character_in_the_prompt_is_an_error_before_anything_is_written(prose):
+    with pytest.raises(VocabularyError, match=r"U\+00E9"):
+        generate(prose, "ab\N{LATIN SMALL LETTER E WITH ACUTE}")
+
+
+def test_unknown_characters_can_be_skipped(prose):
+    assert write(prose, "aXbé", on_unknown="skip", echo=True) == write(prose, "ab", echo=True)
+    assert write(prose, "XYZ", on_unknown="skip", echo=True) == write(prose)
+
+
+# --- where a text ends ------------------------------------------------------------
+
+
+def test_prose_has_the_default_length(prose):
+    assert len(write(prose)) == DEFAULT_SAMPLE_LENGTH
+
+
+def test_a_line_stops_at_its_end_or_at_the_length(lines):
+    whole = [write(lines, index=n) for n in range(30)]
+    assert all(text.count("\n") == 1 and text[-1] == "\n" for text in whole)
+    assert len({len(text) for text in whole}) > 3
+    for n, text in enumerate(whole):
+        assert write(lines, index=n, length=3) == text[:3]
+
+
+def test_a_line_that_never_ends_is_stopped(monkeypatch):
+    checkpoint = make(text=LINES)
+    checkpoint.tensors["decoder.bias"][0] = -1e9
+    monkeypatch.setattr(generation, "MAX_LINE_LENGTH", 70)
+    assert len(write(checkpoint)) == 70
+    assert len(write(checkpoint, length=90)) == 90
+
+
+def test_until_is_the_last_that_is_written(prose, monkeypatch):
+    text = write(prose, length=400)
+    for until in (text[100:103], text[200:230], text[:1], "zz"):
+        end = text.index(until) + len(until) if until in text else 400
+        for after in (None, 0, 30):
+            monkeypatch.setattr(generation, "_loader", Ready(after))
+            assert write(prose, length=400, until=until) == text[:end]
+
+
+def test_until_is_not_looked_for_in_the_prompt(prose):
+    text = write(prose, "ab", length=50)
+    until = "b" + text[0]
+    end = text.find(until)
+    assert write(prose, "ab", length=50, until=until) == text[: end + 2 if end >= 0 else 50]
+
+
+def test_until_or_the_end_of_the_line_whichever_comes_first(lines):
+    for n in range(20):
+        whole = write(lines, index=n)
+        until = write(lines, index=n, until="a")
+        assert until == (whole[: whole.index("a") + 1] if "a" in whole else whole)
+
+
+@given(st.text("ab\n", max_size=30), st.text("ab\n", max_size=4), st.booleans(), st.data())
+def test_the_end_is_found_however_the_text_is_cut_into_pieces(text, until, by_line, data):
+    ends = [text.find(end) + len(end) for end in (until, "\n" * by_line) if end and end in text]
+    expected = text[: min(ends, default=len(text))]
+    ending = generation._Ending(by_line, until)
+    written, rest, ended = "", text, False
+    while rest and not ended:
+        size = data.draw(st.integers(1, len(rest)))
+        piece, ended = ending.cut(rest[:size])
+        written, rest = written + piece, rest[size:]
+    assert written == expected
+    assert ended == bool(ends)
+
+
+# --- characters -------------------------------------------------------------------
+
+
+def test_the_plain_path_yields_each_character_as_it_comes(prose):
+    pieces = list(generate(prose, "", SampleConfig(seed=1, temperature=1e6, length=300)))
+    assert all(len(piece) == 1 for piece in pieces)
+    assert {"🙂", "語"} < set(pieces)
+
+
+def test_a_model_of_bytes_writes_bytes():
+    checkpoint = make(characters="\n\x00a\x80\xff", text=TextConfig(bytes=True))
+    text = write(checkpoint, "\x80\xff", echo=True, temperature=1e6)
+    assert text.startswith("\x80\xff")
+    assert set(text.encode("latin-1")) == {0x0A, 0x00, 0x61, 0x80, 0xFF}
+
+
+def test_a_vocabulary_of_two_characters_is_enough():
+    checkpoint = make(characters="ab", hidden_size=1, embedding_size=0, num_layers=1)
+    assert set(write(checkpoint, "a", temperature=1e6)) == {"a", "b"}
