@@ -21,19 +21,19 @@ class _Recipe:
     dropout: float
     weight_decay: float
     batch_size: int
-    minutes: float
+    budget: dict[str, float]
 
 
-# Small texts are learned by heart quickly: little network, much dropout, a short time. From about a million
-# characters on the net grows with the text. Each row was the best of those tried on real text of that size.
+# A small text is learned by heart quickly: much dropout, and a number of epochs, after which more only
+# harms. From about a million characters on, time decides, and the net grows with the text.
 _RECIPES = (
-    _Recipe(2_000, 64, 1, 0.0, 0.0, 16, 0.2),
-    _Recipe(20_000, 128, 2, 0.3, 0.05, 16, 0.5),
-    _Recipe(100_000, 128, 2, 0.3, 0.05, 32, 1.0),
-    _Recipe(500_000, 192, 2, 0.3, 0.03, 32, 2.0),
-    _Recipe(3_000_000, 256, 2, 0.2, 0.03, 32, 3.0),
-    _Recipe(30_000_000, 512, 2, 0.1, 0.01, 50, 10.0),
-    _Recipe(10**18, 512, 3, 0.0, 0.01, 64, 30.0),
+    _Recipe(2_000, 64, 1, 0.0, 0.0, 16, {"epochs": 300}),
+    _Recipe(20_000, 128, 2, 0.4, 0.05, 8, {"epochs": 40}),
+    _Recipe(100_000, 192, 2, 0.5, 0.05, 16, {"epochs": 25}),
+    _Recipe(500_000, 192, 2, 0.4, 0.03, 32, {"epochs": 30}),
+    _Recipe(3_000_000, 256, 2, 0.2, 0.03, 32, {"minutes": 3}),
+    _Recipe(30_000_000, 512, 2, 0.1, 0.01, 50, {"minutes": 10}),
+    _Recipe(10**18, 512, 3, 0.0, 0.01, 64, {"minutes": 30}),
 )
 
 
@@ -53,7 +53,7 @@ def plan(characters: int, vocab_size: int, given: dict[str, Any]) -> tuple[dict[
         "val_fraction": _val_fraction(characters),
     }
     if not given.keys() & {"minutes", "epochs", "steps"}:
-        chosen["minutes"] = recipe.minutes
+        chosen |= recipe.budget
     settings = {**chosen, **given}
     if "embedding_size" not in given:
         settings["embedding_size"] = settings["hidden_size"]  # the first skip connection needs it
@@ -61,7 +61,7 @@ def plan(characters: int, vocab_size: int, given: dict[str, Any]) -> tuple[dict[
     while "batch_size" not in given and batch > 1 and batch * window * vocab_size > LARGEST_WINDOW:
         batch //= 2
     settings["batch_size"] = batch
-    named = ("hidden_size", "num_layers", "dropout", "minutes")
+    named = ("hidden_size", "num_layers", "dropout", "epochs", "minutes")
     own = [
         f"{name.replace('_', ' ')} {chosen[name]:g}" for name in named if name in chosen.keys() - given.keys()
     ]

@@ -210,7 +210,8 @@ class Run:
         window = self.batches.batch_size * self.batches.seq_len
         # Reading one character after another costs about as much as training on three.
         cost = 3 * max((len(self.validation) or len(self.text)) - QUICKLY_EVALUATED, 0) / window
-        return max(1, self.steps // self.train.evaluations, round(cost / EVALUATION_SHARE))
+        evenly = -(-self.steps // self.train.evaluations)
+        return max(evenly, round(cost / EVALUATION_SHARE))
 
     def _evaluation_due(self) -> bool:
         p = self.position
