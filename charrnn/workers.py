@@ -49,7 +49,7 @@ class Workers:
         answers: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
         for inbox in self._inboxes:
             inbox.put((task, answers))
-        errors = [answers.get() for _ in self._inboxes]
+        errors = [_wait_for(answers) for _ in self._inboxes]
         for error in errors:
             if error is not None:
                 raise error
@@ -57,6 +57,14 @@ class Workers:
     def __del__(self) -> None:
         for inbox in getattr(self, "_inboxes", ()):
             inbox.put(None)
+
+
+def _wait_for(answers: queue.SimpleQueue[BaseException | None]) -> BaseException | None:
+    while True:
+        try:
+            return answers.get(timeout=0.2)  # Windows sees Ctrl-C only between waits
+        except queue.Empty:
+            continue
 
 
 def _work(

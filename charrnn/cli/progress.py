@@ -20,6 +20,7 @@ from charrnn.events import Compiling, Evaluated, Event, Finished, Started, Step
 STOPPING = "stopping: saving the model (Ctrl-C again does not wait)"
 COMPILING = "compiling kernels (first time on this machine)"
 STEP_SECONDS = 10.0  # between two step lines where there is no terminal
+FIRST_STEP_SECONDS = 1.0  # until the first one, which says how long it will take
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -67,21 +68,24 @@ class Lines(Notes):
     """Plain lines, for a log: one an evaluation, and a step now and then."""
 
     def __init__(self) -> None:
-        self._next_step = 0.0  # on time.monotonic()'s clock
+        self._next_step: float | None = None  # on time.monotonic()'s clock
         self._compiling = False
 
     def show(self, event: Event) -> None:
         if isinstance(event, Started):
             for line in header(event):
                 say(line)
-            self._next_step = time.monotonic() + STEP_SECONDS
         super().show(event)
         if isinstance(event, Compiling) and not self._compiling:
             self._compiling = True
             say(COMPILING)
-        elif isinstance(event, Step) and time.monotonic() >= self._next_step:
-            self._next_step = time.monotonic() + STEP_SECONDS
-            say(step_line(event))
+        elif isinstance(event, Step):
+            now = time.monotonic()
+            if self._next_step is None:
+                self._next_step = now + FIRST_STEP_SECONDS
+            elif now >= self._next_step:
+                self._next_step = now + STEP_SECONDS
+                say(step_line(event))
         elif isinstance(event, Evaluated):
             say(evaluated_line(event))
         elif isinstance(event, Finished):
