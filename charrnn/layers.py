@@ -156,7 +156,7 @@ class LSTM(Recurrent):
     def backward(self, dh: Array, b0: int, b1: int) -> None:
         lstm.backward(
             self.gates, self.c_prev, self.tanh_c, dh, self.dh_next, self.dc, self.reset,
-            self.weight_hh_t, self.zero, self.H, b0, b1,
+            self.weight_hh_t, self.H, b0, b1,
         )  # fmt: skip
 
 
@@ -204,7 +204,7 @@ class RNN(Recurrent):
 
     def backward(self, dh: Array, b0: int, b1: int) -> None:
         rnn.backward(
-            self.gates, dh, self.dh_next, self.reset, self.weight_hh_t, self.zero, self.relu,
+            self.gates, dh, self.dh_next, self.reset, self.weight_hh_t, self.relu,
             self.H, b0, b1,
         )  # fmt: skip
 

@@ -15,10 +15,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from charrnn.kernels.jit import njit
 from charrnn.kernels.tile import TILE_ROWS, VECTOR_BYTES, tile
 
 PANEL = 32  # columns; part of the memory layout, so the same on every CPU
+# Strides as typed numbers: Numba compiles a function anew for each literal that it is called with.
+_SAME, _NEXT, _ROW = np.intp(0), np.intp(1), np.intp(PANEL)
 DEPTH = 256  # rows of a weight gradient's sum at a time: a panel's rows then stay in the L1 cache
 
 
@@ -57,38 +61,42 @@ def _panel(
 
 
 @njit()
+def _address(array: Any, element: int) -> int:
+    """Of an element of a C-contiguous array, counted from its first."""
+    return np.intp(array.ctypes.data) + element * array.itemsize
+
+
+@njit()
 def product(C: Any, bias: Any, A: Any, B: Any, depth: int, b0: int, b1: int) -> None:
     """C[t, b] = bias + A[t, b, :depth] B for every t and b0 <= b < b1.
 
     Shapes: C (T, B, padded N), bias (padded N,), A (T, B, padded K), B (panels, K, 32).
     """
-    size, c_row, a_row = C.itemsize, C.shape[2], A.shape[2]
+    c_row, a_row, b_panel = C.shape[2], A.shape[2], B.shape[1] * B.shape[2]
     times, width, rows = _as_few_blocks(C, b0, b1)
     for p in range(B.shape[0]):  # outermost: the panel is then read from the cache for each t
-        column = p * PANEL * size
+        column = p * PANEL
         for t in range(times):
             first = t * width + b0
             _panel(
-                C, bias.ctypes.data + column, 0, A.ctypes.data + first * a_row * size, a_row, 1,
-                B.ctypes.data + p * B.shape[1] * PANEL * size, PANEL,
-                C.ctypes.data + first * c_row * size + column, c_row, rows, depth,
+                C, _address(bias, column), _SAME, _address(A, first * a_row), a_row, _NEXT,
+                _address(B, p * b_panel), _ROW, _address(C, first * c_row + column), c_row, rows, depth,
             )  # fmt: skip
 
 
 @njit()
 def product_plus(C: Any, D: Any, A: Any, B: Any, depth: int, b0: int, b1: int) -> None:
-    """C[t, b] = D[t, b] + A[t, b, :depth] B; D has the shape of C. See `product`."""
-    size, c_row, a_row = C.itemsize, C.shape[2], A.shape[2]
+    """C[t, b] = D[t, b] + A[t, b, :depth] B; D has the shape of C and may be C. See `product`."""
+    c_row, a_row, b_panel = C.shape[2], A.shape[2], B.shape[1] * B.shape[2]
     times, width, rows = _as_few_blocks(C, b0, b1)
     for p in range(B.shape[0]):
-        column = p * PANEL * size
+        column = p * PANEL
         for t in range(times):
             first = t * width + b0
-            place = first * c_row * size + column
+            place = first * c_row + column
             _panel(
-                C, D.ctypes.data + place, c_row, A.ctypes.data + first * a_row * size, a_row, 1,
-                B.ctypes.data + p * B.shape[1] * PANEL * size, PANEL,
-                C.ctypes.data + place, c_row, rows, depth,
+                C, _address(D, place), c_row, _address(A, first * a_row), a_row, _NEXT,
+                _address(B, p * b_panel), _ROW, _address(C, place), c_row, rows, depth,
             )  # fmt: skip
 
 
@@ -104,40 +112,23 @@ def _as_few_blocks(C: Any, b0: int, b1: int) -> Any:
 
 
 @njit()
-def step_product(
-    C: Any, bias: Any, A: Any, B: Any, depth: int, t: int, b0: int, b1: int, accumulate: bool
-) -> None:
-    """One time step: C[t, b] = (C[t, b] if accumulate else bias) + A[t, b, :depth] B."""
-    size, c_row, a_row = C.itemsize, C.shape[2], A.shape[2]
-    for p in range(B.shape[0]):
-        column = p * PANEL * size
-        c = C.ctypes.data + (t * C.shape[1] + b0) * c_row * size + column
-        _panel(
-            C, c if accumulate else bias.ctypes.data + column, c_row if accumulate else 0,
-            A.ctypes.data + (t * A.shape[1] + b0) * a_row * size, a_row, 1,
-            B.ctypes.data + p * B.shape[1] * PANEL * size, PANEL, c, c_row, b1 - b0, depth,
-        )  # fmt: skip
-
-
-@njit()
 def outer_product(C: Any, zero: Any, A: Any, G: Any, rows: int, p0: int, p1: int) -> None:
     """A weight's gradient: C[p, k] = sum over rows r of A[r, k] G[r, 32 p : 32 p + 32].
 
     Shapes: C (panels, K, 32), zero (32,), A (R, padded K), G (R, padded N). Panels p0 to p1 only: threads
     share the columns, each sums over all rows in order, and nothing is left to reduce.
     """
-    size, a_row, g_row, K = C.itemsize, A.shape[1], G.shape[1], C.shape[1]
+    a_row, g_row, K = A.shape[1], G.shape[1], C.shape[1]
     blocks = max(1, -(-rows // DEPTH))
     for p in range(p0, p1):
-        c = C.ctypes.data + p * K * PANEL * size
+        c = _address(C, p * K * PANEL)
         low = 0
         for n in range(1, blocks + 1):
             high = rows * n // blocks
+            init, init_row = (_address(zero, 0), _SAME) if n == 1 else (c, _ROW)
             _panel(
-                C, zero.ctypes.data if n == 1 else c, 0 if n == 1 else PANEL,
-                A.ctypes.data + low * a_row * size, 1, a_row,
-                G.ctypes.data + (low * g_row + p * PANEL) * size, g_row,
-                c, PANEL, K, high - low,
+                C, init, init_row, _address(A, low * a_row), _NEXT, a_row,
+                _address(G, low * g_row + p * PANEL), g_row, c, _ROW, K, high - low,
             )  # fmt: skip
             low = high
 

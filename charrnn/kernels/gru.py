@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Any
 
 from charrnn.kernels.activations import sigmoid, tanh
-from charrnn.kernels.gemm import step_product
+from charrnn.kernels.gemm import product_plus
 from charrnn.kernels.jit import CONTRACT, njit
 
 
@@ -41,6 +41,12 @@ def _forward_row(gates: Any, recurrent: Any, h_prev: Any, h: Any, h_next: Any, H
 
 
 @njit()
+def _fill(recurrent: Any, bias: Any, n: int) -> None:
+    for j in range(n):
+        recurrent[j] = bias[j]
+
+
+@njit()
 def forward(
     gates: Any, recurrent: Any, h_prev: Any, h: Any, reset: Any, weight_hh: Any, bias_hh: Any,
     H: int, b0: int, b1: int,
@@ -50,7 +56,10 @@ def forward(
         for b in range(b0, b1):
             if reset[t, b]:
                 h_prev[t, b] = 0
-        step_product(recurrent, bias_hh, h_prev, weight_hh, H, t, b0, b1, False)
+        for b in range(b0, b1):
+            _fill(recurrent[t, b], bias_hh, 3 * H)
+        now = recurrent[t : t + 1]
+        product_plus(now, now, h_prev[t : t + 1], weight_hh, H, b0, b1)
         for b in range(b0, b1):
             _forward_row(gates[t, b], recurrent[t, b], h_prev[t, b], h[t, b], h_prev[t + 1, b], H)
 
@@ -87,7 +96,7 @@ def backward(
     for t in range(gates.shape[0] - 1, -1, -1):
         for b in range(b0, b1):
             _backward_row(gates[t, b], recurrent[t, b], h_prev[t, b], dh[t, b], dh_next[0, b], H)
-        step_product(dh_next, dh_next[0, 0], recurrent[t : t + 1], weight_hh_t, 3 * H, 0, b0, b1, True)
+        product_plus(dh_next, dh_next, recurrent[t : t + 1], weight_hh_t, 3 * H, b0, b1)
         for b in range(b0, b1):
             if reset[t, b]:
                 dh_next[0, b] = 0

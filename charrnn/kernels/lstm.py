@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any
 
 from charrnn.kernels.activations import sigmoid, tanh
-from charrnn.kernels.gemm import step_product
+from charrnn.kernels.gemm import product_plus
 from charrnn.kernels.jit import CONTRACT, njit
 
 
@@ -54,7 +54,8 @@ def forward(
             if reset[t, b]:
                 h_prev[t, b] = 0
                 c_prev[t, b] = 0
-        step_product(gates, gates[0, 0], h_prev, weight_hh, H, t, b0, b1, True)
+        now = gates[t : t + 1]
+        product_plus(now, now, h_prev[t : t + 1], weight_hh, H, b0, b1)
         for b in range(b0, b1):
             _forward_row(
                 gates[t, b], c_prev[t, b], c_prev[t + 1, b], tanh_c[t, b], h[t, b],
@@ -74,6 +75,7 @@ def _backward_row(gates: Any, c_prev: Any, tanh_c: Any, dh: Any, dh_next: Any, d
         d_g = d_c * i[j] * (one - g[j] * g[j])
         d_o = d * tanh_c[j] * o[j] * (one - o[j])
         dc[j] = d_c * f[j]
+        dh_next[j] = 0
         i[j] = d_i
         f[j] = d_f
         g[j] = d_g
@@ -83,7 +85,7 @@ def _backward_row(gates: Any, c_prev: Any, tanh_c: Any, dh: Any, dh_next: Any, d
 @njit()
 def backward(
     gates: Any, c_prev: Any, tanh_c: Any, dh: Any, dh_next: Any, dc: Any, reset: Any,
-    weight_hh_t: Any, zero: Any, H: int, b0: int, b1: int,
+    weight_hh_t: Any, H: int, b0: int, b1: int,
 ) -> None:  # fmt: skip
     """Gradients of the gates, in their place; dh_next and dc, (1, B, padded), end as the initial state's.
 
@@ -94,7 +96,7 @@ def backward(
     for t in range(gates.shape[0] - 1, -1, -1):
         for b in range(b0, b1):
             _backward_row(gates[t, b], c_prev[t, b], tanh_c[t, b], dh[t, b], dh_next[0, b], dc[0, b], H)
-        step_product(dh_next, zero, gates[t : t + 1], weight_hh_t, 4 * H, 0, b0, b1, False)
+        product_plus(dh_next, dh_next, gates[t : t + 1], weight_hh_t, 4 * H, b0, b1)
         for b in range(b0, b1):
             if reset[t, b]:
                 dh_next[0, b] = 0

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from charrnn.kernels.activations import tanh
-from charrnn.kernels.gemm import step_product
+from charrnn.kernels.gemm import product_plus
 from charrnn.kernels.jit import CONTRACT, njit
 
 
@@ -48,7 +48,8 @@ def forward(
         for b in range(b0, b1):
             if reset[t, b]:
                 h_prev[t, b] = 0
-        step_product(gates, gates[0, 0], h_prev, weight_hh, H, t, b0, b1, True)
+        now = gates[t : t + 1]
+        product_plus(now, now, h_prev[t : t + 1], weight_hh, H, b0, b1)
         for b in range(b0, b1):
             _forward_row(gates[t, b], h[t, b], h_prev[t + 1, b], relu, H)
 
@@ -62,11 +63,13 @@ def _backward_row(gates: Any, dh: Any, dh_next: Any, relu: bool, H: int) -> None
     else:
         for j in range(H):
             gates[j] = (dh[j] + dh_next[j]) * (one - gates[j] * gates[j])
+    for j in range(H):
+        dh_next[j] = zero
 
 
 @njit()
 def backward(
-    gates: Any, dh: Any, dh_next: Any, reset: Any, weight_hh_t: Any, zero: Any, relu: bool,
+    gates: Any, dh: Any, dh_next: Any, reset: Any, weight_hh_t: Any, relu: bool,
     H: int, b0: int, b1: int,
 ) -> None:  # fmt: skip
     """The gates' gradient, in their place; dh_next (1, B, padded) ends as the initial state's.
@@ -77,7 +80,7 @@ def backward(
     for t in range(gates.shape[0] - 1, -1, -1):
         for b in range(b0, b1):
             _backward_row(gates[t, b], dh[t, b], dh_next[0, b], relu, H)
-        step_product(dh_next, zero, gates[t : t + 1], weight_hh_t, H, 0, b0, b1, False)
+        product_plus(dh_next, dh_next, gates[t : t + 1], weight_hh_t, H, b0, b1)
         for b in range(b0, b1):
             if reset[t, b]:
                 dh_next[0, b] = 0

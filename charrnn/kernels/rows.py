@@ -17,11 +17,17 @@ def _add(y: Any, x: Any, n: int) -> None:
 
 
 @njit()
+def _copy(y: Any, x: Any, n: int) -> None:  # an assignment of slices would compile a check of their shapes
+    for j in range(n):
+        y[j] = x[j]
+
+
+@njit()
 def copy(y: Any, x: Any, H: int, b0: int, b1: int) -> None:
     """y[t, b] = x[t, b]."""
     for t in range(y.shape[0]):
         for b in range(b0, b1):
-            y[t, b, :H] = x[t, b, :H]
+            _copy(y[t, b], x[t, b], H)
 
 
 @njit()
@@ -71,7 +77,7 @@ def gather(y: Any, table: Any, index: Any, n: int, b0: int, b1: int) -> None:
     """y[t, b] = table[index[t, b]]; table (U, padded)."""
     for t in range(y.shape[0]):
         for b in range(b0, b1):
-            y[t, b, :n] = table[index[t, b], :n]
+            _copy(y[t, b], table[index[t, b]], n)
 
 
 @njit()
@@ -96,8 +102,7 @@ def gather_panel_rows(table: Any, bias: Any, weight: Any, used: Any) -> None:
     """One-hot input: table[u] = bias + row used[u] of the panels (P, V, 32); beyond V, bias alone."""
     for u in range(len(used)):
         for p in range(weight.shape[0]):
-            for j in range(PANEL):
-                table[u, p * PANEL + j] = bias[p * PANEL + j]
+            _copy(table[u, p * PANEL :], bias[p * PANEL :], PANEL)
             if used[u] < weight.shape[1]:
                 _add(table[u, p * PANEL :], weight[p, used[u]], PANEL)
 
@@ -109,4 +114,4 @@ def scatter_panel_rows(d_weight: Any, d_table: Any, used: Any, p0: int, p1: int)
         d_weight[p] = 0
         for u in range(len(used)):
             if used[u] < d_weight.shape[1]:
-                d_weight[p, used[u]] = d_table[u, p * PANEL : (p + 1) * PANEL]
+                _copy(d_weight[p, used[u]], d_table[u, p * PANEL :], PANEL)
