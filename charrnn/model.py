@@ -431,10 +431,12 @@ class Model:
             loss.cross_entropy(window.logits, window.targets, window.losses, weight, V, b0, b1)
             window.backward(keys, b0, b1)
 
-        self.workers.run(prepare)
-        self.workers.run(pass_over)
-        self.workers.run(lambda worker: window.parameter_gradients(worker, n))
-        self.workers.run(lambda worker: window.embedding_gradient(worker, n))
+        self.workers.run(
+            prepare,
+            pass_over,
+            lambda worker: window.parameter_gradients(worker, n),
+            lambda worker: window.embedding_gradient(worker, n),
+        )
         return float(np.mean(window.losses, dtype=np.float64)), window.state()
 
     def state_gradient(self) -> State:

@@ -40,33 +40,25 @@ class AdamW:
         self.steps = 0  # taken so far
         self._partial = np.zeros(-(-len(self.m) // BLOCK))
 
-    def norm(self, gradients: Parameters) -> float:
-        """The Euclidean norm of all gradients."""
-        n = self.workers.size
-
-        def task(worker: int) -> None:
-            n0, n1 = share(len(self._partial), worker, n)
-            adamw.squared_norms(self._partial, gradients.flat, n0, n1)
-
-        self.workers.run(task)
-        return math.sqrt(float(np.sum(self._partial)))
-
     def step(self, gradients: Parameters, rate: float) -> float:
         """Update the parameters in place; the gradient is scaled to a norm of `clip` at the most.
 
         Returns the norm before that. Where it is not finite, nothing is changed.
         """
-        norm = self.norm(gradients)
-        if not math.isfinite(norm):
-            return norm
-        c, n = self.config, self.workers.size
-        self.steps += 1
-        scale = min(1.0, c.clip / norm) if norm > 0 else 1.0
-        corrections = 1.0 - c.beta1**self.steps, 1.0 - c.beta2**self.steps
+        c, n, step = self.config, self.workers.size, self.steps + 1
+        corrections = 1.0 - c.beta1**step, 1.0 - c.beta2**step
         arrays = self.parameters.flat, gradients.flat, self.m, self.v
         end, decayed = len(self.m), self.parameters.decayed
 
-        def task(worker: int) -> None:
+        def sum_squares(worker: int) -> None:
+            n0, n1 = share(len(self._partial), worker, n)
+            adamw.squared_norms(self._partial, gradients.flat, n0, n1)
+
+        def update(worker: int) -> None:
+            norm = self._norm()
+            if not math.isfinite(norm):
+                return
+            scale = c.clip / norm if norm > c.clip else 1.0
             for low, high, decay, l1 in ((0, decayed, c.weight_decay, c.l1), (decayed, end, 0.0, 0.0)):
                 first, last = share(high - low, worker, n)
                 part = slice(low + first, low + last)
@@ -75,8 +67,15 @@ class AdamW:
                     c.epsilon, decay, l1,
                 )  # fmt: skip
 
-        self.workers.run(task)
+        self.workers.run(sum_squares, update)
+        norm = self._norm()
+        if math.isfinite(norm):
+            self.steps = step
         return norm
+
+    def _norm(self) -> float:
+        """The Euclidean norm of all gradients, from the partial sums in their order."""
+        return math.sqrt(float(np.sum(self._partial)))
 
     def tensors(self) -> dict[str, Array]:
         """The moments, to be written to a file."""

@@ -8,9 +8,16 @@ import threading
 from collections.abc import Callable
 
 from charrnn.errors import ConfigError
+from charrnn.kernels.barrier import Barrier
 from charrnn.kernels.floats import flush_denormals
 
-Task = Callable[[int], None]
+Phase = Callable[[int], None]
+Answers = queue.SimpleQueue[BaseException | None]
+Order = tuple[tuple[Phase, ...], Barrier, Answers]  # what a worker is told to do; None: go
+
+
+class _NotReached(Exception):  # noqa: N818 - no error of its own
+    """Another worker failed, so that a phase was not begun."""
 
 
 def available_threads() -> int:
@@ -36,22 +43,26 @@ class Workers:
         self.size = available_threads() if size is None else size
         if not 1 <= self.size <= 1024:
             raise ConfigError(f"threads is {self.size}", "give a whole number from 1 to 1024")
-        self._inboxes: list[queue.SimpleQueue[tuple[Task, queue.SimpleQueue[BaseException | None]] | None]]
+        self._inboxes: list[queue.SimpleQueue[Order | None]]
         self._inboxes = [queue.SimpleQueue() for _ in range(self.size)]
         for number, inbox in enumerate(self._inboxes):
             threading.Thread(
                 target=_work, args=(number, inbox), name=f"charrnn-{number}", daemon=True
             ).start()
 
-    def run(self, task: Task) -> None:
-        """Call task(worker) on every thread; the first exception that one raises is raised here."""
-        # A queue for each call: after an interrupted wait, late answers reach nobody else.
-        answers: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    def run(self, *phases: Phase) -> None:
+        """Call each phase with every worker's number; a phase begins when all are done with the one before.
+
+        The first exception that one raises is raised here; the phases after it are not begun.
+        """
+        # All anew for each call: after an interrupted wait, late threads meet nobody else.
+        answers: Answers = queue.SimpleQueue()
+        barrier = Barrier(self.size)
         for inbox in self._inboxes:
-            inbox.put((task, answers))
+            inbox.put((phases, barrier, answers))
         errors = [_wait_for(answers) for _ in self._inboxes]
         for error in errors:
-            if error is not None:
+            if error is not None and not isinstance(error, _NotReached):
                 raise error
 
     def __del__(self) -> None:
@@ -59,7 +70,7 @@ class Workers:
             inbox.put(None)
 
 
-def _wait_for(answers: queue.SimpleQueue[BaseException | None]) -> BaseException | None:
+def _wait_for(answers: Answers) -> BaseException | None:
     while True:
         try:
             return answers.get(timeout=0.2)  # Windows sees Ctrl-C only between waits
@@ -67,17 +78,18 @@ def _wait_for(answers: queue.SimpleQueue[BaseException | None]) -> BaseException
             continue
 
 
-def _work(
-    number: int,
-    inbox: queue.SimpleQueue[tuple[Task, queue.SimpleQueue[BaseException | None]] | None],
-) -> None:
+def _work(number: int, inbox: queue.SimpleQueue[Order | None]) -> None:
     flush_denormals()
-    while (item := inbox.get()) is not None:
-        task, answers = item
+    while (order := inbox.get()) is not None:
+        phases, barrier, answers = order
         try:
-            task(number)
+            for count, phase in enumerate(phases):
+                if count > 0 and not barrier.wait():
+                    raise _NotReached
+                phase(number)
         except BaseException as error:
+            barrier.break_up()
             answers.put(error)
         else:
             answers.put(None)
-        del item, task, answers
+        del order, phases, barrier, answers

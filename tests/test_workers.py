@@ -50,3 +50,26 @@ def test_a_number_of_threads_that_makes_no_sense_is_refused():
         with pytest.raises(ConfigError, match="threads"):
             Workers(size)
     assert Workers().size == available_threads() >= 1
+
+
+def test_a_phase_begins_when_all_are_done_with_the_one_before():
+    for size in (1, 2, 3, 8):
+        workers, seen = Workers(size), []
+        for _ in range(20):
+            seen.clear()
+            workers.run(*[lambda _, seen=seen, phase=phase: seen.append(phase) for phase in range(4)])
+            assert seen == [phase for phase in range(4) for _ in range(size)]
+
+
+def test_after_an_error_no_later_phase_begins_and_nobody_waits():
+    workers, later = Workers(3), []
+
+    def first(worker):
+        if worker == 2:
+            raise ValueError("of worker 2")
+
+    with pytest.raises(ValueError, match="of worker 2"):
+        workers.run(first, later.append, later.append)
+    assert later == []
+    workers.run(later.append)
+    assert sorted(later) == [0, 1, 2]
