@@ -16,6 +16,7 @@ import numpy as np
 from charrnn.config import ModelConfig
 from charrnn.kernels import gemm, loss, norm, rows
 from charrnn.kernels.gemm import PANEL, padded, panels
+from charrnn.kernels.tile import require_tile
 from charrnn.layers import LAYERS
 from charrnn.parameters import Array, Parameters, aligned
 from charrnn.workers import Workers, share
@@ -332,6 +333,7 @@ class Model:
     def _window(self, T: int, B: int, training: bool) -> Window:
         key = (T, B, training)
         if key not in self._windows:
+            require_tile(self.dtype)
             for other in [k for k in self._windows if k[2] == training]:
                 del self._windows[other]  # one of each kind: windows are large
             gradients = self.gradients if training else None

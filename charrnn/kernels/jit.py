@@ -67,20 +67,28 @@ _decorating = threading.Lock()
 
 def njit(*, fastmath: set[str] | bool = False, **options: Any) -> Callable[[Any], Any]:
     """`numba.njit` without the GIL, cached in CACHE_DIR when there is one."""
+    return _cached(
+        numba.njit,
+        nogil=True,
+        error_model="numpy",  # a check for division by zero would forbid vector code
+        fastmath=fastmath,
+        **options,
+    )
 
+
+def cfunc(signature: Any) -> Callable[[Any], Any]:
+    """`numba.cfunc`, compiled at once and cached likewise: machine code with an address."""
+    return _cached(numba.cfunc, signature, error_model="numpy")
+
+
+def _cached(decorator: Any, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
     def decorate(function: Any) -> Any:
         # Numba reads the setting while it decorates; its other users in the process keep their own.
         with _decorating:
             before = numba.config.CACHE_DIR
             numba.config.CACHE_DIR = str(CACHE_DIR or "")
             try:
-                return numba.njit(
-                    nogil=True,
-                    error_model="numpy",  # a check for division by zero would forbid vector code
-                    fastmath=fastmath,
-                    cache=CACHE_DIR is not None,
-                    **options,
-                )(function)
+                return decorator(*arguments, cache=CACHE_DIR is not None, **options)(function)
             finally:
                 numba.config.CACHE_DIR = before
 

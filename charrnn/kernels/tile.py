@@ -6,13 +6,17 @@ a product of 25 rows reaches 85-100 % of the float32 peak, where `np.dot` reache
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import config
+from numba.core import cgutils, config
 from numba.extending import intrinsic
+
+from charrnn.kernels.jit import JIT_DISABLED, cfunc
 
 
 def _vector_bits() -> int:
@@ -109,6 +113,66 @@ def _emit_tile(
             builder.store(value, builder.bitcast(pointer, vector.as_pointer()), align=align)
 
 
+_POINTERS = types.void(*[types.intp] * 11)  # the signature of a compiled tile
+
+
+@intrinsic
+def _all_tiles(typingctx: Any, number: Any, arguments: Any) -> Any:
+    """A switch over the number of rows, 1 to TILE_ROWS, with a loop for each; `number` is of the dtype."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        item = context.get_value_type(number)
+        lanes = VECTOR_BYTES // (number.bitwidth // 8)
+        rows, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth = cgutils.unpack_tuple(
+            builder, args[1], len(arguments)
+        )
+        init, a, b, c = (builder.inttoptr(p, item.as_pointer()) for p in (init, a, b, c))
+        finish = builder.append_basic_block("finish")
+        choose = builder.switch(rows, finish)
+        for height in range(1, TILE_ROWS + 1):
+            block = builder.append_basic_block(f"tile{height}")
+            choose.add_case(ir.Constant(rows.type, height), block)
+            builder.position_at_end(block)
+            _emit_tile(builder, item, lanes, height, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth)
+            builder.branch(finish)
+        builder.position_at_end(finish)
+        return context.get_dummy_value()
+
+    return types.void(number, arguments), codegen
+
+
+def _tile_float32(
+    rows: int, init: int, init_row: int, a: int, a_row: int, a_k: int, b: int, b_k: int, c: int,
+    c_row: int, depth: int,
+) -> None:  # fmt: skip
+    _all_tiles(np.float32(0), (rows, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth))
+
+
+def _tile_float64(
+    rows: int, init: int, init_row: int, a: int, a_row: int, a_k: int, b: int, b_k: int, c: int,
+    c_row: int, depth: int,
+) -> None:  # fmt: skip
+    _all_tiles(np.float64(0), (rows, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth))
+
+
+_compiled: dict[str, Any] = {}  # kept, since their machine code would go with them
+_compiling = threading.Lock()
+
+
+def require_tile(dtype: Any) -> None:
+    """Compile the tile for float32 or float64, before any kernel that uses it.
+
+    There is one copy of its machine code, which kernels call by name: linked into each of them, as Numba
+    would do, it took a third of the time that compiling them takes.
+    """
+    name = np.dtype(dtype).name
+    with _compiling:
+        if name not in _compiled and not JIT_DISABLED:
+            function = {"float32": _tile_float32, "float64": _tile_float64}[name]
+            _compiled[name] = cfunc(_POINTERS)(function)
+            llvm.add_symbol(f"charrnn_tile_{name}", _compiled[name].address)
+
+
 @intrinsic
 def tile(
     typingctx: Any, like: Any, rows: Any, init: Any, init_row: Any, a: Any, a_row: Any,
@@ -119,38 +183,12 @@ def tile(
     Pointers are addresses, strides count elements, `like` is any array of the dtype. A is read at
     a + row * a_row + k * a_k, B at b + k * b_k, and k runs from 0 to depth - 1 in order.
     """
-    signature = types.void(like, *[types.intp] * 11)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        item = context.get_value_type(like.dtype)
-        lanes = VECTOR_BYTES // (4 if like.dtype == types.float32 else 8)
-        word = args[1].type
-        # A function of its own, so that a module holds the tiles once however often they are called.
-        name = f"charrnn_tile_{like.dtype}_{lanes}"
-        function = builder.module.globals.get(name)
-        if function is None:
-            kind = ir.FunctionType(ir.VoidType(), [word] * 11)
-            function = ir.Function(builder.module, kind, name)
-            function.linkage = "linkonce_odr"
-            function.attributes.add("noinline")
-            inner = ir.IRBuilder(function.append_basic_block("entry"))
-            (n, init_, init_row_, a_, a_row_, a_k_, b_, b_k_, c_, c_row_, depth_) = function.args
-            pointer = item.as_pointer()
-            init_, a_, b_, c_ = (inner.inttoptr(p, pointer) for p in (init_, a_, b_, c_))
-            finish = function.append_basic_block("finish")
-            choose = inner.switch(n, finish)
-            for height in range(1, TILE_ROWS + 1):
-                block = function.append_basic_block(f"tile{height}")
-                choose.add_case(ir.Constant(word, height), block)
-                inner.position_at_end(block)
-                _emit_tile(
-                    inner, item, lanes, height, init_, init_row_, a_, a_row_, a_k_,
-                    b_, b_k_, c_, c_row_, depth_,
-                )  # fmt: skip
-                inner.branch(finish)
-            inner.position_at_end(finish)
-            inner.ret_void()
-        builder.call(function, list(args[1:]))
+        name = f"charrnn_tile_{like.dtype}"
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in args[1:]])
+        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        builder.call(function, args[1:])
         return context.get_dummy_value()
 
-    return signature, codegen
+    return types.void(like, *_POINTERS.args), codegen
