@@ -61,6 +61,10 @@ def module_of(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+def module_of_any(path: Path) -> str:
+    return module_of(path) if path.is_relative_to(PACKAGE) else ""
+
+
 def imports(path: Path) -> Iterator[tuple[str, str]]:
     """Each imported (module, name), wherever in the file it stands; name is "" for `import m`."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -150,6 +154,21 @@ def test_kernels_know_only_arrays_and_the_compiler() -> None:
         assert foreign <= {"numpy", "numba", "llvmlite"}, path.name
         if path.name != "generate.py":
             assert inner_imports(path) == set(), path.name
+
+
+def test_private_kernels_are_called_from_kernels_alone() -> None:
+    """They have no wrapper for Python: a call from there would crash the process."""
+    for path in [*sources(), *Path(__file__).parent.glob("*.py")]:
+        if module_of_any(path) == "kernels":
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        modules = {name for module, name in imports(path) if module == "charrnn.kernels"} | {"kernels"}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                private = node.attr.startswith("_") and not node.attr.startswith("__")
+                assert not (private and node.value.id in modules), f"{path.name}: {node.attr}"
+        for module, name in imports(path):
+            assert not (module.startswith("charrnn.kernels.") and name.startswith("_")), path.name
 
 
 def test_the_light_modules_import_no_numpy() -> None:

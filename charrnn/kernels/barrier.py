@@ -49,7 +49,7 @@ def _load(typingctx: Any, address: Any) -> Any:
 
 
 @njit()
-def _wait(memory: Any, threads: int) -> bool:
+def pass_through(memory: Any, threads: int) -> bool:
     base = np.intp(memory.ctypes.data)
     before = _load(base + _PASSED)
     if _add(base + _ARRIVED, 1) == threads - 1:
@@ -67,7 +67,7 @@ def _wait(memory: Any, threads: int) -> bool:
 
 
 @njit()
-def _break(memory: Any) -> None:
+def break_through(memory: Any) -> None:
     _add(np.intp(memory.ctypes.data) + _BROKEN, 1)
 
 
@@ -80,11 +80,11 @@ class Barrier:
 
     def wait(self) -> bool:
         """False when the barrier is broken: another thread will not come."""
-        return bool(_wait(self._memory, self._threads))
+        return bool(pass_through(self._memory, self._threads))
 
     def break_up(self) -> None:
         """Let nobody wait any longer."""
-        _break(self._memory)
+        break_through(self._memory)
 
 
 class _PlainBarrier(Barrier):

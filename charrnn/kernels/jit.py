@@ -66,14 +66,24 @@ _decorating = threading.Lock()
 
 
 def njit(*, fastmath: set[str] | bool = False, **options: Any) -> Callable[[Any], Any]:
-    """`numba.njit` without the GIL, cached in CACHE_DIR when there is one."""
-    return _cached(
-        numba.njit,
-        nogil=True,
-        error_model="numpy",  # a check for division by zero would forbid vector code
-        fastmath=fastmath,
-        **options,
-    )
+    """`numba.njit` without the GIL, cached in CACHE_DIR when there is one.
+
+    A function whose name begins with "_" can be called from kernels alone.
+    """
+
+    def decorate(function: Any) -> Any:
+        inner = function.__name__.startswith("_")
+        return _cached(
+            numba.njit,
+            nogil=True,
+            error_model="numpy",  # a check for division by zero would forbid vector code
+            fastmath=fastmath,
+            no_cfunc_wrapper=True,  # what is never called is not compiled
+            no_cpython_wrapper=inner,
+            **options,
+        )(function)
+
+    return decorate
 
 
 def cfunc(signature: Any) -> Callable[[Any], Any]:
