@@ -67,6 +67,7 @@ def prepare(
     force: bool,
     threads: int | None,
     stop: Callable[[], str | None],
+    previews: bool,
 ) -> tuple[Run, Started]:
     """The run that was asked for, ready to start; see `charrnn.api.train`."""
     if unknown := settings.keys() - _MODEL_SETTINGS - _TRAIN_SETTINGS:
@@ -139,7 +140,7 @@ def prepare(
     workers = Workers(threads)
     run = Run(
         corpus, model, train, out=out, tensors=tensors, init=init, fingerprint=identity,
-        workers=workers, stop=stop, preview=_preview,
+        workers=workers, stop=stop, preview=_preview if previews else None,
     )  # fmt: skip
     if old is not None:
         run.resume(old.tensors, old.record, model_is_there=same)

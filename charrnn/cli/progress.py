@@ -32,6 +32,8 @@ def is_terminal(stream: TextIO | None) -> bool:
 class View:
     """Shows the events of a training run. This one shows nothing."""
 
+    previews = False  # whether it shows samples, which take time to write
+
     def show(self, event: Event) -> None:
         """Show one event."""
 

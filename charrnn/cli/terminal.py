@@ -26,6 +26,8 @@ SPARK_EVERY = 0.005  # of the budget between two points of the sparkline
 class LiveView(progress.View):
     """Redraws, in place on stderr, all that is known about the run."""
 
+    previews = True
+
     def __init__(self) -> None:
         # Everything below is a Text, never a str: rich reads no markup in it.
         self._console = Console(stderr=True, force_terminal=True, highlight=False)

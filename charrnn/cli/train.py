@@ -184,6 +184,7 @@ def train(
             force=force,
             threads=threads,
             stop=stop,
+            previews=view.previews,
             cell=cell,
             nonlinearity=nonlinearity,
             hidden_size=hidden_size,
