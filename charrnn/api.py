@@ -18,7 +18,7 @@ from charrnn.config import SampleConfig, TextConfig
 from charrnn.corpus import Documents, read
 from charrnn.errors import CheckpointError
 from charrnn.events import Compiling, Evaluated, Event, Finished, Sampled, Saved, Started, Step
-from charrnn.generation import generate
+from charrnn.generation import generate_all
 
 if TYPE_CHECKING:
     from charrnn.evaluation import Evaluation
@@ -73,11 +73,13 @@ def sample(
     count: int = 1,
     on_unknown: OnUnknown = "error",
     echo: bool = False,
+    threads: int | None = None,
     **settings: Any,
 ) -> Iterator[Iterator[str]]:
     """`count` texts, each an iterator of its pieces as they are written.
 
-    `settings` are the fields of SampleConfig. The same seed gives the same texts.
+    `settings` are the fields of SampleConfig. The same seed gives the same texts, on any number of threads;
+    None: all CPUs.
 
     Raises:
         CheckpointError: the model cannot be loaded.
@@ -88,8 +90,9 @@ def sample(
     config = SampleConfig(**settings)
     if config.seed is None:
         config = replace(config, seed=int(np.random.SeedSequence().generate_state(1)[0]))
-    for index in range(count):
-        yield generate(checkpoint, prompt, config, index=index, on_unknown=on_unknown, echo=echo)
+    return generate_all(
+        checkpoint, prompt, config, count=count, on_unknown=on_unknown, echo=echo, threads=threads
+    )
 
 
 def evaluate(
@@ -159,12 +162,14 @@ def train(
     force: bool = False,
     threads: int | None = None,
     stop: Callable[[], str | None] = lambda: None,
+    previews: bool = False,
     **settings: Any,
 ) -> Iterator[Event]:
     """Train on a corpus; yields what happens. The file `out` always holds the best model so far.
 
     `settings` are fields of ModelConfig (but vocab_size) and TrainConfig; what is absent or None is chosen
     to suit the corpus. `stop` is asked after each step: when it returns a text, the run is saved and ends.
+    `previews` asks for a sample of what the network writes by now, every ten seconds.
     `resume` goes on with the interrupted run that wrote `out`; `init_from` starts from another model's
     weights, its vocabulary grown by the corpus's characters.
 
@@ -179,6 +184,7 @@ def train(
     run, started = prepare(
         _paths(corpus), None if out is None else Path(out), text, settings,
         resume=resume, init_from=init_from, force=force, threads=threads, stop=stop,
+        previews=previews,
     )  # fmt: skip
     yield started
     yield from run.events()

@@ -13,9 +13,11 @@ from charrnn.errors import ConfigError, quoted
 
 Cell = Literal["lstm", "gru", "rnn"]
 Nonlinearity = Literal["tanh", "relu"]
+WeightPrecision = Literal["float32", "bfloat16"]
 
 CELLS: tuple[str, ...] = get_args(Cell)
 NONLINEARITIES: tuple[str, ...] = get_args(Nonlinearity)
+WEIGHT_PRECISIONS: tuple[str, ...] = get_args(WeightPrecision)
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of H rows in weight_ih and weight_hh
 
 
@@ -247,6 +249,7 @@ class SampleConfig:
     seed: int | None = None  # None: a new one each time
     length: int | None = None  # characters a text at the most; None: 500, or a line's end
     until: str = ""  # stop after this text has been written; empty: off
+    precision: WeightPrecision = "float32"  # of the weights; bfloat16: rounded, for speed
 
     def __post_init__(self) -> None:
         _require_float("temp", self.temperature, 0.0, 1e6, "a number from 0 to 1000000")
@@ -259,6 +262,12 @@ class SampleConfig:
         if self.length is not None:
             _require_int("length", self.length, 0, 10**12)
         _require(isinstance(self.until, str), "until", self.until, "a text")
+        _require(
+            self.precision in WEIGHT_PRECISIONS,
+            "precision",
+            self.precision,
+            "one of " + ", ".join(WEIGHT_PRECISIONS),
+        )
 
 
 DEFAULT_SAMPLE_LENGTH = 500  # characters of prose when no --length is given

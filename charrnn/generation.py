@@ -1,38 +1,33 @@
-"""Checkpoint + prompt -> text, piece by piece as it is written.
+"""Checkpoint + prompt -> texts, piece by piece as they are written.
 
-The first characters come from charrnn.plain, at once. When that would take long, a thread imports the
-compiled loop meanwhile, which then takes over in mid-text. Both write the same text, bit for bit.
+The first characters come from charrnn.paths's plain path, at once; in mid-text the compiled one takes over.
+It writes several texts side by side: the one that is asked for, and those that come after it.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 import weakref
+from collections import deque
 from collections.abc import Iterator
-from types import ModuleType
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from charrnn import sampling
 from charrnn.checkpoint import Checkpoint
-from charrnn.config import DEFAULT_SAMPLE_LENGTH, MAX_LINE_LENGTH, SampleConfig
-from charrnn.plain import Floats, PlainNetwork
+from charrnn.config import DEFAULT_SAMPLE_LENGTH, MAX_LINE_LENGTH, SampleConfig, WeightPrecision
+from charrnn.paths import Cursor, Paths
+from charrnn.plain import PlainNetwork
 
 Ids = npt.NDArray[np.int64]
-Uniforms = npt.NDArray[np.float64]
 
-# Seconds that the plain path would need, from which on help pays. An LSTM of 2 x 128 writes 6,500 characters
-# a second plainly, half as many while the thread is at work, and 100,000 compiled. To import the loop takes
-# 0.6 s, and to compile it, when it is in no cache yet, 10 s.
-WORTH_IMPORTING = 0.6
-WORTH_COMPILING = 10.0
-MEASURED = 20  # characters, before their speed says anything
-LARGEST_PIECE = 256  # characters from one call of the compiled loop
-# Weights that one call may pass over, so that Ctrl-C is answered within a fraction of a second.
-WEIGHTS_A_CALL = 2**28
+# Characters from one call where texts may end at any moment: one that has ended makes room for the next.
+SHORT_PIECE = 16
+# What may be written ahead of the text that is asked for, and is kept in memory.
+CHARACTERS_AHEAD = 2**25
+TEXTS_AHEAD = 4096
 
 
 def generate(
@@ -56,58 +51,169 @@ def generate(
     Raises:
         VocabularyError: the prompt holds a character that the model has never seen.
     """
+    return next(generate_all(checkpoint, prompt, config, first=index, on_unknown=on_unknown, echo=echo))
+
+
+def generate_all(
+    checkpoint: Checkpoint,
+    prompt: str = "",
+    config: SampleConfig = SampleConfig(),  # noqa: B008 (frozen)
+    *,
+    first: int = 0,
+    count: int = 1,
+    on_unknown: Literal["error", "skip"] = "error",
+    echo: bool = False,
+    threads: int | None = None,
+) -> Iterator[Iterator[str]]:
+    """The texts number `first` to `first + count - 1`, as `generate` writes them.
+
+    They are written side by side where that is quicker, on all CPUs or so many threads, but never far ahead
+    of the one whose pieces are taken. They can be taken in any order.
+
+    Raises:
+        VocabularyError: the prompt holds a character that the model has never seen.
+    """
     read = checkpoint.vocabulary.encode(prompt, on_unknown).astype(np.int64)
-    return _pieces(checkpoint, read, config, index, echo)
+    return _Run(checkpoint, read, config, range(first, first + count), echo, threads).texts()
 
 
-def _pieces(
-    checkpoint: Checkpoint, prompt: Ids, config: SampleConfig, index: int, echo: bool
-) -> Iterator[str]:
-    vocabulary, lines = checkpoint.vocabulary, checkpoint.text.lines
-    if echo and len(prompt):
-        yield vocabulary.decode(prompt)
-    left = config.length
-    if left is None:
-        left = MAX_LINE_LENGTH if lines else DEFAULT_SAMPLE_LENGTH
-    if left == 0:
-        return
+class _Run:
+    """All texts of one request."""
 
-    random = np.random.default_rng(None if config.seed is None else [config.seed, index])
-    network = _network(checkpoint)
-    paths = _Paths(network, config)
-    state = network.initial_state()
-    newline = vocabulary.characters.find("\n")
-    document = _document(prompt, len(vocabulary), newline, lines)
-    unread, last = document[:-1], int(document[-1])
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        prompt: Ids,
+        config: SampleConfig,
+        indices: range,
+        echo: bool,
+        threads: int | None,
+    ) -> None:
+        self._vocabulary = checkpoint.vocabulary
+        self._lines = checkpoint.text.lines
+        self._config = config
+        self._echo = self._vocabulary.decode(prompt) if echo else ""
+        default = MAX_LINE_LENGTH if self._lines else DEFAULT_SAMPLE_LENGTH
+        self._length = default if config.length is None else config.length
+        self._newline = self._vocabulary.characters.find("\n")
+        document = _document(prompt, len(self._vocabulary), self._newline, self._lines)
+        network = _network(checkpoint, config.precision)
+        self._paths = Paths(network, config, threads)
+        self._start = Cursor(int(document[0]), network.initial_state())
+        self._unread = document[1:]  # of what each text goes on from
+        self._indices = indices  # of the texts to come
+        self._ahead: deque[_Text] = deque()  # are being written, and nobody has asked for them yet
+        self._taken: weakref.WeakSet[_Text] = weakref.WeakSet()  # those that somebody has
+        self._ended, self._ended_characters = 0, 0
+        self._lock = threading.Lock()  # a program may take its texts on several threads
 
-    ahead = 0 if lines else left  # how long a line becomes, nobody knows
-    while len(unread):
-        path = paths.best(len(unread) + ahead)
-        state = path.read(unread[: path.at_once], state)
-        unread = unread[path.at_once :]
+    def texts(self) -> Iterator[Iterator[str]]:
+        while self._ahead or self._indices:
+            with self._lock:
+                if not self._ahead:
+                    self._add_text()
+                text = self._ahead.popleft()
+                self._taken.add(text)
+            yield self._pieces(text)
 
-    ending = _Ending(lines, config.until)
-    while left > 0:
-        path = paths.best(0 if lines else left)
-        uniforms = random.random(min(path.at_once, left))
-        written, state = path.write(last, state, uniforms, newline if lines else -1)
-        last = int(written[-1])
-        left -= len(written)
-        piece, ended = ending.cut(vocabulary.decode(written))
-        yield piece
+    def _add_text(self) -> None:
+        ending = _Ending(self._lines, self._config.until)
+        self._ahead.append(_Text(self._indices[0], ending, self._length))
+        self._indices = self._indices[1:]
+
+    def _pieces(self, text: _Text) -> Iterator[str]:
+        if self._echo:
+            yield self._echo
+        while text.pieces or text.left:
+            with self._lock:
+                if not text.pieces:
+                    self._write(text)
+            yield text.take()
+
+    def _write(self, text: _Text) -> None:
+        """Write more of this text, and of others beside it."""
+        path = self._paths.best(len(self._unread) + self._to_come(text))
+        while len(self._unread):
+            path.read(self._start, self._unread[: path.longest(1)])
+            self._unread = self._unread[path.longest(1) :]
+            path = self._paths.best(len(self._unread) + self._to_come(text))
+        group = self._group(text, path.most_texts)
+        longest = path.longest(len(group))
+        if len(group) > 1 and (self._lines or self._config.until):
+            longest = min(longest, SHORT_PIECE)
+        for member in group:
+            member.start(self._start, self._config.seed)
+        written = path.write(
+            [member.cursor for member in group],
+            [member.numbers(longest) for member in group],
+            self._newline if self._lines else -1,
+        )
+        for member, ids in zip(group, written, strict=True):
+            member.add(self._vocabulary.decode(ids))
+            if not member.left:
+                self._ended += 1
+                self._ended_characters += member.written
+
+    def _to_come(self, text: _Text) -> int:
+        """Characters still to be written, as far as known: a line's length is that of those before."""
+        if self._lines:
+            return len(self._indices) * self._ended_characters // max(1, self._ended)
+        return text.left + len(self._indices) * self._length
+
+    def _group(self, text: _Text, most: int) -> list[_Text]:
+        """The text, and others to be written with it."""
+        if most == 1:
+            return [text]
+        others = [other for other in (*self._taken, *self._ahead) if other is not text]
+        if sum(other.waiting for other in others) > CHARACTERS_AHEAD:
+            return [text]
+        group = [text, *(other for other in others if other.left)][:most]
+        while len(group) < most and self._indices and len(self._ahead) < TEXTS_AHEAD:
+            self._add_text()
+            group.append(self._ahead[-1])
+        return group
+
+
+class _Text:
+    """One text: where it stands, how it goes on, and the pieces of it that nobody has taken yet."""
+
+    cursor: Cursor
+    _random: np.random.Generator
+
+    def __init__(self, index: int, ending: _Ending, length: int) -> None:
+        self.left = length  # characters, at the most
+        self.written = 0
+        self.pieces: deque[str] = deque()
+        self.waiting = 0  # characters in them
+        self._index = index
+        self._ending = ending
+        self._started = False
+
+    def start(self, cursor: Cursor, seed: int | None) -> None:
+        """It begins after what the cursor has read; later calls do nothing."""
+        if not self._started:
+            self._started = True
+            self.cursor = replace(cursor)
+            self._random = np.random.default_rng(None if seed is None else [seed, self._index])
+
+    def numbers(self, n: int) -> npt.NDArray[np.float64]:
+        """Uniform ones in [0, 1) for up to n more characters."""
+        return self._random.random(min(n, self.left))
+
+    def add(self, piece: str) -> None:
+        """What has been written for it, perhaps past its end."""
+        self.left -= len(piece)
+        piece, ended = self._ending.cut(piece)
         if ended:
-            return
+            self.left = 0
+        self.written += len(piece)
+        self.waiting += len(piece)
+        self.pieces.append(piece)
 
-
-def _document(prompt: Ids, start: int, newline: int, lines: bool) -> Ids:
-    """What the network reads before it writes: START, then the prompt or what stands for it."""
-    if lines:
-        ends = np.flatnonzero(prompt == newline)
-        prompt = prompt[ends[-1] + 1 :] if len(ends) else prompt
-    elif not len(prompt) and newline >= 0:
-        # Prose begins like a new line, not like the corpus's first.
-        prompt = np.array([newline], np.int64)
-    return np.concatenate([np.array([start], np.int64), prompt])
+    def take(self) -> str:
+        piece = self.pieces.popleft()
+        self.waiting -= len(piece)
+        return piece
 
 
 class _Ending:
@@ -131,182 +237,23 @@ class _Ending:
         return piece, ended
 
 
-class _PlainPath:
-    """Reads and writes with NumPy alone, a character at a time."""
-
-    at_once = 1
-
-    def __init__(self, network: PlainNetwork, config: SampleConfig) -> None:
-        self._network = network
-        self._filters = _filters(config)
-        V = network.config.vocab_size
-        self._p, self._heap = [0.0] * V, [0] * V
-
-    def read(self, characters: Ids, state: Floats) -> Floats:
-        """The state (L, 1 or 2, H) after characters (n,)."""
-        started = time.perf_counter()
-        for character in characters.tolist():
-            _, state = self._network.step(character, state)
-        _loader.account(time.perf_counter() - started, len(characters))
-        return state
-
-    def write(self, last: int, state: Floats, uniforms: Uniforms, end: int) -> tuple[Ids, Floats]:
-        """A character for each of uniforms (n,), up to `end`; `last` is read first.
-
-        Returns the characters and the state, which has read all but the last of them.
-        """
-        started = time.perf_counter()
-        written: list[int] = []
-        for u in uniforms.tolist():
-            logits, state = self._network.step(last, state)
-            last = sampling.sample(logits.tolist(), *self._filters, u, self._p, self._heap)
-            written.append(last)
-            if last == end:
-                break
-        _loader.account(time.perf_counter() - started, len(written))
-        return np.array(written, np.int64), state
+def _document(prompt: Ids, start: int, newline: int, lines: bool) -> Ids:
+    """What the network reads before it writes: START, then the prompt or what stands for it."""
+    if lines:
+        ends = np.flatnonzero(prompt == newline)
+        prompt = prompt[ends[-1] + 1 :] if len(ends) else prompt
+    elif not len(prompt) and newline >= 0:
+        # Prose begins like a new line, not like the corpus's first.
+        prompt = np.array([newline], np.int64)
+    return np.concatenate([np.array([start], np.int64), prompt])
 
 
-class _CompiledPath:
-    """The same with the compiled loop; see _PlainPath."""
-
-    def __init__(self, network: PlainNetwork, config: SampleConfig, kernels: ModuleType) -> None:
-        self._network = network
-        self._kernels = kernels
-        self._filters = kernels.Filters(*_filters(config))
-        self._arrays = _arrays(network, kernels)
-        self._logits = np.empty(len(network.decoder_bias), np.float32)
-        weights = network.recurrent.size + network.inputs.size + network.decoder.size
-        self.at_once = min(max(WEIGHTS_A_CALL // weights, 1), LARGEST_PIECE)
-
-    def read(self, characters: Ids, state: Floats) -> Floats:
-        state = state.copy()
-        done = 0
-        while done < len(characters):
-            self._network.learn(int(characters[done]))
-            done += self._kernels.read(self._arrays, state, characters[done:])
-        return state
-
-    def write(self, last: int, state: Floats, uniforms: Uniforms, end: int) -> tuple[Ids, Floats]:
-        state = state.copy()
-        written = np.empty(len(uniforms), np.int64)
-        done = 0
-        while done == 0 or (done < len(uniforms) and last != end):
-            self._network.learn(last)  # the loop comes back where it meets a character for the first time
-            done += self._kernels.write(
-                self._arrays, state, last, uniforms[done:], self._filters, end, written[done:], self._logits
-            )
-            last = int(written[done - 1])
-        return written[:done], state
+_networks: weakref.WeakKeyDictionary[Checkpoint, dict[str, PlainNetwork]] = weakref.WeakKeyDictionary()
 
 
-class _Paths:
-    """The plain path, then the compiled one as soon as it is there."""
-
-    def __init__(self, network: PlainNetwork, config: SampleConfig) -> None:
-        self._network = network
-        self._config = config
-        self._path: _PlainPath | _CompiledPath = _PlainPath(network, config)
-
-    def best(self, left: int) -> _PlainPath | _CompiledPath:
-        """The quickest path that there is now. So many characters are `left` at least, as far as known."""
-        if isinstance(self._path, _PlainPath):
-            _loader.consider(left, self._network)
-            if _loader.kernels is not None:
-                self._path = _CompiledPath(self._network, self._config, _loader.kernels)
-        return self._path
-
-
-def _filters(config: SampleConfig) -> tuple[float, int, float, float]:
-    return float(config.temperature), config.top_k, float(config.top_p), float(config.min_p)
-
-
-def _arrays(network: PlainNetwork, kernels: Any) -> Any:
-    """The network as the compiled loop takes it."""
-    config = network.config
-    cells = {"lstm": kernels.LSTM, "gru": kernels.GRU}
-    simple = kernels.RNN_TANH if config.nonlinearity == "tanh" else kernels.RNN_RELU
-    return kernels.Network(
-        cell=cells.get(config.cell, simple),
-        norm=config.norm,
-        skips=np.array(network.skips),
-        table=network.table,
-        known=network.known,
-        embedding=network.embedding,
-        inputs=network.inputs,
-        bias_ih=network.bias_ih,
-        recurrent=network.recurrent,
-        bias_hh=network.bias_hh,
-        norms=network.norms,
-        decoder=network.decoder,
-        decoder_bias=network.decoder_bias,
-    )
-
-
-class _Loader:
-    """The compiled loop, imported by a thread of its own once that is worth while."""
-
-    def __init__(self) -> None:
-        self.kernels: ModuleType | None = None  # set when it is ready
-        self._seconds, self._characters = 0.0, 0  # of the plain path, in all texts so far
-        self._expected = 0.0  # those seconds, and those ahead
-        self._must_compile = False  # what is wanted is in no cache
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
-
-    def account(self, seconds: float, characters: int) -> None:
-        """The plain path took so long for so many characters."""
-        if self._thread is None:  # a thread at work slows it down
-            self._seconds += seconds
-            self._characters += characters
-
-    def consider(self, left: int, network: PlainNetwork) -> None:
-        """Start the thread if the plain path is slow, with `left` characters to come."""
-        if self._thread is not None or self._characters < MEASURED:
-            return
-        self._expected = self._seconds * (1 + left / self._characters)
-        if self._expected < (WORTH_COMPILING if self._must_compile else WORTH_IMPORTING):
-            return
-        with self._lock:
-            if self._thread is None:
-                # A daemon: a program that has its text need not wait for it.
-                self._thread = threading.Thread(
-                    target=self._load, args=(network,), name="charrnn-generate", daemon=True
-                )
-                self._thread.start()
-
-    def _load(self, network: PlainNetwork) -> None:
-        try:
-            from charrnn.kernels import generate as kernels
-            from charrnn.kernels.jit import CACHE_DIR, JIT_DISABLED
-
-            if JIT_DISABLED:
-                return
-            done = None if CACHE_DIR is None else CACHE_DIR / "generate.compiled"  # an empty file
-            if (done is None or not done.exists()) and self._expected < WORTH_COMPILING:
-                self._must_compile, self._thread = True, None
-                return
-            # Calls that do nothing, so that what must be compiled, or read from the cache, is.
-            arrays, state = _arrays(network, kernels), network.initial_state()
-            nothing = np.empty(0, np.int64)
-            filters, logits = kernels.Filters(1.0, 0, 1.0, 0.0), np.empty(0, np.float32)
-            kernels.write(arrays, state, 0, np.empty(0), filters, -1, nothing, logits)
-            kernels.read(arrays, state, nothing)
-            self.kernels = kernels
-            if done is not None:
-                done.touch()
-        except Exception:
-            # Numba is missing or does not work here: the plain path writes the same text, slowly.
-            return
-
-
-_loader = _Loader()
-_networks: weakref.WeakKeyDictionary[Checkpoint, PlainNetwork] = weakref.WeakKeyDictionary()
-
-
-def _network(checkpoint: Checkpoint) -> PlainNetwork:
+def _network(checkpoint: Checkpoint, precision: WeightPrecision) -> PlainNetwork:
     """The checkpoint's network, arranged once for all texts."""
-    network = _networks.get(checkpoint)
-    if network is None:
-        network = _networks[checkpoint] = PlainNetwork(checkpoint)
-    return network
+    networks = _networks.setdefault(checkpoint, {})
+    if precision not in networks:
+        networks[precision] = PlainNetwork(checkpoint, precision)
+    return networks[precision]

@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.checkpoint import Checkpoint
-from charrnn.kernels.coefficients import NORM_EPSILON, TANH_P, TANH_Q
+from charrnn.config import WeightPrecision
+from charrnn.kernels.coefficients import NORM_EPSILON, NORM_LANES, TANH_P, TANH_Q
 
 Floats = npt.NDArray[np.float32]
 
@@ -51,6 +52,16 @@ def padded(n: int) -> int:
     return -(-n // 16) * 16
 
 
+def bfloat16(weight: Floats) -> Floats:
+    """The nearest numbers that have the upper 16 bits of a float32 alone, of two equally near the even one.
+
+    They have 8 significant bits: 0.1 (0x3DCCCCCD) becomes 0x3DCD0000, 0.10009765625.
+    """
+    bits = np.ascontiguousarray(weight).view(np.uint32)
+    rounded = bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))
+    return (rounded & np.uint32(0xFFFF0000)).view(np.float32)
+
+
 def transposed(weight: Floats) -> Floats:
     """(N, K) in PyTorch's layout -> (K, padded N): a product then reads memory from front to end."""
     matrix = np.zeros((weight.shape[1], padded(weight.shape[0])), np.float32)
@@ -63,15 +74,24 @@ def product(matrix: Floats, x: Floats) -> Floats:
 
     NumPy adds the rows up in order, but would sum a single column in pairs, and `np.dot` in any order.
     """
-    result: Floats = np.add.reduce(matrix * x[:, None], axis=0)
+    # From -0 on, to which anything is added as it is; NumPy's own 0 would lose the sign of a sum of -0.
+    result: Floats = np.add.reduce(matrix * x[:, None], axis=0, initial=np.float32(-0.0))
     return result
+
+
+def lane_sum(x: npt.NDArray[np.float64]) -> float:
+    """The sum of x (n,): every 16th term is added up in order, then these 16 sums are, from 0 on."""
+    whole = len(x) // NORM_LANES * NORM_LANES
+    lanes = np.add.reduce(x[:whole].reshape(-1, NORM_LANES), axis=0) + 0.0
+    lanes[: len(x) - whole] += x[whole:]
+    return float(np.cumsum(lanes)[-1])  # cumsum, unlike sum, adds in order
 
 
 def layer_norm(h: Floats, weight: Floats, bias: Floats) -> Floats:
     """(h - mean) / sqrt(variance + 1e-5) * weight + bias, (H,); sums in float64."""
     wide = h.astype(np.float64)
-    centred = wide - np.cumsum(wide)[-1] / len(h)  # cumsum, unlike sum, adds in order
-    variance = np.cumsum(centred * centred)[-1] / len(h)
+    centred = wide - lane_sum(wide) / len(h)
+    variance = lane_sum(centred * centred) / len(h)
     scale = 1.0 / math.sqrt(variance + NORM_EPSILON)
     out: Floats = (centred * scale).astype(np.float32)
     out *= weight
@@ -80,17 +100,25 @@ def layer_norm(h: Floats, weight: Floats, bias: Floats) -> Floats:
 
 
 class PlainNetwork:
-    """A checkpoint's network, its weights arranged for one character at a time."""
+    """A checkpoint's network, its weights arranged for one character at a time.
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    With bfloat16, the matrices that each character reads are rounded once. All else is float32.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, precision: WeightPrecision = "float32") -> None:
         config, tensors = checkpoint.config, checkpoint.tensors
         V, H, L = config.vocab_size, config.hidden_size, config.num_layers
         N = padded(config.gates * H)
         self.config = config
+        self.precision = precision
         self.skips = [config.has_skip(k) for k in range(L)]
 
         def padded_bias(name: str, width: int) -> Floats:
             return np.pad(tensors[name], (0, width - len(tensors[name])))
+
+        def matrix(name: str) -> Floats:
+            weight = tensors[name]
+            return transposed(bfloat16(weight) if precision == "bfloat16" else weight)
 
         layers = range(L)
         self.bias_ih = np.stack([padded_bias(f"rnn.bias_ih_l{k}", N) for k in layers])  # (L, N)
@@ -99,12 +127,12 @@ class PlainNetwork:
         self.inputs = np.empty((L - 1, H, N), np.float32)  # of the layers 1 ..
         self.norms = np.zeros((L, 2, H), np.float32)  # weight and bias
         for k in layers:
-            self.recurrent[k] = transposed(tensors[f"rnn.weight_hh_l{k}"])
+            self.recurrent[k] = matrix(f"rnn.weight_hh_l{k}")
             if k > 0:
-                self.inputs[k - 1] = transposed(tensors[f"rnn.weight_ih_l{k}"])
+                self.inputs[k - 1] = matrix(f"rnn.weight_ih_l{k}")
             if config.norm:
                 self.norms[k] = tensors[f"norm_l{k}.weight"], tensors[f"norm_l{k}.bias"]
-        self.decoder = transposed(tensors["decoder.weight"])  # (H, padded V)
+        self.decoder = matrix("decoder.weight")  # (H, padded V)
         self.decoder_bias = padded_bias("decoder.bias", padded(V))
 
         # What layer 0 makes of each character, START last: computed when a character first comes.

@@ -32,7 +32,8 @@ ARROWS = {
     "compilation": {"kernels", "model", "optimizer", "workers"},
     "events": {"corpus"},  # for its type alone
     "planning": set(),
-    "generation": {"plain", "model", "vocabulary", "sampling", "checkpoint", "kernels"},
+    "generation": {"paths", "plain", "checkpoint"},
+    "paths": {"plain", "sampling", "kernels", "workers"},
     "plain": {"checkpoint", "kernels"},  # kernels: coefficients.py, which holds numbers alone
     "evaluation": {"corpus", "model", "checkpoint"},
     "checkpoint": {"vocabulary", "container"},

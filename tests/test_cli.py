@@ -217,6 +217,7 @@ def test_values_out_of_range_are_wrong_usage(folder: Path, prose: Path) -> None:
     for args in (
         ("sample", "-m", prose, "--temp", "-1"),
         ("sample", "-m", prose, "--top-p", "2"),
+        ("sample", "-m", prose, "--precision", "float16"),
         ("train", folder / "corpus.txt", "--hidden-size", "0"),
         ("train", folder / "corpus.txt", "--steps", "3", "--epochs", "1"),
     ):
@@ -325,6 +326,22 @@ def test_texts_of_prose_are_set_apart_by_an_empty_line(prose: Path) -> None:
     args = ("sample", "-m", prose, "-n", 20, "--seed", 4)
     first = run(*args).stdout
     assert run(*args, "--count", 2).stdout.startswith(first + b"\n")
+
+
+def test_many_texts_are_those_of_the_same_seed_and_fewer(prose: Path, lines: Path) -> None:
+    for model in (prose, lines):
+        many = run("sample", "-m", model, "-n", 30, "--seed", 4, "--count", 300)
+        few = run("sample", "-m", model, "-n", 30, "--seed", 4, "--count", 7)
+        assert (many.returncode, many.stderr) == (0, b"")
+        assert many.stdout.startswith(few.stdout)
+    assert many.stdout.count(b"\n") == 300
+
+
+def test_weights_can_be_rounded(prose: Path) -> None:
+    args = ("sample", "-m", prose, "-n", 2000, "--seed", 4)
+    rounded = run(*args, "--precision", "bfloat16")
+    assert rounded.stdout == run(*args, "--precision", "bfloat16").stdout
+    assert rounded.stdout != run(*args).stdout == run(*args, "--precision", "float32").stdout
 
 
 def test_a_lines_model_writes_ten_lines(lines: Path) -> None:

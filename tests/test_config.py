@@ -123,6 +123,7 @@ def test_budgets_of_time_and_epochs_are_positive(name: str) -> None:
         *[("length", v) for v in (-1, 10**13, 1.0, "1")],
         ("until", None),
         ("until", 3),
+        *[("precision", v) for v in ("float16", "auto", "", None, 32)],
     ],
 )
 def test_sampling_settings_lie_in_their_range(name: str, value: Any) -> None:

@@ -7,7 +7,6 @@ import itertools
 import os
 import subprocess
 import sys
-import types
 import weakref
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn import generation, sampling
+from charrnn import generation, paths, sampling
 from charrnn.checkpoint import Checkpoint
-from charrnn.config import DEFAULT_SAMPLE_LENGTH, ModelConfig, SampleConfig, TextConfig
+from charrnn.config import DEFAULT_SAMPLE_LENGTH, WEIGHT_PRECISIONS, ModelConfig, SampleConfig, TextConfig
 from charrnn.errors import VocabularyError
-from charrnn.generation import generate
+from charrnn.generation import generate, generate_all
 from charrnn.kernels import generate as kernels
 from charrnn.kernels import jit
+from charrnn.paths import CompiledPath, Cursor, PlainPath
 from charrnn.plain import PlainNetwork
 from charrnn.vocabulary import Vocabulary
 
@@ -33,6 +33,7 @@ V = len(CHARACTERS)
 
 
 PROSE, LINES = TextConfig(), TextConfig(lines=True)
+compiled_only = pytest.mark.skipif(jit.JIT_DISABLED, reason="the loop is machine code")
 
 
 def make(
@@ -63,7 +64,7 @@ def lines() -> Checkpoint:
 @pytest.fixture(autouse=True)
 def plain_only(monkeypatch):
     """Every test starts with the plain path, and no thread takes over by itself."""
-    monkeypatch.setattr(generation, "_loader", Ready(after=None))
+    monkeypatch.setattr(paths, "loader", Ready(after=None))
 
 
 class Ready:
@@ -79,7 +80,7 @@ class Ready:
         assert characters == 1
 
     def consider(self, left: int, network: PlainNetwork) -> None:
-        if self.considered == self._after:
+        if self.considered == self._after and not jit.JIT_DISABLED:
             self.kernels = kernels
         self.considered += 1
 
@@ -120,43 +121,44 @@ FILTERS = [
 ]
 # Hidden and embedding size: embedding or one-hot (0), as wide as a layer, where it is skipped around, or not.
 SIZES = [(9, 9), (6, 4), (9, 0), (5, 0)]
-FEW = 20 if jit.JIT_DISABLED else 1
 
 
+@compiled_only
 @pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
 @pytest.mark.parametrize(("norm", "residual"), list(itertools.product((False, True), repeat=2)))
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-def test_both_paths_compute_the_same_bits(cell, nonlinearity, norm, residual, sizes):
+@pytest.mark.parametrize("precision", WEIGHT_PRECISIONS)
+def test_both_paths_compute_the_same_bits(cell, nonlinearity, norm, residual, sizes, precision, monkeypatch):
     H, D = sizes
+    spaces: list[Any] = []  # where the compiled loop leaves its logits
+    make_space = kernels.scratch
+    monkeypatch.setattr(kernels, "scratch", lambda *of: spaces.append(make_space(*of)) or spaces[-1])
     checkpoint = make(
         cell=cell, nonlinearity=nonlinearity, norm=norm, residual=residual, hidden_size=H, embedding_size=D,
         seed=H + D, num_layers=1 + (H + norm) % 3,
     )  # fmt: skip
-    network = PlainNetwork(checkpoint)
+    network = PlainNetwork(checkpoint, precision)
     random = np.random.default_rng(5)
     for options in FILTERS:
         config = SampleConfig(**options)
-        plain = generation._PlainPath(network, config)
-        compiled = generation._CompiledPath(network, config, kernels)
-        state = other_state = network.initial_state()
-        last = V  # START
-        for n in range(120 // FEW):
-            u = random.random(1)
-            logits, _ = network.step(last, state)
-            written, state = plain.write(last, state, u, -1)
-            other_written, other_state = compiled.write(last, other_state, u, -1)
-            assert compiled._logits[:V].tobytes() == logits.tobytes(), f"character {n}"
-            assert state.tobytes() == other_state.tobytes(), f"character {n}"
-            assert written == other_written
-            last = int(written[0])
+        plain = PlainPath(network, config)
+        compiled = CompiledPath(network, config, kernels, threads=1)
+        cursor, other = (Cursor(V, network.initial_state()) for _ in range(2))
+        for n in range(120):
+            u = [random.random(1)]
+            logits, _ = network.step(cursor.last, cursor.state)
+            assert plain.write([cursor], u, -1) == compiled.write([other], u, -1)
+            assert spaces[-1].logits[0, :V].tobytes() == logits.tobytes(), f"character {n}"
+            assert cursor.state.tobytes() == other.state.tobytes(), f"character {n}"
+            assert cursor.last == other.last
 
 
 @pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
 def test_both_paths_write_the_same_long_text(cell, nonlinearity, monkeypatch):
     checkpoint = make(cell=cell, nonlinearity=nonlinearity, hidden_size=33, num_layers=2)
-    length = 4000 // FEW
+    length = 4000
     plain = write(checkpoint, length=length)
-    monkeypatch.setattr(generation, "_loader", Ready(after=0))
+    monkeypatch.setattr(paths, "loader", Ready(after=0))
     assert write(checkpoint, length=length) == plain
     assert len(set(plain)) > 3
 
@@ -166,7 +168,7 @@ def test_both_paths_write_the_same_long_text(cell, nonlinearity, monkeypatch):
 def test_both_paths_write_the_same_where_numbers_are_extreme(cell, nonlinearity, scale, monkeypatch):
     checkpoint = make(cell=cell, nonlinearity=nonlinearity, scale=scale)
     plain = write(checkpoint, length=60)
-    monkeypatch.setattr(generation, "_loader", Ready(after=0))
+    monkeypatch.setattr(paths, "loader", Ready(after=0))
     with np.errstate(all="ignore"):  # without the JIT, the loop's numbers are NumPy's
         assert write(checkpoint, length=60) == plain
 
@@ -176,34 +178,37 @@ def test_both_paths_write_the_same_where_numbers_are_extreme(cell, nonlinearity,
 @pytest.mark.parametrize("prompt", ["", "abc" * 8 + "\nde" * 5])
 def test_the_loop_takes_over_at_any_place_without_a_trace(after, text, prompt, monkeypatch):
     checkpoint = make(text=text, seed=3)
-    plain = [write(checkpoint, prompt, length=300 // FEW, index=n) for n in range(3)]
+    plain = [write(checkpoint, prompt, length=300, index=n) for n in range(3)]
     for n in range(3):
-        monkeypatch.setattr(generation, "_loader", Ready(after))
+        monkeypatch.setattr(paths, "loader", Ready(after))
         # Characters that come for the first time send the loop back to fill the table.
         monkeypatch.setattr(generation, "_networks", weakref.WeakKeyDictionary())
-        assert write(checkpoint, prompt, length=300 // FEW, index=n) == plain[n]
+        assert write(checkpoint, prompt, length=300, index=n) == plain[n]
 
 
+@compiled_only
 def test_the_loop_writes_pieces_of_many_characters(prose, monkeypatch):
-    monkeypatch.setattr(generation, "_loader", Ready(after=3))
+    monkeypatch.setattr(paths, "loader", Ready(after=3))
     pieces = list(generate(prose, "", SampleConfig(seed=1, length=1000)))
     assert [len(piece) for piece in pieces[:3]] == [1, 1, 256]
     assert sum(map(len, pieces)) == 1000
 
 
+@compiled_only
 def test_one_call_of_the_loop_is_short_for_a_large_network(prose):
     network = PlainNetwork(prose)
-    large = types.SimpleNamespace(**vars(network))
-    large.recurrent = np.lib.stride_tricks.as_strided(network.recurrent, (2, 8192, 32768), (0, 0, 0))
-    assert 1 <= generation._CompiledPath(large, SampleConfig(), kernels).at_once <= 2
+    path = CompiledPath(network, SampleConfig(), kernels, threads=2)
+    path._weights = 2**27
+    assert path.longest(1) == path.longest(2) == 2
+    assert path.longest(64) == 1
 
 
 # --- the loader -------------------------------------------------------------------
 
 
 def test_quick_texts_start_no_thread(prose, monkeypatch):
-    loader = generation._Loader()
-    monkeypatch.setattr(generation, "_loader", loader)
+    loader = paths.Loader()
+    monkeypatch.setattr(paths, "loader", loader)
     write(prose, length=50)
     assert loader._thread is None
 
@@ -216,20 +221,20 @@ def slow(loader: Any, network: PlainNetwork, seconds: float) -> None:
         loader._thread.join()
 
 
-@pytest.mark.skipif(jit.JIT_DISABLED, reason="there is nothing to load")
+@compiled_only
 def test_the_loop_is_loaded_when_the_plain_path_would_take_long(prose):
-    loader = generation._Loader()
-    loader.account(100.0, generation.MEASURED - 1)  # the first characters say nothing
+    loader = paths.Loader()
+    loader.account(100.0, paths.MEASURED - 1)  # the first characters say nothing
     loader.consider(1000, PlainNetwork(prose))
     assert loader._thread is None
     slow(loader, PlainNetwork(prose), 100.0)
     assert loader.kernels is kernels
 
 
-@pytest.mark.skipif(jit.JIT_DISABLED, reason="there is nothing to load")
+@compiled_only
 def test_it_must_take_longer_where_the_loop_is_yet_to_be_compiled(prose, monkeypatch, tmp_path):
     monkeypatch.setattr(jit, "CACHE_DIR", tmp_path)
-    loader = generation._Loader()
+    loader = paths.Loader()
     slow(loader, PlainNetwork(prose), 2.0)
     assert loader.kernels is None
     slow(loader, PlainNetwork(prose), 2.0)
@@ -237,15 +242,15 @@ def test_it_must_take_longer_where_the_loop_is_yet_to_be_compiled(prose, monkeyp
     slow(loader, PlainNetwork(prose), 20.0)
     assert loader.kernels is kernels
     # Which is remembered for the next process.
-    loader = generation._Loader()
+    loader = paths.Loader()
     slow(loader, PlainNetwork(prose), 2.0)
     assert loader.kernels is kernels
 
 
 def test_without_numba_the_plain_path_goes_on(prose, monkeypatch):
     expected = write(prose, length=100)
-    loader = generation._Loader()
-    monkeypatch.setattr(generation, "_loader", loader)
+    loader = paths.Loader()
+    monkeypatch.setattr(paths, "loader", loader)
     monkeypatch.setitem(sys.modules, "charrnn.kernels.generate", None)
     monkeypatch.delattr("charrnn.kernels.generate")
     slow(loader, PlainNetwork(prose), 100.0)
@@ -255,7 +260,7 @@ def test_without_numba_the_plain_path_goes_on(prose, monkeypatch):
 
 def test_without_the_jit_the_plain_path_goes_on(prose, monkeypatch):
     monkeypatch.setattr(jit, "JIT_DISABLED", True)
-    loader = generation._Loader()
+    loader = paths.Loader()
     slow(loader, PlainNetwork(prose), 100.0)
     assert loader.kernels is None
 
@@ -268,7 +273,7 @@ def test_the_first_character_needs_no_numba(prose, tmp_path):
 import sys
 from charrnn import checkpoint
 from charrnn.config import SampleConfig
-from charrnn.generation import generate
+from charrnn.generation import generate, generate_all
 pieces = generate(checkpoint.load(sys.argv[1]), "", SampleConfig(seed=1, length=10**6))
 first = next(pieces)
 assert not {"numba", "llvmlite"} & sys.modules.keys()
@@ -287,12 +292,131 @@ sys.stdout.buffer.write(first.encode())
 def test_a_network_is_arranged_once_and_goes_with_its_checkpoint(prose):
     checkpoint = make()
     write(checkpoint, length=3)
-    network = weakref.ref(generation._networks[checkpoint])
+    network = weakref.ref(generation._networks[checkpoint]["float32"])
     write(checkpoint, length=3, index=1)
-    assert generation._networks[checkpoint] is network()
+    assert generation._networks[checkpoint]["float32"] is network()
     del checkpoint
     gc.collect()
     assert network() is None
+
+
+# --- many texts at once -------------------------------------------------------------
+
+
+def write_all(checkpoint: Checkpoint, count: int, prompt: str = "", *, threads=None, **settings) -> list[str]:
+    texts = generate_all(checkpoint, prompt, SampleConfig(seed=1, **settings), count=count, threads=threads)
+    return ["".join(pieces) for pieces in texts]
+
+
+ENDINGS: list[dict[str, Any]] = [{"length": 40}, {"length": 60, "until": "ab"}, {"length": 1}, {"length": 0}]
+
+
+@pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
+@pytest.mark.parametrize("text", [PROSE, LINES], ids=["prose", "lines"])
+@pytest.mark.parametrize("precision", WEIGHT_PRECISIONS)
+@pytest.mark.parametrize("after", [0, 30])
+def test_each_of_many_texts_is_what_it_is_alone(cell, nonlinearity, text, precision, after, monkeypatch):
+    checkpoint = make(cell=cell, nonlinearity=nonlinearity, text=text, hidden_size=33, embedding_size=33)
+    for ending in ENDINGS:
+        alone = [write(checkpoint, "ab", index=n, precision=precision, **ending) for n in range(40)]
+        monkeypatch.setattr(paths, "TEXTS_A_THREAD", 7)  # so that texts must make room for others
+        for threads in (1, 2, 3):
+            monkeypatch.setattr(paths, "loader", Ready(after))
+            assert write_all(checkpoint, 40, "ab", threads=threads, precision=precision, **ending) == alone
+        monkeypatch.setattr(paths, "loader", Ready(after=None))
+        assert write_all(checkpoint, 40, "ab", precision=precision, **ending) == alone
+    assert len(set(map(len, alone))) == 1
+
+
+def test_lines_of_all_lengths_are_written_side_by_side(lines, monkeypatch):
+    alone = [write(lines, index=n) for n in range(200)]
+    assert len(set(map(len, alone))) > 10
+    monkeypatch.setattr(paths, "loader", Ready(after=0))
+    assert write_all(lines, 200, threads=2) == alone
+
+
+@pytest.mark.parametrize("after", [None, 0, 9])
+def test_texts_can_be_taken_in_any_order_or_left(prose, after, monkeypatch):
+    alone = [write(prose, index=n, length=50) for n in range(12)]
+    monkeypatch.setattr(paths, "loader", Ready(after))
+    monkeypatch.setattr(paths, "TEXTS_A_THREAD", 4)
+    config = SampleConfig(seed=1, length=50)
+    texts = list(generate_all(prose, "", config, count=12, threads=1))
+    order = np.random.default_rng(1).permutation(12).tolist()
+    assert {n: "".join(texts[n]) for n in order} == dict(enumerate(alone))
+    begun = [(next(text), text) for text in generate_all(prose, "", config, count=12, threads=1)]
+    assert [first + "".join(rest) for first, rest in begun[::-1]] == alone[::-1]
+    left = generate_all(prose, "", config, count=12, threads=1)
+    kept = ["".join(text) for n, text in enumerate(left) if n % 3 == 2]
+    assert kept == alone[2::3]
+
+
+@compiled_only
+def test_what_is_written_ahead_is_bounded(prose, monkeypatch):
+    monkeypatch.setattr(paths, "loader", Ready(after=0))
+    monkeypatch.setattr(generation, "CHARACTERS_AHEAD", 1000)
+    texts = generate_all(prose, "", SampleConfig(seed=1, length=10_000), count=5, threads=1)
+    first = next(texts)
+    run: Any = first.gi_frame.f_locals["self"]  # type: ignore[attr-defined]
+    assert len("".join(first)) == 10_000
+    assert 1000 < sum(text.waiting for text in run._ahead) < 1000 + 5 * paths.LONGEST_PIECE
+    assert ["".join(text) for text in texts] == [write(prose, index=n, length=10_000) for n in range(1, 5)]
+
+
+@compiled_only
+def test_texts_ahead_are_bounded(lines, monkeypatch):
+    monkeypatch.setattr(paths, "loader", Ready(after=0))
+    monkeypatch.setattr(generation, "TEXTS_AHEAD", 5)
+    texts = generate_all(lines, "", SampleConfig(seed=1), count=10**6, threads=2)
+    first = next(texts)
+    run: Any = first.gi_frame.f_locals["self"]  # type: ignore[attr-defined]
+    alone = [write(lines, index=n) for n in range(50)]
+    for n, text in enumerate(itertools.islice(itertools.chain([first], texts), 50)):
+        assert "".join(text) == alone[n]
+        assert len(run._ahead) <= 5
+
+
+def test_a_few_lines_need_no_compiled_loop(lines, monkeypatch):
+    loader = paths.Loader()
+    monkeypatch.setattr(paths, "loader", loader)
+    write_all(lines, 5)
+    assert loader._thread is None
+
+
+def test_many_lines_are_worth_the_compiled_loop(lines, monkeypatch):
+    considered: list[int] = []
+    monkeypatch.setattr(Ready, "consider", lambda self, left, network: considered.append(left))
+    texts = generate_all(lines, "", SampleConfig(seed=1), count=100_000)
+    length = len("".join(next(texts)))
+    next(next(texts))
+    assert considered[0] == 0  # how long a line becomes, nobody knows yet
+    assert considered[-1] == length * (100_000 - 2)
+
+
+def test_bfloat16_writes_other_texts_but_as_good_ones():
+    """The loss of the bundled model over its own kind of text, with and without rounding."""
+    from charrnn import checkpoint as files
+
+    bundled = files.bundled()
+    assert bundled is not None
+    model = files.load(bundled)
+    names = (Path(__file__).parents[1] / "corpora/places.txt").read_text("utf-8").split("\n")
+    sample = [name + "\n" for name in names[7 :: max(1, len(names) // 60)] if name]
+    losses = {}
+    for precision in WEIGHT_PRECISIONS:
+        network = PlainNetwork(model, precision)
+        total, characters = 0.0, 0
+        for name in sample:
+            state, last = network.initial_state(), len(model.vocabulary)
+            for character in model.vocabulary.encode(name).tolist():
+                logits, state = network.step(last, state)
+                wide = logits.astype(np.float64)
+                total += np.logaddexp.reduce(wide) - wide[character]
+                last, characters = character, characters + 1
+        losses[precision] = total / characters
+    assert characters > 400
+    assert losses["bfloat16"] != losses["float32"]
+    assert abs(losses["bfloat16"] - losses["float32"]) < 0.002
 
 
 # --- what a text depends on -------------------------------------------------------
@@ -415,7 +539,7 @@ def test_until_is_the_last_that_is_written(prose, monkeypatch):
     for until in (text[100:103], text[200:230], text[:1], "zz"):
         end = text.index(until) + len(until) if until in text else 400
         for after in (None, 0, 30):
-            monkeypatch.setattr(generation, "_loader", Ready(after))
+            monkeypatch.setattr(paths, "loader", Ready(after))
             assert write(prose, length=400, until=until) == text[:end]
 
 

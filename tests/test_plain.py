@@ -11,7 +11,7 @@ import recorded
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import ModelConfig, TextConfig
-from charrnn.plain import PlainNetwork, layer_norm, padded, product, sigmoid, tanh, transposed
+from charrnn.plain import PlainNetwork, bfloat16, layer_norm, padded, product, sigmoid, tanh, transposed
 from charrnn.vocabulary import Vocabulary
 
 CELLS = [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh"), ("rnn", "relu")]
@@ -145,3 +145,30 @@ def test_layer_norm_is_that_of_its_definition(H, offset):
     before = h.copy()
     np.testing.assert_allclose(layer_norm(h, weight, bias), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(h, before)
+
+
+def test_bfloat16_is_the_nearest_of_two_halves_the_even_one():
+    upper = np.arange(0x0080, 0x7F7F, 37, dtype=np.uint32)  # normal numbers, the largest left out
+    below, above = ((upper + n) << 16 for n in (0, 1))
+    even = np.where(upper % 2 == 0, below, above)
+    for lower, expected in ((0, below), (1, below), (0x7FFF, below), (0x8000, even), (0x8001, above)):
+        for sign in (0, 0x80000000):
+            numbers = (below | np.uint32(lower) | np.uint32(sign)).view(np.float32)
+            np.testing.assert_array_equal(bfloat16(numbers).view(np.uint32), expected | np.uint32(sign))
+    assert bfloat16(np.array([0.1], np.float32))[0] == 0.10009765625
+
+
+def test_bfloat16_rounds_the_matrices_that_each_character_reads():
+    config = ModelConfig(V, hidden_size=4, embedding_size=4)
+    tensors = random_tensors(np.random.default_rng(4), config)
+    matrices = ("rnn.weight_hh", "rnn.weight_ih_l1", "decoder.weight")
+    rounded = {
+        name: bfloat16(tensor) if name.startswith(matrices) else tensor for name, tensor in tensors.items()
+    }
+    network = PlainNetwork(checkpoint(config, tensors), "bfloat16")
+    expected = PlainNetwork(checkpoint(config, rounded))
+    logits, state = network.step(2, network.initial_state())
+    expected_logits, expected_state = expected.step(2, expected.initial_state())
+    assert logits.tobytes() == expected_logits.tobytes()
+    assert state.tobytes() == expected_state.tobytes()
+    assert (network.recurrent.view(np.uint32) & 0xFFFF == 0).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -62,6 +62,13 @@ def sample(
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="The same seed, the same text [a new one].")
     ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"bfloat16: rounded weights, sooner [{default(SampleConfig, 'precision')}].",
+        ),
+    ] = None,
     on_unknown: OnUnknown = "error",
 ) -> int:
     """Write new text with a model. The text goes to stdout and nothing else does."""
@@ -74,13 +81,14 @@ def sample(
     given = _from_stdin(text) if prompt == "-" else _argument(prompt, text)
     if count is None:
         count = LINES_AT_ONCE if text.lines and not given else 1
-    settings = {
+    settings: dict[str, Any] = {
         "temperature": temp,
         "top_k": top_k,
         "top_p": top_p,
         "min_p": min_p,
         "seed": seed,
         "length": length,
+        "precision": precision,
         "until": None if until is None else _argument(until, text),
     }
     texts = api.sample(

@@ -6,3 +6,4 @@ TANH_P = (9.999999795e-01, 1.338100754e-01, 3.495566410e-03, 2.060872086e-05, 1.
 TANH_Q = (1.0, 4.671432315e-01, 2.587690009e-02, 3.285599067e-04, 7.776353039e-07)
 
 NORM_EPSILON = 1e-5  # PyTorch's default
+NORM_LANES = 16  # partial sums of a layer norm when text is written, so that they are vectors

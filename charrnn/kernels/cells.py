@@ -1,0 +1,134 @@
+"""What a layer does between its matrix products when text is written: gates, layer norm, skip connection.
+
+The equations and the order of arithmetic are those of charrnn.plain, bit for bit, and nothing is fused; so
+charrnn.kernels.activations, which its callers compile with `contract`, will not do.
+
+Axes: B texts, H hidden, N gates * H padded. Rows are texts, which have nothing to do with each other.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from charrnn.kernels.coefficients import NORM_EPSILON, NORM_LANES, TANH_P, TANH_Q
+from charrnn.kernels.jit import njit
+
+_P, _Q = (tuple(map(np.float32, row)) for row in (TANH_P, TANH_Q))
+_P0, _P1, _P2, _P3, _P4 = _P
+_Q0, _Q1, _Q2, _Q3, _Q4 = _Q
+_NINE, _ONE, _HALF, _ZERO = np.float32(9), np.float32(1), np.float32(0.5), np.float32(0)
+
+
+@njit()
+def tanh(x: Any) -> Any:
+    """As plain.tanh."""
+    x = -_NINE if x < -_NINE else x  # a NaN passes both
+    x = _NINE if x > _NINE else x
+    u = x * x
+    numerator = (((_P4 * u + _P3) * u + _P2) * u + _P1) * u + _P0
+    denominator = (((_Q4 * u + _Q3) * u + _Q2) * u + _Q1) * u + _Q0
+    return x * numerator / denominator
+
+
+@njit()
+def sigmoid(x: Any) -> Any:
+    """As plain.sigmoid."""
+    return _HALF * tanh(_HALF * x) + _HALF
+
+
+@njit()
+def lstm(h: Any, c: Any, u: Any, w: Any, rows: int) -> None:
+    """h and c (B, H) anew, from u = W_ih x + b_ih and w = W_hh h + b_hh, both (B, N). Rows 0 to `rows`."""
+    H = h.shape[1]
+    for b in range(rows):
+        u_b, w_b, h_b, c_b = u[b], w[b], h[b], c[b]
+        for j in range(H):
+            i = sigmoid(u_b[j] + w_b[j])
+            f = sigmoid(u_b[H + j] + w_b[H + j])
+            g = tanh(u_b[2 * H + j] + w_b[2 * H + j]) + _ZERO  # as plain: -0 -> 0
+            o = sigmoid(u_b[3 * H + j] + w_b[3 * H + j])
+            c_b[j] = f * c_b[j] + i * g
+            h_b[j] = o * tanh(c_b[j])
+
+
+@njit()
+def gru(h: Any, u: Any, w: Any, rows: int) -> None:
+    """The same for a GRU's h (B, H)."""
+    H = h.shape[1]
+    for b in range(rows):
+        u_b, w_b, h_b = u[b], w[b], h[b]
+        for j in range(H):
+            r = sigmoid(u_b[j] + w_b[j])
+            z = sigmoid(u_b[H + j] + w_b[H + j])
+            n = tanh(u_b[2 * H + j] + r * w_b[2 * H + j])
+            h_b[j] = (_ONE - z) * n + z * h_b[j]
+
+
+@njit()
+def rnn(h: Any, u: Any, w: Any, relu: bool, rows: int) -> None:
+    """The same for a simple RNN's h (B, H)."""
+    H = h.shape[1]
+    for b in range(rows):
+        u_b, w_b, h_b = u[b], w[b], h[b]
+        if relu:
+            for j in range(H):
+                a = u_b[j] + w_b[j]
+                h_b[j] = a if a > _ZERO else _ZERO
+        else:
+            for j in range(H):
+                h_b[j] = tanh(u_b[j] + w_b[j])
+
+
+@njit()
+def _lane_sum(lanes: Any) -> float:
+    """The lanes' sum, from the first to the last; they are zero afterwards."""
+    total = 0.0
+    for lane in range(NORM_LANES):
+        total += lanes[lane]
+        lanes[lane] = 0.0
+    return total
+
+
+@njit()
+def layer_norm(out: Any, weight: Any, bias: Any, rows: int) -> None:
+    """(out - mean) / sqrt(variance + 1e-5) * weight + bias, in place, (B, H); see plain.lane_sum."""
+    H = out.shape[1]
+    whole = H // NORM_LANES * NORM_LANES
+    lanes = np.zeros(NORM_LANES)
+    for b in range(rows):
+        row = out[b]
+        for j in range(0, whole, NORM_LANES):
+            for lane in range(NORM_LANES):
+                lanes[lane] += np.float64(row[j + lane])
+        for lane in range(H - whole):
+            lanes[lane] += np.float64(row[whole + lane])
+        mean = _lane_sum(lanes) / H
+        for j in range(0, whole, NORM_LANES):
+            for lane in range(NORM_LANES):
+                centred = np.float64(row[j + lane]) - mean
+                lanes[lane] += centred * centred
+        for lane in range(H - whole):
+            centred = np.float64(row[whole + lane]) - mean
+            lanes[lane] += centred * centred
+        scale = 1.0 / math.sqrt(_lane_sum(lanes) / H + NORM_EPSILON)
+        for j in range(H):
+            row[j] = np.float32((np.float64(row[j]) - mean) * scale) * weight[j] + bias[j]
+
+
+@njit()
+def copy(out: Any, x: Any, rows: int) -> None:
+    """out = x, both (B, H). Numba takes two seconds to compile an assignment of rows."""
+    for b in range(rows):
+        for j in range(out.shape[1]):
+            out[b, j] = x[b, j]
+
+
+@njit()
+def add(out: Any, x: Any, rows: int) -> None:
+    """out += x, both (B, H): the skip connection around a layer."""
+    for b in range(rows):
+        for j in range(out.shape[1]):
+            out[b, j] += x[b, j]

@@ -1,0 +1,187 @@
+"""Matrix products whose sums have one order and round every term: a text's bits depend on them.
+
+Each output is -0 + w[0] x[0] + w[1] x[1] + .. + bias, the product rounded before it is added (no fused
+multiply-add): what charrnn.plain computes with NumPy, whatever CPU, vector length or number of texts.
+
+The matrix lies in *panels*, 32 columns side by side, (panels, K, 32). In bfloat16, the upper half of a
+float32, two weights share a word, (panels, K, 16), and half the memory is read. As in charrnn.kernels.tile,
+the innermost loop is LLVM vector code, so that sums stay in registers from the first term to the last.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from charrnn.kernels.jit import njit
+from charrnn.kernels.tile import WIDE
+
+PANEL = 32  # columns
+LANES = 16 if WIDE else 8
+PARTS = PANEL // (2 * LANES)  # of a panel, each two vectors wide
+# Rows that one tile computes: few different ones, since each is compiled. 12 rows of two vectors, two
+# weights and two products in flight fill the 32 registers of AVX-512.
+HEIGHTS = (12, 8, 4, 2, 1) if WIDE else (4, 2, 1)
+SIDE_BY_SIDE = 4  # panels that a single row goes through at once, so that its additions need not wait
+
+
+def padded(bias: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(.., N) -> (.., panels * 32), zeros at the end."""
+    *outer, N = bias.shape
+    wide = np.zeros((*outer, -(-N // PANEL) * PANEL), np.float32)
+    wide[..., :N] = bias
+    return wide
+
+
+def in_panels(matrix: npt.NDArray[np.float32], bfloat16: bool = False) -> npt.NDArray[Any]:
+    """(.., K, N) -> (.., panels, K, 32), zeros after the last column; bfloat16: (.., panels, K, 16)."""
+    wide = padded(matrix)
+    panels = np.ascontiguousarray(
+        np.moveaxis(wide.reshape(*wide.shape[:-1], wide.shape[-1] // PANEL, PANEL), -2, -3)
+    )
+    return (panels.view(np.uint32) >> 16).astype(np.uint16).view(np.float32) if bfloat16 else panels
+
+
+def _emit_tile(
+    builder: Any, half: bool, rows: int, panels: int, c: Any, c_row: Any, bias: Any, a: Any, a_row: Any,
+    b: Any, b_panel: Any, depth: Any,
+) -> None:  # fmt: skip
+    """C[rows, panels, 2 vectors] = A[rows, depth] B[panels, depth, 2 vectors] + bias."""
+    word, single = ir.IntType(64), ir.FloatType()
+    vector = ir.VectorType(single, LANES)
+    item = ir.IntType(16) if half else single
+    columns = [(p, v) for p in range(panels) for v in range(2)]
+
+    def number(value: int) -> Any:
+        return ir.Constant(word, value)
+
+    def at(base: Any, offset: Any, kind: Any = single) -> Any:
+        return builder.gep(base, [offset], source_etype=kind)
+
+    def load(pointer: Any, kind: Any = vector, align: int = 4) -> Any:
+        return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=align, typ=kind)
+
+    def weights(pointer: Any) -> Any:
+        if not half:
+            return load(pointer)
+        narrow = load(pointer, ir.VectorType(item, LANES), 2)
+        wide = ir.VectorType(ir.IntType(32), LANES)
+        shifted = builder.shl(builder.zext(narrow, wide), ir.Constant(wide, [16] * LANES))
+        return builder.bitcast(shifted, vector)
+
+    undefined = ir.Constant(vector, ir.Undefined)
+    everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+
+    def spread(pointer: Any) -> Any:
+        one = builder.insert_element(undefined, load(pointer, single), ir.Constant(ir.IntType(32), 0))
+        return builder.shuffle_vector(one, undefined, everywhere)
+
+    starts = [at(b, builder.mul(b_panel, number(p)), item) for p in range(panels)]
+    rows_of_a = [at(a, builder.mul(a_row, number(r))) for r in range(rows)]
+    before = builder.block
+    loop = builder.append_basic_block(f"ordered{rows}x{panels}.k")
+    after = builder.append_basic_block(f"ordered{rows}x{panels}.end")
+    builder.branch(loop)
+
+    builder.position_at_end(loop)
+    k = builder.phi(word)
+    k.add_incoming(number(0), before)
+    sums = [builder.phi(vector) for _ in range(rows) for _ in columns]
+    place = builder.mul(k, number(PANEL))
+    w = [weights(at(starts[p], builder.add(place, number(v * LANES)), item)) for p, v in columns]
+    done: list[Any] = []
+    for r in range(rows):
+        x = spread(at(rows_of_a[r], k))
+        for n in range(len(columns)):
+            done.append(builder.fadd(sums[len(done)], builder.fmul(w[n], x)))
+    following = builder.add(k, number(1))
+    k.add_incoming(following, builder.block)
+    for phi, value in zip(sums, done, strict=True):
+        phi.add_incoming(ir.Constant(vector, [-0.0] * LANES), before)  # -0 + x is x, also where x is -0
+        phi.add_incoming(value, builder.block)
+    builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
+
+    builder.position_at_end(after)
+    for r in range(rows):
+        row = at(c, builder.mul(c_row, number(r)))
+        for n, (p, v) in enumerate(columns):
+            column = number(p * PANEL + v * LANES)
+            total = builder.fadd(done[r * len(columns) + n], load(at(bias, column)))
+            builder.store(total, builder.bitcast(at(row, column), vector.as_pointer()), align=4)
+
+
+@intrinsic
+def _tile(
+    typingctx: Any, half: Any, rows: Any, panels: Any, c: Any, c_row: Any, bias: Any, a: Any, a_row: Any,
+    b: Any, b_panel: Any, depth: Any,
+) -> Any:  # fmt: skip
+    """C = A B + bias for one of HEIGHTS rows and one panel (the half of one in AVX2), or one row and
+    SIDE_BY_SIDE panels. half is 1 for bfloat16. Addresses; strides in elements; depth > 0."""
+    signature = types.void(*[types.intp] * 11)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        # A function of its own, so that a module holds the tiles once however often they are called.
+        name = f"charrnn_ordered_tile_{LANES}"
+        function = builder.module.globals.get(name)
+        if function is None:
+            word = ir.IntType(64)
+            function = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [word] * 11), name)
+            function.linkage = "linkonce_odr"
+            function.attributes.add("noinline")
+            inner = ir.IRBuilder(function.append_basic_block("entry"))
+            half_, rows_, panels_, c_, c_row_, bias_, a_, a_row_, b_, b_panel_, depth_ = function.args
+            single = ir.FloatType().as_pointer()
+            c_, bias_, a_ = (inner.inttoptr(address, single) for address in (c_, bias_, a_))
+            finish = function.append_basic_block("finish")
+            # One number for all three: rows + 16 panels + 256 half.
+            which = inner.add(rows_, inner.mul(panels_, ir.Constant(word, 16)))
+            which = inner.add(which, inner.mul(half_, ir.Constant(word, 256)))
+            choose = inner.switch(which, finish)
+            shapes = [(1, SIDE_BY_SIDE), *((height, 1) for height in HEIGHTS)]
+            for bfloat16, (height, width) in itertools.product((False, True), shapes):
+                block = function.append_basic_block("tile")
+                choose.add_case(ir.Constant(word, height + 16 * width + 256 * bfloat16), block)
+                inner.position_at_end(block)
+                start = inner.inttoptr(b_, (ir.IntType(16) if bfloat16 else ir.FloatType()).as_pointer())
+                _emit_tile(
+                    inner, bfloat16, height, width, c_, c_row_, bias_, a_, a_row_, start, b_panel_, depth_
+                )
+                inner.branch(finish)
+            inner.position_at_end(finish)
+            inner.ret_void()
+        builder.call(function, list(args))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@njit()
+def product(C: Any, A: Any, B: Any, bias: Any, rows: int) -> None:
+    """C[:rows] = A[:rows] B + bias. C (rows.., panels * 32), A (rows.., K), bias (N,)."""
+    panels, depth = B.shape[0], B.shape[1]
+    half = B.shape[2] < PANEL
+    size = 2 if half else 4
+    side_by_side = SIDE_BY_SIDE if rows == 1 else 1
+    p = 0
+    while p < panels:
+        width = side_by_side if p + side_by_side <= panels else 1
+        for part in range(PARTS):
+            column = p * PANEL + part * 2 * LANES
+            row = 0
+            for height in HEIGHTS:
+                while row + height <= rows:
+                    _tile(
+                        half, height, width,
+                        C.ctypes.data + (row * C.shape[1] + column) * 4, C.shape[1],
+                        bias.ctypes.data + column * 4,
+                        A.ctypes.data + row * A.shape[1] * 4, A.shape[1],
+                        B.ctypes.data + (p * depth * PANEL + part * 2 * LANES) * size, depth * PANEL, depth,
+                    )  # fmt: skip
+                    row += height
+        p += width

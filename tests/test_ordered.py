@@ -1,0 +1,52 @@
+"""The compiled products add up in plain.product's order, whatever the number of rows and the precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from charrnn import plain
+from charrnn.kernels import jit
+from charrnn.kernels.ordered import PANEL, in_panels, padded, product
+
+pytestmark = pytest.mark.skipif(jit.JIT_DISABLED, reason="the tile is machine code")
+
+
+@pytest.mark.parametrize("outputs", [1, 32, 33, 130, 256])
+@pytest.mark.parametrize("K", [1, 2, 9, 128])
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+def test_a_product_is_that_of_the_plain_network(outputs, K, half):
+    rng = np.random.default_rng(K)
+    # Terms of all sizes and signs: in any other order the rounding would be different.
+    weight = (rng.standard_normal((outputs, K)) * 10.0 ** rng.uniform(-3, 3, (outputs, K))).astype(np.float32)
+    weight = plain.bfloat16(weight) if half else weight
+    bias = rng.standard_normal(outputs).astype(np.float32)
+    matrix = plain.transposed(weight)
+    panels = in_panels(matrix, half)
+    width = len(panels) * PANEL
+    assert panels.shape == (-(-outputs // PANEL), K, PANEL // 2 if half else PANEL)
+    x = rng.standard_normal((40, K)).astype(np.float32)
+    expected = np.array([plain.product(matrix, row)[:outputs] + bias for row in x])
+    for rows in (*range(1, 14), 23, 24, 31, 32, 33, 39):
+        result = np.full((40, width), 7, np.float32)
+        product(result, x, panels, padded(bias), rows)
+        assert result[:rows, :outputs].tobytes() == expected[:rows].tobytes()
+        assert (result[:rows, outputs:] == 0).all()
+        assert (result[rows:] == 7).all()
+
+
+def test_the_sign_of_zero_is_that_of_the_first_term():
+    matrix = np.zeros((1, 16), np.float32)
+    result, x = np.empty((1, PANEL), np.float32), np.array([[-1.0]], np.float32)
+    product(result, x, in_panels(matrix), np.full(PANEL, -0.0, np.float32), 1)
+    assert np.signbit(result[0, :16]).all()
+    assert np.signbit(plain.product(matrix, x[0])).all()
+
+
+def test_panels_hold_32_columns_row_by_row():
+    matrix = np.arange(2 * 3 * 40, dtype=np.float32).reshape(2, 3, 40)
+    panels = in_panels(matrix)
+    assert panels.shape == (2, 2, 3, PANEL)
+    np.testing.assert_array_equal(panels[1, 0], matrix[1, :, :32])
+    np.testing.assert_array_equal(panels[1, 1, :, :8], matrix[1, :, 32:])
+    assert not panels[:, 1, :, 8:].any()
