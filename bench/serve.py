@@ -1,0 +1,26 @@
+"""How a measured process talks: it says that it is ready, and then measures whenever it is told to.
+
+Standard library only: the interpreter that runs it may have PyTorch and nothing of charrnn.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def say(**values: Any) -> None:
+    """One JSON object on a line of stdout, at once."""
+    print(json.dumps(values), flush=True)
+
+
+def serve(measure: Callable[[float], float], **facts: Any) -> None:
+    """Say `facts`, then for each line of stdin, a number of seconds, what was measured for so long.
+
+    What comes before this call (imports, compiling, warming up) is in no measurement.
+    """
+    say(ready=True, **facts)
+    for line in sys.stdin:
+        say(value=measure(float(line)))
