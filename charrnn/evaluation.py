@@ -13,7 +13,7 @@ from charrnn.corpus import Documents
 from charrnn.model import Model
 
 STREAMS = 64  # documents read side by side; more would not make the products faster
-WINDOW = 4096  # characters a call, over all streams
+WINDOW = 1024  # characters a call, over all streams: enough for quick products, in little memory
 LOGITS = 2**24  # numbers a call, so that a large vocabulary does not need gigabytes
 
 
