@@ -91,12 +91,7 @@ def prepare(
 
     notes: tuple[str, ...] = ()
     there, old = _model_at(out), _interrupted(out)
-    if resume and old is None:
-        if there is not None and not force:
-            raise TrainingError(
-                f"the run that wrote {out} is complete",
-                "train it further with --init-from, or anew with --force",
-            )
+    if resume and old is None and there is None:
         notes = (f"there is no interrupted run of {out}: starting from the beginning",)
     if not resume:
         if old is not None and not force:
@@ -123,6 +118,13 @@ def prepare(
         train = TrainConfig(**_only(chosen, _TRAIN_SETTINGS))
     identity = fingerprint(corpus, model, train, init)
     same = isinstance(there, Checkpoint) and there.run == identity
+    # Killed between its last save and its end, a run is complete: to resume it is no error.
+    complete = resume and old is None and same
+    if resume and old is None and there is not None and not (complete or force):
+        raise TrainingError(
+            f"the run that wrote {out} is complete",
+            "train it further with --init-from, or anew with --force",
+        )
     if old is not None and old.record["run"] != identity:
         raise TrainingError(
             "the corpus is not the one that the interrupted run read",
@@ -144,6 +146,8 @@ def prepare(
     )  # fmt: skip
     if old is not None:
         run.resume(old.tensors, old.record, model_is_there=same)
+    if complete and isinstance(there, Checkpoint):
+        run.set_complete(there)
     started = Started(
         corpus, model, train, len(run.text), len(run.validation), workers.size, out,
         run.position.step, (*corpus.notes, *notes), planned,

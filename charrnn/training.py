@@ -105,6 +105,7 @@ class Run:
         self._saved_at = -math.inf
         self._previewed_at = 0.0
         self._model_written = False
+        self._complete = False
         self._evaluation_interval = self._steps_between_evaluations()
 
     # --- the loop -------------------------------------------------------------------------------
@@ -113,6 +114,9 @@ class Run:
         """Train until the budget is spent, validation stops improving, or `stop` says so."""
         p = self.position
         self._started = time.monotonic() - p.seconds
+        if self._complete:
+            yield self._finished("complete", "the run was complete already")
+            return
         yield self._save_resume()
         for done, total in compile_kernels(self.config):
             yield Compiling(done, total)
@@ -332,6 +336,12 @@ class Run:
         self._saved_at = time.monotonic()
         loss = math.nan if p.best_val_loss is None else p.best_val_loss
         return Saved(p.step, path, loss, "resume")
+
+    def set_complete(self, model: Checkpoint) -> None:
+        """There is nothing left to do: `model` is what this run wrote."""
+        self._complete = True
+        self.position.best_val_loss = model.best_val_loss
+        self.position.step = model.history[-1]["step"] if model.history else 0
 
     def resume(self, tensors: dict[str, Array], record: dict[str, Any], model_is_there: bool) -> None:
         """Go on where a resume file of the same run was written.

@@ -295,6 +295,11 @@ def test_an_interrupted_run_is_neither_forgotten_nor_mixed_up(corpus, tmp_path):
     assert list(api.train(corpus, out=out, resume=True))[-1].reason == "budget"
     with pytest.raises(TrainingError, match=r"is complete: train it further with --init-from"):
         list(api.train(corpus, out=out, resume=True))
+    before = out.read_bytes()
+    events = train(corpus, out, steps=30, resume=True)  # killed just before its end: nothing is left to do
+    assert events[-1].reason == "complete"
+    assert events[-1].best_val_loss == checkpoint.load(out).best_val_loss
+    assert out.read_bytes() == before
 
 
 def test_a_damaged_resume_file_is_one_clear_error(corpus, tmp_path):
