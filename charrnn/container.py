@@ -11,7 +11,6 @@ claim is checked before it is used, and memory stays at about the size of the fi
 from __future__ import annotations
 
 import contextlib
-import difflib
 import errno
 import json
 import math
@@ -26,6 +25,7 @@ import numpy as np
 
 from charrnn import atomic
 from charrnn.errors import CheckpointError, printable, quoted
+from charrnn.unreadable import why_unreadable
 
 Array = np.ndarray[Any, Any]
 Record = dict[str, Any]
@@ -108,7 +108,7 @@ def opened(path: Path) -> Iterator[Container]:
     except DamageError as error:
         raise CheckpointError(f"{name} is damaged: {error}", "copy it again, or train a new model") from error
     except OSError as error:
-        raise _cannot_read(path, error) from error
+        raise CheckpointError(*why_unreadable(path, error, SUFFIX)) from error
     except MemoryError as error:
         raise CheckpointError(
             f"{name} does not fit in memory", "end other programs, or give a smaller model"
@@ -296,28 +296,3 @@ def _open(path: Path) -> BinaryIO:
         raise CheckpointError(f"{name} is no path", "check the path") from error
     kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
     raise CheckpointError(f"{name} is {kind}", f"give a {SUFFIX} file")
-
-
-def _cannot_read(path: Path, error: OSError) -> CheckpointError:
-    name = printable(str(path))
-    if isinstance(error, FileNotFoundError):
-        similar = _similar_name(path)
-        return CheckpointError(
-            f"{name} does not exist",
-            f"did you mean {printable(str(similar))}?" if similar else "check the path",
-        )
-    if isinstance(error, PermissionError):
-        return CheckpointError(f"{name} may not be read", "check its permissions")
-    return CheckpointError(f"{name} cannot be read", printable(error.strerror or str(error)))
-
-
-def _similar_name(path: Path) -> Path | None:
-    """A .safetensors file beside the missing `path` whose name is much like its name."""
-    try:
-        names = [name for name in os.listdir(path.parent) if name.endswith(SUFFIX)]
-    except OSError:
-        return None
-    if path.name + SUFFIX in names:  # the closest, however short
-        return path.with_name(path.name + SUFFIX)
-    matches = difflib.get_close_matches(path.name, names, n=1)
-    return path.with_name(matches[0]) if matches else None

@@ -126,10 +126,7 @@ def prepare(
             "train it further with --init-from, or anew with --force",
         )
     if old is not None and old.record["run"] != identity:
-        raise TrainingError(
-            "the corpus is not the one that the interrupted run read",
-            "give the same text, or start anew with --force",
-        )
+        raise _another_corpus()
     if there is not None and not (force or same or old is not None):
         raise CheckpointError(
             f"{out} holds {'another model' if isinstance(there, Checkpoint) else 'something else'}",
@@ -197,10 +194,14 @@ def _recoded(corpus: Corpus, vocabulary: Vocabulary) -> Corpus:
     try:
         return corpus.with_vocabulary(vocabulary)
     except VocabularyError as error:
-        raise TrainingError(
-            "the corpus is not the one that the interrupted run read",
-            "give the same text, or start anew with --force",
-        ) from error
+        raise _another_corpus() from error
+
+
+def _another_corpus() -> TrainingError:
+    return TrainingError(
+        "the corpus is not the one that the interrupted run read",
+        "give the same text, or start anew with --force",
+    )
 
 
 def _with_network_of(initial: Checkpoint, given: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import difflib
 import gzip
 import os
 import stat
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from charrnn.config import TextConfig
-from charrnn.errors import CorpusError
+from charrnn.errors import CorpusError, printable
+from charrnn.unreadable import why_unreadable
 
 CHUNK_BYTES = 1 << 18  # read at a time: small, so that the memory is about that of the ids
 HEAD_BYTES = 8192  # looked at to tell text from other files
@@ -61,7 +61,7 @@ class Source:
                 "copy it again; if it is not compressed, take .gz off its name",
             ) from error
         except (OSError, ValueError) as error:
-            raise cannot_read(self.path, error) from error
+            raise CorpusError(*why_unreadable(self.path, error)) from error
 
     def _open(self, stdin: BinaryIO | None) -> contextlib.AbstractContextManager[BinaryIO]:
         if self.path is None:
@@ -95,7 +95,9 @@ def find(paths: Sequence[str | Path]) -> list[Source]:
             is_folder = stat.S_ISDIR(path.stat().st_mode)
             files = _files_below(path) if is_folder else []
         except (OSError, ValueError) as error:
-            raise cannot_read(Path(getattr(error, "filename", None) or path), error) from error
+            raise CorpusError(
+                *why_unreadable(Path(getattr(error, "filename", None) or path), error)
+            ) from error
         if is_folder:
             if not files:
                 raise CorpusError(
@@ -127,26 +129,6 @@ def why_not_text(head: bytes, text: TextConfig) -> tuple[str, str] | None:
     return None
 
 
-def cannot_read(path: Path | None, error: OSError | ValueError) -> CorpusError:
-    """The error for a file (None: standard input) that the system does not let us read."""
-    name = "standard input" if path is None else printable(str(path))
-    if isinstance(error, FileNotFoundError) and path is not None:
-        similar = _similar_name(path)
-        return CorpusError(
-            f"{name} does not exist",
-            f"did you mean {printable(str(similar))}?" if similar else "check the path",
-        )
-    if isinstance(error, PermissionError):
-        return CorpusError(f"{name} may not be read", "check its permissions")
-    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return CorpusError(f"{name} cannot be read", printable(reason))
-
-
-def printable(text: str) -> str:
-    """`text`, with control characters and what is no Unicode escaped."""
-    return text if text.isprintable() else repr(text)[1:-1]
-
-
 def _files_below(folder: Path) -> list[Path]:
     """All regular files in and below a folder, without hidden ones and models, sorted by path."""
 
@@ -162,13 +144,3 @@ def _files_below(folder: Path) -> list[Path]:
             if not name.startswith(".") and not name.lower().endswith(MODEL_SUFFIX)
         ]
     return sorted((file for file in files if file.is_file()), key=lambda file: file.parts)
-
-
-def _similar_name(path: Path) -> Path | None:
-    """A file beside the missing `path` whose name is much like its name."""
-    try:
-        names = os.listdir(path.parent)
-    except OSError:
-        return None
-    matches = difflib.get_close_matches(path.name, names, n=1)
-    return path.with_name(matches[0]) if matches else None

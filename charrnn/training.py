@@ -354,14 +354,12 @@ class Run:
             if values["running_loss"] is None:
                 values["running_loss"] = math.nan
             position = _Position(**values)
-            flat = tensors["parameters"]
             state = self.model.zero_state(self.batches.batch_size)
-            wanted = {"parameters": flat.shape, "adam.m": self.optimizer.m.shape} | {
-                name: a.shape for name, a in state.tensors().items()
-            }
-            if any(tensors[name].shape != shape for name, shape in wanted.items()):
+            flat = self.model.parameters.flat
+            wanted = {"parameters": flat, "adam.m": flat, "adam.v": flat, **state.tensors()}
+            if any(tensors[name].shape != array.shape for name, array in wanted.items()):
                 raise ValueError("shapes")
-            self.model.parameters.flat[:] = flat
+            flat[:] = tensors["parameters"]
             self.optimizer.load_tensors(tensors, int(record["updates"]))
             self.state = state.with_tensors(tensors)
         except (KeyError, TypeError, ValueError) as error:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from charrnn.config import TextConfig
-from charrnn.errors import CorpusError
-from charrnn.sources import CHUNK_BYTES, Source, find, printable, why_not_text
+from charrnn.errors import CorpusError, printable
+from charrnn.sources import CHUNK_BYTES, Source, find, why_not_text
 
 
 def refused(*paths: str | Path) -> CorpusError:
