@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         ConfigError,
         CorpusError,
         ExitCode,
+        SaveError,
         TrainingError,
         VocabularyError,
     )
@@ -45,6 +46,7 @@ __all__ = [
     "ExitCode",
     "ModelConfig",
     "SampleConfig",
+    "SaveError",
     "TextConfig",
     "TrainConfig",
     "TrainingError",
@@ -68,6 +70,7 @@ _HOMES = {
         "ConfigError",
         "CorpusError",
         "ExitCode",
+        "SaveError",
         "TrainingError",
         "VocabularyError",
     ),

@@ -11,7 +11,6 @@ claim is checked before it is used, and memory stays at about the size of the fi
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
@@ -26,6 +25,7 @@ import numpy as np
 from charrnn import atomic
 from charrnn.errors import CheckpointError, printable, quoted
 from charrnn.unreadable import why_unreadable
+from charrnn.unwritable import unwritable
 
 Array = np.ndarray[Any, Any]
 Record = dict[str, Any]
@@ -36,15 +36,6 @@ TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype(np.float32), "I64": np.dtype(
 MAX_HEADER_BYTES = 100_000_000  # the safetensors library refuses longer ones, too
 MAX_DEPTH = 32  # of nested JSON: far below where Python's recursion ends
 MAX_DIGITS = 40  # of a whole number: 128 bits and a sign, as random states have
-
-_WRITE_HINTS = {
-    errno.ENOSPC: "free some space, or write to another disk with --out",
-    errno.EDQUOT: "free some space, or write to another disk with --out",
-    errno.EFBIG: "raise the limit (ulimit -f), or write to another disk with --out",
-    errno.EACCES: "check the permissions of its folder, or write elsewhere with --out",
-    errno.EPERM: "check the permissions of its folder, or write elsewhere with --out",
-    errno.ENOTDIR: "a folder in its path is a file; write elsewhere with --out",
-}
 
 
 class DamageError(Exception):
@@ -119,8 +110,8 @@ def write(path: Path, tensors: Mapping[str, Array], record: Record) -> None:
     """Write a container atomically; the same contents give the same bytes.
 
     Raises:
-        CheckpointError: the disk is full, the folder may not be written, ..., or the record is one
-            that `parse` would not take back.
+        SaveError: the disk is full, the folder may not be written, ...
+        CheckpointError: the record is one that `parse` would not take back.
     """
     # Not at the top: sampling, which starts often, only reads.
     from safetensors.numpy import save
@@ -136,12 +127,8 @@ def write(path: Path, tensors: Mapping[str, Array], record: Record) -> None:
         raise CheckpointError(f"{name} is not written: its record is too long")
     try:
         atomic.write(path, [data])
-    except OSError as error:
-        reason = error.strerror or str(error)
-        hint = _WRITE_HINTS.get(error.errno or 0, "write elsewhere with --out")
-        raise CheckpointError(f"{name} cannot be written: {printable(reason)}", hint) from error
-    except ValueError as error:  # a NUL in the path
-        raise CheckpointError(f"{name} is no path", "give another with --out") from error
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from error
 
 
 def serialize(record: Record) -> str:

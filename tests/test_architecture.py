@@ -22,13 +22,16 @@ ARROWS = {
         "runs", "generation", "evaluation", "checkpoint", "corpus", "events", "model", "workers",
     },
     "runs": {
+        "locking", "unreadable",
         "training", "planning", "generation", "checkpoint", "corpus", "vocabulary", "events",
         "model", "workers", "parameters",
     },
     "training": {
         "corpus", "model", "optimizer", "evaluation", "checkpoint", "compilation", "events",
-        "parameters", "workers",
+        "outputs", "parameters", "workers",
     },
+    "outputs": {"atomic", "checkpoint", "events", "parameters"},
+    "locking": {"checkpoint", "unwritable"},
     "compilation": {"kernels", "model", "optimizer", "workers"},
     "events": {"corpus"},  # for its type alone
     "planning": set(),
@@ -37,12 +40,13 @@ ARROWS = {
     "plain": {"checkpoint", "kernels"},  # kernels: coefficients.py, which holds numbers alone
     "evaluation": {"corpus", "model", "checkpoint"},
     "checkpoint": {"vocabulary", "container"},
-    "container": {"atomic", "unreadable"},
+    "container": {"atomic", "unreadable", "unwritable"},
     "atomic": set(),
     "corpus": {"vocabulary", "reading", "sources"},
     "reading": {"vocabulary", "sources"},
     "sources": {"unreadable"},
     "unreadable": set(),
+    "unwritable": set(),
     "vocabulary": set(),
     "model": {"kernels", "layers", "parameters", "workers"},
     "layers": {"kernels", "parameters", "workers"},

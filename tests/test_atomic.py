@@ -196,9 +196,10 @@ def test_a_link_laid_there_at_the_last_moment_is_not_followed(
     victim = old.parent / "victim"
     victim.write_bytes(b"mine")
     (old.parent / ".m.bin.tmp").symlink_to(victim)
-    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # laid just after the unlink
-    with pytest.raises(FileExistsError):
-        atomic.write(old, [b"new"])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", lambda _: None)  # laid just after the unlink
+        with pytest.raises(FileExistsError):
+            atomic.write(old, [b"new"])
     assert victim.read_bytes() == b"mine"
     assert old.read_bytes() == b"old"
 
