@@ -192,14 +192,15 @@ def _from_record(record: Record) -> Checkpoint:
         vocabulary=vocabulary,
         text=text,
         tensors={},
-        history=_checked_history(record["history"]),
+        history=checked_history(record["history"]),
         best_val_loss=best,
         run=run,
         settings=settings,
     )
 
 
-def _checked_history(history: Any) -> list[dict[str, Any]]:
+def checked_history(history: Any) -> list[dict[str, Any]]:
+    """The history that a file holds. DamageError: it is none."""
     if not isinstance(history, list):
         raise DamageError("its history is no list")
     for row in history:

@@ -182,7 +182,7 @@ def _interrupted(out: Path) -> _Interrupted | None:
     try:
         _ = found.text, found.model, found.train, found.vocabulary
         _ = found.record["run"], found.record["init"], found.record["position"]["step"]
-    except (KeyError, TypeError, CharrnnError) as error:
+    except (KeyError, TypeError, AttributeError, CharrnnError) as error:
         raise CheckpointError(f"{path} does not hold a run", "remove it to start anew") from error
     return found
 

@@ -11,13 +11,14 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from charrnn.checkpoint import Checkpoint, save
+from charrnn.checkpoint import Checkpoint, checked_history, save
 from charrnn.compilation import compile_kernels
 from charrnn.config import ModelConfig, TrainConfig
+from charrnn.container import DamageError
 from charrnn.corpus import Batches, Corpus, split
 from charrnn.errors import SaveError, TrainingError
 from charrnn.evaluation import evaluate
@@ -73,6 +74,25 @@ class _Position:
     worse: int = 0  # evaluations in a row clearly worse than the best
     best_val_loss: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_record(self) -> dict[str, Any]:
+        """As plain JSON, which has no NaN."""
+        return {**asdict(self), "running_loss": self.running_loss if self.step else None}
+
+    @classmethod
+    def from_record(cls, record: object) -> _Position:
+        """What `to_record` gave. ValueError: it is something else."""
+        if not isinstance(record, dict) or record.keys() != {f.name for f in fields(cls)}:
+            raise ValueError("position")
+        for name, default in asdict(cls()).items():
+            value, kinds = record[name], (int,) if isinstance(default, int) else (int, float)
+            optional = name in ("running_loss", "best_val_loss")
+            if name != "history" and not (type(value) in kinds or (optional and value is None)):
+                raise ValueError(name)
+        if record["running_loss"] is None:
+            record = {**record, "running_loss": math.nan}
+        checked_history(record["history"])
+        return cls(**record)
 
 
 class Run:
@@ -364,7 +384,7 @@ class Run:
             "train": asdict(self.train),
             "text": asdict(self.corpus.text),
             "updates": self.optimizer.steps,
-            "position": {**asdict(p), "running_loss": p.running_loss if p.step else None},
+            "position": p.to_record(),
         }
         self._saved_at = time.monotonic()  # or tried to
         yield from self._save_model()
@@ -390,19 +410,19 @@ class Run:
             TrainingError: the file's contents do not fit the run.
         """
         try:
-            values = dict(record["position"])
-            if values["running_loss"] is None:
-                values["running_loss"] = math.nan
-            position = _Position(**values)
+            position = _Position.from_record(record["position"])
+            if not (0 <= position.window < self.batches.windows_per_epoch and record["updates"] >= 0):
+                raise ValueError("window")
             state = self.model.zero_state(self.batches.batch_size)
             flat = self.model.parameters.flat
             wanted = {"parameters": flat, "adam.m": flat, "adam.v": flat, **state.tensors()}
-            if any(tensors[name].shape != array.shape for name, array in wanted.items()):
-                raise ValueError("shapes")
+            for name, array in wanted.items():
+                if (tensors[name].shape, tensors[name].dtype) != (array.shape, array.dtype):
+                    raise ValueError(name)
             flat[:] = tensors["parameters"]
             self.optimizer.load_tensors(tensors, int(record["updates"]))
             self.state = state.with_tensors(tensors)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, DamageError) as error:
             raise TrainingError(
                 f"{self.outputs.resume} does not fit this run", "start anew with --force"
             ) from error

@@ -28,7 +28,7 @@ ARROWS = {
     },
     "training": {
         "corpus", "model", "optimizer", "evaluation", "checkpoint", "compilation", "events",
-        "outputs", "parameters", "workers",
+        "container", "outputs", "parameters", "workers",
     },
     "outputs": {"atomic", "checkpoint", "events", "parameters"},
     "locking": {"checkpoint", "unwritable"},

@@ -179,8 +179,9 @@ def test_the_files_never_contradict_each_other(
         assert killed.read_bytes() == expected, f"killed after {event}"
 
 
+@pytest.mark.parametrize("full", ["", "m.safetensors"])
 def test_a_model_that_cannot_be_written_at_the_end_is_an_error(
-    corpus: Path, tmp_path: Path, expected: bytes, disk: Disk
+    corpus: Path, tmp_path: Path, expected: bytes, disk: Disk, full: str
 ) -> None:
     out = tmp_path / "m.safetensors"
     events = []
@@ -189,7 +190,7 @@ def test_a_model_that_cannot_be_written_at_the_end_is_an_error(
         for event in api.train(corpus, out=out, **SMALL):
             events.append(event)
             if isinstance(event, Saved):
-                disk.full = lambda name: True
+                disk.full = lambda name: full in ("", name)
 
     with pytest.raises(SaveError, match="No space left"):
         run()

@@ -15,7 +15,6 @@ import os
 import random
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from charrnn.errors import CharrnnError
 from charrnn.events import Evaluated, Finished, Saved, Unsaved
 from charrnn.locking import lock_path
 
-from .harness import Child, Faults, Report, leave
+from .harness import Child, Faults, Report, leave, scratch
 
 TEXT = "she sells sea shells by the sea shore, and the shells she sells are sea shells.\n" * 8
 SETTINGS = {
@@ -294,8 +293,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     code = 0
-    with tempfile.TemporaryDirectory() as name:
-        folder = Folder(Path(name, "out"))
+    with scratch() as path:
+        folder = Folder(path / "out")
         for title, work in (
             ("crashes at each call", lambda c: c.kill_at_calls(-(-options.kills // 2))),
             ("crashes at random moments", lambda c: c.kill_at_moments(options.kills // 2)),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import sys
+import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -131,8 +133,9 @@ class Faults:
         return isinstance(target, str | os.PathLike) and os.fspath(target).startswith(self._folder)  # type: ignore[arg-type]
 
 
-def numbered(lines: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    """Each line as its first word and the others."""
-    for line in lines:
-        word, *rest = line.split()
-        yield word, rest
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for many small files: in memory, where the system has such a place."""
+    fast = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=fast if os.access(fast, os.W_OK) else None) as name:
+        yield Path(name)
