@@ -46,6 +46,8 @@ def sparkline(values: Sequence[float], width: int) -> str:
     Each bar is the mean of its equal share: 4, 2, 1, 1 in two bars is 3, 1, drawn █▁.
     """
     finite = [v for v in values if math.isfinite(v)]
+    largest = max(map(abs, finite), default=0.0) or 1.0
+    finite = [v / largest for v in finite]  # so that no sum and no quotient is infinite
     bars = min(len(finite), width)
     edges = [len(finite) * i // bars for i in range(bars + 1)] if bars > 0 else []
     means = [sum(finite[a:b]) / (b - a) for a, b in pairwise(edges)]
