@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ class Outputs:
     def __init__(self, model: Path) -> None:
         self.model, self.resume = model, resume_path(model)
         self.evaluated = math.inf  # loss of this run's model that the file holds
-        self._waiting: Checkpoint | None = None  # could not be written yet
+        self._best: Checkpoint | None = None  # of this process
+        self._waiting = False  # whether that could not be written yet
 
     def clean(self) -> None:
         """Remove what a killed run has left half written."""
@@ -35,25 +37,25 @@ class Outputs:
     @property
     def worth_keeping(self) -> bool:
         """Whether there is an evaluated model of this run, in the file or still in memory."""
-        return self.evaluated < math.inf or self._waiting is not None
+        return self.evaluated < math.inf or self._waiting
 
     def keep(self, checkpoint: Checkpoint) -> None:
-        """An evaluated model of this run, which takes the place of one that is still in memory."""
-        self._waiting = checkpoint
+        """The best model so far, evaluated. It stays in memory: the folder of its file may vanish."""
+        self._best, self._waiting = checkpoint, True
 
     def flush(self) -> Saved | None:
-        """Write the model that is kept in memory, if there is one.
+        """Write the best model, if it is not in its file.
 
         Raises:
-            SaveError: it cannot be written, and stays.
+            SaveError: it cannot be written.
         """
-        if self._waiting is None:
+        best = self._best
+        if best is None or not (self._waiting or not os.path.lexists(self.model)):
             return None
-        save(self._waiting, self.model)
-        model, self._waiting = self._waiting, None
-        assert model.best_val_loss is not None
-        self.evaluated = model.best_val_loss
-        return Saved(model.history[-1]["step"], self.model, self.evaluated, "model")
+        save(best, self.model)
+        assert best.best_val_loss is not None
+        self.evaluated, self._waiting = best.best_val_loss, False
+        return Saved(best.history[-1]["step"], self.model, self.evaluated, "model")
 
     def save_resume(self, tensors: Mapping[str, Array], record: Mapping[str, Any]) -> None:
         """Write what the run needs to go on, after the model that it speaks of.

@@ -210,12 +210,14 @@ def test_a_disk_that_cannot_be_written_from_the_beginning_is_an_error(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_folder_that_vanishes_is_made_again(corpus: Path, tmp_path: Path, expected: bytes) -> None:
+@pytest.mark.parametrize("step", [3, 6, 9, 12])
+def test_a_folder_that_vanishes_is_made_again(
+    corpus: Path, tmp_path: Path, expected: bytes, step: int
+) -> None:
     out = tmp_path / "away" / "m.safetensors"
     for event in api.train(corpus, out=out, **SMALL):
-        if isinstance(event, Evaluated) and event.step == 6:
+        if isinstance(event, Evaluated) and event.step == step:
             shutil.rmtree(out.parent)
-    # What was the best before has gone with it, and was not better than the last.
     assert out.read_bytes() == expected
 
 

@@ -25,7 +25,7 @@ from charrnn.checkpoint import resume_path
 from charrnn.compilation import compile_kernels
 from charrnn.config import ModelConfig
 from charrnn.errors import CharrnnError
-from charrnn.events import Evaluated, Finished, Saved, Unsaved
+from charrnn.events import Finished, Saved, Unsaved
 from charrnn.locking import lock_path
 
 from .harness import Child, Faults, Report, leave, scratch
@@ -71,30 +71,22 @@ class Folder:
     def names(self) -> set[str]:
         return {path.name for path in self.path.iterdir()} if self.path.exists() else set()
 
-    def start(self, at: At | None = None, *, stop_at: int = 0, resume: bool = True) -> Child:
+    def start(self, at: At | None = None, *, before: Callable[[], None] = lambda: None) -> Child:
         """A run in a process of its own; `at` meddles with its calls to the system."""
 
         def work(say: Callable[[str], None]) -> None:
             training.REPORT_SECONDS = training.SAVE_SECONDS = 0.0  # type: ignore[assignment]
             faults = Faults(self.path, at or (lambda call, name: None))
             faults.install()
-            asked: list[bool] = []
+            before()
             try:
-                for event in api.train(
-                    self.corpus,
-                    out=self.out,
-                    resume=resume,
-                    stop=lambda: "stop" if asked else None,
-                    **SETTINGS,
-                ):
+                for event in api.train(self.corpus, out=self.out, resume=True, **SETTINGS):
                     if isinstance(event, Saved) and event.kind == "model":
                         say(f"saved {event.step}")
                     elif isinstance(event, Unsaved):
                         say("unsaved")
                     elif isinstance(event, Finished):
                         say(f"finished {event.reason}")
-                    if stop_at and isinstance(event, Evaluated) and event.step >= stop_at:
-                        asked.append(True)
             except CharrnnError as error:
                 say(f"error {type(error).__name__}: {error}")
                 leave(1)

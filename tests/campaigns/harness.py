@@ -61,6 +61,7 @@ class Child:
 
     def __init__(self, work: Callable[[Callable[[str], None]], None]) -> None:
         self._read, write = os.pipe()
+        self._status: int | None = None
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
@@ -81,7 +82,15 @@ class Child:
         """The exit code (negative: the signal that killed it) and what was said."""
         with open(self._read, encoding="utf-8", errors="replace") as said:
             lines = said.read().splitlines()
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]), lines
+        if self._status is None:
+            self._status = os.waitpid(self.pid, 0)[1]
+        return os.waitstatus_to_exitcode(self._status), lines
+
+    def is_running(self) -> bool:
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._status = status if pid else None
+        return self._status is None
 
 
 leave = os._exit
