@@ -199,6 +199,7 @@ def test_every_public_name_is_there() -> None:
         (("train", "x", "--bytes", "--encoding", "ascii"), "--bytes and --encoding"),
         (("sample", "--on-unknown", "perhaps"), "on-unknown is 'perhaps'"),
         (("sample", "--count", "0"), "count is 0"),
+        (("sample", "--count", "9" * 30), "count is 9999"),
         (("eval", "m.safetensors"), "CORPUS... is missing"),
         (("info", "a", "b"), "b"),
     ],

@@ -282,7 +282,7 @@ class Reader:
                 model = checkpoint.load(path)
                 if measured:
                     self._check_memory(content, what)
-                self._check_model(model, what)
+                self.check_model(model, what)
                 self.report.count("loaded")
         except CharrnnError as error:
             said = str(error)
@@ -316,7 +316,7 @@ class Reader:
                 content
             )
 
-    def _check_model(self, model: Checkpoint, what: str) -> None:
+    def check_model(self, model: Checkpoint, what: str) -> None:
         for shown in (
             info._table(str(self.path), model),
             [wording.json_line(info._record(str(self.path), model))],

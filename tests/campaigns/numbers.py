@@ -3,8 +3,8 @@
     python -m tests.campaigns.numbers --runs 1000 --seed 1
 
 Learning rates that explode, corpora of one character, weights of every size: a run ends with a model of
-finite numbers, or with one line; a model writes characters that it knows, at any temperature, the same with the
-same seed; and one to eight threads write the same bytes.
+finite numbers, or with one line; a model writes characters that it knows, at any temperature, the same with
+the same seed; and one to eight threads write the same bytes.
 """
 
 from __future__ import annotations
