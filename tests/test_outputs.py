@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from charrnn import api, checkpoint, outputs
 from charrnn.checkpoint import resume_path
-from charrnn.errors import SaveError, TrainingError
+from charrnn.errors import CheckpointError, SaveError, TrainingError
 from charrnn.events import Evaluated, Event, Finished, Saved, Unsaved
 from charrnn.locking import exclusive, lock_path
 
@@ -251,3 +252,38 @@ def test_force_starts_anew_whatever_the_resume_file_holds(corpus: Path, tmp_path
     list(api.train(corpus, out=out, force=True, **SMALL))
     assert out.exists()
     assert not resume_path(out).exists()
+
+
+POSITIONS = [
+    ("step", "x"), ("step", 1.5), ("step", True), ("epoch", None), ("window", 10**9), ("window", -1),
+    ("seconds", "x"), ("running_loss", []), ("history", None), ("history", [{}]), ("best_val_loss", "x"),
+    ("unknown", 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), POSITIONS)
+def test_a_resume_file_with_another_position_is_one_clear_error(
+    corpus: Path, tmp_path: Path, name: str, value: Any
+) -> None:
+    out = tmp_path / "m.safetensors"
+    for event in api.train(corpus, out=out, **SMALL):
+        if isinstance(event, Evaluated):
+            break
+    tensors, record = checkpoint.load_resume(resume_path(out))
+    record["position"][name] = value
+    checkpoint.save_resume(resume_path(out), tensors, record)
+    with pytest.raises((TrainingError, CheckpointError), match="does not"):
+        list(api.train(corpus, out=out, resume=True))
+
+
+def test_a_resume_file_with_numbers_of_another_type_is_one_clear_error(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    for event in api.train(corpus, out=out, **SMALL):
+        if isinstance(event, Evaluated):
+            break
+    tensors, record = checkpoint.load_resume(resume_path(out))
+    for name, tensor in tensors.items():
+        changed = {**tensors, name: tensor.astype(np.int64)}
+        checkpoint.save_resume(resume_path(out), changed, record)
+        with pytest.raises(TrainingError, match="does not fit"):
+            list(api.train(corpus, out=out, resume=True))
