@@ -18,8 +18,8 @@ from charrnn.workers import Workers
 _CELLS = {"lstm": lstm, "gru": gru, "rnn": rnn}
 
 
-def compile_kernels(config: ModelConfig) -> Iterator[tuple[int, int]]:
-    """Compile, or load from the cache, all that training such a network calls.
+def compile_kernels(config: ModelConfig, bfloat16: bool = False) -> Iterator[tuple[int, int]]:
+    """Compile, or load from the cache, all that training such a network calls, in the precision it has.
 
     Yields (done, total) several times a second while something has to be compiled.
     """
@@ -33,7 +33,7 @@ def compile_kernels(config: ModelConfig) -> Iterator[tuple[int, int]]:
 
     def work() -> None:
         try:
-            _call_all(config)
+            _call_all(config, bfloat16)
         except BaseException as error:
             errors.append(error)
 
@@ -49,12 +49,12 @@ def compile_kernels(config: ModelConfig) -> Iterator[tuple[int, int]]:
         raise errors[0]
 
 
-def _call_all(config: ModelConfig) -> None:
+def _call_all(config: ModelConfig, bfloat16: bool) -> None:
     """A training step and an evaluation of the smallest network that uses the same kernels."""
     D: Any = 2 if config.embedding_size else 0
     tiny = replace(config, vocab_size=2, hidden_size=2, embedding_size=D, num_layers=2)
     workers = Workers(1)
-    model = Model(tiny, workers=workers)
+    model = Model(tiny, workers=workers, bfloat16=bfloat16)
     x = np.zeros((1, 1), np.int32)
     model.gradient(x, x, dropout_seed=0)
     AdamW(model.parameters, TrainConfig(steps=1), workers).step(model.gradients, 0.0)

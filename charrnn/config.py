@@ -14,10 +14,12 @@ from charrnn.errors import ConfigError, quoted
 Cell = Literal["lstm", "gru", "rnn"]
 Nonlinearity = Literal["tanh", "relu"]
 WeightPrecision = Literal["float32", "bfloat16"]
+TrainPrecision = Literal["auto", "float32", "bfloat16"]
 
 CELLS: tuple[str, ...] = get_args(Cell)
 NONLINEARITIES: tuple[str, ...] = get_args(Nonlinearity)
 WEIGHT_PRECISIONS: tuple[str, ...] = get_args(WeightPrecision)
+TRAIN_PRECISIONS: tuple[str, ...] = get_args(TrainPrecision)
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of H rows in weight_ih and weight_hh
 
 
@@ -204,6 +206,8 @@ class TrainConfig:
     evaluations: int = 12  # about how many times in the budget the validation loss is measured
     patience: int = 5  # evaluations in a row, each clearly worse than the best, before stopping
     seed: int = 1
+    # Of what matrix products read; sums and weights are float32. auto: settled before a run
+    precision: TrainPrecision = "auto"
 
     def __post_init__(self) -> None:
         budgets = [b for b in (self.minutes, self.epochs, self.steps) if b is not None]
@@ -233,6 +237,12 @@ class TrainConfig:
         _require_int("evaluations", self.evaluations, 1, 10**6)
         _require_int("patience", self.patience, 1, 10**6)
         _require_int("seed", self.seed, 0, 2**63 - 1)
+        _require(
+            self.precision in TRAIN_PRECISIONS,
+            "precision",
+            self.precision,
+            "one of " + ", ".join(TRAIN_PRECISIONS),
+        )
 
 
 @dataclass(frozen=True, slots=True)

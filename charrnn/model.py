@@ -16,8 +16,9 @@ import numpy as np
 from charrnn.config import ModelConfig
 from charrnn.kernels import gemm, loss, norm, rows
 from charrnn.kernels.gemm import PANEL, padded, panels
-from charrnn.kernels.tile import require_tile
+from charrnn.kernels.tile import PAIR, require_tile
 from charrnn.layers import LAYERS
+from charrnn.operands import Rows, Weight, room, sum_outer_products
 from charrnn.parameters import Array, Parameters, aligned
 from charrnn.workers import Workers, share
 
@@ -98,18 +99,26 @@ class Window:
         gradients: Parameters | None,
         T: int,
         B: int,
+        *,
+        bfloat16: bool = False,
     ) -> None:
         dtype, H, V = parameters.flat.dtype, config.hidden_size, config.vocab_size
         self.config, self.parameters, self.gradients = config, parameters, gradients
         self.T, self.B = T, B
         cell = LAYERS[config.cell]
-        self.layers = [cell(config, k, parameters, gradients, T, B) for k in range(config.num_layers)]
+        self.words = room(T, B, max(config.gates * H, V), bfloat16)
+        self.layers = [
+            cell(config, k, parameters, gradients, T, B, self.words) for k in range(config.num_layers)
+        ]
         # What layer k passes on: h itself, unless something is done to it.
         plain = not config.norm and config.dropout == 0.0
         self.outputs = [
             layer.output if plain and not config.has_skip(k) else aligned((T, B, padded(H)), dtype)
             for k, layer in enumerate(self.layers)
         ]
+        self.decoder = Weight(
+            parameters["decoder.weight"], V, rounded=bfloat16, with_transpose=gradients is not None
+        )
         self.logits = aligned((T, B, padded(V)), dtype)
         self.losses = np.zeros((T, B), dtype)
         self.targets = np.zeros((T, B), np.int32)
@@ -129,7 +138,8 @@ class Window:
             self.d_table = aligned(self.table.shape, dtype)
             self.d_embedded = aligned((1, U, padded(D)), dtype)
             self.d_skip_input = aligned((1, U, padded(D)), dtype)
-            self.decoder_t = aligned((panels(H), V, PANEL), dtype)
+            self.output_rows = [Rows(output, H, rounded=bfloat16) for output in self.outputs]
+            self.logits_rows = Rows(self.logits, V, rounded=bfloat16)
             self.zero = aligned((max(padded(H), padded(D), padded(V)),), dtype)
 
     def read(self, x: Array, reset: Array | None, state: State) -> None:
@@ -157,9 +167,12 @@ class Window:
         u0, u1 = share(len(self.used), worker, workers)
         if self.embedded is not None:
             D = self.config.embedding_size
-            gemm.product(self.table[None], first.bias, self.embedded, first.weight_ih, D, u0, u1)
+            gemm.product(
+                self.table[None], first.bias, self.embedded, first.weight_ih.forward, self.words, D, u0, u1
+            )
         else:
-            rows.gather_panel_rows(self.table[u0:u1], first.bias, first.weight_ih, self.used[u0:u1])
+            weight = first.weight_ih.forward
+            rows.gather_panel_rows(self.table[u0:u1], first.bias, weight, self.used[u0:u1])
 
     def forward(self, dropout_keys: list[int] | None, b0: int, b1: int) -> None:
         """Logits of columns b0 to b1."""
@@ -178,7 +191,8 @@ class Window:
         if k == 0:
             rows.gather(gates, self.table, self.index[steps], layer.width, b0, b1)
         else:
-            gemm.product(gates, layer.bias, self.outputs[k - 1][steps], layer.weight_ih, H, b0, b1)
+            x, weight = self.outputs[k - 1][steps], layer.weight_ih.forward
+            gemm.product(gates, layer.bias, x, weight, self.words, H, b0, b1)
         layer.forward(b0, b1, t0, t1)
         if config.norm:
             weight, bias = self.parameters[f"norm_l{k}.weight"], self.parameters[f"norm_l{k}.bias"]
@@ -202,15 +216,15 @@ class Window:
 
     def decode(self, b0: int, b1: int, t0: int, t1: int) -> None:
         """Logits from the last layer's output."""
-        weight, bias = self.parameters["decoder.weight"], self.parameters["decoder.bias"]
-        y, H = self.outputs[-1][t0:t1], self.config.hidden_size
-        gemm.product(self.logits[t0:t1], bias, y, weight, H, b0, b1)
+        y, bias, H = self.outputs[-1][t0:t1], self.parameters["decoder.bias"], self.config.hidden_size
+        gemm.product(self.logits[t0:t1], bias, y, self.decoder.forward, self.words, H, b0, b1)
 
     def backward(self, dropout_keys: list[int] | None, b0: int, b1: int) -> None:
         """From the logits' gradient (in their place) to every layer's gates', columns b0 to b1."""
         config, p, H = self.config, self.parameters, self.config.hidden_size
-        V = config.vocab_size
-        gemm.product(self.d_outputs[-1], self.zero, self.logits, self.decoder_t, V, b0, b1)
+        V, words = config.vocab_size, self.words
+        gemm.product(self.d_outputs[-1], self.zero, self.logits, self.decoder.backward, words, V, b0, b1)
+        self.logits_rows.refresh(b0, b1)
         for k in reversed(range(len(self.layers))):
             layer, dy = self.layers[k], self.d_outputs[k]
             if dropout_keys is not None:
@@ -221,23 +235,22 @@ class Window:
                     H, b0, b1,
                 )  # fmt: skip
             layer.backward(self.dh if config.norm else dy, b0, b1)
-            if k > 0 and config.has_skip(k):
-                gemm.product_plus(
-                    self.d_outputs[k - 1], dy, layer.gates, layer.weight_ih_t, layer.width, b0, b1
-                )
-            elif k > 0:
-                gemm.product(
-                    self.d_outputs[k - 1], self.zero, layer.gates, layer.weight_ih_t, layer.width,
-                    b0, b1,
-                )  # fmt: skip
+            layer.copy_rows(b0, b1)
+            self.output_rows[k].refresh(b0, b1)
+            if k == 0:
+                break
+            dx, weight = self.d_outputs[k - 1], layer.weight_ih.backward
+            if config.has_skip(k):
+                gemm.product_plus(dx, dy, layer.gates, weight, words, layer.width, b0, b1)
+            else:
+                gemm.product(dx, self.zero, layer.gates, weight, words, layer.width, b0, b1)
 
     def parameter_gradients(self, worker: int, workers: int) -> None:
         """This worker's columns of every gradient but the embedding's; sums run over all rows."""
         assert self.gradients is not None
         config, g = self.config, self.gradients
-        R = self.T * self.B
         for k, layer in enumerate(self.layers):
-            layer.parameter_gradients(self.outputs[k - 1] if k else None, worker, workers)
+            layer.parameter_gradients(self.output_rows[k - 1] if k else None, worker, workers)
             if config.norm:
                 j0, j1 = share(config.hidden_size, worker, workers)
                 norm.parameter_gradients(
@@ -245,10 +258,7 @@ class Window:
                     self.mean[k], self.scale[k], j0, j1,
                 )  # fmt: skip
         p0, p1 = share(panels(config.vocab_size), worker, workers)
-        gemm.outer_product(
-            g["decoder.weight"], self.zero, self.outputs[-1].reshape(R, -1),
-            self.logits.reshape(R, -1), R, p0, p1,
-        )  # fmt: skip
+        sum_outer_products(g["decoder.weight"], self.zero, self.output_rows[-1], self.logits_rows, p0, p1)
         rows.column_sums(g["decoder.bias"], self.logits, p0 * PANEL, p1 * PANEL)
 
         first, U = self.layers[0], len(self.used)
@@ -274,21 +284,19 @@ class Window:
         first, V, D = self.layers[0], self.config.vocab_size, self.config.embedding_size
         u0, u1 = share(len(self.used), worker, workers)
         gemm.product_plus(
-            self.d_embedded, self.d_skip_input, self.d_table[None], first.weight_ih_t, first.width,
-            u0, u1,
+            self.d_embedded, self.d_skip_input, self.d_table[None], first.weight_ih.backward, self.words,
+            first.width, u0, u1,
         )  # fmt: skip
         known = self.used[u0:u1]
         known = known[known < V]
         gradient = self.gradients["embedding.weight"]
         gradient[known] = self.d_embedded[0, u0 : u0 + len(known), :D]
 
-    def transpose(self, worker: int, workers: int) -> None:
-        """This worker's share of the transposed weights that backward reads."""
+    def copy_weights(self, worker: int, workers: int) -> None:
+        """This worker's share of the weights as the products read them: rounded, transposed."""
         for layer in self.layers:
-            layer.transpose(worker, workers)
-        p0, p1 = share(self.decoder_t.shape[0], worker, workers)
-        weight = self.parameters["decoder.weight"]
-        gemm.transpose_panels(self.decoder_t, weight, self.config.vocab_size, p0, p1)
+            layer.copy_weights(worker, workers)
+        self.decoder.refresh(worker, workers)
 
     def state(self) -> State:
         """What the window ended with."""
@@ -298,13 +306,20 @@ class Window:
 class Model:
     """A network's parameters with forward and backward over windows of any shape.
 
-    `dtype` is float32, or float64 for the gradient checks. Results do not depend on the number of workers.
+    `dtype` is float32, or float64 for the gradient checks. With `bfloat16`, the operands of the matrix
+    products of `gradient` are rounded (charrnn.operands); all else, and all other methods, are as without.
+    Results do not depend on the number of workers.
     """
 
     def __init__(
-        self, config: ModelConfig, *, workers: Workers | None = None, dtype: Any = np.float32
+        self,
+        config: ModelConfig,
+        *,
+        workers: Workers | None = None,
+        dtype: Any = np.float32,
+        bfloat16: bool = False,
     ) -> None:
-        self.config = config
+        self.config, self.bfloat16 = config, bfloat16
         self.dtype = np.dtype(dtype)
         self.parameters = Parameters(config, dtype)
         self.workers = workers or Workers()
@@ -333,11 +348,14 @@ class Model:
     def _window(self, T: int, B: int, training: bool) -> Window:
         key = (T, B, training)
         if key not in self._windows:
+            rounded = training and self.bfloat16
             require_tile(self.dtype)
+            if rounded:
+                require_tile(PAIR)
             for other in [k for k in self._windows if k[2] == training]:
                 del self._windows[other]  # one of each kind: windows are large
             gradients = self.gradients if training else None
-            self._windows[key] = Window(self.config, self.parameters, gradients, T, B)
+            self._windows[key] = Window(self.config, self.parameters, gradients, T, B, bfloat16=rounded)
         return self._windows[key]
 
     def forward(
@@ -424,7 +442,7 @@ class Model:
 
         def prepare(worker: int) -> None:
             window.make_table(worker, n)
-            window.transpose(worker, n)
+            window.copy_weights(worker, n)
 
         def pass_over(worker: int) -> None:
             b0, b1 = share(B, worker, n)

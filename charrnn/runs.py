@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from charrnn.generation import generate
 from charrnn.model import initial_tensors
 from charrnn.parameters import Array
 from charrnn.planning import plan
+from charrnn.precision import choose, require
 from charrnn.training import Run, fingerprint
 from charrnn.vocabulary import Vocabulary
 from charrnn.workers import Workers
@@ -105,6 +106,7 @@ def prepare(
     planned = ""
     if old is not None:
         _refuse_changes(old, given, text)
+        require(old.train.precision, "go on with the run on a CPU that has, or start anew with --force")
         corpus = _recoded(read(paths, old.text), old.vocabulary)
         model, train, init = old.model, old.train, str(old.record["init"])
     else:
@@ -116,6 +118,7 @@ def prepare(
         chosen, planned = plan(len(corpus.documents), len(corpus.vocabulary), given)
         model = ModelConfig(len(corpus.vocabulary), **_only(chosen, _MODEL_SETTINGS))
         train = TrainConfig(**_only(chosen, _TRAIN_SETTINGS))
+        train = replace(train, precision=choose(train.precision, model))
     identity = fingerprint(corpus, model, train, init)
     same = isinstance(there, Checkpoint) and there.run == identity
     # Killed between its last save and its end, a run is complete: to resume it is no error.
@@ -182,6 +185,8 @@ def _refuse_changes(old: _Interrupted, given: dict[str, Any], text: TextConfig) 
             "the interrupted run read its corpus with other options", "leave them out with --resume"
         )
     for name, value in given.items():
+        if (name, value) == ("precision", "auto"):
+            continue  # it was settled when the run began
         before = getattr(old.model if name in _MODEL_SETTINGS else old.train, name)
         if value != before:
             raise ConfigError(

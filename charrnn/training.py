@@ -96,7 +96,7 @@ class Run:
         self.steps = train.steps
         if train.epochs is not None:
             self.steps = max(1, round(train.epochs * self.batches.windows_per_epoch))
-        self.model = Model(config, workers=workers)
+        self.model = Model(config, workers=workers, bfloat16=train.precision == "bfloat16")
         self.model.load_tensors(tensors)
         self.optimizer = AdamW(self.model.parameters, train, workers)
         self.state: State | None = None
@@ -118,7 +118,7 @@ class Run:
             yield self._finished("complete", "the run was complete already")
             return
         yield self._save_resume()
-        for done, total in compile_kernels(self.config):
+        for done, total in compile_kernels(self.config, self.model.bfloat16):
             yield Compiling(done, total)
             if self.stop():
                 break

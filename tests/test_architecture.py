@@ -22,7 +22,7 @@ ARROWS = {
         "runs", "generation", "evaluation", "checkpoint", "corpus", "events", "model", "workers",
     },
     "runs": {
-        "training", "planning", "generation", "checkpoint", "corpus", "vocabulary", "events",
+        "training", "planning", "precision", "generation", "checkpoint", "corpus", "vocabulary", "events",
         "model", "workers", "parameters",
     },
     "training": {
@@ -32,6 +32,7 @@ ARROWS = {
     "compilation": {"kernels", "model", "optimizer", "workers"},
     "events": {"corpus"},  # for its type alone
     "planning": set(),
+    "precision": {"kernels"},
     "generation": {"paths", "plain", "checkpoint"},
     "paths": {"plain", "sampling", "kernels", "workers"},
     "plain": {"checkpoint", "kernels"},  # kernels: coefficients.py, which holds numbers alone
@@ -44,8 +45,9 @@ ARROWS = {
     "sources": {"unreadable"},
     "unreadable": set(),
     "vocabulary": set(),
-    "model": {"kernels", "layers", "parameters", "workers"},
-    "layers": {"kernels", "parameters", "workers"},
+    "model": {"kernels", "layers", "operands", "parameters", "workers"},
+    "layers": {"kernels", "operands", "parameters", "workers"},
+    "operands": {"kernels", "parameters", "workers"},
     "optimizer": {"kernels", "parameters", "workers"},
     "parameters": {"kernels"},
     "workers": {"kernels"},

@@ -12,7 +12,17 @@ import typer
 from charrnn.cli import wording
 from charrnn.cli.options import default
 from charrnn.cli.process import ClosedPipe, Output, StopRequest, say
-from charrnn.config import CELLS, NONLINEARITIES, Cell, ModelConfig, Nonlinearity, TextConfig, TrainConfig
+from charrnn.config import (
+    CELLS,
+    NONLINEARITIES,
+    TRAIN_PRECISIONS,
+    Cell,
+    ModelConfig,
+    Nonlinearity,
+    TextConfig,
+    TrainConfig,
+    TrainPrecision,
+)
 from charrnn.errors import CharrnnError, ConfigError, ExitCode, printable
 
 if TYPE_CHECKING:
@@ -156,6 +166,14 @@ def train(
         _option(_RUN, f"Seed of all randomness [{default(TrainConfig, 'seed')}].", metavar="N"),
     ] = None,
     threads: Annotated[int | None, _option(_RUN, "Threads [all cores].", metavar="N")] = None,
+    precision: Annotated[
+        TrainPrecision | None,
+        _option(
+            _RUN,
+            f"bfloat16: faster where the CPU has it [{default(TrainConfig, 'precision')}].",
+            metavar="|".join(TRAIN_PRECISIONS),
+        ),
+    ] = None,
     quiet: Annotated[bool, _option(_RUN, "Say nothing but errors.", "-q", "--quiet")] = False,
     json_lines: Annotated[bool, _option(_RUN, "Print events as JSON, one object a line.", "--json")] = False,
 ) -> int:
@@ -206,6 +224,7 @@ def train(
             val_fraction=val_fraction,
             patience=patience,
             seed=seed,
+            precision=precision,
         )
         with view:
             finished = _follow(events, view, stop, Output() if json_lines else None)

@@ -7,6 +7,9 @@ walks memory in order. Weights live in panels for good, activations are rows who
 Each element of C is one chain of fused multiply-adds over k = 0, 1, .. K-1, whatever tile computes it: a
 result depends neither on how the rows are cut among threads nor on the CPU's tile.
 
+Operands are float32 (float64 for the gradient checks) or pairs of bfloat16, see charrnn.kernels.bfloat16;
+results are not in bfloat16.
+
 Rows are padded (`padded`) so that whole panels can be stored; the padding of what is read as a panel of B
 is zero.
 """
@@ -16,7 +19,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
+from charrnn.kernels.bfloat16 import pairs, round_rows
 from charrnn.kernels.jit import njit
 from charrnn.kernels.tile import TILE_ROWS, VECTOR_BYTES, tile
 
@@ -66,12 +72,31 @@ def _address(array: Any, element: int) -> int:
     return np.intp(array.ctypes.data) + element * array.itemsize
 
 
-@njit()
-def product(C: Any, bias: Any, A: Any, B: Any, depth: int, b0: int, b1: int) -> None:
-    """C[t, b] = bias + A[t, b, :depth] B for every t and b0 <= b < b1.
+def _operand(A: Any, B: Any, words: Any, K: int, b0: int, b1: int) -> Any:
+    """What is multiplied by B, and how many rows of B there are: A itself, or its words like those of B."""
+    raise NotImplementedError  # compiled, it is what follows
 
-    Shapes: C (T, B, padded N), bias (padded N,), A (T, B, padded K), B (panels, K, 32).
+
+@overload(_operand)
+def _operand_of_type(A, B, words, K, b0, b1):  # type: ignore[no-untyped-def]
+    if B.dtype != types.uint32:
+        return lambda A, B, words, K, b0, b1: (A, K)
+
+    def rounded(A, B, words, K, b0, b1):  # type: ignore[no-untyped-def]
+        round_rows(words, A, K, b0, b1)
+        return words, pairs(K)
+
+    return rounded
+
+
+@njit()
+def product(C: Any, bias: Any, A: Any, B: Any, words: Any, K: int, b0: int, b1: int) -> None:
+    """C[t, b] = bias + A[t, b, :K] B for every t and b0 <= b < b1.
+
+    Shapes: C (T, B, padded N), bias (padded N,), A (T, B, padded K), B (panels, K, 32). Where B is in pairs
+    of bfloat16, A is rounded likewise, into `words` (T or more, B, whole_pairs(K) or more).
     """
+    A, depth = _operand(A, B, words, K, b0, b1)
     c_row, a_row, b_panel = C.shape[2], A.shape[2], B.shape[1] * B.shape[2]
     times, width, rows = _as_few_blocks(C, b0, b1)
     for p in range(B.shape[0]):  # outermost: the panel is then read from the cache for each t
@@ -79,14 +104,15 @@ def product(C: Any, bias: Any, A: Any, B: Any, depth: int, b0: int, b1: int) -> 
         for t in range(times):
             first = t * width + b0
             _panel(
-                C, _address(bias, column), _SAME, _address(A, first * a_row), a_row, _NEXT,
+                A, _address(bias, column), _SAME, _address(A, first * a_row), a_row, _NEXT,
                 _address(B, p * b_panel), _ROW, _address(C, first * c_row + column), c_row, rows, depth,
             )  # fmt: skip
 
 
 @njit()
-def product_plus(C: Any, D: Any, A: Any, B: Any, depth: int, b0: int, b1: int) -> None:
-    """C[t, b] = D[t, b] + A[t, b, :depth] B; D has the shape of C and may be C. See `product`."""
+def product_plus(C: Any, D: Any, A: Any, B: Any, words: Any, K: int, b0: int, b1: int) -> None:
+    """C[t, b] = D[t, b] + A[t, b, :K] B; D has the shape of C and may be C. See `product`."""
+    A, depth = _operand(A, B, words, K, b0, b1)
     c_row, a_row, b_panel = C.shape[2], A.shape[2], B.shape[1] * B.shape[2]
     times, width, rows = _as_few_blocks(C, b0, b1)
     for p in range(B.shape[0]):
@@ -95,7 +121,7 @@ def product_plus(C: Any, D: Any, A: Any, B: Any, depth: int, b0: int, b1: int) -
             first = t * width + b0
             place = first * c_row + column
             _panel(
-                C, _address(D, place), c_row, _address(A, first * a_row), a_row, _NEXT,
+                A, _address(D, place), c_row, _address(A, first * a_row), a_row, _NEXT,
                 _address(B, p * b_panel), _ROW, _address(C, place), c_row, rows, depth,
             )  # fmt: skip
 
@@ -115,8 +141,9 @@ def _as_few_blocks(C: Any, b0: int, b1: int) -> Any:
 def outer_product(C: Any, zero: Any, A: Any, G: Any, rows: int, p0: int, p1: int) -> None:
     """A weight's gradient: C[p, k] = sum over rows r of A[r, k] G[r, 32 p : 32 p + 32].
 
-    Shapes: C (panels, K, 32), zero (32,), A (R, padded K), G (R, padded N). Panels p0 to p1 only: threads
-    share the columns, each sums over all rows in order, and nothing is left to reduce.
+    Shapes: C (panels, K, 32), zero (32,), A (R, padded K), G (R, padded N); A and G may be pairs of rows in
+    bfloat16. Panels p0 to p1 only: threads share the columns, each sums over all rows in order, and nothing
+    is left to reduce.
     """
     a_row, g_row, K = A.shape[1], G.shape[1], C.shape[1]
     blocks = max(1, -(-rows // DEPTH))
@@ -127,7 +154,7 @@ def outer_product(C: Any, zero: Any, A: Any, G: Any, rows: int, p0: int, p1: int
             high = rows * n // blocks
             init, init_row = (_address(zero, 0), _SAME) if n == 1 else (c, _ROW)
             _panel(
-                C, init, init_row, _address(A, low * a_row), _NEXT, a_row,
+                A, init, init_row, _address(A, low * a_row), _NEXT, a_row,
                 _address(G, low * g_row + p * PANEL), g_row, c, _ROW, K, high - low,
             )  # fmt: skip
             low = high

@@ -1,0 +1,37 @@
+"""Whether a training run multiplies in float32 or in bfloat16, which some CPUs do twice as fast.
+
+Only what matrix products read is rounded to bfloat16 (charrnn.operands). The loss after the same number of
+steps is the same within the noise between seeds (bench/precision.py), so speed alone decides.
+"""
+
+from __future__ import annotations
+
+from charrnn.config import ModelConfig, TrainPrecision
+from charrnn.errors import TrainingError
+from charrnn.kernels.tile import FAST_BFLOAT16, HAS_BFLOAT16
+
+# Below, what is done to each element costs as much as the products (bench/precision.py shows the ratios).
+SMALLEST = {"lstm": 128, "gru": 128, "rnn": 256}
+
+
+def choose(wanted: TrainPrecision, network: ModelConfig) -> TrainPrecision:
+    """float32 or bfloat16: what is wanted, or for auto the faster of them on this CPU.
+
+    Raises:
+        TrainingError: the CPU cannot do what is wanted.
+    """
+    if wanted == "auto":
+        pays = FAST_BFLOAT16 and network.hidden_size >= SMALLEST[network.cell]
+        return "bfloat16" if pays else "float32"
+    require(wanted, "train with --precision float32, which works everywhere")
+    return wanted
+
+
+def require(precision: TrainPrecision, hint: str) -> None:
+    """Refuse what this CPU cannot do.
+
+    Raises:
+        TrainingError: it has no instructions for the precision; `hint` says what to do.
+    """
+    if precision == "bfloat16" and not HAS_BFLOAT16:
+        raise TrainingError("this CPU has no bfloat16 instructions (AVX512_BF16)", hint)
