@@ -15,7 +15,7 @@ import numpy as np
 from charrnn.config import ModelConfig
 from charrnn.kernels import gemm, gru, lstm, rnn, rows
 from charrnn.kernels.gemm import padded, panels
-from charrnn.operands import Rows, Weight, sum_outer_products
+from charrnn.operands import Arithmetic, Rows, Weight, sum_outer_products
 from charrnn.parameters import Array, Parameters, aligned
 from charrnn.workers import share
 
@@ -24,8 +24,7 @@ class Recurrent:
     """One layer over a window of T steps and B columns; the subclasses are the cells.
 
     `gates` (T, B, padded G*H) must hold `W_ih x + bias` before forward, and after backward holds the
-    gradient of just that. `output` (T, B, padded H) is h. Where there is room in `words`, the products
-    over the window are in bfloat16.
+    gradient of just that. `output` (T, B, padded H) is h.
     """
 
     states = 1  # arrays of (B, H) that are carried from step to step
@@ -38,21 +37,21 @@ class Recurrent:
         gradients: Parameters | None,
         T: int,
         B: int,
-        words: Array,
+        arithmetic: Arithmetic,
     ) -> None:
         dtype, H, G = parameters.flat.dtype, config.hidden_size, config.gates
-        training, rounded = gradients is not None, words.size > 0
+        training = gradients is not None
         self.H, self.width = H, G * H
         self.names = {n: f"rnn.{n}_l{k}" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
         self.parameters, self.gradients = parameters, gradients
-        self.words = words
+        self.arithmetic, self.unit = arithmetic, arithmetic.unit
         # The first layer's input product is a look-up, made from a few products that gain nothing.
         self.weight_ih = Weight(
-            self._parameter("weight_ih"), G * H, rounded=rounded and k > 0,
+            self._parameter("weight_ih"), G * H, arithmetic if k else arithmetic.exact,
             # One-hot input has no gradient, so its weight needs no transpose.
             with_transpose=training and (k > 0 or config.embedding_size > 0),
         )  # fmt: skip
-        self.weight_hh = Weight(self._parameter("weight_hh"), G * H, rounded=rounded, with_transpose=training)
+        self.weight_hh = Weight(self._parameter("weight_hh"), G * H, arithmetic, with_transpose=training)
         self.bias_ih, self.bias_hh = self._parameter("bias_ih"), self._parameter("bias_hh")
         self.bias = aligned(self.bias_ih.shape, dtype)  # of the input product
         self.reset = np.zeros((T, B), np.bool_)
@@ -62,8 +61,8 @@ class Recurrent:
         self.zero = aligned((padded(G * H),), dtype)
         if training:
             self.dh_next = aligned((1, B, padded(H)), dtype)
-            self.h_prev_rows = Rows(self.h_prev[:-1], H, rounded=rounded)
-            self.gates_rows = Rows(self.gates, G * H, rounded=rounded)
+            self.h_prev_rows = Rows(self.h_prev[:-1], H, arithmetic)
+            self.gates_rows = Rows(self.gates, G * H, arithmetic)
 
     def _parameter(self, name: str) -> Array:
         return self.parameters[self.names[name]]
@@ -116,14 +115,16 @@ class Recurrent:
         p0, p1 = share(panels(self.width), worker, workers)
         j0, j1 = p0 * gemm.PANEL, p1 * gemm.PANEL
         recurrent, gates = self.recurrent_rows, self.gates_rows
-        sum_outer_products(self._gradient("weight_hh"), self.zero, self.h_prev_rows, recurrent, p0, p1)
+        sum_outer_products(
+            self.unit, self._gradient("weight_hh"), self.zero, self.h_prev_rows, recurrent, p0, p1
+        )
         rows.column_sums(self._gradient("bias_ih"), gates.source, j0, j1)
         if recurrent is gates:
             self._gradient("bias_hh")[j0:j1] = self._gradient("bias_ih")[j0:j1]
         else:
             rows.column_sums(self._gradient("bias_hh"), recurrent.source, j0, j1)
         if inputs is not None:
-            sum_outer_products(self._gradient("weight_ih"), self.zero, inputs, gates, p0, p1)
+            sum_outer_products(self.unit, self._gradient("weight_ih"), self.zero, inputs, gates, p0, p1)
 
 
 class LSTM(Recurrent):
@@ -151,14 +152,14 @@ class LSTM(Recurrent):
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
         steps, states = slice(t0, t1), slice(t0, t1 + 1)
         lstm.forward(
-            self.gates[steps], self.h_prev[states], self.c_prev[states], self.output[steps],
-            self.tanh_c[steps], self.reset[steps], self.weight_hh.forward, self.words, self.H, b0, b1,
+            self.unit, self.gates[steps], self.h_prev[states], self.c_prev[states], self.output[steps],
+            self.tanh_c[steps], self.reset[steps], self.weight_hh.forward, self.H, b0, b1,
         )  # fmt: skip
 
     def backward(self, dh: Array, b0: int, b1: int) -> None:
         lstm.backward(
-            self.gates, self.c_prev, self.tanh_c, dh, self.dh_next, self.dc, self.reset,
-            self.weight_hh.backward, self.words, self.H, b0, b1,
+            self.unit, self.gates, self.c_prev, self.tanh_c, dh, self.dh_next, self.dc, self.reset,
+            self.weight_hh.backward, self.H, b0, b1,
         )  # fmt: skip
 
 
@@ -169,7 +170,7 @@ class GRU(Recurrent):
         super().__init__(config, k, *args)
         self.recurrent = aligned(self.gates.shape, self.gates.dtype)
         if self.gradients is not None:
-            self._recurrent_rows = Rows(self.recurrent, self.width, rounded=self.words.size > 0)
+            self._recurrent_rows = Rows(self.recurrent, self.width, self.arithmetic)
 
     def prepare(self) -> None:
         self.bias[:] = self.bias_ih  # b_hh is added within the reset gate's reach
@@ -185,14 +186,14 @@ class GRU(Recurrent):
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
         steps, states = slice(t0, t1), slice(t0, t1 + 1)
         gru.forward(
-            self.gates[steps], self.recurrent[steps], self.h_prev[states], self.output[steps],
-            self.reset[steps], self.weight_hh.forward, self.words, self.bias_hh, self.H, b0, b1,
+            self.unit, self.gates[steps], self.recurrent[steps], self.h_prev[states], self.output[steps],
+            self.reset[steps], self.weight_hh.forward, self.bias_hh, self.H, b0, b1,
         )  # fmt: skip
 
     def backward(self, dh: Array, b0: int, b1: int) -> None:
         gru.backward(
-            self.gates, self.recurrent, self.h_prev, dh, self.dh_next, self.reset,
-            self.weight_hh.backward, self.words, self.H, b0, b1,
+            self.unit, self.gates, self.recurrent, self.h_prev, dh, self.dh_next, self.reset,
+            self.weight_hh.backward, self.H, b0, b1,
         )  # fmt: skip
 
 
@@ -206,13 +207,13 @@ class RNN(Recurrent):
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
         steps, states = slice(t0, t1), slice(t0, t1 + 1)
         rnn.forward(
-            self.gates[steps], self.h_prev[states], self.output[steps], self.reset[steps],
-            self.weight_hh.forward, self.words, self.relu, self.H, b0, b1,
+            self.unit, self.gates[steps], self.h_prev[states], self.output[steps], self.reset[steps],
+            self.weight_hh.forward, self.relu, self.H, b0, b1,
         )  # fmt: skip
 
     def backward(self, dh: Array, b0: int, b1: int) -> None:
         rnn.backward(
-            self.gates, dh, self.dh_next, self.reset, self.weight_hh.backward, self.words,
+            self.unit, self.gates, dh, self.dh_next, self.reset, self.weight_hh.backward,
             self.relu, self.H, b0, b1,
         )  # fmt: skip
 

@@ -16,9 +16,8 @@ import numpy as np
 from charrnn.config import ModelConfig
 from charrnn.kernels import gemm, loss, norm, rows
 from charrnn.kernels.gemm import PANEL, padded, panels
-from charrnn.kernels.tile import PAIR, require_tile
 from charrnn.layers import LAYERS
-from charrnn.operands import Rows, Weight, room, sum_outer_products
+from charrnn.operands import Arithmetic, Rows, Weight, sum_outer_products
 from charrnn.parameters import Array, Parameters, aligned
 from charrnn.workers import Workers, share
 
@@ -106,9 +105,11 @@ class Window:
         self.config, self.parameters, self.gradients = config, parameters, gradients
         self.T, self.B = T, B
         cell = LAYERS[config.cell]
-        self.words = room(T, B, max(config.gates * H, V), bfloat16)
+        widest = max(config.gates * H, V)
+        self.arithmetic = Arithmetic(T, B, widest, dtype, bfloat16=bfloat16)
+        self.unit, self.exact = self.arithmetic.unit, self.arithmetic.exact.unit
         self.layers = [
-            cell(config, k, parameters, gradients, T, B, self.words) for k in range(config.num_layers)
+            cell(config, k, parameters, gradients, T, B, self.arithmetic) for k in range(config.num_layers)
         ]
         # What layer k passes on: h itself, unless something is done to it.
         plain = not config.norm and config.dropout == 0.0
@@ -117,7 +118,7 @@ class Window:
             for k, layer in enumerate(self.layers)
         ]
         self.decoder = Weight(
-            parameters["decoder.weight"], V, rounded=bfloat16, with_transpose=gradients is not None
+            parameters["decoder.weight"], V, self.arithmetic, with_transpose=gradients is not None
         )
         self.logits = aligned((T, B, padded(V)), dtype)
         self.losses = np.zeros((T, B), dtype)
@@ -138,8 +139,8 @@ class Window:
             self.d_table = aligned(self.table.shape, dtype)
             self.d_embedded = aligned((1, U, padded(D)), dtype)
             self.d_skip_input = aligned((1, U, padded(D)), dtype)
-            self.output_rows = [Rows(output, H, rounded=bfloat16) for output in self.outputs]
-            self.logits_rows = Rows(self.logits, V, rounded=bfloat16)
+            self.output_rows = [Rows(output, H, self.arithmetic) for output in self.outputs]
+            self.logits_rows = Rows(self.logits, V, self.arithmetic)
             self.zero = aligned((max(padded(H), padded(D), padded(V)),), dtype)
 
     def read(self, x: Array, reset: Array | None, state: State) -> None:
@@ -168,7 +169,7 @@ class Window:
         if self.embedded is not None:
             D = self.config.embedding_size
             gemm.product(
-                self.table[None], first.bias, self.embedded, first.weight_ih.forward, self.words, D, u0, u1
+                self.exact, self.table[None], first.bias, self.embedded, first.weight_ih.forward, D, u0, u1
             )
         else:
             weight = first.weight_ih.forward
@@ -192,7 +193,7 @@ class Window:
             rows.gather(gates, self.table, self.index[steps], layer.width, b0, b1)
         else:
             x, weight = self.outputs[k - 1][steps], layer.weight_ih.forward
-            gemm.product(gates, layer.bias, x, weight, self.words, H, b0, b1)
+            gemm.product(self.unit, gates, layer.bias, x, weight, H, b0, b1)
         layer.forward(b0, b1, t0, t1)
         if config.norm:
             weight, bias = self.parameters[f"norm_l{k}.weight"], self.parameters[f"norm_l{k}.bias"]
@@ -217,13 +218,13 @@ class Window:
     def decode(self, b0: int, b1: int, t0: int, t1: int) -> None:
         """Logits from the last layer's output."""
         y, bias, H = self.outputs[-1][t0:t1], self.parameters["decoder.bias"], self.config.hidden_size
-        gemm.product(self.logits[t0:t1], bias, y, self.decoder.forward, self.words, H, b0, b1)
+        gemm.product(self.unit, self.logits[t0:t1], bias, y, self.decoder.forward, H, b0, b1)
 
     def backward(self, dropout_keys: list[int] | None, b0: int, b1: int) -> None:
         """From the logits' gradient (in their place) to every layer's gates', columns b0 to b1."""
         config, p, H = self.config, self.parameters, self.config.hidden_size
-        V, words = config.vocab_size, self.words
-        gemm.product(self.d_outputs[-1], self.zero, self.logits, self.decoder.backward, words, V, b0, b1)
+        V, unit = config.vocab_size, self.unit
+        gemm.product(unit, self.d_outputs[-1], self.zero, self.logits, self.decoder.backward, V, b0, b1)
         self.logits_rows.refresh(b0, b1)
         for k in reversed(range(len(self.layers))):
             layer, dy = self.layers[k], self.d_outputs[k]
@@ -241,9 +242,9 @@ class Window:
                 break
             dx, weight = self.d_outputs[k - 1], layer.weight_ih.backward
             if config.has_skip(k):
-                gemm.product_plus(dx, dy, layer.gates, weight, words, layer.width, b0, b1)
+                gemm.product_plus(unit, dx, dy, layer.gates, weight, layer.width, b0, b1)
             else:
-                gemm.product(dx, self.zero, layer.gates, weight, words, layer.width, b0, b1)
+                gemm.product(unit, dx, self.zero, layer.gates, weight, layer.width, b0, b1)
 
     def parameter_gradients(self, worker: int, workers: int) -> None:
         """This worker's columns of every gradient but the embedding's; sums run over all rows."""
@@ -258,7 +259,9 @@ class Window:
                     self.mean[k], self.scale[k], j0, j1,
                 )  # fmt: skip
         p0, p1 = share(panels(config.vocab_size), worker, workers)
-        sum_outer_products(g["decoder.weight"], self.zero, self.output_rows[-1], self.logits_rows, p0, p1)
+        sum_outer_products(
+            self.unit, g["decoder.weight"], self.zero, self.output_rows[-1], self.logits_rows, p0, p1
+        )
         rows.column_sums(g["decoder.bias"], self.logits, p0 * PANEL, p1 * PANEL)
 
         first, U = self.layers[0], len(self.used)
@@ -268,7 +271,7 @@ class Window:
         rows.scatter_add(self.d_table, first.gates, self.index, j0, j1)
         d_weight = g["rnn.weight_ih_l0"]
         if self.embedded is not None:
-            gemm.outer_product(d_weight, self.zero, self.embedded[0], self.d_table, U, p0, p1)
+            gemm.outer_product(self.exact, d_weight, self.zero, self.embedded[0], self.d_table, U, p0, p1)
             j0, j1 = share(config.embedding_size, worker, workers)
             self.d_skip_input[0, :U, j0:j1] = 0
             if config.has_skip(0):
@@ -284,7 +287,7 @@ class Window:
         first, V, D = self.layers[0], self.config.vocab_size, self.config.embedding_size
         u0, u1 = share(len(self.used), worker, workers)
         gemm.product_plus(
-            self.d_embedded, self.d_skip_input, self.d_table[None], first.weight_ih.backward, self.words,
+            self.exact, self.d_embedded, self.d_skip_input, self.d_table[None], first.weight_ih.backward,
             first.width, u0, u1,
         )  # fmt: skip
         known = self.used[u0:u1]
@@ -349,9 +352,6 @@ class Model:
         key = (T, B, training)
         if key not in self._windows:
             rounded = training and self.bfloat16
-            require_tile(self.dtype)
-            if rounded:
-                require_tile(PAIR)
             for other in [k for k in self._windows if k[2] == training]:
                 del self._windows[other]  # one of each kind: windows are large
             gradients = self.gradients if training else None

@@ -83,7 +83,7 @@ def prepare(
         raise ConfigError("--resume and --init-from contradict each other", "give one of them")
     # What is out of range is said before a long text is read.
     ModelConfig(1, **_only(given, _MODEL_SETTINGS))
-    TrainConfig(**({} if budgets else {"steps": 1}), **_only(given, _TRAIN_SETTINGS))
+    TrainConfig(**({} if budgets else {"steps": 1}) | _only(given, _TRAIN_SETTINGS))
     name = corpus_name(paths[0])
     if out is None:
         out = Path("checkpoints") / f"{name}.safetensors"

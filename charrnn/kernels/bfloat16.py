@@ -4,7 +4,7 @@ Two numbers that are neighbours in a product's sum over k share a word of 32 bit
 With words in place of numbers and K/2 in place of K, an operand has the layout that charrnn.kernels.gemm
 gives it in float32, and where K is odd, the last word's high half is zero:
 
-    rows of activations         (T, B, padded K)  ->  (T, B, K/2 or more)     `round_rows`
+    rows of activations         (T, B, padded K)  ->  (T, B, K/2 or more)     `_round_rows`
     weights                     (panels, K, 32)   ->  (panels, K/2, 32)       `round_panels`
     transposed weights          (panels, K, 32)   ->  (panels of K, N/2, 32)  `round_transposed`
     rows that are summed up     (T, B, padded N)  ->  (T/2, B, padded N)      `round_steps`
@@ -18,6 +18,7 @@ the end of a vector: what pads a row must be zero.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, register_jitable
 
-from charrnn.kernels.jit import njit
+from charrnn.kernels.jit import cfunc, njit
 
 LANES = 16  # words that are made at once, from twice as many numbers
 
@@ -144,19 +145,31 @@ def _at(array: Any, element: int) -> Any:
     return np.intp(array.ctypes.data) + element * 4
 
 
-@njit()
-def round_rows(words: Any, rows: Any, n: int, b0: int, b1: int) -> None:
+def _round_rows(
+    words: int, words_row: int, rows: int, steps: int, width: int, row: int, n: int, b0: int, b1: int
+) -> None:
     """words[t, b] = the n numbers of rows[t, b], for every t and b0 <= b < b1.
 
-    Shapes: words (T or more, B, whole_pairs(n) or more), rows (T, B, padded n).
+    Shapes: words (T or more, B, words_row), rows (T, B, padded n), as addresses.
     """
-    width = rows.shape[1]
-    for t in range(rows.shape[0]):
+    for t in range(steps):
         for b in range(b0, b1):
-            target = _at(words, (t * width + b) * words.shape[2])
-            source = _at(rows, (t * width + b) * rows.shape[2])
+            target = words + (t * width + b) * words_row * 4
+            source = rows + (t * width + b) * row * 4
             for i in range(0, whole_pairs(n), LANES):
                 _round_neighbours(target + i * 4, source + i * 8)
+
+
+_compiled: list[Any] = []  # kept, since its machine code would go with it
+_compiling = threading.Lock()
+
+
+def rounder_address() -> int:
+    """Where `_round_rows` begins, compiled when it is first asked for: kernels are for all CPUs."""
+    with _compiling:
+        if not _compiled:
+            _compiled.append(cfunc(types.void(*[types.intp] * 9))(_round_rows))
+        return int(_compiled[0].address)
 
 
 @njit()

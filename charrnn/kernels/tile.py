@@ -45,7 +45,6 @@ HAS_BFLOAT16 = WIDE and "avx512bf16" in _FEATURES  # whether there is a tile for
 # Zen 4 and Zen 5 start such an instruction as often as a float32 one, which does half the work; Intel's
 # cores half as often, and gain nothing.
 FAST_BFLOAT16 = HAS_BFLOAT16 and llvm.get_host_cpu_name().startswith("znver")
-PAIR = np.uint32  # the type of arrays that hold them: two in a word, the one of the smaller k in its low half
 
 
 def _declared(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
@@ -73,7 +72,11 @@ def _emit_tile(
     builder: Any, multiply_add: Any, item: Any, lanes: int, rows: int, init: Any, init_row: Any, a: Any,
     a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any, depth: Any,
 ) -> None:  # fmt: skip
-    """C[rows, 2 vectors] = init + A[rows, depth] B[depth, 2 vectors], all strides in elements."""
+    """C[rows, 2 vectors] = init + A[rows, depth] B[depth, 2 vectors].
+
+    A is read at a + row * a_row + k * a_k, B at b + k * b_k, all strides in elements (of bfloat16: words),
+    and k runs from 0 to depth - 1 in order.
+    """
     word = depth.type
     vector = ir.VectorType(item, lanes)
     align = 4 if item == ir.FloatType() else 8
@@ -145,7 +148,7 @@ _POINTERS = types.void(*[types.intp] * 11)  # the signature of a compiled tile
 
 @intrinsic
 def _all_tiles(typingctx: Any, number: Any, arguments: Any) -> Any:
-    """A switch over the number of rows, 1 to TILE_ROWS, with a loop for each; `number` is of A's dtype."""
+    """A switch over the number of rows, 1 to TILE_ROWS, with a loop for each; `number` is of A's type."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pairs = number == types.uint32
@@ -190,43 +193,34 @@ def _tile_pairs(
     rows: int, init: int, init_row: int, a: int, a_row: int, a_k: int, b: int, b_k: int, c: int,
     c_row: int, depth: int,
 ) -> None:  # fmt: skip
-    _all_tiles(PAIR(0), (rows, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth))
+    _all_tiles(np.uint32(0), (rows, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth))
 
 
-_TILES = {"float32": _tile_float32, "float64": _tile_float64, np.dtype(PAIR).name: _tile_pairs}
+_TILES = {"float32": _tile_float32, "float64": _tile_float64, "bfloat16": _tile_pairs}
 _compiled: dict[str, Any] = {}  # kept, since their machine code would go with them
 _compiling = threading.Lock()
 
 
-def require_tile(dtype: Any) -> None:
-    """Compile the tile for float32, float64 or PAIR, before any kernel that uses it.
+def tile_address(precision: str) -> int:
+    """Where the tile for float32, float64 or bfloat16 begins, compiled when it is first asked for.
 
-    There is one copy of its machine code, which kernels call by name: linked into each of them, as Numba
-    would do, it took a third of the time that compiling them takes.
+    There is one copy of its machine code, which kernels call: linked into each of them, as Numba would do,
+    it took a third of the time that compiling them takes.
     """
-    name = np.dtype(dtype).name
     with _compiling:
-        if name not in _compiled and not JIT_DISABLED:
-            _compiled[name] = cfunc(_POINTERS)(_TILES[name])
-            llvm.add_symbol(f"charrnn_tile_{name}", _compiled[name].address)
+        if precision not in _compiled and not JIT_DISABLED:
+            _compiled[precision] = cfunc(_POINTERS)(_TILES[precision])
+        return _compiled[precision].address if precision in _compiled else 0
 
 
 @intrinsic
-def tile(
-    typingctx: Any, like: Any, rows: Any, init: Any, init_row: Any, a: Any, a_row: Any,
-    a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any, depth: Any,
-) -> Any:  # fmt: skip
-    """C = init + A B for 1 to TILE_ROWS rows and two vectors of columns.
-
-    Pointers are addresses, strides count elements (of PAIR: words), `like` is any array of A's dtype. A is
-    read at a + row * a_row + k * a_k, B at b + k * b_k, and k runs from 0 to depth - 1 in order.
-    """
+def call(typingctx: Any, address: Any, arguments: Any) -> Any:
+    """Call the compiled function at an address with a tuple of whole numbers; it returns nothing."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        name = f"charrnn_tile_{like.dtype}"
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in args[1:]])
-        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-        builder.call(function, args[1:])
+        values = cgutils.unpack_tuple(builder, args[1], len(arguments))
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), values)
         return context.get_dummy_value()
 
-    return types.void(like, *_POINTERS.args), codegen
+    return types.void(types.intp, types.UniTuple(types.intp, len(arguments))), codegen
