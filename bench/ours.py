@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--characters", type=int, default=1_100_000)
     parser.add_argument("--recipe", action="store_true", help="train as charrnn does by default")
-    parser.add_argument("--precision", help="where charrnn has the setting")
+    parser.add_argument("--precision", help="of training or writing [float32]")
     parser.add_argument("--vocabulary", type=int, default=65)
     parser.add_argument("--cell", default="lstm")
     parser.add_argument("--count", type=int, default=1)
@@ -52,15 +51,11 @@ def main() -> None:
 
 
 def run_facts(_: argparse.Namespace) -> None:
-    from charrnn.config import ModelConfig, SampleConfig, TrainConfig
-
-    def has_precision(*classes: type[Any]) -> bool:
-        return "precision" in {field.name for cls in classes for field in fields(cls)}
+    from charrnn.kernels.tile import HAS_BFLOAT16
 
     say(
         versions={name: importlib.metadata.version(name.lower()) for name in ("charrnn", "NumPy", "Numba")},
-        train_precision=has_precision(ModelConfig, TrainConfig),
-        sample_precision=has_precision(SampleConfig),
+        trains_in_bfloat16=HAS_BFLOAT16,
     )
 
 
@@ -104,7 +99,7 @@ def run_train(a: argparse.Namespace) -> None:
     import charrnn
     from charrnn.events import Started
 
-    settings: dict[str, Any] = {"steps": FOREVER}
+    settings: dict[str, Any] = {"steps": FOREVER, "precision": a.precision or "float32"}
     if not a.recipe:
         settings |= {
             "cell": a.cell, "num_layers": a.layers, "hidden_size": a.hidden, "embedding_size": a.hidden,
@@ -112,8 +107,6 @@ def run_train(a: argparse.Namespace) -> None:
             "batch_size": a.batch, "seq_len": a.seq,
             "learning_rate": 2e-3, "warmup": 0.0, "weight_decay": 0.01, "val_fraction": 0.0,
         }  # fmt: skip
-    if a.precision:
-        settings["precision"] = a.precision
     with tempfile.TemporaryDirectory() as folder:
         events = charrnn.train(a.corpus, out=Path(folder) / "model.safetensors", **settings)
         started = next(events)

@@ -149,12 +149,10 @@ def _trained(bench: Bench, network: Network | None, workers: Workers, peaks: Wor
     corpus = ("--corpus", bench.text())
     arguments = ["--recipe"] if network is None else network.arguments()
     command = python(HERE, "ours.py", "train", *corpus, *arguments)
-    known = bench.ours["train_precision"]
-    precision = ["--precision", "float32"] if known else []
-    workers.add(CHARRNN, command + precision, bench.environment())
+    workers.add(CHARRNN, command, bench.environment())
     if CHARRNN not in workers.facts:
         raise Unavailable(f"charrnn does not train here: {workers.missing[CHARRNN]}")
-    if known:
+    if bench.ours["trains_in_bfloat16"]:
         workers.add(CHARRNN_BF16, [*command, "--precision", "bfloat16"], bench.environment())
     network = Network(**workers.facts[CHARRNN]["network"])
     if bench.torch:
@@ -182,8 +180,7 @@ def sampling(bench: Bench) -> list[Comparison]:
             workers = Workers(stack, bench.seconds)
             ours = python(HERE, "ours.py", "sample", "--model", bench.model(network), "--count", count)
             workers.add(CHARRNN, ours, bench.environment())
-            if bench.ours["sample_precision"]:
-                workers.add(CHARRNN_BF16, [*ours, "--precision", "bfloat16"], bench.environment())
+            workers.add(CHARRNN_BF16, [*ours, "--precision", "bfloat16"], bench.environment())
             workers.add(NUMPY, python(HERE, "peer_numpy.py", "sample", *size), bench.environment())
             if bench.torch:
                 command = python(bench.torch_python, "peer_torch.py", "sample", *size)
