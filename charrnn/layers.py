@@ -61,7 +61,7 @@ class Recurrent:
         self.zero = aligned((padded(G * H),), dtype)
         if training:
             self.dh_next = aligned((1, B, padded(H)), dtype)
-            self.h_prev_rows = Rows(self.h_prev[:-1], H, arithmetic)
+            self.h_prev_rows = Rows(self.h_prev[:-1], H, arithmetic, are_inputs=True)
             self.gates_rows = Rows(self.gates, G * H, arithmetic)
 
     def _parameter(self, name: str) -> Array:

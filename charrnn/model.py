@@ -108,6 +108,7 @@ class Window:
         widest = max(config.gates * H, V)
         self.arithmetic = Arithmetic(T, B, widest, dtype, bfloat16=bfloat16)
         self.unit, self.exact = self.arithmetic.unit, self.arithmetic.exact.unit
+        self.transposes = gemm.wants_transposed(self.unit)
         self.layers = [
             cell(config, k, parameters, gradients, T, B, self.arithmetic) for k in range(config.num_layers)
         ]
@@ -139,7 +140,7 @@ class Window:
             self.d_table = aligned(self.table.shape, dtype)
             self.d_embedded = aligned((1, U, padded(D)), dtype)
             self.d_skip_input = aligned((1, U, padded(D)), dtype)
-            self.output_rows = [Rows(output, H, self.arithmetic) for output in self.outputs]
+            self.output_rows = [Rows(output, H, self.arithmetic, are_inputs=True) for output in self.outputs]
             self.logits_rows = Rows(self.logits, V, self.arithmetic)
             self.zero = aligned((max(padded(H), padded(D), padded(V)),), dtype)
 
@@ -245,6 +246,11 @@ class Window:
                 gemm.product_plus(unit, dx, dy, layer.gates, weight, layer.width, b0, b1)
             else:
                 gemm.product(unit, dx, self.zero, layer.gates, weight, layer.width, b0, b1)
+
+    def transpose_rows(self, worker: int, workers: int) -> None:
+        """This worker's share of the transposes that some units want for the gradients of the weights."""
+        for operand in (*(layer.h_prev_rows for layer in self.layers), *self.output_rows):
+            operand.transpose(worker, workers)
 
     def parameter_gradients(self, worker: int, workers: int) -> None:
         """This worker's columns of every gradient but the embedding's; sums run over all rows."""
@@ -454,6 +460,7 @@ class Model:
         self.workers.run(
             prepare,
             pass_over,
+            *([lambda worker: window.transpose_rows(worker, n)] if window.transposes else []),
             lambda worker: window.parameter_gradients(worker, n),
             lambda worker: window.embedding_gradient(worker, n),
         )

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from charrnn.kernels import bfloat16, gemm
-from charrnn.kernels.bfloat16 import whole_pairs
-from charrnn.kernels.gemm import PANEL, Unit, panels
+from charrnn.kernels.bfloat16 import LANES, whole_pairs
+from charrnn.kernels.gemm import PANEL, Unit, padded, panels
 from charrnn.parameters import Array, aligned
 from charrnn.workers import share
 
@@ -67,10 +67,17 @@ class Weight:
 class Rows:
     """Activations or their gradients (T, B, padded N) that the gradient of a weight is summed over."""
 
-    def __init__(self, source: Array, N: int, arithmetic: Arithmetic) -> None:
+    def __init__(self, source: Array, N: int, arithmetic: Arithmetic, *, are_inputs: bool = False) -> None:
         self.source, self._N, self._rounds = source, N, arithmetic.rounds
         T, B, width = source.shape
-        self._rows = aligned((bfloat16.pairs(T), B, width), source.dtype) if self._rounds else source
+        self._flat = source.reshape(T * B, width)  # (R, padded N): a row for each place of the window
+        self._transposed: Array | None = None
+        if self._rounds:  # or for each pair of places, and zeros up to a whole number of blocks
+            R = bfloat16.pairs(T) * B
+            self._flat = aligned((_blocks(R) * LANES, width), source.dtype)
+            self._rows = self._flat[:R].reshape(-1, B, width)
+            if are_inputs and gemm.wants_transposed(arithmetic.unit):
+                self._transposed = aligned((_blocks(N) * LANES, padded(R)), source.dtype)
 
     def refresh(self, b0: int, b1: int) -> None:
         """Once a step, when the source has its values: columns b0 to b1."""
@@ -78,14 +85,24 @@ class Rows:
             bfloat16.round_steps(self._rows, self.source, self._N, b0, b1)
 
     @property
-    def flat(self) -> Array:
-        """(R, padded N): a row for each place of the window, or for a pair of them."""
-        return self._rows.reshape(-1, self._rows.shape[2])
+    def operand(self) -> Array:
+        """What `outer_product` reads."""
+        return self._flat if self._transposed is None else self._transposed
+
+    def transpose(self, worker: int, workers: int) -> None:
+        """After all columns are refreshed: a share of the transpose, where one is wanted."""
+        if self._transposed is not None:
+            k0, k1 = share(_blocks(self._N), worker, workers)
+            bfloat16.transpose_words(self._transposed, self._flat, k0 * LANES, k1 * LANES)
 
 
 def sum_outer_products(
     unit: Unit, gradient: Array, zero: Array, inputs: Rows, outputs: Rows, p0: int, p1: int
 ) -> None:
     """Panels p0 to p1 of the gradient of W, (panels of N, K, 32), from the x and dy of y = x W^T."""
-    A, G = inputs.flat, outputs.flat
-    gemm.outer_product(unit, gradient, zero, A, G, len(A), p0, p1)
+    A, G = inputs.operand, outputs.operand
+    gemm.outer_product(unit, gradient, zero, A, G, len(G), p0, p1)
+
+
+def _blocks(n: int) -> int:
+    return -(-n // LANES)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from charrnn.config import ModelConfig, TrainPrecision
 from charrnn.errors import TrainingError
-from charrnn.kernels.tile import FAST_BFLOAT16, HAS_BFLOAT16
+from charrnn.kernels import amx
+from charrnn.kernels.tile import HAS_BFLOAT16, HAS_FAST_BFLOAT16
 
 # Below, what is done to each element costs as much as the products (bench/precision.py shows the ratios).
 SMALLEST = {"lstm": 128, "gru": 128, "rnn": 256}
@@ -21,10 +22,15 @@ def choose(wanted: TrainPrecision, network: ModelConfig) -> TrainPrecision:
         TrainingError: the CPU cannot do what is wanted.
     """
     if wanted == "auto":
-        pays = FAST_BFLOAT16 and network.hidden_size >= SMALLEST[network.cell]
-        return "bfloat16" if pays else "float32"
+        wide = network.hidden_size >= SMALLEST[network.cell]
+        return "bfloat16" if wide and is_fast() else "float32"
     require(wanted, "train with --precision float32, which works everywhere")
     return wanted
+
+
+def is_fast() -> bool:
+    """Whether this CPU multiplies faster in bfloat16 than in float32."""
+    return HAS_FAST_BFLOAT16 or amx.tile_address() != 0
 
 
 def require(precision: TrainPrecision, hint: str) -> None:

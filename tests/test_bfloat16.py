@@ -284,11 +284,11 @@ def train(corpus, out, **settings):
 
 def test_auto_takes_bfloat16_where_it_is_fast_and_the_network_wide_enough(monkeypatch):
     wide, narrow = ModelConfig(65, hidden_size=512), ModelConfig(65, hidden_size=32)
-    monkeypatch.setattr(precision, "FAST_BFLOAT16", True)
+    monkeypatch.setattr(precision, "is_fast", lambda: True)
     assert precision.choose("auto", wide) == "bfloat16"
     assert precision.choose("auto", narrow) == "float32"
     assert precision.choose("float32", wide) == "float32"
-    monkeypatch.setattr(precision, "FAST_BFLOAT16", False)
+    monkeypatch.setattr(precision, "is_fast", lambda: False)
     assert precision.choose("auto", wide) == "float32"
 
 
@@ -323,7 +323,7 @@ def test_an_unknown_precision_is_refused():
 
 @needs_bfloat16
 def test_a_run_keeps_the_precision_that_was_settled_when_it_began(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(precision, "FAST_BFLOAT16", True)
+    monkeypatch.setattr(precision, "is_fast", lambda: True)
     monkeypatch.setattr(precision, "SMALLEST", dict.fromkeys(precision.SMALLEST, 12))
     started, *_ = whole = train(corpus, tmp_path / "whole")
     assert isinstance(started, Started)
@@ -342,7 +342,7 @@ def test_a_run_keeps_the_precision_that_was_settled_when_it_began(corpus, tmp_pa
         elsewhere.setattr(precision, "HAS_BFLOAT16", False)
         with pytest.raises(TrainingError, match=r"no bfloat16 .* on a CPU that has"):
             list(api.train(corpus, out=out, resume=True))
-    monkeypatch.setattr(precision, "FAST_BFLOAT16", False)  # auto would now choose otherwise
+    monkeypatch.setattr(precision, "is_fast", lambda: False)  # auto would now choose otherwise
     resumed = list(api.train(corpus, out=out, resume=True, precision="auto"))
     assert resumed[0].resumed_step == 5
     assert out.read_bytes() == (tmp_path / "whole").read_bytes()

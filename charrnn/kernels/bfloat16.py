@@ -103,6 +103,35 @@ def _round_two(typingctx: Any, words: Any, first: Any, second: Any, both: Any) -
     return types.void(types.intp, types.intp, types.intp, types.boolean), codegen
 
 
+def _emit_transposed(builder: Any, lines: list[Any], words: Any, words_row: Any) -> None:
+    """Store a block of 16 vectors of 16 words as its transpose."""
+    # Exchange halves, quarters, .. of lines that lie 8, 4, .. apart: four rounds transpose the block.
+    for apart in (8, 4, 2, 1):
+        low = [p + LANES - apart if p & apart else p for p in range(LANES)]
+        high = [p + LANES if p & apart else p + apart for p in range(LANES)]
+        for j in (j for j in range(LANES) if not j & apart):
+            a, b = lines[j], lines[j + apart]
+            lines[j] = builder.shuffle_vector(a, b, _order(low))
+            lines[j + apart] = builder.shuffle_vector(a, b, _order(high))
+    for i in range(LANES):
+        offset = builder.mul(words_row, ir.Constant(words_row.type, i))
+        _store(builder, lines[i], builder.add(words, offset))
+
+
+@intrinsic
+def _transpose(typingctx: Any, words: Any, words_row: Any, source: Any, source_row: Any) -> Any:
+    """16 rows of 16 words from 16 others. Addresses; strides in bytes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        words, words_row, source, source_row = args
+        offsets = [builder.mul(source_row, ir.Constant(source.type, j)) for j in range(LANES)]
+        lines = [_load(builder, builder.add(source, offset)) for offset in offsets]
+        _emit_transposed(builder, lines, words, words_row)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 4), codegen
+
+
 @intrinsic
 def _round_and_transpose(
     typingctx: Any, words: Any, words_row: Any, source: Any, source_row: Any, rows: Any
@@ -125,16 +154,7 @@ def _round_and_transpose(
             halves = _emit_rounded(builder, _load(builder, address), _load(builder, second))
             line = builder.bitcast(halves, vector)
             lines.append(builder.select(there, line, ir.Constant(vector, [0] * LANES)))
-        # Exchange halves, quarters, .. of lines that lie 8, 4, .. apart: four rounds transpose the block.
-        for apart in (8, 4, 2, 1):
-            low = [p + LANES - apart if p & apart else p for p in range(LANES)]
-            high = [p + LANES if p & apart else p + apart for p in range(LANES)]
-            for j in (j for j in range(LANES) if not j & apart):
-                a, b = lines[j], lines[j + apart]
-                lines[j] = builder.shuffle_vector(a, b, _order(low))
-                lines[j + apart] = builder.shuffle_vector(a, b, _order(high))
-        for i in range(LANES):
-            _store(builder, lines[i], builder.add(words, builder.mul(words_row, ir.Constant(number, i))))
+        _emit_transposed(builder, lines, words, words_row)
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 5), codegen
@@ -186,6 +206,17 @@ def round_steps(words: Any, rows: Any, n: int, b0: int, b1: int) -> None:
             for j in range(0, n, LANES):
                 source = first + j * 4
                 _round_two(target + j * 4, source, source + width * row * 4, t + 1 < steps)
+
+
+@njit()
+def transpose_words(target: Any, source: Any, k0: int, k1: int) -> None:
+    """Rows k0 to k1 of target (K, R or more) = source^T, source (R, K or more); all multiples of 16."""
+    for k in range(k0, k1, LANES):
+        for r in range(0, source.shape[0], LANES):
+            _transpose(
+                _at(target, k * target.shape[1] + r), target.shape[1] * 4,
+                _at(source, r * source.shape[1] + k), source.shape[1] * 4,
+            )  # fmt: skip
 
 
 @njit()

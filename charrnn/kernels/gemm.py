@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from charrnn.kernels import amx
 from charrnn.kernels.bfloat16 import pairs, rounder_address
 from charrnn.kernels.jit import njit
 from charrnn.kernels.tile import TILE_ROWS, VECTOR_BYTES, call, tile_address
@@ -47,7 +48,7 @@ def padded(columns: int) -> int:
 # What multiplies, as kernels are told: a vector of addresses and sizes. The kernels are then the same for
 # every precision, and compiled once.
 Unit = np.ndarray[Any, np.dtype[np.intp]]
-_TILE, _ROUND, _WORDS, _WORDS_ROW = range(4)
+_TILE, _HEIGHT, _TRANSPOSED, _ROUND, _WORDS, _WORDS_ROW = range(6)
 
 
 def unit(precision: str, words: npt.NDArray[Any] | None = None) -> Unit:
@@ -56,8 +57,16 @@ def unit(precision: str, words: npt.NDArray[Any] | None = None) -> Unit:
     For bfloat16, T, B and K are at least those of any A. The array must be kept.
     """
     if words is None:
-        return np.array([tile_address(precision), 0, 0, 0], np.intp)
-    return np.array([tile_address(precision), rounder_address(), words.ctypes.data, words.shape[2]], np.intp)
+        return np.array([tile_address(precision), TILE_ROWS, False, 0, 0, 0], np.intp)
+    rounding = rounder_address(), words.ctypes.data, words.shape[2]
+    if (tile := amx.tile_address()) != 0:
+        return np.array([tile, amx.ROWS, True, *rounding], np.intp)
+    return np.array([tile_address(precision), TILE_ROWS, False, *rounding], np.intp)
+
+
+def wants_transposed(unit: Unit) -> bool:
+    """Whether `outer_product` wants A^T."""
+    return bool(unit[_TRANSPOSED])
 
 
 @njit()
@@ -67,7 +76,7 @@ def _panel(
 ) -> None:  # fmt: skip
     """One panel of C = init + A B: `rows` rows of 32 columns. Addresses; strides in elements of `size`."""
     columns = 2 * VECTOR_BYTES // size
-    tiles = -(-rows // TILE_ROWS)
+    tiles = -(-rows // unit[_HEIGHT])
     for column in range(0, PANEL * size, columns * size):
         low = 0
         for n in range(1, tiles + 1):
@@ -150,19 +159,22 @@ def outer_product(unit: Any, C: Any, zero: Any, A: Any, G: Any, rows: int, p0: i
     """A weight's gradient: C[p, k] = sum over rows r of A[r, k] G[r, 32 p : 32 p + 32].
 
     Shapes: C (panels, K, 32), zero (32,), A (R, padded K), G (R, padded N); for a unit of bfloat16, pairs
-    of rows. Panels p0 to p1 only: threads share the columns, each sums over all rows in order, and nothing
-    is left to reduce.
+    of rows. If it `wants_transposed`, A is (K, R or more), and R a multiple of 16. Panels p0 to p1 only:
+    threads share the columns, each sums over all rows in order, and nothing is left to reduce.
     """
-    a_row, g_row, K = A.shape[1], G.shape[1], C.shape[1]
+    g_row, K = G.shape[1], C.shape[1]
+    a_row, a_k = (A.shape[1], _NEXT) if unit[_TRANSPOSED] else (_NEXT, A.shape[1])
     blocks = max(1, -(-rows // DEPTH))
     for p in range(p0, p1):
         c = _address(C, p * K * PANEL)
         low = 0
         for n in range(1, blocks + 1):
             high = rows * n // blocks
+            if unit[_TRANSPOSED]:
+                high -= high % 16
             init, init_row = (_address(zero, 0), _SAME) if n == 1 else (c, _ROW)
             _panel(
-                unit, C.itemsize, init, init_row, _address(A, low * a_row), _NEXT, a_row,
+                unit, C.itemsize, init, init_row, _address(A, low * a_k), a_row, a_k,
                 _address(G, low * g_row + p * PANEL), g_row, c, _ROW, K, high - low,
             )  # fmt: skip
             low = high

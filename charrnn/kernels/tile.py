@@ -35,16 +35,16 @@ def _cpu_features() -> frozenset[str]:
         return frozenset()
 
 
-_FEATURES = _cpu_features()
+FEATURES = _cpu_features()
 # 32 registers of 16 floats hold 13 x 2 accumulators, two columns and a broadcast; 16 registers of 8
 # (AVX2) hold 6 x 2. NEON's 32 registers of 4 hold the same 6 x 16.
-WIDE = "avx512f" in _FEATURES
+WIDE = "avx512f" in FEATURES
 VECTOR_BYTES = 64 if WIDE else 32
 TILE_ROWS = 13 if WIDE else 6
-HAS_BFLOAT16 = WIDE and "avx512bf16" in _FEATURES  # whether there is a tile for pairs of bfloat16
+HAS_BFLOAT16 = WIDE and "avx512bf16" in FEATURES  # whether there is a tile for pairs of bfloat16
 # Zen 4 and Zen 5 start such an instruction as often as a float32 one, which does half the work; Intel's
-# cores half as often, and gain nothing.
-FAST_BFLOAT16 = HAS_BFLOAT16 and llvm.get_host_cpu_name().startswith("znver")
+# cores half as often, and gain nothing but by AMX.
+HAS_FAST_BFLOAT16 = HAS_BFLOAT16 and llvm.get_host_cpu_name().startswith("znver")
 
 
 def _declared(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
@@ -143,7 +143,7 @@ def _emit_tile(
             builder.store(value, builder.bitcast(pointer, vector.as_pointer()), align=align)
 
 
-_POINTERS = types.void(*[types.intp] * 11)  # the signature of a compiled tile
+POINTERS = types.void(*[types.intp] * 11)  # the signature of a compiled tile
 
 
 @intrinsic
@@ -209,7 +209,7 @@ def tile_address(precision: str) -> int:
     """
     with _compiling:
         if precision not in _compiled and not JIT_DISABLED:
-            _compiled[precision] = cfunc(_POINTERS)(_TILES[precision])
+            _compiled[precision] = cfunc(POINTERS)(_TILES[precision])
         return _compiled[precision].address if precision in _compiled else 0
 
 
