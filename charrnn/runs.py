@@ -10,6 +10,7 @@ from typing import Any
 
 from charrnn import checkpoint as files
 from charrnn.checkpoint import Checkpoint
+from charrnn.compilation import Helper
 from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig
 from charrnn.corpus import Corpus, corpus_name, read
 from charrnn.errors import CharrnnError, CheckpointError, ConfigError, TrainingError, VocabularyError
@@ -68,6 +69,7 @@ def prepare(
     threads: int | None,
     stop: Callable[[], str | None],
     previews: bool,
+    helper: Helper,
 ) -> tuple[Run, Started]:
     """The run that was asked for, ready to start; see `charrnn.api.train`."""
     if unknown := settings.keys() - _MODEL_SETTINGS - _TRAIN_SETTINGS:
@@ -105,13 +107,16 @@ def prepare(
     planned = ""
     if old is not None:
         _refuse_changes(old, given, text)
+        helper.start(old.model, threads)
         corpus = _recoded(read(paths, old.text), old.vocabulary)
         model, train, init = old.model, old.train, str(old.record["init"])
     else:
+        if initial is not None:
+            given = _with_network_of(initial, given)
+        helper.start(ModelConfig(1, **_only(given, _MODEL_SETTINGS)), threads)
         corpus, init = read(paths, text), ""
         if initial is not None:
             corpus = corpus.with_vocabulary(initial.vocabulary.merged(corpus.vocabulary))
-            given = _with_network_of(initial, given)
             init = _digest(initial)
         chosen, planned = plan(len(corpus.documents), len(corpus.vocabulary), given)
         model = ModelConfig(len(corpus.vocabulary), **_only(chosen, _MODEL_SETTINGS))

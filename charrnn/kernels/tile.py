@@ -16,7 +16,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from charrnn.kernels.jit import JIT_DISABLED, cfunc
+from charrnn.kernels.jit import JIT_DISABLED, Task, cfunc, recorded
 
 
 def _vector_bits() -> int:
@@ -166,6 +166,8 @@ def require_tile(dtype: Any) -> None:
     would do, it took a third of the time that compiling them takes.
     """
     name = np.dtype(dtype).name
+    if recorded(Task(f"tile.{name}", lambda: require_tile(dtype), needed=True)):
+        return
     with _compiling:
         if name not in _compiled and not JIT_DISABLED:
             function = {"float32": _tile_float32, "float64": _tile_float64}[name]
