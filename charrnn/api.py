@@ -179,12 +179,14 @@ def train(
         CheckpointError: a model file cannot be read or written, or another would be overwritten.
         TrainingError: the loss is no longer a number; there is nothing to resume.
     """
+    from charrnn.compilation import Helper
     from charrnn.runs import prepare
 
-    run, started = prepare(
-        _paths(corpus), None if out is None else Path(out), text, settings,
-        resume=resume, init_from=init_from, force=force, threads=threads, stop=stop,
-        previews=previews,
-    )  # fmt: skip
-    yield started
-    yield from run.events()
+    with Helper() as helper:
+        run, started = prepare(
+            _paths(corpus), None if out is None else Path(out), text, settings,
+            resume=resume, init_from=init_from, force=force, threads=threads, stop=stop,
+            previews=previews, helper=helper,
+        )  # fmt: skip
+        yield started
+        yield from run.events()

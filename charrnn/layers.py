@@ -28,6 +28,7 @@ class Recurrent:
     """
 
     states = 1  # arrays of (B, H) that are carried from step to step
+    free_after_backward: Array | None = None  # of its buffers, one of (T, B, padded H)
 
     def __init__(
         self,
@@ -135,7 +136,7 @@ class LSTM(Recurrent):
     def __init__(self, config: ModelConfig, k: int, *args: Any) -> None:
         super().__init__(config, k, *args)
         self.c_prev = aligned(self.h_prev.shape, self.h_prev.dtype)
-        self.tanh_c = aligned(self.output.shape, self.h_prev.dtype)
+        self.tanh_c = self.free_after_backward = aligned(self.output.shape, self.h_prev.dtype)
         if self.gradients is not None:
             self.dc = aligned(self.dh_next.shape, self.h_prev.dtype)
 

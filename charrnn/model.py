@@ -131,11 +131,14 @@ class Window:
         # The first layer's input product is a look-up: one row for each distinct character.
         self.table = aligned((U, padded(config.gates * H)), dtype)
         self.embedded = aligned((1, U, padded(D)), dtype) if config.embedding_size else None
-        self.skip_input = aligned((T, B, padded(D)), dtype) if config.has_skip(0) else None
         self.mean = np.zeros((config.num_layers, T, B), dtype)
         self.scale = np.zeros((config.num_layers, T, B), dtype)
         if gradients is not None:
-            self.d_outputs = [aligned((T, B, padded(H)), dtype) for _ in self.layers]
+            # Where a layer's own buffer is free once its backward is done, it takes its input's gradient.
+            free = [layer.free_after_backward for layer in self.layers[1:]]
+            self.d_outputs = [
+                aligned((T, B, padded(H)), dtype) if buffer is None else buffer for buffer in (*free, None)
+            ]
             self.dh = aligned((T, B, padded(H)), dtype)
             self.d_table = aligned(self.table.shape, dtype)
             self.d_embedded = aligned((1, U, padded(D)), dtype)
@@ -201,20 +204,13 @@ class Window:
             norm.forward(y, h, self.mean[k][steps], self.scale[k][steps], weight, bias, H, b0, b1)
         elif self.outputs[k] is not layer.output:
             rows.copy(y, h, H, b0, b1)
-        if config.has_skip(k):
-            x = self.outputs[k - 1] if k else self._first_input(b0, b1, t0, t1)
-            rows.add(y, x[steps], H, b0, b1)
-
-    def _first_input(self, b0: int, b1: int, t0: int, t1: int) -> Array:
-        """What layer 0 reads, (T, B, padded D), for its skip connection."""
-        assert self.skip_input is not None
-        D, steps = self.config.input_size, slice(t0, t1)
-        if self.embedded is not None:
-            rows.gather(self.skip_input[steps], self.embedded[0], self.index[steps], D, b0, b1)
-        else:
+        if config.has_skip(k) and k > 0:
+            rows.add(y, self.outputs[k - 1][steps], H, b0, b1)
+        elif config.has_skip(k) and self.embedded is not None:
+            rows.gather_add(y, self.embedded[0], self.index[steps], H, b0, b1)
+        elif config.has_skip(k):
             ids = self.used[self.index[steps, b0:b1]]
-            self.skip_input[steps, b0:b1, :D] = ids[..., None] == np.arange(D)
-        return self.skip_input
+            y[:, b0:b1, :H] += ids[..., None] == np.arange(H)
 
     def decode(self, b0: int, b1: int, t0: int, t1: int) -> None:
         """Logits from the last layer's output."""
@@ -357,9 +353,8 @@ class Model:
     def _window(self, T: int, B: int, training: bool) -> Window:
         key = (T, B, training)
         if key not in self._windows:
+            self._windows.clear()  # before the next one is made: windows are large
             rounded = training and self.bfloat16
-            for other in [k for k in self._windows if k[2] == training]:
-                del self._windows[other]  # one of each kind: windows are large
             gradients = self.gradients if training else None
             self._windows[key] = Window(self.config, self.parameters, gradients, T, B, bfloat16=rounded)
         return self._windows[key]

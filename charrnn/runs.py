@@ -10,6 +10,7 @@ from typing import Any
 
 from charrnn import checkpoint as files
 from charrnn.checkpoint import Checkpoint
+from charrnn.compilation import Helper
 from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig
 from charrnn.corpus import Corpus, corpus_name, read
 from charrnn.errors import CharrnnError, CheckpointError, ConfigError, TrainingError, VocabularyError
@@ -69,6 +70,7 @@ def prepare(
     threads: int | None,
     stop: Callable[[], str | None],
     previews: bool,
+    helper: Helper,
 ) -> tuple[Run, Started]:
     """The run that was asked for, ready to start; see `charrnn.api.train`."""
     if unknown := settings.keys() - _MODEL_SETTINGS - _TRAIN_SETTINGS:
@@ -107,13 +109,17 @@ def prepare(
     if old is not None:
         _refuse_changes(old, given, text)
         require(old.train.precision, "go on with the run on a CPU that has, or start anew with --force")
+        helper.start(old.model, threads, old.train.precision == "bfloat16")
         corpus = _recoded(read(paths, old.text), old.vocabulary)
         model, train, init = old.model, old.train, str(old.record["init"])
     else:
+        if initial is not None:
+            given = _with_network_of(initial, given)
+        guess = ModelConfig(1, **_only(given, _MODEL_SETTINGS))
+        helper.start(guess, threads, choose(given.get("precision", "auto"), guess) == "bfloat16")
         corpus, init = read(paths, text), ""
         if initial is not None:
             corpus = corpus.with_vocabulary(initial.vocabulary.merged(corpus.vocabulary))
-            given = _with_network_of(initial, given)
             init = _digest(initial)
         chosen, planned = plan(len(corpus.documents), len(corpus.vocabulary), given)
         model = ModelConfig(len(corpus.vocabulary), **_only(chosen, _MODEL_SETTINGS))

@@ -318,7 +318,7 @@ class Run:
     def _save_resume(self) -> Saved:
         p, path = self.position, resume_path(self.out)
         p.seconds = self._seconds()
-        tensors: dict[str, Array] = {"parameters": self.model.parameters.flat.copy()}
+        tensors: dict[str, Array] = {"parameters": self.model.parameters.flat}
         tensors |= self.optimizer.tensors()
         state = self.state if self.state is not None else self.model.zero_state(self.batches.batch_size)
         tensors |= state.tensors()

@@ -19,11 +19,12 @@ ARROWS = {
     "__main__": {"cli"},
     "cli": {"api", "events", "checkpoint"},  # checkpoint: for its type alone
     "api": {
-        "runs", "generation", "evaluation", "checkpoint", "corpus", "events", "model", "workers",
+        "runs", "generation", "evaluation", "checkpoint", "compilation", "corpus", "events", "model",
+        "workers",
     },
     "runs": {
-        "training", "planning", "precision", "generation", "checkpoint", "corpus", "vocabulary", "events",
-        "model", "workers", "parameters",
+        "training", "planning", "precision", "generation", "checkpoint", "compilation", "corpus",
+        "vocabulary", "events", "model", "workers", "parameters",
     },
     "training": {
         "corpus", "model", "optimizer", "evaluation", "checkpoint", "compilation", "events",

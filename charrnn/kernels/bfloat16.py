@@ -26,7 +26,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, register_jitable
 
-from charrnn.kernels.jit import cfunc, njit
+from charrnn.kernels.jit import Task, address_of_nothing, cfunc, njit, recorded
 
 LANES = 16  # words that are made at once, from twice as many numbers
 
@@ -186,6 +186,8 @@ _compiling = threading.Lock()
 
 def rounder_address() -> int:
     """Where `_round_rows` begins, compiled when it is first asked for: kernels are for all CPUs."""
+    if recorded(Task("bfloat16.rounder", rounder_address, needed=True)):
+        return address_of_nothing()
     with _compiling:
         if not _compiled:
             _compiled.append(cfunc(types.void(*[types.intp] * 9))(_round_rows))

@@ -20,7 +20,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from charrnn.kernels.jit import JIT_DISABLED, cfunc
+from charrnn.kernels.jit import JIT_DISABLED, Task, address_of_nothing, cfunc, recorded
 
 
 def _cpu_features() -> frozenset[str]:
@@ -207,6 +207,8 @@ def tile_address(precision: str) -> int:
     There is one copy of its machine code, which kernels call: linked into each of them, as Numba would do,
     it took a third of the time that compiling them takes.
     """
+    if recorded(Task(f"tile.{precision}", lambda: tile_address(precision), needed=True)):
+        return address_of_nothing()
     with _compiling:
         if precision not in _compiled and not JIT_DISABLED:
             _compiled[precision] = cfunc(POINTERS)(_TILES[precision])
