@@ -148,7 +148,7 @@ def test_both_paths_compute_the_same_bits(cell, nonlinearity, norm, residual, si
             u = [random.random(1)]
             logits, _ = network.step(cursor.last, cursor.state)
             assert plain.write([cursor], u, -1) == compiled.write([other], u, -1)
-            assert spaces[-1].logits[0, :V].tobytes() == logits.tobytes(), f"character {n}"
+            assert spaces[-1][0].logits[0, :V].tobytes() == logits.tobytes(), f"character {n}"
             assert cursor.state.tobytes() == other.state.tobytes(), f"character {n}"
             assert cursor.last == other.last
 
