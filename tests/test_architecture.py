@@ -33,7 +33,8 @@ ARROWS = {
     "events": {"corpus"},  # for its type alone
     "planning": set(),
     "generation": {"paths", "plain", "checkpoint"},
-    "paths": {"plain", "sampling", "kernels", "workers"},
+    "paths": {"pace", "plain", "sampling", "kernels", "workers"},
+    "pace": set(),
     "plain": {"checkpoint", "kernels"},  # kernels: coefficients.py, which holds numbers alone
     "evaluation": {"corpus", "model", "checkpoint"},
     "checkpoint": {"vocabulary", "container"},

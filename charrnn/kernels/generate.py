@@ -83,7 +83,8 @@ for _function in (
     sampling.choose,
     sampling.sample,
 ):
-    register_jitable(_function)  # compiled code that calls it compiles it from its one source
+    # Compiled code that calls it compiles it from its one source, without wrappers that nobody calls.
+    register_jitable(no_cpython_wrapper=True, no_cfunc_wrapper=True)(_function)
 
 
 class Network(NamedTuple):
