@@ -35,7 +35,8 @@ ARROWS = {
     "planning": set(),
     "precision": {"kernels"},
     "generation": {"paths", "plain", "checkpoint"},
-    "paths": {"plain", "sampling", "kernels", "workers"},
+    "paths": {"pace", "plain", "sampling", "kernels", "workers"},
+    "pace": set(),
     "plain": {"checkpoint", "kernels"},  # kernels: coefficients.py, which holds numbers alone
     "evaluation": {"corpus", "model", "checkpoint"},
     "checkpoint": {"vocabulary", "container"},
