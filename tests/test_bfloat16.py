@@ -324,7 +324,7 @@ def test_an_unknown_precision_is_refused():
 @needs_bfloat16
 def test_a_run_keeps_the_precision_that_was_settled_when_it_began(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(precision, "is_fast", lambda: True)
-    monkeypatch.setattr(precision, "SMALLEST", dict.fromkeys(precision.SMALLEST, 12))
+    monkeypatch.setattr(precision, "SMALLEST", 12)
     started, *_ = whole = train(corpus, tmp_path / "whole")
     assert isinstance(started, Started)
     assert started.train.precision == "bfloat16"
