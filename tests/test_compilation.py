@@ -246,7 +246,7 @@ def helping(cache: Path, **settings: object) -> subprocess.Popen[bytes]:
     """A helper's process, whose stdin is the pipe that it watches."""
     config = ModelConfig(1, **settings)  # type: ignore[arg-type]
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", compilation._HELPER, json.dumps([sys.path, config.to_dict()])],
+        [sys.executable, "-P", "-c", compilation._HELPER, json.dumps([sys.path, config.to_dict(), False])],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env={**os.environ, "CHARRNN_CACHE_DIR": str(cache)},
     )  # fmt: skip
