@@ -12,8 +12,9 @@ Names are imported when they are first used, so that `charrnn --help` starts no 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as typing has it, whose import takes longer than all that a command needs first
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         ConfigError,
         CorpusError,
         ExitCode,
+        SaveError,
         TrainingError,
         VocabularyError,
     )
@@ -45,6 +47,7 @@ __all__ = [
     "ExitCode",
     "ModelConfig",
     "SampleConfig",
+    "SaveError",
     "TextConfig",
     "TrainConfig",
     "TrainingError",
@@ -68,6 +71,7 @@ _HOMES = {
         "ConfigError",
         "CorpusError",
         "ExitCode",
+        "SaveError",
         "TrainingError",
         "VocabularyError",
     ),
@@ -81,6 +85,8 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module 'charrnn' has no attribute {name!r}")
+    from importlib import import_module
+
     value = getattr(import_module(_HOME_OF[name]), name)
     globals()[name] = value  # the next use finds it here
     return value

@@ -1,6 +1,11 @@
 """`python -m charrnn` is the command `charrnn`."""
 
-from charrnn.cli import main
+import os
+
+try:
+    from charrnn.cli import main
+except KeyboardInterrupt:  # so early that nobody else catches it
+    os._exit(130)
 
 if __name__ == "__main__":
     main()

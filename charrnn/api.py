@@ -5,7 +5,8 @@ Everything that needs compiled kernels is imported where it is used: a short sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +18,7 @@ from charrnn.checkpoint import Checkpoint
 from charrnn.config import SampleConfig, TextConfig
 from charrnn.corpus import Documents, read
 from charrnn.errors import CheckpointError
-from charrnn.events import Compiling, Evaluated, Event, Finished, Sampled, Saved, Started, Step
+from charrnn.events import Compiling, Evaluated, Event, Finished, Sampled, Saved, Started, Step, Unsaved
 from charrnn.generation import generate_all
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ __all__ = [
     "Saved",
     "Started",
     "Step",
+    "Unsaved",
     "evaluate",
     "load",
     "sample",
@@ -164,7 +166,7 @@ def train(
     stop: Callable[[], str | None] = lambda: None,
     previews: bool = False,
     **settings: Any,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Train on a corpus; yields what happens. The file `out` always holds the best model so far.
 
     `settings` are fields of ModelConfig (but vocab_size) and TrainConfig; what is absent or None is chosen
@@ -176,17 +178,19 @@ def train(
     Raises:
         ConfigError: a setting is out of range or contradicts another.
         CorpusError: the corpus cannot be read.
-        CheckpointError: a model file cannot be read or written, or another would be overwritten.
-        TrainingError: the loss is no longer a number; there is nothing to resume.
+        CheckpointError: a model file cannot be read, or another would be overwritten.
+        SaveError: the model file cannot be written, at the beginning or still at the end; in between that
+            is an event, Unsaved.
+        TrainingError: the loss is no longer a number; somebody else is training into the same file.
     """
     from charrnn.compilation import Helper
     from charrnn.runs import prepare
 
-    with Helper() as helper:
+    with contextlib.ExitStack() as held:
         run, started = prepare(
             _paths(corpus), None if out is None else Path(out), text, settings,
             resume=resume, init_from=init_from, force=force, threads=threads, stop=stop,
-            previews=previews, helper=helper,
+            previews=previews, helper=held.enter_context(Helper()), held=held,
         )  # fmt: skip
         yield started
         yield from run.events()

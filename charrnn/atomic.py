@@ -5,8 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterable
+import sys
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+# "x" as open() has it: a link that somebody laid at the known name of a temporary file is not followed.
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+# Windows replaces no file that somebody reads at this moment.
+_REPLACE_TRIES, _REPLACE_SECONDS = 20, 0.05
 
 
 def write(path: Path, chunks: Iterable[bytes]) -> None:
@@ -15,13 +22,12 @@ def write(path: Path, chunks: Iterable[bytes]) -> None:
     Folders that are missing are made, the mode follows the umask, and a symbolic link stays: the
     file that it points to is replaced. On a failure the old file is as it was, and nothing is left
     beside it. Only a killed process leaves its temporary file; its name is fixed, so that there is
-    at most one, and the next write replaces it.
+    at most one, which `clean` removes and the next write replaces.
 
     Raises:
         OSError: the disk is full, the folder may not be written, `path` is no regular file, ...
     """
-    if path.is_symlink():
-        path = Path(os.path.realpath(path))
+    path = _resolved(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if path.exists() and not path.is_file():  # a rename would turn /dev/null into a file
@@ -31,35 +37,88 @@ def write(path: Path, chunks: Iterable[bytes]) -> None:
     except FileExistsError as error:  # but it is no folder
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent)) from error
 
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.unlink(missing_ok=True)
-    # "x" creates the file, so a link that somebody laid at this known name is not followed.
-    with contextlib.ExitStack() as cleanup, open(temporary, "xb") as file:
-        cleanup.callback(_remove, temporary)
-        for chunk in chunks:
-            file.write(chunk)
-        file.flush()
-        os.fsync(file.fileno())  # before the rename, which must not reach the disk first
-        written = os.fstat(file.fileno())
-        file.close()  # Windows renames no open file
+    temporary = _temporary(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    with contextlib.ExitStack() as cleanup:
+        with _closing(os.open(temporary, _CREATE, 0o666)) as descriptor:
+            cleanup.callback(_remove, temporary)
+            for chunk in chunks:
+                _write_all(descriptor, chunk)
+            os.fsync(descriptor)  # before the rename, which must not reach the disk first
+            written = os.fstat(descriptor)
+        # Closed by now, since Windows renames no open file.
         if not os.path.samestat(written, os.stat(temporary)):
             cleanup.pop_all()  # the temporary file is not ours
             raise OSError(errno.EBUSY, "Another process is writing it", str(path))
-        os.replace(temporary, path)
+        _replace(temporary, path)
         cleanup.pop_all()
     _sync_folder(path.parent)
 
 
+def clean(path: Path) -> None:
+    """Remove what a killed process has left of a `write(path, ...)`. Nobody else may be writing it."""
+    with contextlib.suppress(OSError):
+        os.unlink(_temporary(_resolved(path)))
+
+
+def _resolved(path: Path) -> Path:
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
+
+
+@contextlib.contextmanager
+def _closing(descriptor: int) -> Iterator[int]:
+    """The descriptor; closing it may fail, too, where a network folder only then says that it is full."""
+    try:
+        yield descriptor
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+        raise
+    os.close(descriptor)
+
+
+def _write_all(descriptor: int, chunk: bytes) -> None:
+    """A system call may write less than it was given: near the end of a disk, or 2 GB at the most."""
+    left = memoryview(chunk)
+    while left:
+        count = os.write(descriptor, left)
+        if not count:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        left = left[count:]
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    for attempt in range(_REPLACE_TRIES):
+        try:
+            return os.replace(temporary, path)
+        except PermissionError:
+            if sys.platform != "win32" or attempt == _REPLACE_TRIES - 1:
+                raise
+            time.sleep(_REPLACE_SECONDS)
+
+
 def _remove(temporary: Path) -> None:
-    with contextlib.suppress(OSError):  # the error that brought us here says more
-        temporary.unlink()
+    with contextlib.suppress(OSError):  # what brought us here says more
+        os.unlink(temporary)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put the rename itself on the disk. Windows and some file systems cannot; the file is whole."""
-    with contextlib.suppress(OSError):
+    """Put the rename itself on the disk. Windows and some file systems cannot; the file is whole.
+
+    Raises:
+        OSError: the disk has failed.
+    """
+    try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:
+        if error.errno == errno.EIO:
+            raise

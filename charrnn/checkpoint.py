@@ -47,9 +47,11 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
     """Write a model file atomically; the same contents give the same bytes.
 
     Raises:
-        CheckpointError: the file cannot be written, or the checkpoint is one that `load` would not
-            take back: its tensors do not fit its configuration, or hold NaN or infinity. The old
-            file, if there is one, is then as it was.
+        SaveError: the file cannot be written.
+        CheckpointError: the checkpoint is one that `load` would not take back: its tensors do not
+            fit its configuration, or hold NaN or infinity.
+
+    On either the old file, if there is one, is as it was.
     """
     path = Path(path)
     try:
@@ -84,7 +86,7 @@ def save_resume(path: str | Path, tensors: Mapping[str, Array], state: Mapping[s
     """Write what a run needs to go on: float32 and int64 tensors, and a state of plain JSON.
 
     Raises:
-        CheckpointError: the file cannot be written; the old one is then as it was.
+        SaveError: the file cannot be written; the old one is then as it was.
     """
     path = Path(path)
     for name, tensor in tensors.items():
@@ -190,14 +192,15 @@ def _from_record(record: Record) -> Checkpoint:
         vocabulary=vocabulary,
         text=text,
         tensors={},
-        history=_checked_history(record["history"]),
+        history=checked_history(record["history"]),
         best_val_loss=best,
         run=run,
         settings=settings,
     )
 
 
-def _checked_history(history: Any) -> list[dict[str, Any]]:
+def checked_history(history: Any) -> list[dict[str, Any]]:
+    """The history that a file holds. DamageError: it is none."""
     if not isinstance(history, list):
         raise DamageError("its history is no list")
     for row in history:

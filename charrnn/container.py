@@ -5,13 +5,13 @@ type, shape and place, and under `__metadata__` a map of texts; then the numbers
 charrnn keeps one text there, named "charrnn": its record, as JSON.
 
 The safetensors library writes. Reading is done here, because nothing in a file is trusted: each
-claim is checked before it is used, and memory stays at about the size of the file.
+claim is checked before it is used. Memory stays below four times the file, and 16 MB: what JSON would
+take as Python's objects is estimated before it is parsed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import math
 import os
@@ -26,6 +26,7 @@ import numpy as np
 from charrnn import atomic
 from charrnn.errors import CheckpointError, printable, quoted
 from charrnn.unreadable import why_unreadable
+from charrnn.unwritable import unwritable
 
 Array = np.ndarray[Any, Any]
 Record = dict[str, Any]
@@ -33,18 +34,14 @@ Record = dict[str, Any]
 SUFFIX = ".safetensors"
 KEY = "charrnn"
 TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype(np.float32), "I64": np.dtype(np.int64)}
-MAX_HEADER_BYTES = 100_000_000  # the safetensors library refuses longer ones, too
+MAX_HEADER_BYTES = 32_000_000  # all of Unicode as a vocabulary takes half of that
+LONG_HEADER_BYTES = (
+    1_000_000  # from here on it is ASCII, as charrnn writes it: one byte a character in memory
+)
+VALUE_BYTES = 200  # of memory, about, for a value of JSON and the place where it stands
+MAX_VALUE_BYTES = 12_000_000  # of memory for all values, or twice the file
 MAX_DEPTH = 32  # of nested JSON: far below where Python's recursion ends
 MAX_DIGITS = 40  # of a whole number: 128 bits and a sign, as random states have
-
-_WRITE_HINTS = {
-    errno.ENOSPC: "free some space, or write to another disk with --out",
-    errno.EDQUOT: "free some space, or write to another disk with --out",
-    errno.EFBIG: "raise the limit (ulimit -f), or write to another disk with --out",
-    errno.EACCES: "check the permissions of its folder, or write elsewhere with --out",
-    errno.EPERM: "check the permissions of its folder, or write elsewhere with --out",
-    errno.ENOTDIR: "a folder in its path is a file; write elsewhere with --out",
-}
 
 
 class DamageError(Exception):
@@ -67,17 +64,8 @@ class Container:
     def __init__(self, file: BinaryIO, name: str) -> None:
         self.name = name  # as messages show it
         self._file = file
-        header, data_size = _read_header(file, name)
-        metadata = header.pop("__metadata__", {})
-        text = metadata.get(KEY) if isinstance(metadata, dict) else None
-        if text is None:
-            raise CheckpointError(
-                f"{name} was not made by charrnn", "give a model that charrnn train has written"
-            )
-        if not isinstance(text, str):
-            raise DamageError("its record is no text")
+        text, self.entries = _read_header(file, name)
         self.record = parse(text)
-        self.entries = _entries(header, data_size)
 
     def tensors(self) -> dict[str, Array]:
         """All tensors, read into memory of their own; once, since the file is read through."""
@@ -119,8 +107,8 @@ def write(path: Path, tensors: Mapping[str, Array], record: Record) -> None:
     """Write a container atomically; the same contents give the same bytes.
 
     Raises:
-        CheckpointError: the disk is full, the folder may not be written, ..., or the record is one
-            that `parse` would not take back.
+        SaveError: the disk is full, the folder may not be written, ...
+        CheckpointError: the record is one that `parse` would not take back.
     """
     # Not at the top: sampling, which starts often, only reads.
     from safetensors.numpy import save
@@ -136,12 +124,8 @@ def write(path: Path, tensors: Mapping[str, Array], record: Record) -> None:
         raise CheckpointError(f"{name} is not written: its record is too long")
     try:
         atomic.write(path, [data])
-    except OSError as error:
-        reason = error.strerror or str(error)
-        hint = _WRITE_HINTS.get(error.errno or 0, "write elsewhere with --out")
-        raise CheckpointError(f"{name} cannot be written: {printable(reason)}", hint) from error
-    except ValueError as error:  # a NUL in the path
-        raise CheckpointError(f"{name} is no path", "give another with --out") from error
+    except (OSError, ValueError) as error:
+        raise unwritable(path, error) from error
 
 
 def serialize(record: Record) -> str:
@@ -180,6 +164,16 @@ def parse(text: str) -> Record:
         raise DamageError("its JSON is no object")
     _check_plain(value, 0)
     return value
+
+
+def _check_count(text: str | bytes, size: int) -> None:
+    """That the values in this JSON, of a file of `size` bytes, take no more memory than they may."""
+    if isinstance(text, str):
+        values = sum(map(text.count, ",[{"))
+    else:
+        values = sum(map(text.count, (b",", b"[", b"{")))
+    if values * VALUE_BYTES > max(MAX_VALUE_BYTES, 2 * size):
+        raise DamageError(f"its JSON holds about {values} values, which is too many for its size")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -224,8 +218,8 @@ def _check_plain(value: object, depth: int) -> None:
             _check_plain(item, depth + 1)
 
 
-def _read_header(file: BinaryIO, name: str) -> tuple[Record, int]:
-    """The parsed header, and how many bytes follow it."""
+def _read_header(file: BinaryIO, name: str) -> tuple[str, dict[str, Entry]]:
+    """The record as text, and each tensor's entry in the order of the file."""
     not_a_model = CheckpointError(
         f"{name} is not a model file", "give a .safetensors file that charrnn train has written"
     )
@@ -241,10 +235,28 @@ def _read_header(file: BinaryIO, name: str) -> tuple[Record, int]:
         raise not_a_model if raw else DamageError("it is cut short")
     if len(raw) < length:
         raise DamageError("it is cut short")
+    if length > LONG_HEADER_BYTES and not _is_plain(raw):
+        raise DamageError("its header is long and not written as charrnn writes it, in ASCII")
+    _check_count(raw, size)
     try:
-        return parse(raw.decode()), size - 8 - length
+        header = parse(raw.decode())
     except UnicodeDecodeError as error:
         raise DamageError("its header is not UTF-8") from error
+    metadata = header.pop("__metadata__", {})
+    text = metadata.get(KEY) if isinstance(metadata, dict) else None
+    if text is None:
+        raise CheckpointError(
+            f"{name} was not made by charrnn", "give a model that charrnn train has written"
+        )
+    if not isinstance(text, str):
+        raise DamageError("its record is no text")
+    _check_count(text, size)
+    return text, _entries(header, size - 8 - length)
+
+
+def _is_plain(raw: bytes) -> bool:
+    """Whether the texts in this JSON are ASCII, and as long as they stand here."""
+    return raw.isascii() and b"\\u" not in raw.replace(b"\\\\", b"")
 
 
 def _entries(header: Record, data_size: int) -> dict[str, Entry]:

@@ -5,6 +5,7 @@ CharrnnError                    exit 1: it could not be done
 ├── CorpusError                 the text cannot be read, decoded, or is too short
 ├── VocabularyError             a character that the model has never seen
 ├── CheckpointError             a model file is missing, damaged, or would be overwritten
+│   └── SaveError               the system does not let us write it: the disk is full, ...
 └── TrainingError               the loss became no number, there is nothing to resume, ...
 
 Each error is one line: what was wrong, then what to do about it (its `hint`).
@@ -58,6 +59,10 @@ class VocabularyError(CharrnnError):
 
 class CheckpointError(CharrnnError):
     """A model file is missing, damaged, of another kind, or would be overwritten."""
+
+
+class SaveError(CheckpointError):
+    """The system does not let us write a file, whose old contents are as they were."""
 
 
 class TrainingError(CharrnnError):

@@ -64,6 +64,7 @@ class Evaluated:
     val_loss: float  # nats a character
     val_bpc: float  # bits a character
     best: bool  # of all so far
+    saved: bool  # in the model file by now
     measured_on: Measure
 
 
@@ -86,6 +87,14 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsaved:
+    """A file could not be written; what it held is whole. It is tried again, once more at the end."""
+
+    step: int
+    message: str  # which file, why, and what to do, in a line
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """Once, at the end."""
 
@@ -102,4 +111,4 @@ class Finished:
     measured_on: Measure
 
 
-Event = Started | Compiling | Step | Evaluated | Sampled | Saved | Finished
+Event = Started | Compiling | Step | Evaluated | Sampled | Saved | Unsaved | Finished

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,13 @@ from charrnn.corpus import Corpus, corpus_name, read
 from charrnn.errors import CharrnnError, CheckpointError, ConfigError, TrainingError, VocabularyError
 from charrnn.events import Started
 from charrnn.generation import generate
+from charrnn.locking import exclusive
 from charrnn.model import initial_tensors
 from charrnn.parameters import Array
 from charrnn.planning import plan
 from charrnn.precision import choose, require
 from charrnn.training import Run, fingerprint
+from charrnn.unreadable import why_unreadable
 from charrnn.vocabulary import Vocabulary
 from charrnn.workers import Workers
 
@@ -71,8 +75,12 @@ def prepare(
     stop: Callable[[], str | None],
     previews: bool,
     helper: Helper,
+    held: ExitStack,
 ) -> tuple[Run, Started]:
-    """The run that was asked for, ready to start; see `charrnn.api.train`."""
+    """The run that was asked for, ready to start; see `charrnn.api.train`.
+
+    `held` lets go of the model file when the run is over.
+    """
     if unknown := settings.keys() - _MODEL_SETTINGS - _TRAIN_SETTINGS:
         raise TypeError(f"train() has no settings named {', '.join(sorted(unknown))}")
     given = {name: value for name, value in settings.items() if value is not None}
@@ -89,20 +97,20 @@ def prepare(
     name = corpus_name(paths[0])
     if out is None:
         out = Path("checkpoints") / f"{name}.safetensors"
-    if out.is_dir():
+    if os.path.isdir(out):
         raise ConfigError(f"{out} is a folder", f"name the model file: -o {out / name}.safetensors")
 
+    held.enter_context(exclusive(out))
     notes: tuple[str, ...] = ()
-    there, old = _model_at(out), _interrupted(out)
+    there = _model_at(out)
+    old = None if force and not resume else _interrupted(out)
     if resume and old is None and there is None:
         notes = (f"there is no interrupted run of {out}: starting from the beginning",)
-    if not resume:
-        if old is not None and not force:
-            raise TrainingError(
-                f"{out} belongs to a run that was interrupted at step {old.record['position']['step']}",
-                "--resume goes on with it, --force starts anew",
-            )
-        old = None
+    if old is not None and not resume:
+        raise TrainingError(
+            f"{out} belongs to a run that was interrupted at step {old.record['position']['step']}",
+            "--resume goes on with it, --force starts anew",
+        )
 
     initial = files.load(init_from) if init_from is not None else None
     planned = ""
@@ -150,8 +158,12 @@ def prepare(
         corpus, model, train, out=out, tensors=tensors, init=init, fingerprint=identity,
         workers=workers, stop=stop, preview=_preview if previews else None,
     )  # fmt: skip
+    run.outputs.clean()
+    if same and (resume or not force):
+        assert isinstance(there, Checkpoint)
+        run.keep(there)
     if old is not None:
-        run.resume(old.tensors, old.record, model_is_there=same)
+        run.resume(old.tensors, old.record)
     if complete and isinstance(there, Checkpoint):
         run.set_complete(there)
     started = Started(
@@ -163,7 +175,7 @@ def prepare(
 
 def _model_at(out: Path) -> Checkpoint | Path | None:
     """The model in the file; the path itself when it holds something else; None when there is nothing."""
-    if not out.exists():
+    if not _exists(out):
         return None
     try:
         return files.load(out)
@@ -173,15 +185,22 @@ def _model_at(out: Path) -> Checkpoint | Path | None:
 
 def _interrupted(out: Path) -> _Interrupted | None:
     path = files.resume_path(out)
-    if not path.exists():
+    if not _exists(path):
         return None
     found = _Interrupted(*files.load_resume(path))
     try:
         _ = found.text, found.model, found.train, found.vocabulary
         _ = found.record["run"], found.record["init"], found.record["position"]["step"]
-    except (KeyError, TypeError, CharrnnError) as error:
+    except (KeyError, TypeError, AttributeError, CharrnnError) as error:
         raise CheckpointError(f"{path} does not hold a run", "remove it to start anew") from error
     return found
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # not taken for "no": what is there would be overwritten
+        raise CheckpointError(*why_unreadable(path, error)) from error
 
 
 def _refuse_changes(old: _Interrupted, given: dict[str, Any], text: TextConfig) -> None:

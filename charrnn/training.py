@@ -6,30 +6,42 @@ holds them, so that a resumed run is bit for bit the run that was never interrup
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from charrnn.checkpoint import Checkpoint, resume_path, save, save_resume
+from charrnn.checkpoint import Checkpoint, checked_history, save
 from charrnn.compilation import compile_kernels
 from charrnn.config import ModelConfig, TrainConfig
+from charrnn.container import DamageError
 from charrnn.corpus import Batches, Corpus, split
-from charrnn.errors import TrainingError
+from charrnn.errors import SaveError, TrainingError
 from charrnn.evaluation import evaluate
-from charrnn.events import Compiling, Evaluated, Event, Finished, Measure, Reason, Sampled, Saved, Step
+from charrnn.events import (
+    Compiling,
+    Evaluated,
+    Event,
+    Finished,
+    Measure,
+    Reason,
+    Sampled,
+    Saved,
+    Step,
+    Unsaved,
+)
 from charrnn.model import Model, State, mix
 from charrnn.optimizer import AdamW, learning_rate
+from charrnn.outputs import Outputs
 from charrnn.parameters import Array
 from charrnn.workers import Workers
 
 REPORT_SECONDS = 0.1  # between two Step events
-SAVE_SECONDS = 60.0  # between two resume files at the most
+SAVE_SECONDS = 60.0  # between two resume files at the most, and two tries to write one
 PREVIEW_SECONDS = 10.0  # between two samples
 CLEARLY_WORSE = 1.01  # an evaluation this many times the best counts towards an early stop
 EVALUATION_SHARE = 0.1  # of the time that training takes, at the most
@@ -63,6 +75,25 @@ class _Position:
     best_val_loss: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    def to_record(self) -> dict[str, Any]:
+        """As plain JSON, which has no NaN."""
+        return {**asdict(self), "running_loss": self.running_loss if self.step else None}
+
+    @classmethod
+    def from_record(cls, record: object) -> _Position:
+        """What `to_record` gave. ValueError: it is something else."""
+        if not isinstance(record, dict) or record.keys() != {f.name for f in fields(cls)}:
+            raise ValueError("position")
+        for name, default in asdict(cls()).items():
+            value, kinds = record[name], (int,) if isinstance(default, int) else (int, float)
+            optional = name in ("running_loss", "best_val_loss")
+            if name != "history" and not (type(value) in kinds or (optional and value is None)):
+                raise ValueError(name)
+        if record["running_loss"] is None:
+            record = {**record, "running_loss": math.nan}
+        checked_history(record["history"])
+        return cls(**record)
+
 
 class Run:
     """One training run of `config` on `corpus`, which writes its best model to `out`.
@@ -86,7 +117,7 @@ class Run:
         preview: Preview | None = None,
     ) -> None:
         self.corpus, self.config, self.train = corpus, config, train
-        self.out, self.init, self.fingerprint = out, init, fingerprint
+        self.outputs, self.init, self.fingerprint = Outputs(out), init, fingerprint
         self.stop, self.preview = stop, preview
         self.text, self.validation = split(corpus.documents, train.val_fraction, train.seed)
         if not len(self.text):
@@ -104,7 +135,6 @@ class Run:
         self._started = time.monotonic()
         self._saved_at = -math.inf
         self._previewed_at = 0.0
-        self._model_written = False
         self._complete = False
         self._evaluation_interval = self._steps_between_evaluations()
 
@@ -117,7 +147,7 @@ class Run:
         if self._complete:
             yield self._finished("complete", "the run was complete already")
             return
-        yield self._save_resume()
+        yield from self._save_resume()  # at once, so that a disk that cannot be written is an error here
         for done, total in compile_kernels(self.config, self.model.bfloat16):
             yield Compiling(done, total)
             if self.stop():
@@ -130,11 +160,12 @@ class Run:
                 before = time.monotonic()
                 yield from self._evaluate()
                 reported += time.monotonic() - before  # not part of the speed
+                if p.evaluated_step != p.step:
+                    break  # told to stop in the middle; the resumed run evaluates here
+            if p.evaluated_step == p.step:  # which may be where a resumed run begins
                 if p.worse >= self.train.patience:
                     yield from self._finish("early-stop", self._why_early())
                     return
-                if p.evaluated_step != p.step:
-                    break  # told to stop in the middle; the resumed run evaluates here
                 if self._progress(p.step) >= 1.0:
                     yield from self._finish("budget")
                     return
@@ -155,10 +186,10 @@ class Run:
                     p.running_loss, speed, rate, norm,
                 )  # fmt: skip
                 yield from self._now_and_then()
-        if p.step and not self._model_written:
+        if p.step and not self.outputs.worth_keeping:
             # Nothing was evaluated yet, but there is something to write with.
-            save(self._checkpoint(None), self.out)
-        yield self._save_resume()
+            save(self._checkpoint(None), self.outputs.model)
+        yield from self._save_resume()
         yield self._finished("interrupted", f"stopped at step {p.step}")
 
     def _step(self, rate: float) -> tuple[float, float]:
@@ -184,7 +215,7 @@ class Run:
             yield Sampled(self.position.step, self.preview(self._checkpoint(None)))
             self._previewed_at = self._seconds()
         if time.monotonic() - self._saved_at >= SAVE_SECONDS:
-            yield self._save_resume()
+            yield from self._try(self._save_resume)
 
     # --- the budget -----------------------------------------------------------------------------
 
@@ -253,31 +284,35 @@ class Run:
         p.loss_sum, p.loss_count, p.evaluated_step = 0.0, 0, p.step
         p.evaluated_at = self._seconds()
         p.evaluation_seconds = p.evaluated_at - before
+        outcomes: list[Saved | Unsaved] = []
         if best:
             p.best_val_loss = result.loss
-            save(self._checkpoint(result.loss), self.out)
-            self._model_written = True
+            if result.loss < self.outputs.evaluated:
+                self.outputs.keep(self._checkpoint(result.loss))
+                outcomes = list(self._try(self._save_model))
+        saved = not any(isinstance(outcome, Unsaved) for outcome in outcomes)
         yield Evaluated(
             p.step, self._epoch(), self._seconds(), train_loss, result.loss, result.bpc, best,
-            self.measured_on,
+            best and saved, self.measured_on,
         )  # fmt: skip
-        if best:
-            yield Saved(p.step, self.out, result.loss, "model")
+        yield from outcomes
         # After the model: a run that is killed in between repeats the evaluation.
-        yield self._save_resume()
+        if saved:
+            yield from self._try(self._save_resume)
 
     # --- the end --------------------------------------------------------------------------------
 
     def _finish(self, reason: Reason, message: str = "") -> Iterator[Event]:
-        with contextlib.suppress(FileNotFoundError):
-            resume_path(self.out).unlink()
+        yield from self._save_model()
+        self.outputs.remove_resume()
         yield self._finished(reason, message)
 
     def _finished(self, reason: Reason, message: str) -> Finished:
         p = self.position
-        best = math.nan if p.best_val_loss is None else p.best_val_loss
+        best = min(math.inf if p.best_val_loss is None else p.best_val_loss, self.outputs.evaluated)
+        best = best if best < math.inf else math.nan
         return Finished(
-            p.step, self._epoch(), self._seconds(), reason, message, self.out,
+            p.step, self._epoch(), self._seconds(), reason, message, self.outputs.model,
             self.config.num_parameters, best, best / math.log(2), p.running_loss, self.measured_on,
         )  # fmt: skip
 
@@ -291,10 +326,15 @@ class Run:
 
     def _diverged(self, loss: float) -> TrainingError:
         """A loss or gradient that is no number: what is in memory is lost, the model file is not."""
-        with contextlib.suppress(FileNotFoundError):
-            resume_path(self.out).unlink()  # it leads here again
         what = "the gradient" if math.isfinite(loss) else "the loss"
-        kept = f"the best model so far is in {self.out}" if self._model_written else "no model was written"
+        try:
+            self.outputs.flush()
+        except SaveError as error:
+            kept = str(error)
+        else:
+            written = self.outputs.worth_keeping
+            kept = f"the best model so far is in {self.outputs.model}" if written else "no model was written"
+            self.outputs.remove_resume()  # it leads here again
         return TrainingError(
             f"{what} is no longer a finite number at step {self.position.step}; {kept}",
             f"try a --lr below {self.train.learning_rate:g} or a --clip below {self.train.clip:g}",
@@ -315,8 +355,22 @@ class Run:
             settings=asdict(self.train),
         )
 
-    def _save_resume(self) -> Saved:
-        p, path = self.position, resume_path(self.out)
+    def _try(self, save: Callable[[], Iterator[Saved]]) -> Iterator[Saved | Unsaved]:
+        """Training goes on where a file cannot be written, until that is the last thing to do."""
+        try:
+            yield from save()
+        except SaveError as error:
+            yield Unsaved(self.position.step, str(error))
+
+    def _save_model(self) -> Iterator[Saved]:
+        """The best model, where it is not in its file yet."""
+        saved = self.outputs.flush()
+        if saved is not None:
+            yield saved
+
+    def _save_resume(self) -> Iterator[Saved]:
+        """What `--resume` needs, after the model that it speaks of."""
+        p = self.position
         p.seconds = self._seconds()
         tensors: dict[str, Array] = {"parameters": self.model.parameters.flat}
         tensors |= self.optimizer.tensors()
@@ -330,12 +384,18 @@ class Run:
             "train": asdict(self.train),
             "text": asdict(self.corpus.text),
             "updates": self.optimizer.steps,
-            "position": {**asdict(p), "running_loss": p.running_loss if p.step else None},
+            "position": p.to_record(),
         }
-        save_resume(path, tensors, record)
-        self._saved_at = time.monotonic()
+        self._saved_at = time.monotonic()  # or tried to
+        yield from self._save_model()
+        self.outputs.save_resume(tensors, record)
         loss = math.nan if p.best_val_loss is None else p.best_val_loss
-        return Saved(p.step, path, loss, "resume")
+        yield Saved(p.step, self.outputs.resume, loss, "resume")
+
+    def keep(self, model: Checkpoint) -> None:
+        """The model file holds `model`, which this run wrote earlier: only a better one replaces it."""
+        if model.best_val_loss is not None:
+            self.outputs.evaluated = model.best_val_loss
 
     def set_complete(self, model: Checkpoint) -> None:
         """There is nothing left to do: `model` is what this run wrote."""
@@ -343,31 +403,31 @@ class Run:
         self.position.best_val_loss = model.best_val_loss
         self.position.step = model.history[-1]["step"] if model.history else 0
 
-    def resume(self, tensors: dict[str, Array], record: dict[str, Any], model_is_there: bool) -> None:
-        """Go on where a resume file of the same run was written.
+    def resume(self, tensors: dict[str, Array], record: dict[str, Any]) -> None:
+        """Go on where a resume file of the same run was written; after `keep`, if there is a model.
 
         Raises:
             TrainingError: the file's contents do not fit the run.
         """
         try:
-            values = dict(record["position"])
-            if values["running_loss"] is None:
-                values["running_loss"] = math.nan
-            position = _Position(**values)
+            position = _Position.from_record(record["position"])
+            if not (0 <= position.window < self.batches.windows_per_epoch and record["updates"] >= 0):
+                raise ValueError("window")
             state = self.model.zero_state(self.batches.batch_size)
             flat = self.model.parameters.flat
             wanted = {"parameters": flat, "adam.m": flat, "adam.v": flat, **state.tensors()}
-            if any(tensors[name].shape != array.shape for name, array in wanted.items()):
-                raise ValueError("shapes")
+            for name, array in wanted.items():
+                if (tensors[name].shape, tensors[name].dtype) != (array.shape, array.dtype):
+                    raise ValueError(name)
             flat[:] = tensors["parameters"]
             self.optimizer.load_tensors(tensors, int(record["updates"]))
             self.state = state.with_tensors(tensors)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, DamageError) as error:
             raise TrainingError(
-                f"{resume_path(self.out)} does not fit this run", "start anew with --force"
+                f"{self.outputs.resume} does not fit this run", "start anew with --force"
             ) from error
-        self._model_written = model_is_there and position.best_val_loss is not None
-        if not self._model_written:
-            position.best_val_loss = None  # its file has gone: the next evaluation writes a new one
+        if not self.outputs.worth_keeping:  # the model has gone: the next evaluation writes a new one
+            position.best_val_loss = None
+            position.evaluated_step = -1
         self.position = position
         self._previewed_at = position.seconds

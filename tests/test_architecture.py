@@ -23,13 +23,15 @@ ARROWS = {
         "workers",
     },
     "runs": {
-        "training", "planning", "precision", "generation", "checkpoint", "compilation", "corpus",
-        "vocabulary", "events", "model", "workers", "parameters",
+        "training", "planning", "precision", "generation", "checkpoint", "compilation", "corpus", "locking",
+        "unreadable", "vocabulary", "events", "model", "workers", "parameters",
     },
     "training": {
         "corpus", "model", "optimizer", "evaluation", "checkpoint", "compilation", "events",
-        "parameters", "workers",
+        "container", "outputs", "parameters", "workers",
     },
+    "outputs": {"atomic", "checkpoint", "events", "parameters"},
+    "locking": {"checkpoint", "unwritable"},
     "compilation": {"kernels", "model", "optimizer", "workers"},
     "events": {"corpus"},  # for its type alone
     "planning": set(),
@@ -40,12 +42,13 @@ ARROWS = {
     "plain": {"checkpoint", "kernels"},  # kernels: coefficients.py, which holds numbers alone
     "evaluation": {"corpus", "model", "checkpoint"},
     "checkpoint": {"vocabulary", "container"},
-    "container": {"atomic", "unreadable"},
+    "container": {"atomic", "unreadable", "unwritable"},
     "atomic": set(),
     "corpus": {"vocabulary", "reading", "sources"},
     "reading": {"vocabulary", "sources"},
     "sources": {"unreadable"},
     "unreadable": set(),
+    "unwritable": set(),
     "vocabulary": set(),
     "model": {"kernels", "layers", "operands", "parameters", "workers"},
     "layers": {"kernels", "operands", "parameters", "workers"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -196,9 +197,10 @@ def test_a_link_laid_there_at_the_last_moment_is_not_followed(
     victim = old.parent / "victim"
     victim.write_bytes(b"mine")
     (old.parent / ".m.bin.tmp").symlink_to(victim)
-    monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # laid just after the unlink
-    with pytest.raises(FileExistsError):
-        atomic.write(old, [b"new"])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", lambda _: None)  # laid just after the unlink
+        with pytest.raises(FileExistsError):
+            atomic.write(old, [b"new"])
     assert victim.read_bytes() == b"mine"
     assert old.read_bytes() == b"old"
 
@@ -230,3 +232,65 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no regular file"):
         atomic.write(pipe, [b"x"])
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_system_that_writes_less_than_it_is_given_is_asked_again(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+        atomic.write(old, [b"new content", b"", b", more"])
+    assert old.read_bytes() == b"new content, more"
+
+
+def test_a_system_that_writes_nothing_is_an_error(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, data: 0)
+        with pytest.raises(OSError, match="Input/output error"):
+            atomic.write(old, [b"new"])
+    assert old.read_bytes() == b"old"
+    assert names(old.parent) == ["m.bin"]
+
+
+@pytest.mark.parametrize("at", ["file", "folder"])
+def test_a_disk_that_fails_is_an_error(old: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    """Also when that comes out after the rename: what is not on the disk is not said to be."""
+    fsync = os.fsync
+
+    def fail(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode) == (at == "folder"):
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            atomic.write(old, [b"new"])
+    assert names(old.parent) == ["m.bin"]
+
+
+def test_windows_waits_for_readers_of_the_old_file(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace, tries = os.replace, []
+
+    def busy(source: Path, target: Path) -> None:
+        tries.append(source)
+        if len(tries) < 3:
+            raise PermissionError(errno.EACCES, "The process cannot access the file")
+        replace(source, target)
+
+    monkeypatch.setattr(atomic, "_REPLACE_SECONDS", 0.0)
+    monkeypatch.setattr(os, "replace", busy)
+    monkeypatch.setattr(sys, "platform", "win32")
+    atomic.write(old, [b"new"])
+    monkeypatch.undo()
+    assert old.read_bytes() == b"new"
+    assert len(tries) == 3
+
+
+def test_what_a_killed_write_left_can_be_removed(old: Path) -> None:
+    (old.parent / ".m.bin.tmp").write_bytes(b"half")
+    atomic.clean(old)
+    atomic.clean(old)
+    atomic.clean(old.parent / "nowhere" / "m.bin")
+    assert names(old.parent) == ["m.bin"]

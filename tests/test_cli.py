@@ -199,6 +199,7 @@ def test_every_public_name_is_there() -> None:
         (("train", "x", "--bytes", "--encoding", "ascii"), "--bytes and --encoding"),
         (("sample", "--on-unknown", "perhaps"), "on-unknown is 'perhaps'"),
         (("sample", "--count", "0"), "count is 0"),
+        (("sample", "--count", "9" * 30), "count is 9999"),
         (("eval", "m.safetensors"), "CORPUS... is missing"),
         (("info", "a", "b"), "b"),
     ],
@@ -599,3 +600,31 @@ def test_a_terminal_gets_a_live_view_unless_colour_is_unwelcome(folder: Path, tm
         plain = stderr_of(**variables)
         assert b"write with it" in plain
         assert b"\x1b" not in plain
+
+
+@posix
+def test_a_second_training_into_the_same_file_is_refused(
+    training: Start, folder: Path, tmp_path: Path
+) -> None:
+    process = training("-o", "m.safetensors")
+    error = failed(run("train", folder / "corpus.txt", "--steps", 5, "-o", "m.safetensors", cwd=tmp_path))
+    assert f"m.safetensors is being trained by process {process.pid} on " in error
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert sorted(os.listdir(tmp_path)) == ["m.resume.safetensors", "m.safetensors"]
+
+
+@posix
+def test_a_disk_that_cannot_take_the_run_is_one_line_at_once(folder: Path, tmp_path: Path) -> None:
+    script = 'ulimit -f 4; exec "$@"'
+    args = command(
+        "train", folder / "corpus.txt", "--steps", 6, *TINY, "-o", tmp_path / "m.safetensors", "--json"
+    )
+    result = subprocess.run(
+        ["sh", "-c", script, "sh", *args], capture_output=True, env=environment(), timeout=120, cwd=tmp_path
+    )
+    assert result.returncode == 1, result.stderr
+    last = result.stderr.decode().splitlines()[-1]
+    assert last.startswith("charrnn: error: ")
+    assert "File too large" in last
+    assert os.listdir(tmp_path) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -49,3 +50,25 @@ def test_a_sparkline_spans_lowest_to_highest_and_squeezes_by_means() -> None:
 
 def test_json_gets_no_nan() -> None:
     assert [wording.json_number(v) for v in (1.5, 2, math.nan, math.inf)] == [1.5, 2, None, None]
+
+
+@pytest.mark.parametrize("values", [[1e308, 1e308, -1e308], [5e-324, 0.0], [-1e308] * 90, [0.0], [1e308]])
+def test_a_sparkline_of_extreme_losses_is_drawn(values: list[float]) -> None:
+    for width in (1, 2, 40):
+        assert len(wording.sparkline(values, width)) == min(width, len(values))
+
+
+def test_a_sparkline_is_as_high_as_its_values() -> None:
+    assert wording.sparkline([4, 2, 1, 1], 2) == "█▁"
+    assert wording.sparkline([1e-9, 2e-9, 3e-9], 3) == "▁▅█"
+
+
+@pytest.mark.parametrize(
+    "value", ["\x1b[31m", "\x9b2J", "\u202e", "\x7f", "\u2028", "\U000e0001", "日\U0001f600"]
+)
+def test_a_line_of_json_shows_nothing_that_a_terminal_obeys(value: str) -> None:
+    line = wording.json_line({value: [value]})
+    assert line.isprintable()
+    assert json.loads(line) == {value: [value]}
+    if value.isprintable():
+        assert value in line

@@ -34,7 +34,7 @@ TRAIN_BOUNDS = {
     "steps": (1, 10**12),
     "batch_size": (1, 65536),
     "seq_len": (1, 65536),
-    "evaluations": (1, 10**6),
+    "evaluations": (1, 10**4),
     "patience": (1, 10**6),
     "seed": (0, 2**63 - 1),
 }

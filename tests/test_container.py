@@ -198,8 +198,9 @@ def test_a_header_length_that_is_a_lie_is_refused(tmp_path: Path, content: bytes
         (b'{"a": ' + b"9" * 100_000 + b"}", "too long"),
         (b'{"a": "\\ud800"}', "surrogate"),
         (b'{"\\udfff": 1}', "surrogate"),
-        (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
-        (b'{"a": ' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply"),
+        (b'{"a": ' + b"[" * 50_000 + b"]" * 50_000 + b"}", "nested too deeply"),
+        (b'{"a": ' * 50_000 + b"1" + b"}" * 50_000, "nested too deeply"),
+        (b'{"a": [' + b"{}," * 100_000 + b"{}]}", "too many for its size"),
         (b'{"a":' + b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1) + b"}", "nested too deeply"),
     ],
 )
@@ -208,6 +209,13 @@ def test_json_beyond_measure_is_refused(tmp_path: Path, header: bytes, message: 
     record = {"__metadata__": {"charrnn": header.decode("latin-1")}}
     if message != "not UTF-8":
         assert message in refusal(tmp_path, files.pack(record, b"")).message
+
+
+@pytest.mark.parametrize("text", ["é", "\\ud83d\\ude00"])
+def test_a_long_header_is_ascii_so_that_it_takes_no_more_memory_than_bytes(tmp_path: Path, text: str) -> None:
+    for length, message in ((10**5, "was not made by charrnn"), (10**6, "not written as charrnn writes it")):
+        header = f'{{"__metadata__": {{"x": "{text}{"a" * length}"}}}}'
+        assert message in refusal(tmp_path, files.pack(header.encode(), b"")).message
 
 
 @pytest.mark.parametrize("text", ["", "x", "1", "null", "[]", '"x"', "[1, 2]", "\ufeff{}"])

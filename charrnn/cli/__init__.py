@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import NoReturn
 
-from charrnn.cli import process
+try:
+    from typing import NoReturn
+
+    from charrnn.cli import process
+except KeyboardInterrupt:  # the signals are not in our hands yet
+    os._exit(130)
 
 COMMANDS = ("train", "sample", "eval", "info")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,7 +31,7 @@ def info(
     checkpoint = api.load(model)
     output = Output()
     if json_lines:
-        output.write(json.dumps(_record(model, checkpoint), ensure_ascii=False) + "\n")
+        output.write(wording.json_line(_record(model, checkpoint)) + "\n")
     else:
         output.write("\n".join(_table(model, checkpoint)) + "\n")
     output.flush()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Container
@@ -19,6 +21,8 @@ DEBUG = bool(os.environ.get("CHARRNN_DEBUG"))  # show the traceback behind an er
 FLUSH_SECONDS = 0.05  # text waits no longer than this before a pipe's reader sees it
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
+_LATE_SECONDS = 0.3  # after which a signal is answered for the main thread
+_answered = 0  # signals
 
 
 class ClosedPipe(Exception):  # noqa: N818 - an ordinary end, no error
@@ -45,8 +49,14 @@ def say_at_once(text: str) -> None:
         os.write(2, text.encode())
 
 
+# What a terminal would obey: control characters, but for those that every text has.
+_CONTROLS = {n: ascii(chr(n))[1:-1] for n in (*range(32), *range(127, 160)) if chr(n) not in "\t\n\r"}
+
+
 class Output:
     """stdout as it is: UTF-8 whatever the locale, or the raw bytes of a `--bytes` model.
+
+    A model may come from a stranger: on a terminal, control characters are written as \\x1b and the like.
 
     Raises from each method:
         ClosedPipe: the reader has gone.
@@ -57,12 +67,18 @@ class Output:
         if sys.stdout is None:
             raise CharrnnError("stdout is closed", "there is nowhere to write to")
         self._stream = sys.stdout.buffer
-        self._encoding = "latin-1" if raw_bytes else "utf-8"
         self._each = sys.stdout.isatty()  # a person watches: every character as it comes
+        self._encoding = "latin-1" if raw_bytes and not self._each else "utf-8"
+        # Bytes are UTF-8 to a terminal; what is none of it cannot be shown.
+        self._as_text = codecs.getincrementaldecoder("utf-8")("replace") if raw_bytes and self._each else None
         self._due = 0.0
 
     def write(self, text: str) -> None:
         """Write `text`; it is flushed at once, or in a pipe every FLUSH_SECONDS."""
+        if self._as_text is not None:
+            text = self._as_text.decode(text.encode("latin-1"))
+        if self._each:
+            text = text.translate(_CONTROLS)
         try:
             self._stream.write(text.encode(self._encoding))
         except OSError as problem:
@@ -121,8 +137,15 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
+    @property
+    def at_once(self) -> bool:
+        """Whether the next signal ends the process without a save."""
+        return self.reason is not None or not self.saveable
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.reason is not None or not self.saveable:
+        global _answered
+        _answered += 1
+        if self.at_once:
             self._restore()
             os._exit(128 + number)
         self.ask(signal.Signals(number).name, ExitCode(128 + number))
@@ -136,21 +159,26 @@ def run(program: Callable[[list[str]], int], args: list[str], commands: Containe
     """
     _keep_standard_descriptors()
     _install(_leave_on_signal)
+    _watch_signals()
     if not (DEBUG or sys.warnoptions):
         warnings.simplefilter("ignore")  # they are about our code, not about the user's text
+    _leave(outcome(program, args, commands))
+
+
+def outcome(program: Callable[[list[str]], int], args: list[str], commands: Container[str]) -> int:
+    """The exit code of `program(args)`, after one line on stderr about what went wrong."""
     try:
-        code = program(args)
+        return program(args)
     except KeyboardInterrupt:
-        code = ExitCode.INTERRUPTED
+        return ExitCode.INTERRUPTED
     except ClosedPipe:
-        code = ExitCode.DONE
+        return ExitCode.DONE
     except SystemExit as end:
         # Typer ends so when its help meets a closed pipe, and after installing completion.
         piped = isinstance(end.__context__, BrokenPipeError)
-        code = end.code if isinstance(end.code, int) and not piped else ExitCode.DONE
+        return end.code if isinstance(end.code, int) and not piped else ExitCode.DONE
     except Exception as problem:
-        code = _report(problem, args[0] if args and args[0] in commands else "")
-    _leave(code)
+        return _report(problem, args[0] if args and args[0] in commands else "")
 
 
 def _report(problem: Exception, command: str) -> ExitCode:
@@ -188,6 +216,34 @@ def _leave(code: int) -> NoReturn:
 
 def _leave_on_signal(number: int, frame: FrameType | None) -> None:
     os._exit(128 + number)
+
+
+def _watch_signals() -> None:
+    """Answer signals also while the main thread is in a long call, such as one into LAPACK.
+
+    Python calls the handlers on the main thread alone, between two of its instructions.
+    """
+    if sys.platform == "win32":  # tells only sockets of signals
+        return
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        came = 0
+        while True:
+            (number,) = os.read(read, 1)
+            if number not in _STOPPING:
+                continue
+            came += 1
+            time.sleep(_LATE_SECONDS)
+            handler = signal.getsignal(number)
+            request = getattr(handler, "__self__", None)
+            waits = isinstance(request, StopRequest) and not request.at_once
+            if _answered < came and not waits and callable(handler):
+                handler(number, None)
+
+    threading.Thread(target=watch, name="charrnn-signals", daemon=True).start()
 
 
 def _install(

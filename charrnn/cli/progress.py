@@ -15,7 +15,7 @@ from charrnn.cli import wording
 from charrnn.cli.process import say, say_at_once
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.errors import printable
-from charrnn.events import Compiling, Evaluated, Event, Finished, Started, Step
+from charrnn.events import Compiling, Evaluated, Event, Finished, Started, Step, Unsaved
 
 STOPPING = "stopping: saving the model (Ctrl-C again does not wait)"
 COMPILING = "compiling kernels (first time on this machine)"
@@ -61,6 +61,8 @@ class Notes(View):
         if isinstance(event, Started):
             for note in event.notes:
                 say(f"note: {printable(note)}")
+        elif isinstance(event, Unsaved):
+            say(f"warning: {printable(unsaved(event))}")
 
     def stopping(self) -> None:
         say_at_once(STOPPING + "\n")
@@ -158,8 +160,12 @@ def evaluated_line(event: Evaluated) -> str:
     return (
         f"step {event.step}  epoch {event.epoch:.2f}  {wording.duration(event.seconds)}  "
         f"{event.measured_on} {wording.loss(event.val_loss)}  latest {event.train_loss:.4f}"
-        f"{'  best, saved' if event.best else ''}"
+        f"{'  best' if event.best else ''}{', saved' if event.saved else ''}"
     )
+
+
+def unsaved(event: Unsaved) -> str:
+    return f"{event.message} (training goes on, and tries again)"
 
 
 def summary(finished: Finished) -> list[str]:

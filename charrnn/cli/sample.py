@@ -12,8 +12,9 @@ import typer
 from charrnn.cli.options import OnUnknown, default
 from charrnn.cli.process import Output
 from charrnn.config import DEFAULT_SAMPLE_LENGTH, SampleConfig, TextConfig
-from charrnn.errors import ConfigError, CorpusError, ExitCode
+from charrnn.errors import ConfigError, CorpusError, ExitCode, quoted
 
+MOST_TEXTS = 10**12
 LINES_AT_ONCE = 10  # from a --lines model, when nothing else is asked for
 
 
@@ -72,8 +73,8 @@ def sample(
     on_unknown: OnUnknown = "error",
 ) -> int:
     """Write new text with a model. The text goes to stdout and nothing else does."""
-    if count is not None and count < 1:
-        raise ConfigError(f"count is {count}", "give a whole number from 1 up")
+    if count is not None and not 1 <= count <= MOST_TEXTS:
+        raise ConfigError(f"count is {quoted(count)}", f"give a whole number from 1 to {MOST_TEXTS}")
     from charrnn import api
 
     checkpoint = api.load(model)

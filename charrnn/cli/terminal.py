@@ -15,7 +15,7 @@ from rich.text import Text
 from charrnn.cli import progress, wording
 from charrnn.cli.process import say_at_once
 from charrnn.errors import printable
-from charrnn.events import Compiling, Evaluated, Event, Finished, Sampled, Started, Step
+from charrnn.events import Compiling, Evaluated, Event, Finished, Sampled, Started, Step, Unsaved
 
 REFRESH_SECONDS = 0.125
 SAMPLE_LINES = 6
@@ -54,6 +54,8 @@ class LiveView(progress.View):
             self._evaluated = event
             if event.val_loss < self._best:
                 self._best = event.val_loss
+        elif isinstance(event, Unsaved):
+            self._console.print(Text(f"warning: {printable(progress.unsaved(event))}", "yellow"))
         elif isinstance(event, Sampled):
             self._sample = event
         elif isinstance(event, Finished):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -226,7 +227,7 @@ def train(
             seed=seed,
             precision=precision,
         )
-        with view:
+        with view, closing(events):  # at its end the run lets go of the model file
             finished = _follow(events, view, stop, Output() if json_lines else None)
     if finished.reason == "interrupted":
         if not quiet and stop.exit_code:
@@ -274,7 +275,7 @@ def _follow(events: Iterator[Event], view: View, stop: StopRequest, output: Outp
 
 def _record(event: Event, clock: dict[str, Any]) -> dict[str, Any] | None:
     """The event as one JSON object with the keys of the documented format, or None."""
-    from charrnn.events import Evaluated, Finished, Saved, Step
+    from charrnn.events import Evaluated, Finished, Saved, Step, Unsaved
 
     def pick(*names: str) -> dict[str, Any]:
         return {name: wording.json_number(getattr(event, name)) for name in names}
@@ -286,6 +287,8 @@ def _record(event: Event, clock: dict[str, Any]) -> dict[str, Any] | None:
         return {"event": "eval", **pick(*when, "val_loss", "val_bpc")}
     if isinstance(event, Saved) and event.kind == "model":
         return {"event": "save", **pick("step"), **clock, **pick("val_loss")}
+    if isinstance(event, Unsaved):
+        return {"event": "unsaved", **pick("step"), **clock, **pick("message")}
     if isinstance(event, Finished):
         best = pick("parameters", "best_val_loss", "best_val_bpc")
         return {"event": "done", **pick(*when), "checkpoint": str(event.checkpoint), **best}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from itertools import pairwise
@@ -45,6 +46,8 @@ def sparkline(values: Sequence[float], width: int) -> str:
     Each bar is the mean of its equal share: 4, 2, 1, 1 in two bars is 3, 1, drawn █▁.
     """
     finite = [v for v in values if math.isfinite(v)]
+    largest = max(map(abs, finite), default=0.0) or 1.0
+    finite = [v / largest for v in finite]  # so that no sum and no quotient is infinite
     bars = min(len(finite), width)
     edges = [len(finite) * i // bars for i in range(bars + 1)] if bars > 0 else []
     means = [sum(finite[a:b]) / (b - a) for a, b in pairwise(edges)]
@@ -53,6 +56,17 @@ def sparkline(values: Sequence[float], width: int) -> str:
     low, high = min(means), max(means)
     scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
     return "".join(_BARS[round((v - low) * scale)] for v in means)
+
+
+def json_line(value: Any) -> str:
+    """`value` as JSON on one line, in which only what a terminal can show stands as it is.
+
+    JSON itself escapes neither the control characters of Latin-1 nor those that turn the line's direction.
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    return (
+        text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
+    )
 
 
 def json_number(value: Any) -> Any:

@@ -1,0 +1,72 @@
+"""The two files that a run writes: its best model so far, and beside it what `--resume` needs.
+
+A disk that is full for a while ends no run: what cannot be written stays in memory and is tried again.
+The files never contradict each other, because the resume file is only written when the model file holds
+the best model that it speaks of; a run that is killed goes on from files that fit together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from charrnn import atomic
+from charrnn.checkpoint import Checkpoint, resume_path, save, save_resume
+from charrnn.events import Saved
+from charrnn.parameters import Array
+
+
+class Outputs:
+    """The files of the run that writes the model file `model`."""
+
+    def __init__(self, model: Path) -> None:
+        self.model, self.resume = model, resume_path(model)
+        self.evaluated = math.inf  # loss of this run's model that the file holds
+        self._best: Checkpoint | None = None  # of this process
+        self._waiting = False  # whether that could not be written yet
+
+    def clean(self) -> None:
+        """Remove what a killed run has left half written."""
+        for path in (self.model, self.resume):
+            atomic.clean(path)
+
+    @property
+    def worth_keeping(self) -> bool:
+        """Whether there is an evaluated model of this run, in the file or still in memory."""
+        return self.evaluated < math.inf or self._waiting
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """The best model so far, evaluated. It stays in memory: the folder of its file may vanish."""
+        self._best, self._waiting = checkpoint, True
+
+    def flush(self) -> Saved | None:
+        """Write the best model, if it is not in its file.
+
+        Raises:
+            SaveError: it cannot be written.
+        """
+        best = self._best
+        if best is None or not (self._waiting or not os.path.lexists(self.model)):
+            return None
+        save(best, self.model)
+        assert best.best_val_loss is not None
+        self.evaluated, self._waiting = best.best_val_loss, False
+        return Saved(best.history[-1]["step"], self.model, self.evaluated, "model")
+
+    def save_resume(self, tensors: Mapping[str, Array], record: Mapping[str, Any]) -> None:
+        """Write what the run needs to go on, after the model that it speaks of.
+
+        Raises:
+            SaveError: one of them cannot be written.
+        """
+        self.flush()
+        save_resume(self.resume, tensors, record)
+
+    def remove_resume(self) -> None:
+        """The run is over. A resume file that cannot be removed harms nobody: to resume it ends at once."""
+        with contextlib.suppress(OSError):
+            self.resume.unlink()

@@ -1,0 +1,184 @@
+"""Ends every command at random moments: by Ctrl-C, by SIGTERM, by closing its pipe, or its terminal's.
+
+    python -m tests.campaigns.signals --ends 300 --seed 1
+
+The process ends with 130, 143, or quietly; its answer takes less than a second; it says no traceback; a
+terminal gets its cursor back; and `--resume` ends a training run as if it had not been interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import pty
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from charrnn import checkpoint
+
+from .harness import ROOT, Report, scratch
+
+SECONDS = 1.0  # to answer in
+GRACE = 30.0  # until it is said to hang
+TEXT = "she sells sea shells by the sea shore, and the shells she sells are sea shells.\n" * 400
+TRAIN = ["--hidden-size", "16", "--num-layers", "1", "--embedding-size", "8", "--threads", "2"]
+
+
+class Ender:
+    def __init__(self, folder: Path, report: Report, seed: int) -> None:
+        self.folder, self.report = folder, report
+        self.random = random.Random(seed)
+        self.slowest = 0.0
+        self.corpus = folder / "corpus.txt"
+        self.corpus.write_text(TEXT)
+        self.large = folder / "large.txt"
+        self.large.write_text(TEXT * 300)
+        self.model = folder / "model.safetensors"
+        self.expected = folder / "expected.safetensors"
+        self._run("train", self.corpus, *TRAIN, "--steps", 20, "-o", self.model)
+        self._run("train", self.corpus, *TRAIN, "--steps", 800, "-o", self.expected)
+
+    def _command(self, *words: object) -> list[str]:
+        return [sys.executable, "-m", "charrnn", *map(str, words)]
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "NO_COLOR": ""}
+
+    def _run(self, *words: object) -> None:
+        subprocess.run(self._command(*words, "-q"), env=self._environment(), check=True, capture_output=True)
+
+    def calls(self) -> list[tuple[str, list[object]]]:
+        out = self.folder / "out.safetensors"
+        return [
+            ("train", ["train", self.corpus, *TRAIN, "--steps", 800, "-o", out]),
+            ("train --json", ["train", self.corpus, *TRAIN, "--steps", 800, "-o", out, "--json"]),
+            ("train, reading", ["train", self.large, *TRAIN, "--steps", 10**9, "-o", out, "--force"]),
+            ("train, wide", ["train", self.corpus, "--hidden-size", 1024, "--steps", 10**9, "-o", out]),
+            ("sample", ["sample", "-m", self.model, "-n", 10**9]),
+            ("sample many", ["sample", "-m", self.model, "-n", 300, "--count", 10**6]),
+            ("eval", ["eval", self.model, self.large]),
+            ("info", ["info", self.model]),
+            ("--help", ["--help"]),
+        ]  # fmt: skip
+
+    def end_one(self) -> None:
+        name, words = self.random.choice(self.calls())
+        how = self.random.choice(("SIGINT", "SIGTERM", "pipe", "SIGINT twice"))
+        terminal = how != "pipe" and "--json" not in words and self.random.random() < 0.4
+        for path in self.folder.glob("*out*"):
+            path.unlink()
+        wait = self.random.uniform(0.0, 2.5)
+        what = f"{name}, {how} after {wait:.2f} s{', on a terminal' if terminal else ''}"
+        ours, theirs = pty.openpty() if terminal else (-1, -1)
+        process = subprocess.Popen(
+            self._command(*words),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=theirs if terminal else subprocess.PIPE,
+            env=self._environment(),
+        )
+        said = bytearray()
+        readers = []
+        if terminal:
+            os.close(theirs)
+            readers.append(threading.Thread(target=_drain, args=(ours, said), daemon=True))
+        else:
+            assert process.stderr is not None
+            readers.append(threading.Thread(target=_drain, args=(process.stderr.fileno(), said), daemon=True))
+        assert process.stdout is not None
+        stdout = bytearray()
+        if how != "pipe":
+            readers.append(
+                threading.Thread(target=_drain, args=(process.stdout.fileno(), stdout), daemon=True)
+            )
+        for reader in readers:
+            reader.start()
+        time.sleep(wait)
+        early = process.poll() is not None
+        asked = time.monotonic()
+        if how == "pipe":
+            process.stdout.close()
+        else:
+            process.send_signal(signal.SIGTERM if how == "SIGTERM" else signal.SIGINT)
+            if how == "SIGINT twice":
+                time.sleep(0.05)
+                process.send_signal(signal.SIGINT)
+        endless = "sample" in name or name == "train --json" or how != "pipe"
+        try:
+            process.wait(GRACE if endless else 0.5)
+        except subprocess.TimeoutExpired:
+            if endless:
+                self.report.breaks(f"{what}: it does not end")
+            process.kill()
+            process.wait()
+            early = True
+        took = time.monotonic() - asked
+        for reader in readers:
+            reader.join(5)
+        with contextlib.suppress(OSError):
+            os.close(ours)
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self.report.count("had ended" if early else how)
+        if not early:
+            self._judge(what, name, how, process.returncode, took, bytes(said))
+        if name == "train" and (self.folder / "out.safetensors").exists():
+            self._resume(what, words)
+
+    def _judge(self, what: str, name: str, how: str, code: int, took: float, said: bytes) -> None:
+        report = self.report
+        # Before Python runs a line of ours, the system ends it: shells report the same 130 and 143.
+        wanted = {"SIGINT": (130, -2), "SIGINT twice": (130, -2), "SIGTERM": (143, -15), "pipe": (0,)}[how]
+        report.check(code in wanted or code == 0, f"{what}: exit code {code}, says {said[-300:]!r}")
+        report.check(b"Traceback" not in said and b"error:" not in said, f"{what}: says {said[-600:]!r}")
+        if how != "pipe":  # a pipe is noticed when something is written
+            self.slowest = max(self.slowest, took)
+            report.check(took < SECONDS, f"{what}: it took {took:.2f} s")
+        if b"\x1b[?25l" in said:
+            report.check(
+                said.rindex(b"\x1b[?25h") > said.rindex(b"\x1b[?25l"), f"{what}: the cursor stays hidden"
+            )
+
+    def _resume(self, what: str, words: list[object]) -> None:
+        out = self.folder / "out.safetensors"
+        checkpoint.load(out)
+        again = subprocess.run(
+            self._command(*words, "--resume", "-q"), env=self._environment(), capture_output=True, timeout=120
+        )
+        self.report.check(again.returncode == 0, f"{what}: resumed: {again.stderr!r}")
+        same = out.read_bytes() == self.expected.read_bytes()
+        self.report.check(same, f"{what}: the resumed run ends with other bytes")
+        left = sorted(path.name for path in self.folder.glob("*out*"))
+        self.report.check(left == ["out.safetensors"], f"{what}: the resumed run leaves {left}")
+
+
+def _drain(descriptor: int, into: bytearray) -> None:
+    with contextlib.suppress(OSError):  # Linux reports the other side's end of a terminal as EIO
+        while piece := os.read(descriptor, 1 << 16):
+            into += piece
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--ends", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args(arguments)
+    report = Report("signals and pipes")
+    with scratch() as folder:
+        ender = Ender(folder, report, options.seed)
+        for _ in range(options.ends):
+            ender.end_one()
+    print(f"slowest answer: {ender.slowest:.2f} s", file=sys.stderr)
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""A short, seeded slice of each campaign of docs/reliability.md, as somebody runs the whole."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SLICES = {
+    "crashes": ("--kills", 40, "--faults", 40),
+    "disks": ("--runs", 30),
+    "races": ("--rounds", 6),
+    "models": ("--mutations", 300),
+    "texts": ("--texts", 300, "--size", 3_000_000),
+    "commands": ("--calls", 120),
+    "signals": ("--ends", 8),
+    "numbers": ("--runs", 60),
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the campaigns fork their runs")
+@pytest.mark.parametrize("name", SLICES)
+def test_no_promise_is_broken(name: str) -> None:
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    words = [sys.executable, "-m", f"tests.campaigns.{name}", *map(str, SLICES[name])]
+    result = subprocess.run(
+        words, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, timeout=600
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    rows = [line for line in result.stdout.splitlines() if line.startswith("| ")]
+    assert rows
+    assert all(" 0 broken " in row for row in rows)
+
+
+def test_every_campaign_has_a_slice_and_a_command_in_the_document() -> None:
+    modules = {path.stem for path in (ROOT / "tests" / "campaigns").glob("*.py")}
+    campaigns = modules - {"__init__", "harness", "fuzz"}
+    assert campaigns == set(SLICES)
+    document = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"python -m tests\.campaigns\.(\w+)", document)) == campaigns | {"fuzz"}
+
+
+def test_every_test_that_the_document_names_is_there() -> None:
+    document = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+)\.py::(\w+)`", document)
+    assert named
+    for module, function in named:
+        assert f"def {function}(" in (ROOT / "tests" / f"{module}.py").read_text(encoding="utf-8"), function

@@ -1,0 +1,162 @@
+"""locking: one run a model file, and nobody is blocked by a run that is dead."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from charrnn.errors import SaveError, TrainingError
+from charrnn.locking import exclusive, lock_path
+
+ROOT = Path(__file__).parent.parent
+posix = pytest.mark.skipif(os.name != "posix", reason="signals and links are POSIX")
+
+
+@contextmanager
+def holder(out: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock."""
+    program = f"""
+import sys
+from pathlib import Path
+from charrnn.locking import exclusive
+with exclusive(Path({str(out)!r})):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield process
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(60)
+
+
+def test_the_second_is_refused_and_told_who_the_first_is(tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    with holder(out) as process:
+        with pytest.raises(TrainingError) as caught, exclusive(out):
+            pass
+        assert caught.value.message.startswith(f"{out} is being trained by process {process.pid} on ")
+        assert " since 2" in caught.value.message
+        assert caught.value.hint
+    with exclusive(out):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_within_one_process_the_second_is_refused_too(tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    with exclusive(out), pytest.raises(TrainingError, match=f"process {os.getpid()} on"), exclusive(out):
+        pass
+
+
+@posix
+def test_a_killed_process_blocks_nobody_and_its_litter_goes(tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    with holder(out) as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait(60)
+    assert lock_path(out).exists()
+    with exclusive(out):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@posix
+def test_all_names_of_a_file_are_one(tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    link = tmp_path / "elsewhere" / "link.safetensors"
+    link.parent.mkdir()
+    link.symlink_to(out)
+    for other in (link, tmp_path / "m", tmp_path / "elsewhere" / ".." / "m.safetensors"):
+        # "m" would write the same resume file.
+        with exclusive(out), pytest.raises(TrainingError, match="is being trained"), exclusive(other):
+            pass
+    with exclusive(out), exclusive(tmp_path / "n.safetensors"):
+        pass
+
+
+def test_folders_are_made_and_empty_ones_removed_again(tmp_path: Path) -> None:
+    out = tmp_path / "a" / "b" / "m.safetensors"
+    with exclusive(out):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with exclusive(out):
+        out.write_text("")
+    assert [path.name for path in out.parent.iterdir()] == ["m.safetensors"]
+
+
+@posix
+def test_one_who_opened_the_file_before_it_was_removed_takes_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "m.safetensors"
+    opened = os.open
+    calls = 0
+
+    def open_late(path: Path, *args: int) -> int:
+        nonlocal calls
+        descriptor = opened(path, *args)
+        calls += 1
+        if calls == 1:  # its holder ends just now
+            os.unlink(path)
+        return descriptor
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", open_late)
+        held = exclusive(out)
+        held.__enter__()
+    assert calls == 2
+    with pytest.raises(TrainingError), exclusive(out):
+        pass
+    held.__exit__(None, None, None)
+
+
+@posix
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with exclusive(tmp_path / "m.safetensors"):
+        pass
+
+
+@posix
+def test_what_the_file_says_reaches_no_terminal_as_it_is(tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    with exclusive(out):
+        lock_path(out).write_bytes(b"\x1b[31mred\xff\n" * 1000)
+        with pytest.raises(TrainingError) as caught, exclusive(out):
+            pass
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 2000
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file" / "m.safetensors", tmp_path / "nul\0" / "m.safetensors"):
+        with pytest.raises(SaveError) as caught, exclusive(out):
+            pass
+        assert str(caught.value).isprintable()
+        assert caught.value.hint
