@@ -270,5 +270,19 @@ class SampleConfig:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class DynamicConfig:
+    """How a network adapts to the text that it is judged by; see charrnn.dynamic."""
+
+    segment: int = 20  # characters between two updates
+    rate: float = 3e-4  # how far a weight moves in an update, in units of its gradient's size
+    decay: float = 1e-3  # back to the trained weights, a share of the distance in each update
+
+    def __post_init__(self) -> None:
+        _require_int("segment", self.segment, 1, 65536)
+        _require_float("rate", self.rate, 0.0, 1.0, "a small positive number, such as 0.0003")
+        _require_float("decay", self.decay, 0.0, 1.0, "a number from 0 to 1")
+
+
 DEFAULT_SAMPLE_LENGTH = 500  # characters of prose when no --length is given
 MAX_LINE_LENGTH = 10_000  # a --lines model that never ends its line is stopped here
