@@ -16,6 +16,7 @@ from __future__ import annotations
 import gettext
 import hashlib
 import re
+import struct
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -168,7 +169,7 @@ def _messages(path: Path) -> list[str]:
     try:
         with path.open("rb") as file:
             catalogue = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError, LookupError, struct.error):
         return []
     ordered = sorted((item for item in catalogue.items() if item[0]), key=lambda item: str(item[0]))
     return [value for _, value in ordered if isinstance(value, str)]

@@ -25,7 +25,7 @@ Point = tuple[float, float]  # epoch, loss in nats a character
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """The finite losses of a history, by epoch."""
+    """The losses of a history that are numbers, by epoch."""
 
     training: tuple[Point, ...]  # measured while training, so with dropout
     validation: tuple[Point, ...]
@@ -37,7 +37,8 @@ class Curves:
 
         def column(name: str) -> tuple[Point, ...]:
             found = ((row["epoch"], row[name]) for row in rows if row[name] is not None)
-            return tuple((float(x), float(y)) for x, y in found if math.isfinite(x) and math.isfinite(y))
+            # NaN is in no range; what is beyond these was written into the file by nobody's training.
+            return tuple((float(x), float(y)) for x, y in found if 0 <= x <= 1e9 and abs(y) <= 1e6)
 
         return cls(column("train_loss"), column("val_loss"))
 

@@ -41,12 +41,12 @@ def draw(path: str | Path, history: Iterable[Mapping[str, Any]], words: Words) -
     """
     path = Path(path)
     check(path)
-    curves = Curves.of(history)
-    if not curves:
+    found = Curves.of(history)
+    if not found:
         raise CharrnnError(
             f"there is no loss of {printable(words.title)} to draw", "it is measured while a model trains"
         )
-    content = svg(curves, words).encode() if path.suffix.lower() == ".svg" else _png(curves, words)
+    content = svg(found, words).encode() if path.suffix.lower() == ".svg" else _png(found, words)
     try:
         atomic.write(path, [content])
     except OSError as error:
