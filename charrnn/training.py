@@ -12,15 +12,15 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from charrnn.checkpoint import Checkpoint, resume_path, save, save_resume
+from charrnn.checkpoint import Checkpoint, load, resume_path, save, save_resume
 from charrnn.compilation import compile_kernels
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.corpus import Batches, Corpus, split
-from charrnn.errors import TrainingError
+from charrnn.errors import CheckpointError, TrainingError
 from charrnn.evaluation import evaluate
 from charrnn.events import Compiling, Evaluated, Event, Finished, Measure, Reason, Sampled, Saved, Step
 from charrnn.model import Model, State, mix
@@ -130,11 +130,12 @@ class Run:
                 before = time.monotonic()
                 yield from self._evaluate()
                 reported += time.monotonic() - before  # not part of the speed
+                if p.evaluated_step != p.step:
+                    break  # told to stop in the middle; the resumed run evaluates here
+            if p.evaluated_step == p.step:  # just now, or before the run was killed and resumed
                 if p.worse >= self.train.patience:
                     yield from self._finish("early-stop", self._why_early())
                     return
-                if p.evaluated_step != p.step:
-                    break  # told to stop in the middle; the resumed run evaluates here
                 if self._progress(p.step) >= 1.0:
                     yield from self._finish("budget")
                     return
@@ -269,9 +270,17 @@ class Run:
     # --- the end --------------------------------------------------------------------------------
 
     def _finish(self, reason: Reason, message: str = "") -> Iterator[Event]:
+        self._complete_history()
         with contextlib.suppress(FileNotFoundError):
             resume_path(self.out).unlink()
         yield self._finished(reason, message)
+
+    def _complete_history(self) -> None:
+        """Let the model file, which was written when it was best, know what came after."""
+        with contextlib.suppress(CheckpointError):  # then it knows less, and is as good
+            best = load(self.out)
+            if best.run == self.fingerprint and len(best.history) < len(self.position.history):
+                save(replace(best, history=list(self.position.history)), self.out)
 
     def _finished(self, reason: Reason, message: str) -> Finished:
         p = self.position
