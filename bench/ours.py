@@ -1,10 +1,11 @@
-"""charrnn as a measured process; `speed.py` and `growth.py` start it.
+"""charrnn as a measured process; `speed.py`, `growth.py` and `quality.py` start it.
 
 python bench/ours.py facts                            versions and what it can do
 python bench/ours.py text --out FILE                  a synthetic text
 python bench/ours.py model --out FILE --layers 2 ...  a model file with random weights
 python bench/ours.py train --corpus FILE ...          serves training, in characters a second
 python bench/ours.py sample --model FILE --count N    serves writing, in characters a second
+python bench/ours.py split --corpus FILE --out DIR    writes the texts for training and for validation
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ def main() -> None:
     for name in ("layers", "hidden", "batch", "seq"):
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument("--lines", action="store_true", help="every line is a text of its own")
+    parser.add_argument("--val-fraction", type=float, default=0.1)
+    parser.add_argument("--seed", type=int, default=1)
     for name in ("norm", "residual"):
         parser.add_argument(f"--{name}", action="store_true")
     arguments = parser.parse_args()
@@ -200,6 +204,19 @@ class Texts:
         return self._rate
 
 
+def run_split(a: argparse.Namespace) -> None:
+    """train.txt and validation.txt in a folder, as `charrnn train` with this seed cuts the text."""
+    from charrnn.config import TextConfig
+    from charrnn.corpus import read, split
+
+    corpus = read([a.corpus], TextConfig(lines=a.lines))
+    parts = split(corpus.documents, a.val_fraction, a.seed)
+    for name, part in zip(("train", "validation"), parts, strict=True):
+        text = corpus.vocabulary.decode(part.ids)
+        (a.out / f"{name}.txt").write_text(text, encoding="utf-8", newline="\n")
+    say(characters=[len(part) for part in parts])
+
+
 def peak_megabytes() -> float | None:
     """The most memory that this process has held so far, in MB; None where the system does not say."""
     try:
@@ -210,7 +227,10 @@ def peak_megabytes() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-MODES = {"facts": run_facts, "text": run_text, "model": run_model, "train": run_train, "sample": run_sample}
+MODES = {
+    "facts": run_facts, "text": run_text, "model": run_model, "train": run_train, "sample": run_sample,
+    "split": run_split,
+}  # fmt: skip
 
 if __name__ == "__main__":
     main()

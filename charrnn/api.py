@@ -15,7 +15,7 @@ import numpy as np
 
 from charrnn import checkpoint as files
 from charrnn.checkpoint import Checkpoint
-from charrnn.config import SampleConfig, TextConfig
+from charrnn.config import DynamicConfig, SampleConfig, TextConfig
 from charrnn.corpus import Documents, read
 from charrnn.errors import CheckpointError
 from charrnn.events import Compiling, Evaluated, Event, Finished, Sampled, Saved, Started, Step, Unsaved
@@ -103,9 +103,13 @@ def evaluate(
     *,
     text: TextConfig | None = None,
     on_unknown: OnUnknown = "error",
+    dynamic: DynamicConfig | None = None,
     threads: int | None = None,
 ) -> Evaluation:
     """The loss over a text, which is read as the model's own corpus was, or as `text` says.
+
+    With `dynamic` the result is a charrnn.dynamic.DynamicEvaluation, which also has the loss of a network
+    that adapts to the text.
 
     Raises:
         CheckpointError, CorpusError, VocabularyError: what cannot be read.
@@ -115,8 +119,14 @@ def evaluate(
     checkpoint = model if isinstance(model, Checkpoint) else load(model)
     own = checkpoint.text if text is None else text
     documents = read(_paths(corpus), own, vocabulary=checkpoint.vocabulary, on_unknown=on_unknown).documents
-    result = evaluate_documents(_model(checkpoint, threads), documents)
+    network = _model(checkpoint, threads)
+    result = evaluate_documents(network, documents)
     assert result is not None  # nothing asked it to stop
+    if dynamic is not None:
+        from charrnn.dynamic import DynamicEvaluation, dynamic_loss
+
+        adapting = dynamic_loss(network, documents, dynamic)
+        return DynamicEvaluation(result.loss, result.characters, adapting)
     return result
 
 

@@ -162,7 +162,7 @@ class Run:
                 reported += time.monotonic() - before  # not part of the speed
                 if p.evaluated_step != p.step:
                     break  # told to stop in the middle; the resumed run evaluates here
-            if p.evaluated_step == p.step:  # which may be where a resumed run begins
+            if p.evaluated_step == p.step:  # just now, or before the run was killed and resumed
                 if p.worse >= self.train.patience:
                     yield from self._finish("early-stop", self._why_early())
                     return
@@ -304,6 +304,7 @@ class Run:
 
     def _finish(self, reason: Reason, message: str = "") -> Iterator[Event]:
         yield from self._save_model()
+        self.outputs.complete(self.position.history)
         self.outputs.remove_resume()
         yield self._finished(reason, message)
 

@@ -17,10 +17,13 @@ ARROWS = {
     "errors": set(),
     "config": set(),
     "__main__": {"cli"},
-    "cli": {"api", "events", "checkpoint"},  # checkpoint: for its type alone
+    "cli": {
+        "api", "events", "advice", "curves", "plotting",
+        "checkpoint",  # for its type alone
+    },
     "api": {
-        "runs", "generation", "evaluation", "checkpoint", "compilation", "corpus", "events", "model",
-        "workers",
+        "runs", "generation", "dynamic", "evaluation", "checkpoint", "compilation", "corpus", "events",
+        "model", "workers",
     },
     "runs": {
         "training", "planning", "precision", "generation", "checkpoint", "compilation", "corpus", "locking",
@@ -32,6 +35,10 @@ ARROWS = {
     },
     "outputs": {"atomic", "checkpoint", "events", "parameters"},
     "locking": {"checkpoint", "unwritable"},
+    "dynamic": {"corpus", "evaluation", "kernels", "model", "parameters", "workers"},
+    "advice": set(),
+    "plotting": {"atomic", "curves"},
+    "curves": set(),
     "compilation": {"kernels", "model", "optimizer", "workers"},
     "events": {"corpus"},  # for its type alone
     "planning": set(),
@@ -155,6 +162,14 @@ def test_safetensors_is_imported_by_the_container_alone() -> None:
     assert importers("safetensors") == {"container.py"}
 
 
+def test_matplotlib_is_imported_only_to_draw_a_png() -> None:
+    assert importers("matplotlib") == {"plotting.py"}
+    tree = ast.parse((PACKAGE / "plotting.py").read_text(encoding="utf-8"))
+    assert "matplotlib" not in ast.unparse(
+        [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
+    )
+
+
 def test_kernels_know_only_arrays_and_the_compiler() -> None:
     import sys
 
@@ -181,7 +196,8 @@ def test_private_kernels_are_called_from_kernels_alone() -> None:
 
 
 def test_the_light_modules_import_no_numpy() -> None:
-    light = [PACKAGE / name for name in ("__init__.py", "__main__.py", "errors.py", "config.py")]
+    names = ("__init__", "__main__", "errors", "config", "advice", "curves", "plotting")
+    light = [PACKAGE / f"{name}.py" for name in names]
     for path in [*light, *(PACKAGE / "cli").glob("*.py")]:
         assert "numpy" not in outer_imports(path), path.name
 

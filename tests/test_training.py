@@ -121,6 +121,19 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(corpus, tmp_path, ce
         assert out.read_bytes() == expected
 
 
+def test_a_run_killed_after_its_last_evaluation_takes_no_further_step(corpus, tmp_path):
+    straight, out = tmp_path / "straight.safetensors", tmp_path / "m.safetensors"
+    train(corpus, straight, steps=20)
+    events = api.train(corpus, out=out, **SMALL, steps=20)
+    for event in events:
+        if isinstance(event, Saved) and (event.kind, event.step) == ("resume", 20):
+            break  # all is evaluated and saved; the resume file is still there
+    events.close()
+    finished = list(api.train(corpus, out=out, resume=True))[-1]
+    assert (finished.reason, finished.step) == ("budget", 20)
+    assert out.read_bytes() == straight.read_bytes()
+
+
 def test_a_run_can_be_interrupted_many_times(corpus, tmp_path):
     straight, out = tmp_path / "straight.safetensors", tmp_path / "m.safetensors"
     train(corpus, straight, epochs=0.5)
@@ -215,8 +228,13 @@ def test_it_stops_early_when_validation_gets_worse(tmp_path):
     assert finished.reason == "early-stop"
     assert "validation loss has not improved since step" in finished.message
     assert finished.step < 5000
-    best = min(e.val_loss for e in events if isinstance(e, Evaluated))
-    assert checkpoint.load(finished.checkpoint).best_val_loss == best
+    evaluated = [e for e in events if isinstance(e, Evaluated)]
+    model = checkpoint.load(finished.checkpoint)
+    best = min(e.val_loss for e in evaluated)
+    assert model.best_val_loss == best
+    # The model is the best one; its history is that of the whole run.
+    assert [row["val_loss"] for row in model.history] == [e.val_loss for e in evaluated]
+    assert model.history[-1]["val_loss"] > best
 
 
 def test_a_loss_that_is_no_number_stops_and_says_what_to_change(corpus, tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ OnUnknown = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+PLOT = "Draw the loss by epoch: .svg, or .png."
 
 
 def default(config: type[Any], name: str) -> Any:
