@@ -5,6 +5,7 @@ CharrnnError                    exit 1: it could not be done
 ├── CorpusError                 the text cannot be read, decoded, or is too short
 ├── VocabularyError             a character that the model has never seen
 ├── CheckpointError             a model file is missing, damaged, or would be overwritten
+├── CompressionError            a compressed file is damaged, or was made with another model
 └── TrainingError               the loss became no number, there is nothing to resume, ...
 
 Each error is one line: what was wrong, then what to do about it (its `hint`).
@@ -58,6 +59,10 @@ class VocabularyError(CharrnnError):
 
 class CheckpointError(CharrnnError):
     """A model file is missing, damaged, of another kind, or would be overwritten."""
+
+
+class CompressionError(CharrnnError):
+    """A compressed file is damaged, cut short, none at all, or was made with another model."""
 
 
 class TrainingError(CharrnnError):
