@@ -11,6 +11,7 @@ whose last bit differs between machines; sums, products and quotients of float64
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 SCALE = 30  # log2 of the sum of frequencies; every symbol has at least 1 of it
@@ -19,20 +20,16 @@ LOWEST = 1 << 31  # the state lies in 2^31 .. 2^63 - 1
 WORD = 32  # bits that the state gives out, or takes in, at a time
 MASK = (1 << WORD) - 1
 
-_LOG2E = 1.4426950408889634
-_LN2 = 0.6931471805599453
+_INFINITY = math.inf
 _LEAST = -24.0  # e^-24 * 2^30 is 0.04: no frequency but the 1 that all have
-_HALVES = tuple(0.5**n for n in range(36))  # 2^0, 2^-1, ..
-_E2, _E3, _E4, _E5, _E6, _E7, _E8, _E9 = (
-    0.5, 1 / 6, 1 / 24, 1 / 120, 1 / 720, 1 / 5040, 1 / 40320, 1 / 362880,
-)  # fmt: skip
+_E2, _E3, _E4, _E5, _E6, _E7, _E8, _E9, _E10 = (1 / math.factorial(n) for n in range(2, 11))
 
 
 def exp(x: float) -> float:
-    """exp(x) for -24 <= x <= 0, to 1e-11: 2^-n exp(r) with |r| <= ln(2) / 2, exp(r) by its series."""
-    n = int(0.5 - x * _LOG2E)
-    r = x + n * _LN2
-    y = _E9 * r + _E8
+    """exp(x) for -24 <= x <= 0, to 1e-10: exp(x / 64)^64, by its series. Products and sums, for vectors."""
+    r = x * 0.015625
+    y = _E10 * r + _E9
+    y = y * r + _E8
     y = y * r + _E7
     y = y * r + _E6
     y = y * r + _E5
@@ -41,14 +38,19 @@ def exp(x: float) -> float:
     y = y * r + _E2
     y = y * r + 1.0
     y = y * r + 1.0
-    return y * _HALVES[n]
+    y = y * y
+    y = y * y
+    y = y * y
+    y = y * y
+    y = y * y
+    return y * y
 
 
 def frequencies(f: Any, logits: Any, p: Any) -> None:
     """f = softmax(logits) in whole numbers, (V,), each at least 1, of the sum 2^30; V is far below that.
 
-    What rounding leaves goes to the most probable. Infinite logits are the limit of large ones, NaN gets no
-    more than the others get at least. p (V,) of float64 is scratch space.
+    What rounding leaves goes to the most probable. Infinite logits are the limit of large ones; NaN gets 1.
+    p (V,) of float64 is scratch space.
     """
     V = len(f)
     best = 0
@@ -56,15 +58,16 @@ def frequencies(f: Any, logits: Any, p: Any) -> None:
         if logits[i] > logits[best] or (logits[best] != logits[best] and logits[i] == logits[i]):
             best = i
     greatest = 1.0 * logits[best]  # float64, whatever `logits` are; Numba's float() of a float32 is a float32
+    if -_INFINITY < greatest < _INFINITY:
+        for i in range(V):
+            x = 1.0 * logits[i] - greatest
+            y = exp(x if x > _LEAST else _LEAST)
+            p[i] = y if x > _LEAST else 0.0  # NaN is not greater
+    else:  # several that are infinite have no difference
+        for i in range(V):
+            p[i] = 1.0 if logits[i] == greatest else 0.0
     total = 0.0
     for i in range(V):
-        logit = 1.0 * logits[i]
-        if logit == greatest:
-            p[i] = 1.0  # also where both are infinite and have no difference
-        elif logit - greatest > _LEAST:
-            p[i] = exp(logit - greatest)
-        else:
-            p[i] = 0.0  # NaN as well
         total += p[i]
     scale = (TOTAL - V) / total if total > 0.0 else 0.0  # 0: all are NaN
     left = TOTAL

@@ -1,6 +1,9 @@
-"""Any bytes <-> a smaller file, by what a model expects of them (arithmetic coding, Witten, Neal & Cleary 1987).
+"""Any bytes <-> a smaller file, by what a model expects of them.
 
-The file (numbers are little-endian; a varint has 7 bits a byte, the lowest first, the eighth bit: it goes on):
+A model predicts, and a coder spends -log2 p bits on what comes: the arithmetic coding of Witten, Neal and
+Cleary (1987), here with the coder of charrnn.coding.
+
+The file (numbers are little-endian; a varint has 7 bits a byte, the lowest first; the eighth: it goes on):
 
     header      MAGIC, the format's version (1 byte), the model's fingerprint (8)
     frames      each of up to FRAME bytes of the input, cut behind a line end where there is one
@@ -49,7 +52,7 @@ BLOCK = 1 << 16  # characters: to begin anew costs about 0.1 % of it
 END, STORED, CODED = range(3)
 CRLF, OWN_ENCODING = 1, 2  # flags of a coded frame
 CHECK = 8  # bytes
-PLAIN = 4096  # characters that NumPy alone has coded before the compiled loop would be imported
+PLAIN = 1 << 17  # frequencies that plain Python has found before the compiled loop would be imported
 WEIGHTS_A_CALL = 2**28  # that one call of the compiled loop may pass over: a fraction of a second
 
 _DAMAGED = "it is damaged", "get it anew: nothing from there on can be read"
@@ -60,7 +63,11 @@ def fingerprint(checkpoint: Checkpoint) -> bytes:
     """8 bytes that stand for all that a model's predictions depend on."""
     config = checkpoint.config.to_dict()
     del config["dropout"]  # it is for training
-    about = {"model": config, "vocabulary": checkpoint.vocabulary.characters, "text": checkpoint.text.to_dict()}
+    about = {
+        "model": config,
+        "vocabulary": checkpoint.vocabulary.characters,
+        "text": checkpoint.text.to_dict(),
+    }
     digest = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=8)
     for name in checkpoint.config.parameter_shapes():
         digest.update(np.ascontiguousarray(checkpoint.tensors[name], "<f4").data)
@@ -84,7 +91,9 @@ def compress(checkpoint: Checkpoint, chunks: Iterable[bytes], threads: int | Non
     yield bytes([END])
 
 
-def decompress(checkpoint: Checkpoint, chunks: Iterable[bytes], threads: int | None = None) -> Iterator[bytes]:
+def decompress(
+    checkpoint: Checkpoint, chunks: Iterable[bytes], threads: int | None = None
+) -> Iterator[bytes]:
     """The bytes that `compress` was given, each frame when its check agrees.
 
     Raises:
@@ -144,7 +153,11 @@ class _Source:
         while len(self._buffer) < count:
             chunk = next(self._chunks, None)
             if chunk is None:
-                raise CompressionError(otherwise, "give one that it wrote") if otherwise else CompressionError(*_CUT)
+                raise (
+                    CompressionError(otherwise, "give one that it wrote")
+                    if otherwise
+                    else CompressionError(*_CUT)
+                )
             self._buffer += chunk
         taken = bytes(self._buffer[:count])
         del self._buffer[:count]
@@ -186,10 +199,10 @@ def _read_varint(byte: Any, most: int) -> int:
 class _Frame:
     """A frame's text, as it is coded.
 
-        flags     1 byte: CRLF, OWN_ENCODING
-        unknown   varint: bytes that follow; they are zlib's, see _pack_unknown
-        blocks    varint: how many; for each a varint of its characters and one of its words
-        then, for each block, the coder's state (8 bytes) and its words (4 each)
+    flags     1 byte: CRLF, OWN_ENCODING
+    unknown   varint: bytes that follow; they are zlib's, see _pack_unknown
+    blocks    varint: how many; for each a varint of its characters and one of its words
+    then, for each block, the coder's state (8 bytes) and its words (4 each)
     """
 
     flags: int
@@ -355,7 +368,7 @@ class _Coder:
             yield block, self._openings[0 if first and n == 0 else 1]
 
     def _run(self, lengths: list[int], first: bool) -> _CompiledRun | None:
-        if sum(lengths) <= PLAIN:
+        if sum(lengths) * self._V <= PLAIN:
             return None
         from charrnn.kernels.jit import JIT_DISABLED
 

@@ -81,7 +81,7 @@ def decode(chunks: Iterable[bytes], text: TextConfig) -> Iterator[str]:
 def read_lines(
     paths: Sequence[str | Path], text: TextConfig, most: int, stdin: BinaryIO | None = None
 ) -> Iterator[Lines]:
-    """The lines of files, folders, .gz files and "-", as many at a time as have come: up to `most` characters.
+    """The lines of files, folders and "-", as many at a time as have come, up to `most` characters.
 
     A last line without "\\n" gets one. A line that is about as long as that, or longer, comes in pieces.
 
@@ -100,13 +100,10 @@ def read_lines(
 def read_texts(
     paths: Sequence[str | Path], text: TextConfig, most: int, stdin: BinaryIO | None = None
 ) -> Iterator[tuple[str, str | None]]:
-    """The files' names and texts, in pieces as they come, and None where a file ends; else as `read_lines`."""
+    """The files' names and texts, in pieces as they come, and None where a file ends; see `read_lines`."""
     for burst in Ahead(_chunks(find(paths), text, stdin), most).bursts():
         for name, piece in _joined(burst):
-            for start in range(0, len(piece), most) if piece else ():
-                yield name, piece[start : start + most]
-            if piece is None:
-                yield name, None
+            yield from ((name, part) for part in _parts(piece, most))
 
 
 @dataclass(slots=True)
@@ -167,8 +164,8 @@ class _File:
 
     def _keep(self, rest: str) -> Iterator[Lines]:
         while len(rest) >= self.most:
-            yield self._piece(rest[:self.most])
-            rest = rest[self.most:]
+            yield self._piece(rest[: self.most])
+            rest = rest[self.most :]
         self.rest = rest
 
 
@@ -187,6 +184,14 @@ def _chunks(sources: list[Source], text: TextConfig, stdin: BinaryIO | None) -> 
         for piece in decode(chain([head] if head else [], chunks), text):
             yield source.name, piece
         yield source.name, None
+
+
+def _parts(text: str | None, size: int) -> Iterator[str | None]:
+    if text is None:
+        yield None
+        return
+    for start in range(0, len(text), size):
+        yield text[start : start + size]
 
 
 def _joined(burst: list[Chunk]) -> Iterator[Chunk]:
@@ -253,10 +258,8 @@ class Ahead:
     def _take(self, chunks: Iterator[Chunk]) -> None:
         try:
             for name, piece in chunks:
-                for start in range(0, len(piece), FIRST_BURST) if piece else ():
-                    self._put((name, piece[start : start + FIRST_BURST]))
-                if piece is None:
-                    self._put((name, None))
+                for part in _parts(piece, FIRST_BURST):
+                    self._put((name, part))
                 if self._closed.is_set():
                     return
             self._put(None)

@@ -78,8 +78,10 @@ class Scorer:
         """The id of each character, (N,); -1 for what the model has never seen."""
         return self._table[code_points(text)]
 
-    def lines(self, text: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Bits, characters and unknown characters of each line of `text`, which ends in "\\n"; (lines,) each."""
+    def lines(
+        self, text: str
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Bits, characters and unknown ones of each line of `text`, which ends in "\\n"; (lines,) each."""
         points = code_points(text)
         ids = self._table[points]
         ends = points == NEWLINE
@@ -116,13 +118,15 @@ class Scorer:
         x[B:] = y[:-B]
         x[reset] = V
         x[:B] = V
-        x, y, reset = x.reshape(S, B), y.reshape(S, B), reset.reshape(S, B)
-        result = np.empty((S, B), np.float32)
+        result = np.empty(S * B, np.float32)
         state = self.model.zero_state(B)
         for t in range(0, S, T):
-            part = slice(t, t + T)
-            result[part], state = self.model.losses(x[part], y[part], state, reset[part])
-        return result.reshape(-1)[place]
+            part = slice(t * B, (t + T) * B)
+            inputs, targets, starts = (array[part].reshape(T, B) for array in (x, y, reset))
+            losses, state = self.model.losses(inputs, targets, state, starts)
+            result[part] = losses.reshape(-1)
+        scores: Floats = result[place]
+        return scores
 
 
 def _deal(lengths: npt.NDArray[np.int64], B: int) -> tuple[Any, Any, int]:

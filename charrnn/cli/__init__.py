@@ -7,7 +7,9 @@ from typing import NoReturn
 
 from charrnn.cli import process
 
-COMMANDS = ("train", "sample", "eval", "info")
+COMMANDS = (
+    "train", "sample", "eval", "info", "score", "next", "classify", "compress", "decompress",
+)  # fmt: skip
 
 
 def main() -> NoReturn:

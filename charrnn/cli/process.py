@@ -53,18 +53,19 @@ class Output:
         CharrnnError: stdout is closed, or its disk is full.
     """
 
-    def __init__(self, *, raw_bytes: bool = False) -> None:
+    def __init__(self, *, raw_bytes: bool = False, errors: str = "strict") -> None:
         if sys.stdout is None:
             raise CharrnnError("stdout is closed", "there is nowhere to write to")
         self._stream = sys.stdout.buffer
         self._encoding = "latin-1" if raw_bytes else "utf-8"
+        self._errors = errors  # what becomes of a character that is none, see str.encode
         self._each = sys.stdout.isatty()  # a person watches: every character as it comes
         self._due = 0.0
 
     def write(self, text: str) -> None:
         """Write `text`; it is flushed at once, or in a pipe every FLUSH_SECONDS."""
         try:
-            self._stream.write(text.encode(self._encoding))
+            self._stream.write(text.encode(self._encoding, self._errors))
         except OSError as problem:
             raise _writing_failed(problem) from None
         now = time.monotonic()

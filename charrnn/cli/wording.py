@@ -58,3 +58,8 @@ def sparkline(values: Sequence[float], width: int) -> str:
 def json_number(value: Any) -> Any:
     """`value`, or None where JSON has no word for it: NaN and infinity."""
     return value if not isinstance(value, float) or math.isfinite(value) else None
+
+
+def json_text(text: str) -> str:
+    """`text`, with U+FFFD for bytes that are no text, which JSON has no word for either."""
+    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

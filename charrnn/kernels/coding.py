@@ -20,10 +20,10 @@ for _function in (coding.exp, coding.frequencies, coding.find, coding.start_of, 
 
 @njit()
 def _all_known(network: Any, last: Any, rows: int) -> bool:
+    known = True
     for b in range(rows):
-        if not network.known[last[b]]:
-            return False
-    return True
+        known &= network.known[last[b]]
+    return known
 
 
 @njit()
