@@ -509,8 +509,9 @@ class _CompiledRun:
         t, length = 0, int(self._lengths[low])
         while t < length and not self._stopped.is_set():
             t1 = min(t + steps, length)
-            for character in set(last.tolist()):
-                self._network.learn(character)  # the loop comes back where it meets a new one
+            with np.errstate(all="ignore"):
+                for character in set(last.tolist()):
+                    self._network.learn(character)  # the loop comes back where it meets a new one
             t = call(state, last, f, scratch, t, t1)
             if t < 0:
                 raise CompressionError(*_DAMAGED)
