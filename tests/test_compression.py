@@ -22,7 +22,7 @@ SIZES = {"cell": "lstm", "hidden_size": 6, "num_layers": 2, "embedding_size": 6}
 
 
 def model(text: TextConfig, characters: str = "\n abcdé", **sizes):
-    """One of small weights, which expects everything about alike: what it codes is then not longer than before."""
+    """One of small weights, which expects everything about alike, so that text gets shorter."""
     m = checkpoint(5, characters, **(SIZES | sizes))
     return replace(m, text=text, tensors={name: 0.2 * tensor for name, tensor in m.tensors.items()})
 

@@ -127,9 +127,13 @@ def test_what_came_meanwhile_comes_at_once_and_an_error_after_it() -> None:
     first = next(bursts)
     there.wait()
     rest = list(first)
-    with pytest.raises(CorpusError, match="broken"):
+
+    def take_all():
         for burst in bursts:
-            rest += burst
+            rest.extend(burst)
+
+    with pytest.raises(CorpusError, match="broken"):
+        take_all()
     assert rest == [("f", "a"), ("f", "b" * 5), ("f", None)]
 
 

@@ -49,7 +49,7 @@ def classify(
                     "bits": dict(zip(labels, map(wording.json_number, line.bits), strict=True)),
                     "file": line.file,
                     "number": line.number,
-                    "line": wording.json_text(line.text),
+                    "line": wording.json_text(line.text, raw),
                 }
                 output.write(json.dumps(values) + "\n")
             else:

@@ -85,7 +85,8 @@ def score(
     from charrnn import api
 
     checkpoint = api.load(model)
-    output = Output(raw_bytes=checkpoint.text.bytes and not json_lines, errors="surrogateescape")
+    raw = checkpoint.text.bytes
+    output = Output(raw_bytes=raw and not json_lines, errors="surrogateescape")
     scores = api.score_lines(checkpoint, paths, unknown_bits=unknown_bits)
     if total:
         _write_total(output, scores, json_lines)
@@ -96,7 +97,7 @@ def score(
     if top is not None:
         scores = iter([_most_surprising(scores, top)])
     for lines in scores:
-        output.write("".join(map(_as_json if json_lines else _as_text, lines)))
+        output.write("".join(_as_json(line, raw) if json_lines else _as_text(line) for line in lines))
         output.flush()  # whoever follows a log sees each line at once
         cut += sum(line.cut for line in lines)
     if cut:
@@ -109,7 +110,7 @@ def _as_text(line: LineScore) -> str:
     return f"{line.bpc:.4f}\t{line.text}\n"
 
 
-def _as_json(line: LineScore) -> str:
+def _as_json(line: LineScore, raw_bytes: bool) -> str:
     values: dict[str, Any] = {
         "bpc": wording.json_number(line.bpc),
         "bits": wording.json_number(line.bits),
@@ -117,7 +118,7 @@ def _as_json(line: LineScore) -> str:
         "unknown": line.unknown,
         "file": line.file,
         "number": line.number,
-        "line": wording.json_text(line.text),
+        "line": wording.json_text(line.text, raw_bytes),
     }
     if line.cut:
         values["cut"] = True

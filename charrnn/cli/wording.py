@@ -60,6 +60,9 @@ def json_number(value: Any) -> Any:
     return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
-def json_text(text: str) -> str:
-    """`text`, with U+FFFD for bytes that are no text, which JSON has no word for either."""
-    return text if text.isascii() else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def json_text(text: str, raw_bytes: bool) -> str:
+    """`text`, or the UTF-8 that its raw bytes are, with U+FFFD for what is no text: JSON has no word for it."""
+    if text.isascii():
+        return text
+    data = text.encode("latin-1") if raw_bytes else text.encode("utf-8", "surrogateescape")
+    return data.decode("utf-8", "replace")
