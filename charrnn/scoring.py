@@ -82,6 +82,17 @@ class Scorer:
         self, text: str
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Bits, characters and unknown ones of each line of `text`, which ends in "\\n"; (lines,) each."""
+        lines = text.split("\n")[:-1]
+        places: dict[str, int] = {}
+        place = [places.setdefault(line, len(places)) for line in lines]
+        if len(places) == len(lines):
+            return self._lines(text)
+        bits, characters, unknown = self._lines("\n".join(places) + "\n")  # logs repeat themselves
+        return bits[place], characters[place], unknown[place]
+
+    def _lines(
+        self, text: str
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         points = code_points(text)
         ids = self._table[points]
         ends = points == NEWLINE

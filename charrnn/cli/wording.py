@@ -61,7 +61,7 @@ def json_number(value: Any) -> Any:
 
 
 def json_text(text: str, raw_bytes: bool) -> str:
-    """`text`, or the UTF-8 that its raw bytes are, with U+FFFD for what is no text: JSON has no word for it."""
+    """`text`, or the UTF-8 that its raw bytes are, with U+FFFD for what JSON has no word for: no text."""
     if text.isascii():
         return text
     data = text.encode("latin-1") if raw_bytes else text.encode("utf-8", "surrogateescape")
