@@ -299,3 +299,4 @@ class DynamicConfig:
 
 DEFAULT_SAMPLE_LENGTH = 500  # characters of prose when no --length is given
 MAX_LINE_LENGTH = 10_000  # a --lines model that never ends its line is stopped here
+UNKNOWN_BITS = 32.0  # surprise of a character that a model has never seen, where lines are scored

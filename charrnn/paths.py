@@ -110,7 +110,7 @@ class CompiledPath:
         self._network = network
         self._kernels = kernels
         self._filters = kernels.Filters(*_filters(config))
-        self._arrays = _arrays(network, kernels)
+        self._arrays = compiled_arrays(network, kernels)
         self._threads = available_threads() if threads is None else threads
         # Not charrnn.workers, whose threads take denormal numbers as zero, and would write other texts.
         self._pool = ThreadPoolExecutor(max(1, self._threads - 1), "charrnn-sample")
@@ -232,7 +232,7 @@ def _filters(config: SampleConfig) -> tuple[float, int, float, float]:
     return float(config.temperature), config.top_k, float(config.top_p), float(config.min_p)
 
 
-def _arrays(network: PlainNetwork, kernels: Any) -> Any:
+def compiled_arrays(network: PlainNetwork, kernels: Any) -> Any:
     """The network as the compiled loop takes it, arranged once for all texts."""
     if network in _arranged:
         return _arranged[network]

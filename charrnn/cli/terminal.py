@@ -1,17 +1,21 @@
-"""The live view of a training run on a terminal. The only importer of rich."""
+"""The live view of a training run on a terminal, and colours. The only importer of rich."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Self
 
+from rich.color import ColorSystem
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from charrnn import heat
 from charrnn.cli import chart, progress, wording
 from charrnn.cli.chart import Point
 from charrnn.cli.process import say_at_once
@@ -204,3 +208,21 @@ class LiveView(progress.View):
                 for line in lines[:SAMPLE_LINES]
             ),
         ]
+
+
+def heat_painter(*, forced: bool) -> Callable[[str, int], str] | None:
+    """What colours text by its level of surprise (charrnn.heat), or None where the terminal has no colours.
+
+    True colours become the nearest of 256 or 16 where those are all that there is.
+    """
+    system = Console(force_terminal=True, no_color=False).color_system
+    if system is None and not forced:
+        return None
+    depth = {
+        "standard": ColorSystem.STANDARD,
+        "256": ColorSystem.EIGHT_BIT,
+        "truecolor": ColorSystem.TRUECOLOR,
+    }
+    chosen = depth.get(system or "256", ColorSystem.EIGHT_BIT)
+    styles = [Style(), *(Style(color=front, bgcolor=back) for back, front in heat.COLORS)]
+    return lambda text, level: styles[level].render(text, color_system=chosen)
