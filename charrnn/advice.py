@@ -28,7 +28,7 @@ def advise(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: fl
     if last["val_loss"] > CLEARLY_WORSE * best["val_loss"] and last["train_loss"] < best["train_loss"]:
         cure = "more --dropout" if dropout < MUCH_DROPOUT else "a smaller --hidden-size"
         return (
-            f"it overfitted: after epoch {best['epoch']:.3g} the validation loss rose from "
+            f"it overfitted: after epoch {best['epoch']:,.1f} the validation loss rose from "
             f"{best['val_loss']:.4f} to {last['val_loss']:.4f} while the training loss fell; the best model "
             f"is kept. More text or {cure}{_now(dropout)} would help, more time would not"
         )

@@ -150,7 +150,7 @@ def svg(curves: Curves, words: Words) -> str:
         parts.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="#ffffff" stroke="{BEST}" stroke-width="2.5"/>'
         )
-        moment = f"best {loss:.4f} at epoch {epoch:.4g}"
+        moment = f"best {loss:.4f} at epoch {epoch:,.1f}"
         parts.append(_text(x, TOP - 6, moment, BEST, anchor=_side(x, right), weight="600"))
     return "\n".join([*parts, "</svg>", ""])
 
@@ -166,7 +166,7 @@ def _described(curves: Curves) -> str:
     if curves.best is None:
         return "Training loss by epoch."
     epoch, loss = curves.best
-    return f"Loss by epoch. The best validation loss, {loss:.4f} nats a character, was at epoch {epoch:.4g}."
+    return f"Loss by epoch. The best validation loss, {loss:.4f} nats a character, was at epoch {epoch:,.1f}."
 
 
 def _text(

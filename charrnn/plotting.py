@@ -71,7 +71,7 @@ def _png(found: Curves, words: Words) -> bytes:
             axes.plot(*zip(*points, strict=True), "o-", color=colour, markersize=3, label=name)
     if found.best is not None:
         epoch, loss = found.best
-        label = f"best {loss:.4f} at epoch {epoch:.4g}"
+        label = f"best {loss:.4f} at epoch {epoch:,.1f}"
         axes.plot(
             [epoch], [loss], "o", color=curves.BEST, markerfacecolor="white", markersize=8,
             markeredgewidth=2, label=label, zorder=5,

@@ -22,7 +22,7 @@ def history(*losses, epochs=1.0):
 
 def test_a_rising_validation_loss_is_overfitting():
     said = advise(history((2.0, 2.1), (1.5, 1.6), (1.2, 1.7)), MINUTES, 0.2)
-    assert said.startswith("it overfitted: after epoch 2 the validation loss rose from 1.6000 to 1.7000")
+    assert said.startswith("it overfitted: after epoch 2.0 the validation loss rose from 1.6000 to 1.7000")
     assert "more --dropout (now 0.2)" in said
     assert "more time would not" in said
 

@@ -61,7 +61,7 @@ def test_info_draws_any_model(folder: Path, tmp_path: Path) -> None:
     result = run("info", folder / "prose.safetensors", "--plot", tmp_path / "a.svg")
     assert (result.returncode, result.stderr) == (0, b"")
     assert result.stdout == run("info", folder / "prose.safetensors").stdout
-    assert {"prose", "best 2.7500 at epoch 1", "training", "validation"} <= set(words(tmp_path / "a.svg"))
+    assert {"prose", "best 2.7500 at epoch 1.0", "training", "validation"} <= set(words(tmp_path / "a.svg"))
 
 
 def test_without_validation_the_second_curve_is_the_training_text(folder: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_the_svg_has_both_curves_and_the_best_moment():
     words = [element.text for element in drawing.iter(f"{SVG}text")]
     for part in ("tales", "LSTM 2 x 8", "training (dropout 0.5)", "validation", "epoch"):
         assert part in words
-    assert "best 1.5000 at epoch 2" in words
+    assert "best 1.5000 at epoch 2.0" in words
     *_, (x, y, radius) = circles(drawing)
     assert radius == 5
     assert f"{x:.1f},{y:.1f}" == lines[1][1]  # on the second evaluation
