@@ -123,8 +123,7 @@ class Scratch(NamedTuple):
     u: Any  # (2, B, N) shared, the layers take turns; (1, B, N) for one thread
     w: Any  # likewise
     logits: Any  # (B, padded V) shared
-    x: Any  # (B, H) a layer's input
-    out: Any  # (B, H) a layer's output
+    out: Any  # (2, B, H) what a layer makes of its h, if anything; the layers take turns
     p: Any  # (V,) float64
     heap: Any  # (V,) int64
 
@@ -138,10 +137,8 @@ def scratch(network: Network, B: int, workers: int = 1) -> list[Scratch]:
     logits = np.empty((B, len(network.decoder_bias)), np.float32)
 
     def member(worker: int) -> Scratch:
-        x, out = (np.empty((B, H), np.float32) for _ in range(2))
-        return Scratch(
-            worker, workers, barrier, u, w, logits, x, out, np.empty(V), np.empty(V, np.int64)
-        )  # fmt: skip
+        out = np.empty((2, B, H), np.float32)
+        return Scratch(worker, workers, barrier, u, w, logits, out, np.empty(V), np.empty(V, np.int64))
 
     return [member(worker) for worker in range(workers)]
 
@@ -186,22 +183,23 @@ def _look_up(network: Any, u: Any, characters: Any, rows: int, scratch: Any) -> 
     gates = min(network.table.shape[1], u.shape[1])
     first, last = gates * scratch.worker // scratch.workers, gates * (scratch.worker + 1) // scratch.workers
     for b in range(rows):
-        row, u_b = network.table[characters[b]], u[b]
-        for j in range(first, last):
+        # From 0 on: where an index might be negative, there is no vector code.
+        row, u_b = network.table[characters[b], first:last], u[b, first:last]
+        for j in range(len(u_b)):
             u_b[j] = row[j]
 
 
 @njit()
 def _step(network: Any, characters: Any, state: Any, scratch: Any, rows: int) -> bool:
     """Each text reads its character: the state anew, and scratch.logits. False: the team has broken up."""
-    x, out = scratch.x, scratch.out
+    y = scratch.out[0]  # what the layer before has put out
     for k in range(network.recurrent.shape[0]):
         turn = k % len(scratch.u)
-        u, w, h = scratch.u[turn], scratch.w[turn], state[k, 0]
+        u, w, h, x = scratch.u[turn], scratch.w[turn], state[k, 0], y
         if k == 0:
             _look_up(network, u, characters, rows, scratch)
         else:
-            _own_product(u, out, network.inputs[k - 1], network.bias_ih[k], rows, scratch)
+            _own_product(u, x, network.inputs[k - 1], network.bias_ih[k], rows, scratch)
         _own_product(w, h, network.recurrent[k], network.bias_hh[k], rows, scratch)
         if not _meet(scratch):
             return False
@@ -211,16 +209,18 @@ def _step(network: Any, characters: Any, state: Any, scratch: Any, rows: int) ->
             gru(h, u, w, rows)
         else:
             rnn(h, u, w, network.cell == RNN_RELU, rows)
-        copy(x, out, rows)
-        copy(out, h, rows)
+        y = h
+        if network.norm or network.skips[k]:
+            y = scratch.out[k % 2]
+            copy(y, h, rows)
         if network.norm:
-            layer_norm(out, network.norms[k, 0], network.norms[k, 1], rows)
+            layer_norm(y, network.norms[k, 0], network.norms[k, 1], rows)
         if network.skips[k]:
             if k == 0:
-                _skip_first(network, out, characters, rows)
+                _skip_first(network, y, characters, rows)
             else:
-                add(out, x, rows)
-    _own_product(scratch.logits, out, network.decoder, network.decoder_bias, rows, scratch)
+                add(y, x, rows)
+    _own_product(scratch.logits, y, network.decoder, network.decoder_bias, rows, scratch)
     return _meet(scratch)
 
 
