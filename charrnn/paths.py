@@ -117,7 +117,6 @@ class CompiledPath:
         self._weights = network.recurrent.size + network.inputs.size + network.decoder.size
         self.most_texts = TEXTS_A_THREAD * self._threads
         self._pace = Pace(min(self._threads, max(1, self._weights // WEIGHTS_A_THREAD)))
-        kernels.require_tile()
 
     def longest(self, texts: int) -> int:
         weights = self._weights * -(-texts // self._threads)
@@ -237,12 +236,13 @@ def compiled_arrays(network: PlainNetwork, kernels: Any) -> Any:
     if network in _arranged:
         return _arranged[network]
     config = network.config
-    cells = {"lstm": kernels.LSTM, "gru": kernels.GRU}
-    simple = kernels.RNN_TANH if config.nonlinearity == "tanh" else kernels.RNN_RELU
+    cells = {"lstm": kernels.lstm, "gru": kernels.gru}
+    simple = kernels.rnn_tanh if config.nonlinearity == "tanh" else kernels.rnn_relu
     half = network.precision == "bfloat16"
     _arranged[network] = kernels.Network(
-        cell=cells.get(config.cell, simple),
-        norm=config.norm,
+        product=kernels.address_of(kernels.panel_product),
+        cell=kernels.address_of(cells.get(config.cell, simple)),
+        norm=kernels.address_of(kernels.layer_norm) if config.norm else 0,
         skips=np.array(network.skips),
         table=network.table,
         known=network.known,

@@ -21,27 +21,29 @@ from numba.extending import intrinsic, overload, register_jitable
 
 from charrnn import sampling
 from charrnn.kernels.barrier import break_through, counters, pass_through
-from charrnn.kernels.cells import add, copy, gru, layer_norm, lstm, rnn
+from charrnn.kernels.cells import add, copy, gru, layer_norm, lstm, rnn_relu, rnn_tanh
 from charrnn.kernels.jit import njit
-from charrnn.kernels.ordered import in_panels, padded, product, require_tile
+from charrnn.kernels.machine import address_of, call
+from charrnn.kernels.ordered import in_panels, padded, panel_product, product
 
 __all__ = [
-    "GRU",
-    "LSTM",
-    "RNN_RELU",
-    "RNN_TANH",
     "Filters",
     "Network",
     "Scratch",
+    "address_of",
     "break_up",
+    "gru",
     "in_panels",
+    "layer_norm",
+    "lstm",
     "padded",
-    "require_tile",
+    "panel_product",
+    "rnn_relu",
+    "rnn_tanh",
     "scratch",
     "write",
 ]
 
-LSTM, GRU, RNN_TANH, RNN_RELU = range(4)
 _ONE = np.float32(1)
 
 
@@ -90,8 +92,10 @@ for _function in (
 class Network(NamedTuple):
     """Weights; arrays are C-contiguous and writable, float32; the panels may hold bfloat16, see ordered."""
 
-    cell: int  # LSTM, GRU, RNN_TANH or RNN_RELU
-    norm: bool
+    # Addresses of machine code, see charrnn.kernels.machine.
+    product: int  # panel_product
+    cell: int  # lstm, gru, rnn_tanh or rnn_relu
+    norm: int  # layer_norm, or 0 for none
     skips: Any  # (L,) bool: the layer's input is added to its output
     table: Any  # (V + 1, at least gates * H) what layer 0 makes of each character, START last
     known: Any  # (V + 1,) bool: which rows of the table are filled
@@ -149,11 +153,11 @@ def break_up(scratch: Scratch) -> None:
 
 
 @njit()
-def _own_product(C: Any, A: Any, B: Any, bias: Any, rows: int, scratch: Any) -> None:
+def _own_product(network: Any, C: Any, A: Any, B: Any, bias: Any, rows: int, scratch: Any) -> None:
     """This thread's columns of C = A B + bias."""
-    panels, workers = B.shape[0], scratch.workers
-    first, last = panels * scratch.worker // workers, panels * (scratch.worker + 1) // workers
-    product(C, A, B, bias, rows, first, last)
+    n, workers = B.shape[0], scratch.workers
+    first, last = n * scratch.worker // workers, n * (scratch.worker + 1) // workers
+    product(network.product, C, A, B, bias, rows, first, last)
 
 
 @njit()
@@ -199,28 +203,26 @@ def _step(network: Any, characters: Any, state: Any, scratch: Any, rows: int) ->
         if k == 0:
             _look_up(network, u, characters, rows, scratch)
         else:
-            _own_product(u, x, network.inputs[k - 1], network.bias_ih[k], rows, scratch)
-        _own_product(w, h, network.recurrent[k], network.bias_hh[k], rows, scratch)
+            _own_product(network, u, x, network.inputs[k - 1], network.bias_ih[k], rows, scratch)
+        _own_product(network, w, h, network.recurrent[k], network.bias_hh[k], rows, scratch)
         if not _meet(scratch):
             return False
-        if network.cell == LSTM:
-            lstm(h, state[k, state.shape[1] - 1], u, w, rows)
-        elif network.cell == GRU:
-            gru(h, u, w, rows)
-        else:
-            rnn(h, u, w, network.cell == RNN_RELU, rows)
+        c = state[k, state.shape[1] - 1]
+        N, H = u.shape[1], h.shape[1]
+        call(network.cell, (h.ctypes.data, c.ctypes.data, u.ctypes.data, w.ctypes.data, N, H, rows))
         y = h
-        if network.norm or network.skips[k]:
+        if network.norm != 0 or network.skips[k]:
             y = scratch.out[k % 2]
             copy(y, h, rows)
-        if network.norm:
-            layer_norm(y, network.norms[k, 0], network.norms[k, 1], rows)
+        if network.norm != 0:
+            weight, bias = network.norms[k, 0], network.norms[k, 1]
+            call(network.norm, (y.ctypes.data, weight.ctypes.data, bias.ctypes.data, H, rows))
         if network.skips[k]:
             if k == 0:
                 _skip_first(network, y, characters, rows)
             else:
                 add(y, x, rows)
-    _own_product(scratch.logits, y, network.decoder, network.decoder_bias, rows, scratch)
+    _own_product(network, scratch.logits, y, network.decoder, network.decoder_bias, rows, scratch)
     return _meet(scratch)
 
 
