@@ -27,7 +27,7 @@ ARROWS = {
         "lines", "scoring", "classification", "prediction", "compression",
     },
     "runs": {
-        "training", "planning", "precision", "generation", "checkpoint", "compilation", "corpus", "locking",
+        "training", "planning", "precision", "speed", "generation", "checkpoint", "compilation", "corpus", "locking",
         "unreadable", "vocabulary", "events", "model", "workers", "parameters",
     },
     "training": {
@@ -43,6 +43,7 @@ ARROWS = {
     "compilation": {"kernels", "model", "optimizer", "workers"},
     "events": {"corpus"},  # for its type alone
     "planning": set(),
+    "speed": {"model", "optimizer", "workers"},
     "precision": {"kernels"},
     "generation": {"paths", "plain", "checkpoint"},
     "prediction": {"generation", "paths", "plain", "sampling", "checkpoint"},
