@@ -236,8 +236,10 @@ def peak_megabytes(command: Command, environment: Mapping[str, str]) -> float:
 
 
 def _reason(stderr: bytes, status: int) -> str:
+    """The last line that names an error, or the last one: charrnn says after it what to try."""
     lines = stderr.decode(errors="replace").strip().splitlines()
-    return lines[-1].strip()[:200] if lines else f"it ended with exit status {status}"
+    named = [line for line in lines if "error" in line.lower()] or lines
+    return named[-1].strip()[:200] if named else f"it ended with exit status {status}"
 
 
 def python(interpreter: str, script: str, *arguments: object) -> list[str]:

@@ -1,10 +1,11 @@
-"""charrnn as a measured process; `speed.py` and `growth.py` start it.
+"""charrnn as a measured process; `speed.py`, `growth.py` and `quality.py` start it.
 
 python bench/ours.py facts                            versions and what it can do
 python bench/ours.py text --out FILE                  a synthetic text
 python bench/ours.py model --out FILE --layers 2 ...  a model file with random weights
 python bench/ours.py train --corpus FILE ...          serves training, in characters a second
 python bench/ours.py sample --model FILE --count N    serves writing, in characters a second
+python bench/ours.py split --corpus FILE --out DIR    writes the texts for training and for validation
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -38,38 +38,36 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--characters", type=int, default=1_100_000)
     parser.add_argument("--recipe", action="store_true", help="train as charrnn does by default")
-    parser.add_argument("--precision", help="where charrnn has the setting")
+    parser.add_argument("--precision", help="of training or writing [float32]")
     parser.add_argument("--vocabulary", type=int, default=65)
     parser.add_argument("--cell", default="lstm")
     parser.add_argument("--count", type=int, default=1)
     for name in ("layers", "hidden", "batch", "seq"):
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--dropout", type=float, default=0.0)
-    for name in ("norm", "residual"):
+    parser.add_argument("--val-fraction", type=float, default=0.1)
+    parser.add_argument("--seed", type=int, default=1)
+    for name in ("norm", "residual", "lines"):
         parser.add_argument(f"--{name}", action="store_true")
     arguments = parser.parse_args()
     MODES[arguments.mode](arguments)
 
 
 def run_facts(_: argparse.Namespace) -> None:
-    from charrnn.config import ModelConfig, SampleConfig, TrainConfig
-
-    def has_precision(*classes: type[Any]) -> bool:
-        return "precision" in {field.name for cls in classes for field in fields(cls)}
+    from charrnn.kernels.tile import HAS_BFLOAT16
 
     say(
         versions={name: importlib.metadata.version(name.lower()) for name in ("charrnn", "NumPy", "Numba")},
-        train_precision=has_precision(ModelConfig, TrainConfig),
-        sample_precision=has_precision(SampleConfig),
+        trains_in_bfloat16=HAS_BFLOAT16,
     )
 
 
 def run_text(a: argparse.Namespace) -> None:
     """Random characters: nothing to learn, and so the same work for everybody from first to last."""
-    characters = alphabet(a.vocabulary)
+    characters = alphabet(a.vocabulary - 1) + "\n" if a.lines else alphabet(a.vocabulary)
     draw = random.Random(1)
     left = a.characters - len(characters)
-    with a.out.open("w", encoding="utf-8") as file:
+    with a.out.open("w", encoding="utf-8", newline="\n") as file:
         file.write(characters)  # each of them is in it
         block = ""
         while left > 0:
@@ -104,7 +102,7 @@ def run_train(a: argparse.Namespace) -> None:
     import charrnn
     from charrnn.events import Started
 
-    settings: dict[str, Any] = {"steps": FOREVER}
+    settings: dict[str, Any] = {"steps": FOREVER, "precision": a.precision or "float32"}
     if not a.recipe:
         settings |= {
             "cell": a.cell, "num_layers": a.layers, "hidden_size": a.hidden, "embedding_size": a.hidden,
@@ -112,8 +110,6 @@ def run_train(a: argparse.Namespace) -> None:
             "batch_size": a.batch, "seq_len": a.seq,
             "learning_rate": 2e-3, "warmup": 0.0, "weight_decay": 0.01, "val_fraction": 0.0,
         }  # fmt: skip
-    if a.precision:
-        settings["precision"] = a.precision
     with tempfile.TemporaryDirectory() as folder:
         events = charrnn.train(a.corpus, out=Path(folder) / "model.safetensors", **settings)
         started = next(events)
@@ -207,6 +203,19 @@ class Texts:
         return self._rate
 
 
+def run_split(a: argparse.Namespace) -> None:
+    """train.txt and validation.txt in a folder, as `charrnn train` with this seed cuts the text."""
+    from charrnn.config import TextConfig
+    from charrnn.corpus import read, split
+
+    corpus = read([a.corpus], TextConfig(lines=a.lines))
+    parts = split(corpus.documents, a.val_fraction, a.seed)
+    for name, part in zip(("train", "validation"), parts, strict=True):
+        text = corpus.vocabulary.decode(part.ids)
+        (a.out / f"{name}.txt").write_text(text, encoding="utf-8", newline="\n")
+    say(characters=[len(part) for part in parts])
+
+
 def peak_megabytes() -> float | None:
     """The most memory that this process has held so far, in MB; None where the system does not say."""
     try:
@@ -217,7 +226,10 @@ def peak_megabytes() -> float | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
-MODES = {"facts": run_facts, "text": run_text, "model": run_model, "train": run_train, "sample": run_sample}
+MODES = {
+    "facts": run_facts, "text": run_text, "model": run_model, "train": run_train, "sample": run_sample,
+    "split": run_split,
+}  # fmt: skip
 
 if __name__ == "__main__":
     main()

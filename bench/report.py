@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 NOTHING = "–"
 
@@ -59,6 +60,18 @@ def times(value: float | None) -> str:
 
 def percent(value: float | None) -> str:
     return NOTHING if value is None else f"{100 * value:.0f} %"
+
+
+def page_with_block(path: Path, name: str, block: str) -> str:
+    """What the page in a file becomes with this block; see `replace_block`.
+
+    Raises:
+        BlockError: the page has no place for it.
+    """
+    try:
+        return replace_block(path.read_text(encoding="utf-8"), name, block)
+    except BlockError as error:
+        raise BlockError(f"{path}: {error}") from None
 
 
 def replace_block(page: str, name: str, block: str) -> str:

@@ -82,11 +82,12 @@ class Bench:
             return self.corpus
         return self.synthetic(1_100_000)
 
-    def synthetic(self, characters: int, vocabulary: int = VOCABULARY) -> Path:
-        path = self.folder / f"text-{characters}-{vocabulary}.txt"
+    def synthetic(self, characters: int, vocabulary: int = VOCABULARY, *, lines: bool = False) -> Path:
+        """Random characters; with `lines`, one of them ends a line."""
+        path = self.folder / f"text-{characters}-{vocabulary}{'-lines' if lines else ''}.txt"
         if not path.exists():
-            arguments = ("--out", path, "--characters", characters, "--vocabulary", vocabulary)
-            seconds_to_end(python(HERE, "ours.py", "text", *arguments), {})
+            arguments = ["--out", path, "--characters", characters, "--vocabulary", vocabulary]
+            seconds_to_end(python(HERE, "ours.py", "text", *arguments, *(["--lines"] if lines else [])), {})
         return path
 
     def model(self, network: Network) -> Path:
@@ -149,12 +150,10 @@ def _trained(bench: Bench, network: Network | None, workers: Workers, peaks: Wor
     corpus = ("--corpus", bench.text())
     arguments = ["--recipe"] if network is None else network.arguments()
     command = python(HERE, "ours.py", "train", *corpus, *arguments)
-    known = bench.ours["train_precision"]
-    precision = ["--precision", "float32"] if known else []
-    workers.add(CHARRNN, command + precision, bench.environment())
+    workers.add(CHARRNN, command, bench.environment())
     if CHARRNN not in workers.facts:
         raise Unavailable(f"charrnn does not train here: {workers.missing[CHARRNN]}")
-    if known:
+    if bench.ours["trains_in_bfloat16"]:
         workers.add(CHARRNN_BF16, [*command, "--precision", "bfloat16"], bench.environment())
     network = Network(**workers.facts[CHARRNN]["network"])
     if bench.torch:
@@ -182,8 +181,7 @@ def sampling(bench: Bench) -> list[Comparison]:
             workers = Workers(stack, bench.seconds)
             ours = python(HERE, "ours.py", "sample", "--model", bench.model(network), "--count", count)
             workers.add(CHARRNN, ours, bench.environment())
-            if bench.ours["sample_precision"]:
-                workers.add(CHARRNN_BF16, [*ours, "--precision", "bfloat16"], bench.environment())
+            workers.add(CHARRNN_BF16, [*ours, "--precision", "bfloat16"], bench.environment())
             workers.add(NUMPY, python(HERE, "peer_numpy.py", "sample", *size), bench.environment())
             if bench.torch:
                 command = python(bench.torch_python, "peer_torch.py", "sample", *size)
@@ -248,19 +246,23 @@ def start(bench: Bench) -> list[Comparison]:
 
 def memory(bench: Bench) -> list[Comparison]:
     """The most memory that training on a long text held, an evaluation and a saved model included."""
-    path = bench.synthetic(bench.megabytes * 1_000_000)
-    what = f"training on a text of {bench.megabytes} MB"
-    bench.say(f"memory: {what}")
+    path = bench.synthetic(bench.megabytes * 1_000_000, lines=True)
 
-    def side() -> float:
+    def peak(*options: str) -> float:
         with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
-            command = bench.charrnn("train", path, "--steps", 10, "--quiet", "-o", Path(folder) / "m")
-            return peak_megabytes(command, bench.environment())
+            out = ("--steps", 10, "--quiet", "-o", Path(folder) / "m")
+            return peak_megabytes(bench.charrnn("train", path, *out, *options), bench.environment())
 
+    sides: dict[str, Side] = {"": peak, ", each line a text (--lines)": lambda: peak("--lines")}
+    result = []
     try:
-        return [compare(what, "MB", {CHARRNN: side}, 1)]
+        for how, side in sides.items():
+            what = f"training on a text of {bench.megabytes} MB{how}"
+            bench.say(f"memory: {what}")
+            result.append(compare(what, "MB", {CHARRNN: side}, 1))
     finally:
         path.unlink()
+    return result
 
 
 SECTIONS: dict[str, Callable[[Bench], list[Comparison]]] = {

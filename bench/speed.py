@@ -21,7 +21,7 @@ from typing import Any
 
 import machine
 from measure import Comparison, Unavailable
-from report import BlockError, Table, replace_block
+from report import BlockError, Table, page_with_block
 from sections import SECTIONS, Bench
 from tables import TABLES
 
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
     results: Results = json.loads(a.read.read_text(encoding="utf-8")) if a.read else {}
     wanted = a.only or ([] if a.read else list(SECTIONS))
     if a.write:  # better now than after half an hour
-        _with_block(a.readme, "")
+        _page(a, "")
         if absent := set(SECTIONS) - set(wanted) - set(results):
             sys.exit(f"--write needs every section: {', '.join(sorted(absent))} too, from --read or measured")
     if wanted:
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
     for line in missing(results):
         print(line, file=sys.stderr)
     if a.write:
-        a.readme.write_text(_with_block(a.readme, block(results)), encoding="utf-8")
+        a.readme.write_text(_page(a, block(results)), encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -152,11 +152,11 @@ def block(results: Results) -> str:
     return "\n\n".join([head, *(table.markdown() for table in tables(results))])
 
 
-def _with_block(readme: Path, text: str) -> str:
+def _page(a: argparse.Namespace, text: str) -> str:
     try:
-        return replace_block(readme.read_text(encoding="utf-8"), "speed", text)
+        return page_with_block(a.readme, "speed", text)
     except BlockError as error:
-        sys.exit(f"{readme}: {error}")
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -19,12 +19,25 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from charrnn.api import evaluate, load, sample, score, train
+    from charrnn.api import (
+        classify,
+        compress,
+        decompress,
+        evaluate,
+        load,
+        next_characters,
+        sample,
+        score,
+        score_lines,
+        surprises,
+        train,
+    )
     from charrnn.checkpoint import Checkpoint
     from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig
     from charrnn.errors import (
         CharrnnError,
         CheckpointError,
+        CompressionError,
         ConfigError,
         CorpusError,
         ExitCode,
@@ -40,6 +53,7 @@ __all__ = [
     "CharrnnError",
     "Checkpoint",
     "CheckpointError",
+    "CompressionError",
     "ConfigError",
     "CorpusError",
     "Evaluation",
@@ -54,20 +68,39 @@ __all__ = [
     "Vocabulary",
     "VocabularyError",
     "__version__",
+    "classify",
+    "compress",
+    "decompress",
     "evaluate",
     "load",
+    "next_characters",
     "sample",
     "score",
+    "score_lines",
+    "surprises",
     "train",
 ]
 
-_HOMES = {
-    "charrnn.api": ("evaluate", "load", "sample", "score", "train"),
+_HOMES: dict[str, tuple[str, ...]] = {
+    "charrnn.api": (
+        "classify",
+        "compress",
+        "decompress",
+        "evaluate",
+        "load",
+        "next_characters",
+        "sample",
+        "score",
+        "score_lines",
+        "surprises",
+        "train",
+    ),
     "charrnn.checkpoint": ("Checkpoint",),
     "charrnn.config": ("ModelConfig", "SampleConfig", "TextConfig", "TrainConfig"),
     "charrnn.errors": (
         "CharrnnError",
         "CheckpointError",
+        "CompressionError",
         "ConfigError",
         "CorpusError",
         "ExitCode",

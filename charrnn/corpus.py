@@ -21,16 +21,42 @@ from charrnn.vocabulary import IdArray, OnUnknown, Vocabulary
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Pieces:
+    """Parts of an array that are read as if they were joined, one after the other, without a copy."""
+
+    first: npt.NDArray[np.int64]  # (K,), where each begins once they are joined; sorted, from 0 on
+    shift: npt.NDArray[np.int64]  # (K,), from there to its place in the array
+    total: int
+
+    @classmethod
+    def between(cls, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> Pieces:
+        """The parts from `starts` to `ends`, both (K,); those that are empty are left out."""
+        there = starts < ends
+        starts, lengths = starts[there], (ends - starts)[there]
+        first = np.cumsum(lengths) - lengths
+        return cls(first, starts - first, int(lengths.sum()))
+
+    def places(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where these positions, 0 .. total-1, stand in the array."""
+        places: npt.NDArray[np.int64] = np.searchsorted(self.first, positions, side="right")
+        places -= 1
+        places = self.shift[places]
+        places += positions
+        return places
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Documents:
     """N characters, cut into documents. The arrays are read-only.
 
     A document starts at each of `starts` and, where lines are documents, after each line end.
     """
 
-    ids: IdArray  # (N,), the smallest type that holds 0 .. vocab_size-1
+    ids: IdArray  # (N,), the smallest type that holds 0 .. vocab_size-1; with pieces, what they are of
     vocab_size: int  # V
     starts: npt.NDArray[np.int64]  # sorted; 0 is among them when N > 0
     line_end: int = -1  # the id of "\n" where every line is a document, else -1
+    pieces: Pieces | None = None  # whole lines
 
     def __post_init__(self) -> None:
         for name in ("ids", "starts"):
@@ -39,15 +65,33 @@ class Documents:
             object.__setattr__(self, name, view)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.ids) if self.pieces is None else self.pieces.total
 
-    def is_start(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Whether a document starts at each of these positions, 0 .. N-1, of any shape."""
+    def at(self, positions: npt.NDArray[np.int64]) -> IdArray:
+        """The ids at these positions, 0 .. N-1, of any shape."""
+        return self.ids[self._places(positions)]
+
+    def look_up(
+        self, positions: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+        """Inputs x, targets y and resets, for positions 0 .. N-1 of any shape.
+
+        y is the character there, x the one before it or, where a document starts, START = V.
+        """
+        places = self._places(positions)
+        y = self.ids[places].astype(np.int32)
+        places -= 1
+        x = self.ids[places].astype(np.int32)
         after = np.searchsorted(self.starts, positions, side="right")
-        result: npt.NDArray[np.bool_] = self.starts[after - 1] == positions
+        reset: npt.NDArray[np.bool_] = self.starts[after - 1] == positions
         if self.line_end >= 0:
-            result |= self.ids[positions - 1] == self.line_end
-        return result
+            reset |= x == self.line_end  # also before a piece, since another line ends there
+        x[reset] = self.vocab_size
+        return x, y, reset
+
+    def _places(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where in `ids` they are, in new memory."""
+        return positions.copy() if self.pieces is None else self.pieces.places(positions)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -170,9 +214,9 @@ def read(
 def split(documents: Documents, val_fraction: float, seed: int) -> tuple[Documents, Documents]:
     """Training and validation documents, which share no character of the text.
 
-    Validation is the last `val_fraction` of the characters, as views; where lines are documents,
-    it is that fraction of the lines, chosen by `seed`, each part in the text's order, in new
-    memory. Each part gets at least one character or line, if there are two; 0 gives none.
+    Validation is the last `val_fraction` of the characters; where lines are documents, it is that
+    fraction of the lines, chosen by `seed`, each part in the text's order. Each part gets at least
+    one character or line, if there are two; 0 gives none. Both share the ids of the whole text.
     """
     total = len(documents)
     if documents.line_end >= 0:
@@ -195,26 +239,34 @@ def _val_count(val_fraction: float, total: int) -> int:
 
 def _split_lines(documents: Documents, val_fraction: float, seed: int) -> tuple[Documents, Documents]:
     ids = documents.ids
-    pieces = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
-    lines = sum(int(np.count_nonzero(piece == documents.line_end)) for piece in pieces)
+    chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
+    lines = sum(int(np.count_nonzero(chunk == documents.line_end)) for chunk in chunks)
     lines += bool(len(ids)) and ids[-1] != documents.line_end
     is_val = np.zeros(lines, np.bool_)  # by line
     is_val[: _val_count(val_fraction, lines)] = True
     np.random.default_rng(seed).shuffle(is_val)
 
-    train, val = Ids(ids.dtype), Ids(ids.dtype)
-    line = 0
-    for piece in pieces:
-        ends = piece == documents.line_end
-        mask = is_val[line + np.cumsum(ends) - ends]  # a line's end belongs to that line
-        train.append(piece[~mask])
-        val.append(piece[mask])
-        line += int(np.count_nonzero(ends))
+    # Where each line of the validation starts and ends, from chunk to chunk.
+    starts, ends = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    line = begin = 0  # the first line that ends in the chunk or later, and where it starts
+    for low, chunk in zip(range(0, len(ids), CHUNK), chunks, strict=True):
+        after = np.flatnonzero(chunk == documents.line_end) + (low + 1)  # a line's end belongs to that line
+        chosen = is_val[line : line + len(after)]
+        starts.append(np.concatenate(([begin], after))[:-1][chosen])
+        ends.append(after[chosen])
+        line += len(after)
+        begin = int(after[-1]) if len(after) else begin
+    if is_val[line:].any():  # the last line, which nothing ends
+        starts.append(np.array([begin]))
+        ends.append(np.array([len(ids)]))
+    val = np.concatenate(starts), np.concatenate(ends)
+    train = np.append(0, val[1]), np.append(val[0], len(ids))
 
-    def part(ids: Ids) -> Documents:
-        return replace(documents, ids=ids.finish(), starts=np.zeros(min(1, len(ids)), np.int64))
+    def part(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> Documents:
+        pieces = Pieces.between(starts, ends)
+        return replace(documents, starts=np.zeros(min(1, pieces.total), np.int64), pieces=pieces)
 
-    return part(train), part(val)
+    return part(*train), part(*val)
 
 
 class Batches:
@@ -222,7 +274,7 @@ class Batches:
 
     The text is cut into B streams of S = N // B characters, side by side; window k of an epoch
     continues window k-1 in every column, so that the state carries over. From the second epoch
-    on, all streams start at a random offset below T, so that the cuts fall elsewhere.
+    on, all streams start at a random offset below S, so that the cuts fall elsewhere.
 
     A tiny text gets fewer streams, then a shorter window: B is halved until S >= 2T; with B = 1,
     T is at most N, and half of N if one window of T would leave a rest that is never learned.
@@ -247,10 +299,10 @@ class Batches:
         self._stream = stream  # S
 
     def offset(self, epoch: int) -> int:
-        """Where the first stream starts in this epoch, 0 .. T-1."""
+        """Where the first stream starts in this epoch, 0 .. S-1."""
         if epoch == 0 or self.windows_per_epoch == 1:
             return 0
-        return int(np.random.default_rng([self.seed, epoch]).integers(self.seq_len))
+        return int(np.random.default_rng([self.seed, epoch]).integers(self._stream))
 
     def window(
         self, epoch: int, k: int
@@ -265,16 +317,10 @@ class Batches:
         """
         if not 0 <= k < self.windows_per_epoch:
             raise IndexError(f"window {k} of {self.windows_per_epoch}")
-        documents = self.documents
         T, B = self.seq_len, self.batch_size
         streams = self.offset(epoch) + self._stream * np.arange(B, dtype=np.int64)  # (B,)
         times = k * T + np.arange(T, dtype=np.int64)  # (T,)
-        positions = (times[:, None] + streams) % len(documents)  # (T, B)
-        y = documents.ids[positions].astype(np.int32)
-        x = documents.ids[positions - 1].astype(np.int32)
-        reset = documents.is_start(positions)
-        x[reset] = documents.vocab_size
-        return x, y, reset
+        return self.documents.look_up((times[:, None] + streams) % len(self.documents))
 
 
 def _check_length(length: int, sources: list[Source], left_out: list[str], skipped: int) -> None:

@@ -6,6 +6,7 @@ CharrnnError                    exit 1: it could not be done
 ├── VocabularyError             a character that the model has never seen
 ├── CheckpointError             a model file is missing, damaged, or would be overwritten
 │   └── SaveError               the system does not let us write it: the disk is full, ...
+├── CompressionError            a compressed file is damaged, or was made with another model
 └── TrainingError               the loss became no number, there is nothing to resume, ...
 
 Each error is one line: what was wrong, then what to do about it (its `hint`).
@@ -63,6 +64,10 @@ class CheckpointError(CharrnnError):
 
 class SaveError(CheckpointError):
     """The system does not let us write a file, whose old contents are as they were."""
+
+
+class CompressionError(CharrnnError):
+    """A compressed file is damaged, cut short, none at all, or was made with another model."""
 
 
 class TrainingError(CharrnnError):

@@ -75,10 +75,8 @@ def _losses(
         positions = starts + np.arange(first, first + T)[:, None]  # (T, B)
         there = positions < ends
         positions = np.minimum(positions, len(documents) - 1)
-        reset = documents.is_start(positions)
-        x = documents.ids[positions - 1].astype(np.int32)
-        x[reset] = V
-        losses, state = model.losses(x, documents.ids[positions].astype(np.int32), state, reset)
+        x, y, reset = documents.look_up(positions)
+        losses, state = model.losses(x, y, state, reset)
         yield positions[there], losses[there]
 
 
@@ -100,7 +98,8 @@ def _next_start(documents: Documents, position: int) -> int:
     found = int(documents.starts[at]) if at < len(documents.starts) else len(documents)
     if documents.line_end >= 0 and position > 0:
         for low in range(position - 1, found, 2**16):
-            ends = np.flatnonzero(documents.ids[low : min(low + 2**16, found)] == documents.line_end)
+            ids = documents.at(np.arange(low, min(low + 2**16, found)))
+            ends = np.flatnonzero(ids == documents.line_end)
             if len(ends):
                 return min(found, low + int(ends[0]) + 1)
     return found

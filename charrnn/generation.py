@@ -96,7 +96,7 @@ class _Run:
         default = MAX_LINE_LENGTH if self._lines else DEFAULT_SAMPLE_LENGTH
         self._length = default if config.length is None else config.length
         self._newline = self._vocabulary.characters.find("\n")
-        document = _document(prompt, len(self._vocabulary), self._newline, self._lines)
+        document = opening(prompt, len(self._vocabulary), self._newline, self._lines)
         network = _network(checkpoint, config.precision)
         self._paths = Paths(network, config, threads)
         self._start = Cursor(int(document[0]), network.initial_state())
@@ -237,7 +237,7 @@ class _Ending:
         return piece, ended
 
 
-def _document(prompt: Ids, start: int, newline: int, lines: bool) -> Ids:
+def opening(prompt: Ids, start: int, newline: int, lines: bool) -> Ids:
     """What the network reads before it writes: START, then the prompt or what stands for it."""
     if lines:
         ends = np.flatnonzero(prompt == newline)

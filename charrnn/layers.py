@@ -15,6 +15,7 @@ import numpy as np
 from charrnn.config import ModelConfig
 from charrnn.kernels import gemm, gru, lstm, rnn, rows
 from charrnn.kernels.gemm import padded, panels
+from charrnn.operands import Arithmetic, Rows, Weight, sum_outer_products
 from charrnn.parameters import Array, Parameters, aligned
 from charrnn.workers import share
 
@@ -27,6 +28,7 @@ class Recurrent:
     """
 
     states = 1  # arrays of (B, H) that are carried from step to step
+    free_after_backward: Array | None = None  # of its buffers, one of (T, B, padded H)
 
     def __init__(
         self,
@@ -36,12 +38,21 @@ class Recurrent:
         gradients: Parameters | None,
         T: int,
         B: int,
+        arithmetic: Arithmetic,
     ) -> None:
         dtype, H, G = parameters.flat.dtype, config.hidden_size, config.gates
+        training = gradients is not None
         self.H, self.width = H, G * H
         self.names = {n: f"rnn.{n}_l{k}" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
         self.parameters, self.gradients = parameters, gradients
-        self.weight_ih, self.weight_hh = self._parameter("weight_ih"), self._parameter("weight_hh")
+        self.arithmetic, self.unit = arithmetic, arithmetic.unit
+        # The first layer's input product is a look-up, made from a few products that gain nothing.
+        self.weight_ih = Weight(
+            self._parameter("weight_ih"), G * H, arithmetic if k else arithmetic.exact,
+            # One-hot input has no gradient, so its weight needs no transpose.
+            with_transpose=training and (k > 0 or config.embedding_size > 0),
+        )  # fmt: skip
+        self.weight_hh = Weight(self._parameter("weight_hh"), G * H, arithmetic, with_transpose=training)
         self.bias_ih, self.bias_hh = self._parameter("bias_ih"), self._parameter("bias_hh")
         self.bias = aligned(self.bias_ih.shape, dtype)  # of the input product
         self.reset = np.zeros((T, B), np.bool_)
@@ -49,14 +60,10 @@ class Recurrent:
         self.output = aligned((T, B, padded(H)), dtype)
         self.h_prev = aligned((T + 1, B, padded(H)), dtype)
         self.zero = aligned((padded(G * H),), dtype)
-        if gradients is not None:
+        if training:
             self.dh_next = aligned((1, B, padded(H)), dtype)
-            self.weight_hh_t = aligned((panels(H), G * H, gemm.PANEL), dtype)
-            K = config.layer_input_size(k)
-            # One-hot input has no gradient, so its weight needs no transpose.
-            self.needs_input_gradient = k > 0 or config.embedding_size > 0
-            shape = (panels(K), G * H, gemm.PANEL) if self.needs_input_gradient else (0, 0, 0)
-            self.weight_ih_t = aligned(shape, dtype)
+            self.h_prev_rows = Rows(self.h_prev[:-1], H, arithmetic, are_inputs=True)
+            self.gates_rows = Rows(self.gates, G * H, arithmetic)
 
     def _parameter(self, name: str) -> Array:
         return self.parameters[self.names[name]]
@@ -81,13 +88,10 @@ class Recurrent:
         """Once a step, before anything else: what depends on the parameters alone."""
         np.add(self.bias_ih, self.bias_hh, out=self.bias)
 
-    def transpose(self, worker: int, workers: int) -> None:
-        """Once a training step: a share of the transposed weights."""
-        p0, p1 = share(self.weight_hh_t.shape[0], worker, workers)
-        gemm.transpose_panels(self.weight_hh_t, self.weight_hh, self.width, p0, p1)
-        if self.needs_input_gradient:
-            p0, p1 = share(self.weight_ih_t.shape[0], worker, workers)
-            gemm.transpose_panels(self.weight_ih_t, self.weight_ih, self.width, p0, p1)
+    def copy_weights(self, worker: int, workers: int) -> None:
+        """Once a training step: a share of the weights as the products read them."""
+        self.weight_ih.refresh(worker, workers)
+        self.weight_hh.refresh(worker, workers)
 
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
         """Steps t0 to t1, those before them being done."""
@@ -97,31 +101,31 @@ class Recurrent:
         """The gates' gradient from the output's, dh (T, B, padded H)."""
         raise NotImplementedError
 
-    @property
-    def recurrent_gradient(self) -> Array:
-        """After backward: the gradient of `W_hh h + b_hh`."""
-        return self.gates
+    def copy_rows(self, b0: int, b1: int) -> None:
+        """After backward: what the weights' gradients are summed over."""
+        self.h_prev_rows.refresh(b0, b1)
+        self.gates_rows.refresh(b0, b1)
 
-    def parameter_gradients(self, inputs: Array | None, worker: int, workers: int) -> None:
-        """A share of the gradients; `inputs` (T, B, padded D), or None where the caller has W_ih's."""
-        T, B = self.reset.shape
-        p0, p1 = share(self.weight_hh.shape[0], worker, workers)
+    @property
+    def recurrent_rows(self) -> Rows:
+        """After backward: the gradient of `W_hh h + b_hh`."""
+        return self.gates_rows
+
+    def parameter_gradients(self, inputs: Rows | None, worker: int, workers: int) -> None:
+        """A share of the gradients; `inputs` are the layer's, None where the caller has W_ih's."""
+        p0, p1 = share(panels(self.width), worker, workers)
         j0, j1 = p0 * gemm.PANEL, p1 * gemm.PANEL
-        recurrent = self.recurrent_gradient
-        gemm.outer_product(
-            self._gradient("weight_hh"), self.zero,
-            self.h_prev[:-1].reshape(T * B, -1), recurrent.reshape(T * B, -1), T * B, p0, p1,
-        )  # fmt: skip
-        rows.column_sums(self._gradient("bias_ih"), self.gates, j0, j1)
-        if recurrent is self.gates:
+        recurrent, gates = self.recurrent_rows, self.gates_rows
+        sum_outer_products(
+            self.unit, self._gradient("weight_hh"), self.zero, self.h_prev_rows, recurrent, p0, p1
+        )
+        rows.column_sums(self._gradient("bias_ih"), gates.source, j0, j1)
+        if recurrent is gates:
             self._gradient("bias_hh")[j0:j1] = self._gradient("bias_ih")[j0:j1]
         else:
-            rows.column_sums(self._gradient("bias_hh"), recurrent, j0, j1)
+            rows.column_sums(self._gradient("bias_hh"), recurrent.source, j0, j1)
         if inputs is not None:
-            gemm.outer_product(
-                self._gradient("weight_ih"), self.zero,
-                inputs.reshape(T * B, -1), self.gates.reshape(T * B, -1), T * B, p0, p1,
-            )  # fmt: skip
+            sum_outer_products(self.unit, self._gradient("weight_ih"), self.zero, inputs, gates, p0, p1)
 
 
 class LSTM(Recurrent):
@@ -132,7 +136,7 @@ class LSTM(Recurrent):
     def __init__(self, config: ModelConfig, k: int, *args: Any) -> None:
         super().__init__(config, k, *args)
         self.c_prev = aligned(self.h_prev.shape, self.h_prev.dtype)
-        self.tanh_c = aligned(self.output.shape, self.h_prev.dtype)
+        self.tanh_c = self.free_after_backward = aligned(self.output.shape, self.h_prev.dtype)
         if self.gradients is not None:
             self.dc = aligned(self.dh_next.shape, self.h_prev.dtype)
 
@@ -149,14 +153,14 @@ class LSTM(Recurrent):
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
         steps, states = slice(t0, t1), slice(t0, t1 + 1)
         lstm.forward(
-            self.gates[steps], self.h_prev[states], self.c_prev[states], self.output[steps],
-            self.tanh_c[steps], self.reset[steps], self.weight_hh, self.H, b0, b1,
+            self.unit, self.gates[steps], self.h_prev[states], self.c_prev[states], self.output[steps],
+            self.tanh_c[steps], self.reset[steps], self.weight_hh.forward, self.H, b0, b1,
         )  # fmt: skip
 
     def backward(self, dh: Array, b0: int, b1: int) -> None:
         lstm.backward(
-            self.gates, self.c_prev, self.tanh_c, dh, self.dh_next, self.dc, self.reset,
-            self.weight_hh_t, self.H, b0, b1,
+            self.unit, self.gates, self.c_prev, self.tanh_c, dh, self.dh_next, self.dc, self.reset,
+            self.weight_hh.backward, self.H, b0, b1,
         )  # fmt: skip
 
 
@@ -166,25 +170,31 @@ class GRU(Recurrent):
     def __init__(self, config: ModelConfig, k: int, *args: Any) -> None:
         super().__init__(config, k, *args)
         self.recurrent = aligned(self.gates.shape, self.gates.dtype)
+        if self.gradients is not None:
+            self._recurrent_rows = Rows(self.recurrent, self.width, self.arithmetic)
 
     def prepare(self) -> None:
         self.bias[:] = self.bias_ih  # b_hh is added within the reset gate's reach
 
+    def copy_rows(self, b0: int, b1: int) -> None:
+        super().copy_rows(b0, b1)
+        self._recurrent_rows.refresh(b0, b1)
+
     @property
-    def recurrent_gradient(self) -> Array:
-        return self.recurrent
+    def recurrent_rows(self) -> Rows:
+        return self._recurrent_rows
 
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
         steps, states = slice(t0, t1), slice(t0, t1 + 1)
         gru.forward(
-            self.gates[steps], self.recurrent[steps], self.h_prev[states], self.output[steps],
-            self.reset[steps], self.weight_hh, self.bias_hh, self.H, b0, b1,
+            self.unit, self.gates[steps], self.recurrent[steps], self.h_prev[states], self.output[steps],
+            self.reset[steps], self.weight_hh.forward, self.bias_hh, self.H, b0, b1,
         )  # fmt: skip
 
     def backward(self, dh: Array, b0: int, b1: int) -> None:
         gru.backward(
-            self.gates, self.recurrent, self.h_prev, dh, self.dh_next, self.reset,
-            self.weight_hh_t, self.H, b0, b1,
+            self.unit, self.gates, self.recurrent, self.h_prev, dh, self.dh_next, self.reset,
+            self.weight_hh.backward, self.H, b0, b1,
         )  # fmt: skip
 
 
@@ -198,14 +208,14 @@ class RNN(Recurrent):
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
         steps, states = slice(t0, t1), slice(t0, t1 + 1)
         rnn.forward(
-            self.gates[steps], self.h_prev[states], self.output[steps], self.reset[steps],
-            self.weight_hh, self.relu, self.H, b0, b1,
+            self.unit, self.gates[steps], self.h_prev[states], self.output[steps], self.reset[steps],
+            self.weight_hh.forward, self.relu, self.H, b0, b1,
         )  # fmt: skip
 
     def backward(self, dh: Array, b0: int, b1: int) -> None:
         rnn.backward(
-            self.gates, dh, self.dh_next, self.reset, self.weight_hh_t, self.relu,
-            self.H, b0, b1,
+            self.unit, self.gates, dh, self.dh_next, self.reset, self.weight_hh.backward,
+            self.relu, self.H, b0, b1,
         )  # fmt: skip
 
 

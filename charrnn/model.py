@@ -16,8 +16,8 @@ import numpy as np
 from charrnn.config import ModelConfig
 from charrnn.kernels import gemm, loss, norm, rows
 from charrnn.kernels.gemm import PANEL, padded, panels
-from charrnn.kernels.tile import require_tile
 from charrnn.layers import LAYERS
+from charrnn.operands import Arithmetic, Rows, Weight, sum_outer_products
 from charrnn.parameters import Array, Parameters, aligned
 from charrnn.workers import Workers, share
 
@@ -98,18 +98,29 @@ class Window:
         gradients: Parameters | None,
         T: int,
         B: int,
+        *,
+        bfloat16: bool = False,
     ) -> None:
         dtype, H, V = parameters.flat.dtype, config.hidden_size, config.vocab_size
         self.config, self.parameters, self.gradients = config, parameters, gradients
         self.T, self.B = T, B
         cell = LAYERS[config.cell]
-        self.layers = [cell(config, k, parameters, gradients, T, B) for k in range(config.num_layers)]
+        widest = max(config.gates * H, V)
+        self.arithmetic = Arithmetic(T, B, widest, dtype, bfloat16=bfloat16)
+        self.unit, self.exact = self.arithmetic.unit, self.arithmetic.exact.unit
+        self.transposes = gemm.wants_transposed(self.unit)
+        self.layers = [
+            cell(config, k, parameters, gradients, T, B, self.arithmetic) for k in range(config.num_layers)
+        ]
         # What layer k passes on: h itself, unless something is done to it.
         plain = not config.norm and config.dropout == 0.0
         self.outputs = [
             layer.output if plain and not config.has_skip(k) else aligned((T, B, padded(H)), dtype)
             for k, layer in enumerate(self.layers)
         ]
+        self.decoder = Weight(
+            parameters["decoder.weight"], V, self.arithmetic, with_transpose=gradients is not None
+        )
         self.logits = aligned((T, B, padded(V)), dtype)
         self.losses = np.zeros((T, B), dtype)
         self.targets = np.zeros((T, B), np.int32)
@@ -120,16 +131,20 @@ class Window:
         # The first layer's input product is a look-up: one row for each distinct character.
         self.table = aligned((U, padded(config.gates * H)), dtype)
         self.embedded = aligned((1, U, padded(D)), dtype) if config.embedding_size else None
-        self.skip_input = aligned((T, B, padded(D)), dtype) if config.has_skip(0) else None
         self.mean = np.zeros((config.num_layers, T, B), dtype)
         self.scale = np.zeros((config.num_layers, T, B), dtype)
         if gradients is not None:
-            self.d_outputs = [aligned((T, B, padded(H)), dtype) for _ in self.layers]
+            # Where a layer's own buffer is free once its backward is done, it takes its input's gradient.
+            free = [layer.free_after_backward for layer in self.layers[1:]]
+            self.d_outputs = [
+                aligned((T, B, padded(H)), dtype) if buffer is None else buffer for buffer in (*free, None)
+            ]
             self.dh = aligned((T, B, padded(H)), dtype)
             self.d_table = aligned(self.table.shape, dtype)
             self.d_embedded = aligned((1, U, padded(D)), dtype)
             self.d_skip_input = aligned((1, U, padded(D)), dtype)
-            self.decoder_t = aligned((panels(H), V, PANEL), dtype)
+            self.output_rows = [Rows(output, H, self.arithmetic, are_inputs=True) for output in self.outputs]
+            self.logits_rows = Rows(self.logits, V, self.arithmetic)
             self.zero = aligned((max(padded(H), padded(D), padded(V)),), dtype)
 
     def read(self, x: Array, reset: Array | None, state: State) -> None:
@@ -157,9 +172,12 @@ class Window:
         u0, u1 = share(len(self.used), worker, workers)
         if self.embedded is not None:
             D = self.config.embedding_size
-            gemm.product(self.table[None], first.bias, self.embedded, first.weight_ih, D, u0, u1)
+            gemm.product(
+                self.exact, self.table[None], first.bias, self.embedded, first.weight_ih.forward, D, u0, u1
+            )
         else:
-            rows.gather_panel_rows(self.table[u0:u1], first.bias, first.weight_ih, self.used[u0:u1])
+            weight = first.weight_ih.forward
+            rows.gather_panel_rows(self.table[u0:u1], first.bias, weight, self.used[u0:u1])
 
     def forward(self, dropout_keys: list[int] | None, b0: int, b1: int) -> None:
         """Logits of columns b0 to b1."""
@@ -178,39 +196,33 @@ class Window:
         if k == 0:
             rows.gather(gates, self.table, self.index[steps], layer.width, b0, b1)
         else:
-            gemm.product(gates, layer.bias, self.outputs[k - 1][steps], layer.weight_ih, H, b0, b1)
+            x, weight = self.outputs[k - 1][steps], layer.weight_ih.forward
+            gemm.product(self.unit, gates, layer.bias, x, weight, H, b0, b1)
         layer.forward(b0, b1, t0, t1)
         if config.norm:
             weight, bias = self.parameters[f"norm_l{k}.weight"], self.parameters[f"norm_l{k}.bias"]
             norm.forward(y, h, self.mean[k][steps], self.scale[k][steps], weight, bias, H, b0, b1)
         elif self.outputs[k] is not layer.output:
             rows.copy(y, h, H, b0, b1)
-        if config.has_skip(k):
-            x = self.outputs[k - 1] if k else self._first_input(b0, b1, t0, t1)
-            rows.add(y, x[steps], H, b0, b1)
-
-    def _first_input(self, b0: int, b1: int, t0: int, t1: int) -> Array:
-        """What layer 0 reads, (T, B, padded D), for its skip connection."""
-        assert self.skip_input is not None
-        D, steps = self.config.input_size, slice(t0, t1)
-        if self.embedded is not None:
-            rows.gather(self.skip_input[steps], self.embedded[0], self.index[steps], D, b0, b1)
-        else:
+        if config.has_skip(k) and k > 0:
+            rows.add(y, self.outputs[k - 1][steps], H, b0, b1)
+        elif config.has_skip(k) and self.embedded is not None:
+            rows.gather_add(y, self.embedded[0], self.index[steps], H, b0, b1)
+        elif config.has_skip(k):
             ids = self.used[self.index[steps, b0:b1]]
-            self.skip_input[steps, b0:b1, :D] = ids[..., None] == np.arange(D)
-        return self.skip_input
+            y[:, b0:b1, :H] += ids[..., None] == np.arange(H)
 
     def decode(self, b0: int, b1: int, t0: int, t1: int) -> None:
         """Logits from the last layer's output."""
-        weight, bias = self.parameters["decoder.weight"], self.parameters["decoder.bias"]
-        y, H = self.outputs[-1][t0:t1], self.config.hidden_size
-        gemm.product(self.logits[t0:t1], bias, y, weight, H, b0, b1)
+        y, bias, H = self.outputs[-1][t0:t1], self.parameters["decoder.bias"], self.config.hidden_size
+        gemm.product(self.unit, self.logits[t0:t1], bias, y, self.decoder.forward, H, b0, b1)
 
     def backward(self, dropout_keys: list[int] | None, b0: int, b1: int) -> None:
         """From the logits' gradient (in their place) to every layer's gates', columns b0 to b1."""
         config, p, H = self.config, self.parameters, self.config.hidden_size
-        V = config.vocab_size
-        gemm.product(self.d_outputs[-1], self.zero, self.logits, self.decoder_t, V, b0, b1)
+        V, unit = config.vocab_size, self.unit
+        gemm.product(unit, self.d_outputs[-1], self.zero, self.logits, self.decoder.backward, V, b0, b1)
+        self.logits_rows.refresh(b0, b1)
         for k in reversed(range(len(self.layers))):
             layer, dy = self.layers[k], self.d_outputs[k]
             if dropout_keys is not None:
@@ -221,23 +233,27 @@ class Window:
                     H, b0, b1,
                 )  # fmt: skip
             layer.backward(self.dh if config.norm else dy, b0, b1)
-            if k > 0 and config.has_skip(k):
-                gemm.product_plus(
-                    self.d_outputs[k - 1], dy, layer.gates, layer.weight_ih_t, layer.width, b0, b1
-                )
-            elif k > 0:
-                gemm.product(
-                    self.d_outputs[k - 1], self.zero, layer.gates, layer.weight_ih_t, layer.width,
-                    b0, b1,
-                )  # fmt: skip
+            layer.copy_rows(b0, b1)
+            self.output_rows[k].refresh(b0, b1)
+            if k == 0:
+                break
+            dx, weight = self.d_outputs[k - 1], layer.weight_ih.backward
+            if config.has_skip(k):
+                gemm.product_plus(unit, dx, dy, layer.gates, weight, layer.width, b0, b1)
+            else:
+                gemm.product(unit, dx, self.zero, layer.gates, weight, layer.width, b0, b1)
+
+    def transpose_rows(self, worker: int, workers: int) -> None:
+        """This worker's share of the transposes that some units want for the gradients of the weights."""
+        for operand in (*(layer.h_prev_rows for layer in self.layers), *self.output_rows):
+            operand.transpose(worker, workers)
 
     def parameter_gradients(self, worker: int, workers: int) -> None:
         """This worker's columns of every gradient but the embedding's; sums run over all rows."""
         assert self.gradients is not None
         config, g = self.config, self.gradients
-        R = self.T * self.B
         for k, layer in enumerate(self.layers):
-            layer.parameter_gradients(self.outputs[k - 1] if k else None, worker, workers)
+            layer.parameter_gradients(self.output_rows[k - 1] if k else None, worker, workers)
             if config.norm:
                 j0, j1 = share(config.hidden_size, worker, workers)
                 norm.parameter_gradients(
@@ -245,10 +261,9 @@ class Window:
                     self.mean[k], self.scale[k], j0, j1,
                 )  # fmt: skip
         p0, p1 = share(panels(config.vocab_size), worker, workers)
-        gemm.outer_product(
-            g["decoder.weight"], self.zero, self.outputs[-1].reshape(R, -1),
-            self.logits.reshape(R, -1), R, p0, p1,
-        )  # fmt: skip
+        sum_outer_products(
+            self.unit, g["decoder.weight"], self.zero, self.output_rows[-1], self.logits_rows, p0, p1
+        )
         rows.column_sums(g["decoder.bias"], self.logits, p0 * PANEL, p1 * PANEL)
 
         first, U = self.layers[0], len(self.used)
@@ -258,7 +273,7 @@ class Window:
         rows.scatter_add(self.d_table, first.gates, self.index, j0, j1)
         d_weight = g["rnn.weight_ih_l0"]
         if self.embedded is not None:
-            gemm.outer_product(d_weight, self.zero, self.embedded[0], self.d_table, U, p0, p1)
+            gemm.outer_product(self.exact, d_weight, self.zero, self.embedded[0], self.d_table, U, p0, p1)
             j0, j1 = share(config.embedding_size, worker, workers)
             self.d_skip_input[0, :U, j0:j1] = 0
             if config.has_skip(0):
@@ -274,21 +289,19 @@ class Window:
         first, V, D = self.layers[0], self.config.vocab_size, self.config.embedding_size
         u0, u1 = share(len(self.used), worker, workers)
         gemm.product_plus(
-            self.d_embedded, self.d_skip_input, self.d_table[None], first.weight_ih_t, first.width,
-            u0, u1,
+            self.exact, self.d_embedded, self.d_skip_input, self.d_table[None], first.weight_ih.backward,
+            first.width, u0, u1,
         )  # fmt: skip
         known = self.used[u0:u1]
         known = known[known < V]
         gradient = self.gradients["embedding.weight"]
         gradient[known] = self.d_embedded[0, u0 : u0 + len(known), :D]
 
-    def transpose(self, worker: int, workers: int) -> None:
-        """This worker's share of the transposed weights that backward reads."""
+    def copy_weights(self, worker: int, workers: int) -> None:
+        """This worker's share of the weights as the products read them: rounded, transposed."""
         for layer in self.layers:
-            layer.transpose(worker, workers)
-        p0, p1 = share(self.decoder_t.shape[0], worker, workers)
-        weight = self.parameters["decoder.weight"]
-        gemm.transpose_panels(self.decoder_t, weight, self.config.vocab_size, p0, p1)
+            layer.copy_weights(worker, workers)
+        self.decoder.refresh(worker, workers)
 
     def state(self) -> State:
         """What the window ended with."""
@@ -298,13 +311,20 @@ class Window:
 class Model:
     """A network's parameters with forward and backward over windows of any shape.
 
-    `dtype` is float32, or float64 for the gradient checks. Results do not depend on the number of workers.
+    `dtype` is float32, or float64 for the gradient checks. With `bfloat16`, the operands of the matrix
+    products of `gradient` are rounded (charrnn.operands); all else, and all other methods, are as without.
+    Results do not depend on the number of workers.
     """
 
     def __init__(
-        self, config: ModelConfig, *, workers: Workers | None = None, dtype: Any = np.float32
+        self,
+        config: ModelConfig,
+        *,
+        workers: Workers | None = None,
+        dtype: Any = np.float32,
+        bfloat16: bool = False,
     ) -> None:
-        self.config = config
+        self.config, self.bfloat16 = config, bfloat16
         self.dtype = np.dtype(dtype)
         self.parameters = Parameters(config, dtype)
         self.workers = workers or Workers()
@@ -333,11 +353,10 @@ class Model:
     def _window(self, T: int, B: int, training: bool) -> Window:
         key = (T, B, training)
         if key not in self._windows:
-            require_tile(self.dtype)
-            for other in [k for k in self._windows if k[2] == training]:
-                del self._windows[other]  # one of each kind: windows are large
+            self._windows.clear()  # before the next one is made: windows are large
+            rounded = training and self.bfloat16
             gradients = self.gradients if training else None
-            self._windows[key] = Window(self.config, self.parameters, gradients, T, B)
+            self._windows[key] = Window(self.config, self.parameters, gradients, T, B, bfloat16=rounded)
         return self._windows[key]
 
     def forward(
@@ -424,7 +443,7 @@ class Model:
 
         def prepare(worker: int) -> None:
             window.make_table(worker, n)
-            window.transpose(worker, n)
+            window.copy_weights(worker, n)
 
         def pass_over(worker: int) -> None:
             b0, b1 = share(B, worker, n)
@@ -436,6 +455,7 @@ class Model:
         self.workers.run(
             prepare,
             pass_over,
+            *([lambda worker: window.transpose_rows(worker, n)] if window.transposes else []),
             lambda worker: window.parameter_gradients(worker, n),
             lambda worker: window.embedding_gradient(worker, n),
         )

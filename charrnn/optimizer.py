@@ -78,8 +78,8 @@ class AdamW:
         return math.sqrt(float(np.sum(self._partial)))
 
     def tensors(self) -> dict[str, Array]:
-        """The moments, to be written to a file."""
-        return {"adam.m": self.m.copy(), "adam.v": self.v.copy()}
+        """The moments themselves, to be written to a file before the next step."""
+        return {"adam.m": self.m, "adam.v": self.v}
 
     def load_tensors(self, tensors: Mapping[str, Array], steps: int) -> None:
         """Take the moments that `tensors()` gave, after so many steps."""

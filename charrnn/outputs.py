@@ -11,11 +11,13 @@ import contextlib
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from charrnn import atomic
-from charrnn.checkpoint import Checkpoint, resume_path, save, save_resume
+from charrnn.checkpoint import Checkpoint, load, resume_path, save, save_resume
+from charrnn.errors import CheckpointError
 from charrnn.events import Saved
 from charrnn.parameters import Array
 
@@ -56,6 +58,13 @@ class Outputs:
         assert best.best_val_loss is not None
         self.evaluated, self._waiting = best.best_val_loss, False
         return Saved(best.history[-1]["step"], self.model, self.evaluated, "model")
+
+    def complete(self, history: list[dict[str, Any]]) -> None:
+        """Let the model file, which was written when the model was best, know what came after."""
+        with contextlib.suppress(CheckpointError):  # then it knows less, and is as good
+            best = self._best or (load(self.model) if self.evaluated < math.inf else None)
+            if best is not None and len(best.history) < len(history):
+                save(replace(best, history=list(history)), self.model)
 
     def save_resume(self, tensors: Mapping[str, Array], record: Mapping[str, Any]) -> None:
         """Write what the run needs to go on, after the model that it speaks of.

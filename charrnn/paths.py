@@ -1,7 +1,8 @@
 """The two ways to write text, which write the same, bit for bit: at once in NumPy, or soon and fast.
 
 The plain path writes a character at a time. The compiled one writes many characters of many texts in one
-call, on all threads; a thread of its own imports it while the plain path is already at work.
+call, on all threads; a thread of its own imports it while the plain path is already at work. Several texts
+are shared out among the threads; of a single one, if the network is large, each step is.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +22,7 @@ import numpy.typing as npt
 
 from charrnn import sampling
 from charrnn.config import SampleConfig
+from charrnn.pace import Pace
 from charrnn.plain import Floats, PlainNetwork
 
 Ids = npt.NDArray[np.int64]
@@ -37,6 +39,8 @@ LONGEST_PIECE = 256  # characters of a text from one call of the compiled loop
 TEXTS_A_THREAD = 32
 # Weights that one call may pass over, so that Ctrl-C is answered within a fraction of a second.
 WEIGHTS_A_CALL = 2**28
+# Weights of a network for each thread that writes one text: with fewer, to meet takes longer than it saves.
+WEIGHTS_A_THREAD = 2**18
 
 
 @dataclass(slots=True)
@@ -87,8 +91,16 @@ class PlainPath:
         return written
 
 
+# The arguments of CompiledPath._loop: what one thread does.
+_Part = tuple[Sequence[Cursor], Sequence[Uniforms], int, Ids, Any]
+
+
+class _BrokenUpError(Exception):
+    """Another thread of the team has failed."""
+
+
 class CompiledPath:
-    """The same with the compiled loop, the texts shared out among the threads; see PlainPath."""
+    """The same with the compiled loop, on several threads; see PlainPath."""
 
     def __init__(
         self, network: PlainNetwork, config: SampleConfig, kernels: ModuleType, threads: int | None = None
@@ -98,39 +110,80 @@ class CompiledPath:
         self._network = network
         self._kernels = kernels
         self._filters = kernels.Filters(*_filters(config))
-        self._arrays = _arrays(network, kernels)
+        self._arrays = compiled_arrays(network, kernels)
         self._threads = available_threads() if threads is None else threads
         # Not charrnn.workers, whose threads take denormal numbers as zero, and would write other texts.
         self._pool = ThreadPoolExecutor(max(1, self._threads - 1), "charrnn-sample")
         self._weights = network.recurrent.size + network.inputs.size + network.decoder.size
         self.most_texts = TEXTS_A_THREAD * self._threads
+        self._pace = Pace(min(self._threads, max(1, self._weights // WEIGHTS_A_THREAD)))
 
     def longest(self, texts: int) -> int:
         weights = self._weights * -(-texts // self._threads)
-        return min(max(WEIGHTS_A_CALL // weights, 1), LONGEST_PIECE)
+        longest = min(max(WEIGHTS_A_CALL // weights, 1), LONGEST_PIECE)
+        return self._pace.longest(longest) if texts == 1 else longest
 
     def read(self, cursor: Cursor, characters: Ids) -> None:
-        for done in range(0, len(characters), self.longest(1)):
-            given = characters[done : done + self.longest(1)]
-            self._write([cursor], [np.empty(len(given))], -1, given)
+        while len(characters):
+            given = characters[: self.longest(1)]
+            self._write_one(cursor, np.empty(len(given)), -1, given)
+            characters = characters[len(given) :]
 
     def write(self, cursors: Sequence[Cursor], uniforms: Sequence[Uniforms], end: int) -> list[Ids]:
+        nothing = np.empty(0, np.int64)
+        if len(cursors) == 1:
+            return [self._write_one(cursors[0], uniforms[0], end, nothing)]
         B, shares = len(cursors), min(self._threads, len(cursors))
         cuts = [B * n // shares for n in range(shares + 1)]
-        nothing = np.empty(0, np.int64)
-        others = [
-            self._pool.submit(self._write, cursors[low:high], uniforms[low:high], end, nothing)
-            for low, high in itertools.pairwise(cuts[1:])
+        scratches = [
+            self._kernels.scratch(self._arrays, high - low)[0] for low, high in itertools.pairwise(cuts)
         ]
-        written = self._write(cursors[: cuts[1]], uniforms[: cuts[1]], end, nothing)
-        for other in others:
-            written += other.result()
-        return written
+        parts = [
+            (cursors[low:high], uniforms[low:high], end, nothing, scratch)
+            for (low, high), scratch in zip(itertools.pairwise(cuts), scratches, strict=True)
+        ]
+        return list(itertools.chain.from_iterable(self._side_by_side(parts)))
 
-    def _write(
-        self, cursors: Sequence[Cursor], uniforms: Sequence[Uniforms], end: int, given: Ids
+    def _write_one(self, cursor: Cursor, numbers: Uniforms, end: int, given: Ids) -> Ids:
+        """Go on with one text, a team of threads at once."""
+        started = time.perf_counter()
+        members = self._pace.members
+        parts = [
+            # Each member has a cursor of its own. All come to the same.
+            ([cursor if scratch.worker == 0 else replace(cursor)], [numbers], end, given, scratch)
+            for scratch in self._kernels.scratch(self._arrays, 1, members)
+        ]
+        ((ids,), *_) = self._side_by_side(parts)
+        self._pace.account(members, (time.perf_counter() - started) / len(ids))
+        return ids
+
+    def _side_by_side(self, parts: Sequence[_Part]) -> list[list[Ids]]:
+        """What `_write` returns for each part; the first is written by this thread."""
+        others = []
+        try:
+            others = [self._pool.submit(self._write, part) for part in parts[1:]]
+            return [self._write(parts[0]), *(other.result() for other in others)]
+        except _BrokenUpError:
+            for other in others:
+                other.result()  # raises what has happened there
+            raise
+        except BaseException:  # Ctrl-C, before or after a call of the loop
+            for *_, scratch in parts:
+                self._kernels.break_up(scratch)
+            raise
+
+    def _write(self, part: _Part) -> list[Ids]:
+        """A thread's texts."""
+        *_, scratch = part
+        try:
+            return self._loop(*part)
+        except BaseException:
+            self._kernels.break_up(scratch)  # the rest of its team need not wait
+            raise
+
+    def _loop(
+        self, cursors: Sequence[Cursor], uniforms: Sequence[Uniforms], end: int, given: Ids, scratch: Any
     ) -> list[Ids]:
-        """A thread's share of the texts."""
         B = len(cursors)
         limits = np.array([len(numbers) for numbers in uniforms])
         table = np.zeros((B, limits.max()))  # (B, T) of uniform numbers
@@ -140,7 +193,6 @@ class CompiledPath:
         texts = np.arange(B)
         last = np.array([cursor.last for cursor in cursors])
         written, counts = np.zeros(table.shape, np.int64), np.zeros(B, np.int64)
-        scratch = self._kernels.scratch(self._arrays, B)
         running = B
         while running:
             for character in set(last[:running].tolist()):
@@ -149,6 +201,8 @@ class CompiledPath:
                 self._arrays, state, texts, last, table, limits, given, self._filters, end, written, counts,
                 scratch,
             )  # fmt: skip
+            if running < 0:
+                raise _BrokenUpError
         for row, text in enumerate(texts.tolist()):
             cursors[text].last = int(last[row])
             cursors[text].state = state[:, :, row].copy()
@@ -177,17 +231,18 @@ def _filters(config: SampleConfig) -> tuple[float, int, float, float]:
     return float(config.temperature), config.top_k, float(config.top_p), float(config.min_p)
 
 
-def _arrays(network: PlainNetwork, kernels: Any) -> Any:
+def compiled_arrays(network: PlainNetwork, kernels: Any) -> Any:
     """The network as the compiled loop takes it, arranged once for all texts."""
     if network in _arranged:
         return _arranged[network]
     config = network.config
-    cells = {"lstm": kernels.LSTM, "gru": kernels.GRU}
-    simple = kernels.RNN_TANH if config.nonlinearity == "tanh" else kernels.RNN_RELU
+    cells = {"lstm": kernels.lstm, "gru": kernels.gru}
+    simple = kernels.rnn_tanh if config.nonlinearity == "tanh" else kernels.rnn_relu
     half = network.precision == "bfloat16"
     _arranged[network] = kernels.Network(
-        cell=cells.get(config.cell, simple),
-        norm=config.norm,
+        product=kernels.address_of(kernels.panel_product),
+        cell=kernels.address_of(cells.get(config.cell, simple)),
+        norm=kernels.address_of(kernels.layer_norm) if config.norm else 0,
         skips=np.array(network.skips),
         table=network.table,
         known=network.known,

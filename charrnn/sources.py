@@ -43,15 +43,18 @@ class Source:
         """How messages name it: printable, on one line."""
         return "standard input" if self.path is None else printable(str(self.path))
 
-    def chunks(self, stdin: BinaryIO | None = None) -> Iterator[bytes]:
+    def chunks(self, stdin: BinaryIO | None = None, *, as_they_come: bool = False) -> Iterator[bytes]:
         """Its bytes, unpacked where it is a .gz, CHUNK_BYTES at a time; none is empty.
+
+        With `as_they_come` a chunk is what is there, so that nobody waits for what a pipe has not got yet.
 
         Raises:
             CorpusError: it cannot be opened, read or unpacked.
         """
         try:
             with self._open(stdin) as stream:
-                while chunk := stream.read(CHUNK_BYTES):
+                read = stream.read1 if as_they_come else stream.read  # type: ignore[attr-defined]
+                while chunk := read(CHUNK_BYTES):
                     yield chunk
                 if chunk is None:  # not the end: nothing has come yet, and nobody waits for it
                     raise BlockingIOError(0, "it does not wait for data")

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMANDS = ("train", "sample", "eval", "info")
+COMMANDS = (
+    "train", "sample", "eval", "info", "score", "next", "classify", "compress", "decompress",
+)  # fmt: skip
 PAGE = Path(__file__).parent / "commands.md"
 
 

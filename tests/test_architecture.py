@@ -17,14 +17,18 @@ ARROWS = {
     "errors": set(),
     "config": set(),
     "__main__": {"cli"},
-    "cli": {"api", "events", "checkpoint"},  # checkpoint: for its type alone
+    "cli": {
+        "api", "events", "advice", "atomic", "curves", "heat", "plotting",
+        "checkpoint", "scoring",  # for their types alone
+    },
     "api": {
-        "runs", "generation", "evaluation", "checkpoint", "corpus", "events", "model", "workers",
+        "runs", "generation", "dynamic", "evaluation", "checkpoint", "compilation", "corpus", "events",
+        "model", "workers",
+        "lines", "scoring", "classification", "prediction", "compression",
     },
     "runs": {
-        "locking", "unreadable",
-        "training", "planning", "generation", "checkpoint", "corpus", "vocabulary", "events",
-        "model", "workers", "parameters",
+        "training", "planning", "precision", "speed", "generation", "checkpoint", "compilation", "corpus", "locking",
+        "unreadable", "vocabulary", "events", "model", "workers", "parameters",
     },
     "training": {
         "corpus", "model", "optimizer", "evaluation", "checkpoint", "compilation", "events",
@@ -32,11 +36,25 @@ ARROWS = {
     },
     "outputs": {"atomic", "checkpoint", "events", "parameters"},
     "locking": {"checkpoint", "unwritable"},
+    "dynamic": {"corpus", "evaluation", "kernels", "model", "parameters", "workers"},
+    "advice": set(),
+    "plotting": {"atomic", "curves"},
+    "curves": set(),
     "compilation": {"kernels", "model", "optimizer", "workers"},
     "events": {"corpus"},  # for its type alone
     "planning": set(),
+    "speed": {"model", "optimizer", "workers"},
+    "precision": {"kernels"},
     "generation": {"paths", "plain", "checkpoint"},
-    "paths": {"plain", "sampling", "kernels", "workers"},
+    "prediction": {"generation", "paths", "plain", "sampling", "checkpoint"},
+    "classification": {"scoring", "lines"},
+    "scoring": {"lines", "model", "checkpoint", "vocabulary", "workers"},
+    "lines": {"reading", "sources"},
+    "heat": set(),
+    "compression": {"coding", "paths", "plain", "checkpoint", "vocabulary", "kernels", "workers"},
+    "coding": set(),
+    "paths": {"pace", "plain", "sampling", "kernels", "workers"},
+    "pace": set(),
     "plain": {"checkpoint", "kernels"},  # kernels: coefficients.py, which holds numbers alone
     "evaluation": {"corpus", "model", "checkpoint"},
     "checkpoint": {"vocabulary", "container"},
@@ -48,14 +66,18 @@ ARROWS = {
     "unreadable": set(),
     "unwritable": set(),
     "vocabulary": set(),
-    "model": {"kernels", "layers", "parameters", "workers"},
-    "layers": {"kernels", "parameters", "workers"},
+    "model": {"kernels", "layers", "operands", "parameters", "workers"},
+    "layers": {"kernels", "operands", "parameters", "workers"},
+    "operands": {"kernels", "parameters", "workers"},
     "optimizer": {"kernels", "parameters", "workers"},
     "parameters": {"kernels"},
     "workers": {"kernels"},
     "sampling": set(),
-    "kernels": {"sampling"},  # only kernels/generate.py
+    "kernels": {"sampling", "coding"},  # only the files of LOOPS
 }  # fmt: skip
+
+
+LOOPS = ("generate.py", "coding.py")  # kernels that compile what also runs as Python
 
 
 def sources() -> list[Path]:
@@ -152,13 +174,21 @@ def test_safetensors_is_imported_by_the_container_alone() -> None:
     assert importers("safetensors") == {"container.py"}
 
 
+def test_matplotlib_is_imported_only_to_draw_a_png() -> None:
+    assert importers("matplotlib") == {"plotting.py"}
+    tree = ast.parse((PACKAGE / "plotting.py").read_text(encoding="utf-8"))
+    assert "matplotlib" not in ast.unparse(
+        [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
+    )
+
+
 def test_kernels_know_only_arrays_and_the_compiler() -> None:
     import sys
 
     for path in (PACKAGE / "kernels").glob("*.py"):
         foreign = outer_imports(path) - sys.stdlib_module_names
         assert foreign <= {"numpy", "numba", "llvmlite"}, path.name
-        if path.name != "generate.py":
+        if path.name not in LOOPS:
             assert inner_imports(path) == set(), path.name
 
 
@@ -178,7 +208,8 @@ def test_private_kernels_are_called_from_kernels_alone() -> None:
 
 
 def test_the_light_modules_import_no_numpy() -> None:
-    light = [PACKAGE / name for name in ("__init__.py", "__main__.py", "errors.py", "config.py")]
+    names = ("__init__", "__main__", "errors", "config", "advice", "curves", "plotting")
+    light = [PACKAGE / f"{name}.py" for name in names]
     for path in [*light, *(PACKAGE / "cli").glob("*.py")]:
         assert "numpy" not in outer_imports(path), path.name
 

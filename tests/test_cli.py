@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 import charrnn
+import charrnn.cli
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("train", "sample", "eval", "info")
+COMMANDS = charrnn.cli.COMMANDS
 CHARACTERS = "\n abcdefghijklmnopqrstuvwxyzä"
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 40
 

@@ -6,6 +6,7 @@ import gzip
 import io
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,12 @@ def content(corpus: Corpus) -> str:
 
 
 def start_positions(documents: Documents) -> list[int]:
-    return np.flatnonzero(documents.is_start(np.arange(len(documents)))).tolist()
+    _, _, reset = documents.look_up(np.arange(len(documents)))
+    return np.flatnonzero(reset).tolist()
+
+
+def all_ids(documents: Documents) -> np.ndarray[Any, Any]:
+    return documents.at(np.arange(len(documents)))
 
 
 def make(ids: object, starts: object = (0,), line_end: int = -1, vocab_size: int = 0) -> Documents:
@@ -438,7 +444,7 @@ def test_documents_go_on_starting_where_they_did(
 def test_no_validation_when_none_is_wanted() -> None:
     for documents in (make(range(10)), make_lines("a\nb\nc\n")[0]):
         train, val = split(documents, 0.0, seed=1)
-        assert np.array_equal(train.ids, documents.ids)
+        assert np.array_equal(all_ids(train), documents.ids)
         assert len(val) == len(val.starts) == 0
 
 
@@ -447,7 +453,7 @@ def test_validation_is_that_part_of_the_lines(lines: list[str], fraction: float)
     lines = [f"{number}{line}\n" for number, line in enumerate(lines)]
     documents, vocabulary = make_lines("".join(lines))
     train, val = split(documents, fraction, seed=3)
-    parts = [vocabulary.decode(part.ids).splitlines(keepends=True) for part in (train, val)]
+    parts = [vocabulary.decode(all_ids(part)).splitlines(keepends=True) for part in (train, val)]
     assert sorted(parts[0] + parts[1]) == sorted(lines)
     for part in parts:
         assert part == sorted(part, key=lambda line: lines.index(line))
@@ -459,7 +465,7 @@ def test_validation_is_that_part_of_the_lines(lines: list[str], fraction: float)
 
 def test_the_seed_chooses_the_lines() -> None:
     documents, vocabulary = make_lines("".join(f"{number}\n" for number in range(500)))
-    choices = [vocabulary.decode(split(documents, 0.1, seed)[1].ids) for seed in (1, 1, 2)]
+    choices = [vocabulary.decode(all_ids(split(documents, 0.1, seed)[1])) for seed in (1, 1, 2)]
     assert choices[0] == choices[1] != choices[2]
     numbers = [int(line) for line in choices[0].splitlines()]
     assert len(numbers) == 50
@@ -471,9 +477,25 @@ def test_lines_that_cross_chunks_stay_whole() -> None:
     lines = [f"{number}{'x' * 5000}\n" for number in range(300)]
     documents, vocabulary = make_lines("".join(lines))
     train, val = split(documents, 0.3, seed=1)
-    both = [vocabulary.decode(part.ids).splitlines(keepends=True) for part in (train, val)]
+    both = [vocabulary.decode(all_ids(part)).splitlines(keepends=True) for part in (train, val)]
     assert len(both[1]) == 90
     assert sorted(both[0] + both[1]) == sorted(lines)
+
+
+@given(st.lists(st.integers(1, 5), min_size=2, max_size=40), st.floats(0.01, 0.9), st.booleans())
+def test_parts_of_lines_read_like_copies_of_them(lengths: list[int], fraction: float, ended: bool) -> None:
+    ids = np.concatenate([[*[n % 3 + 1] * n, 0] for n in lengths])[: None if ended else -1]
+    for part in split(make(ids, line_end=0), fraction, seed=2):
+        copy = make(all_ids(part), line_end=0, vocab_size=part.vocab_size)
+        positions = np.arange(len(part)).reshape(-1, 1)
+        for own, copied in zip(part.look_up(positions), copy.look_up(positions), strict=True):
+            assert np.array_equal(own, copied)
+
+
+def test_the_split_copies_no_text() -> None:
+    documents = make_lines("".join(f"line {number}\n" for number in range(200)))[0]
+    for part in split(documents, 0.3, seed=1):
+        assert np.shares_memory(part.ids, documents.ids)
 
 
 def test_a_single_line_is_all_training() -> None:
@@ -494,7 +516,7 @@ def test_a_last_line_without_an_end_is_a_line() -> None:
 def test_validation_text_never_reaches_training(config: TextConfig, batch_size: int) -> None:
     text = "".join(f"line {number}\n" for number in range(200))
     plain = read_text(text, config)
-    val_text = plain.vocabulary.decode(split(plain.documents, 0.2, seed=4)[1].ids)
+    val_text = plain.vocabulary.decode(all_ids(split(plain.documents, 0.2, seed=4)[1]))
     if config.lines:
         chosen = val_text.splitlines()
         marked = "".join(("Ω" * len(line) if line in chosen else line) + "\n" for line in text.splitlines())
@@ -503,7 +525,7 @@ def test_validation_text_never_reaches_training(config: TextConfig, batch_size: 
     corpus = read_text(marked, config)
     sentinel = int(corpus.vocabulary.encode("Ω")[0])
     train, val = split(corpus.documents, 0.2, seed=4)
-    assert np.count_nonzero(val.ids == sentinel) == marked.count("Ω") > 0
+    assert np.count_nonzero(all_ids(val) == sentinel) == marked.count("Ω") > 0
     batches = Batches(train, batch_size, 16, seed=5)
     for epoch in range(6):
         for k in range(batches.windows_per_epoch):
@@ -636,7 +658,8 @@ def test_the_first_epoch_starts_at_the_start_and_others_elsewhere() -> None:
     offsets = [Batches(documents, 4, 50, seed=1).offset(epoch) for epoch in range(40)]
     assert offsets[0] == 0
     assert len(set(offsets)) > 10
-    assert all(0 <= offset < 50 for offset in offsets)
+    assert all(0 <= offset < len(documents) // 4 for offset in offsets)
+    assert max(offsets) > 50
     assert offsets != [Batches(documents, 4, 50, seed=2).offset(epoch) for epoch in range(40)]
 
 

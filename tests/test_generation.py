@@ -148,7 +148,7 @@ def test_both_paths_compute_the_same_bits(cell, nonlinearity, norm, residual, si
             u = [random.random(1)]
             logits, _ = network.step(cursor.last, cursor.state)
             assert plain.write([cursor], u, -1) == compiled.write([other], u, -1)
-            assert spaces[-1].logits[0, :V].tobytes() == logits.tobytes(), f"character {n}"
+            assert spaces[-1][0].logits[0, :V].tobytes() == logits.tobytes(), f"character {n}"
             assert cursor.state.tobytes() == other.state.tobytes(), f"character {n}"
             assert cursor.last == other.last
 
@@ -201,6 +201,164 @@ def test_one_call_of_the_loop_is_short_for_a_large_network(prose):
     path._weights = 2**27
     assert path.longest(1) == path.longest(2) == 2
     assert path.longest(64) == 1
+
+
+# --- a team ---------------------------------------------------------------------------
+
+
+class AlwaysTogether:
+    """Stands in for the pace: no call is timed."""
+
+    def __init__(self, team: int) -> None:
+        self.members = team
+
+    def longest(self, characters: int) -> int:
+        return characters
+
+    def account(self, members: int, seconds: float) -> None:
+        assert members == self.members
+        assert seconds > 0
+
+
+@pytest.fixture
+def together(monkeypatch):
+    """However small the network, a text is written by as many threads as there are."""
+    monkeypatch.setattr(paths, "WEIGHTS_A_THREAD", 1)
+    monkeypatch.setattr(paths, "Pace", AlwaysTogether)
+
+
+@compiled_only
+@pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
+@pytest.mark.parametrize(("norm", "residual"), [(False, False), (True, True)])
+@pytest.mark.parametrize("sizes", [(9, 9), (50, 0), (130, 20)], ids=str)
+@pytest.mark.parametrize("precision", WEIGHT_PRECISIONS)
+@pytest.mark.usefixtures("together")
+def test_a_team_of_threads_computes_the_same_bits(cell, nonlinearity, norm, residual, sizes, precision):
+    H, D = sizes
+    checkpoint = make(
+        cell=cell, nonlinearity=nonlinearity, norm=norm, residual=residual, hidden_size=H, embedding_size=D,
+        seed=H + D, num_layers=1 + (H + norm) % 3,
+    )  # fmt: skip
+    network = PlainNetwork(checkpoint, precision)
+    prompt = np.arange(V)
+    for n, options in enumerate(FILTERS):
+        config = SampleConfig(**options)
+        numbers = np.random.default_rng(n).random(60)
+        plain, cursor = PlainPath(network, config), Cursor(V, network.initial_state())
+        for character in prompt:
+            plain.read(cursor, np.array([character]))
+        expected = [plain.write([cursor], [numbers[i : i + 1]], -1)[0].item() for i in range(len(numbers))]
+        for threads in (1, 2, 3, 5):  # more than there are panels, too
+            path, other = CompiledPath(network, config, kernels, threads), Cursor(V, network.initial_state())
+            assert path._pace.members == threads
+            path.read(other, prompt)
+            (written,) = path.write([other], [numbers], -1)
+            assert written.tolist() == expected
+            assert other.state.tobytes() == cursor.state.tobytes()
+            assert other.last == cursor.last
+
+
+@compiled_only
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("text", [PROSE, LINES], ids=["prose", "lines"])
+def test_a_text_does_not_show_who_wrote_it(threads, text, monkeypatch):
+    """The pace changes between one thread and a team in mid-text, as the machine has it."""
+    checkpoint = make(text=text, hidden_size=40, num_layers=3)
+    alone = [write(checkpoint, "ab", index=n, length=600) for n in range(3)]
+    monkeypatch.setattr(paths, "WEIGHTS_A_THREAD", 1)
+    monkeypatch.setattr(paths, "LONGEST_PIECE", 7)
+    monkeypatch.setattr(paths, "loader", Ready(after=2))
+    for n in range(3):
+        monkeypatch.setattr(generation, "_networks", weakref.WeakKeyDictionary())
+        config = SampleConfig(seed=1, length=600)
+        (text_n,) = generate_all(checkpoint, "ab", config, first=n, threads=threads)
+        assert "".join(text_n) == alone[n]
+
+
+class Failing:
+    """The kernels, of which `write` fails in one thread of a team."""
+
+    def __init__(self, error: BaseException, in_helper: bool) -> None:
+        self._error, self._in_helper = error, in_helper
+        self.returned: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(kernels, name)
+
+    def write(self, *arguments: Any) -> int:
+        if (arguments[-1].worker > 0) == self._in_helper:
+            raise self._error
+        self.returned.append(kernels.write(*arguments))
+        return self.returned[-1]
+
+
+@compiled_only
+@pytest.mark.parametrize("in_helper", [False, True])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+@pytest.mark.usefixtures("together")
+def test_if_one_of_a_team_fails_the_other_does_not_wait_forever(prose, error, in_helper):
+    network = PlainNetwork(prose)
+    failing: Any = Failing(error("of one thread"), in_helper)
+    path = CompiledPath(network, SampleConfig(), failing, threads=2)
+    cursor = Cursor(V, network.initial_state())
+    with pytest.raises(error, match="of one thread"):
+        path.write([cursor], [np.zeros(10)], -1)
+    path._pool.shutdown()  # waits for the other
+    assert failing.returned == [-1]
+    assert cursor.last == V  # and nothing was written
+    whole = CompiledPath(network, SampleConfig(), kernels, threads=2)
+    assert len(whole.write([cursor], [np.zeros(10)], -1)[0]) == 10
+
+
+def host_has_avx2() -> bool:
+    import llvmlite.binding as llvm
+
+    try:
+        return bool(llvm.get_host_cpu_features().get("avx2"))
+    except RuntimeError:
+        return False
+
+
+@compiled_only
+@pytest.mark.skipif(not host_has_avx2(), reason="not this CPU")
+def test_a_cpu_with_shorter_vectors_writes_the_same(tmp_path):
+    """A process whose compiler may use AVX2 alone, against the plain path here."""
+    from charrnn import checkpoint as files
+
+    expected = []
+    for n, (cell, nonlinearity) in enumerate(CELLS):
+        checkpoint = make(cell=cell, nonlinearity=nonlinearity, hidden_size=50, seed=n, norm=n % 2 > 0)
+        files.save(checkpoint, tmp_path / f"{n}.safetensors")
+        options: dict[str, Any] = {"length": 120, "top_p": 0.95, "precision": WEIGHT_PRECISIONS[n % 2]}
+        expected += [write(checkpoint, "ab", index=index, **options) for index in range(9)]
+    program = """
+import sys
+from charrnn import checkpoint, paths
+from charrnn.config import WEIGHT_PRECISIONS, SampleConfig
+from charrnn.generation import generate_all
+from charrnn.kernels import generate, tile
+assert not tile.WIDE
+paths.loader.kernels = generate
+paths.WEIGHTS_A_THREAD = 1
+for n in range(4):
+    model = checkpoint.load(f"{sys.argv[1]}/{n}.safetensors")
+    config = SampleConfig(seed=1, length=120, top_p=0.95, precision=WEIGHT_PRECISIONS[n % 2])
+    for first, count in ((0, 1), (1, 8)):
+        for text in generate_all(model, "ab", config, first=first, count=count, threads=2):
+            sys.stdout.buffer.write("".join(text).encode() + b"\\0")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(generation.__file__).parents[1]),
+            "NUMBA_CPU_NAME": "haswell",
+            "NUMBA_CPU_FEATURES": "+avx2,+fma,+avx,+sse4.2,+sse4.1,+ssse3,+sse3,+sse2,+popcnt,+bmi,+bmi2",
+        },
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.decode().split("\0")[:-1] == expected
 
 
 # --- the loader -------------------------------------------------------------------

@@ -29,6 +29,11 @@ def compiled_sample(logits, temperature, top_k, top_p, min_p, u, p, heap):
     return sampling.sample(logits, temperature, top_k, top_p, min_p, u, p, heap)
 
 
+@numba.njit(error_model="numpy")  # as the kernels: then it is vector code
+def compiled_exponentials(p):
+    sampling.exponentials(p)
+
+
 def sample(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, u=0.5) -> int:
     V = len(logits)
     return sampling.sample(list(logits), temperature, top_k, top_p, min_p, u, [0.0] * V, [0] * V)
@@ -53,6 +58,31 @@ def order(p: list[float]) -> list[int]:
 
 def only(p: list[float], ids: Any) -> list[float]:
     return [x if i in ids else 0.0 for i, x in enumerate(p)]
+
+
+# --- exp ----------------------------------------------------------------------
+
+
+def test_exp_is_exact_to_its_promise():
+    x = np.concatenate(
+        [np.linspace(-708, 0, 100_001), -np.logspace(-320, 2, 1001), np.linspace(0, 709, 1001)]
+    )
+    np.testing.assert_allclose(sampling.exp(x), [math.exp(number) for number in x], rtol=2e-13, atol=0)
+    assert sampling.exp(np.zeros(1)) == 1.0
+    assert sampling.exp(np.full(1, sampling.LEAST_EXPONENT)) > np.finfo(np.float64).tiny
+
+
+@given(
+    st.lists(st.one_of(st.floats(-1000, 0), st.floats(max_value=0), st.just(-math.inf)), max_size=40),
+)
+@example([0.0, -0.0, -708.0, math.nextafter(-708, -800), -math.inf, -5e-324, -1e308] * 3)
+def test_exponentials_are_the_same_bits_on_both_paths_and_zero_far_down(p):
+    plain, compiled = list(p), np.array(p)
+    sampling.exponentials(plain)
+    compiled_exponentials(compiled)
+    assert np.array(plain).tobytes() == compiled.tobytes()
+    for x, y in zip(p, plain, strict=True):
+        assert y == (pytest.approx(math.exp(x), rel=2e-13) if x >= sampling.LEAST_EXPONENT else 0.0)
 
 
 # --- probabilities ------------------------------------------------------------

@@ -12,7 +12,9 @@ try:
 except KeyboardInterrupt:  # the signals are not in our hands yet
     os._exit(130)
 
-COMMANDS = ("train", "sample", "eval", "info")
+COMMANDS = (
+    "train", "sample", "eval", "info", "score", "next", "classify", "compress", "decompress",
+)  # fmt: skip
 
 
 def main() -> NoReturn:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from charrnn.cli import wording
-from charrnn.cli.options import Json, OnUnknown
+from charrnn.cli.options import Json, OnUnknown, default
 from charrnn.cli.process import Output
-from charrnn.errors import ExitCode
+from charrnn.config import DynamicConfig
+from charrnn.errors import ConfigError, ExitCode
+
+
+def _default(name: str) -> Any:
+    return default(DynamicConfig, name)
 
 
 def evaluate(
@@ -19,23 +24,46 @@ def evaluate(
         list[str],
         typer.Argument(metavar="CORPUS...", help="Text files, folders, .gz files, or - for stdin."),
     ],
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic", help="Also the loss of a network that adapts as it reads.")
+    ] = False,
+    segment: Annotated[
+        int | None,
+        typer.Option(metavar="N", help=f"Of --dynamic: characters a step [{_default('segment')}]."),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(metavar="X", help=f"Of --dynamic: size of a step [{_default('rate'):g}]."),
+    ] = None,
+    decay: Annotated[
+        float | None,
+        typer.Option(metavar="X", help=f"Of --dynamic: pull to trained weights [{_default('decay'):g}]."),
+    ] = None,
     on_unknown: OnUnknown = "error",
     json_lines: Json = False,
 ) -> int:
     """Measure how well a model predicts a text, which is read as its own corpus was."""
+    settings = {"segment": segment, "rate": rate, "decay": decay}
+    given = {name: value for name, value in settings.items() if value is not None}
+    if given and not dynamic:
+        raise ConfigError(f"--{next(iter(given))} is an option of --dynamic", "give that too, or neither")
+    adapting = DynamicConfig(**given) if dynamic else None  # type: ignore[arg-type]
     from charrnn import api
 
-    result = api.evaluate(model, corpus, on_unknown=on_unknown)
+    result = api.evaluate(model, corpus, on_unknown=on_unknown, dynamic=adapting)
+    names = ["loss", "bpc", "perplexity", "characters"] + ["dynamic_loss", "dynamic_bpc"] * dynamic
+    values: dict[str, Any] = {name: getattr(result, name) for name in names}
     if json_lines:
-        names = ("loss", "bpc", "perplexity", "characters")
-        values = {name: wording.json_number(getattr(result, name)) for name in names}
-        line = json.dumps(values)
+        lines = [json.dumps({name: wording.json_number(value) for name, value in values.items()})]
     else:
-        line = (
+        lines = [
             f"loss {result.loss:.4f} nats/char, {result.bpc:.4f} bits/char, "
             f"perplexity {result.perplexity:.2f}, {result.characters} characters"
-        )
+        ]
+        if dynamic:
+            loss, bpc = values["dynamic_loss"], values["dynamic_bpc"]
+            lines.append(f"dynamic loss {loss:.4f} nats/char, {bpc:.4f} bits/char")
     output = Output()
-    output.write(line + "\n")
+    output.write("\n".join(lines) + "\n")
     output.flush()
     return ExitCode.DONE

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli import wording
-from charrnn.cli.options import Json
+from charrnn.cli.options import PLOT, Json
 from charrnn.cli.process import Output
 from charrnn.errors import ExitCode, printable
 
@@ -23,12 +23,19 @@ SPARK_WIDTH = 40
 
 def info(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file.")],
+    plot: Annotated[str | None, typer.Option(metavar="PATH", help=PLOT)] = None,
     json_lines: Json = False,
 ) -> int:
     """Show what a model is, its vocabulary, and how it was trained."""
-    from charrnn import api
+    from charrnn import api, plotting
+    from charrnn.cli import plots
 
+    if plot is not None:
+        plotting.check(plot)
     checkpoint = api.load(model)
+    if plot is not None:
+        validated = checkpoint.settings.get("val_fraction") != 0
+        plots.draw(plot, Path(model).stem, checkpoint.history, checkpoint.config, validated=validated)
     output = Output()
     if json_lines:
         output.write(wording.json_line(_record(model, checkpoint)) + "\n")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from charrnn.config import UNKNOWN_BITS
 from charrnn.errors import ConfigError
 
 
@@ -25,8 +26,23 @@ OnUnknown = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+PLOT = "Draw the loss by epoch: .svg, or .png."
 
 
 def default(config: type[Any], name: str) -> Any:
     """The default of a setting, from its one home: the dataclass `config`."""
     return next(field.default for field in fields(config) if field.name == name)
+
+
+ModelPath = Annotated[
+    str | None,
+    typer.Option("-m", "--model", metavar="PATH", help="The model [newest in checkpoints/, or bundled]."),
+]
+Files = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[FILE...]", help="Files, folders, .gz files, or - for stdin [-]."),
+]
+UnknownBits = Annotated[
+    float,
+    typer.Option(metavar="BITS", help=f"What an unknown character costs [{UNKNOWN_BITS:g}]."),
+]

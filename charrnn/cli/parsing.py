@@ -16,10 +16,14 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import charrnn
+from charrnn.cli.classify import classify
+from charrnn.cli.compress import compress, decompress
 from charrnn.cli.evaluate import evaluate
 from charrnn.cli.info import info
+from charrnn.cli.next import next_
 from charrnn.cli.process import UsageError, say
 from charrnn.cli.sample import sample
+from charrnn.cli.score import score
 from charrnn.cli.train import train
 from charrnn.errors import ExitCode
 
@@ -182,3 +186,8 @@ _add(train, "train", "Learn to write like a text.")
 _add(sample, "sample", "Write new text with a model.")
 _add(evaluate, "eval", "Measure how well a model predicts a text.")
 _add(info, "info", "Show what a model is and how it was trained.")
+_add(score, "score", "Say how surprising each line of a text is.")
+_add(next_, "next", "Show what a model expects next.")
+_add(classify, "classify", "Say which model's text each line is.")
+_add(compress, "compress", "Make a file small with a model.")
+_add(decompress, "decompress", "Make a compressed file what it was.")

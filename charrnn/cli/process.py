@@ -63,11 +63,13 @@ class Output:
         CharrnnError: stdout is closed, or its disk is full.
     """
 
-    def __init__(self, *, raw_bytes: bool = False) -> None:
+    def __init__(self, *, raw_bytes: bool = False, errors: str = "strict", colored: bool = False) -> None:
         if sys.stdout is None:
             raise CharrnnError("stdout is closed", "there is nowhere to write to")
         self._stream = sys.stdout.buffer
+        self._errors = errors  # what becomes of a character that is none, see str.encode
         self._each = sys.stdout.isatty()  # a person watches: every character as it comes
+        self._visible = self._each and not colored  # what is coloured has made its own controls visible
         self._encoding = "latin-1" if raw_bytes and not self._each else "utf-8"
         # Bytes are UTF-8 to a terminal; what is none of it cannot be shown.
         self._as_text = codecs.getincrementaldecoder("utf-8")("replace") if raw_bytes and self._each else None
@@ -77,10 +79,10 @@ class Output:
         """Write `text`; it is flushed at once, or in a pipe every FLUSH_SECONDS."""
         if self._as_text is not None:
             text = self._as_text.decode(text.encode("latin-1"))
-        if self._each:
+        if self._visible:
             text = text.translate(_CONTROLS)
         try:
-            self._stream.write(text.encode(self._encoding))
+            self._stream.write(text.encode(self._encoding, self._errors))
         except OSError as problem:
             raise _writing_failed(problem) from None
         now = time.monotonic()

@@ -9,8 +9,9 @@ import math
 import os
 import shlex
 import time
-from typing import Self, TextIO
+from typing import Any, Self, TextIO
 
+from charrnn import advice
 from charrnn.cli import wording
 from charrnn.cli.process import say, say_at_once
 from charrnn.config import ModelConfig, TrainConfig
@@ -27,6 +28,33 @@ def is_terminal(stream: TextIO | None) -> bool:
     """Whether a picture that moves, with colours, is welcome on `stream`."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return stream is not None and stream.isatty() and not plain
+
+
+class Course:
+    """What a run has shown of itself so far, by which it is judged at its end."""
+
+    def __init__(self) -> None:
+        self.started: Started | None = None
+        self.history: list[dict[str, Any]] = []  # as a model file has it
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self.started = event
+        elif isinstance(event, Evaluated):
+            self.history.append(
+                {
+                    "step": event.step,
+                    "epoch": event.epoch,
+                    "train_loss": event.train_loss,
+                    "val_loss": event.val_loss,
+                }
+            )
+
+    def advice(self, finished: Finished) -> str:
+        """A sentence about how to do better; empty where nothing is clear, or the run says it itself."""
+        if self.started is None or finished.reason != "budget" or finished.measured_on != "validation":
+            return ""
+        return advice.advise(self.history, self.started.train, self.started.model.dropout)
 
 
 class View:
@@ -74,12 +102,14 @@ class Lines(Notes):
     def __init__(self) -> None:
         self._next_step: float | None = None  # on time.monotonic()'s clock
         self._compiling = False
+        self._course = Course()
 
     def show(self, event: Event) -> None:
         if isinstance(event, Started):
             for line in header(event):
                 say(line)
         super().show(event)
+        self._course.take(event)
         if isinstance(event, Compiling) and not self._compiling:
             self._compiling = True
             say(COMPILING)
@@ -93,7 +123,7 @@ class Lines(Notes):
         elif isinstance(event, Evaluated):
             say(evaluated_line(event))
         elif isinstance(event, Finished):
-            for line in summary(event):
+            for line in summary(event, self._course.advice(event)):
                 say(line)
 
 
@@ -106,7 +136,7 @@ def header(started: Started) -> list[str]:
         f"{wording.count(started.train_characters + started.val_characters)} characters"
         f"{held_out if started.val_characters else ''}, {len(corpus.vocabulary)} different",
         f"model     {network(started.model)}",
-        f"training  {budget(started.train)}, {_plural(started.threads, 'thread')}",
+        f"training  {budget(started.train)}, {plural(started.threads, 'thread')}",
         f"writes    {printable(str(started.out))}",
     ]
     if started.planned:
@@ -130,10 +160,10 @@ def network(model: ModelConfig) -> str:
 def budget(train: TrainConfig) -> str:
     """3 minutes; 10 epochs; 300 steps"""
     if train.minutes is not None:
-        return _plural(train.minutes, "minute")
+        return plural(train.minutes, "minute")
     if train.epochs is not None:
-        return _plural(train.epochs, "epoch")
-    return _plural(train.steps or 0, "step")
+        return plural(train.epochs, "epoch")
+    return plural(train.steps or 0, "step")
 
 
 def time_left(step: Step) -> str:
@@ -168,10 +198,10 @@ def unsaved(event: Unsaved) -> str:
     return f"{event.message} (training goes on, and tries again)"
 
 
-def summary(finished: Finished) -> list[str]:
-    """How it ended, what the model is worth, and the command that writes with it."""
+def summary(finished: Finished, advice: str = "") -> list[str]:
+    """How it ended, what the model is worth, how to do better, and the command that writes with it."""
     path = str(finished.checkpoint)
-    after = f"after {_plural(finished.step, 'step')}, {wording.duration(finished.seconds)}"
+    after = f"after {plural(finished.step, 'step')}, {wording.duration(finished.seconds)}"
     worth = ""
     if math.isfinite(finished.best_val_loss):
         worth = f"{finished.measured_on} {wording.loss(finished.best_val_loss)}, "
@@ -179,11 +209,11 @@ def summary(finished: Finished) -> list[str]:
     if finished.reason == "interrupted":
         return [f"stopped {after}: {worth}{parameters}"]
     command = shlex.join(["charrnn", "sample", "-m", path])
-    lines = [f"done {after}: {worth}{parameters}", f"write with it: {printable(command)}"]
-    return [printable(finished.message), *lines] if finished.message else lines
+    lines = [finished.message, f"done {after}: {worth}{parameters}", advice, f"write with it: {command}"]
+    return [printable(line) for line in lines if line]
 
 
-def _plural(number: float, unit: str) -> str:
+def plural(number: float, unit: str) -> str:
     """1 step; 1,200 steps; 0.5 minutes"""
     whole = int(number) if number == int(number) else number
     return f"{whole:,} {unit}{'' if whole == 1 else 's'}"

@@ -1,26 +1,34 @@
-"""The live view of a training run on a terminal. The only importer of rich."""
+"""The live view of a training run on a terminal, and colours. The only importer of rich."""
 
 from __future__ import annotations
 
-import math
+import os
 import time
+from collections.abc import Callable
 from typing import Self
 
+from rich.color import ColorSystem
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
+from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from charrnn.cli import progress, wording
+from charrnn import heat
+from charrnn.cli import chart, progress, wording
+from charrnn.cli.chart import Point
 from charrnn.cli.process import say_at_once
 from charrnn.errors import printable
 from charrnn.events import Compiling, Evaluated, Event, Finished, Sampled, Started, Step, Unsaved
 
 REFRESH_SECONDS = 0.125
 SAMPLE_LINES = 6
-SPARK_WIDTH = 40
-SPARK_EVERY = 0.005  # of the budget between two points of the sparkline
+CHART_WIDTH, CHART_HEIGHT = 64, 10  # characters, at the most
+LEAST_HEIGHT = 3  # of a chart; where there is no room for it, a sparkline stands in
+OTHER_ROWS = 9 + SAMPLE_LINES  # of the whole picture, so that the chart's height never changes
+POINT_EVERY = 0.004  # of the budget between two points of the training curve
+TRAINING, VALIDATION, BEST = "cyan", "yellow", "bold green"
 
 
 class LiveView(progress.View):
@@ -34,15 +42,26 @@ class LiveView(progress.View):
         self._status = "reading the text"
         self._due = 0.0
         self._step: Step | None = None
+        self._course = progress.Course()
         self._evaluated: Evaluated | None = None
-        self._best = math.inf
-        self._losses: list[float] = []
+        self._best: Evaluated | None = None
+        self._losses: list[Point] = []  # (progress, loss) while training
+        self._validation: list[Point] = []
+        self._best_point: Point | None = None
         self._next_point = 0.0
         self._sample: Sampled | None = None
+        self._finished: Finished | None = None
         self._open = False
+        # The Linux console and old Windows consoles have no braille in their fonts.
+        self._has_braille = not (
+            self._console.options.ascii_only
+            or self._console.legacy_windows
+            or os.environ.get("TERM") == "linux"
+        )
         self._live = Live(console=self._console, auto_refresh=False, get_renderable=self._draw)
 
     def show(self, event: Event) -> None:
+        self._course.take(event)
         if isinstance(event, Started):
             self._announce(event)
         elif isinstance(event, Compiling):
@@ -51,17 +70,19 @@ class LiveView(progress.View):
         elif isinstance(event, Step):
             self._take_step(event)
         elif isinstance(event, Evaluated):
-            self._evaluated = event
-            if event.val_loss < self._best:
-                self._best = event.val_loss
+            self._take_evaluation(event)
         elif isinstance(event, Unsaved):
             self._console.print(Text(f"warning: {printable(progress.unsaved(event))}", "yellow"))
         elif isinstance(event, Sampled):
             self._sample = event
         elif isinstance(event, Finished):
+            self._finished = event
             self._close()
-            for line in progress.summary(event):
-                self._console.print(Text(line), soft_wrap=True)
+            self._console.print()
+            advice = self._course.advice(event)
+            for line in progress.summary(event, advice):
+                # A sentence is wrapped between words; what may be copied, a path or a command, never.
+                self._console.print(Text(line), soft_wrap=line != advice)
             return
         now = time.monotonic()
         if now >= self._due or not isinstance(event, Step):
@@ -103,18 +124,24 @@ class LiveView(progress.View):
             self._status = "Ctrl-C saves and stops"
         self._step = step
         if step.progress >= self._next_point:
-            self._next_point = step.progress + SPARK_EVERY
-            self._losses.append(step.train_loss)
+            self._next_point = step.progress + POINT_EVERY
+            self._losses.append((step.progress, step.train_loss))
+
+    def _take_evaluation(self, evaluated: Evaluated) -> None:
+        self._evaluated = evaluated
+        # The last one comes after the last step that was shown.
+        done = self._step.progress if self._step is not None else 0.0
+        self._validation.append((done, evaluated.val_loss))
+        if evaluated.best:
+            self._best, self._best_point = evaluated, self._validation[-1]
 
     def _draw(self) -> RenderableType:
         rows: list[RenderableType] = []
         if self._step is not None:
-            rows += ["", self._bar(self._step), self._figures(self._step)]
+            rows += ["", *self._curves(), self._bar(self._step), self._figures(self._step)]
+            rows.append(self._training(self._step))
         if self._evaluated is not None:
-            rows.append(self._validation(self._evaluated))
-        if self._losses:
-            bars = wording.sparkline(self._losses, min(SPARK_WIDTH, self._console.width - 10))
-            rows.append(Text(f"loss      {bars}", "cyan", no_wrap=True))
+            rows.append(self._validated(self._evaluated))
         if self._sample is not None:
             rows += ["", *self._excerpt(self._sample)]
         if self._status:
@@ -122,28 +149,54 @@ class LiveView(progress.View):
             rows.append(Text(self._status, "dim", no_wrap=True, overflow="ellipsis"))
         return Group(*rows)
 
+    def _width(self) -> int:
+        """Of the chart and, below it, of the bar: one shows what has been learnt until where the other is."""
+        return max(8, min(CHART_WIDTH, self._console.width - chart.LABEL_WIDTH - 1))
+
+    def _curves(self) -> list[RenderableType]:
+        """The chart; where it has no room or no characters, the training loss in one row."""
+        width, height = self._width(), min(CHART_HEIGHT, self._console.height - OTHER_ROWS)
+        lines = [chart.Line(self._losses, TRAINING), chart.Line(self._validation, VALIDATION)]
+        if height >= LEAST_HEIGHT and self._has_braille:
+            rows = chart.draw(lines, self._best_point, BEST, width, height)
+            return [Text.assemble(*row, no_wrap=True) for row in rows]
+        if self._console.options.ascii_only:
+            return []
+        bars = wording.sparkline([loss for _, loss in self._losses], width)
+        return [Text.assemble((f"{'loss':<{chart.LABEL_WIDTH}}", "dim"), (bars, TRAINING), no_wrap=True)]
+
     def _bar(self, step: Step) -> RenderableType:
-        row = Table.grid(padding=(0, 1))
-        completed = min(step.progress, 1.0)
-        bar = ProgressBar(1.0, completed, SPARK_WIDTH, complete_style="cyan")
-        row.add_row(bar, Text(f"{step.progress:4.0%}", "bold"), Text(progress.time_left(step)))
+        row = Table.grid(padding=(0, 1, 0, 0))
+        over = self._finished is not None and self._finished.reason == "budget"
+        completed = 1.0 if over else min(step.progress, 1.0)
+        left = progress.time_left(step) if self._finished is None else ""
+        bar = ProgressBar(1.0, completed, self._width(), complete_style="white", finished_style="white")
+        margin = " " * (chart.LABEL_WIDTH - 1)
+        row.add_row(margin, bar, Text(f"{completed:.0%}", "bold"), Text(left, "dim"))
         return row
 
     def _figures(self, step: Step) -> Text:
-        bits = step.train_loss / math.log(2)
         return Text(
             f"step {wording.count(step.step)}  epoch {step.epoch:.2f}  "
-            f"loss {step.train_loss:.4f}  {bits:.3f} bits/char  "
             f"{wording.count(round(step.chars_per_second))} chars/s  lr {step.learning_rate:.2e}",
+            "dim",
             no_wrap=True,
             overflow="ellipsis",
         )
 
-    def _validation(self, evaluated: Evaluated) -> Text:
-        text = Text(no_wrap=True, overflow="ellipsis")
-        text.append(f"{evaluated.measured_on} {wording.loss(evaluated.val_loss)}")
-        text.append(f"  best {self._best:.4f}", "green" if evaluated.best else "")
-        return text
+    def _training(self, step: Step) -> Text:
+        """The legend of its curve, too."""
+        return self._line(("training    ", TRAINING), wording.loss(step.train_loss))
+
+    def _validated(self, evaluated: Evaluated) -> Text:
+        name = "validation  " if evaluated.measured_on == "validation" else "same text   "
+        parts: list[str | tuple[str, str]] = [(name, VALIDATION), wording.loss(evaluated.val_loss)]
+        if self._best is not None:
+            parts += ["   ", ("● best ", BEST), f"{self._best.val_loss:.4f} at epoch {self._best.epoch:.2f}"]
+        return self._line(*parts)
+
+    def _line(self, *parts: str | tuple[str, str]) -> Text:
+        return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
 
     def _excerpt(self, sampled: Sampled) -> list[Text]:
         lines = [line for line in sampled.text.splitlines() if line.strip()]
@@ -155,3 +208,21 @@ class LiveView(progress.View):
                 for line in lines[:SAMPLE_LINES]
             ),
         ]
+
+
+def heat_painter(*, forced: bool) -> Callable[[str, int], str] | None:
+    """What colours text by its level of surprise (charrnn.heat), or None where the terminal has no colours.
+
+    True colours become the nearest of 256 or 16 where those are all that there is.
+    """
+    system = Console(force_terminal=True, no_color=False).color_system
+    if system is None and not forced:
+        return None
+    depth = {
+        "standard": ColorSystem.STANDARD,
+        "256": ColorSystem.EIGHT_BIT,
+        "truecolor": ColorSystem.TRUECOLOR,
+    }
+    chosen = depth.get(system or "256", ColorSystem.EIGHT_BIT)
+    styles = [Style(), *(Style(color=front, bgcolor=back) for back, front in heat.COLORS)]
+    return lambda text, level: styles[level].render(text, color_system=chosen)

@@ -5,22 +5,31 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charrnn.cli import wording
-from charrnn.cli.options import default
+from charrnn.cli.options import PLOT, default
 from charrnn.cli.process import ClosedPipe, Output, StopRequest, say
-from charrnn.config import CELLS, NONLINEARITIES, Cell, ModelConfig, Nonlinearity, TextConfig, TrainConfig
+from charrnn.config import (
+    CELLS,
+    NONLINEARITIES,
+    Cell,
+    ModelConfig,
+    Nonlinearity,
+    TextConfig,
+    TrainConfig,
+    TrainPrecision,
+)
 from charrnn.errors import CharrnnError, ConfigError, ExitCode, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from charrnn.cli.progress import View
+    from charrnn.cli.progress import Course, View
     from charrnn.events import Event, Finished
 
 _READING, _MODEL, _BUDGET, _LEARNING, _RUN = (
@@ -152,11 +161,20 @@ def train(
         str | None, _option(_RUN, "Start from this model's weights (fine-tune).", metavar="PATH")
     ] = None,
     force: Annotated[bool, _option(_RUN, "Overwrite another model at OUT.", "--force")] = False,
+    plot: Annotated[str | None, _option(_RUN, PLOT, metavar="PATH")] = None,
     seed: Annotated[
         int | None,
         _option(_RUN, f"Seed of all randomness [{default(TrainConfig, 'seed')}].", metavar="N"),
     ] = None,
     threads: Annotated[int | None, _option(_RUN, "Threads [all cores].", metavar="N")] = None,
+    precision: Annotated[
+        TrainPrecision | None,
+        _option(
+            _RUN,
+            f"float32, or bfloat16: faster on some CPUs [{default(TrainConfig, 'precision')}].",
+            metavar="NAME",
+        ),
+    ] = None,
     quiet: Annotated[bool, _option(_RUN, "Say nothing but errors.", "-q", "--quiet")] = False,
     json_lines: Annotated[bool, _option(_RUN, "Print events as JSON, one object a line.", "--json")] = False,
 ) -> int:
@@ -167,7 +185,12 @@ def train(
     if bytes and encoding is not None:
         raise ConfigError("--bytes and --encoding contradict each other", "give one of them")
     from charrnn import api
+    from charrnn.cli.progress import Course
 
+    if plot is not None:
+        from charrnn import plotting
+
+        plotting.check(plot)
     text = TextConfig(
         encoding=encoding or TextConfig().encoding,
         bytes=bytes,
@@ -207,14 +230,17 @@ def train(
             val_fraction=val_fraction,
             patience=patience,
             seed=seed,
+            precision=precision,
         )
+        course = Course()
         with view, closing(events):  # at its end the run lets go of the model file
-            finished = _follow(events, view, stop, Output() if json_lines else None)
+            finished = _follow(events, view, course, stop, Output() if json_lines else None)
+    if finished.reason == "interrupted" and not quiet and stop.exit_code:
+        say(f"go on with: {_resume_command(corpus, finished.checkpoint)}")
+    drawn = plot is None or _drawn(plot, course, finished)
     if finished.reason == "interrupted":
-        if not quiet and stop.exit_code:
-            say(f"go on with: {_resume_command(corpus, finished.checkpoint)}")
         return stop.exit_code
-    return ExitCode.DONE
+    return ExitCode.DONE if drawn else ExitCode.FAILED
 
 
 def _view(*, quiet: bool, json_lines: bool) -> View:
@@ -232,13 +258,16 @@ def _view(*, quiet: bool, json_lines: bool) -> View:
     return progress.Notes() if json_lines else progress.Lines()
 
 
-def _follow(events: Iterator[Event], view: View, stop: StopRequest, output: Output | None) -> Finished:
-    """Show every event, write it to `output` as JSON, and return the last one."""
+def _follow(
+    events: Iterator[Event], view: View, course: Course, stop: StopRequest, output: Output | None
+) -> Finished:
+    """Show every event, remember it, write it to `output` as JSON, and return the last one."""
     from charrnn.events import Evaluated, Finished, Step
 
     clock: dict[str, Any] = {"epoch": 0.0, "seconds": 0.0}  # a Saved event carries none
     for event in events:
         view.show(event)
+        course.take(event)
         if isinstance(event, (Step, Evaluated)):
             stop.saveable = True
             clock = {"epoch": event.epoch, "seconds": event.seconds}
@@ -274,6 +303,25 @@ def _record(event: Event, clock: dict[str, Any]) -> dict[str, Any] | None:
         best = pick("parameters", "best_val_loss", "best_val_bpc")
         return {"event": "done", **pick(*when), "checkpoint": str(event.checkpoint), **best}
     return None
+
+
+def _drawn(path: str, course: Course, finished: Finished) -> bool:
+    """Draw the run's losses; when that fails say so, and return False: the model is safe in its file."""
+    from charrnn import api
+    from charrnn.cli import plots
+
+    history = {row["step"]: row for row in course.history}
+    with suppress(CharrnnError):  # a resumed run has a past, which its best model knows
+        history = {row["step"]: row for row in api.load(finished.checkpoint).history} | history
+    assert course.started is not None
+    name, model = course.started.corpus.name, course.started.model
+    rows = sorted(history.values(), key=lambda row: int(row["step"]))
+    try:
+        plots.draw(path, name, rows, model, validated=finished.measured_on == "validation")
+    except CharrnnError as problem:
+        say(f"charrnn: error: {printable(str(problem))}")
+        return False
+    return True
 
 
 def _resume_command(corpus: list[str], checkpoint: Path) -> str:

@@ -72,3 +72,11 @@ def json_line(value: Any) -> str:
 def json_number(value: Any) -> Any:
     """`value`, or None where JSON has no word for it: NaN and infinity."""
     return value if not isinstance(value, float) or math.isfinite(value) else None
+
+
+def json_text(text: str, raw_bytes: bool) -> str:
+    """`text`, or the UTF-8 that its raw bytes are, with U+FFFD for what JSON has no word for: no text."""
+    if text.isascii():
+        return text
+    data = text.encode("latin-1") if raw_bytes else text.encode("utf-8", "surrogateescape")
+    return data.decode("utf-8", "replace")

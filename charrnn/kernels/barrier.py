@@ -12,6 +12,7 @@ import threading
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -48,6 +49,11 @@ def _load(typingctx: Any, address: Any) -> Any:
     return types.int64(types.intp), codegen
 
 
+def counters() -> npt.NDArray[np.int64]:
+    """The memory of a barrier that no thread has come to yet."""
+    return np.zeros(3 * _LINE // 8 + 8, np.int64)
+
+
 @njit()
 def pass_through(memory: Any, threads: int) -> bool:
     base = np.intp(memory.ctypes.data)
@@ -76,7 +82,7 @@ class Barrier:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._memory = np.zeros(3 * _LINE // 8 + 8, np.int64)
+        self._memory = counters()
 
     def wait(self) -> bool:
         """False when the barrier is broken: another thread will not come."""

@@ -7,6 +7,9 @@ walks memory in order. Weights live in panels for good, activations are rows who
 Each element of C is one chain of fused multiply-adds over k = 0, 1, .. K-1, whatever tile computes it: a
 result depends neither on how the rows are cut among threads nor on the CPU's tile.
 
+Operands are float32 (float64 for the gradient checks) or pairs of bfloat16, see charrnn.kernels.bfloat16;
+results are not in bfloat16.
+
 Rows are padded (`padded`) so that whole panels can be stored; the padding of what is read as a panel of B
 is zero.
 """
@@ -16,9 +19,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from charrnn.kernels import amx
+from charrnn.kernels.bfloat16 import pairs, rounder_address
 from charrnn.kernels.jit import njit
-from charrnn.kernels.tile import TILE_ROWS, VECTOR_BYTES, tile
+from charrnn.kernels.tile import TILE_ROWS, VECTOR_BYTES, call, tile_address
 
 PANEL = 32  # columns; part of the memory layout, so the same on every CPU
 # Strides as typed numbers: Numba compiles a function anew for each literal that it is called with.
@@ -39,24 +45,48 @@ def padded(columns: int) -> int:
     return panels(columns) * PANEL + PANEL // 2
 
 
+# What multiplies, as kernels are told: a vector of addresses and sizes. The kernels are then the same for
+# every precision, and compiled once.
+Unit = np.ndarray[Any, np.dtype[np.intp]]
+_TILE, _HEIGHT, _TRANSPOSED, _ROUND, _WORDS, _WORDS_ROW = range(6)
+
+
+def unit(precision: str, words: npt.NDArray[Any] | None = None) -> Unit:
+    """Multiplies in float32, float64 or bfloat16, which first rounds A into `words` (T, B, whole_pairs(K)).
+
+    For bfloat16, T, B and K are at least those of any A. The array must be kept.
+    """
+    if words is None:
+        return np.array([tile_address(precision), TILE_ROWS, False, 0, 0, 0], np.intp)
+    rounding = rounder_address(), words.ctypes.data, words.shape[2]
+    if (tile := amx.tile_address()) != 0:
+        return np.array([tile, amx.ROWS, True, *rounding], np.intp)
+    return np.array([tile_address(precision), TILE_ROWS, False, *rounding], np.intp)
+
+
+def wants_transposed(unit: Unit) -> bool:
+    """Whether `outer_product` wants A^T."""
+    return bool(unit[_TRANSPOSED])
+
+
 @njit()
 def _panel(
-    like: Any, init: int, init_row: int, a: int, a_row: int, a_k: int, b: int, b_k: int,
+    unit: Any, size: int, init: int, init_row: int, a: int, a_row: int, a_k: int, b: int, b_k: int,
     c: int, c_row: int, rows: int, depth: int,
 ) -> None:  # fmt: skip
-    """One panel of C = init + A B: `rows` rows of 32 columns. Addresses; strides in elements."""
-    size = like.itemsize
+    """One panel of C = init + A B: `rows` rows of 32 columns. Addresses; strides in elements of `size`."""
     columns = 2 * VECTOR_BYTES // size
-    tiles = -(-rows // TILE_ROWS)
+    tiles = -(-rows // unit[_HEIGHT])
     for column in range(0, PANEL * size, columns * size):
         low = 0
         for n in range(1, tiles + 1):
             high = rows * n // tiles  # heights that differ by one at the most
-            tile(
-                like, high - low, init + low * init_row * size + column, init_row,
+            arguments = (
+                high - low, init + low * init_row * size + column, init_row,
                 a + low * a_row * size, a_row, a_k, b + column, b_k,
                 c + low * c_row * size + column, c_row, depth,
             )  # fmt: skip
+            call(unit[_TILE], arguments)
             low = high
 
 
@@ -67,27 +97,40 @@ def _address(array: Any, element: int) -> int:
 
 
 @njit()
-def product(C: Any, bias: Any, A: Any, B: Any, depth: int, b0: int, b1: int) -> None:
-    """C[t, b] = bias + A[t, b, :depth] B for every t and b0 <= b < b1.
+def _operand(unit: Any, A: Any, K: int, b0: int, b1: int) -> Any:
+    """A, or what it is rounded to: the address, elements from row to row, elements that a sum runs over."""
+    if unit[_ROUND] == 0:
+        return _address(A, 0), np.intp(A.shape[2]), np.intp(K)
+    sizes = (A.shape[0], A.shape[1], A.shape[2], K, b0, b1)
+    call(unit[_ROUND], (unit[_WORDS], unit[_WORDS_ROW], _address(A, 0), *sizes))
+    return unit[_WORDS], unit[_WORDS_ROW], np.intp(pairs(K))
 
-    Shapes: C (T, B, padded N), bias (padded N,), A (T, B, padded K), B (panels, K, 32).
+
+@njit()
+def product(unit: Any, C: Any, bias: Any, A: Any, B: Any, K: int, b0: int, b1: int) -> None:
+    """C[t, b] = bias + A[t, b, :K] B for every t and b0 <= b < b1.
+
+    Shapes: C (T, B, padded N), bias (padded N,), A (T, B, padded K), B (panels, K, 32). For a unit of
+    bfloat16, B is in pairs.
     """
-    c_row, a_row, b_panel = C.shape[2], A.shape[2], B.shape[1] * B.shape[2]
+    a, a_row, depth = _operand(unit, A, K, b0, b1)
+    c_row, b_panel, size = C.shape[2], B.shape[1] * B.shape[2], C.itemsize
     times, width, rows = _as_few_blocks(C, b0, b1)
     for p in range(B.shape[0]):  # outermost: the panel is then read from the cache for each t
         column = p * PANEL
         for t in range(times):
             first = t * width + b0
             _panel(
-                C, _address(bias, column), _SAME, _address(A, first * a_row), a_row, _NEXT,
+                unit, size, _address(bias, column), _SAME, a + first * a_row * size, a_row, _NEXT,
                 _address(B, p * b_panel), _ROW, _address(C, first * c_row + column), c_row, rows, depth,
             )  # fmt: skip
 
 
 @njit()
-def product_plus(C: Any, D: Any, A: Any, B: Any, depth: int, b0: int, b1: int) -> None:
-    """C[t, b] = D[t, b] + A[t, b, :depth] B; D has the shape of C and may be C. See `product`."""
-    c_row, a_row, b_panel = C.shape[2], A.shape[2], B.shape[1] * B.shape[2]
+def product_plus(unit: Any, C: Any, D: Any, A: Any, B: Any, K: int, b0: int, b1: int) -> None:
+    """C[t, b] = D[t, b] + A[t, b, :K] B; D has the shape of C and may be C. See `product`."""
+    a, a_row, depth = _operand(unit, A, K, b0, b1)
+    c_row, b_panel, size = C.shape[2], B.shape[1] * B.shape[2], C.itemsize
     times, width, rows = _as_few_blocks(C, b0, b1)
     for p in range(B.shape[0]):
         column = p * PANEL
@@ -95,7 +138,7 @@ def product_plus(C: Any, D: Any, A: Any, B: Any, depth: int, b0: int, b1: int) -
             first = t * width + b0
             place = first * c_row + column
             _panel(
-                C, _address(D, place), c_row, _address(A, first * a_row), a_row, _NEXT,
+                unit, size, _address(D, place), c_row, a + first * a_row * size, a_row, _NEXT,
                 _address(B, p * b_panel), _ROW, _address(C, place), c_row, rows, depth,
             )  # fmt: skip
 
@@ -112,22 +155,26 @@ def _as_few_blocks(C: Any, b0: int, b1: int) -> Any:
 
 
 @njit()
-def outer_product(C: Any, zero: Any, A: Any, G: Any, rows: int, p0: int, p1: int) -> None:
+def outer_product(unit: Any, C: Any, zero: Any, A: Any, G: Any, rows: int, p0: int, p1: int) -> None:
     """A weight's gradient: C[p, k] = sum over rows r of A[r, k] G[r, 32 p : 32 p + 32].
 
-    Shapes: C (panels, K, 32), zero (32,), A (R, padded K), G (R, padded N). Panels p0 to p1 only: threads
-    share the columns, each sums over all rows in order, and nothing is left to reduce.
+    Shapes: C (panels, K, 32), zero (32,), A (R, padded K), G (R, padded N); for a unit of bfloat16, pairs
+    of rows. If it `wants_transposed`, A is (K, R or more), and R a multiple of 16. Panels p0 to p1 only:
+    threads share the columns, each sums over all rows in order, and nothing is left to reduce.
     """
-    a_row, g_row, K = A.shape[1], G.shape[1], C.shape[1]
+    g_row, K = G.shape[1], C.shape[1]
+    a_row, a_k = (A.shape[1], _NEXT) if unit[_TRANSPOSED] else (_NEXT, A.shape[1])
     blocks = max(1, -(-rows // DEPTH))
     for p in range(p0, p1):
         c = _address(C, p * K * PANEL)
         low = 0
         for n in range(1, blocks + 1):
             high = rows * n // blocks
+            if unit[_TRANSPOSED]:
+                high -= high % 16
             init, init_row = (_address(zero, 0), _SAME) if n == 1 else (c, _ROW)
             _panel(
-                C, init, init_row, _address(A, low * a_row), _NEXT, a_row,
+                unit, C.itemsize, init, init_row, _address(A, low * a_k), a_row, a_k,
                 _address(G, low * g_row + p * PANEL), g_row, c, _ROW, K, high - low,
             )  # fmt: skip
             low = high

@@ -3,6 +3,10 @@
 Each text is bit for bit what charrnn.plain writes, however many there are: charrnn.kernels.ordered and
 charrnn.kernels.cells repeat its order of arithmetic.
 
+Several threads can write the same texts, as a team: each runs the whole loop with a state of its own, and
+computes its share of the columns of every matrix product, which goes into memory that they share. At a
+barrier they wait until all columns are there. What is not a product is too little to be shared out.
+
 Axes: B texts, T characters, H hidden, V vocabulary, N gates * H padded to panels, L layers.
 """
 
@@ -11,31 +15,65 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.extending import register_jitable
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, overload, register_jitable
 
 from charrnn import sampling
-from charrnn.kernels.cells import add, copy, gru, layer_norm, lstm, rnn
+from charrnn.kernels.barrier import break_through, counters, pass_through
+from charrnn.kernels.cells import add, copy, gru, layer_norm, lstm, rnn_relu, rnn_tanh
 from charrnn.kernels.jit import njit
-from charrnn.kernels.ordered import in_panels, padded, product
+from charrnn.kernels.machine import address_of, call
+from charrnn.kernels.ordered import in_panels, padded, panel_product, product
 
 __all__ = [
-    "GRU",
-    "LSTM",
-    "RNN_RELU",
-    "RNN_TANH",
     "Filters",
     "Network",
     "Scratch",
+    "address_of",
+    "break_up",
+    "gru",
     "in_panels",
+    "layer_norm",
+    "lstm",
     "padded",
+    "panel_product",
+    "rnn_relu",
+    "rnn_tanh",
     "scratch",
     "write",
 ]
 
-LSTM, GRU, RNN_TANH, RNN_RELU = range(4)
 _ONE = np.float32(1)
 
+
+@intrinsic
+def _shifted_into_the_exponent(typingctx: Any, rounded: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits = builder.bitcast(args[0], ir.IntType(64))
+        return builder.bitcast(builder.shl(bits, ir.Constant(bits.type, 52)), args[0].type)
+
+    return types.float64(types.float64), codegen
+
+
+@overload(sampling.power_of_two)
+def _power_of_two(rounded):  # type: ignore[no-untyped-def]  # Numba compares the signatures
+    return lambda rounded: _shifted_into_the_exponent(rounded)
+
+
+@overload(sampling.exponentials)
+def _exponentials(p):  # type: ignore[no-untyped-def]
+    def loop(p):  # type: ignore[no-untyped-def]
+        for i in range(len(p)):
+            x = p[i]
+            y = sampling.exp(x if x > sampling.LEAST_EXPONENT else sampling.LEAST_EXPONENT)
+            p[i] = 0.0 if x < sampling.LEAST_EXPONENT else y
+
+    return loop
+
+
 for _function in (
+    sampling.exp,
     sampling._precedes,
     sampling._sift_down,
     sampling._fill,
@@ -47,14 +85,17 @@ for _function in (
     sampling.choose,
     sampling.sample,
 ):
-    register_jitable(_function)  # compiled code that calls it compiles it from its one source
+    # Compiled code that calls it compiles it from its one source, without wrappers that nobody calls.
+    register_jitable(no_cpython_wrapper=True, no_cfunc_wrapper=True)(_function)
 
 
 class Network(NamedTuple):
     """Weights; arrays are C-contiguous and writable, float32; the panels may hold bfloat16, see ordered."""
 
-    cell: int  # LSTM, GRU, RNN_TANH or RNN_RELU
-    norm: bool
+    # Addresses of machine code, see charrnn.kernels.machine.
+    product: int  # panel_product
+    cell: int  # lstm, gru, rnn_tanh or rnn_relu
+    norm: int  # layer_norm, or 0 for none
     skips: Any  # (L,) bool: the layer's input is added to its output
     table: Any  # (V + 1, at least gates * H) what layer 0 makes of each character, START last
     known: Any  # (V + 1,) bool: which rows of the table are filled
@@ -78,22 +119,51 @@ class Filters(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """What a step writes and nobody keeps; see `scratch`."""
+    """What a step of one member of a team writes and nobody keeps; see `scratch`."""
 
-    u: Any  # (B, N)
-    w: Any  # (B, N)
-    x: Any  # (B, H) a layer's input
-    out: Any  # (B, H) a layer's output
-    logits: Any  # (B, padded V)
+    worker: int
+    workers: int
+    barrier: Any  # shared
+    u: Any  # (2, B, N) shared, the layers take turns; (1, B, N) for one thread
+    w: Any  # likewise
+    logits: Any  # (B, padded V) shared
+    out: Any  # (2, B, H) what a layer makes of its h, if anything; the layers take turns
     p: Any  # (V,) float64
     heap: Any  # (V,) int64
 
 
-def scratch(network: Network, B: int) -> Scratch:
-    """Scratch space for B texts."""
+def scratch(network: Network, B: int, workers: int = 1) -> list[Scratch]:
+    """Scratch space for B texts, for each member of a team of so many threads."""
     N, H, V = network.bias_hh.shape[1], network.norms.shape[2], len(network.known) - 1
-    u, w, x, out, logits = (np.empty((B, n), np.float32) for n in (N, N, H, H, len(network.decoder_bias)))
-    return Scratch(u, w, x, out, logits, np.empty(V), np.empty(V, np.int64))
+    barrier = counters()
+    # Who is done with a layer may write the next one's while others still read: they meet before the third.
+    u, w = (np.empty((min(workers, 2), B, N), np.float32) for _ in range(2))
+    logits = np.empty((B, len(network.decoder_bias)), np.float32)
+
+    def member(worker: int) -> Scratch:
+        out = np.empty((2, B, H), np.float32)
+        return Scratch(worker, workers, barrier, u, w, logits, out, np.empty(V), np.empty(V, np.int64))
+
+    return [member(worker) for worker in range(workers)]
+
+
+def break_up(scratch: Scratch) -> None:
+    """Let nobody of the team wait any longer for the others: `write` returns -1."""
+    break_through(scratch.barrier)
+
+
+@njit()
+def _own_product(network: Any, C: Any, A: Any, B: Any, bias: Any, rows: int, scratch: Any) -> None:
+    """This thread's columns of C = A B + bias."""
+    n, workers = B.shape[0], scratch.workers
+    first, last = n * scratch.worker // workers, n * (scratch.worker + 1) // workers
+    product(network.product, C, A, B, bias, rows, first, last)
+
+
+@njit()
+def _meet(scratch: Any) -> bool:
+    """Wait for the columns of the others; False: they will not come."""
+    return scratch.workers == 1 or pass_through(scratch.barrier, scratch.workers)
 
 
 @njit()
@@ -112,35 +182,48 @@ def _skip_first(network: Any, out: Any, characters: Any, rows: int) -> None:
 
 
 @njit()
-def _step(network: Any, characters: Any, state: Any, scratch: Any, rows: int) -> None:
-    """Each text reads its character: the state anew, and in scratch.out what the decoder sees."""
-    u, w, x, out = scratch.u, scratch.w, scratch.x, scratch.out
+def _look_up(network: Any, u: Any, characters: Any, rows: int, scratch: Any) -> None:
+    """This thread's columns of what layer 0 makes of the characters."""
     gates = min(network.table.shape[1], u.shape[1])
+    first, last = gates * scratch.worker // scratch.workers, gates * (scratch.worker + 1) // scratch.workers
+    for b in range(rows):
+        # From 0 on: where an index might be negative, there is no vector code.
+        row, u_b = network.table[characters[b], first:last], u[b, first:last]
+        for j in range(len(u_b)):
+            u_b[j] = row[j]
+
+
+@njit()
+def _step(network: Any, characters: Any, state: Any, scratch: Any, rows: int) -> bool:
+    """Each text reads its character: the state anew, and scratch.logits. False: the team has broken up."""
+    y = scratch.out[0]  # what the layer before has put out
     for k in range(network.recurrent.shape[0]):
+        turn = k % len(scratch.u)
+        u, w, h, x = scratch.u[turn], scratch.w[turn], state[k, 0], y
         if k == 0:
-            for b in range(rows):
-                row, u_b = network.table[characters[b]], u[b]
-                for j in range(gates):
-                    u_b[j] = row[j]
+            _look_up(network, u, characters, rows, scratch)
         else:
-            product(u, out, network.inputs[k - 1], network.bias_ih[k], rows)
-            copy(x, out, rows)
-        h = state[k, 0]
-        product(w, h, network.recurrent[k], network.bias_hh[k], rows)
-        if network.cell == LSTM:
-            lstm(h, state[k, state.shape[1] - 1], u, w, rows)
-        elif network.cell == GRU:
-            gru(h, u, w, rows)
-        else:
-            rnn(h, u, w, network.cell == RNN_RELU, rows)
-        copy(out, h, rows)
-        if network.norm:
-            layer_norm(out, network.norms[k, 0], network.norms[k, 1], rows)
+            _own_product(network, u, x, network.inputs[k - 1], network.bias_ih[k], rows, scratch)
+        _own_product(network, w, h, network.recurrent[k], network.bias_hh[k], rows, scratch)
+        if not _meet(scratch):
+            return False
+        c = state[k, state.shape[1] - 1]
+        N, H = u.shape[1], h.shape[1]
+        call(network.cell, (h.ctypes.data, c.ctypes.data, u.ctypes.data, w.ctypes.data, N, H, rows))
+        y = h
+        if network.norm != 0 or network.skips[k]:
+            y = scratch.out[k % 2]
+            copy(y, h, rows)
+        if network.norm != 0:
+            weight, bias = network.norms[k, 0], network.norms[k, 1]
+            call(network.norm, (y.ctypes.data, weight.ctypes.data, bias.ctypes.data, H, rows))
         if network.skips[k]:
             if k == 0:
-                _skip_first(network, out, characters, rows)
+                _skip_first(network, y, characters, rows)
             else:
-                add(out, x, rows)
+                add(y, x, rows)
+    _own_product(network, scratch.logits, y, network.decoder, network.decoder_bias, rows, scratch)
+    return _meet(scratch)
 
 
 @njit()
@@ -163,8 +246,11 @@ def write(
     characters are `given` (T,), or none, they are written instead of chosen ones: so a prompt is read. A
     text that writes `end` stops: its row goes behind those that still run.
 
-    Returns how many texts still run: 0, or more when a character's row of the table is not known. A state
-    has read all but the last that was written; scratch.logits are those of the last step.
+    All of a team call it with arrays of their own and the same numbers, and write the same.
+
+    Returns how many texts still run: 0, or more when a character's row of the table is not known; -1 if the
+    team has broken up. A state has read all but the last that was written; scratch.logits are those of the
+    last step.
     """
     V = len(network.known) - 1
     rows = len(texts)
@@ -177,8 +263,8 @@ def write(
         for b in range(rows):
             if not network.known[last[b]]:
                 return rows
-        _step(network, last, state, scratch, rows)
-        product(scratch.logits, scratch.out, network.decoder, network.decoder_bias, rows)
+        if not _step(network, last, state, scratch, rows):
+            return -1
         for b in range(rows):
             text = texts[b]
             n = counts[text]

@@ -48,8 +48,8 @@ def _fill(recurrent: Any, bias: Any, n: int) -> None:
 
 @njit()
 def forward(
-    gates: Any, recurrent: Any, h_prev: Any, h: Any, reset: Any, weight_hh: Any, bias_hh: Any,
-    H: int, b0: int, b1: int,
+    unit: Any, gates: Any, recurrent: Any, h_prev: Any, h: Any, reset: Any, weight_hh: Any,
+    bias_hh: Any, H: int, b0: int, b1: int,
 ) -> None:  # fmt: skip
     """Columns b0 to b1 of the window; reset (T, B) zeroes the state before a step."""
     for t in range(gates.shape[0]):
@@ -59,7 +59,7 @@ def forward(
         for b in range(b0, b1):
             _fill(recurrent[t, b], bias_hh, 3 * H)
         now = recurrent[t : t + 1]
-        product_plus(now, now, h_prev[t : t + 1], weight_hh, H, b0, b1)
+        product_plus(unit, now, now, h_prev[t : t + 1], weight_hh, H, b0, b1)
         for b in range(b0, b1):
             _forward_row(gates[t, b], recurrent[t, b], h_prev[t, b], h[t, b], h_prev[t + 1, b], H)
 
@@ -85,7 +85,7 @@ def _backward_row(gates: Any, recurrent: Any, h_prev: Any, dh: Any, dh_next: Any
 
 @njit()
 def backward(
-    gates: Any, recurrent: Any, h_prev: Any, dh: Any, dh_next: Any, reset: Any,
+    unit: Any, gates: Any, recurrent: Any, h_prev: Any, dh: Any, dh_next: Any, reset: Any,
     weight_hh_t: Any, H: int, b0: int, b1: int,
 ) -> None:  # fmt: skip
     """Gradients of both products, in their place; dh_next (1, B, padded) ends as the initial state's.
@@ -96,7 +96,7 @@ def backward(
     for t in range(gates.shape[0] - 1, -1, -1):
         for b in range(b0, b1):
             _backward_row(gates[t, b], recurrent[t, b], h_prev[t, b], dh[t, b], dh_next[0, b], H)
-        product_plus(dh_next, dh_next, recurrent[t : t + 1], weight_hh_t, 3 * H, b0, b1)
+        product_plus(unit, dh_next, dh_next, recurrent[t : t + 1], weight_hh_t, 3 * H, b0, b1)
         for b in range(b0, b1):
             if reset[t, b]:
                 dh_next[0, b] = 0

@@ -2,22 +2,30 @@
 
 Numba's own cache notices an edited function, but not an edited callee in another file. So the folder's
 name holds a hash of every kernel's source and of the versions that compiled it: it is never stale.
+
+Several processes may compile into the folder at the same time: each machine code is a file of its own, and
+is there in full or not at all.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
+import pickle
 import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import llvmlite
 import numba
 import numpy as np
+from numba.core.serialize import dumps
 
 # Lets LLVM fuse a*b+c into one instruction; nothing else is reordered, and NaN stays NaN.
 CONTRACT = {"contract"}
@@ -29,7 +37,7 @@ def _sources_hash() -> str:
     """Hash of all that decides what machine code comes out (Numba itself adds the CPU)."""
     digest = hashlib.sha256()
     here = Path(__file__).parent
-    for path in [*sorted(here.glob("*.py")), here.parent / "sampling.py"]:
+    for path in [*sorted(here.glob("*.py")), here.parent / "sampling.py", here.parent / "coding.py"]:
         if path.exists():
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
@@ -65,41 +73,153 @@ JIT_DISABLED = bool(numba.config.DISABLE_JIT)  # kernels then run as plain Pytho
 _decorating = threading.Lock()
 
 
-def njit(*, fastmath: set[str] | bool = False, **options: Any) -> Callable[[Any], Any]:
-    """`numba.njit` without the GIL, cached in CACHE_DIR when there is one.
+class _Files:
+    """Where a function's machine code is kept: one file for each signature and CPU, in place of Numba's own.
 
-    A function whose name begins with "_" can be called from kernels alone.
+    Numba numbers the files, and lists them in an index. Two processes that compile different signatures at
+    the same time would take the same number, and one's machine code would be called for the other's.
+    """
+
+    def __init__(self, folder: str, name: str) -> None:
+        self._start = Path(folder) / name
+
+    def path(self, key: Any) -> Path:
+        """The file for Numba's key: the arguments' types, the CPU, and the function's bytecode."""
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()
+        return self._start.with_name(f"{self._start.name}-{digest[:32]}.nbc")
+
+    def load(self, key: Any) -> Any:
+        """What was saved; None: nothing, or the file is damaged."""
+        try:
+            return pickle.loads(self.path(key).read_bytes())
+        except Exception:  # a broken pickle may raise anything
+            return None
+
+    def save(self, key: Any, data: Any) -> None:
+        """Keep it if that is possible: what cannot be written is compiled again by the next process."""
+        path = self.path(key)
+        temporary = path.with_suffix(f".{os.urandom(8).hex()}.tmp")
+        with suppress(OSError):
+            try:
+                temporary.write_bytes(dumps(data))
+                os.replace(temporary, path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to compile, or to load from the cache."""
+
+    name: str  # begins with that of the module of kernels
+    run: Callable[[], object]
+    needed: bool = False  # by other tasks, which must follow it
+    done: Callable[[], bool] = lambda: True  # whether this process or the cache has it
+
+
+_recorded = threading.local()
+
+
+def record(calls: Callable[[], object]) -> list[Task]:
+    """What `calls()` needs to have compiled, in its order.
+
+    It runs in this thread, but a kernel that is not compiled for its arguments is not called, and gives None.
+    """
+    tasks: dict[str, Task] = {}
+    _recorded.tasks = tasks
+    try:
+        calls()
+    finally:
+        del _recorded.tasks
+    return list(tasks.values())
+
+
+def recorded(task: Task) -> bool:
+    """Whether calls are being recorded, and this task with them; otherwise it is to be run now."""
+    tasks: dict[str, Task] | None = getattr(_recorded, "tasks", None)
+    if tasks is None:
+        return False
+    tasks.setdefault(task.name, task)
+    return True
+
+
+_nothing = ctypes.CFUNCTYPE(None)(lambda: None)
+
+
+def address_of_nothing() -> int:
+    """A function that does nothing: what kernels may call by its address while calls are recorded."""
+    return ctypes.cast(_nothing, ctypes.c_void_p).value or 0
+
+
+def njit(*, fastmath: set[str] | bool = False, **options: Any) -> Callable[[Any], Any]:
+    """`numba.njit` without the GIL; what Python calls is cached in CACHE_DIR when there is one.
+
+    A function whose name begins with "_" can be called from kernels alone, and is part of their machine code.
     """
 
     def decorate(function: Any) -> Any:
         inner = function.__name__.startswith("_")
-        return _cached(
+        cached = CACHE_DIR is not None and not inner
+        kernel = _decorated(
             numba.njit,
             nogil=True,
             error_model="numpy",  # a check for division by zero would forbid vector code
             fastmath=fastmath,
             no_cfunc_wrapper=True,  # what is never called is not compiled
             no_cpython_wrapper=inner,
+            cache=cached,
             **options,
         )(function)
+        if inner or JIT_DISABLED:
+            return kernel
+        name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+        files = None
+        if cached:
+            files = kernel._cache._cache_file = _Files(kernel._cache.cache_path, name)
+        _make_recordable(kernel, name, files)
+        return kernel
 
     return decorate
 
 
 def cfunc(signature: Any) -> Callable[[Any], Any]:
     """`numba.cfunc`, compiled at once and cached likewise: machine code with an address."""
-    return _cached(numba.cfunc, signature, error_model="numpy")
+    return _decorated(numba.cfunc, signature, error_model="numpy", cache=CACHE_DIR is not None)
 
 
-def _cached(decorator: Any, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
+def _decorated(decorator: Any, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
     def decorate(function: Any) -> Any:
         # Numba reads the setting while it decorates; its other users in the process keep their own.
         with _decorating:
             before = numba.config.CACHE_DIR
             numba.config.CACHE_DIR = str(CACHE_DIR or "")
             try:
-                return decorator(*arguments, cache=CACHE_DIR is not None, **options)(function)
+                return decorator(*arguments, **options)(function)
             finally:
                 numba.config.CACHE_DIR = before
 
     return decorate
+
+
+def _make_recordable(kernel: Any, name: str, files: _Files | None) -> None:
+    """Let `record` see the kernel's first call with new types of arguments."""
+    compile_for = kernel._compile_for_args  # Numba calls what this returns, with the same arguments
+
+    def compile_or_record(*arguments: Any) -> Any:
+        types = tuple(kernel.typeof_pyval(argument) for argument in arguments)
+
+        def done() -> bool:
+            if types in kernel.overloads:
+                return True
+            key = kernel._cache._index_key(types, kernel.targetctx.codegen()) if files else None
+            return files is not None and files.path(key).exists()
+
+        task = Task(f"{name}{types}", lambda: kernel.compile(types), done=done)
+        return _do_nothing if recorded(task) else compile_for(*arguments)
+
+    kernel._compile_for_args = compile_or_record
+
+
+def _do_nothing(*arguments: Any) -> None:
+    """Called in the place of a kernel that is only recorded."""

@@ -45,7 +45,7 @@ def _forward_row(gates: Any, c_prev: Any, c: Any, tanh_c: Any, h: Any, h_next: A
 
 @njit()
 def forward(
-    gates: Any, h_prev: Any, c_prev: Any, h: Any, tanh_c: Any, reset: Any, weight_hh: Any,
+    unit: Any, gates: Any, h_prev: Any, c_prev: Any, h: Any, tanh_c: Any, reset: Any, weight_hh: Any,
     H: int, b0: int, b1: int,
 ) -> None:  # fmt: skip
     """Columns b0 to b1 of the window; reset (T, B) zeroes the state before a step."""
@@ -55,7 +55,7 @@ def forward(
                 h_prev[t, b] = 0
                 c_prev[t, b] = 0
         now = gates[t : t + 1]
-        product_plus(now, now, h_prev[t : t + 1], weight_hh, H, b0, b1)
+        product_plus(unit, now, now, h_prev[t : t + 1], weight_hh, H, b0, b1)
         for b in range(b0, b1):
             _forward_row(
                 gates[t, b], c_prev[t, b], c_prev[t + 1, b], tanh_c[t, b], h[t, b],
@@ -84,7 +84,7 @@ def _backward_row(gates: Any, c_prev: Any, tanh_c: Any, dh: Any, dh_next: Any, d
 
 @njit()
 def backward(
-    gates: Any, c_prev: Any, tanh_c: Any, dh: Any, dh_next: Any, dc: Any, reset: Any,
+    unit: Any, gates: Any, c_prev: Any, tanh_c: Any, dh: Any, dh_next: Any, dc: Any, reset: Any,
     weight_hh_t: Any, H: int, b0: int, b1: int,
 ) -> None:  # fmt: skip
     """Gradients of the gates, in their place; dh_next and dc, (1, B, padded), end as the initial state's.
@@ -96,7 +96,7 @@ def backward(
     for t in range(gates.shape[0] - 1, -1, -1):
         for b in range(b0, b1):
             _backward_row(gates[t, b], c_prev[t, b], tanh_c[t, b], dh[t, b], dh_next[0, b], dc[0, b], H)
-        product_plus(dh_next, dh_next, gates[t : t + 1], weight_hh_t, 4 * H, b0, b1)
+        product_plus(unit, dh_next, dh_next, gates[t : t + 1], weight_hh_t, 4 * H, b0, b1)
         for b in range(b0, b1):
             if reset[t, b]:
                 dh_next[0, b] = 0

@@ -17,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from charrnn.kernels.jit import njit
+from charrnn.kernels.machine import call
 from charrnn.kernels.tile import WIDE
 
 PANEL = 32  # columns
@@ -117,71 +119,75 @@ def _emit_tile(
 
 
 @intrinsic
-def _tile(
-    typingctx: Any, half: Any, rows: Any, panels: Any, c: Any, c_row: Any, bias: Any, a: Any, a_row: Any,
-    b: Any, b_panel: Any, depth: Any,
-) -> Any:  # fmt: skip
+def _all_tiles(typingctx: Any, arguments: Any) -> Any:
     """C = A B + bias for one of HEIGHTS rows and one panel (the half of one in AVX2), or one row and
-    SIDE_BY_SIDE panels. half is 1 for bfloat16. Addresses; strides in elements; depth > 0."""
-    signature = types.void(*[types.intp] * 11)
+    SIDE_BY_SIDE panels: a switch over these shapes, with a loop for each.
+
+    half (1 for bfloat16), rows, panels, C, its stride, bias, A, its stride, B, its panels' stride, depth > 0.
+    Addresses; strides in elements.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        # A function of its own, so that a module holds the tiles once however often they are called.
-        name = f"charrnn_ordered_tile_{LANES}"
-        function = builder.module.globals.get(name)
-        if function is None:
-            word = ir.IntType(64)
-            function = ir.Function(builder.module, ir.FunctionType(ir.VoidType(), [word] * 11), name)
-            function.linkage = "linkonce_odr"
-            function.attributes.add("noinline")
-            inner = ir.IRBuilder(function.append_basic_block("entry"))
-            half_, rows_, panels_, c_, c_row_, bias_, a_, a_row_, b_, b_panel_, depth_ = function.args
-            single = ir.FloatType().as_pointer()
-            c_, bias_, a_ = (inner.inttoptr(address, single) for address in (c_, bias_, a_))
-            finish = function.append_basic_block("finish")
-            # One number for all three: rows + 16 panels + 256 half.
-            which = inner.add(rows_, inner.mul(panels_, ir.Constant(word, 16)))
-            which = inner.add(which, inner.mul(half_, ir.Constant(word, 256)))
-            choose = inner.switch(which, finish)
-            shapes = [(1, SIDE_BY_SIDE), *((height, 1) for height in HEIGHTS)]
-            for bfloat16, (height, width) in itertools.product((False, True), shapes):
-                block = function.append_basic_block("tile")
-                choose.add_case(ir.Constant(word, height + 16 * width + 256 * bfloat16), block)
-                inner.position_at_end(block)
-                start = inner.inttoptr(b_, (ir.IntType(16) if bfloat16 else ir.FloatType()).as_pointer())
-                _emit_tile(
-                    inner, bfloat16, height, width, c_, c_row_, bias_, a_, a_row_, start, b_panel_, depth_
-                )
-                inner.branch(finish)
-            inner.position_at_end(finish)
-            inner.ret_void()
-        builder.call(function, list(args))
+        half, rows, panels, c, c_row, bias, a, a_row, b, b_panel, depth = cgutils.unpack_tuple(
+            builder, args[0], len(arguments)
+        )
+        single, word = ir.FloatType().as_pointer(), rows.type
+        c, bias, a = (builder.inttoptr(address, single) for address in (c, bias, a))
+        finish = builder.append_basic_block("finish")
+        # One number for all three: rows + 16 panels + 256 half.
+        which = builder.add(rows, builder.mul(panels, ir.Constant(word, 16)))
+        which = builder.add(which, builder.mul(half, ir.Constant(word, 256)))
+        choose = builder.switch(which, finish)
+        shapes = [(1, SIDE_BY_SIDE), *((height, 1) for height in HEIGHTS)]
+        for bfloat16, (height, width) in itertools.product((False, True), shapes):
+            block = builder.append_basic_block("tile")
+            choose.add_case(ir.Constant(word, height + 16 * width + 256 * bfloat16), block)
+            builder.position_at_end(block)
+            start = builder.inttoptr(b, (ir.IntType(16) if bfloat16 else ir.FloatType()).as_pointer())
+            _emit_tile(builder, bfloat16, height, width, c, c_row, bias, a, a_row, start, b_panel, depth)
+            builder.branch(finish)
+        builder.position_at_end(finish)
         return context.get_dummy_value()
 
-    return signature, codegen
+    return types.void(arguments), codegen
 
 
-@njit()
-def product(C: Any, A: Any, B: Any, bias: Any, rows: int) -> None:
-    """C[:rows] = A[:rows] B + bias. C (rows.., panels * 32), A (rows.., K), bias (N,)."""
-    panels, depth = B.shape[0], B.shape[1]
-    half = B.shape[2] < PANEL
+def panel_product(
+    c: int, c_row: int, a: int, a_row: int, b: int, half: int, bias: int, depth: int, rows: int, first: int,
+    last: int,
+) -> None:  # fmt: skip
+    """`product` for charrnn.kernels.machine. Addresses; strides in elements."""
     size = 2 if half else 4
     side_by_side = SIDE_BY_SIDE if rows == 1 else 1
-    p = 0
-    while p < panels:
-        width = side_by_side if p + side_by_side <= panels else 1
+    p = first
+    while p < last:
+        width = side_by_side if p + side_by_side <= last else 1
         for part in range(PARTS):
             column = p * PANEL + part * 2 * LANES
             row = 0
             for height in HEIGHTS:
                 while row + height <= rows:
-                    _tile(
-                        half, height, width,
-                        C.ctypes.data + (row * C.shape[1] + column) * 4, C.shape[1],
-                        bias.ctypes.data + column * 4,
-                        A.ctypes.data + row * A.shape[1] * 4, A.shape[1],
-                        B.ctypes.data + (p * depth * PANEL + part * 2 * LANES) * size, depth * PANEL, depth,
+                    _all_tiles(
+                        (
+                            half, height, width, c + (row * c_row + column) * 4, c_row, bias + column * 4,
+                            a + row * a_row * 4, a_row,
+                            b + (p * depth * PANEL + part * 2 * LANES) * size, depth * PANEL, depth,
+                        )
                     )  # fmt: skip
                     row += height
         p += width
+
+
+@njit()
+def product(address: int, C: Any, A: Any, B: Any, bias: Any, rows: int, first: int, last: int) -> None:
+    """C[:rows] = A[:rows] B + bias in panels `first` to `last`; `address` is that of `panel_product`.
+
+    C (rows.., panels * 32), A (rows.., K), B (panels, K, 32) or in bfloat16 (panels, K, 16), bias (N,).
+    """
+    call(
+        address,
+        (
+            C.ctypes.data, C.shape[1], A.ctypes.data, A.shape[1], B.ctypes.data, B.shape[2] < PANEL,
+            bias.ctypes.data, B.shape[1], rows, first, last,
+        ),
+    )  # fmt: skip

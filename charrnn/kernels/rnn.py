@@ -33,6 +33,7 @@ def _forward_row(gates: Any, h: Any, h_next: Any, relu: bool, H: int) -> None:
 
 @njit()
 def forward(
+    unit: Any,
     gates: Any,
     h_prev: Any,
     h: Any,
@@ -49,7 +50,7 @@ def forward(
             if reset[t, b]:
                 h_prev[t, b] = 0
         now = gates[t : t + 1]
-        product_plus(now, now, h_prev[t : t + 1], weight_hh, H, b0, b1)
+        product_plus(unit, now, now, h_prev[t : t + 1], weight_hh, H, b0, b1)
         for b in range(b0, b1):
             _forward_row(gates[t, b], h[t, b], h_prev[t + 1, b], relu, H)
 
@@ -69,7 +70,7 @@ def _backward_row(gates: Any, dh: Any, dh_next: Any, relu: bool, H: int) -> None
 
 @njit()
 def backward(
-    gates: Any, dh: Any, dh_next: Any, reset: Any, weight_hh_t: Any, relu: bool,
+    unit: Any, gates: Any, dh: Any, dh_next: Any, reset: Any, weight_hh_t: Any, relu: bool,
     H: int, b0: int, b1: int,
 ) -> None:  # fmt: skip
     """The gates' gradient, in their place; dh_next (1, B, padded) ends as the initial state's.
@@ -80,7 +81,7 @@ def backward(
     for t in range(gates.shape[0] - 1, -1, -1):
         for b in range(b0, b1):
             _backward_row(gates[t, b], dh[t, b], dh_next[0, b], relu, H)
-        product_plus(dh_next, dh_next, gates[t : t + 1], weight_hh_t, H, b0, b1)
+        product_plus(unit, dh_next, dh_next, gates[t : t + 1], weight_hh_t, H, b0, b1)
         for b in range(b0, b1):
             if reset[t, b]:
                 dh_next[0, b] = 0

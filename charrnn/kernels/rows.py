@@ -81,8 +81,16 @@ def gather(y: Any, table: Any, index: Any, n: int, b0: int, b1: int) -> None:
 
 
 @njit()
+def gather_add(y: Any, table: Any, index: Any, n: int, b0: int, b1: int) -> None:
+    """y[t, b] += table[index[t, b]]: the skip connection around the first layer."""
+    for t in range(y.shape[0]):
+        for b in range(b0, b1):
+            _add(y[t, b], table[index[t, b]], n)
+
+
+@njit()
 def scatter_add(d_table: Any, dy: Any, index: Any, j0: int, j1: int) -> None:
-    """The gradient of `gather`, columns j0 to j1: d_table[index[t, b]] += dy[t, b]."""
+    """The gradient of both, columns j0 to j1: d_table[index[t, b]] += dy[t, b]."""
     for t in range(dy.shape[0]):
         for b in range(dy.shape[1]):
             _add(d_table[index[t, b], j0:j1], dy[t, b, j0:j1], j1 - j0)

@@ -1,5 +1,9 @@
 """The register tile: the innermost loop of every matrix product, written as LLVM vector code.
 
+There is one for float32, one for float64 (the gradient checks) and, where the CPU has AVX512_BF16, one for
+operands in bfloat16 with sums in float32. The last is the first with words in place of numbers: each word of
+A and B is a pair of bfloat16, neighbours in k, and an instruction adds the products of both to the sum.
+
 LLVM does not find this shape from loops over arrays: as IR, the accumulators stay in vector registers and
 a product of 25 rows reaches 85-100 % of the float32 peak, where `np.dot` reaches 40-60 %.
 """
@@ -16,40 +20,66 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from charrnn.kernels.jit import JIT_DISABLED, cfunc
+from charrnn.kernels.jit import JIT_DISABLED, Task, address_of_nothing, cfunc, recorded
 
 
-def _vector_bits() -> int:
-    """Width of the vectors that the tile uses: what Numba will compile for, not only what is there."""
-    features = config.CPU_FEATURES
-    if features is None and config.CPU_NAME in (None, "host"):
-        try:
-            host = llvm.get_host_cpu_features()
-        except RuntimeError:
-            return 256
-        return 512 if host.get("avx512f") else 256
-    return 512 if features and "+avx512f" in features.split(",") else 256
+def _cpu_features() -> frozenset[str]:
+    """What Numba will compile for on x86, not only what is there; empty where nothing is known."""
+    if config.CPU_FEATURES is not None:
+        return frozenset(name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+"))
+    if config.CPU_NAME not in (None, "host"):
+        return frozenset()
+    try:
+        return frozenset(name for name, there in llvm.get_host_cpu_features().items() if there)
+    except RuntimeError:
+        return frozenset()
 
 
+FEATURES = _cpu_features()
 # 32 registers of 16 floats hold 13 x 2 accumulators, two columns and a broadcast; 16 registers of 8
 # (AVX2) hold 6 x 2. NEON's 32 registers of 4 hold the same 6 x 16.
-WIDE = _vector_bits() == 512
+WIDE = "avx512f" in FEATURES
 VECTOR_BYTES = 64 if WIDE else 32
 TILE_ROWS = 13 if WIDE else 6
+HAS_BFLOAT16 = WIDE and "avx512bf16" in FEATURES  # whether there is a tile for pairs of bfloat16
+# Zen 4 and Zen 5 start such an instruction as often as a float32 one, which does half the work; Intel's
+# cores half as often, and gain nothing but by AMX.
+HAS_FAST_BFLOAT16 = HAS_BFLOAT16 and llvm.get_host_cpu_name().startswith("znver")
+
+
+def _declared(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    """The function of LLVM's or of another module that a module calls by this name."""
+    known = builder.module.globals.get(name)
+    return known or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
+
+
+def _fused(builder: Any, a: Any, b: Any, total: Any) -> Any:
+    """total + a b, rounded once."""
+    vector = total.type
+    kind = "f32" if vector.element == ir.FloatType() else "f64"
+    function = _declared(builder, f"llvm.fma.v{vector.count}{kind}", vector, [vector] * 3)
+    return builder.call(function, [a, b, total])
+
+
+def _fused_pairs(builder: Any, a: Any, b: Any, total: Any) -> Any:
+    """total + a b for vectors whose every word is a pair of bfloat16."""
+    pairs = ir.VectorType(ir.IntType(32), 16)
+    function = _declared(builder, "llvm.x86.avx512bf16.dpbf16ps.512", total.type, [total.type, pairs, pairs])
+    return builder.call(function, [total, builder.bitcast(a, pairs), builder.bitcast(b, pairs)])
 
 
 def _emit_tile(
-    builder: Any, item: Any, lanes: int, rows: int, init: Any, init_row: Any, a: Any, a_row: Any,
-    a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any, depth: Any,
+    builder: Any, multiply_add: Any, item: Any, lanes: int, rows: int, init: Any, init_row: Any, a: Any,
+    a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any, depth: Any,
 ) -> None:  # fmt: skip
-    """C[rows, 2 vectors] = init + A[rows, depth] B[depth, 2 vectors], all strides in elements."""
+    """C[rows, 2 vectors] = init + A[rows, depth] B[depth, 2 vectors].
+
+    A is read at a + row * a_row + k * a_k, B at b + k * b_k, all strides in elements (of bfloat16: words),
+    and k runs from 0 to depth - 1 in order.
+    """
     word = depth.type
     vector = ir.VectorType(item, lanes)
     align = 4 if item == ir.FloatType() else 8
-    name = f"llvm.fma.v{lanes}{'f32' if item == ir.FloatType() else 'f64'}"
-    fma = builder.module.globals.get(name) or ir.Function(
-        builder.module, ir.FunctionType(vector, [vector] * 3), name
-    )
 
     def at(base: Any, *offsets: Any) -> Any:
         for offset in offsets:
@@ -91,8 +121,8 @@ def _emit_tile(
         scalar = builder.load(at(a_at, times(r, a_row)), align=align, typ=item)
         one = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
         spread = builder.shuffle_vector(one, undefined, zero_mask)
-        done.append(builder.call(fma, [spread, left, total[2 * r]]))
-        done.append(builder.call(fma, [spread, right, total[2 * r + 1]]))
+        done.append(multiply_add(builder, spread, left, total[2 * r]))
+        done.append(multiply_add(builder, spread, right, total[2 * r + 1]))
     following = builder.add(k, ir.Constant(word, 1))
     k.add_incoming(following, builder.block)
     for phi, value in zip(total, done, strict=True):
@@ -113,15 +143,16 @@ def _emit_tile(
             builder.store(value, builder.bitcast(pointer, vector.as_pointer()), align=align)
 
 
-_POINTERS = types.void(*[types.intp] * 11)  # the signature of a compiled tile
+POINTERS = types.void(*[types.intp] * 11)  # the signature of a compiled tile
 
 
 @intrinsic
 def _all_tiles(typingctx: Any, number: Any, arguments: Any) -> Any:
-    """A switch over the number of rows, 1 to TILE_ROWS, with a loop for each; `number` is of the dtype."""
+    """A switch over the number of rows, 1 to TILE_ROWS, with a loop for each; `number` is of A's type."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        item = context.get_value_type(number)
+        pairs = number == types.uint32
+        item = context.get_value_type(types.float32 if pairs else number)
         lanes = VECTOR_BYTES // (number.bitwidth // 8)
         rows, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth = cgutils.unpack_tuple(
             builder, args[1], len(arguments)
@@ -133,7 +164,10 @@ def _all_tiles(typingctx: Any, number: Any, arguments: Any) -> Any:
             block = builder.append_basic_block(f"tile{height}")
             choose.add_case(ir.Constant(rows.type, height), block)
             builder.position_at_end(block)
-            _emit_tile(builder, item, lanes, height, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth)
+            _emit_tile(
+                builder, _fused_pairs if pairs else _fused, item, lanes, height, init, init_row,
+                a, a_row, a_k, b, b_k, c, c_row, depth,
+            )  # fmt: skip
             builder.branch(finish)
         builder.position_at_end(finish)
         return context.get_dummy_value()
@@ -155,40 +189,40 @@ def _tile_float64(
     _all_tiles(np.float64(0), (rows, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth))
 
 
+def _tile_pairs(
+    rows: int, init: int, init_row: int, a: int, a_row: int, a_k: int, b: int, b_k: int, c: int,
+    c_row: int, depth: int,
+) -> None:  # fmt: skip
+    _all_tiles(np.uint32(0), (rows, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth))
+
+
+_TILES = {"float32": _tile_float32, "float64": _tile_float64, "bfloat16": _tile_pairs}
 _compiled: dict[str, Any] = {}  # kept, since their machine code would go with them
 _compiling = threading.Lock()
 
 
-def require_tile(dtype: Any) -> None:
-    """Compile the tile for float32 or float64, before any kernel that uses it.
+def tile_address(precision: str) -> int:
+    """Where the tile for float32, float64 or bfloat16 begins, compiled when it is first asked for.
 
-    There is one copy of its machine code, which kernels call by name: linked into each of them, as Numba
-    would do, it took a third of the time that compiling them takes.
+    There is one copy of its machine code, which kernels call: linked into each of them, as Numba would do,
+    it took a third of the time that compiling them takes.
     """
-    name = np.dtype(dtype).name
+    if recorded(Task(f"tile.{precision}", lambda: tile_address(precision), needed=True)):
+        return address_of_nothing()
     with _compiling:
-        if name not in _compiled and not JIT_DISABLED:
-            function = {"float32": _tile_float32, "float64": _tile_float64}[name]
-            _compiled[name] = cfunc(_POINTERS)(function)
-            llvm.add_symbol(f"charrnn_tile_{name}", _compiled[name].address)
+        if precision not in _compiled and not JIT_DISABLED:
+            _compiled[precision] = cfunc(POINTERS)(_TILES[precision])
+        return _compiled[precision].address if precision in _compiled else 0
 
 
 @intrinsic
-def tile(
-    typingctx: Any, like: Any, rows: Any, init: Any, init_row: Any, a: Any, a_row: Any,
-    a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any, depth: Any,
-) -> Any:  # fmt: skip
-    """C = init + A B for 1 to TILE_ROWS rows and two vectors of columns.
-
-    Pointers are addresses, strides count elements, `like` is any array of the dtype. A is read at
-    a + row * a_row + k * a_k, B at b + k * b_k, and k runs from 0 to depth - 1 in order.
-    """
+def call(typingctx: Any, address: Any, arguments: Any) -> Any:
+    """Call the compiled function at an address with a tuple of whole numbers; it returns nothing."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        name = f"charrnn_tile_{like.dtype}"
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in args[1:]])
-        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-        builder.call(function, args[1:])
+        values = cgutils.unpack_tuple(builder, args[1], len(arguments))
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), values)
         return context.get_dummy_value()
 
-    return types.void(like, *_POINTERS.args), codegen
+    return types.void(types.intp, types.UniTuple(types.intp, len(arguments))), codegen

@@ -1,0 +1,68 @@
+"""What a finished run's losses say about the next one: it overfitted, it underfitted, or nothing clear."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from charrnn.config import TrainConfig
+
+CLEARLY_WORSE = 1.01  # a last validation loss this many times the best is no noise
+NARROW = 0.1  # nats between training and validation below which a network has not learned all it could
+FEW_PASSES = 10.0  # over the text; with more of them, it is rather the network that is too small
+MUCH_DROPOUT = 0.5
+
+
+def advise(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: float) -> str:
+    """One sentence about a run that spent its budget, or "" where nothing is clear.
+
+    `history` has a row for each evaluation, in order, with "epoch", "train_loss" and "val_loss"; the
+    latter over text that was kept out of training. The training loss is the mean while the weights still
+    changed, and with dropout, which makes it larger than that of the network which is judged.
+    """
+    rows = [row for row in history if _is_finite(row["train_loss"]) and _is_finite(row["val_loss"])]
+    if not rows:
+        return ""
+    best, last = min(rows, key=lambda row: float(row["val_loss"])), rows[-1]
+    if last["val_loss"] > CLEARLY_WORSE * best["val_loss"] and last["train_loss"] < best["train_loss"]:
+        cure = "more --dropout" if dropout < MUCH_DROPOUT else "a smaller --hidden-size"
+        return (
+            f"it overfitted: after epoch {best['epoch']:,.1f} the validation loss rose from "
+            f"{best['val_loss']:.4f} to {last['val_loss']:.4f} while the training loss fell; the best model "
+            f"is kept. More text or {cure}{_now(dropout)} would help, more time would not"
+        )
+    gap = last["val_loss"] - (last["train_loss"] - inflation(dropout))
+    if gap < NARROW:
+        cures = [_longer(train)]
+        if last["epoch"] > FEW_PASSES:
+            cures.append("a larger --hidden-size")
+        if dropout > 0:
+            cures.append(f"less --dropout{_now(dropout)}")
+        return (
+            f"it could learn more: it predicts the text that it was trained on ({last['train_loss']:.4f}"
+            f"{' with dropout' if dropout else ''}) hardly better than text that is new to it "
+            f"({last['val_loss']:.4f}). Try {' or '.join(cures)}"
+        )
+    return ""
+
+
+def inflation(dropout: float) -> float:
+    """About how much dropout adds to the training loss, in nats a character: 0.175 at 0.5 (LSTM 2 x 192)."""
+    return 0.35 * dropout
+
+
+def _longer(train: TrainConfig) -> str:
+    """Twice the budget, as an option."""
+    for name in ("minutes", "epochs", "steps"):
+        if (amount := getattr(train, name)) is not None:
+            return f"--{name} {2 * amount:.10g}"
+    return "more time"
+
+
+def _now(dropout: float) -> str:
+    return f" (now {dropout:g})" if dropout else ""
+
+
+def _is_finite(value: Any) -> bool:
+    return value is not None and math.isfinite(value)

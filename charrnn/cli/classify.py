@@ -1,0 +1,71 @@
+"""`charrnn classify`: which model's text each line is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from charrnn.cli import wording
+from charrnn.cli.options import Files, Json, UnknownBits
+from charrnn.cli.process import Output
+from charrnn.config import UNKNOWN_BITS
+from charrnn.errors import ConfigError, ExitCode
+
+
+def classify(
+    files: Files = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("-m", "--model", metavar="PATH", help="A model; give this twice or more."),
+    ] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(metavar="P,P,...", help="How frequent each model's text is [all alike]."),
+    ] = None,
+    unknown_bits: UnknownBits = UNKNOWN_BITS,
+    json_lines: Json = False,
+) -> int:
+    """Say of each line which model's text it is: the model, its probability, the line."""
+    from charrnn import api
+
+    paths = list(models or ())
+    labels = _labels(paths)
+    weights = None if prior is None else _numbers(prior)
+    checkpoints = [api.load(path) for path in paths]
+    raw = bool(checkpoints) and all(checkpoint.text.bytes for checkpoint in checkpoints)
+    results = api.classify(checkpoints, files or ["-"], prior=weights, unknown_bits=unknown_bits)
+    output = Output(raw_bytes=raw and not json_lines, errors="surrogateescape")
+    for lines in results:
+        for line in lines:
+            best = line.best
+            if json_lines:
+                values = {
+                    "model": labels[best],
+                    "probability": line.posterior[best],
+                    "posterior": dict(zip(labels, line.posterior, strict=True)),
+                    "bits": dict(zip(labels, map(wording.json_number, line.bits), strict=True)),
+                    "file": line.file,
+                    "number": line.number,
+                    "line": wording.json_text(line.text, raw),
+                }
+                output.write(json.dumps(values) + "\n")
+            else:
+                output.write(f"{labels[best]}\t{line.posterior[best]:.4f}\t{line.text}\n")
+        output.flush()
+    return ExitCode.DONE
+
+
+def _labels(paths: list[str]) -> list[str]:
+    """The models' names, without folder and suffix where that tells them apart."""
+    stems = [Path(path).stem for path in paths]
+    return stems if len(set(stems)) == len(stems) else paths
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"prior is {text!r}", "give a number for each model, such as 0.9,0.1") from None

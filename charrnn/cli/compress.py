@@ -1,0 +1,79 @@
+"""`charrnn compress` and `charrnn decompress`: any bytes, made small by what a model expects of them."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from charrnn.cli.options import ModelPath
+from charrnn.cli.process import Output, say
+from charrnn.cli.wording import count
+from charrnn.errors import CharrnnError, ConfigError, ExitCode
+
+_CHUNK = 1 << 18  # bytes read at a time
+
+File = Annotated[str, typer.Argument(metavar="[FILE]", help="Any file, or - for stdin [-].")]
+Out = Annotated[str, typer.Option("-o", "--out", metavar="PATH", help="Where to write, or - for stdout [-].")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
+
+
+def compress(file: File = "-", model: ModelPath = None, out: Out = "-", quiet: Quiet = False) -> int:
+    """Make a file small by what a model expects of it. `decompress` makes the same bytes again."""
+    from charrnn import api
+
+    if out == "-" and sys.stdout is not None and sys.stdout.isatty():
+        raise ConfigError(
+            "stdout is a terminal, and what is compressed is no text", "give -o PATH, or a pipe"
+        )
+    checkpoint = api.load(model)
+    sizes = _write(file, out, lambda chunks: api.compress(checkpoint, chunks))
+    if out != "-" and not quiet:
+        bits = f": {8 * sizes[1] / sizes[0]:.3f} bits a byte" if sizes[0] else ""
+        say(f"{count(sizes[0])} bytes became {count(sizes[1])}{bits}")
+    return ExitCode.DONE
+
+
+def decompress(file: File = "-", model: ModelPath = None, out: Out = "-") -> int:
+    """Make the bytes again that `compress` was given, with the model that it used."""
+    from charrnn import api
+
+    checkpoint = api.load(model)
+    _write(file, out, lambda chunks: api.decompress(checkpoint, chunks))
+    return ExitCode.DONE
+
+
+def _write(file: str, out: str, change: Callable[[Iterable[bytes]], Iterator[bytes]]) -> tuple[int, int]:
+    """Write what `change` makes of a file: whole, or not at all. Returns the bytes read and written."""
+    from charrnn import atomic
+
+    sizes = [0, 0]
+
+    def counted(chunks: Iterable[bytes], which: int) -> Iterator[bytes]:
+        for chunk in chunks:
+            sizes[which] += len(chunk)
+            yield chunk
+
+    with _opened(file) as stream:
+        chunks = iter(lambda: stream.read(_CHUNK), b"")
+        pieces = counted(change(counted(chunks, 0)), 1)
+        if out == "-":
+            output = Output(raw_bytes=True)
+            for piece in pieces:
+                output.write(piece.decode("latin-1"))
+            output.flush()
+        else:
+            atomic.write(Path(out), pieces)
+    return sizes[0], sizes[1]
+
+
+def _opened(file: str) -> contextlib.AbstractContextManager[BinaryIO]:
+    if file != "-":
+        return open(file, "rb")
+    if sys.stdin is None:
+        raise CharrnnError("stdin is closed", "name a file")
+    return contextlib.nullcontext(sys.stdin.buffer)  # not ours to close

@@ -1,0 +1,64 @@
+"""`charrnn next`: what a model expects after a prompt."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Annotated
+
+import typer
+
+from charrnn.cli.options import Json, ModelPath, OnUnknown
+from charrnn.cli.process import Output
+from charrnn.cli.sample import _argument, _from_stdin
+from charrnn.errors import ConfigError, ExitCode
+
+_BAR = 40  # columns of a probability of 1
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+
+
+def next_(
+    prompt: Annotated[
+        str, typer.Argument(metavar="[PROMPT]", help="The text before it; -: from stdin [none].")
+    ] = "",
+    model: ModelPath = None,
+    top: Annotated[int, typer.Option(metavar="N", help="How many characters; 0: all [10].")] = 10,
+    temp: Annotated[
+        float, typer.Option("--temp", metavar="T", help="Boldness; 1: as the model sees it [1].")
+    ] = 1.0,
+    on_unknown: OnUnknown = "error",
+    json_lines: Json = False,
+) -> int:
+    """Show which characters a model expects next, and how probable each is."""
+    if top < 0:
+        raise ConfigError(f"top is {top}", "give a whole number from 0 up")
+    from charrnn import api
+
+    checkpoint = api.load(model)
+    text = checkpoint.text
+    given = _from_stdin(text) if prompt == "-" else _argument(prompt, text)
+    table = api.next_characters(checkpoint, given, temperature=temp, on_unknown=on_unknown)
+    rows, others = table[: top or len(table)], table[top or len(table) :]
+    output = Output()
+    for character, p in rows:
+        if json_lines:
+            bits = -math.log2(p) if p > 0 else None
+            output.write(json.dumps({"character": character, "probability": p, "bits": bits}) + "\n")
+        else:
+            output.write(f"{p:.4f}  {_name(character):<8}  {_bar(p)}".rstrip() + "\n")
+    if others and not json_lines:
+        left = sum(p for _, p in others)
+        output.write(f"{left:.4f}  {len(others)} more\n")
+    output.flush()
+    return ExitCode.DONE
+
+
+def _name(character: str) -> str:
+    """' ', '\\n', 'e': what Python would call it."""
+    return repr(character)
+
+
+def _bar(p: float) -> str:
+    """▏ for each eighth of a column."""
+    eighths = round(p * _BAR * 8)
+    return _EIGHTHS[8] * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")

@@ -1,0 +1,24 @@
+"""`--plot`: a run's losses as a picture, and in which words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from charrnn import plotting
+from charrnn.cli import progress
+from charrnn.config import ModelConfig
+from charrnn.curves import Words
+
+
+def draw(
+    path: str, name: str, history: Iterable[Mapping[str, Any]], model: ModelConfig, *, validated: bool
+) -> None:
+    """Draw what `charrnn.plotting.draw` does, for a model called `name`.
+
+    Where nothing was kept out of training (not `validated`), the second curve is the loss over the training
+    text itself, which is measured without dropout.
+    """
+    training = f"training (dropout {model.dropout:g})" if model.dropout else "training"
+    validation = "validation" if validated else "training text"
+    plotting.draw(path, history, Words(name, progress.network(model), training, validation))

@@ -1,0 +1,192 @@
+"""Training and validation loss over the epochs: what there is to draw, round numbers for axes, and SVG.
+
+Plain Python, so that the command line can use it before anything else is imported.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from charrnn.errors import printable
+
+WIDTH, HEIGHT = 720, 420  # pixels
+LEFT, RIGHT, TOP, BOTTOM = 64, 144, 80, 52  # margins
+LABEL_GAP = 16  # pixels between two labels, one above the other
+TRAINING, VALIDATION, BEST = "#d9730d", "#0b6e99", "#2f7d4f"  # apart for the colour-blind as well
+TEXT, FAINT, GRID = "#37352f", "#787774", "#ececea"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
+
+Point = tuple[float, float]  # epoch, loss in nats a character
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """The losses of a history that are numbers, by epoch."""
+
+    training: tuple[Point, ...]  # measured while training, so with dropout
+    validation: tuple[Point, ...]
+
+    @classmethod
+    def of(cls, history: Iterable[Mapping[str, Any]]) -> Curves:
+        """From rows with "epoch", "train_loss" and "val_loss", as a model file has them."""
+        rows = list(history)
+
+        def column(name: str) -> tuple[Point, ...]:
+            found = ((row["epoch"], row[name]) for row in rows if row[name] is not None)
+            # NaN is in no range; what is beyond these was written into the file by nobody's training.
+            return tuple((float(x), float(y)) for x, y in found if 0 <= x <= 1e9 and abs(y) <= 1e6)
+
+        return cls(column("train_loss"), column("val_loss"))
+
+    @property
+    def best(self) -> Point | None:
+        """Where the validation loss was lowest, the first time."""
+        return min(self.validation, key=lambda point: point[1], default=None)
+
+    def bounds(self) -> tuple[float, float, float]:
+        """The last epoch, the lowest loss and the highest; they lie apart, whatever the points."""
+        points = [*self.training, *self.validation]
+        losses = [loss for _, loss in points]
+        low, high = min(losses), max(losses)
+        if high - low < 1e-3:
+            low, high = low - 0.05, high + 0.05
+        return max(max(epoch for epoch, _ in points), 1e-6), low, high
+
+    def __bool__(self) -> bool:
+        return bool(self.training or self.validation)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What stands in a picture; it may be anything."""
+
+    title: str
+    subtitle: str
+    training: str  # the names of the two curves
+    validation: str
+
+
+def step_size(span: float, parts: int) -> float:
+    """The smallest of 1, 2, 5, 10, ... times a power of ten that cuts `span` into at most `parts` parts.
+
+    A span of 1.3 in at most 5 parts: steps of 0.5, since those of 0.2 would be 7.
+    """
+    power = 10.0 ** math.floor(math.log10(span / parts))
+    return next(power * n for n in (1, 2, 5, 10, 20) if span / (power * n) <= parts * (1 + 1e-9))
+
+
+def ticks(low: float, high: float, parts: int) -> list[tuple[float, str]]:
+    """Round numbers from `low` to `high`, at most `parts` + 1 of them, and how they are written."""
+    step = step_size(high - low, parts)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [(n * step, f"{n * step:,.{digits}f}") for n in range(first, last + 1)]
+
+
+def svg(curves: Curves, words: Words) -> str:
+    """The curves as a picture that stands by itself: axes, names at the lines, the best moment marked.
+
+    There is at least one point.
+    """
+    end, low, high = curves.bounds()
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    room = 0.06 * (high - low)
+
+    def x_of(epoch: float) -> float:
+        return LEFT + (right - LEFT) * epoch / end
+
+    def y_of(loss: float) -> float:
+        return bottom - (bottom - TOP) * (loss - low + room) / (high - low + 2 * room)
+
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
+        f'height="{HEIGHT}" role="img" font-family="{FONT}" font-size="12">',
+        f"<title>{_escaped(words.title)}</title>",
+        f"<desc>{_escaped(_described(curves))}</desc>",
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
+        _text(LEFT, 24, words.title, TEXT, size=14, weight="600"),
+        _text(LEFT, 42, words.subtitle, FAINT),
+    ]
+    for value, label in ticks(low - room, high + room, 8):
+        y = y_of(value)
+        parts.append(f'<path d="M{LEFT} {y:.1f}H{right}" stroke="{GRID}"/>')
+        parts.append(_text(LEFT - 8, y + 4, label, FAINT, anchor="end"))
+    for value, label in ticks(0.0, end, 8):
+        parts.append(_text(x_of(value), bottom + 18, label, FAINT, anchor="middle"))
+    parts.append(f'<path d="M{LEFT} {bottom}H{right}" stroke="{FAINT}"/>')
+    parts.append(_text((LEFT + right) / 2, HEIGHT - 12, "epoch", FAINT, anchor="middle"))
+    middle = (TOP + bottom) / 2
+    parts.append(
+        f'<text transform="translate(16 {middle:.1f}) rotate(-90)" fill="{FAINT}" '
+        'text-anchor="middle">loss, nats a character</text>'
+    )
+    lines = [
+        (points, colour, name)
+        for points, colour, name in (
+            (curves.training, TRAINING, words.training),
+            (curves.validation, VALIDATION, words.validation),
+        )
+        if points
+    ]
+    for points, colour, _ in lines:
+        places = [(x_of(epoch), y_of(loss)) for epoch, loss in points]
+        parts.append(
+            f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}" fill="none" '
+            f'stroke="{colour}" stroke-width="2" stroke-linejoin="round" stroke-linecap="round"/>'
+        )
+        parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in places]
+    heights = _apart([y_of(points[-1][1]) for points, _, _ in lines], LABEL_GAP)
+    for (points, colour, name), y in zip(lines, heights, strict=True):
+        parts.append(_text(x_of(points[-1][0]) + 10, y + 4, name, colour))
+    if curves.best is not None:
+        epoch, loss = curves.best
+        x, y = x_of(epoch), y_of(loss)
+        # Its words stand above the drawing, where no curve is.
+        parts.append(f'<path d="M{x:.1f} {TOP}V{bottom}" stroke="{BEST}" stroke-dasharray="2 3"/>')
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="#ffffff" stroke="{BEST}" stroke-width="2.5"/>'
+        )
+        moment = f"best {loss:.4f} at epoch {epoch:,.1f}"
+        parts.append(_text(x, TOP - 6, moment, BEST, anchor=_side(x, right), weight="600"))
+    return "\n".join([*parts, "</svg>", ""])
+
+
+def _side(x: float, right: float) -> str:
+    """Where words about a place begin, so that they stay inside the picture."""
+    if x < LEFT + 80:
+        return "start"
+    return "end" if x > right - 20 else "middle"
+
+
+def _described(curves: Curves) -> str:
+    if curves.best is None:
+        return "Training loss by epoch."
+    epoch, loss = curves.best
+    return f"Loss by epoch. The best validation loss, {loss:.4f} nats a character, was at epoch {epoch:,.1f}."
+
+
+def _text(
+    x: float, y: float, words: str, colour: str, *, anchor: str = "start", size: int = 12, weight: str = "400"
+) -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" text-anchor="{anchor}" font-size="{size}" '
+        f'font-weight="{weight}">{_escaped(words)}</text>'
+    )
+
+
+def _escaped(words: str) -> str:
+    """As XML may hold it, which knows no control characters."""
+    return html.escape(printable(words).encode("utf-8", "replace").decode())
+
+
+def _apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Two heights moved apart evenly, if they are closer than `gap`; their order stays."""
+    if len(heights) < 2 or abs(heights[0] - heights[1]) >= gap:
+        return list(heights)
+    middle = (heights[0] + heights[1]) / 2
+    first = -gap / 2 if heights[0] <= heights[1] else gap / 2
+    return [middle + first, middle - first]

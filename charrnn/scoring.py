@@ -1,0 +1,238 @@
+"""How surprising lines are to a network, many side by side: bits a line, in the order of input.
+
+Each line is a text of its own, its "\\n" the last character. A model of lines reads it as it was trained to.
+A model of prose begins as `sample` does, after a line end, which is not counted. Where the model has never
+seen a "\\n" there is neither.
+
+A character that the model has never seen cannot have a probability of the network's. It counts as
+`unknown_bits`, and the network goes on as if it were not there.
+
+Axes: T time, B columns, V vocabulary, N characters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.checkpoint import Checkpoint
+from charrnn.config import UNKNOWN_BITS
+from charrnn.lines import Lines
+from charrnn.model import Model, State
+from charrnn.vocabulary import code_points
+from charrnn.workers import Workers
+
+Ids = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+COLUMNS = 32  # lines that a thread reads side by side; more are no faster
+WINDOW = 2048  # characters a call, at most: what they need should stay in the cache
+LOGITS = 2**24  # numbers a call, so that a large vocabulary does not need gigabytes
+CHARACTERS = 4096  # at a time for each column: how far lines are read before scores come out
+SHOWN = 1 << 20  # characters of a line that are kept; a longer one is counted whole, but kept in part
+NEWLINE = ord("\n")
+_BITS = 1 / math.log(2)  # in a nat
+
+
+class LineScore(NamedTuple):
+    """One line, without its "\\n", and what it costs the model."""
+
+    text: str
+    bits: float  # -log2 p of all its characters
+    characters: int  # its "\n" included, where the model knows that
+    unknown: int  # of them, those that the model has never seen
+    file: str
+    number: int  # of the line in its file, from 1 on
+    cut: bool = False  # the text is only the beginning of a line of more than SHOWN characters
+
+    @property
+    def bpc(self) -> float:
+        """Bits a character; 0 for an empty line of a model that knows no "\\n"."""
+        return self.bits / self.characters if self.characters else 0.0
+
+
+class Scorer:
+    """A model that reads lines; what it says of a line depends on nothing but that line."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, threads: int | None = None, unknown_bits: float = UNKNOWN_BITS
+    ) -> None:
+        self.checkpoint = checkpoint
+        self.unknown_bits = unknown_bits
+        self.model = Model(checkpoint.config, workers=Workers(threads))
+        self.model.load_tensors(checkpoint.tensors)
+        self.columns = COLUMNS * self.model.workers.size
+        self.most = CHARACTERS * self.columns  # characters worth reading at a time
+        vocabulary = checkpoint.vocabulary
+        self._table = np.full(0x110000, -1, np.int32)  # code point -> id
+        self._table[vocabulary.code_points] = np.arange(len(vocabulary), dtype=np.int32)
+        self.newline = int(self._table[NEWLINE])  # its id, or -1
+        prose = not checkpoint.text.lines and self.newline >= 0
+        self.lead = np.array([self.newline] if prose else [], np.int32)  # read first, and not counted
+
+    def encode(self, text: str) -> Ids:
+        """The id of each character, (N,); -1 for what the model has never seen."""
+        return self._table[code_points(text)]
+
+    def lines(
+        self, text: str
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Bits, characters and unknown ones of each line of `text`, which ends in "\\n"; (lines,) each."""
+        lines = text.split("\n")[:-1]
+        places: dict[str, int] = {}
+        place = [places.setdefault(line, len(places)) for line in lines]
+        if len(places) == len(lines):
+            return self._lines(text)
+        bits, characters, unknown = self._lines("\n".join(places) + "\n")  # logs repeat themselves
+        return bits[place], characters[place], unknown[place]
+
+    def _lines(
+        self, text: str
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        points = code_points(text)
+        ids = self._table[points]
+        ends = points == NEWLINE
+        count = int(np.count_nonzero(ends))
+        line = np.cumsum(ends) - ends  # of each character
+        unknown = np.bincount(line[(ids < 0) & ~ends], minlength=count)
+        line = line[ids >= 0]
+        lengths = np.bincount(line, minlength=count)
+        nats = self.losses(ids[ids >= 0], lengths)
+        bits = np.bincount(line, weights=nats, minlength=count) * _BITS
+        return bits + unknown * self.unknown_bits, lengths + unknown, unknown
+
+    def losses(self, ids: Ids, lengths: npt.NDArray[np.int64]) -> Floats:
+        """-log p in nats of every character, (N,), of texts of these lengths that lie behind one another.
+
+        The texts are dealt out to columns, each a stack of texts, the longest first and in turns from left
+        to right and back. So all columns are about as high, and next to nothing is computed in vain.
+        """
+        B = min(self.columns, 1 << max(0, int(np.count_nonzero(lengths)) - 1).bit_length())
+        top, column, height = _deal(lengths + len(self.lead), B)
+        V = self.checkpoint.config.vocab_size
+        T = max(1, min(WINDOW // B, LOGITS // (B * V), 1 << max(0, height - 1).bit_length()))
+        S = -(-height // T) * T
+        time = np.arange(len(ids)) + np.repeat(top + len(self.lead) - (np.cumsum(lengths) - lengths), lengths)
+        place = time * B + np.repeat(column, lengths)  # of each character in (S, B)
+        y = np.zeros(S * B, np.int32)
+        y[place] = ids
+        first = (top * B + column)[lengths + len(self.lead) > 0]
+        if len(self.lead):
+            y[first] = self.newline
+        reset = np.zeros(S * B, np.bool_)
+        reset[first] = True
+        x = np.empty_like(y)
+        x[B:] = y[:-B]
+        x[reset] = V
+        x[:B] = V
+        result = np.empty(S * B, np.float32)
+        state = self.model.zero_state(B)
+        for t in range(0, S, T):
+            part = slice(t * B, (t + T) * B)
+            inputs, targets, starts = (array[part].reshape(T, B) for array in (x, y, reset))
+            losses, state = self.model.losses(inputs, targets, state, starts)
+            result[part] = losses.reshape(-1)
+        scores: Floats = result[place]
+        return scores
+
+
+def _deal(lengths: npt.NDArray[np.int64], B: int) -> tuple[Any, Any, int]:
+    """Where each text begins, its row and its column, both (n,), and the height of the highest of B columns.
+
+    Of lengths 5, 2, 4, 1 on two columns, the texts of 5 and 4 begin in row 0; then from the right comes the
+    one of 2, behind the 4, and the one of 1 behind the 5: both columns are 6 high.
+    """
+    n = len(lengths)
+    rounds = -(-n // B)
+    order = np.argsort(-lengths, kind="stable")
+    grid = np.zeros((rounds, B), np.int64)
+    grid.reshape(-1)[:n] = lengths[order]
+    grid[1::2] = grid[1::2, ::-1].copy()
+    tops = np.cumsum(grid, axis=0) - grid
+    height = int(grid.sum(axis=0).max()) if n else 0
+    columns = np.tile(np.arange(B), (rounds, 1))
+    for table in (tops, columns):
+        table[1::2] = table[1::2, ::-1].copy()
+    top, column = np.empty(n, np.int64), np.empty(n, np.int64)
+    top[order], column[order] = tops.reshape(-1)[:n], columns.reshape(-1)[:n]
+    return top, column, height
+
+
+class Stream:
+    """One text, read piece by piece; to a model of lines each line is a text of its own."""
+
+    def __init__(self, scorer: Scorer, *, after_line_end: bool = False) -> None:
+        self._scorer = scorer
+        self._line_end = scorer.newline if scorer.checkpoint.text.lines else -2
+        self._start = scorer.checkpoint.config.vocab_size
+        self._last = self._start
+        self._state: State = scorer.model.zero_state(1)
+        if after_line_end:
+            self.losses(scorer.lead)
+
+    def losses(self, ids: Ids) -> Floats:
+        """-log p in nats of each of these characters, (n,), which go on from those before."""
+        model, V = self._scorer.model, self._start
+        result = np.empty(len(ids), np.float32)
+        T = max(1, min(WINDOW, LOGITS // V))
+        for low in range(0, len(ids), T):
+            y = ids[low : low + T, None]
+            x = np.concatenate(([[self._last]], y[:-1])).astype(np.int32)
+            reset = (x == self._line_end) | (x == V)
+            x[reset] = V
+            losses, self._state = model.losses(x, y, self._state, reset)
+            result[low : low + T] = losses[:, 0]
+            self._last = int(y[-1, 0])
+        return result
+
+    def bits(self, text: str) -> npt.NDArray[np.float64]:
+        """-log2 p of each character of the text, (n,); `unknown_bits` for what the model has never seen."""
+        ids = self._scorer.encode(text)
+        result = np.full(len(ids), self._scorer.unknown_bits)
+        known = ids >= 0
+        result[known] = self.losses(ids[known]).astype(np.float64) * _BITS
+        return result
+
+
+class LongLine:
+    """What is known of a line that comes in pieces."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self._stream = Stream(scorer, after_line_end=True)
+        self.bits, self.characters, self.unknown = 0.0, 0, 0
+
+    def add(self, text: str) -> None:
+        """The line goes on with `text`; its last piece ends in "\\n"."""
+        if self._scorer.newline < 0:
+            text = text.removesuffix("\n")
+        self.bits += float(np.sum(self._stream.bits(text)))
+        self.characters += len(text)
+        self.unknown += int(np.count_nonzero(self._scorer.encode(text) < 0))
+
+
+def score_lines(scorer: Scorer, lines: Iterable[Lines]) -> Iterator[list[LineScore]]:
+    """The score of each line, in order, as many at a time as came together."""
+    long: LongLine | None = None
+    shown = ""
+    for text, file, number, piece, last in lines:
+        if piece:
+            long = long or LongLine(scorer)
+            long.add(text)
+            shown += text[: SHOWN - len(shown)]
+            if last:
+                cut = long.characters > SHOWN + 1
+                score = (long.bits, long.characters, long.unknown)
+                yield [LineScore(shown.removesuffix("\n"), *score, file, number, cut)]
+                long, shown = None, ""
+            continue
+        columns = (values.tolist() for values in scorer.lines(text))
+        texts = text[:-1].split("\n")
+        yield [
+            LineScore(line, bits, characters, unknown, file, number + index)
+            for index, (line, bits, characters, unknown) in enumerate(zip(texts, *columns, strict=True))
+        ]

@@ -1,0 +1,140 @@
+"""The command line's drawings, its advice and its dynamic evaluation, in real processes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from test_cli import TEXT, TINY, posix, run, write_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("losses")
+    (folder / "corpus.txt").write_text(TEXT)
+    write_model(folder / "prose.safetensors")
+    return folder
+
+
+def words(path: Path) -> list[str | None]:
+    """The texts in a drawing."""
+    return [element.text for element in ElementTree.parse(path).iter("{http://www.w3.org/2000/svg}text")]
+
+
+def test_training_draws_its_losses_and_says_how_to_do_better(folder: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "new" / "loss.svg"
+    args = ("--steps", 12, "--dropout", 0.1, *TINY, "-o", tmp_path / "m.safetensors", "--plot", picture)
+    result = run("train", folder / "corpus.txt", *args)
+    assert (result.returncode, result.stdout) == (0, b"")
+    assert {"corpus", "training (dropout 0.1)", "validation"} <= set(words(picture))
+    assert any(re.fullmatch(r"best \d\.\d{4} at epoch [\d.]+", word or "") for word in words(picture))
+    assert "it could learn more" in result.stderr.decode()
+    assert "Try --steps 24 or" in result.stderr.decode()
+
+
+@pytest.mark.parametrize(("name", "said", "code"), [("loss.jpg", "ends in .svg or .png", 2), (".", "", 2)])
+def test_where_nothing_can_be_drawn_nothing_is_trained(
+    folder: Path, tmp_path: Path, name: str, said: str, code: int
+) -> None:
+    model = tmp_path / "m.safetensors"
+    result = run("train", folder / "corpus.txt", "--steps", 1, *TINY, "-o", model, "--plot", tmp_path / name)
+    assert (result.returncode, result.stdout) == (code, b"")
+    assert said in result.stderr.decode()
+    assert not model.exists()
+
+
+def test_a_drawing_that_cannot_be_written_costs_no_model(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    model = tmp_path / "m.safetensors"
+    args = ("train", folder / "corpus.txt", "--steps", 4, *TINY, "-o", model, "-q")
+    result = run(*args, "--plot", tmp_path / "file" / "loss.svg")
+    assert (result.returncode, result.stdout) == (1, b"")
+    (line,) = result.stderr.decode().splitlines()
+    assert line.startswith("charrnn: error: cannot write ")
+    assert run("info", model).returncode == 0
+
+
+def test_info_draws_any_model(folder: Path, tmp_path: Path) -> None:
+    result = run("info", folder / "prose.safetensors", "--plot", tmp_path / "a.svg")
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert result.stdout == run("info", folder / "prose.safetensors").stdout
+    assert {"prose", "best 2.7500 at epoch 1.0", "training", "validation"} <= set(words(tmp_path / "a.svg"))
+
+
+def test_without_validation_the_second_curve_is_the_training_text(folder: Path, tmp_path: Path) -> None:
+    args = ("--steps", 4, *TINY[:-4], "--val-fraction", 0, "--threads", 1, "-o", tmp_path / "m.safetensors")
+    assert run("train", folder / "corpus.txt", *args, "--plot", tmp_path / "a.svg").returncode == 0
+    assert run("info", tmp_path / "m.safetensors", "--plot", tmp_path / "b.svg").returncode == 0
+    assert "training text" in words(tmp_path / "a.svg")
+    assert "training text" in words(tmp_path / "b.svg")
+
+
+def test_dynamic_evaluation_is_a_figure_of_its_own(folder: Path) -> None:
+    args = ("eval", folder / "prose.safetensors", folder / "corpus.txt")
+    static = json.loads(run(*args, "--json").stdout)
+    both = json.loads(run(*args, "--dynamic", "--json").stdout)
+    assert list(both) == [*static, "dynamic_loss", "dynamic_bpc"]
+    assert {name: both[name] for name in static} == static
+    assert both["dynamic_loss"] < static["loss"]  # the same sentence forty times
+    first, second = run(*args, "--dynamic").stdout.decode().splitlines()
+    assert first.startswith(f"loss {static['loss']:.4f} nats/char")
+    assert second == (
+        f"dynamic loss {both['dynamic_loss']:.4f} nats/char, {both['dynamic_bpc']:.4f} bits/char"
+    )
+    faster = json.loads(run(*args, "--dynamic", "--rate", 0.002, "--segment", 10, "--json").stdout)
+    assert faster["dynamic_loss"] < both["dynamic_loss"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--rate", 0.1), "--rate is an option of --dynamic"),
+        (("--dynamic", "--segment", 0), "segment is 0: give a whole number from 1"),
+        (("--dynamic", "--decay", 2), "decay is 2.0: give a number from 0 to 1"),
+        (("--dynamic", "--rate", "nan"), "rate is nan"),
+    ],
+)
+def test_wrong_settings_of_dynamic_evaluation_are_named(
+    folder: Path, options: tuple[object, ...], said: str
+) -> None:
+    result = run("eval", folder / "prose.safetensors", folder / "corpus.txt", *options)
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert said in result.stderr.decode()
+
+
+@posix
+@pytest.mark.parametrize(("rows", "columns"), [(40, 100), (24, 80), (12, 60), (5, 30)])
+def test_the_live_view_draws_what_the_terminal_has_room_for(
+    folder: Path, tmp_path: Path, rows: int, columns: int
+) -> None:
+    import fcntl
+    import os
+    import pty
+    import struct
+    import subprocess
+    import termios
+
+    from test_cli import command, environment
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    args = ("train", folder / "corpus.txt", "--steps", 30, *TINY, "-o", "m.safetensors")
+    size = {"LINES": "", "COLUMNS": "", "TERM": "xterm", "NO_COLOR": "", "PYTHONIOENCODING": "utf-8"}
+    with subprocess.Popen(command(*args), stderr=theirs, env=environment(**size), cwd=tmp_path) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(ours, 65536):
+                shown += piece
+        except OSError:  # the other side has gone
+            pass
+        os.close(ours)
+        assert process.wait(60) == 0
+    text = shown.decode()
+    braille = re.search(r"[\u2801-\u28ff]", text)
+    assert bool(braille) == (rows >= 24)
+    assert "validation" in text
+    assert "write with it" in text

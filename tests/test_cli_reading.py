@@ -1,0 +1,312 @@
+"""`score`, `next`, `classify`, `compress`, `decompress` as a user meets them: processes and pipes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from test_cli import command, environment, posix, run, write_model
+
+ROOT = Path(__file__).parent.parent
+NAMES = b"hello\nworld\n\nxyz\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    write_model(folder / "lines.safetensors", lines=True)
+    write_model(folder / "prose.safetensors")
+    write_model(folder / "raw.safetensors", bytes=True)
+    (folder / "text").write_bytes(NAMES)
+    return folder
+
+
+def rows(result: subprocess.CompletedProcess[bytes]) -> list[tuple[float, str]]:
+    assert (result.returncode, result.stderr) == (0, b""), result.stderr
+    found = (line.split("\t", 1) for line in result.stdout.decode().splitlines())
+    return [(float(score), text) for score, text in found]
+
+
+def error(result: subprocess.CompletedProcess[bytes], code: int = 1) -> str:
+    assert result.returncode == code
+    first, *rest = result.stderr.decode().splitlines()
+    assert first.startswith("charrnn: error: ")
+    assert len(rest) == (code == 2)  # try 'charrnn ... --help'
+    assert b"Traceback" not in result.stderr
+    return first
+
+
+# score
+
+
+def test_score_writes_a_figure_a_tab_and_the_line(folder: Path) -> None:
+    result = run("score", "-m", folder / "lines.safetensors", folder / "text")
+    assert [text for _, text in rows(result)] == ["hello", "world", "", "xyz"]
+    assert run("score", "-m", folder / "lines.safetensors", stdin=NAMES).stdout == result.stdout
+
+
+def test_score_json_says_more(folder: Path) -> None:
+    result = run("score", "-m", folder / "lines.safetensors", "--json", folder / "text")
+    first, *_ = found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [values["line"] for values in found] == ["hello", "world", "", "xyz"]
+    assert [values["number"] for values in found] == [1, 2, 3, 4]
+    assert first["characters"] == 6
+    assert first["unknown"] == 0
+    assert first["bpc"] == pytest.approx(first["bits"] / 6)
+
+
+def test_score_top_threshold_and_total_agree_with_all_lines(folder: Path) -> None:
+    m = ("score", "-m", folder / "lines.safetensors", folder / "text")
+    every = rows(run(*m))
+    by_score = sorted(every, reverse=True)
+    assert rows(run(*m, "--top", 2)) == by_score[:2]
+    middle = (by_score[1][0] + by_score[2][0]) / 2
+    assert rows(run(*m, "--threshold", middle)) == [row for row in every if row[0] > middle]
+    total = json.loads(run(*m, "--total", "--json").stdout)
+    assert float(run(*m, "--total").stdout) == pytest.approx(total["bpc"], abs=1e-4)
+    assert (total["lines"], total["characters"]) == (4, 17)
+    evaluated = json.loads(run("eval", folder / "lines.safetensors", folder / "text", "--json").stdout)
+    assert evaluated["characters"] == 16  # eval leaves out empty lines
+
+
+def test_score_writes_lines_as_they_were_whatever_their_bytes(folder: Path) -> None:
+    lines = [b"caf\xc3\xa9", b"\xff\xfe\0", "☃\ttab".encode(), b"\x1b[31m"]
+    for name in ("lines", "prose", "raw"):
+        result = run("score", "-m", folder / f"{name}.safetensors", stdin=b"\n".join(lines))
+        found = [line.split(b"\t", 1)[1] for line in result.stdout.splitlines()]
+        assert found == lines, name
+        assert result.returncode == 0
+        values = run("score", "--json", "-m", folder / f"{name}.safetensors", stdin=b"\n".join(lines))
+        assert [json.loads(v)["line"] for v in values.stdout.splitlines()][2] == "☃\ttab"
+
+
+def test_score_of_nothing_is_nothing(folder: Path) -> None:
+    m = ("score", "-m", folder / "lines.safetensors")
+    assert run(*m).stdout == b""
+    assert run(*m, "--total").stdout == b"0.0000\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--top", 0), "top is 0"),
+        (("--top", "x"), "--top is 'x'"),
+        (("--threshold", "nan"), "threshold is nan"),
+        (("--total", "--top", 3), "--top and --total"),
+        (("--unknown-bits", -1), "unknown-bits is -1"),
+        (("--heat", "--top", 3), "--top is about lines"),
+        (("--heat", "--json"), "--json is about lines"),
+        (("--heat", "--color", "blue"), "color is 'blue'"),
+        (("--html", "a", "--svg", "b"), "--html and --svg"),
+    ],
+)
+def test_score_refuses_what_makes_no_sense(folder: Path, options: tuple[object, ...], words: str) -> None:
+    result = run("score", "-m", folder / "lines.safetensors", *options, stdin=NAMES)
+    assert words in error(result, 2)
+    assert result.stdout == b""
+
+
+def test_score_names_a_file_that_is_not_there(folder: Path) -> None:
+    result = run("score", "-m", folder / "lines.safetensors", folder / "texts")
+    assert "did you mean" in error(result)
+
+
+def test_score_writes_a_line_before_the_next_has_come(folder: Path) -> None:
+    with subprocess.Popen(
+        command("score", "-m", folder / "lines.safetensors", "-"),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(),
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        watchdog = threading.Timer(100, process.kill)
+        watchdog.start()
+        for word in (b"hello\n", b"world\n"):
+            process.stdin.write(word)
+            process.stdin.flush()
+            assert process.stdout.readline().endswith(b"\t" + word)
+        process.stdin.close()
+        assert process.wait() == 0
+        watchdog.cancel()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("score", "-m", "lines.safetensors", "-"),
+        ("score", "-m", "prose.safetensors", "--heat", "-"),
+        ("classify", "-m", "lines.safetensors", "-m", "prose.safetensors", "-"),
+    ],
+)
+@posix
+def test_a_reader_who_leaves_ends_it_quietly(folder: Path, arguments: tuple[str, ...]) -> None:
+    with subprocess.Popen(
+        command(*arguments), cwd=folder, env=environment(),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        feeder = threading.Thread(target=_feed, args=(process.stdin,))
+        feeder.start()
+        process.stdout.readline()
+        process.stdout.close()
+        feeder.join()
+        assert process.wait(timeout=100) == 0
+        assert process.stderr.read() == b""
+
+
+def _feed(stream: object) -> None:
+    try:
+        while True:
+            stream.write(NAMES * 100)  # type: ignore[attr-defined]
+    except OSError:
+        pass
+
+
+@posix
+def test_ctrl_c_ends_it_with_130(folder: Path) -> None:
+    with subprocess.Popen(
+        command("score", "-m", folder / "lines.safetensors", "-"), env=environment(),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdin.write(b"hello\n")
+        process.stdin.flush()
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=100) == 130
+        assert process.stderr.read() == b""
+
+
+# score --heat
+
+
+def test_heat_without_colours_has_bars_and_with_them_escapes(folder: Path) -> None:
+    m = ("score", "-m", folder / "prose.safetensors", "--heat", folder / "text")
+    plain = run(*m).stdout.decode()
+    assert plain.startswith("hello")
+    assert "\x1b" not in plain
+    assert "▃" in plain
+    coloured = run(*m, "--color", "always", NO_COLOR="1", TERM="xterm-256color").stdout.decode()
+    assert "\x1b[" in coloured
+    assert "▃" not in coloured
+
+
+def test_heat_writes_pages_and_pictures(folder: Path, tmp_path: Path) -> None:
+    m = ("score", "-m", folder / "prose.safetensors", folder / "text")
+    for kind, begins in (("html", "<!doctype html>"), ("svg", "<svg ")):
+        result = run(*m, f"--{kind}", tmp_path / "out")
+        assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
+        assert (tmp_path / "out").read_text(encoding="utf-8").startswith(begins)
+    assert "Not a directory" in error(run(*m, "--html", tmp_path / "out" / "in a file"))
+
+
+# next
+
+
+def test_next_shows_a_table(folder: Path) -> None:
+    m = ("next", "hel", "-m", folder / "lines.safetensors")
+    lines = run(*m, "--top", 3).stdout.decode().splitlines()
+    assert len(lines) == 4
+    assert lines[-1].endswith("26 more")
+    assert sum(float(line.split()[0]) for line in lines) == pytest.approx(1, abs=1e-3)
+    found = [json.loads(line) for line in run(*m, "--top", 0, "--json").stdout.splitlines()]
+    assert len(found) == 29
+    assert sum(values["probability"] for values in found) == pytest.approx(1)
+    assert run("next", "-", "-m", folder / "lines.safetensors", stdin=b"hel\n").stdout == run(*m).stdout
+
+
+def test_next_needs_no_compiler(folder: Path) -> None:
+    code = (
+        "import sys; from charrnn import api; api.next_characters(sys.argv[1], 'a');"
+        "sys.exit('numba' in sys.modules)"
+    )
+    args = [*command()[:1], "-c", code, str(folder / "lines.safetensors")]
+    assert subprocess.run(args, env=environment()).returncode == 0
+
+
+def test_next_refuses_what_makes_no_sense(folder: Path) -> None:
+    m = ("next", "-m", folder / "lines.safetensors")
+    assert "top is -1" in error(run(*m, "--top", -1), 2)
+    assert "temp is -1" in error(run(*m, "--temp", -1), 2)
+    assert "never seen" in error(run(*m, "X"))
+
+
+# classify
+
+
+def test_classify_names_a_model_its_probability_and_the_line(folder: Path) -> None:
+    models = ("-m", folder / "lines.safetensors", "-m", folder / "raw.safetensors")
+    result = run("classify", *models, stdin=NAMES)
+    assert result.returncode == 0
+    found = [line.split("\t") for line in result.stdout.decode().splitlines()]
+    assert [row[2] for row in found] == ["hello", "world", "", "xyz"]
+    assert {row[0] for row in found} <= {"lines", "raw"}
+    assert all(0.5 <= float(row[1]) <= 1 for row in found)
+    values = json.loads(run("classify", *models, "--json", stdin=NAMES).stdout.splitlines()[0])
+    assert values["model"] == found[0][0]
+    assert values["posterior"].keys() == values["bits"].keys() == {"lines", "raw"}
+    sure = run("classify", *models, "--prior", "1,1e300", stdin=NAMES).stdout.decode().splitlines()
+    assert all(line.startswith("raw\t1.0000\t") for line in sure)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "nothing to choose between"),
+        (("-m", "lines.safetensors"), "nothing to choose between"),
+        (("-m", "lines.safetensors", "-m", "raw.safetensors", "--prior", "1"), "1 numbers for 2 models"),
+        (("-m", "lines.safetensors", "-m", "raw.safetensors", "--prior", "a,b"), "prior is 'a,b'"),
+        (("-m", "lines.safetensors", "-m", "raw.safetensors", "--prior", "0,1"), "not above 0"),
+    ],
+)
+def test_classify_refuses_what_makes_no_sense(folder: Path, options: tuple[str, ...], words: str) -> None:
+    assert words in error(run("classify", *options, cwd=folder, stdin=NAMES), 2)
+
+
+# compress, decompress
+
+
+@pytest.mark.parametrize("name", ["lines", "prose", "raw"])
+def test_compress_and_decompress_in_pipes_and_files(folder: Path, tmp_path: Path, name: str) -> None:
+    m = ("-m", folder / f"{name}.safetensors")
+    data = NAMES + bytes(range(256)) + "☃\r\n".encode()
+    packed = run("compress", *m, stdin=data)
+    assert (packed.returncode, packed.stderr) == (0, b"")
+    assert run("decompress", *m, stdin=packed.stdout).stdout == data
+    (tmp_path / "in").write_bytes(data)
+    result = run("compress", tmp_path / "in", "-o", tmp_path / "out", *m)
+    assert b"bits a byte" in result.stderr
+    assert (tmp_path / "out").read_bytes() == packed.stdout
+    assert run("decompress", tmp_path / "out", "-o", tmp_path / "again", *m).returncode == 0
+    assert (tmp_path / "again").read_bytes() == data
+
+
+def test_decompress_refuses_and_writes_nothing(folder: Path, tmp_path: Path) -> None:
+    m = ("-m", folder / "lines.safetensors")
+    packed = run("compress", *m, stdin=NAMES).stdout
+    bad = {
+        "another model": (packed, ("-m", folder / "prose.safetensors")),
+        "cut short": (packed[:-1], m),
+        "damaged": (packed[:20] + bytes([packed[20] ^ 1]) + packed[21:], m),
+        "no file that charrnn compress wrote": (NAMES, m),
+    }
+    for words, (data, model) in bad.items():
+        result = run("decompress", *model, "-o", tmp_path / "out", stdin=data)
+        assert words in error(result)
+        assert result.stdout == b""
+        assert list(tmp_path.iterdir()) == []
+        result = run("decompress", *model, stdin=data)
+        assert words in error(result)
+
+
+def test_compress_names_a_file_that_is_not_there(folder: Path, tmp_path: Path) -> None:
+    result = run("compress", tmp_path / "none", "-o", tmp_path / "out", "-m", folder / "lines.safetensors")
+    assert "none" in error(result)
+    assert list(tmp_path.iterdir()) == []

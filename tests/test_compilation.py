@@ -1,0 +1,291 @@
+"""Compiling before the first step: what is on the list, what the cache keeps, and the helping process."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import charrnn
+from charrnn import api, compilation
+from charrnn.compilation import Helper, compile_kernels
+from charrnn.config import CELLS, ModelConfig
+from charrnn.errors import CorpusError
+from charrnn.kernels import adamw, gemm, gru, jit, loss, lstm, norm, rnn, rows
+from charrnn.kernels.jit import Task
+
+compiled_only = pytest.mark.skipif(jit.JIT_DISABLED, reason="nothing is compiled")
+KERNELS = [
+    kernel
+    for module in (adamw, gemm, gru, loss, lstm, norm, rnn, rows)
+    for kernel in vars(module).values()
+    if hasattr(kernel, "signatures") and kernel.__module__ == module.__name__
+]
+
+
+def add_one(x, n):
+    for j in range(n):
+        x[j] += 1
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(jit, "CACHE_DIR", tmp_path)
+    return tmp_path
+
+
+# --- what is compiled, and kept -----------------------------------------------------------------
+
+
+@compiled_only
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("embedding_size", [0, 5])
+def test_training_compiles_nothing_once_the_list_is_done(cell, embedding_size, tmp_path):
+    for _ in compile_kernels(ModelConfig(7, cell, embedding_size=embedding_size)):
+        pass
+    before = [list(kernel.signatures) for kernel in KERNELS]
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("to be or not to be, that is the question\n" * 20, encoding="utf-8")
+    settings = {"hidden_size": 3, "num_layers": 3, "dropout": 0.2, "steps": 2, "batch_size": 4}
+    events = api.train(
+        corpus, out=tmp_path / "m.safetensors", cell=cell, embedding_size=embedding_size, **settings
+    )
+    assert type(list(events)[-1]).__name__ == "Finished"
+    assert [list(kernel.signatures) for kernel in KERNELS] == before
+
+
+@compiled_only
+def test_progress_rises_to_the_number_of_kernels(monkeypatch):
+    done: set[str] = set()
+
+    def task(name: str) -> Task:
+        def run() -> None:
+            time.sleep(0.15)
+            done.add(name)
+
+        return Task(name, run, done=lambda: name in done)
+
+    tasks = tuple(task(f"rows.{n}") for n in range(6))
+    monkeypatch.setattr(compilation, "_tasks", lambda config, bfloat16: tasks)
+    seen = list(compile_kernels(ModelConfig(7, "rnn", norm=False)))
+    assert seen, "compiling takes a while, and nothing was said"
+    assert seen == sorted(seen)
+    assert {total for _, total in seen} == {6}
+
+
+@compiled_only
+def test_nothing_is_said_where_everything_is_there():
+    config = ModelConfig(7, "rnn", norm=False)
+    for _ in compile_kernels(config):
+        pass
+    assert list(compile_kernels(config)) == []
+
+
+def test_what_others_need_comes_before_them():
+    names = [task.name.partition("(")[0] for task in compilation._tasks(ModelConfig(7, "gru"))]
+    needing = [n for n, name in enumerate(names) if name.startswith(("gemm.", "gru."))]
+    assert "tile.float32" in names
+    assert all(n > names.index("tile.float32") for n in needing)
+
+
+def test_an_error_while_compiling_is_raised(monkeypatch):
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(compilation, "_tasks", lambda config, bfloat16: (Task("rows.add", fail),))
+    with pytest.raises(ZeroDivisionError):
+        list(compile_kernels(ModelConfig(7)))
+
+
+@compiled_only
+def test_a_recorded_kernel_is_not_called(cache):
+    kernel, x = jit.njit()(add_one), np.zeros(3)
+    (task,) = jit.record(lambda: [kernel(x, 3), kernel(x, 2)])
+    assert not x.any()
+    assert not task.done()
+    task.run()
+    assert task.done()
+    assert len(list(cache.rglob("*.nbc"))) == 1
+    assert jit.record(lambda: kernel(x, 3)) == []  # it is there, so it is called
+    assert x.tolist() == [1, 1, 1]
+
+
+@compiled_only
+def test_the_cache_serves_another_process_and_each_type_alike(cache):
+    x, y = np.zeros(3), np.zeros(3, np.float32)
+    first = jit.njit()(add_one)
+    first(x, 3)
+    first(y, 2)
+    again = jit.njit()(add_one)
+    again(y, 1)
+    again(x, 1)
+    assert x.tolist() == [2, 1, 1]
+    assert y.tolist() == [2, 1, 0]
+    assert sum(again.stats.cache_hits.values()) == 2
+    assert not again.stats.cache_misses
+
+
+@compiled_only
+@pytest.mark.parametrize("damage", [b"", b"\x80", b"no pickle at all"])
+def test_a_damaged_file_is_compiled_anew(cache, damage):
+    jit.njit()(add_one)(np.zeros(3), 1)
+    (path,) = cache.rglob("*.nbc")
+    whole = path.stat().st_size
+    path.write_bytes(damage)
+    x = np.zeros(3)
+    jit.njit()(add_one)(x, 3)
+    assert x.tolist() == [1, 1, 1]
+    assert path.stat().st_size == whole
+
+
+@compiled_only
+def test_a_full_disk_is_no_error(cache, monkeypatch):
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    kernel, x = jit.njit()(add_one), np.zeros(3)
+    monkeypatch.setattr(os, "replace", full)
+    kernel(x, 3)
+    assert x.tolist() == [1, 1, 1]
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+@compiled_only
+def test_without_a_cache_folder_everything_works(monkeypatch):
+    monkeypatch.setattr(jit, "CACHE_DIR", None)
+    kernel, x = jit.njit()(add_one), np.zeros(3)
+    (task,) = jit.record(lambda: kernel(x, 3))
+    assert not task.done()
+    kernel(x, 3)
+    assert task.done()
+    assert x.tolist() == [1, 1, 1]
+
+
+# --- the helper ---------------------------------------------------------------------------------
+
+
+class FakeProcess:
+    """What Popen would have started."""
+
+    def __init__(self):
+        self.stdin = io.BytesIO()
+
+    def wait(self):
+        return 0
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """The commands of helpers that were asked for, on two CPUs and with nothing cached."""
+    commands: list[list[str]] = []
+
+    def start(command, **options):
+        commands.append(command)
+        return FakeProcess()
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    monkeypatch.setattr(jit, "CACHE_DIR", Path("anywhere"))
+    monkeypatch.setattr(compilation, "available_threads", lambda: 2)
+    monkeypatch.setattr(
+        compilation, "_tasks", lambda config, bfloat16: (Task("rows.add", print, done=lambda: False),)
+    )
+    return commands
+
+
+def test_the_helper_is_told_the_network_and_the_precision(started):
+    config = ModelConfig(7, "gru", norm=False)
+    with Helper() as helper:
+        helper.start(config, bfloat16=True)
+    ((*_, argument),) = started
+    assert json.loads(argument) == [sys.path, config.to_dict(), True]
+    assert helper._process is not None
+    assert helper._process.stdin.closed
+
+
+def test_no_helper_starts_where_it_is_of_no_use(started, monkeypatch):
+    helper = Helper()
+    helper.start(ModelConfig(7), threads=1)
+    for name, value in (
+        ("jit.CACHE_DIR", None),
+        ("available_threads", lambda: 1),
+        ("_tasks", lambda config, bfloat16: (Task("rows.add", print),)),
+        ("sys.executable", None),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"charrnn.compilation.{name}", value)
+            helper.start(ModelConfig(7))
+    assert started == []
+
+
+def test_a_helper_that_cannot_start_is_no_error(started, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with Helper() as helper:
+        helper.start(ModelConfig(7))
+
+
+def test_a_run_that_does_not_begin_lets_the_helper_end(started, monkeypatch, tmp_path):
+    helpers = []
+    monkeypatch.setattr(compilation, "Helper", lambda: helpers.append(Helper()) or helpers[-1])
+    with pytest.raises(CorpusError):
+        next(api.train(tmp_path / "no such corpus.txt", out=tmp_path / "m.safetensors"))
+    assert started
+    assert helpers[0]._process.stdin.closed
+
+
+def helping(cache: Path, **settings: object) -> subprocess.Popen[bytes]:
+    """A helper's process, whose stdin is the pipe that it watches."""
+    config = ModelConfig(1, **settings)  # type: ignore[arg-type]
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", compilation._HELPER, json.dumps([sys.path, config.to_dict(), False])],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "CHARRNN_CACHE_DIR": str(cache)},
+    )  # fmt: skip
+
+
+@compiled_only
+def test_the_helper_ends_with_its_parent_and_leaves_no_litter(tmp_path):
+    with helping(tmp_path) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        while not list(tmp_path.rglob("*.nb*")):  # it is at work
+            assert process.poll() is None
+        process.stdin.close()
+        assert process.stdout.read() == b""
+        assert process.wait(60) == 0
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) < 10
+    assert not [path for path in files if path.suffix not in (".nbc", ".nbi")]
+
+
+@compiled_only
+def test_the_helper_compiles_all_that_training_calls(tmp_path):
+    with helping(tmp_path, cell="rnn", norm=False, residual=False, embedding_size=0) as process:
+        assert process.stdout is not None
+        assert process.stdout.read() == b""  # until it ends by itself: its stdin stays open
+        assert process.wait(60) == 0
+    program = """
+from charrnn import compilation
+from charrnn.config import ModelConfig
+config = ModelConfig(5, "rnn", norm=False, residual=False, embedding_size=0)
+tasks = compilation._tasks(compilation._smallest(config))
+print(sum(task.done() for task in tasks), len(tasks))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+        env={
+            **os.environ, "CHARRNN_CACHE_DIR": str(tmp_path),
+            "PYTHONPATH": str(Path(charrnn.__file__).parents[1]),
+        },
+    )  # fmt: skip
+    count, total = done.stdout.split()
+    assert count == total != "0"

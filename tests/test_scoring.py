@@ -1,0 +1,177 @@
+"""What lines cost a network: as the naive reference says, whatever stands beside them."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import naive
+import numpy as np
+import pytest
+from files import checkpoint
+from hypothesis import given
+from hypothesis import strategies as st
+
+from charrnn import api, scoring
+from charrnn.config import TextConfig
+from charrnn.lines import read_lines
+from charrnn.scoring import LineScore, Scorer, Stream, score_lines
+
+ROOT = Path(__file__).parent.parent
+CHARACTERS = "\nabcd"
+UNKNOWN = 20.0
+
+
+def model(text: TextConfig, characters: str = CHARACTERS, **settings):
+    from dataclasses import replace
+
+    sizes = {"cell": "gru", "hidden_size": 6, "num_layers": 2, "embedding_size": 6} | settings
+    return replace(checkpoint(3, characters, **sizes), text=text)
+
+
+LINES = model(TextConfig(lines=True))
+PROSE = model(TextConfig())
+NO_LINE_END = model(TextConfig(), "abcd")
+MODELS = {"lines": LINES, "prose": PROSE, "no line end": NO_LINE_END}
+SCORERS = {name: Scorer(m, threads=2, unknown_bits=UNKNOWN) for name, m in MODELS.items()}
+
+
+def naive_bits(m, line: str) -> tuple[float, int, int]:
+    """Bits, characters and unknown ones of a line, from float64 and plain loops."""
+    characters = m.vocabulary.characters
+    whole = line + "\n" if "\n" in characters else line
+    ids = [characters.index(c) for c in whole if c in characters]
+    lead = [characters.index("\n")] if "\n" in characters and not m.text.lines else []
+    unknown = len(whole) - len(ids)
+    read = lead + ids
+    bits = UNKNOWN * unknown
+    if read:
+        x = np.array([len(characters), *read[:-1]], np.int32)[:, None]
+        tensors = {name: tensor.astype(float) for name, tensor in m.tensors.items()}
+        c = m.config
+        logits, *_ = naive.forward(tensors, c.cell, "tanh", c.num_layers, c.norm, c.residual, x)
+        p = naive.log_softmax(logits[:, 0])
+        bits -= sum(p[t, read[t]] for t in range(len(lead), len(read))) / math.log(2)
+    return bits, len(whole), unknown
+
+
+def scores(scorer: Scorer, text: str, most: int | None = None) -> list[LineScore]:
+    data = io.BytesIO(text.encode("utf-8", "surrogateescape"))
+    lines = read_lines(["-"], scorer.checkpoint.text, most or scorer.most, stdin=data)
+    return [line for together in score_lines(scorer, lines) for line in together]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@given(texts=st.lists(st.text("abcdé ", max_size=12), max_size=12))
+def test_a_line_costs_the_naive_sum_of_its_surprises(name, texts):
+    found = scores(SCORERS[name], "".join(line + "\n" for line in texts))
+    assert [line.text for line in found] == texts
+    for number, (line, text) in enumerate(zip(found, texts, strict=True), 1):
+        bits, characters, unknown = naive_bits(MODELS[name], text)
+        assert line.bits == pytest.approx(bits, abs=1e-3)
+        assert (line.characters, line.unknown, line.number) == (characters, unknown, number)
+        assert line.bpc == pytest.approx(bits / characters if characters else 0.0, abs=1e-3)
+
+
+def test_the_sum_over_lines_is_what_evaluate_says(tmp_path):
+    (tmp_path / "text").write_text("abc\nd\nabcd\n" * 20)
+    found = [line for lines in api.score_lines(LINES, tmp_path / "text") for line in lines]
+    bits, count = sum(line.bits for line in found), sum(line.characters for line in found)
+    result = api.evaluate(LINES, tmp_path / "text")
+    assert count == result.characters
+    assert bits / count == pytest.approx(result.bpc, abs=1e-6)
+    np.testing.assert_allclose(
+        sum(line.bits for line in found) * math.log(2),
+        api.score(LINES, "abc\nd\nabcd\n" * 20).sum(dtype=float),
+        rtol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_line_costs_the_same_in_any_company(name):
+    random = np.random.default_rng(1)
+    texts = ["".join(random.choice(list("abcdé"), n)) for n in [*random.integers(0, 40, 400), 500, 3]]
+    text = "".join(line + "\n" for line in texts)
+    m = MODELS[name]
+    whole = [line.bits for line in scores(Scorer(m, threads=1), text)]
+    for threads, most in ((1, 997), (2, 100), (3, 10**6)):
+        scorer = Scorer(m, threads=threads)
+        # to the last bit, but for lines that come in pieces, whose sums are of pieces
+        np.testing.assert_allclose([line.bits for line in scores(scorer, text, most)], whole, rtol=1e-12)
+    alone = [line.bits for line in texts and scores(Scorer(m, threads=2), texts[7] + "\n")]
+    assert alone == [whole[7]]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_long_line_is_read_in_pieces_that_carry_the_state(name, monkeypatch):
+    monkeypatch.setattr(scoring, "WINDOW", 7)
+    monkeypatch.setattr(scoring, "SHOWN", 25)
+    line = "abcdé" * 30
+    (found,) = scores(SCORERS[name], line + "\n", most=16)
+    bits, characters, unknown = naive_bits(MODELS[name], line)
+    assert found.bits == pytest.approx(bits, abs=1e-2)
+    assert (found.characters, found.unknown) == (characters, unknown)
+    assert found.text == line[:25]
+    assert found.cut
+
+
+def test_a_line_that_is_shown_whole_is_not_called_cut(monkeypatch):
+    monkeypatch.setattr(scoring, "SHOWN", 25)
+    for name in MODELS:
+        (found,) = scores(SCORERS[name], "a" * 25 + "\n", most=16)
+        assert (found.text, found.cut) == ("a" * 25, False)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(1, 9))
+def test_texts_are_dealt_out_to_columns_without_overlap(lengths, B):
+    top, column, height = scoring._deal(np.array(lengths), B)
+    taken = np.zeros((height, B), bool)
+    for t, c, n in zip(top, column, lengths, strict=True):
+        assert not taken[t : t + n, c].any()
+        taken[t : t + n, c] = True
+    assert taken.sum() == sum(lengths)
+    assert height <= -(-sum(lengths) // B) + 2 * max(lengths)
+
+
+def test_the_example_of_dealing():
+    top, column, height = scoring._deal(np.array([5, 2, 4, 1]), 2)
+    assert (top.tolist(), column.tolist(), height) == ([0, 4, 0, 5], [0, 1, 1, 0], 6)
+
+
+def test_surprises_read_a_file_as_evaluate_does(tmp_path):
+    (tmp_path / "a").write_text("abc\ncd\n" * 300)
+    for m in (LINES, PROSE):
+        pieces = list(api.surprises(m, tmp_path / "a"))
+        bits = np.concatenate([piece[2] for piece in pieces])
+        assert "".join(piece[1] for piece in pieces) == "abc\ncd\n" * 300
+        assert bits.mean() == pytest.approx(api.evaluate(m, tmp_path / "a").bpc, abs=1e-5)
+        own = api.score(m, "abc\ncd\n" * 300).astype(float) / math.log(2)
+        np.testing.assert_allclose(bits, own, atol=1e-5)
+
+
+def test_each_file_begins_anew(tmp_path):
+    (tmp_path / "a").write_text("abc")
+    found = [bits for _, _, bits in api.surprises(PROSE, [tmp_path / "a", tmp_path / "a"])]
+    np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_an_unknown_character_counts_and_the_network_does_not_see_it():
+    bits = Stream(SCORERS["lines"]).bits("aéb\n")
+    without = Stream(SCORERS["lines"]).bits("ab\n")
+    assert bits[1] == UNKNOWN
+    np.testing.assert_array_equal(bits[[0, 2, 3]], without)
+
+
+def test_shuffled_letters_are_found(tmp_path):
+    """A hundred lines with shuffled letters among 2,000 real ones, by the model that comes with charrnn."""
+    random = np.random.default_rng(2)
+    names = (ROOT / "corpora" / "places.txt").read_text(encoding="utf-8").splitlines()
+    names = [name for name in names if len(name) >= 8]
+    real = [names[n] for n in random.permutation(len(names))[:2000]]
+    odd = ["".join(random.permutation(list(name))) for name in real[:100]]
+    (tmp_path / "text").write_text("\n".join([*real, *odd]), encoding="utf-8")
+    found = [s.bpc for lines in api.score_lines(api.files.bundled(), tmp_path / "text") for s in lines]
+    low, high = np.array(found[:2000]), np.array(found[2000:])
+    area = np.mean(high[:, None] > low) + np.mean(high[:, None] == low) / 2
+    assert area >= 0.95
