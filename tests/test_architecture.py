@@ -27,8 +27,8 @@ ARROWS = {
         "lines", "scoring", "classification", "prediction", "compression",
     },
     "runs": {
-        "training", "planning", "precision", "speed", "generation", "checkpoint", "compilation", "corpus", "locking",
-        "unreadable", "vocabulary", "events", "model", "workers", "parameters",
+        "training", "planning", "precision", "speed", "generation", "checkpoint", "compilation", "corpus",
+        "locking", "unreadable", "vocabulary", "events", "model", "workers", "parameters",
     },
     "training": {
         "corpus", "model", "optimizer", "evaluation", "checkpoint", "compilation", "events",
