@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import DEFAULT_SAMPLE_LENGTH, MAX_LINE_LENGTH, SampleConfig, WeightPrecision
-from charrnn.paths import Cursor, Paths
+from charrnn.mixture import Blend, MixedNetwork
+from charrnn.paths import Cursor, Network, Paths
 from charrnn.plain import PlainNetwork
 
 Ids = npt.NDArray[np.int64]
@@ -31,7 +32,7 @@ TEXTS_AHEAD = 4096
 
 
 def generate(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Blend,
     prompt: str = "",
     config: SampleConfig = SampleConfig(),  # noqa: B008 (frozen)
     *,
@@ -55,7 +56,7 @@ def generate(
 
 
 def generate_all(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Blend,
     prompt: str = "",
     config: SampleConfig = SampleConfig(),  # noqa: B008 (frozen)
     *,
@@ -82,7 +83,7 @@ class _Run:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        checkpoint: Checkpoint | Blend,
         prompt: Ids,
         config: SampleConfig,
         indices: range,
@@ -96,8 +97,8 @@ class _Run:
         default = MAX_LINE_LENGTH if self._lines else DEFAULT_SAMPLE_LENGTH
         self._length = default if config.length is None else config.length
         self._newline = self._vocabulary.characters.find("\n")
-        document = _document(prompt, len(self._vocabulary), self._newline, self._lines)
-        network = _network(checkpoint, config.precision)
+        document = document(prompt, len(self._vocabulary), self._newline, self._lines)
+        network = network_of(checkpoint, config.precision)
         self._paths = Paths(network, config, threads)
         self._start = Cursor(int(document[0]), network.initial_state())
         self._unread = document[1:]  # of what each text goes on from
@@ -237,7 +238,7 @@ class _Ending:
         return piece, ended
 
 
-def _document(prompt: Ids, start: int, newline: int, lines: bool) -> Ids:
+def document(prompt: Ids, start: int, newline: int, lines: bool) -> Ids:
     """What the network reads before it writes: START, then the prompt or what stands for it."""
     if lines:
         ends = np.flatnonzero(prompt == newline)
@@ -248,12 +249,15 @@ def _document(prompt: Ids, start: int, newline: int, lines: bool) -> Ids:
     return np.concatenate([np.array([start], np.int64), prompt])
 
 
-_networks: weakref.WeakKeyDictionary[Checkpoint, dict[str, PlainNetwork]] = weakref.WeakKeyDictionary()
+_networks: weakref.WeakKeyDictionary[Checkpoint | Blend, dict[str, Network]] = weakref.WeakKeyDictionary()
 
 
-def _network(checkpoint: Checkpoint, precision: WeightPrecision) -> PlainNetwork:
+def network_of(checkpoint: Checkpoint | Blend, precision: WeightPrecision) -> Network:
     """The checkpoint's network, arranged once for all texts."""
     networks = _networks.setdefault(checkpoint, {})
     if precision not in networks:
-        networks[precision] = PlainNetwork(checkpoint, precision)
+        if isinstance(checkpoint, Blend):
+            networks[precision] = MixedNetwork(checkpoint, precision)
+        else:
+            networks[precision] = PlainNetwork(checkpoint, precision)
     return networks[precision]

@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.extending import register_jitable
+from numba import types
+from numba.extending import overload, register_jitable
 
 from charrnn import sampling
 from charrnn.kernels.cells import add, copy, gru, layer_norm, lstm, rnn
@@ -24,9 +25,12 @@ __all__ = [
     "RNN_RELU",
     "RNN_TANH",
     "Filters",
+    "Mixture",
+    "MixtureScratch",
     "Network",
     "Scratch",
     "in_panels",
+    "log_probabilities",
     "padded",
     "scratch",
     "write",
@@ -46,6 +50,9 @@ for _function in (
     sampling.keep_min_p,
     sampling.choose,
     sampling.sample,
+    sampling.log_probabilities,
+    sampling.add_to_mixture,
+    sampling.logarithms,
 ):
     register_jitable(_function)  # compiled code that calls it compiles it from its one source
 
@@ -66,6 +73,15 @@ class Network(NamedTuple):
     norms: Any  # (L, 2, H)
     decoder: Any  # (panels of V, H, 32)
     decoder_bias: Any  # (padded V,)
+
+
+class Mixture(NamedTuple):
+    """Several networks whose predictions are mixed; see charrnn.mixture. M networks, V characters."""
+
+    networks: Any  # M of Network
+    weights: Any  # (M,) float64, of sum 1
+    # (M, V + 1): what each network reads for a character, START last; -1: nothing, it does not know it.
+    ids: Any
 
 
 class Filters(NamedTuple):
@@ -89,11 +105,37 @@ class Scratch(NamedTuple):
     heap: Any  # (V,) int64
 
 
-def scratch(network: Network, B: int) -> Scratch:
+class MixtureScratch(NamedTuple):
+    """The same for a Mixture."""
+
+    parts: Any  # M of Scratch
+    characters: Any  # (M, B) what each network reads
+    kept: Any  # M of (L, 1 or 2, B, H): states of texts whose character a network does not know
+    logits: Any  # (B, V) float64: log p
+    p: Any  # (V,) float64
+    heap: Any  # (V,) int64
+
+
+def scratch(network: Network | Mixture, B: int) -> Any:
     """Scratch space for B texts."""
+    if isinstance(network, Mixture):
+        M, V = network.ids.shape[0], network.ids.shape[1] - 1
+        return MixtureScratch(
+            parts=tuple(scratch(part, B) for part in network.networks),
+            characters=np.zeros((M, B), np.int64),
+            kept=tuple(_state_space(part, B) for part in network.networks),
+            logits=np.empty((B, V)),
+            p=np.empty(V),
+            heap=np.empty(V, np.int64),
+        )
     N, H, V = network.bias_hh.shape[1], network.norms.shape[2], len(network.known) - 1
     u, w, x, out, logits = (np.empty((B, n), np.float32) for n in (N, N, H, H, len(network.decoder_bias)))
     return Scratch(u, w, x, out, logits, np.empty(V), np.empty(V, np.int64))
+
+
+def _state_space(network: Network, B: int) -> Any:
+    L, _, H = network.norms.shape
+    return np.empty((L, 2 if network.cell == LSTM else 1, B, H), np.float32)
 
 
 @njit()
@@ -152,6 +194,131 @@ def _swap(state: Any, a: int, b: int) -> None:
 
 
 @njit()
+def _swap_mixture(states: Any, a: int, b: int) -> None:
+    for m in range(len(states)):
+        state, logits = states[m]
+        _swap(state, a, b)
+        for i in range(logits.shape[1]):
+            logits[a, i], logits[b, i] = logits[b, i], logits[a, i]
+
+
+@njit()
+def _knows_network(network: Any, characters: Any, rows: int) -> bool:
+    for b in range(rows):  # noqa: SIM110 - Numba compiles no generator within all()
+        if not network.known[characters[b]]:
+            return False
+    return True
+
+
+@njit()
+def _knows_mixture(mixture: Any, characters: Any, rows: int) -> bool:
+    for m in range(len(mixture.networks)):
+        known = mixture.networks[m].known
+        for b in range(rows):
+            character = mixture.ids[m, characters[b]]
+            if character >= 0 and not known[character]:
+                return False
+    return True
+
+
+@njit()
+def _predict_network(network: Any, characters: Any, state: Any, scratch: Any, rows: int) -> None:
+    _step(network, characters, state, scratch, rows)
+    product(scratch.logits, scratch.out, network.decoder, network.decoder_bias, rows)
+
+
+@njit()
+def _copy_state(out: Any, state: Any, b: int) -> None:
+    for k in range(state.shape[0]):
+        for part in range(state.shape[1]):
+            for j in range(state.shape[3]):
+                out[k, part, b, j] = state[k, part, b, j]
+
+
+@njit()
+def _predict_mixture(mixture: Any, characters: Any, states: Any, scratch: Any, rows: int) -> None:
+    V = len(scratch.p)
+    for b in range(rows):
+        for i in range(V):
+            scratch.logits[b, i] = 0.0
+    for m in range(len(mixture.networks)):
+        network, part = mixture.networks[m], scratch.parts[m]
+        state, logits = states[m]
+        kept = scratch.kept[m]
+        read = scratch.characters[m]
+        for b in range(rows):
+            read[b] = mixture.ids[m, characters[b]]
+            if read[b] < 0:
+                _copy_state(kept, state, b)
+                read[b] = 0  # whatever comes of it is dropped below
+        _predict_network(network, read, state, part, rows)
+        for b in range(rows):
+            if mixture.ids[m, characters[b]] < 0:
+                _copy_state(state, kept, b)
+            else:
+                for i in range(logits.shape[1]):
+                    logits[b, i] = part.logits[b, i]
+            sampling.probabilities(part.p, logits[b], 1.0)
+            sampling.add_to_mixture(scratch.logits[b], part.p, mixture.ids[m], mixture.weights[m])
+    for b in range(rows):
+        sampling.logarithms(scratch.logits[b])
+
+
+def knows(network: Any, characters: Any, rows: int) -> bool:
+    """Whether the table has a row for each of the texts' characters (rows,)."""
+    known = _knows_mixture if isinstance(network, Mixture) else _knows_network
+    return bool(known(network, characters, rows))
+
+
+def predict(network: Any, characters: Any, state: Any, scratch: Any, rows: int) -> None:
+    """Each text reads its character: the state anew, and in scratch.logits what may come next."""
+    run = _predict_mixture if isinstance(network, Mixture) else _predict_network
+    run(network, characters, state, scratch, rows)
+
+
+def swap(state: Any, a: int, b: int) -> None:
+    """Exchange the states of two texts."""
+    (_swap_mixture if isinstance(state, tuple) else _swap)(state, a, b)
+
+
+# Compiled, one of the two is chosen by the type of what is given. (Strict: annotations would have to agree.)
+
+
+@overload(knows, strict=False)
+def _knows_of(network: Any, characters: Any, rows: Any) -> Any:
+    if network.instance_class is Mixture:
+        return lambda network, characters, rows: _knows_mixture(network, characters, rows)
+    return lambda network, characters, rows: _knows_network(network, characters, rows)
+
+
+@overload(predict, strict=False)
+def _predict_of(network: Any, characters: Any, state: Any, scratch: Any, rows: Any) -> Any:
+    if network.instance_class is Mixture:
+        return lambda network, characters, state, scratch, rows: _predict_mixture(
+            network, characters, state, scratch, rows
+        )
+    return lambda network, characters, state, scratch, rows: _predict_network(
+        network, characters, state, scratch, rows
+    )
+
+
+@overload(swap, strict=False)
+def _swap_of(state: Any, a: Any, b: Any) -> Any:
+    if isinstance(state, types.BaseTuple):
+        return lambda state, a, b: _swap_mixture(state, a, b)
+    return lambda state, a, b: _swap(state, a, b)
+
+
+@njit()
+def log_probabilities(network: Any, characters: Any, state: Any, scratch: Any, out: Any) -> None:
+    """B texts read their characters (B,), of which the table has a row: out (B, V) = log p of the next."""
+    rows = len(characters)
+    predict(network, characters, state, scratch, rows)
+    for b in range(rows):
+        sampling.log_probabilities(out[b], scratch.logits[b, : out.shape[1]])
+
+
+@njit()
 def write(
     network: Any, state: Any, texts: Any, last: Any, uniforms: Any, limits: Any, given: Any, filters: Any,
     end: int, written: Any, counts: Any, scratch: Any,
@@ -166,7 +333,7 @@ def write(
     Returns how many texts still run: 0, or more when a character's row of the table is not known. A state
     has read all but the last that was written; scratch.logits are those of the last step.
     """
-    V = len(network.known) - 1
+    V = len(scratch.p)
     rows = len(texts)
     while rows > 0:
         done = counts[texts[rows - 1]]
@@ -174,11 +341,9 @@ def write(
             break
         rows -= 1  # it had stopped before
     while rows > 0:
-        for b in range(rows):
-            if not network.known[last[b]]:
-                return rows
-        _step(network, last, state, scratch, rows)
-        product(scratch.logits, scratch.out, network.decoder, network.decoder_bias, rows)
+        if not knows(network, last, rows):
+            return rows
+        predict(network, last, state, scratch, rows)
         for b in range(rows):
             text = texts[b]
             n = counts[text]
@@ -201,7 +366,7 @@ def write(
             if last[b] == end or counts[texts[b]] == limits[texts[b]]:
                 rows -= 1
                 if b < rows:
-                    _swap(state, b, rows)
+                    swap(state, b, rows)
                     texts[b], texts[rows] = texts[rows], texts[b]
                     last[b], last[rows] = last[rows], last[b]
     return 0
