@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMANDS = ("train", "sample", "eval", "info")
+COMMANDS = ("train", "sample", "enumerate", "fill", "eval", "info")
 PAGE = Path(__file__).parent / "commands.md"
 
 

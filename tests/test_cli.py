@@ -17,7 +17,7 @@ import pytest
 import charrnn
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = ("train", "sample", "eval", "info")
+COMMANDS = ("train", "sample", "enumerate", "fill", "eval", "info")
 CHARACTERS = "\n abcdefghijklmnopqrstuvwxyzä"
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 40
 

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from charrnn.cli import process
 
-COMMANDS = ("train", "sample", "eval", "info")
+COMMANDS = ("train", "sample", "enumerate", "fill", "eval", "info")
 
 
 def main() -> NoReturn:

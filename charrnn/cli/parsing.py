@@ -16,7 +16,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import charrnn
+from charrnn.cli.enumerate import enumerate_lines
 from charrnn.cli.evaluate import evaluate
+from charrnn.cli.fill import fill
 from charrnn.cli.info import info
 from charrnn.cli.process import UsageError, say
 from charrnn.cli.sample import sample
@@ -26,6 +28,7 @@ from charrnn.errors import ExitCode
 _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 _MISSING = {  # what to do about an argument that is not there
     "CORPUS...": "name the text to read, or - for stdin",
+    "PATTERN": "give a text with gaps, such as 'the q???k brown ___'",
     "MODEL": "name a model file, such as checkpoints/mine.safetensors",
 }
 _NUMBERS = {int: "a whole number", float: "a number"}
@@ -180,5 +183,7 @@ def _add(function: Callable[..., int], name: str, short_help: str) -> None:
 
 _add(train, "train", "Learn to write like a text.")
 _add(sample, "sample", "Write new text with a model.")
+_add(enumerate_lines, "enumerate", "List the most probable lines.")
+_add(fill, "fill", "Fill the gaps of a text.")
 _add(evaluate, "eval", "Measure how well a model predicts a text.")
 _add(info, "info", "Show what a model is and how it was trained.")
