@@ -18,7 +18,17 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from charrnn.api import evaluate, load, sample, score, train
+    from charrnn.api import (
+        blend,
+        enumerate_lines,
+        evaluate,
+        fill,
+        load,
+        sample,
+        sample_each,
+        score,
+        train,
+    )
     from charrnn.checkpoint import Checkpoint
     from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig
     from charrnn.errors import (
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
         ConfigError,
         CorpusError,
         ExitCode,
+        SearchError,
         TrainingError,
         VocabularyError,
     )
@@ -45,21 +56,36 @@ __all__ = [
     "ExitCode",
     "ModelConfig",
     "SampleConfig",
+    "SearchError",
     "TextConfig",
     "TrainConfig",
     "TrainingError",
     "Vocabulary",
     "VocabularyError",
     "__version__",
+    "blend",
+    "enumerate_lines",
     "evaluate",
+    "fill",
     "load",
     "sample",
+    "sample_each",
     "score",
     "train",
 ]
 
 _HOMES = {
-    "charrnn.api": ("evaluate", "load", "sample", "score", "train"),
+    "charrnn.api": (
+        "blend",
+        "enumerate_lines",
+        "evaluate",
+        "fill",
+        "load",
+        "sample",
+        "sample_each",
+        "score",
+        "train",
+    ),
     "charrnn.checkpoint": ("Checkpoint",),
     "charrnn.config": ("ModelConfig", "SampleConfig", "TextConfig", "TrainConfig"),
     "charrnn.errors": (
@@ -68,6 +94,7 @@ _HOMES = {
         "ConfigError",
         "CorpusError",
         "ExitCode",
+        "SearchError",
         "TrainingError",
         "VocabularyError",
     ),

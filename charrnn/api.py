@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from importlib import import_module
 from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +17,7 @@ import numpy as np
 
 from charrnn import checkpoint as files
 from charrnn.checkpoint import Checkpoint
-from charrnn.config import SampleConfig, TextConfig
+from charrnn.config import SampleConfig, TextConfig, WeightPrecision
 from charrnn.corpus import Documents, read
 from charrnn.errors import CheckpointError
 from charrnn.events import Compiling, Evaluated, Event, Finished, Sampled, Saved, Started, Step
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from charrnn.evaluation import Evaluation
     from charrnn.filling import Filling
     from charrnn.model import Model
+    from charrnn.offers import Offer, Offers
 
 __all__ = [
     "Blend",
@@ -35,7 +37,11 @@ __all__ = [
     "Evaluated",
     "Evaluation",
     "Event",
+    "Filling",
     "Finished",
+    "Line",
+    "Offer",
+    "Offers",
     "Sampled",
     "Saved",
     "Started",
@@ -45,6 +51,7 @@ __all__ = [
     "evaluate",
     "fill",
     "load",
+    "offers",
     "sample",
     "sample_each",
     "score",
@@ -56,11 +63,18 @@ AnyModel = Checkpoint | Blend | str | Path
 OnUnknown = Literal["error", "skip"]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "Evaluation":
-        from charrnn.evaluation import Evaluation
+_HOMES = {  # of types that come from modules which are imported where they are used
+    "Evaluation": "charrnn.evaluation",
+    "Filling": "charrnn.filling",
+    "Line": "charrnn.enumeration",
+    "Offer": "charrnn.offers",
+    "Offers": "charrnn.offers",
+}
 
-        return Evaluation
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'charrnn.api' has no attribute {name!r}")
 
 
@@ -197,9 +211,18 @@ def enumerate_lines(
     return search(_loaded(model), prompt, count=count, **settings)
 
 
-def fill(
-    model: AnyModel | None, pattern: str, *, count: int = 10, **settings: Any
-) -> list[Filling]:
+def offers(model: AnyModel | None = None, precision: WeightPrecision = "float32") -> Offers:
+    """What the model offers to somebody who writes by hand.
+
+    Raises:
+        CheckpointError: the model cannot be loaded.
+    """
+    from charrnn.offers import Offers
+
+    return Offers(_loaded(model), precision)
+
+
+def fill(model: AnyModel | None, pattern: str, *, count: int = 10, **settings: Any) -> list[Filling]:
     """The `count` most probable texts that fit a pattern with gaps, such as "the q???k brown ___".
 
     `settings` are those of charrnn.filling.fill, which says what a pattern is and what raises what.

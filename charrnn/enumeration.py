@@ -21,17 +21,13 @@ import numpy as np
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import MAX_LINE_LENGTH, WeightPrecision
-from charrnn.errors import CharrnnError, ConfigError
+from charrnn.errors import ConfigError, SearchError
 from charrnn.mixture import Blend
-from charrnn.prediction import Constraint, Cursor, Predictor
+from charrnn.predictor import Constraint, Cursor, Predictor
 
 MOST_SIDE_BY_SIDE = 256  # beginnings that are expanded in one step
 NODE_BYTES = 700  # of Python's objects for a node, beside its arrays
 DEFAULT_MEMORY = 2**30  # bytes of open beginnings
-
-
-class SearchError(CharrnnError):
-    """A search has reached its limit before it could prove all that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +149,8 @@ class _Search:
 
     def _take(self, width: int) -> tuple[list[Cursor], list[tuple[str, float, object]]]:
         """The most probable open beginnings."""
-        cursors, beginnings = [], []
+        cursors: list[Cursor] = []
+        beginnings: list[tuple[str, float, object]] = []
         while self._open and len(cursors) < width:
             negative, text, node = heapq.heappop(self._open)
             character = node.characters[node.next]

@@ -5,6 +5,7 @@ CharrnnError                    exit 1: it could not be done
 ├── CorpusError                 the text cannot be read, decoded, or is too short
 ├── VocabularyError             a character that the model has never seen
 ├── CheckpointError             a model file is missing, damaged, or would be overwritten
+├── SearchError                 a search has reached its limit, or nothing can be found
 └── TrainingError               the loss became no number, there is nothing to resume, ...
 
 Each error is one line: what was wrong, then what to do about it (its `hint`).
@@ -58,6 +59,10 @@ class VocabularyError(CharrnnError):
 
 class CheckpointError(CharrnnError):
     """A model file is missing, damaged, of another kind, or would be overwritten."""
+
+
+class SearchError(CharrnnError):
+    """A search has reached its limit before it could prove all that was asked for, or finds nothing."""
 
 
 class TrainingError(CharrnnError):

@@ -22,10 +22,9 @@ import numpy.typing as npt
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import WeightPrecision
-from charrnn.enumeration import SearchError
-from charrnn.errors import ConfigError, quoted
+from charrnn.errors import ConfigError, SearchError, quoted
 from charrnn.mixture import Blend
-from charrnn.prediction import Cursor, Predictor
+from charrnn.predictor import Cursor, Predictor
 from charrnn.vocabulary import Vocabulary, unknown_character
 
 DEFAULT_BEAM = 256  # texts for each place in the pattern
@@ -211,7 +210,9 @@ class _Beams:
         totals = self._predictor.predict([beginning.cursor for beginning in everybody])
         totals += np.array([beginning.total for beginning in everybody])[:, None]
         # For each place (beginnings, characters, log p), arrays to be joined.
-        grown: dict[Places, list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]]]
+        grown: dict[
+            Places, list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]]
+        ]
         grown = defaultdict(list)
         first = 0
         for places, beam in beams.items():

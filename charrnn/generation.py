@@ -99,11 +99,11 @@ class _Run:
         default = MAX_LINE_LENGTH if self._lines else DEFAULT_SAMPLE_LENGTH
         self._length = default if config.length is None else config.length
         self._newline = self._vocabulary.characters.find("\n")
-        given = document(prompt, len(self._vocabulary), self._newline, self._lines)
+        document = opening(prompt, len(self._vocabulary), self._newline, self._lines)
         network = network_of(checkpoint, config.precision)
         self._paths = Paths(network, config, threads)
-        self._start = Cursor(int(given[0]), network.initial_state())
-        self._unread = given[1:]  # of what each text goes on from
+        self._start = Cursor(int(document[0]), network.initial_state())
+        self._unread = document[1:]  # of what each text goes on from
         self._indices = indices  # of the texts to come
         self._ahead: deque[_Text] = deque()  # are being written, and nobody has asked for them yet
         self._taken: weakref.WeakSet[_Text] = weakref.WeakSet()  # those that somebody has
@@ -240,7 +240,7 @@ class _Ending:
         return piece, ended
 
 
-def document(prompt: Ids, start: int, newline: int, lines: bool) -> Ids:
+def opening(prompt: Ids, start: int, newline: int, lines: bool) -> Ids:
     """What the network reads before it writes: START, then the prompt or what stands for it."""
     if lines:
         ends = np.flatnonzero(prompt == newline)
@@ -306,9 +306,9 @@ def generate_each(
             try:
                 ids = vocabulary.encode(prompt, on_unknown).astype(np.int64)
             except VocabularyError as error:
-                problem = VocabularyError(f"prompt {prompts}: {error.message}", error.hint)
+                problem = VocabularyError(f"line {prompts} of the prompts: {error.message}", error.hint)
                 break
-            read = document(ids, len(vocabulary), newline, lines)
+            read = opening(ids, len(vocabulary), newline, lines)
             start = Cursor(int(read[0]), network.initial_state())
             starts.append((start, read[1:], vocabulary.decode(ids) if echo else ""))
         _read_prompts(paths, [(start, read) for start, read, _ in starts])

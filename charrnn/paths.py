@@ -112,7 +112,7 @@ class CompiledPath:
         self._network = network
         self._kernels = kernels
         self._filters = kernels.Filters(*_filters(config))
-        self._arrays = _arrays(network, kernels)
+        self._arrays = compiled_arrays(network, kernels)
         self._threads = available_threads() if threads is None else threads
         # Not charrnn.workers, whose threads take denormal numbers as zero, and would write other texts.
         self._pool = ThreadPoolExecutor(max(1, self._threads - 1), "charrnn-sample")
@@ -150,7 +150,7 @@ class CompiledPath:
         table = np.zeros((B, limits.max()))  # (B, T) of uniform numbers
         for row, numbers in zip(table, uniforms, strict=True):
             row[: len(numbers)] = numbers
-        state = self._network.side_by_side([cursor.state for cursor in cursors])
+        state: Any = self._network.side_by_side([cursor.state for cursor in cursors])
         texts = np.arange(B)
         last = np.array([cursor.last for cursor in cursors])
         written, counts = np.zeros(table.shape, np.int64), np.zeros(B, np.int64)
@@ -190,7 +190,7 @@ class CompiledPath:
             last = np.array([cursor.last for cursor in some])
             for character in set(last.tolist()):
                 self._network.learn(character)
-            state = self._network.side_by_side([cursor.state for cursor in some])
+            state: Any = self._network.side_by_side([cursor.state for cursor in some])
             scratch = self._kernels.scratch(self._arrays, len(some))
             out = found[first : first + len(some)]
             self._kernels.log_probabilities(self._arrays, last, state, scratch, out)
@@ -221,12 +221,12 @@ def _filters(config: SampleConfig) -> tuple[float, int, float, float]:
     return float(config.temperature), config.top_k, float(config.top_p), float(config.min_p)
 
 
-def _arrays(network: Network, kernels: Any) -> Any:
+def compiled_arrays(network: Network, kernels: Any) -> Any:
     """The network as the compiled loop takes it, arranged once for all texts."""
     if network in _arranged:
         return _arranged[network]
     if isinstance(network, MixedNetwork):
-        parts = tuple(_arrays(part, kernels) for part in network.parts)
+        parts = tuple(compiled_arrays(part, kernels) for part in network.parts)
         _arranged[network] = kernels.Mixture(parts, network.mixing, network.ids)
         return _arranged[network]
     config = network.config

@@ -19,7 +19,7 @@ from charrnn.checkpoint import Checkpoint
 from charrnn.config import SampleConfig
 from charrnn.errors import ConfigError
 from charrnn.mixture import Blend
-from charrnn.prediction import Cursor, Predictor
+from charrnn.predictor import Cursor, Predictor
 
 
 def best_of_each(

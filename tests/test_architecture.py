@@ -19,6 +19,7 @@ ARROWS = {
     "__main__": {"cli"},
     "cli": {"api", "events", "checkpoint"},  # checkpoint: for its type alone
     "api": {
+        "mixture", "enumeration", "filling", "offers", "ranking",
         "runs", "generation", "evaluation", "checkpoint", "corpus", "events", "model", "workers",
     },
     "runs": {
@@ -32,8 +33,14 @@ ARROWS = {
     "compilation": {"kernels", "model", "optimizer", "workers"},
     "events": {"corpus"},  # for its type alone
     "planning": set(),
-    "generation": {"paths", "plain", "checkpoint"},
-    "paths": {"plain", "sampling", "kernels", "workers"},
+    "enumeration": {"predictor", "mixture", "checkpoint"},
+    "filling": {"predictor", "mixture", "checkpoint", "vocabulary"},
+    "offers": {"predictor", "mixture", "checkpoint"},
+    "ranking": {"predictor", "mixture", "checkpoint"},
+    "predictor": {"generation", "paths", "mixture", "checkpoint"},
+    "generation": {"paths", "plain", "mixture", "checkpoint", "vocabulary"},
+    "paths": {"plain", "mixture", "sampling", "kernels", "workers"},
+    "mixture": {"plain", "sampling", "checkpoint", "vocabulary"},
     "plain": {"checkpoint", "kernels"},  # kernels: coefficients.py, which holds numbers alone
     "evaluation": {"corpus", "model", "checkpoint"},
     "checkpoint": {"vocabulary", "container"},
@@ -133,6 +140,10 @@ def test_files_of_a_package_have_no_circle() -> None:
 
 def test_rich_is_imported_by_the_terminal_alone() -> None:
     assert importers("rich") == {"cli/terminal.py"}
+
+
+def test_prompt_toolkit_is_imported_by_the_interaction_alone() -> None:
+    assert importers("prompt_toolkit") == {"cli/interaction.py"}
 
 
 def test_typer_is_imported_by_the_command_line_alone() -> None:

@@ -22,9 +22,7 @@ def fill(
     ],
     model: models.Models = None,
     count: Annotated[int, typer.Option("-n", "--count", metavar="N", help="How many texts [10].")] = 10,
-    beam: Annotated[
-        int, typer.Option(metavar="N", help="Texts that are pursued at each place [256].")
-    ] = 256,
+    beam: Annotated[int, typer.Option(metavar="N", help="Texts that are pursued at each place [256].")] = 256,
     gap: Annotated[int, typer.Option(metavar="N", help="Characters in a gap at the most [20].")] = 20,
     part: Annotated[
         bool, typer.Option("--part", help="The pattern is part of a line, not all of it.")

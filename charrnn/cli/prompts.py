@@ -93,7 +93,7 @@ class Prompts:
             decoded = line.removesuffix(b"\n").decode("utf-8")
         except UnicodeDecodeError as problem:
             raise CorpusError(
-                f"prompt {number} is no UTF-8 at byte {problem.start}",
+                f"line {number} of the prompts is no UTF-8 at byte {problem.start}",
                 "convert the file, such as with iconv -f latin1 -t utf-8",
             ) from None
         return decoded if self._text.keep_newlines else decoded.removesuffix("\r")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import SampleConfig, WeightPrecision
 from charrnn.errors import ConfigError
-from charrnn.generation import document, network_of
+from charrnn.generation import network_of, opening
 from charrnn.mixture import Blend
 from charrnn.paths import Cursor, Ids, LogProbabilities, Paths
 
@@ -56,6 +56,10 @@ class Predictor:
         self._paths = Paths(self._network, SampleConfig(), threads)
         self._predictions = 0
 
+    def beginning(self) -> Cursor:
+        """Where a document stands of which nothing is known."""
+        return Cursor(len(self.vocabulary), self._network.initial_state())
+
     def start(self, prompt: str = "", on_unknown: Literal["error", "skip"] = "error") -> Cursor:
         """Where a text stands that goes on from the prompt, as when it is sampled.
 
@@ -63,8 +67,8 @@ class Predictor:
             VocabularyError: the prompt holds a character that the model has never seen.
         """
         ids = self.vocabulary.encode(prompt, on_unknown).astype(np.int64)
-        read = document(ids, len(self.vocabulary), self.newline, self.lines)
-        cursor = Cursor(int(read[0]), self._network.initial_state())
+        read = opening(ids, len(self.vocabulary), self.newline, self.lines)
+        cursor = self.beginning()
         self.read(cursor, read[1:])
         return cursor
 
