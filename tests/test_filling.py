@@ -130,7 +130,7 @@ def test_a_state_of_the_pattern_is_a_set_of_places():
     assert not pattern.ends(start)
     ((after_a, ids),) = pattern.next(start)
     assert ids.tolist() == [1]
-    reached = dict((tuple(ids.tolist()), places) for places, ids in pattern.next(after_a))
+    reached = {tuple(ids.tolist()): places for places, ids in pattern.next(after_a)}
     assert set(reached) == {(2,), (1, 3)}
     assert pattern.ends(reached[2,])
     assert not pattern.ends(reached[1, 3])

@@ -46,7 +46,8 @@ def test_unknown_characters_are_named_and_passed_over():
 
 
 @pytest.mark.parametrize(
-    ("continuation", "word"), [("the end", "the"), (" the end", " the"), ("a", "a"), ("\n", "\n"), ("  ", "  ")]
+    ("continuation", "word"),
+    [("the end", "the"), (" the end", " the"), ("a", "a"), ("\n", "\n"), ("  ", "  ")],
 )
 def test_a_word_is_what_comes_up_to_the_next_gap(continuation, word):
     assert Offer(continuation, ()).word == word

@@ -34,7 +34,7 @@ def toy(
 
 
 def log_probabilities(checkpoint: Checkpoint, context: str, text: str) -> np.ndarray[Any, Any]:
-    """log p of each character of the text after START and the context, (n,), and of all that may follow it."""
+    """log p of what may follow START and each of the n characters of context and text, (n + 1, V)."""
     config = checkpoint.config
     ids = [config.vocab_size, *checkpoint.vocabulary.encode(context + text).tolist()]
     logits, _, _ = naive.forward(
@@ -52,7 +52,9 @@ def log_probability(checkpoint: Checkpoint, context: str, text: str) -> float:
     return math.fsum(table[n, ids[n]] for n in range(len(context), len(ids)))
 
 
-def all_log_probabilities(checkpoint: Checkpoint, context: str, longest: int) -> dict[str, tuple[float, float]]:
+def all_log_probabilities(
+    checkpoint: Checkpoint, context: str, longest: int
+) -> dict[str, tuple[float, float]]:
     """Of each text of at most so many characters but "\n": log p of it, and of it with a line end."""
     letters = checkpoint.vocabulary.characters.replace("\n", "")
     newline = checkpoint.vocabulary.characters.index("\n")
