@@ -182,8 +182,10 @@ def test_without_a_terminal_it_says_so(folder):
     assert "U+20AC" in terminal.text()
 
 
-@pytest.mark.parametrize("option", [("--prompts", "x"), ("--count", 2), ("--best-of", 2), ("--prompt", "-")])
-def test_options_for_many_texts_are_refused(folder, option):
+@pytest.mark.parametrize(
+    "option", [("--prompts", "x"), ("--count", 2), ("--best-of", 2), ("--prompt", "-"), ("--seed", 1)]
+)
+def test_options_that_would_do_nothing_are_refused(folder, option):
     result = run("sample", "--interactive", "-m", folder / "lines.safetensors", *option)
     assert result.returncode == 2
     assert b"--interactive" in result.stderr

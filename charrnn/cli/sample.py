@@ -86,10 +86,11 @@ def sample(
     if prompt and prompts is not None:
         raise ConfigError("--prompt and --prompts are both given", "give one of them")
     if interactive:
-        if prompts is not None or prompt == "-" or count is not None or best_of > 1:
+        chance = (prompts, length, count, until, temp, top_k, top_p, min_p, seed)
+        if prompt == "-" or echo or best_of > 1 or any(value is not None for value in chance):
             raise ConfigError(
-                "--interactive is given with --prompts, --prompt -, --count or --best-of",
-                "leave these out: what is written by hand is one text",
+                "--interactive is given with an option for texts that are drawn by chance",
+                "it goes with --model, --prompt TEXT, --precision and --on-unknown",
             )
         from charrnn.cli import interaction
 
