@@ -177,12 +177,14 @@ class _Search:
         newline, constraint = self._predictor.newline, self._constraint
         for cursor, totals, (text, total, allowed) in zip(cursors, predicted, beginnings, strict=True):
             totals += total
+            end = float(totals[newline])
+            totals[newline] = -math.inf
             if constraint is not None:
                 mask = constraint.allowed(allowed)
                 totals[~mask[:-1]] = -math.inf
-            if (constraint is None or mask[-1]) and totals[newline] > -math.inf:
-                self._add_whole(float(totals[newline]), text)
-            totals[newline] = -math.inf
+                end = end if mask[-1] else -math.inf
+            if end > -math.inf:
+                self._add_whole(end, text)
             if len(text) >= self._length:
                 continue
             bound = self._bound()

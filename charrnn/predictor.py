@@ -34,7 +34,10 @@ class Constraint(Protocol):
         """The state before the first character."""
 
     def allowed(self, state: object) -> npt.NDArray[np.bool_]:
-        """(V + 1,): the characters that may come next, and at the end whether the text may end here."""
+        """(V + 1,): the characters that may come next, and at the end whether the text may end here.
+
+        What it says of the line's end as a character does not matter.
+        """
 
     def advance(self, state: object, character: int) -> object:
         """The state after an allowed character."""

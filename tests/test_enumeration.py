@@ -128,6 +128,7 @@ class EvenNumberOfA:
 
     def allowed(self, state: object) -> np.ndarray:
         mask = np.ones(self._size + 1, np.bool_)
+        mask[0] = False  # the line's end, as a character
         mask[self._b] = state != 0
         mask[-1] = state == 2
         return mask
