@@ -503,7 +503,7 @@ class _CompiledRun:
         openings = [self._openings[block] for block in self._order[low:high].tolist()]
         last = np.array([character for character, _ in openings], np.int64)
         state = np.stack([state for _, state in openings], axis=2)  # (L, 1 or 2, B, H)
-        f, scratch = np.empty(self._V, np.int64), self._generate.scratch(self._arrays, B)
+        f, scratch = np.empty(self._V, np.int64), self._generate.scratch(self._arrays, B)[0]
         self._network.learn(self._V)
         steps = max(1, WEIGHTS_A_CALL // (self._weights * B))
         t, length = 0, int(self._lengths[low])

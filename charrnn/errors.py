@@ -7,6 +7,7 @@ CharrnnError                    exit 1: it could not be done
 ├── CheckpointError             a model file is missing, damaged, or would be overwritten
 │   └── SaveError               the system does not let us write it: the disk is full, ...
 ├── CompressionError            a compressed file is damaged, or was made with another model
+├── SearchError                 a search has reached its limit, or nothing can be found
 └── TrainingError               the loss became no number, there is nothing to resume, ...
 
 Each error is one line: what was wrong, then what to do about it (its `hint`).
@@ -68,6 +69,10 @@ class SaveError(CheckpointError):
 
 class CompressionError(CharrnnError):
     """A compressed file is damaged, cut short, none at all, or was made with another model."""
+
+
+class SearchError(CharrnnError):
+    """A search has reached its limit before it could prove all that was asked for, or finds nothing."""
 
 
 class TrainingError(CharrnnError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Literal
 
@@ -18,8 +18,11 @@ import numpy.typing as npt
 
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import DEFAULT_SAMPLE_LENGTH, MAX_LINE_LENGTH, SampleConfig, WeightPrecision
-from charrnn.paths import Cursor, Paths
+from charrnn.errors import VocabularyError
+from charrnn.mixture import Blend, MixedNetwork
+from charrnn.paths import Cursor, Network, Paths
 from charrnn.plain import PlainNetwork
+from charrnn.vocabulary import Vocabulary
 
 Ids = npt.NDArray[np.int64]
 
@@ -31,7 +34,7 @@ TEXTS_AHEAD = 4096
 
 
 def generate(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Blend,
     prompt: str = "",
     config: SampleConfig = SampleConfig(),  # noqa: B008 (frozen)
     *,
@@ -55,7 +58,7 @@ def generate(
 
 
 def generate_all(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Blend,
     prompt: str = "",
     config: SampleConfig = SampleConfig(),  # noqa: B008 (frozen)
     *,
@@ -82,7 +85,7 @@ class _Run:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        checkpoint: Checkpoint | Blend,
         prompt: Ids,
         config: SampleConfig,
         indices: range,
@@ -97,7 +100,7 @@ class _Run:
         self._length = default if config.length is None else config.length
         self._newline = self._vocabulary.characters.find("\n")
         document = opening(prompt, len(self._vocabulary), self._newline, self._lines)
-        network = _network(checkpoint, config.precision)
+        network = network_of(checkpoint, config.precision)
         self._paths = Paths(network, config, threads)
         self._start = Cursor(int(document[0]), network.initial_state())
         self._unread = document[1:]  # of what each text goes on from
@@ -248,12 +251,126 @@ def opening(prompt: Ids, start: int, newline: int, lines: bool) -> Ids:
     return np.concatenate([np.array([start], np.int64), prompt])
 
 
-_networks: weakref.WeakKeyDictionary[Checkpoint, dict[str, PlainNetwork]] = weakref.WeakKeyDictionary()
+_networks: weakref.WeakKeyDictionary[Checkpoint | Blend, dict[str, Network]] = weakref.WeakKeyDictionary()
 
 
-def _network(checkpoint: Checkpoint, precision: WeightPrecision) -> PlainNetwork:
+def network_of(checkpoint: Checkpoint | Blend, precision: WeightPrecision) -> Network:
     """The checkpoint's network, arranged once for all texts."""
     networks = _networks.setdefault(checkpoint, {})
     if precision not in networks:
-        networks[precision] = PlainNetwork(checkpoint, precision)
+        if isinstance(checkpoint, Blend):
+            networks[precision] = MixedNetwork(checkpoint, precision)
+        else:
+            networks[precision] = PlainNetwork(checkpoint, precision)
     return networks[precision]
+
+
+TEXTS_FROM_PROMPTS = 4  # times as many as are written side by side, so that those that end have successors
+
+
+def generate_each(
+    checkpoint: Checkpoint | Blend,
+    take: Callable[[int], list[str]],
+    config: SampleConfig = SampleConfig(),  # noqa: B008 (frozen)
+    *,
+    count: int = 1,
+    on_unknown: Literal["error", "skip"] = "error",
+    echo: bool = False,
+    threads: int | None = None,
+) -> Iterator[Iterator[str]]:
+    """`count` texts for each of many prompts, in their order; text n of all has the number n of its seed.
+
+    `take(n)` gives the next prompts, n of them at the most, and none when there are no more. The texts of
+    the prompts that one call gave are written side by side; nothing else of them is kept.
+
+    Raises:
+        VocabularyError: a prompt holds a character that the model has never seen: which prompt, and where
+            in it. The texts of those before it have been given.
+    """
+    network = network_of(checkpoint, config.precision)
+    paths = Paths(network, config, threads)
+    vocabulary, lines = checkpoint.vocabulary, checkpoint.text.lines
+    newline = vocabulary.characters.find("\n")
+    default = MAX_LINE_LENGTH if lines else DEFAULT_SAMPLE_LENGTH
+    length = default if config.length is None else config.length
+    number = prompts = expected = 0
+    while True:
+        most = paths.best(expected).most_texts
+        taken = take(1 if most == 1 else max(1, most * TEXTS_FROM_PROMPTS // count))
+        if not taken:
+            return
+        problem = None
+        starts = []
+        for prompt in taken:
+            prompts += 1
+            try:
+                ids = vocabulary.encode(prompt, on_unknown).astype(np.int64)
+            except VocabularyError as error:
+                problem = VocabularyError(f"line {prompts} of the prompts: {error.message}", error.hint)
+                break
+            read = opening(ids, len(vocabulary), newline, lines)
+            start = Cursor(int(read[0]), network.initial_state())
+            starts.append((start, read[1:], vocabulary.decode(ids) if echo else ""))
+        _read_prompts(paths, [(start, read) for start, read, _ in starts])
+        texts = []
+        for start, _, before in starts:
+            for _ in range(count):
+                text = _Text(number, _Ending(lines, config.until), length)
+                text.start(start, config.seed)
+                texts.append((text, before))
+                number += 1
+        end = newline if lines else -1
+        batch = _Batch(paths, [text for text, _ in texts], vocabulary, end, bool(config.until))
+        for text, before in texts:
+            yield batch.pieces(text, before)
+        expected += sum(text.written for text, _ in texts)  # as many again
+        if problem is not None:
+            raise problem
+
+
+def _read_prompts(paths: Paths, prompts: list[tuple[Cursor, Ids]]) -> None:
+    """Each text reads its own prompt, all side by side."""
+    for position in range(max((len(read) for _, read in prompts), default=0)):
+        group = [(cursor, int(read[position])) for cursor, read in prompts if position < len(read)]
+        paths.best(len(group)).predict([cursor for cursor, _ in group])
+        for cursor, character in group:
+            cursor.last = character
+
+
+class _Batch:
+    """Texts of different beginnings that are written side by side."""
+
+    def __init__(
+        self, paths: Paths, texts: list[_Text], vocabulary: Vocabulary, end: int, may_end: bool
+    ) -> None:
+        self._paths = paths
+        self._texts = texts
+        self._vocabulary = vocabulary
+        self._end = end
+        self._may_end = may_end or end >= 0
+        self._lock = threading.Lock()
+
+    def pieces(self, text: _Text, before: str) -> Iterator[str]:
+        if before:
+            yield before
+        while text.pieces or text.left:
+            with self._lock:
+                if not text.pieces:
+                    self._write(text)
+            yield text.take()
+
+    def _write(self, text: _Text) -> None:
+        """Write more of this text, and of others beside it."""
+        # How much is still to be written of lines, nobody knows.
+        path = self._paths.best(0 if self._end >= 0 else sum(other.left for other in self._texts))
+        group = [text]
+        if path.most_texts > 1 and sum(other.waiting for other in self._texts) <= CHARACTERS_AHEAD:
+            others = [other for other in self._texts if other.left and other is not text]
+            group += others[: path.most_texts - 1]
+        longest = path.longest(len(group))
+        if len(group) > 1 and self._may_end:
+            longest = min(longest, SHORT_PIECE)
+        numbers = [member.numbers(longest) for member in group]
+        written = path.write([member.cursor for member in group], numbers, self._end)
+        for member, ids in zip(group, written, strict=True):
+            member.add(self._vocabulary.decode(ids))

@@ -22,11 +22,14 @@ import numpy.typing as npt
 
 from charrnn import sampling
 from charrnn.config import SampleConfig
+from charrnn.mixture import MixedNetwork
 from charrnn.pace import Pace
-from charrnn.plain import Floats, PlainNetwork
+from charrnn.plain import PlainNetwork
 
+Network = PlainNetwork | MixedNetwork
 Ids = npt.NDArray[np.int64]
 Uniforms = npt.NDArray[np.float64]
+LogProbabilities = npt.NDArray[np.float64]
 
 # Seconds that the plain path would need, from which on help pays. An LSTM of 2 x 128 writes 6,500 characters
 # a second plainly, half as many while the thread is at work, and 110,000 compiled. To import the loop takes
@@ -45,10 +48,10 @@ WEIGHTS_A_THREAD = 2**18
 
 @dataclass(slots=True)
 class Cursor:
-    """Where a text stands: its last character, and the state before that is read, (L, 1 or 2, H)."""
+    """Where a text stands: its last character, and the network's state before that is read."""
 
     last: int
-    state: Floats
+    state: Any
 
 
 class PlainPath:
@@ -56,10 +59,10 @@ class PlainPath:
 
     most_texts = 1
 
-    def __init__(self, network: PlainNetwork, config: SampleConfig) -> None:
+    def __init__(self, network: Network, config: SampleConfig) -> None:
         self._network = network
         self._filters = _filters(config)
-        V = network.config.vocab_size
+        V = network.vocab_size
         self._p, self._heap = [0.0] * V, [0] * V
 
     def longest(self, texts: int) -> int:
@@ -72,7 +75,18 @@ class PlainPath:
         for character in characters.tolist():
             _, cursor.state = self._network.step(cursor.last, cursor.state)
             cursor.last = character
-        loader.account(time.perf_counter() - started, len(characters))
+        loader_of(self._network).account(time.perf_counter() - started, len(characters))
+
+    def predict(self, cursors: Sequence[Cursor]) -> LogProbabilities:
+        """Each text reads its last character: log p of the next, (texts, V). Its state has then read it."""
+        started = time.perf_counter()
+        found, out = np.empty((len(cursors), self._network.vocab_size)), [0.0] * self._network.vocab_size
+        for row, cursor in zip(found, cursors, strict=True):
+            logits, cursor.state = self._network.step(cursor.last, cursor.state)
+            sampling.log_probabilities(out, logits.tolist(), self._p)
+            row[:] = out
+        loader_of(self._network).account(time.perf_counter() - started, len(cursors))
+        return found
 
     def write(self, cursors: Sequence[Cursor], uniforms: Sequence[Uniforms], end: int) -> list[Ids]:
         """What each text goes on with: a character for each of its uniforms (n,), up to `end`."""
@@ -87,7 +101,7 @@ class PlainPath:
                 if cursor.last == end:
                     break
             written.append(np.array(ids, np.int64))
-        loader.account(time.perf_counter() - started, sum(map(len, written)))
+        loader_of(self._network).account(time.perf_counter() - started, sum(map(len, written)))
         return written
 
 
@@ -103,7 +117,7 @@ class CompiledPath:
     """The same with the compiled loop, on several threads; see PlainPath."""
 
     def __init__(
-        self, network: PlainNetwork, config: SampleConfig, kernels: ModuleType, threads: int | None = None
+        self, network: Network, config: SampleConfig, kernels: ModuleType, threads: int | None = None
     ) -> None:
         from charrnn.workers import available_threads
 
@@ -114,7 +128,7 @@ class CompiledPath:
         self._threads = available_threads() if threads is None else threads
         # Not charrnn.workers, whose threads take denormal numbers as zero, and would write other texts.
         self._pool = ThreadPoolExecutor(max(1, self._threads - 1), "charrnn-sample")
-        self._weights = network.recurrent.size + network.inputs.size + network.decoder.size
+        self._weights = network.weights
         self.most_texts = TEXTS_A_THREAD * self._threads
         self._pace = Pace(min(self._threads, max(1, self._weights // WEIGHTS_A_THREAD)))
         kernels.require_tile()
@@ -190,7 +204,7 @@ class CompiledPath:
         table = np.zeros((B, limits.max()))  # (B, T) of uniform numbers
         for row, numbers in zip(table, uniforms, strict=True):
             row[: len(numbers)] = numbers
-        state = np.stack([cursor.state for cursor in cursors], axis=2)  # (L, 1 or 2, B, H)
+        state: Any = self._network.side_by_side([cursor.state for cursor in cursors])
         texts = np.arange(B)
         last = np.array([cursor.last for cursor in cursors])
         written, counts = np.zeros(table.shape, np.int64), np.zeros(B, np.int64)
@@ -206,14 +220,43 @@ class CompiledPath:
                 raise _BrokenUpError
         for row, text in enumerate(texts.tolist()):
             cursors[text].last = int(last[row])
-            cursors[text].state = state[:, :, row].copy()
+            cursors[text].state = self._network.one_of(state, row)
         return [written[text, : counts[text]] for text in range(B)]
+
+    def predict(self, cursors: Sequence[Cursor]) -> LogProbabilities:
+        """See PlainPath."""
+        B = len(cursors)
+        found = np.empty((B, self._network.vocab_size))
+        shares = max(1, min(self._threads, B))
+        cuts = [B * n // shares for n in range(shares + 1)]
+        others = [
+            self._pool.submit(self._predict, cursors, found, low, high)
+            for low, high in itertools.pairwise(cuts[1:])
+        ]
+        self._predict(cursors, found, 0, cuts[1])
+        for other in others:
+            other.result()
+        return found
+
+    def _predict(self, cursors: Sequence[Cursor], found: LogProbabilities, low: int, high: int) -> None:
+        """A thread's share of the texts, so many at a time that their states stay in the cache."""
+        for first in range(low, high, TEXTS_A_THREAD):
+            some = cursors[first : min(first + TEXTS_A_THREAD, high)]
+            last = np.array([cursor.last for cursor in some])
+            for character in set(last.tolist()):
+                self._network.learn(character)
+            state: Any = self._network.side_by_side([cursor.state for cursor in some])
+            (scratch,) = self._kernels.scratch(self._arrays, len(some))
+            out = found[first : first + len(some)]
+            self._kernels.log_probabilities(self._arrays, last, state, scratch, out)
+            for row, cursor in enumerate(some):
+                cursor.state = self._network.one_of(state, row)
 
 
 class Paths:
     """The plain path, then the compiled one as soon as it is there."""
 
-    def __init__(self, network: PlainNetwork, config: SampleConfig, threads: int | None = None) -> None:
+    def __init__(self, network: Network, config: SampleConfig, threads: int | None = None) -> None:
         self._network = network
         self._config = config
         self._threads = threads
@@ -222,6 +265,7 @@ class Paths:
     def best(self, left: int) -> PlainPath | CompiledPath:
         """The quickest path that there is now. So many characters are `left` at least, as far as known."""
         if isinstance(self._path, PlainPath):
+            loader = loader_of(self._network)
             loader.consider(left, self._network)
             if loader.kernels is not None:
                 self._path = CompiledPath(self._network, self._config, loader.kernels, self._threads)
@@ -232,9 +276,13 @@ def _filters(config: SampleConfig) -> tuple[float, int, float, float]:
     return float(config.temperature), config.top_k, float(config.top_p), float(config.min_p)
 
 
-def compiled_arrays(network: PlainNetwork, kernels: Any) -> Any:
+def compiled_arrays(network: Network, kernels: Any) -> Any:
     """The network as the compiled loop takes it, arranged once for all texts."""
     if network in _arranged:
+        return _arranged[network]
+    if isinstance(network, MixedNetwork):
+        parts = tuple(compiled_arrays(part, kernels) for part in network.parts)
+        _arranged[network] = kernels.Mixture(parts, network.mixing, network.ids)
         return _arranged[network]
     config = network.config
     cells = {"lstm": kernels.LSTM, "gru": kernels.GRU}
@@ -261,7 +309,8 @@ def compiled_arrays(network: PlainNetwork, kernels: Any) -> Any:
 class Loader:
     """The compiled loop, imported by a thread of its own once that is worth while."""
 
-    def __init__(self) -> None:
+    def __init__(self, networks: int = 1) -> None:
+        self._networks = networks  # that are mixed: the loop is compiled for each number of them
         self.kernels: ModuleType | None = None  # set when it is ready
         self._seconds, self._characters = 0.0, 0  # of the plain path, in all texts so far
         self._expected = 0.0  # those seconds, and those ahead
@@ -275,7 +324,7 @@ class Loader:
             self._seconds += seconds
             self._characters += characters
 
-    def consider(self, left: int, network: PlainNetwork) -> None:
+    def consider(self, left: int, network: Network) -> None:
         """Start the thread if the plain path is slow, with `left` characters to come."""
         if self._thread is not None or self._characters < MEASURED:
             return
@@ -290,21 +339,23 @@ class Loader:
                 )
                 self._thread.start()
 
-    def _load(self, network: PlainNetwork) -> None:
+    def _load(self, network: Network) -> None:
         try:
             from charrnn.kernels import generate as kernels
             from charrnn.kernels.jit import CACHE_DIR, JIT_DISABLED
 
             if JIT_DISABLED:
                 return
-            done = None if CACHE_DIR is None else CACHE_DIR / "generate.compiled"  # an empty file
+            name = f"generate{'' if self._networks == 1 else self._networks}.compiled"
+            done = None if CACHE_DIR is None else CACHE_DIR / name  # an empty file
             if (done is None or not done.exists()) and self._expected < WORTH_COMPILING:
                 self._must_compile, self._thread = True, None
                 return
             # A call that does little, so that what must be compiled, or read from the cache, is.
             path = CompiledPath(network, SampleConfig(), kernels, threads=1)
-            path.write([Cursor(network.config.vocab_size, network.initial_state())], [np.zeros(1)], -1)
+            path.write([Cursor(network.vocab_size, network.initial_state())], [np.zeros(1)], -1)
             self.kernels = kernels
+            path.predict([Cursor(network.vocab_size, network.initial_state())])
             if done is not None:
                 done.touch()
         except Exception:
@@ -313,4 +364,12 @@ class Loader:
 
 
 loader = Loader()
-_arranged: weakref.WeakKeyDictionary[PlainNetwork, Any] = weakref.WeakKeyDictionary()
+_mixed_loaders: dict[int, Loader] = {}
+_arranged: weakref.WeakKeyDictionary[Network, Any] = weakref.WeakKeyDictionary()
+
+
+def loader_of(network: Network) -> Loader:
+    """The loader of the loop for this kind of network."""
+    if isinstance(network, PlainNetwork):
+        return loader
+    return _mixed_loaders.setdefault(len(network.parts), Loader(len(network.parts)))

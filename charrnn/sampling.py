@@ -207,3 +207,43 @@ def sample(
     if min_p > 0.0:
         keep_min_p(p, min_p)
     return choose(p, u)
+
+
+def log_probabilities(out: Any, logits: Any, p: Any) -> None:
+    """out = log softmax(logits), both (V,): what a text's log-probability is the sum of. None is above 0.
+
+    Infinite and absent logits are taken as by `probabilities`; what is impossible gets -inf. p (V,) is
+    scratch space.
+    """
+    greatest = -math.inf
+    for i in range(len(out)):
+        if logits[i] > greatest:
+            greatest = float(logits[i])
+    if not -math.inf < greatest < math.inf:
+        probabilities(out, logits, 1.0)
+        logarithms(out)
+        return
+    for i in range(len(out)):
+        # Not the logarithm of a probability, which is inexact for a small one, and -inf for the smallest.
+        out[i] = float(logits[i]) - greatest if logits[i] <= greatest else -math.inf
+        p[i] = out[i]
+    exponentials(p)
+    total = 0.0
+    for i in range(len(p)):
+        total += p[i]
+    scale = math.log(total)
+    for i in range(len(out)):
+        out[i] -= scale
+
+
+def add_to_mixture(total: Any, p: Any, ids: Any, weight: float) -> None:
+    """total (V,) += weight * p, the probabilities of a network to which character i is ids[i], or -1."""
+    for i in range(len(total)):
+        if ids[i] >= 0:
+            total[i] += weight * p[ids[i]]
+
+
+def logarithms(p: Any) -> None:
+    """p (V,) becomes its logarithms, -inf for 0."""
+    for i in range(len(p)):
+        p[i] = math.log(p[i]) if p[i] > 0.0 else -math.inf

@@ -25,6 +25,7 @@ ARROWS = {
         "runs", "generation", "dynamic", "evaluation", "checkpoint", "compilation", "corpus", "events",
         "model", "workers",
         "lines", "scoring", "classification", "prediction", "compression",
+        "mixture", "enumeration", "filling", "offers", "ranking",
     },
     "runs": {
         "training", "planning", "precision", "generation", "checkpoint", "compilation", "corpus", "locking",
@@ -44,16 +45,22 @@ ARROWS = {
     "events": {"corpus"},  # for its type alone
     "planning": set(),
     "precision": {"kernels"},
-    "generation": {"paths", "plain", "checkpoint"},
-    "prediction": {"generation", "paths", "plain", "sampling", "checkpoint"},
+    "enumeration": {"predictor", "mixture", "checkpoint"},
+    "filling": {"predictor", "mixture", "checkpoint", "vocabulary"},
+    "offers": {"predictor", "mixture", "checkpoint"},
+    "ranking": {"predictor", "mixture", "checkpoint"},
+    "predictor": {"generation", "paths", "mixture", "checkpoint"},
+    "generation": {"paths", "plain", "mixture", "checkpoint", "vocabulary"},
+    "prediction": {"predictor", "generation", "mixture", "sampling", "checkpoint"},
     "classification": {"scoring", "lines"},
     "scoring": {"lines", "model", "checkpoint", "vocabulary", "workers"},
     "lines": {"reading", "sources"},
     "heat": set(),
     "compression": {"coding", "paths", "plain", "checkpoint", "vocabulary", "kernels", "workers"},
     "coding": set(),
-    "paths": {"pace", "plain", "sampling", "kernels", "workers"},
+    "paths": {"pace", "plain", "mixture", "sampling", "kernels", "workers"},
     "pace": set(),
+    "mixture": {"plain", "sampling", "checkpoint", "vocabulary"},
     "plain": {"checkpoint", "kernels"},  # kernels: coefficients.py, which holds numbers alone
     "evaluation": {"corpus", "model", "checkpoint"},
     "checkpoint": {"vocabulary", "container"},
@@ -158,6 +165,10 @@ def test_files_of_a_package_have_no_circle() -> None:
 
 def test_rich_is_imported_by_the_terminal_alone() -> None:
     assert importers("rich") == {"cli/terminal.py"}
+
+
+def test_prompt_toolkit_is_imported_by_the_interaction_alone() -> None:
+    assert importers("prompt_toolkit") == {"cli/interaction.py"}
 
 
 def test_typer_is_imported_by_the_command_line_alone() -> None:

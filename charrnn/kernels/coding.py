@@ -12,7 +12,6 @@ from numba.extending import register_jitable
 from charrnn import coding
 from charrnn.kernels.generate import _step
 from charrnn.kernels.jit import njit
-from charrnn.kernels.ordered import product
 
 for _function in (coding.exp, coding.frequencies, coding.find, coding.start_of, coding.push, coding.pop):
     register_jitable(_function)
@@ -40,7 +39,6 @@ def _read(network: Any, state: Any, last: Any, scratch: Any, line_end: int, rows
                     for j in range(state.shape[3]):
                         state[k, part, b, j] = 0
     _step(network, last, state, scratch, rows)
-    product(scratch.logits, scratch.out, network.decoder, network.decoder_bias, rows)
 
 
 @njit()

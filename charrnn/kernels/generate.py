@@ -31,10 +31,13 @@ __all__ = [
     "RNN_RELU",
     "RNN_TANH",
     "Filters",
+    "Mixture",
+    "MixtureScratch",
     "Network",
     "Scratch",
     "break_up",
     "in_panels",
+    "log_probabilities",
     "padded",
     "require_tile",
     "scratch",
@@ -82,6 +85,9 @@ for _function in (
     sampling.keep_min_p,
     sampling.choose,
     sampling.sample,
+    sampling.log_probabilities,
+    sampling.add_to_mixture,
+    sampling.logarithms,
 ):
     # Compiled code that calls it compiles it from its one source, without wrappers that nobody calls.
     register_jitable(no_cpython_wrapper=True, no_cfunc_wrapper=True)(_function)
@@ -103,6 +109,15 @@ class Network(NamedTuple):
     norms: Any  # (L, 2, H)
     decoder: Any  # (panels of V, H, 32)
     decoder_bias: Any  # (padded V,)
+
+
+class Mixture(NamedTuple):
+    """Several networks whose predictions are mixed; see charrnn.mixture. M networks, V characters."""
+
+    networks: Any  # M of Network
+    weights: Any  # (M,) float64, of sum 1
+    # (M, V + 1): what each network reads for a character, START last; -1: nothing, it does not know it.
+    ids: Any
 
 
 class Filters(NamedTuple):
@@ -128,8 +143,22 @@ class Scratch(NamedTuple):
     heap: Any  # (V,) int64
 
 
-def scratch(network: Network, B: int, workers: int = 1) -> list[Scratch]:
+class MixtureScratch(NamedTuple):
+    """The same for a Mixture."""
+
+    worker: int
+    parts: Any  # M of Scratch
+    characters: Any  # (M, B) what each network reads
+    kept: Any  # M of (L, 1 or 2, B, H): states of texts whose character a network does not know
+    logits: Any  # (B, V) float64: log p
+    p: Any  # (V,) float64
+    heap: Any  # (V,) int64
+
+
+def scratch(network: Network | Mixture, B: int, workers: int = 1) -> list[Any]:
     """Scratch space for B texts, for each member of a team of so many threads."""
+    if isinstance(network, Mixture):
+        return _mixture_scratch(network, B, workers)
     N, H, V = network.bias_hh.shape[1], network.norms.shape[2], len(network.known) - 1
     barrier = counters()
     # Who is done with a layer may write the next one's while others still read: they meet before the third.
@@ -143,9 +172,27 @@ def scratch(network: Network, B: int, workers: int = 1) -> list[Scratch]:
     return [member(worker) for worker in range(workers)]
 
 
-def break_up(scratch: Scratch) -> None:
+def _mixture_scratch(mixture: Mixture, B: int, workers: int) -> list[MixtureScratch]:
+    M, V = mixture.ids.shape[0], mixture.ids.shape[1] - 1
+    teams = [scratch(network, B, workers) for network in mixture.networks]
+    return [
+        MixtureScratch(
+            worker,
+            parts=tuple(team[worker] for team in teams),
+            characters=np.zeros((M, B), np.int64),
+            kept=tuple(_state_space(network, B) for network in mixture.networks),
+            logits=np.empty((B, V)),
+            p=np.empty(V),
+            heap=np.empty(V, np.int64),
+        )
+        for worker in range(workers)
+    ]
+
+
+def break_up(scratch: Scratch | MixtureScratch) -> None:
     """Let nobody of the team wait any longer for the others: `write` returns -1."""
-    break_through(scratch.barrier)
+    for part in scratch.parts if isinstance(scratch, MixtureScratch) else (scratch,):
+        break_through(part.barrier)
 
 
 @njit()
@@ -160,6 +207,11 @@ def _own_product(C: Any, A: Any, B: Any, bias: Any, rows: int, scratch: Any) -> 
 def _meet(scratch: Any) -> bool:
     """Wait for the columns of the others; False: they will not come."""
     return scratch.workers == 1 or pass_through(scratch.barrier, scratch.workers)
+
+
+def _state_space(network: Network, B: int) -> Any:
+    L, _, H = network.norms.shape
+    return np.empty((L, 2 if network.cell == LSTM else 1, B, H), np.float32)
 
 
 @njit()
@@ -233,6 +285,129 @@ def _swap(state: Any, a: int, b: int) -> None:
 
 
 @njit()
+def _swap_mixture(states: Any, a: int, b: int) -> None:
+    for m in range(len(states)):
+        state, logits = states[m]
+        _swap(state, a, b)
+        for i in range(logits.shape[1]):
+            logits[a, i], logits[b, i] = logits[b, i], logits[a, i]
+
+
+@njit()
+def _knows_network(network: Any, characters: Any, rows: int) -> bool:
+    for b in range(rows):  # noqa: SIM110 - Numba compiles no generator within all()
+        if not network.known[characters[b]]:
+            return False
+    return True
+
+
+@njit()
+def _knows_mixture(mixture: Any, characters: Any, rows: int) -> bool:
+    for m in range(len(mixture.networks)):
+        known = mixture.networks[m].known
+        for b in range(rows):
+            character = mixture.ids[m, characters[b]]
+            if character >= 0 and not known[character]:
+                return False
+    return True
+
+
+@njit()
+def _copy_state(out: Any, state: Any, b: int) -> None:
+    for k in range(state.shape[0]):
+        for part in range(state.shape[1]):
+            for j in range(state.shape[3]):
+                out[k, part, b, j] = state[k, part, b, j]
+
+
+@njit()
+def _step_mixture(mixture: Any, characters: Any, states: Any, scratch: Any, rows: int) -> bool:
+    """The same for a mixture; scratch.logits are log p."""
+    V = len(scratch.p)
+    for b in range(rows):
+        for i in range(V):
+            scratch.logits[b, i] = 0.0
+    for m in range(len(mixture.networks)):
+        network, part = mixture.networks[m], scratch.parts[m]
+        state, logits = states[m]
+        kept = scratch.kept[m]
+        read = scratch.characters[m]
+        for b in range(rows):
+            read[b] = mixture.ids[m, characters[b]]
+            if read[b] < 0:
+                _copy_state(kept, state, b)
+                read[b] = 0  # whatever comes of it is dropped below
+        if not _step(network, read, state, part, rows):
+            return False
+        for b in range(rows):
+            if mixture.ids[m, characters[b]] < 0:
+                _copy_state(state, kept, b)
+            else:
+                for i in range(logits.shape[1]):
+                    logits[b, i] = part.logits[b, i]
+            sampling.probabilities(part.p, logits[b], 1.0)
+            sampling.add_to_mixture(scratch.logits[b], part.p, mixture.ids[m], mixture.weights[m])
+    for b in range(rows):
+        sampling.logarithms(scratch.logits[b])
+    return True
+
+
+def knows(network: Any, characters: Any, rows: int) -> bool:
+    """Whether the table has a row for each of the texts' characters (rows,)."""
+    known = _knows_mixture if isinstance(network, Mixture) else _knows_network
+    return bool(known(network, characters, rows))
+
+
+def predict(network: Any, characters: Any, state: Any, scratch: Any, rows: int) -> bool:
+    """Each text reads its character: the state anew, and in scratch.logits what may come next.
+
+    Returns False if the team has broken up.
+    """
+    step = _step_mixture if isinstance(network, Mixture) else _step
+    return bool(step(network, characters, state, scratch, rows))
+
+
+def swap(state: Any, a: int, b: int) -> None:
+    """Exchange the states of two texts."""
+    (_swap_mixture if isinstance(state, tuple) else _swap)(state, a, b)
+
+
+# Compiled, one of the two is chosen by the type of what is given. (Strict: annotations would have to agree.)
+
+
+@overload(knows, strict=False)
+def _knows_of(network: Any, characters: Any, rows: Any) -> Any:
+    if network.instance_class is Mixture:
+        return lambda network, characters, rows: _knows_mixture(network, characters, rows)
+    return lambda network, characters, rows: _knows_network(network, characters, rows)
+
+
+@overload(predict, strict=False)
+def _predict_of(network: Any, characters: Any, state: Any, scratch: Any, rows: Any) -> Any:
+    if network.instance_class is Mixture:
+        return lambda network, characters, state, scratch, rows: _step_mixture(
+            network, characters, state, scratch, rows
+        )
+    return lambda network, characters, state, scratch, rows: _step(network, characters, state, scratch, rows)
+
+
+@overload(swap, strict=False)
+def _swap_of(state: Any, a: Any, b: Any) -> Any:
+    if isinstance(state, types.BaseTuple):
+        return lambda state, a, b: _swap_mixture(state, a, b)
+    return lambda state, a, b: _swap(state, a, b)
+
+
+@njit()
+def log_probabilities(network: Any, characters: Any, state: Any, scratch: Any, out: Any) -> None:
+    """B texts read their characters (B,), of which the table has a row: out (B, V) = log p of the next."""
+    rows = len(characters)
+    predict(network, characters, state, scratch, rows)
+    for b in range(rows):
+        sampling.log_probabilities(out[b], scratch.logits[b, : out.shape[1]], scratch.p)
+
+
+@njit()
 def write(
     network: Any, state: Any, texts: Any, last: Any, uniforms: Any, limits: Any, given: Any, filters: Any,
     end: int, written: Any, counts: Any, scratch: Any,
@@ -250,7 +425,7 @@ def write(
     team has broken up. A state has read all but the last that was written; scratch.logits are those of the
     last step.
     """
-    V = len(network.known) - 1
+    V = len(scratch.p)
     rows = len(texts)
     while rows > 0:
         done = counts[texts[rows - 1]]
@@ -258,10 +433,9 @@ def write(
             break
         rows -= 1  # it had stopped before
     while rows > 0:
-        for b in range(rows):
-            if not network.known[last[b]]:
-                return rows
-        if not _step(network, last, state, scratch, rows):
+        if not knows(network, last, rows):
+            return rows
+        if not predict(network, last, state, scratch, rows):
             return -1
         for b in range(rows):
             text = texts[b]
@@ -285,7 +459,7 @@ def write(
             if last[b] == end or counts[texts[b]] == limits[texts[b]]:
                 rows -= 1
                 if b < rows:
-                    _swap(state, b, rows)
+                    swap(state, b, rows)
                     texts[b], texts[rows] = texts[rows], texts[b]
                     last[b], last[rows] = last[rows], last[b]
     return 0
