@@ -5,7 +5,8 @@ CharrnnError                    exit 1: it could not be done
 ├── CorpusError                 the text cannot be read, decoded, or is too short
 ├── VocabularyError             a character that the model has never seen
 ├── CheckpointError             a model file is missing, damaged, or would be overwritten
-└── TrainingError               the loss became no number, there is nothing to resume, ...
+├── TrainingError               the loss became no number, there is nothing to resume, ...
+└── SamplingError               no text can be what was asked for, or none was found
 
 Each error is one line: what was wrong, then what to do about it (its `hint`).
 """
@@ -62,6 +63,10 @@ class CheckpointError(CharrnnError):
 
 class TrainingError(CharrnnError):
     """Training cannot start or cannot go on."""
+
+
+class SamplingError(CharrnnError):
+    """No text can be what was asked for, or none was found."""
 
 
 def printable(text: str) -> str:

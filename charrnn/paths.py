@@ -12,15 +12,16 @@ import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from charrnn import sampling
+from charrnn import control, steering
 from charrnn.config import SampleConfig
+from charrnn.control import Control, Track
 from charrnn.plain import Floats, PlainNetwork
 
 Ids = npt.NDArray[np.int64]
@@ -41,10 +42,14 @@ WEIGHTS_A_CALL = 2**28
 
 @dataclass(slots=True)
 class Cursor:
-    """Where a text stands: its last character, and the state before that is read, (L, 1 or 2, H)."""
+    """Where a text stands: its last character, and the state before that is read, (L, 1 or 2, H).
+
+    Once track.stopped is ENDED or STUCK, the text has stopped, and `last` says nothing.
+    """
 
     last: int
     state: Floats
+    track: Track = field(default_factory=Track)  # what steers it
 
 
 class PlainPath:
@@ -54,9 +59,10 @@ class PlainPath:
 
     def __init__(self, network: PlainNetwork, config: SampleConfig) -> None:
         self._network = network
-        self._filters = _filters(config)
+        self._filters = control.filters(config)
         V = network.config.vocab_size
-        self._p, self._heap = [0.0] * V, [0] * V
+        self._scratch = [0.0] * V, [0] * V, [0.0] * V
+        self._free = control.free(V)
 
     def longest(self, texts: int) -> int:
         """Characters that one call should write of each of so many texts."""
@@ -70,18 +76,35 @@ class PlainPath:
             cursor.last = character
         loader.account(time.perf_counter() - started, len(characters))
 
-    def write(self, cursors: Sequence[Cursor], uniforms: Sequence[Uniforms], end: int) -> list[Ids]:
-        """What each text goes on with: a character for each of its uniforms (n,), up to `end`."""
+    def write(
+        self,
+        cursors: Sequence[Cursor],
+        uniforms: Sequence[Uniforms],
+        end: int,
+        steered: Control | None = None,
+    ) -> list[Ids]:
+        """What each text goes on with: a character for each of its uniforms (n,), up to `end`.
+
+        `steered` says what the texts may be; where their tracks stop, there may be fewer.
+        """
         started = time.perf_counter()
+        rules = (steered or self._free).lists
         written: list[Ids] = []
         for cursor, numbers in zip(cursors, uniforms, strict=True):
             ids: list[int] = []
+            tracks = control.listed(cursor.track, len(numbers))
             for u in numbers.tolist():
                 logits, cursor.state = self._network.step(cursor.last, cursor.state)
-                cursor.last = sampling.sample(logits.tolist(), *self._filters, u, self._p, self._heap)
+                cursor.last = steering.step(
+                    logits.tolist(), self._filters, u, *self._scratch, rules, tracks, 0, len(ids)
+                )
+                if cursor.last < 0:
+                    break
                 ids.append(cursor.last)
                 if cursor.last == end:
                     break
+            if steered is not None:
+                (cursor.track,) = control.moved([cursor.track], tracks, [len(ids)], [cursor.last])
             written.append(np.array(ids, np.int64))
         loader.account(time.perf_counter() - started, sum(map(len, written)))
         return written
@@ -97,7 +120,8 @@ class CompiledPath:
 
         self._network = network
         self._kernels = kernels
-        self._filters = kernels.Filters(*_filters(config))
+        self._filters = control.filters(config)
+        self._free = control.free(network.config.vocab_size)
         self._arrays = _arrays(network, kernels)
         self._threads = available_threads() if threads is None else threads
         # Not charrnn.workers, whose threads take denormal numbers as zero, and would write other texts.
@@ -112,23 +136,34 @@ class CompiledPath:
     def read(self, cursor: Cursor, characters: Ids) -> None:
         for done in range(0, len(characters), self.longest(1)):
             given = characters[done : done + self.longest(1)]
-            self._write([cursor], [np.empty(len(given))], -1, given)
+            self._write([cursor], [np.empty(len(given))], -1, given, None)
 
-    def write(self, cursors: Sequence[Cursor], uniforms: Sequence[Uniforms], end: int) -> list[Ids]:
+    def write(
+        self,
+        cursors: Sequence[Cursor],
+        uniforms: Sequence[Uniforms],
+        end: int,
+        steered: Control | None = None,
+    ) -> list[Ids]:
         B, shares = len(cursors), min(self._threads, len(cursors))
         cuts = [B * n // shares for n in range(shares + 1)]
         nothing = np.empty(0, np.int64)
         others = [
-            self._pool.submit(self._write, cursors[low:high], uniforms[low:high], end, nothing)
+            self._pool.submit(self._write, cursors[low:high], uniforms[low:high], end, nothing, steered)
             for low, high in itertools.pairwise(cuts[1:])
         ]
-        written = self._write(cursors[: cuts[1]], uniforms[: cuts[1]], end, nothing)
+        written = self._write(cursors[: cuts[1]], uniforms[: cuts[1]], end, nothing, steered)
         for other in others:
             written += other.result()
         return written
 
     def _write(
-        self, cursors: Sequence[Cursor], uniforms: Sequence[Uniforms], end: int, given: Ids
+        self,
+        cursors: Sequence[Cursor],
+        uniforms: Sequence[Uniforms],
+        end: int,
+        given: Ids,
+        steered: Control | None,
     ) -> list[Ids]:
         """A thread's share of the texts."""
         B = len(cursors)
@@ -140,18 +175,25 @@ class CompiledPath:
         texts = np.arange(B)
         last = np.array([cursor.last for cursor in cursors])
         written, counts = np.zeros(table.shape, np.int64), np.zeros(B, np.int64)
+        rules = (steered or self._free).arrays
+        tracks = control.gathered([cursor.track for cursor in cursors], table.shape[1])
         scratch = self._kernels.scratch(self._arrays, B)
         running = B
         while running:
             for character in set(last[:running].tolist()):
                 self._network.learn(character)  # the loop comes back where it meets a new one
             running = self._kernels.write(
-                self._arrays, state, texts, last, table, limits, given, self._filters, end, written, counts,
-                scratch,
+                self._arrays, state, texts, last, table, limits, given, self._filters, rules, tracks, end,
+                written, counts, scratch,
             )  # fmt: skip
         for row, text in enumerate(texts.tolist()):
             cursors[text].last = int(last[row])
             cursors[text].state = state[:, :, row].copy()
+        if steered is not None:
+            stops = [cursor.last for cursor in cursors]
+            after = control.moved([cursor.track for cursor in cursors], tracks, counts.tolist(), stops)
+            for cursor, track in zip(cursors, after, strict=True):
+                cursor.track = track
         return [written[text, : counts[text]] for text in range(B)]
 
 
@@ -171,10 +213,6 @@ class Paths:
             if loader.kernels is not None:
                 self._path = CompiledPath(self._network, self._config, loader.kernels, self._threads)
         return self._path
-
-
-def _filters(config: SampleConfig) -> tuple[float, int, float, float]:
-    return float(config.temperature), config.top_k, float(config.top_p), float(config.min_p)
 
 
 def _arrays(network: PlainNetwork, kernels: Any) -> Any:

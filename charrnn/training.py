@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from charrnn.errors import TrainingError
 from charrnn.evaluation import evaluate
 from charrnn.events import Compiling, Evaluated, Event, Finished, Measure, Reason, Sampled, Saved, Step
 from charrnn.model import Model, State, mix
+from charrnn.novelty import Novelty
 from charrnn.optimizer import AdamW, learning_rate
 from charrnn.parameters import Array
 from charrnn.workers import Workers
@@ -313,7 +315,12 @@ class Run:
             best_val_loss=val_loss,
             run=self.fingerprint,
             settings=asdict(self.train),
+            novelty=self._novelty,
         )
+
+    @cached_property
+    def _novelty(self) -> Novelty:
+        return self.corpus.novelty()
 
     def _save_resume(self) -> Saved:
         p, path = self.position, resume_path(self.out)

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba.extending import register_jitable
 
-from charrnn import sampling
+from charrnn import sampling, steering
 from charrnn.kernels.cells import add, copy, gru, layer_norm, lstm, rnn
 from charrnn.kernels.jit import njit
 from charrnn.kernels.ordered import in_panels, padded, product
+from charrnn.steering import Filters, Rules, Tracks
 
 __all__ = [
     "GRU",
@@ -25,7 +26,9 @@ __all__ = [
     "RNN_TANH",
     "Filters",
     "Network",
+    "Rules",
     "Scratch",
+    "Tracks",
     "in_panels",
     "padded",
     "scratch",
@@ -44,8 +47,18 @@ for _function in (
     sampling.keep_top_k,
     sampling.keep_top_p,
     sampling.keep_min_p,
+    sampling.keep_typical,
+    sampling.keep_surprise,
     sampling.choose,
     sampling.sample,
+    steering.mask,
+    steering.log_sum,
+    steering.penalize_repeats,
+    steering.contains,
+    steering.hash_begun,
+    steering.is_copied,
+    steering.keep_new,
+    steering.step,
 ):
     register_jitable(_function)  # compiled code that calls it compiles it from its one source
 
@@ -68,15 +81,6 @@ class Network(NamedTuple):
     decoder_bias: Any  # (padded V,)
 
 
-class Filters(NamedTuple):
-    """How a character is chosen from its logits; see `sampling.sample`."""
-
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-
-
 class Scratch(NamedTuple):
     """What a step writes and nobody keeps; see `scratch`."""
 
@@ -86,6 +90,7 @@ class Scratch(NamedTuple):
     out: Any  # (B, H) a layer's output
     logits: Any  # (B, padded V)
     p: Any  # (V,) float64
+    keys: Any  # (V,) float64
     heap: Any  # (V,) int64
 
 
@@ -93,7 +98,7 @@ def scratch(network: Network, B: int) -> Scratch:
     """Scratch space for B texts."""
     N, H, V = network.bias_hh.shape[1], network.norms.shape[2], len(network.known) - 1
     u, w, x, out, logits = (np.empty((B, n), np.float32) for n in (N, N, H, H, len(network.decoder_bias)))
-    return Scratch(u, w, x, out, logits, np.empty(V), np.empty(V, np.int64))
+    return Scratch(u, w, x, out, logits, np.empty(V), np.empty(V), np.empty(V, np.int64))
 
 
 @njit()
@@ -154,14 +159,15 @@ def _swap(state: Any, a: int, b: int) -> None:
 @njit()
 def write(
     network: Any, state: Any, texts: Any, last: Any, uniforms: Any, limits: Any, given: Any, filters: Any,
-    end: int, written: Any, counts: Any, scratch: Any,
+    rules: Any, tracks: Any, end: int, written: Any, counts: Any, scratch: Any,
 ) -> Any:  # fmt: skip
     """Each of B texts reads its `last` and writes on, a character for each of its uniform numbers.
 
     Row b of state (L, 1 or 2, B, H), texts (B,) and last (B,) belongs to text n = texts[b], which takes
     uniforms[n, counts[n]], .. up to limits[n], writes to the same places of `written`, and counts on. Where
     characters are `given` (T,), or none, they are written instead of chosen ones: so a prompt is read. A
-    text that writes `end` stops: its row goes behind those that still run.
+    text that writes `end` stops, as does one that is steering.ENDED or STUCK, which its `last` then is: its
+    row goes behind those that still run.
 
     Returns how many texts still run: 0, or more when a character's row of the table is not known. A state
     has read all but the last that was written; scratch.logits are those of the last step.
@@ -170,7 +176,8 @@ def write(
     rows = len(texts)
     while rows > 0:
         done = counts[texts[rows - 1]]
-        if done < limits[texts[rows - 1]] and not (done > 0 and last[rows - 1] == end):
+        stopped = last[rows - 1] < 0 or (done > 0 and last[rows - 1] == end)
+        if done < limits[texts[rows - 1]] and not stopped:
             break
         rows -= 1  # it had stopped before
     while rows > 0:
@@ -185,20 +192,23 @@ def write(
             if len(given) > 0:
                 last[b] = given[n]
             else:
-                last[b] = sampling.sample(
+                last[b] = steering.step(
                     scratch.logits[b, :V],
-                    filters.temperature,
-                    filters.top_k,
-                    filters.top_p,
-                    filters.min_p,
+                    filters,
                     uniforms[text, n],
                     scratch.p,
                     scratch.heap,
+                    scratch.keys,
+                    rules,
+                    tracks,
+                    text,
+                    n,
                 )
-            written[text, n] = last[b]
-            counts[text] = n + 1
+            if last[b] >= 0:
+                written[text, n] = last[b]
+                counts[text] = n + 1
         for b in range(rows - 1, -1, -1):
-            if last[b] == end or counts[texts[b]] == limits[texts[b]]:
+            if last[b] < 0 or last[b] == end or counts[texts[b]] == limits[texts[b]]:
                 rows -= 1
                 if b < rows:
                     _swap(state, b, rows)

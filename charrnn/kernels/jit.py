@@ -29,7 +29,8 @@ def _sources_hash() -> str:
     """Hash of all that decides what machine code comes out (Numba itself adds the CPU)."""
     digest = hashlib.sha256()
     here = Path(__file__).parent
-    for path in [*sorted(here.glob("*.py")), here.parent / "sampling.py"]:
+    shared = [here.parent / "sampling.py", here.parent / "steering.py"]
+    for path in [*sorted(here.glob("*.py")), *shared]:
         if path.exists():
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
