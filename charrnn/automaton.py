@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.errors import ConfigError, SamplingError, quoted
-from charrnn.expressions import Expression
+from charrnn.errors import ConfigError, SamplingError
 from charrnn.steering import FINAL, FORBIDDEN
+
+if TYPE_CHECKING:
+    from charrnn.expressions import Expression
 
 MAX_STATES = 2**18
 MAX_CELLS = 2**24  # of a table

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.automaton import Automaton, build
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import SampleConfig
 from charrnn.errors import CheckpointError, SamplingError
 from charrnn.steering import BASES, FINAL, Filters, Rules, Tracks, hash_begun, is_copied
+
+if TYPE_CHECKING:
+    from charrnn.automaton import Automaton
 
 DRY_WINDOW = 1024  # characters in which repeats are looked for
 BREAKERS = '\n:"*'  # over which a repeat does not reach: those of DRY's author
@@ -151,9 +153,11 @@ def require_novelty(checkpoint: Checkpoint) -> None:
 def _automaton(checkpoint: Checkpoint, config: SampleConfig, prompt: str, length: int) -> Automaton | None:
     if config.match is None and not config.ban and config.only is None:
         return None
+    from charrnn.automaton import build  # not at the top: free texts, which start at once, need none
+
     expression = None
     if config.match is not None:
-        from charrnn.expressions import compiled  # starts a process: for those alone who need it
+        from charrnn.expressions import compiled
 
         expression = compiled(config.match, checkpoint.vocabulary.characters)
     automaton = build(

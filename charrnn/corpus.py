@@ -87,16 +87,7 @@ class Corpus:
                     yield self.vocabulary.decode(documents.ids[at : min(at + CHUNK, end)])
                 yield "\n"  # a file's last line may have no end
 
-        line_ends = 0
-        if "\n" in self.vocabulary:
-            newline = self.vocabulary.characters.index("\n")
-            line_ends = sum(
-                int(np.count_nonzero(documents.ids[at : at + CHUNK] == newline))
-                for at in range(0, len(documents), CHUNK)
-            )
-        return Novelty.build(
-            pieces, len(documents), line_ends + len(starts), by_line=documents.line_end >= 0
-        )
+        return Novelty.build(pieces, by_line=documents.line_end >= 0)
 
     def with_vocabulary(self, vocabulary: Vocabulary) -> Corpus:
         """The same text with the ids of another vocabulary, which has all its characters.

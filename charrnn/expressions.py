@@ -111,7 +111,7 @@ def _too_large(expression: str) -> ConfigError:
 
 
 def _pieces(expression: str) -> list[Piece]:
-    """The expression, cut where a class such as \w stands: (the class, whether it stands in brackets).
+    """The expression, cut where a class such as "\\w" stands: (the class, whether it stands in brackets).
 
     An automaton that knows all of Unicode's letters is large, one of the model's letters is not. Raises
     ConfigError for what is no expression, or none of whole texts.

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from charrnn import control, particles
+from charrnn import control
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import DEFAULT_SAMPLE_LENGTH, MAX_LINE_LENGTH, SampleConfig, WeightPrecision
 from charrnn.errors import SamplingError
@@ -193,6 +193,8 @@ class _Run:
 
     def _write_with_particles(self, text: _Text) -> None:
         """The whole of it: to draw freely what fits would take for ever."""
+        from charrnn import particles
+
         path = self._paths.best(self._length * particles.PARTICLES)
         drawn = particles.draw(
             path,

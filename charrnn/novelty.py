@@ -4,7 +4,7 @@ Bloom filters (Bloom 1970) of hashes: what is in the text is always found, what 
 that is held new is new, and a few new ones are taken for old. The text cannot be read from it.
 
 Each filter has at most MOST_BITS, so that the index has at most 3 MiB (4 MiB as base64 in the model file). Below
-that, a line takes 16 bits (0.05 % are wrongly found), a character 8 for each length of run (2 %).
+that, a line takes 16 bits (0.05 % are wrongly found), and a run 8 for each of the two lengths (2 %).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,12 +39,13 @@ class Bloom:
     probes: int
 
     @classmethod
-    def build(cls, count: int, each: int, hashes: Iterable[tuple[Hashes, Hashes]]) -> Bloom:
-        """Of `count` hashes at the most, which come in pairs of arrays (n,), with `each` bits for one."""
+    def build(cls, each: int, hashes: Callable[[], Iterable[tuple[Hashes, Hashes]]]) -> Bloom:
+        """Of hashes that `hashes()` gives again and again, as pairs of arrays (n,), with `each` bits for one."""
+        count = sum(len(first) for first, _ in hashes())
         size = -(-min(max(count * each, 64), MOST_BITS) // 8) * 8
         probes = min(max(round(math.log(2) * size / max(count, 1)), 1), round(math.log(2) * each))
         bits = np.zeros(size, np.bool_)
-        for first, second in hashes:
+        for first, second in hashes():
             for probe in range(probes):
                 bits[(first + probe * second) % size] = True
         return cls(np.packbits(bits, bitorder="little").tobytes(), probes)
@@ -82,17 +84,14 @@ class Novelty:
     runs: dict[int, Bloom]  # by their length
 
     @classmethod
-    def build(
-        cls, pieces: Callable[[], Iterable[str]], characters: int, lines: int, *, by_line: bool
-    ) -> Novelty:
+    def build(cls, pieces: Callable[[], Iterable[str]], *, by_line: bool) -> Novelty:
         """Of a text that `pieces()` gives, again and again, in pieces of any size.
 
-        It has so many characters and at most so many lines. With `by_line`, runs do not go on from one line
-        to the next.
+        With `by_line`, runs do not go on from one line to the next.
         """
         return cls(
-            Bloom.build(lines, LINE_BITS, _line_hashes(pieces())),
-            {n: Bloom.build(characters, RUN_BITS, _run_hashes(pieces(), n, by_line)) for n in GRAMS},
+            Bloom.build(LINE_BITS, lambda: _line_hashes(pieces())),
+            {n: Bloom.build(RUN_BITS, partial(_run_hashes, pieces, n, by_line)) for n in GRAMS},
         )
 
     def has_line(self, line: str) -> bool:
@@ -139,9 +138,11 @@ def _line_hashes(pieces: Iterable[str]) -> Iterator[tuple[Hashes, Hashes]]:
         yield first, second
 
 
-def _run_hashes(pieces: Iterable[str], length: int, by_line: bool) -> Iterator[tuple[Hashes, Hashes]]:
+def _run_hashes(
+    pieces: Callable[[], Iterable[str]], length: int, by_line: bool
+) -> Iterator[tuple[Hashes, Hashes]]:
     before = np.empty(0, np.int64)
-    for piece in pieces:
+    for piece in pieces():
         points = np.frombuffer(piece.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.int64)
         points = np.concatenate([before, points])
         before = points[max(len(points) - length + 1, 0) :]

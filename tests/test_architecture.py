@@ -27,19 +27,25 @@ ARROWS = {
     },
     "training": {
         "corpus", "model", "optimizer", "evaluation", "checkpoint", "compilation", "events",
-        "parameters", "workers",
+        "parameters", "workers", "novelty",
     },
     "compilation": {"kernels", "model", "optimizer", "workers"},
     "events": {"corpus"},  # for its type alone
     "planning": set(),
-    "generation": {"paths", "plain", "checkpoint"},
-    "paths": {"plain", "sampling", "kernels", "workers"},
+    "generation": {"paths", "plain", "checkpoint", "control", "particles", "novelty", "steering"},
+    "particles": {"paths", "control", "steering"},
+    "paths": {"plain", "steering", "control", "kernels", "workers"},
+    "control": {"automaton", "expressions", "checkpoint", "steering"},
+    "automaton": {"expressions", "steering"},
+    "expressions": set(),  # runs expression_worker.py, which it does not import
+    "expression_worker": set(),
+    "novelty": {"steering"},
     "plain": {"checkpoint", "kernels"},  # kernels: coefficients.py, which holds numbers alone
     "evaluation": {"corpus", "model", "checkpoint"},
-    "checkpoint": {"vocabulary", "container"},
+    "checkpoint": {"vocabulary", "container", "novelty"},
     "container": {"atomic", "unreadable"},
     "atomic": set(),
-    "corpus": {"vocabulary", "reading", "sources"},
+    "corpus": {"vocabulary", "reading", "sources", "novelty"},
     "reading": {"vocabulary", "sources"},
     "sources": {"unreadable"},
     "unreadable": set(),
@@ -49,8 +55,9 @@ ARROWS = {
     "optimizer": {"kernels", "parameters", "workers"},
     "parameters": {"kernels"},
     "workers": {"kernels"},
+    "steering": {"sampling"},
     "sampling": set(),
-    "kernels": {"sampling"},  # only kernels/generate.py
+    "kernels": {"sampling", "steering"},  # only kernels/generate.py
 }  # fmt: skip
 
 
@@ -146,6 +153,10 @@ def test_numba_is_imported_by_kernels_alone() -> None:
 
 def test_safetensors_is_imported_by_the_container_alone() -> None:
     assert importers("safetensors") == {"container.py"}
+
+
+def test_the_library_of_expressions_is_imported_by_its_worker_alone() -> None:
+    assert importers("outlines_core") == {"expression_worker.py"}
 
 
 def test_kernels_know_only_arrays_and_the_compiler() -> None:

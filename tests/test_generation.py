@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -101,9 +102,11 @@ def by_hand(checkpoint: Checkpoint, read: str, n: int, *, seed=1, index=0, tempe
         logits, state = network.step(character, state)
     random = np.random.default_rng([seed, index])
     written = ""
-    scratch = [0.0] * len(vocabulary), [0] * len(vocabulary)
+    V = len(vocabulary)
+    scratch = [0.0] * V, [0] * V, [0.0] * V
     for _ in range(n):
-        choice = sampling.sample(logits.tolist(), temperature, 0, 1.0, 0.0, random.random(), *scratch)
+        options = temperature, 0, 1.0, 1.0, 0.0, math.inf
+        choice = sampling.sample(logits.tolist(), *options, random.random(), *scratch)
         written += vocabulary.characters[choice]
         logits, state = network.step(choice, state)
     return written
@@ -117,7 +120,8 @@ FILTERS = [
     {"top_k": 3},
     {"top_p": 0.8},
     {"min_p": 0.1},
-    {"temperature": 2.0, "top_k": 5, "top_p": 0.9, "min_p": 0.05},
+    {"typical": 0.7},
+    {"temperature": 2.0, "top_k": 5, "typical": 0.95, "top_p": 0.9, "min_p": 0.05},
 ]
 # Hidden and embedding size: embedding or one-hot (0), as wide as a layer, where it is skipped around, or not.
 SIZES = [(9, 9), (6, 4), (9, 0), (5, 0)]

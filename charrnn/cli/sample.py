@@ -14,6 +14,7 @@ from charrnn.cli.process import Output
 from charrnn.config import DEFAULT_SAMPLE_LENGTH, SampleConfig, TextConfig
 from charrnn.errors import ConfigError, CorpusError, ExitCode
 
+_WHAT = "What it may be"
 LINES_AT_ONCE = 10  # from a --lines model, when nothing else is asked for
 
 
@@ -59,6 +60,72 @@ def sample(
         float | None,
         typer.Option(metavar="P", help="Only those at least P times the best [0: off]."),
     ] = None,
+    typical: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Only the most typical that make up P [1: off]."),
+    ] = None,
+    mirostat: Annotated[
+        float | None,
+        typer.Option(metavar="TAU", help="Hold the surprise at TAU bits a character [0: off]."),
+    ] = None,
+    mirostat_rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="ETA",
+            help=f"How fast mirostat corrects itself [{default(SampleConfig, 'mirostat_rate')}].",
+        ),
+    ] = None,
+    dry: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Penalty for repeats; 0.8 is usual [0: off]."),
+    ] = None,
+    dry_base: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help=f"Its growth with each character repeated [{default(SampleConfig, 'dry_base')}].",
+        ),
+    ] = None,
+    dry_length: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help=f"Repeats that are shorter cost nothing [{default(SampleConfig, 'dry_length')}].",
+        ),
+    ] = None,
+    match: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX", help="Write only what matches as a whole.", rich_help_panel=_WHAT
+        ),
+    ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="With --match, --ban, --only: as probable as the model says, not step by step.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = False,
+    ban: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Never write this; repeatable.", rich_help_panel=_WHAT),
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="CHARS", help="Write only these characters.", rich_help_panel=_WHAT),
+    ] = None,
+    novel: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[N]",
+            help="No line of the training text; with N, no run of N of its characters.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    unique: Annotated[
+        bool, typer.Option("--unique", help="No line twice.", rich_help_panel=_WHAT)
+    ] = False,
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="The same seed, the same text [a new one].")
     ] = None,
@@ -90,6 +157,18 @@ def sample(
         "length": length,
         "precision": precision,
         "until": None if until is None else _argument(until, text),
+        "typical": typical,
+        "mirostat": mirostat,
+        "mirostat_rate": mirostat_rate,
+        "dry": dry,
+        "dry_base": dry_base,
+        "dry_length": dry_length,
+        "match": None if match is None else _argument(match, text),
+        "exact": exact,
+        "ban": tuple(_argument(banned, text) for banned in ban or ()),
+        "only": None if only is None else _argument(only, text),
+        "novel": None if novel is None else _novel(novel),
+        "unique": unique,
     }
     texts = api.sample(
         checkpoint,
@@ -116,6 +195,14 @@ def sample(
 def _argument(value: str, text: TextConfig) -> str:
     """What was typed, in the characters of the model: a `--bytes` model's are bytes."""
     return os.fsencode(value).decode("latin-1") if text.bytes else value
+
+
+def _novel(value: str) -> bool | int:
+    """What --novel says: N, or nothing, for which the parser puts "lines"."""
+    try:
+        return value == "lines" or int(value)
+    except ValueError:
+        raise ConfigError(f"novel is {value!r}", "give a whole number, or nothing") from None
 
 
 def _from_stdin(text: TextConfig) -> str:
