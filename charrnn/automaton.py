@@ -1,7 +1,7 @@
 """What a text may be, as one deterministic automaton over the model's characters.
 
-An expression, banned texts and a restricted alphabet are joined in one table, so that the loop that writes looks
-at one row a character. What leads nowhere is cut off beforehand, so that no text can ever come to a dead end.
+An expression, banned texts and a restricted alphabet are joined in one table, so that the loop that writes
+looks at one row a character. What leads nowhere is cut off beforehand: no text ever comes to a dead end.
 
 Axes: V vocabulary, C classes of characters that no state tells apart, S states, K places in banned texts.
 """
@@ -36,7 +36,9 @@ class Automaton:
 
     table: Table  # (S, C) the next state, or FORBIDDEN
     classes: npt.NDArray[np.int32]  # (V,)
-    reach: Distances  # (S,) the fewest characters from here to where the text may end; 0 without an expression
+    reach: (
+        Distances  # (S,) the fewest characters from here to where the text may end; 0 without an expression
+    )
     start: int
     ends: bool  # a text may end without a line's end, where `reach` is 0
 
@@ -52,8 +54,8 @@ def build(
 ) -> Automaton:
     """The automaton of texts that match, hold no banned text and have no other characters than `only`.
 
-    With `lines`, a text ends with its line: "\\n" completes it where it may end, and stands nowhere else. Else
-    nothing completes it. A banned text does not appear across the end of the prompt either.
+    With `lines`, a text ends with its line: "\\n" completes it where it may end, and stands nowhere else.
+    Else nothing completes it. A banned text does not appear across the end of the prompt either.
 
     Raises:
         ConfigError: a banned text or the set of characters is empty, or it would be too large.
@@ -68,7 +70,9 @@ def build(
     known = [ban for ban in bans if _checked_ban(ban) and set(ban) <= set(characters)]
     places, whole, names = _places(known, characters)
     place = _place_after(prompt, names)
-    allowed = np.ones(V, np.bool_) if only is None else np.array([c in _checked_only(only) for c in characters])
+    allowed = (
+        np.ones(V, np.bool_) if only is None else np.array([c in _checked_only(only) for c in characters])
+    )
 
     # Characters that nothing tells apart share a column.
     is_newline = np.arange(V) == newline
@@ -126,7 +130,8 @@ def build(
 
 def _too_large() -> ConfigError:
     return ConfigError(
-        "the automaton of the expression and the banned texts would be too large", "give fewer or shorter ones"
+        "the automaton of the expression and the banned texts would be too large",
+        "give fewer or shorter ones",
     )
 
 

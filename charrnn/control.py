@@ -1,4 +1,4 @@
-"""From the settings of a sample to what steers it: the rules of the run, and where each of its texts stands."""
+"""From the settings of a sample to what steers it: the run's rules, and where each of its texts stands."""
 
 from __future__ import annotations
 
@@ -203,8 +203,8 @@ def _against_copies(rules: Rules, checkpoint: Checkpoint, run: int) -> Rules:
     if (rate := novelty.false_rate(run)) > MOST_FALSE:
         longer = next((n for n in range(run + 1, 10_000) if novelty.false_rate(n) <= MOST_FALSE), None)
         raise SamplingError(
-            f"the model's index is too full for runs of {run} characters: it would take {rate:.0%} of new ones "
-            "for copies",
+            f"the model's index is too full for runs of {run} characters: it would take {rate:.0%} of new "
+            "ones for copies",
             "train on less text" if longer is None else f"give --novel {longer}",
         )
     gram = novelty.gram(run)
@@ -246,7 +246,9 @@ def listed(track: Track, T: int) -> Tracks:
     return Tracks([track.state], [track.left], [track.limit], [track.copied], [track.mass], [recent])
 
 
-def moved(tracks: Sequence[Track], arrays: Tracks, counts: Sequence[int], stops: Sequence[int]) -> Iterator[Track]:
+def moved(
+    tracks: Sequence[Track], arrays: Tracks, counts: Sequence[int], stops: Sequence[int]
+) -> Iterator[Track]:
     """The tracks once so many characters were written; `stops` are ENDED or STUCK, or 0 and above."""
     for n, (track, count, stop) in enumerate(zip(tracks, counts, stops, strict=True)):
         window = len(track.recent)

@@ -1,10 +1,12 @@
 """A process that makes an automaton of an expression, run by charrnn.expressions, which may end it any time.
 
-stdin: one object of JSON, {"pieces", "characters", "end", "memory"}. The pieces make up the expression: each is
-a text, or [a class such as "\\\\w", whether it stands in brackets]. `characters` are the model's, in one text;
-`end` is a character that is none of them; `memory` is how many bytes may be used. stdout: one object of JSON,
-{"missing": a package}, {"error": a text}, or {"start": a state, "states": [[[character's index, next state],
-..], ..], "final": [bool, ..]}; states are numbered from 0, and there is none at the start where it is -1.
+stdin: one object of JSON, {"pieces", "characters", "end", "memory"}. The pieces make up the expression: each
+is a text, or [a class such as "\\\\w", whether it stands in brackets]. `characters` are the model's, in one
+text; `end` is a character that is none of them; `memory` is how many bytes may be used.
+
+stdout: one object of JSON, {"missing": a package}, {"error": a text}, or {"start": a state, "states":
+[[[character's index, next state], ..], ..], "final": [bool, ..]}; states are numbered from 0, and there is
+none at the start where it is -1.
 
 Imports nothing of charrnn: the file is run by its path, and starts quickly.
 """
@@ -43,7 +45,7 @@ def _automaton(pieces: list[Any], characters: str, end: str) -> dict[str, Any]:
     # though the rest of it may fit ("Paris|Orléans" without an é).
     for n, token in enumerate([*characters, end, *(bytes([n]) for n in range(256))]):
         ids.setdefault(token if isinstance(token, bytes) else token.encode(), [n + 1])  # 0: its own end
-    vocabulary = Vocabulary(0, ids)  # type: ignore[arg-type]
+    vocabulary = Vocabulary(0, ids)
 
     def index(expression: str) -> tuple[Any, dict[int, dict[int, int]]]:
         # The library's automata follow the first of alternatives only up to its end: of "ab|abc" nothing

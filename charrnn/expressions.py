@@ -55,7 +55,9 @@ def compiled(expression: str, characters: str) -> Expression:
         SamplingError: the library is not installed.
     """
     if len(expression) > MAX_LENGTH:
-        raise ConfigError(f"the expression has {len(expression):,} characters", f"give at most {MAX_LENGTH:,}")
+        raise ConfigError(
+            f"the expression has {len(expression):,} characters", f"give at most {MAX_LENGTH:,}"
+        )
     answer = _ask(
         {
             "pieces": _pieces(expression),
@@ -90,7 +92,9 @@ def _ask(question: dict[str, Any], expression: str) -> dict[str, Any]:
     # -P: the worker's folder, which is this package, is no place to import from.
     command = [sys.executable, "-P", str(_WORKER)]
     try:
-        done = subprocess.run(command, input=json.dumps(question).encode(), capture_output=True, timeout=SECONDS)
+        done = subprocess.run(
+            command, input=json.dumps(question).encode(), capture_output=True, timeout=SECONDS
+        )
     except subprocess.TimeoutExpired:
         raise _too_large(expression) from None
     except OSError as problem:

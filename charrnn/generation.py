@@ -132,8 +132,8 @@ class _Run:
 
     def _add_text(self) -> None:
         ending = _Ending(self._lines, self._config.until)
-        self._ahead.append(_Text(self._indices[0], ending, self._length, self._rules))
-        if self._rules.settles:
+        self._ahead.append(_Text(self._indices[0], ending, self._length, self._rules, self._seen))
+        if self._rules.unique:
             self._unsettled.append(self._ahead[-1])
         self._indices = self._indices[1:]
 
@@ -142,7 +142,7 @@ class _Run:
             yield self._echo
         while text.pieces or text.left or not text.settled:
             with self._lock:
-                if self._rules.settles:
+                if not text.settled:
                     self._settle(text)
                 while text.left and not text.pieces:
                     self._write(text)
@@ -150,12 +150,17 @@ class _Run:
                 yield text.take()
 
     def _settle(self, text: _Text) -> None:
-        """Complete the texts up to this one, in their order: each is another than those before."""
+        """Complete the texts up to this one, in their order: each is another than those before.
+
+        This one itself is not completed where it is written line by line, but those before it are.
+        """
         while not text.settled:
             first = self._unsettled[0]
+            if first is text and self._rules.by_line and first.left:
+                return
             while first.left:
                 self._write(first)
-            if first.settle(self._seen):
+            if first.settle():
                 self._unsettled.popleft()
 
     def _write(self, text: _Text) -> None:
@@ -217,7 +222,7 @@ class _Run:
 
     def _group(self, text: _Text, most: int) -> list[_Text]:
         """The text, and others to be written with it."""
-        if most == 1:
+        if most == 1 or (self._rules.by_line and self._rules.unique):  # lines before must be known
             return [text]
         others = [other for other in (*self._taken, *self._ahead) if other is not text]
         if sum(other.waiting for other in others) > CHARACTERS_AHEAD:
@@ -235,8 +240,7 @@ class _Rules:
 
     holds: bool  # nothing of a text is handed out before it is known to stay
     by_line: bool  # prose is kept line by line; else a text stays or goes as a whole
-    settles: bool  # each text must be another than those before it
-    unique: bool
+    unique: bool  # none of its lines is one that this run has written before
     partial: bool  # the last line counts, though it has no end
     novelty: Novelty | None  # whose lines are not written again
     prompt: str  # its last line, with which the first one begins
@@ -246,11 +250,11 @@ class _Rules:
     @classmethod
     def of(cls, checkpoint: Checkpoint, config: SampleConfig, prompt: str) -> _Rules:
         lines = checkpoint.text.lines
-        by_line = not lines and not config.exact and bool(config.novel or config.unique)
+        whole = lines or config.exact or config.match is not None
+        by_line = not whole and bool(config.novel or config.unique)
         return cls(
             holds=bool(config.exact or config.novel or config.unique),
             by_line=by_line,
-            settles=config.unique and not by_line,
             unique=config.unique,
             partial=lines or config.match is not None,
             novelty=checkpoint.novelty if config.novel is True else None,
@@ -287,13 +291,13 @@ class _Text:
     cursor: Cursor
     random: np.random.Generator
 
-    def __init__(self, index: int, ending: _Ending, length: int, rules: _Rules) -> None:
+    def __init__(self, index: int, ending: _Ending, length: int, rules: _Rules, seen: set[str]) -> None:
         self.left = length  # characters, at the most
         self.written = 0
         self.pieces: deque[str] = deque()
         self.waiting = 0  # characters in them
         self.draws = 1  # of the present draft
-        self.settled = not rules.settles
+        self.settled = not rules.unique
         self._index = index
         self._ending = ending
         self._rules = rules
@@ -301,7 +305,7 @@ class _Text:
         self._unused = np.empty(0)  # numbers that were drawn, but not needed
         self._given = self._unused
         self._draft = ""
-        self._seen: set[str] = set()  # lines of this text
+        self._seen = seen  # lines of the run
         self._streams = 0
 
     def start(self, cursor: Cursor, seed: int | None) -> None:
@@ -335,17 +339,19 @@ class _Text:
         if stopped == STUCK:
             self._redraw()
         elif not self.left or (self._rules.by_line and self._draft.endswith("\n")):
-            if self._rules.settles:
+            if self._rules.unique and not self._rules.by_line:
                 return  # what those before it have written, is yet to be seen
             if self._rules.accept(self._draft, not self.written, not self.left, self._seen):
                 self._keep()
             else:
                 self._redraw()
 
-    def settle(self, seen: set[str]) -> bool:
-        """Whether it is complete and another than those `seen`; else it is to be written on."""
-        self.settled = self._rules.accept(self._draft, True, True, seen)
-        if self.settled:
+    def settle(self) -> bool:
+        """Whether it may stay, now that those before it are known; else it is to be written on."""
+        if self._rules.by_line:
+            self.settled = True  # each of its lines has been seen to
+        elif self._rules.accept(self._draft, True, True, self._seen):
+            self.settled = True
             self._keep()
         else:
             self._redraw()
@@ -385,7 +391,11 @@ class _Text:
 
     def _next_stream(self) -> None:
         """The numbers of each draft are a stream of its own, so that they depend on nothing else."""
-        key = None if self._seed is None else [self._seed, self._index, *([self._streams] if self._streams else [])]
+        key = (
+            None
+            if self._seed is None
+            else [self._seed, self._index, *([self._streams] if self._streams else [])]
+        )
         self.random = np.random.default_rng(key)
         self._streams += 1
         self._unused = self._given = np.empty(0)

@@ -1,10 +1,10 @@
-"""What is in a training text, as a small index that a model file carries: its lines, and its runs of characters.
+"""What is in a training text, as a small index that a model file carries: its lines and its runs.
 
 Bloom filters (Bloom 1970) of hashes: what is in the text is always found, what is not, rarely, too. So a text
 that is held new is new, and a few new ones are taken for old. The text cannot be read from it.
 
-Each filter has at most MOST_BITS, so that the index has at most 3 MiB (4 MiB as base64 in the model file). Below
-that, a line takes 16 bits (0.05 % are wrongly found), and a run 8 for each of the two lengths (2 %).
+Each filter has at most MOST_BITS, so that the index has at most 3 MiB (4 MiB as base64 in the model file).
+Below that, a line takes 16 bits (0.05 % are wrongly found), and a run 8 for each of the two lengths (2 %).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Bloom:
 
     @classmethod
     def build(cls, each: int, hashes: Callable[[], Iterable[tuple[Hashes, Hashes]]]) -> Bloom:
-        """Of hashes that `hashes()` gives again and again, as pairs of arrays (n,), with `each` bits for one."""
+        """Of hashes that `hashes()` gives again and again, as pairs of arrays (n,); `each` bits for one."""
         count = sum(len(first) for first, _ in hashes())
         size = -(-min(max(count * each, 64), MOST_BITS) // 8) * 8
         probes = min(max(round(math.log(2) * size / max(count, 1)), 1), round(math.log(2) * each))
@@ -117,7 +117,9 @@ class Novelty:
             raise ValueError("its index has no lines and runs")
         runs = values["runs"]
         if not isinstance(runs, dict) or runs.keys() != {str(n) for n in GRAMS}:
-            raise ValueError(f"its index does not have the runs of {' and '.join(map(str, GRAMS))} characters")
+            raise ValueError(
+                f"its index does not have the runs of {' and '.join(map(str, GRAMS))} characters"
+            )
         return cls(Bloom.from_dict(values["lines"]), {n: Bloom.from_dict(runs[str(n)]) for n in GRAMS})
 
 
@@ -157,7 +159,7 @@ def _run_hashes(
 
 
 def _polynomials(values: Hashes, length: int, base: int) -> Hashes:
-    """For each run of `length`, a power of two: the sum of values[i] * base^(length - 1 - i), modulo PRIME."""
+    """For each run of `length`, a power of two: the sum of values[i] * base^(length - 1 - i) mod PRIME."""
     done, power = 1, base
     while done < length:
         values = (values[:-done] * power + values[done:]) % PRIME

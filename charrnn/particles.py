@@ -1,11 +1,11 @@
 """Sequential Monte Carlo: a text drawn from the model's own distribution, given what it may be.
 
-A text that is written character by character, with what leads astray masked, has not the probability that it has
-among all that fit: q(x) is p(x) divided by the product of what the mask left at each step, so that places with
-much masked count too often. Here many texts, the particles, are written so, weighed by that product, and
-resampled where the weights grow uneven (Gordon, Salmond and Smith 1993; for language models Lew et al. 2023). One
-of them is drawn by weight in the end. Its distribution comes as near to p as there are particles: the error is
-of the order of 1 / PARTICLES.
+A text that is written character by character, with what leads astray masked, has not the probability that it
+has among all that fit: q(x) is p(x) divided by the product of what the mask left at each step, so that places
+where much is masked count too often. Here many texts, the particles, are written so, weighed by that product,
+and resampled where the weights grow uneven (Gordon, Salmond and Smith 1993; for language models Lew et al.
+2023). One of them is drawn by weight in the end. Its distribution comes as near to p as there are particles:
+the error is of the order of 1 / PARTICLES.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ class Path(Protocol):
     """What writes: paths.PlainPath or paths.CompiledPath."""
 
     def write(
-        self, cursors: Sequence[Cursor], uniforms: Sequence[Uniforms], end: int, steered: Control | None = None
+        self,
+        cursors: Sequence[Cursor],
+        uniforms: Sequence[Uniforms],
+        end: int,
+        steered: Control | None = None,
     ) -> list[Ids]: ...
 
 
@@ -48,9 +52,7 @@ def draw(
     for _ in range(length):
         numbers = random.random(PARTICLES)
         active = np.flatnonzero(running).tolist()
-        written = path.write(
-            [cursors[n] for n in active], [numbers[n : n + 1] for n in active], end, control
-        )
+        written = path.write([cursors[n] for n in active], [numbers[n : n + 1] for n in active], end, control)
         for n, ids in zip(active, written, strict=True):
             texts[n] += tuple(ids.tolist())
             running[n] = not cursors[n].track.stopped and cursors[n].last != end
@@ -85,10 +87,12 @@ def _weights(cursors: Sequence[Cursor]) -> Weights | None:
     if greatest == -np.inf:
         return None
     weights: Weights = np.exp(logs - greatest)
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights
 
 
 def _systematic(weights: Weights, u: float) -> list[int]:
     """Which particle each new one copies: as many of each as its weight says, up to one."""
     places = (np.arange(len(weights)) + u) / len(weights)
-    return np.minimum(np.searchsorted(np.cumsum(weights), places, side="right"), len(weights) - 1).tolist()
+    chosen: list[int] = np.searchsorted(np.cumsum(weights)[:-1], places, side="right").tolist()
+    return chosen

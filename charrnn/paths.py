@@ -87,7 +87,7 @@ class PlainPath:
 
         `steered` says what the texts may be; where their tracks stop, there may be fewer.
         """
-        started = time.perf_counter()
+        started, steps = time.perf_counter(), 0
         rules = (steered or self._free).lists
         written: list[Ids] = []
         for cursor, numbers in zip(cursors, uniforms, strict=True):
@@ -95,6 +95,7 @@ class PlainPath:
             tracks = control.listed(cursor.track, len(numbers))
             for u in numbers.tolist():
                 logits, cursor.state = self._network.step(cursor.last, cursor.state)
+                steps += 1
                 cursor.last = steering.step(
                     logits.tolist(), self._filters, u, *self._scratch, rules, tracks, 0, len(ids)
                 )
@@ -106,7 +107,7 @@ class PlainPath:
             if steered is not None:
                 (cursor.track,) = control.moved([cursor.track], tracks, [len(ids)], [cursor.last])
             written.append(np.array(ids, np.int64))
-        loader.account(time.perf_counter() - started, sum(map(len, written)))
+        loader.account(time.perf_counter() - started, steps)
         return written
 
 

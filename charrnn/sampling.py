@@ -131,8 +131,8 @@ def keep_typical(p: Any, share: float, heap: Any, keys: Any) -> None:
 
     Typical is what surprises about as much as the next character does on average: the order is by
     |-log p - H|, H the entropy (locally typical sampling, Meister et al. 2023). Of [0.5, 0.3, 0.2], H is
-    1.03 nats and the distances are 0.34, 0.17 and 0.58: at share 0.3 it is 0.3 alone that is kept, and the most
-    probable goes. heap and keys (V,), ids and floats, are scratch space.
+    1.03 nats and the distances are 0.34, 0.17 and 0.58: at share 0.3 it is 0.3 alone that is kept, and the
+    most probable goes. heap and keys (V,), ids and floats, are scratch space.
     """
     total = 0.0
     for i in range(len(p)):

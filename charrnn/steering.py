@@ -3,7 +3,7 @@
 What stands before and after charrnn.sampling's filters. Plain loops like theirs: the same source runs as
 Python on lists, and under Numba on arrays (charrnn.kernels.generate).
 
-Axes: V vocabulary, S states, C classes of characters, B texts, W characters of a text that are looked back at.
+Axes: V vocabulary, S states, C classes of characters, B texts, W characters that are looked back at.
 """
 
 from __future__ import annotations

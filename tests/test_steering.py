@@ -86,7 +86,9 @@ def test_mirostat_holds_the_surprise_that_is_asked_for():
     surprises = []
     for u in random.random(4000).tolist():
         before = tracks.limits[0]
-        chosen = steering.step(list(logits), filters, u, [0.0] * 32, [0] * 32, [0.0] * 32, rules, tracks, 0, 0)
+        chosen = steering.step(
+            list(logits), filters, u, [0.0] * 32, [0] * 32, [0.0] * 32, rules, tracks, 0, 0
+        )
         surprises.append(-math.log2(p[chosen]))
         assert tracks.limits[0] == pytest.approx(before - 0.1 * (surprises[-1] - 3.0))
     assert np.mean(surprises[200:]) == pytest.approx(3.0, abs=0.05)
@@ -95,7 +97,9 @@ def test_mirostat_holds_the_surprise_that_is_asked_for():
 # --- DRY ------------------------------------------------------------------------
 
 
-def dry(text: list[int], V: int, multiplier: float, base: float, length: int, breakers: set[int]) -> list[float]:
+def dry(
+    text: list[int], V: int, multiplier: float, base: float, length: int, breakers: set[int]
+) -> list[float]:
     """The penalty of each character, as p-e-w's description has it: by comparing all ends of the text."""
     penalties = [0.0] * V
     if not text or text[-1] in breakers:
@@ -170,7 +174,7 @@ def compiled_step(logits, filters, u, p, heap, keys, rules, tracks):
 def test_plain_and_compiled_steps_agree_to_the_last_bit(data):
     V, S, W = 5, 4, 12
     random = np.random.default_rng(data.draw(st.integers(0, 2**32)))
-    logits = random.standard_normal(V).astype(np.float32)
+    logits = random.standard_normal(V)
     config = SampleConfig(
         temperature=data.draw(st.sampled_from([0.0, 0.7, 1.5])),
         top_k=data.draw(st.integers(0, V)),
@@ -212,7 +216,9 @@ def test_plain_and_compiled_steps_agree_to_the_last_bit(data):
 
 
 def test_the_fields_of_settings_reach_the_filters():
-    config: Any = SampleConfig(typical=0.9, mirostat=2, mirostat_rate=0.2, dry=0.5, dry_base=1.3, dry_length=4)
+    config: Any = SampleConfig(
+        typical=0.9, mirostat=2, mirostat_rate=0.2, dry=0.5, dry_base=1.3, dry_length=4
+    )
     filters = control.filters(config)
     for name in filters._fields:
         assert getattr(filters, name) == getattr(config, name)

@@ -95,9 +95,7 @@ def sample(
     ] = None,
     match: Annotated[
         str | None,
-        typer.Option(
-            metavar="REGEX", help="Write only what matches as a whole.", rich_help_panel=_WHAT
-        ),
+        typer.Option(metavar="REGEX", help="Write only what matches as a whole.", rich_help_panel=_WHAT),
     ] = None,
     exact: Annotated[
         bool,
@@ -123,9 +121,7 @@ def sample(
             rich_help_panel=_WHAT,
         ),
     ] = None,
-    unique: Annotated[
-        bool, typer.Option("--unique", help="No line twice.", rich_help_panel=_WHAT)
-    ] = False,
+    unique: Annotated[bool, typer.Option("--unique", help="No line twice.", rich_help_panel=_WHAT)] = False,
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="The same seed, the same text [a new one].")
     ] = None,

@@ -91,6 +91,7 @@ class Scratch(NamedTuple):
     logits: Any  # (B, padded V)
     p: Any  # (V,) float64
     keys: Any  # (V,) float64
+    row: Any  # (V,) float64
     heap: Any  # (V,) int64
 
 
@@ -98,7 +99,7 @@ def scratch(network: Network, B: int) -> Scratch:
     """Scratch space for B texts."""
     N, H, V = network.bias_hh.shape[1], network.norms.shape[2], len(network.known) - 1
     u, w, x, out, logits = (np.empty((B, n), np.float32) for n in (N, N, H, H, len(network.decoder_bias)))
-    return Scratch(u, w, x, out, logits, np.empty(V), np.empty(V), np.empty(V, np.int64))
+    return Scratch(u, w, x, out, logits, np.empty(V), np.empty(V), np.empty(V), np.empty(V, np.int64))
 
 
 @njit()
@@ -192,8 +193,11 @@ def write(
             if len(given) > 0:
                 last[b] = given[n]
             else:
+                # In float64, as Python's numbers: penalties are not rounded to what a float32 holds.
+                for i in range(V):
+                    scratch.row[i] = scratch.logits[b, i]
                 last[b] = steering.step(
-                    scratch.logits[b, :V],
+                    scratch.row,
                     filters,
                     uniforms[text, n],
                     scratch.p,
