@@ -140,9 +140,10 @@ def keep_typical(p: Any, share: float, heap: Any, keys: Any) -> None:
     entropy = 0.0
     for i in range(len(p)):
         if p[i] > 0.0:
-            entropy -= p[i] / total * math.log(p[i] / total)
+            keys[i] = math.log(p[i] / total)
+            entropy -= p[i] / total * keys[i]
     for i in range(len(p)):
-        keys[i] = -abs(-math.log(p[i] / total) - entropy) if p[i] > 0.0 else -math.inf
+        keys[i] = -abs(-keys[i] - entropy) if p[i] > 0.0 else -math.inf
     wanted = share * total
     _fill(heap, keys)
     size = len(p)
