@@ -33,7 +33,7 @@ ARROWS = {
     },
     "training": {
         "corpus", "model", "optimizer", "evaluation", "checkpoint", "compilation", "events",
-        "container", "outputs", "parameters", "workers",
+        "container", "novelty", "outputs", "parameters", "workers",
     },
     "outputs": {"atomic", "checkpoint", "events", "parameters"},
     "locking": {"checkpoint", "unwritable"},
@@ -50,7 +50,8 @@ ARROWS = {
     "offers": {"predictor", "mixture", "checkpoint"},
     "ranking": {"predictor", "mixture", "checkpoint"},
     "predictor": {"generation", "paths", "mixture", "checkpoint"},
-    "generation": {"paths", "plain", "mixture", "checkpoint", "vocabulary"},
+    "generation": {"paths", "plain", "mixture", "checkpoint", "control", "novelty", "particles", "steering"},
+    "particles": {"paths", "steering"},
     "prediction": {"predictor", "generation", "mixture", "sampling", "checkpoint"},
     "classification": {"scoring", "lines"},
     "scoring": {"lines", "model", "checkpoint", "vocabulary", "workers"},
@@ -58,15 +59,20 @@ ARROWS = {
     "heat": set(),
     "compression": {"coding", "paths", "plain", "checkpoint", "vocabulary", "kernels", "workers"},
     "coding": set(),
-    "paths": {"pace", "plain", "mixture", "sampling", "kernels", "workers"},
+    "paths": {"pace", "plain", "mixture", "sampling", "control", "steering", "kernels", "workers"},
+    "control": {"automaton", "expressions", "novelty", "mixture", "checkpoint", "vocabulary", "steering"},
+    "automaton": {"expressions", "steering"},
+    "expressions": set(),  # runs expression_worker.py, which it does not import
+    "expression_worker": set(),
+    "novelty": {"steering"},
     "pace": set(),
     "mixture": {"plain", "sampling", "checkpoint", "vocabulary"},
     "plain": {"checkpoint", "kernels"},  # kernels: coefficients.py, which holds numbers alone
     "evaluation": {"corpus", "model", "checkpoint"},
-    "checkpoint": {"vocabulary", "container"},
+    "checkpoint": {"vocabulary", "container", "novelty"},
     "container": {"atomic", "unreadable", "unwritable"},
     "atomic": set(),
-    "corpus": {"vocabulary", "reading", "sources"},
+    "corpus": {"vocabulary", "reading", "sources", "novelty"},
     "reading": {"vocabulary", "sources"},
     "sources": {"unreadable"},
     "unreadable": set(),
@@ -78,8 +84,9 @@ ARROWS = {
     "optimizer": {"kernels", "parameters", "workers"},
     "parameters": {"kernels"},
     "workers": {"kernels"},
+    "steering": {"sampling"},
     "sampling": set(),
-    "kernels": {"sampling", "coding"},  # only the files of LOOPS
+    "kernels": {"sampling", "steering", "coding"},  # only the files of LOOPS
 }  # fmt: skip
 
 
@@ -190,6 +197,10 @@ def test_matplotlib_is_imported_only_to_draw_a_png() -> None:
     assert "matplotlib" not in ast.unparse(
         [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
     )
+
+
+def test_the_library_of_expressions_is_imported_by_its_worker_alone() -> None:
+    assert importers("outlines_core") == {"expression_worker.py"}
 
 
 def test_kernels_know_only_arrays_and_the_compiler() -> None:

@@ -8,10 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from test_generation import let_load
 from toys import CELLS, all_log_probabilities, log_probabilities, texts, toy
 
 import charrnn
-from charrnn import enumeration, paths
+from charrnn import enumeration
 from charrnn.checkpoint import Checkpoint
 from charrnn.enumeration import Line, enumerate_lines
 from charrnn.errors import ConfigError, SearchError, VocabularyError
@@ -32,7 +33,7 @@ class Ready:
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["plain", "compiled"])
 def path(request, monkeypatch):
-    monkeypatch.setattr(paths, "loader", Ready(request.param))
+    let_load(monkeypatch, Ready(request.param))
 
 
 @functools.cache
@@ -81,7 +82,7 @@ def test_both_paths_and_any_number_of_threads_give_the_same_bits(monkeypatch):
     wanted = list(enumerate_lines(checkpoint, count=300))
     for compiled in (False, True):
         for threads in (1, 2, 3):
-            monkeypatch.setattr(paths, "loader", Ready(compiled))
+            let_load(monkeypatch, Ready(compiled))
             assert list(enumerate_lines(checkpoint, count=300, threads=threads)) == wanted
 
 

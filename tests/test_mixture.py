@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from test_enumeration import Ready
+from test_generation import let_load
 from toys import log_probabilities, toy
 
 from charrnn import api, paths
@@ -24,7 +25,7 @@ compiled_only = pytest.mark.skipif(jit.JIT_DISABLED, reason="the loop is machine
 
 @pytest.fixture(autouse=True)
 def plain_only(monkeypatch):
-    monkeypatch.setattr(paths, "loader_of", lambda network: Ready(compiled=False))
+    let_load(monkeypatch, Ready(compiled=False))
 
 
 def mixed_by_hand(parts, context: str, text: str, contexts=None) -> np.ndarray:
@@ -104,18 +105,21 @@ def test_texts_of_a_blend_are_the_same_on_both_paths(monkeypatch):
     config = SampleConfig(seed=3, length=40, temperature=1.0)
     alone = ["".join(generate(both, "ab", config, index=n)) for n in range(20)]
     assert len(set("".join(alone))) == 5
-    monkeypatch.setattr(paths, "loader_of", lambda network: Ready(compiled=True))
+    let_load(monkeypatch, Ready(compiled=True))
     texts = generate_all(both, "ab", config, count=20, threads=2)
     assert ["".join(pieces) for pieces in texts] == alone
 
 
 @compiled_only
-def test_the_loop_for_each_number_of_models_is_loaded_by_itself(monkeypatch):
+@pytest.mark.parametrize(("predicts", "steered"), [(False, False), (True, False), (True, True)])
+def test_the_loop_of_each_kind_is_loaded_by_itself(predicts, steered, monkeypatch):
     monkeypatch.undo()
+    monkeypatch.setattr(paths, "_loaders", {})
     network = MixedNetwork(blend(PARTS))  # type: ignore[arg-type]
-    loader = paths.loader_of(network)
-    assert loader is paths.loader_of(network)
-    assert loader is not paths.loader
+    kind = paths.Kind(len(PARTS), predicts, steered)
+    loader = paths.loader_of(kind)
+    assert loader is paths.loader_of(kind)
+    assert loader is not paths.loader_of(paths.Kind())
     loader.account(100.0, 1000)
     loader.consider(1000, network)
     assert loader._thread is not None

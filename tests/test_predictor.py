@@ -7,16 +7,17 @@ import math
 import numpy as np
 import pytest
 from test_enumeration import Ready
+from test_generation import let_load
 from toys import log_probabilities, log_probability, toy
 
 import charrnn
-from charrnn import paths, sampling
+from charrnn import sampling
 from charrnn.predictor import Cursor, Predictor
 
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["plain", "compiled"])
 def path(request, monkeypatch):
-    monkeypatch.setattr(paths, "loader", Ready(request.param))
+    let_load(monkeypatch, Ready(request.param))
 
 
 def test_each_prediction_is_that_of_the_reference():

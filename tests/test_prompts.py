@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 from test_enumeration import Ready
+from test_generation import let_load
 from toys import toy
 
 from charrnn import api, generation, paths
@@ -18,7 +19,7 @@ PROMPTS = ["a", "", "bca", "abcd" * 20, "d", "ab", "a"] * 3
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["plain", "compiled"])
 def path(request, monkeypatch):
-    monkeypatch.setattr(paths, "loader", Ready(request.param))
+    let_load(monkeypatch, Ready(request.param))
     return request.param
 
 

@@ -110,6 +110,16 @@ class _Plain:
 class _Command(_Plain, TyperCommand):
     """A command."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give --novel the value that it may go without: Typer knows no such options."""
+        after = [*args[1:], ""]
+        args = [
+            "--novel=lines" if arg == "--novel" and not following.isdigit() else arg
+            for arg, following in zip(args, after, strict=True)
+        ]
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
+
 
 class _Group(_Plain, TyperGroup):
     """The program, which knows the commands."""

@@ -14,6 +14,7 @@ from charrnn.config import DEFAULT_SAMPLE_LENGTH, SampleConfig
 from charrnn.errors import ConfigError, ExitCode, quoted
 
 MOST_TEXTS = 10**12
+_WHAT = "What it may be"
 LINES_AT_ONCE = 10  # from a --lines model, when nothing else is asked for
 
 
@@ -62,6 +63,68 @@ def sample(
         float | None,
         typer.Option(metavar="P", help="Only those at least P times the best [0: off]."),
     ] = None,
+    typical: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Only the most typical that make up P [1: off]."),
+    ] = None,
+    mirostat: Annotated[
+        float | None,
+        typer.Option(metavar="TAU", help="Hold the surprise at TAU bits a character [0: off]."),
+    ] = None,
+    mirostat_rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="ETA",
+            help=f"How fast mirostat corrects itself [{default(SampleConfig, 'mirostat_rate')}].",
+        ),
+    ] = None,
+    dry: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Penalty for repeats; 0.8 is usual [0: off]."),
+    ] = None,
+    dry_base: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help=f"Its growth with each character repeated [{default(SampleConfig, 'dry_base')}].",
+        ),
+    ] = None,
+    dry_length: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help=f"Repeats that are shorter cost nothing [{default(SampleConfig, 'dry_length')}].",
+        ),
+    ] = None,
+    match: Annotated[
+        str | None,
+        typer.Option(metavar="REGEX", help="Write only what matches as a whole.", rich_help_panel=_WHAT),
+    ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="With --match, --ban, --only: as probable as the model says, not step by step.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = False,
+    ban: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Never write this; repeatable.", rich_help_panel=_WHAT),
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="CHARS", help="Write only these characters.", rich_help_panel=_WHAT),
+    ] = None,
+    novel: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[N]",
+            help="No line of the training text; with N, no run of N of its characters.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    unique: Annotated[bool, typer.Option("--unique", help="No line twice.", rich_help_panel=_WHAT)] = False,
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="The same seed, the same text [a new one].")
     ] = None,
@@ -84,8 +147,12 @@ def sample(
     if prompt and prompts is not None:
         raise ConfigError("--prompt and --prompts are both given", "give one of them")
     if interactive:
-        chance = (prompts, length, count, until, temp, top_k, top_p, min_p, seed)
-        if prompt == "-" or echo or best_of > 1 or any(value is not None for value in chance):
+        chance = (
+            prompts, length, count, until, temp, top_k, top_p, min_p, typical, mirostat, mirostat_rate, dry,
+            dry_base, dry_length, match, ban, only, novel, seed,
+        )  # fmt: skip
+        switched = prompt == "-" or echo or best_of > 1 or exact or unique
+        if switched or any(value is not None for value in chance):
             raise ConfigError(
                 "--interactive is given with an option for texts that are drawn by chance",
                 "it goes with --model, --prompt TEXT, --precision and --on-unknown",
@@ -109,6 +176,18 @@ def sample(
         "length": length,
         "precision": precision,
         "until": None if until is None else argument(until, text),
+        "typical": typical,
+        "mirostat": mirostat,
+        "mirostat_rate": mirostat_rate,
+        "dry": dry,
+        "dry_base": dry_base,
+        "dry_length": dry_length,
+        "match": None if match is None else argument(match, text),
+        "exact": exact,
+        "ban": tuple(argument(banned, text) for banned in ban or ()),
+        "only": None if only is None else argument(only, text),
+        "novel": None if novel is None else _novel(novel),
+        "unique": unique,
     }
     settings = {name: value for name, value in settings.items() if value is not None}
     settings |= {"count": count, "best_of": best_of, "on_unknown": on_unknown, "echo": echo}
@@ -128,3 +207,11 @@ def sample(
             output.write("\n")  # so that `fmt`, `wc` and the shell's prompt see whole lines
     output.flush()
     return ExitCode.DONE
+
+
+def _novel(value: str) -> bool | int:
+    """What --novel says: N, or nothing, for which the parser puts "lines"."""
+    try:
+        return value == "lines" or int(value)
+    except ValueError:
+        raise ConfigError(f"novel is {quoted(value)}", "give a whole number, or nothing") from None

@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload, register_jitable
 
-from charrnn import sampling
+from charrnn import sampling, steering
 from charrnn.kernels.barrier import break_through, counters, pass_through
 from charrnn.kernels.cells import add, copy, gru, layer_norm, lstm, rnn
 from charrnn.kernels.jit import njit
@@ -30,7 +30,6 @@ __all__ = [
     "LSTM",
     "RNN_RELU",
     "RNN_TANH",
-    "Filters",
     "Mixture",
     "MixtureScratch",
     "Network",
@@ -83,11 +82,21 @@ for _function in (
     sampling.keep_top_k,
     sampling.keep_top_p,
     sampling.keep_min_p,
+    sampling.keep_typical,
+    sampling.keep_surprise,
     sampling.choose,
     sampling.sample,
     sampling.log_probabilities,
     sampling.add_to_mixture,
     sampling.logarithms,
+    steering.mask,
+    steering.log_sum,
+    steering.penalize_repeats,
+    steering.contains,
+    steering.hash_begun,
+    steering.is_copied,
+    steering.keep_new,
+    steering.step,
 ):
     # Compiled code that calls it compiles it from its one source, without wrappers that nobody calls.
     register_jitable(no_cpython_wrapper=True, no_cfunc_wrapper=True)(_function)
@@ -120,15 +129,6 @@ class Mixture(NamedTuple):
     ids: Any
 
 
-class Filters(NamedTuple):
-    """How a character is chosen from its logits; see `sampling.sample`."""
-
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-
-
 class Scratch(NamedTuple):
     """What a step of one member of a team writes and nobody keeps; see `scratch`."""
 
@@ -140,6 +140,8 @@ class Scratch(NamedTuple):
     logits: Any  # (B, padded V) shared
     out: Any  # (2, B, H) what a layer makes of its h, if anything; the layers take turns
     p: Any  # (V,) float64
+    keys: Any  # (V,) float64
+    row: Any  # (V,) float64
     heap: Any  # (V,) int64
 
 
@@ -152,6 +154,8 @@ class MixtureScratch(NamedTuple):
     kept: Any  # M of (L, 1 or 2, B, H): states of texts whose character a network does not know
     logits: Any  # (B, V) float64: log p
     p: Any  # (V,) float64
+    keys: Any  # (V,) float64
+    row: Any  # (V,) float64
     heap: Any  # (V,) int64
 
 
@@ -167,7 +171,8 @@ def scratch(network: Network | Mixture, B: int, workers: int = 1) -> list[Any]:
 
     def member(worker: int) -> Scratch:
         out = np.empty((2, B, H), np.float32)
-        return Scratch(worker, workers, barrier, u, w, logits, out, np.empty(V), np.empty(V, np.int64))
+        p, keys, row = np.empty((3, V))
+        return Scratch(worker, workers, barrier, u, w, logits, out, p, keys, row, np.empty(V, np.int64))
 
     return [member(worker) for worker in range(workers)]
 
@@ -183,6 +188,8 @@ def _mixture_scratch(mixture: Mixture, B: int, workers: int) -> list[MixtureScra
             kept=tuple(_state_space(network, B) for network in mixture.networks),
             logits=np.empty((B, V)),
             p=np.empty(V),
+            keys=np.empty(V),
+            row=np.empty(V),
             heap=np.empty(V, np.int64),
         )
         for worker in range(workers)
@@ -408,16 +415,32 @@ def log_probabilities(network: Any, characters: Any, state: Any, scratch: Any, o
 
 
 @njit()
+def _choose(
+    logits: Any, filters: Any, u: float, rules: Any, tracks: Any, text: int, done: int, scratch: Any
+) -> Any:
+    """See `steering.step`. Without rules, what steers is not compiled."""
+    if rules is None:
+        return steering.step(logits, filters, u, scratch.p, scratch.heap, None, None, None, text, done)
+    # In float64, as Python's numbers: penalties are not rounded to what a float32 holds.
+    for i in range(len(logits)):
+        scratch.row[i] = logits[i]
+    return steering.step(
+        scratch.row, filters, u, scratch.p, scratch.heap, scratch.keys, rules, tracks, text, done
+    )
+
+
+@njit()
 def write(
     network: Any, state: Any, texts: Any, last: Any, uniforms: Any, limits: Any, given: Any, filters: Any,
-    end: int, written: Any, counts: Any, scratch: Any,
+    rules: Any, tracks: Any, end: int, written: Any, counts: Any, scratch: Any,
 ) -> Any:  # fmt: skip
     """Each of B texts reads its `last` and writes on, a character for each of its uniform numbers.
 
     Row b of state (L, 1 or 2, B, H), texts (B,) and last (B,) belongs to text n = texts[b], which takes
     uniforms[n, counts[n]], .. up to limits[n], writes to the same places of `written`, and counts on. Where
     characters are `given` (T,), or none, they are written instead of chosen ones: so a prompt is read. A
-    text that writes `end` stops: its row goes behind those that still run.
+    text that writes `end` stops, as does one that is steering.ENDED or STUCK, which its `last` then is: its
+    row goes behind those that still run. Where nothing steers the texts, rules and tracks are None.
 
     All of a team call it with arrays of their own and the same numbers, and write the same.
 
@@ -429,7 +452,8 @@ def write(
     rows = len(texts)
     while rows > 0:
         done = counts[texts[rows - 1]]
-        if done < limits[texts[rows - 1]] and not (done > 0 and last[rows - 1] == end):
+        stopped = last[rows - 1] < 0 or (done > 0 and last[rows - 1] == end)
+        if done < limits[texts[rows - 1]] and not stopped:
             break
         rows -= 1  # it had stopped before
     while rows > 0:
@@ -443,20 +467,14 @@ def write(
             if len(given) > 0:
                 last[b] = given[n]
             else:
-                last[b] = sampling.sample(
-                    scratch.logits[b, :V],
-                    filters.temperature,
-                    filters.top_k,
-                    filters.top_p,
-                    filters.min_p,
-                    uniforms[text, n],
-                    scratch.p,
-                    scratch.heap,
+                last[b] = _choose(
+                    scratch.logits[b, :V], filters, uniforms[text, n], rules, tracks, text, n, scratch
                 )
-            written[text, n] = last[b]
-            counts[text] = n + 1
+            if last[b] >= 0:
+                written[text, n] = last[b]
+                counts[text] = n + 1
         for b in range(rows - 1, -1, -1):
-            if last[b] == end or counts[texts[b]] == limits[texts[b]]:
+            if last[b] < 0 or last[b] == end or counts[texts[b]] == limits[texts[b]]:
                 rows -= 1
                 if b < rows:
                     swap(state, b, rows)
