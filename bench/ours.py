@@ -45,10 +45,9 @@ def main() -> None:
     for name in ("layers", "hidden", "batch", "seq"):
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--dropout", type=float, default=0.0)
-    parser.add_argument("--lines", action="store_true", help="every line is a text of its own")
     parser.add_argument("--val-fraction", type=float, default=0.1)
     parser.add_argument("--seed", type=int, default=1)
-    for name in ("norm", "residual"):
+    for name in ("norm", "residual", "lines"):
         parser.add_argument(f"--{name}", action="store_true")
     arguments = parser.parse_args()
     MODES[arguments.mode](arguments)
@@ -65,10 +64,10 @@ def run_facts(_: argparse.Namespace) -> None:
 
 def run_text(a: argparse.Namespace) -> None:
     """Random characters: nothing to learn, and so the same work for everybody from first to last."""
-    characters = alphabet(a.vocabulary)
+    characters = alphabet(a.vocabulary - 1) + "\n" if a.lines else alphabet(a.vocabulary)
     draw = random.Random(1)
     left = a.characters - len(characters)
-    with a.out.open("w", encoding="utf-8") as file:
+    with a.out.open("w", encoding="utf-8", newline="\n") as file:
         file.write(characters)  # each of them is in it
         block = ""
         while left > 0:

@@ -82,11 +82,12 @@ class Bench:
             return self.corpus
         return self.synthetic(1_100_000)
 
-    def synthetic(self, characters: int, vocabulary: int = VOCABULARY) -> Path:
-        path = self.folder / f"text-{characters}-{vocabulary}.txt"
+    def synthetic(self, characters: int, vocabulary: int = VOCABULARY, *, lines: bool = False) -> Path:
+        """Random characters; with `lines`, one of them ends a line."""
+        path = self.folder / f"text-{characters}-{vocabulary}{'-lines' if lines else ''}.txt"
         if not path.exists():
-            arguments = ("--out", path, "--characters", characters, "--vocabulary", vocabulary)
-            seconds_to_end(python(HERE, "ours.py", "text", *arguments), {})
+            arguments = ["--out", path, "--characters", characters, "--vocabulary", vocabulary]
+            seconds_to_end(python(HERE, "ours.py", "text", *arguments, *(["--lines"] if lines else [])), {})
         return path
 
     def model(self, network: Network) -> Path:
@@ -245,19 +246,23 @@ def start(bench: Bench) -> list[Comparison]:
 
 def memory(bench: Bench) -> list[Comparison]:
     """The most memory that training on a long text held, an evaluation and a saved model included."""
-    path = bench.synthetic(bench.megabytes * 1_000_000)
-    what = f"training on a text of {bench.megabytes} MB"
-    bench.say(f"memory: {what}")
+    path = bench.synthetic(bench.megabytes * 1_000_000, lines=True)
 
-    def side() -> float:
+    def peak(*options: str) -> float:
         with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
-            command = bench.charrnn("train", path, "--steps", 10, "--quiet", "-o", Path(folder) / "m")
-            return peak_megabytes(command, bench.environment())
+            out = ("--steps", 10, "--quiet", "-o", Path(folder) / "m")
+            return peak_megabytes(bench.charrnn("train", path, *out, *options), bench.environment())
 
+    sides: dict[str, Side] = {"": peak, ", each line a text (--lines)": lambda: peak("--lines")}
+    result = []
     try:
-        return [compare(what, "MB", {CHARRNN: side}, 1)]
+        for how, side in sides.items():
+            what = f"training on a text of {bench.megabytes} MB{how}"
+            bench.say(f"memory: {what}")
+            result.append(compare(what, "MB", {CHARRNN: side}, 1))
     finally:
         path.unlink()
+    return result
 
 
 SECTIONS: dict[str, Callable[[Bench], list[Comparison]]] = {

@@ -186,7 +186,6 @@ class CompiledPath:
         self._weights = network.weights
         self.most_texts = TEXTS_A_THREAD * self._threads
         self._pace = Pace(min(self._threads, max(1, self._weights // WEIGHTS_A_THREAD)))
-        kernels.require_tile()
 
     def longest(self, texts: int) -> int:
         weights = self._weights * -(-texts // self._threads)
@@ -362,12 +361,13 @@ def compiled_arrays(network: Network, kernels: Any) -> Any:
         _arranged[network] = kernels.Mixture(parts, network.mixing, network.ids)
         return _arranged[network]
     config = network.config
-    cells = {"lstm": kernels.LSTM, "gru": kernels.GRU}
-    simple = kernels.RNN_TANH if config.nonlinearity == "tanh" else kernels.RNN_RELU
+    cells = {"lstm": kernels.lstm, "gru": kernels.gru}
+    simple = kernels.rnn_tanh if config.nonlinearity == "tanh" else kernels.rnn_relu
     half = network.precision == "bfloat16"
     _arranged[network] = kernels.Network(
-        cell=cells.get(config.cell, simple),
-        norm=config.norm,
+        product=kernels.address_of(kernels.panel_product),
+        cell=kernels.address_of(cells.get(config.cell, simple)),
+        norm=kernels.address_of(kernels.layer_norm) if config.norm else 0,
         skips=np.array(network.skips),
         table=network.table,
         known=network.known,

@@ -91,6 +91,8 @@ class _Position:
             optional = name in ("running_loss", "best_val_loss")
             if name != "history" and not (type(value) in kinds or (optional and value is None)):
                 raise ValueError(name)
+            if isinstance(default, int) and value < default:  # where a run begins
+                raise ValueError(name)
         if record["running_loss"] is None:
             record = {**record, "running_loss": math.nan}
         checked_history(record["history"])

@@ -65,10 +65,12 @@ def test_the_synthetic_text_has_the_characters_that_are_asked_for(tmp_path: Path
     for size in (65, 4096):
         assert len(set(ours.alphabet(size))) == size
     path = tmp_path / "text.txt"
-    arguments = argparse.Namespace(out=path, characters=10_000, vocabulary=65)
-    ours.run_text(arguments)
-    assert path.stat().st_size == 10_000  # a byte each
-    assert len(set(path.read_text(encoding="utf-8"))) == 65
+    for lines in (False, True):
+        ours.run_text(argparse.Namespace(out=path, characters=10_000, vocabulary=65, lines=lines))
+        text = path.read_bytes()
+        assert len(text) == 10_000  # a byte each
+        assert len(set(text)) == 65
+        assert (b"\n" in text) == lines
 
 
 # --- taking turns ----------------------------------------------------------------------------------

@@ -255,7 +255,8 @@ def test_force_starts_anew_whatever_the_resume_file_holds(corpus: Path, tmp_path
 
 
 POSITIONS = [
-    ("step", "x"), ("step", 1.5), ("step", True), ("epoch", None), ("window", 10**9), ("window", -1),
+    ("step", "x"), ("step", -1), ("epoch", -1), ("evaluated_step", -2),
+    ("step", 1.5), ("step", True), ("epoch", None), ("window", 10**9), ("window", -1),
     ("seconds", "x"), ("running_loss", []), ("history", None), ("history", [{}]), ("best_val_loss", "x"),
     ("unknown", 1),
 ]  # fmt: skip

@@ -16,7 +16,6 @@ from charrnn.cli.process import ClosedPipe, Output, StopRequest, say
 from charrnn.config import (
     CELLS,
     NONLINEARITIES,
-    TRAIN_PRECISIONS,
     Cell,
     ModelConfig,
     Nonlinearity,
@@ -172,8 +171,8 @@ def train(
         TrainPrecision | None,
         _option(
             _RUN,
-            f"bfloat16: faster where the CPU has it [{default(TrainConfig, 'precision')}].",
-            metavar="|".join(TRAIN_PRECISIONS),
+            f"float32, or bfloat16: faster on some CPUs [{default(TrainConfig, 'precision')}].",
+            metavar="NAME",
         ),
     ] = None,
     quiet: Annotated[bool, _option(_RUN, "Say nothing but errors.", "-q", "--quiet")] = False,

@@ -3,6 +3,9 @@
 The equations and the order of arithmetic are those of charrnn.plain, bit for bit, and nothing is fused; so
 charrnn.kernels.activations, which its callers compile with `contract`, will not do.
 
+Cells and layer norm are for charrnn.kernels.machine, so that only what a network needs is compiled: their
+arguments are the addresses of C-contiguous arrays, and sizes.
+
 Axes: B texts, H hidden, N gates * H padded. Rows are texts, which have nothing to do with each other.
 """
 
@@ -12,9 +15,11 @@ import math
 from typing import Any
 
 import numpy as np
+from numba import carray
 
 from charrnn.kernels.coefficients import NORM_EPSILON, NORM_LANES, TANH_P, TANH_Q
 from charrnn.kernels.jit import njit
+from charrnn.kernels.machine import floats
 
 _P, _Q = (tuple(map(np.float32, row)) for row in (TANH_P, TANH_Q))
 _P0, _P1, _P2, _P3, _P4 = _P
@@ -40,11 +45,15 @@ def sigmoid(x: Any) -> Any:
 
 
 @njit()
-def lstm(h: Any, c: Any, u: Any, w: Any, rows: int) -> None:
+def _row(address: int, row: int, width: int, n: int) -> Any:
+    """The first n elements of a row of the array at an address, whose rows are so wide."""
+    return carray(floats(address + row * width * 4), (n,))
+
+
+def lstm(h: int, c: int, u: int, w: int, N: int, H: int, rows: int) -> None:
     """h and c (B, H) anew, from u = W_ih x + b_ih and w = W_hh h + b_hh, both (B, N). Rows 0 to `rows`."""
-    H = h.shape[1]
     for b in range(rows):
-        u_b, w_b, h_b, c_b = u[b], w[b], h[b], c[b]
+        u_b, w_b, h_b, c_b = _row(u, b, N, 4 * H), _row(w, b, N, 4 * H), _row(h, b, H, H), _row(c, b, H, H)
         for j in range(H):
             i = sigmoid(u_b[j] + w_b[j])
             f = sigmoid(u_b[H + j] + w_b[H + j])
@@ -54,12 +63,10 @@ def lstm(h: Any, c: Any, u: Any, w: Any, rows: int) -> None:
             h_b[j] = o * tanh(c_b[j])
 
 
-@njit()
-def gru(h: Any, u: Any, w: Any, rows: int) -> None:
-    """The same for a GRU's h (B, H)."""
-    H = h.shape[1]
+def gru(h: int, c: int, u: int, w: int, N: int, H: int, rows: int) -> None:
+    """The same for a GRU's h (B, H); there is no c."""
     for b in range(rows):
-        u_b, w_b, h_b = u[b], w[b], h[b]
+        u_b, w_b, h_b = _row(u, b, N, 3 * H), _row(w, b, N, 3 * H), _row(h, b, H, H)
         for j in range(H):
             r = sigmoid(u_b[j] + w_b[j])
             z = sigmoid(u_b[H + j] + w_b[H + j])
@@ -67,19 +74,21 @@ def gru(h: Any, u: Any, w: Any, rows: int) -> None:
             h_b[j] = (_ONE - z) * n + z * h_b[j]
 
 
-@njit()
-def rnn(h: Any, u: Any, w: Any, relu: bool, rows: int) -> None:
+def rnn_tanh(h: int, c: int, u: int, w: int, N: int, H: int, rows: int) -> None:
     """The same for a simple RNN's h (B, H)."""
-    H = h.shape[1]
     for b in range(rows):
-        u_b, w_b, h_b = u[b], w[b], h[b]
-        if relu:
-            for j in range(H):
-                a = u_b[j] + w_b[j]
-                h_b[j] = a if a > _ZERO else _ZERO
-        else:
-            for j in range(H):
-                h_b[j] = tanh(u_b[j] + w_b[j])
+        u_b, w_b, h_b = _row(u, b, N, H), _row(w, b, N, H), _row(h, b, H, H)
+        for j in range(H):
+            h_b[j] = tanh(u_b[j] + w_b[j])
+
+
+def rnn_relu(h: int, c: int, u: int, w: int, N: int, H: int, rows: int) -> None:
+    """The same with max(0, a) in place of tanh."""
+    for b in range(rows):
+        u_b, w_b, h_b = _row(u, b, N, H), _row(w, b, N, H), _row(h, b, H, H)
+        for j in range(H):
+            a = u_b[j] + w_b[j]
+            h_b[j] = a if a > _ZERO else _ZERO
 
 
 @njit()
@@ -92,14 +101,13 @@ def _lane_sum(lanes: Any) -> float:
     return total
 
 
-@njit()
-def layer_norm(out: Any, weight: Any, bias: Any, rows: int) -> None:
+def layer_norm(out: int, weight: int, bias: int, H: int, rows: int) -> None:
     """(out - mean) / sqrt(variance + 1e-5) * weight + bias, in place, (B, H); see plain.lane_sum."""
-    H = out.shape[1]
+    scaled_by, shifted_by = _row(weight, 0, H, H), _row(bias, 0, H, H)
     whole = H // NORM_LANES * NORM_LANES
     lanes = np.zeros(NORM_LANES)
     for b in range(rows):
-        row = out[b]
+        row = _row(out, b, H, H)
         for j in range(0, whole, NORM_LANES):
             for lane in range(NORM_LANES):
                 lanes[lane] += np.float64(row[j + lane])
@@ -115,7 +123,7 @@ def layer_norm(out: Any, weight: Any, bias: Any, rows: int) -> None:
             lanes[lane] += centred * centred
         scale = 1.0 / math.sqrt(_lane_sum(lanes) / H + NORM_EPSILON)
         for j in range(H):
-            row[j] = np.float32((np.float64(row[j]) - mean) * scale) * weight[j] + bias[j]
+            row[j] = np.float32((np.float64(row[j]) - mean) * scale) * scaled_by[j] + shifted_by[j]
 
 
 @njit()

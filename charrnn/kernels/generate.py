@@ -21,29 +21,31 @@ from numba.extending import intrinsic, overload, register_jitable
 
 from charrnn import sampling, steering
 from charrnn.kernels.barrier import break_through, counters, pass_through
-from charrnn.kernels.cells import add, copy, gru, layer_norm, lstm, rnn
+from charrnn.kernels.cells import add, copy, gru, layer_norm, lstm, rnn_relu, rnn_tanh
 from charrnn.kernels.jit import njit
-from charrnn.kernels.ordered import in_panels, padded, product, require_tile
+from charrnn.kernels.machine import address_of, call
+from charrnn.kernels.ordered import in_panels, padded, panel_product, product
 
 __all__ = [
-    "GRU",
-    "LSTM",
-    "RNN_RELU",
-    "RNN_TANH",
     "Mixture",
     "MixtureScratch",
     "Network",
     "Scratch",
+    "address_of",
     "break_up",
+    "gru",
     "in_panels",
+    "layer_norm",
     "log_probabilities",
+    "lstm",
     "padded",
-    "require_tile",
+    "panel_product",
+    "rnn_relu",
+    "rnn_tanh",
     "scratch",
     "write",
 ]
 
-LSTM, GRU, RNN_TANH, RNN_RELU = range(4)
 _ONE = np.float32(1)
 
 
@@ -105,8 +107,10 @@ for _function in (
 class Network(NamedTuple):
     """Weights; arrays are C-contiguous and writable, float32; the panels may hold bfloat16, see ordered."""
 
-    cell: int  # LSTM, GRU, RNN_TANH or RNN_RELU
-    norm: bool
+    # Addresses of machine code, see charrnn.kernels.machine.
+    product: int  # panel_product
+    cell: int  # lstm, gru, rnn_tanh or rnn_relu
+    norm: int  # layer_norm, or 0 for none
     skips: Any  # (L,) bool: the layer's input is added to its output
     table: Any  # (V + 1, at least gates * H) what layer 0 makes of each character, START last
     known: Any  # (V + 1,) bool: which rows of the table are filled
@@ -151,7 +155,7 @@ class MixtureScratch(NamedTuple):
     worker: int
     parts: Any  # M of Scratch
     characters: Any  # (M, B) what each network reads
-    kept: Any  # M of (L, 1 or 2, B, H): states of texts whose character a network does not know
+    kept: Any  # M of (L, 2, B, H): states of texts whose character a network does not know
     logits: Any  # (B, V) float64: log p
     p: Any  # (V,) float64
     keys: Any  # (V,) float64
@@ -185,7 +189,10 @@ def _mixture_scratch(mixture: Mixture, B: int, workers: int) -> list[MixtureScra
             worker,
             parts=tuple(team[worker] for team in teams),
             characters=np.zeros((M, B), np.int64),
-            kept=tuple(_state_space(network, B) for network in mixture.networks),
+            kept=tuple(
+                np.empty((network.norms.shape[0], 2, B, network.norms.shape[2]), np.float32)
+                for network in mixture.networks
+            ),
             logits=np.empty((B, V)),
             p=np.empty(V),
             keys=np.empty(V),
@@ -203,22 +210,17 @@ def break_up(scratch: Scratch | MixtureScratch) -> None:
 
 
 @njit()
-def _own_product(C: Any, A: Any, B: Any, bias: Any, rows: int, scratch: Any) -> None:
+def _own_product(network: Any, C: Any, A: Any, B: Any, bias: Any, rows: int, scratch: Any) -> None:
     """This thread's columns of C = A B + bias."""
-    panels, workers = B.shape[0], scratch.workers
-    first, last = panels * scratch.worker // workers, panels * (scratch.worker + 1) // workers
-    product(C, A, B, bias, rows, first, last)
+    n, workers = B.shape[0], scratch.workers
+    first, last = n * scratch.worker // workers, n * (scratch.worker + 1) // workers
+    product(network.product, C, A, B, bias, rows, first, last)
 
 
 @njit()
 def _meet(scratch: Any) -> bool:
     """Wait for the columns of the others; False: they will not come."""
     return scratch.workers == 1 or pass_through(scratch.barrier, scratch.workers)
-
-
-def _state_space(network: Network, B: int) -> Any:
-    L, _, H = network.norms.shape
-    return np.empty((L, 2 if network.cell == LSTM else 1, B, H), np.float32)
 
 
 @njit()
@@ -258,28 +260,26 @@ def _step(network: Any, characters: Any, state: Any, scratch: Any, rows: int) ->
         if k == 0:
             _look_up(network, u, characters, rows, scratch)
         else:
-            _own_product(u, x, network.inputs[k - 1], network.bias_ih[k], rows, scratch)
-        _own_product(w, h, network.recurrent[k], network.bias_hh[k], rows, scratch)
+            _own_product(network, u, x, network.inputs[k - 1], network.bias_ih[k], rows, scratch)
+        _own_product(network, w, h, network.recurrent[k], network.bias_hh[k], rows, scratch)
         if not _meet(scratch):
             return False
-        if network.cell == LSTM:
-            lstm(h, state[k, state.shape[1] - 1], u, w, rows)
-        elif network.cell == GRU:
-            gru(h, u, w, rows)
-        else:
-            rnn(h, u, w, network.cell == RNN_RELU, rows)
+        c = state[k, state.shape[1] - 1]
+        N, H = u.shape[1], h.shape[1]
+        call(network.cell, (h.ctypes.data, c.ctypes.data, u.ctypes.data, w.ctypes.data, N, H, rows))
         y = h
-        if network.norm or network.skips[k]:
+        if network.norm != 0 or network.skips[k]:
             y = scratch.out[k % 2]
             copy(y, h, rows)
-        if network.norm:
-            layer_norm(y, network.norms[k, 0], network.norms[k, 1], rows)
+        if network.norm != 0:
+            weight, bias = network.norms[k, 0], network.norms[k, 1]
+            call(network.norm, (y.ctypes.data, weight.ctypes.data, bias.ctypes.data, H, rows))
         if network.skips[k]:
             if k == 0:
                 _skip_first(network, y, characters, rows)
             else:
                 add(y, x, rows)
-    _own_product(scratch.logits, y, network.decoder, network.decoder_bias, rows, scratch)
+    _own_product(network, scratch.logits, y, network.decoder, network.decoder_bias, rows, scratch)
     return _meet(scratch)
 
 
@@ -322,7 +322,7 @@ def _knows_mixture(mixture: Any, characters: Any, rows: int) -> bool:
 @njit()
 def _copy_state(out: Any, state: Any, b: int) -> None:
     for k in range(state.shape[0]):
-        for part in range(state.shape[1]):
+        for part in range(min(out.shape[1], state.shape[1])):
             for j in range(state.shape[3]):
                 out[k, part, b, j] = state[k, part, b, j]
 

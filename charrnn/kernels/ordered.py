@@ -11,10 +11,8 @@ the innermost loop is LLVM vector code, so that sums stay in registers from the 
 from __future__ import annotations
 
 import itertools
-import threading
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
@@ -22,7 +20,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from charrnn.kernels.jit import JIT_DISABLED, cfunc, njit
+from charrnn.kernels.jit import njit
+from charrnn.kernels.machine import call
 from charrnn.kernels.tile import WIDE
 
 PANEL = 32  # columns
@@ -119,13 +118,14 @@ def _emit_tile(
             builder.store(total, builder.bitcast(at(row, column), vector.as_pointer()), align=4)
 
 
-_SIGNATURE = types.void(*[types.intp] * 11)  # of the compiled tile
-_NAME = "charrnn_ordered_tile"
-
-
 @intrinsic
 def _all_tiles(typingctx: Any, arguments: Any) -> Any:
-    """A switch over the shapes of a tile, with a loop for each; the arguments are those of `_tile`."""
+    """C = A B + bias for one of HEIGHTS rows and one panel (the half of one in AVX2), or one row and
+    SIDE_BY_SIDE panels: a switch over these shapes, with a loop for each.
+
+    half (1 for bfloat16), rows, panels, C, its stride, bias, A, its stride, B, its panels' stride, depth > 0.
+    Addresses; strides in elements.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         half, rows, panels, c, c_row, bias, a, a_row, b, b_panel, depth = cgutils.unpack_tuple(
@@ -152,50 +152,11 @@ def _all_tiles(typingctx: Any, arguments: Any) -> Any:
     return types.void(arguments), codegen
 
 
-def _compiled_tile(
-    half: int, rows: int, panels: int, c: int, c_row: int, bias: int, a: int, a_row: int, b: int,
-    b_panel: int, depth: int,
+def panel_product(
+    c: int, c_row: int, a: int, a_row: int, b: int, half: int, bias: int, depth: int, rows: int, first: int,
+    last: int,
 ) -> None:  # fmt: skip
-    _all_tiles((half, rows, panels, c, c_row, bias, a, a_row, b, b_panel, depth))
-
-
-_compiled: list[Any] = []  # kept, since its machine code would go with it
-_compiling = threading.Lock()
-
-
-def require_tile() -> None:
-    """Compile the tile, before any kernel that calls `product`; see charrnn.kernels.tile.require_tile."""
-    with _compiling:
-        if not _compiled and not JIT_DISABLED:
-            _compiled.append(cfunc(_SIGNATURE)(_compiled_tile))
-            llvm.add_symbol(_NAME, _compiled[0].address)
-
-
-@intrinsic
-def _tile(
-    typingctx: Any, half: Any, rows: Any, panels: Any, c: Any, c_row: Any, bias: Any, a: Any, a_row: Any,
-    b: Any, b_panel: Any, depth: Any,
-) -> Any:  # fmt: skip
-    """C = A B + bias for one of HEIGHTS rows and one panel (the half of one in AVX2), or one row and
-    SIDE_BY_SIDE panels. half is 1 for bfloat16. Addresses; strides in elements; depth > 0."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in args])
-        function = builder.module.globals.get(_NAME) or ir.Function(builder.module, kind, _NAME)
-        builder.call(function, args)
-        return context.get_dummy_value()
-
-    return _SIGNATURE, codegen
-
-
-@njit()
-def product(C: Any, A: Any, B: Any, bias: Any, rows: int, first: int, last: int) -> None:
-    """C[:rows] = A[:rows] B + bias in panels `first` to `last`.
-
-    C (rows.., panels * 32), A (rows.., K), B (panels, K, 32) or in bfloat16 (panels, K, 16), bias (N,).
-    """
-    depth = B.shape[1]
-    half = B.shape[2] < PANEL
+    """`product` for charrnn.kernels.machine. Addresses; strides in elements."""
     size = 2 if half else 4
     side_by_side = SIDE_BY_SIDE if rows == 1 else 1
     p = first
@@ -206,12 +167,27 @@ def product(C: Any, A: Any, B: Any, bias: Any, rows: int, first: int, last: int)
             row = 0
             for height in HEIGHTS:
                 while row + height <= rows:
-                    _tile(
-                        half, height, width,
-                        C.ctypes.data + (row * C.shape[1] + column) * 4, C.shape[1],
-                        bias.ctypes.data + column * 4,
-                        A.ctypes.data + row * A.shape[1] * 4, A.shape[1],
-                        B.ctypes.data + (p * depth * PANEL + part * 2 * LANES) * size, depth * PANEL, depth,
+                    _all_tiles(
+                        (
+                            half, height, width, c + (row * c_row + column) * 4, c_row, bias + column * 4,
+                            a + row * a_row * 4, a_row,
+                            b + (p * depth * PANEL + part * 2 * LANES) * size, depth * PANEL, depth,
+                        )
                     )  # fmt: skip
                     row += height
         p += width
+
+
+@njit()
+def product(address: int, C: Any, A: Any, B: Any, bias: Any, rows: int, first: int, last: int) -> None:
+    """C[:rows] = A[:rows] B + bias in panels `first` to `last`; `address` is that of `panel_product`.
+
+    C (rows.., panels * 32), A (rows.., K), B (panels, K, 32) or in bfloat16 (panels, K, 16), bias (N,).
+    """
+    call(
+        address,
+        (
+            C.ctypes.data, C.shape[1], A.ctypes.data, A.shape[1], B.ctypes.data, B.shape[2] < PANEL,
+            bias.ctypes.data, B.shape[1], rows, first, last,
+        ),
+    )  # fmt: skip

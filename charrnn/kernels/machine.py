@@ -1,0 +1,61 @@
+"""Kernels of which there is one copy of machine code, called at its address.
+
+Numba links the code of a callee into every caller, and has LLVM optimise all of it again each time. What is
+called at an address is compiled once, and only if somebody asks for its address.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from charrnn.kernels.jit import JIT_DISABLED, cfunc
+
+_compiled: dict[Any, Any] = {}  # kept, since their machine code would go with them
+_compiling = threading.Lock()
+
+
+def address_of(function: Callable[..., None]) -> int:
+    """Where the machine code of a function of integers is; it is compiled if need be. 0 without the JIT."""
+    if JIT_DISABLED:
+        return 0
+    with _compiling:
+        if function not in _compiled:
+            signature = types.void(*[types.intp] * function.__code__.co_argcount)
+            _compiled[function] = cfunc(signature)(function)
+        return int(_compiled[function].address)
+
+
+@intrinsic
+def call(typingctx: Any, address: Any, arguments: Any) -> Any:
+    """Call what is at an address, with a tuple of integers."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        values = [
+            context.cast(builder, value, kind, types.intp)
+            for value, kind in zip(
+                cgutils.unpack_tuple(builder, args[1], len(arguments)), arguments, strict=True
+            )
+        ]
+        kind = ir.FunctionType(ir.VoidType(), [word] * len(arguments))
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), values)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, arguments), codegen
+
+
+@intrinsic
+def floats(typingctx: Any, address: Any) -> Any:
+    """The address as a pointer to float32, of which `numba.carray` makes an array."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ir.FloatType().as_pointer())
+
+    return types.CPointer(types.float32)(types.intp), codegen
