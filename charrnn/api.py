@@ -211,15 +211,30 @@ def _sample_config(settings: dict[str, Any]) -> SampleConfig:
 
 
 def enumerate_lines(
-    model: AnyModel | None = None, prompt: str = "", *, count: int = 100, **settings: Any
+    model: AnyModel | None = None,
+    prompt: str = "",
+    *,
+    count: int = 100,
+    match: str | None = None,
+    **settings: Any,
 ) -> Iterator[Line]:
     """The `count` most probable whole lines that go on from the prompt, exactly, the most probable first.
 
-    `settings` are those of charrnn.enumeration.enumerate_lines, which says what raises what.
+    With `match`, only those whose characters after the prompt match the expression as a whole. `settings` are
+    those of charrnn.enumeration.enumerate_lines, which says what else raises what.
+
+    Raises:
+        ConfigError: `match` is no expression, or too large.
+        SamplingError: no line of the model's characters matches.
     """
     from charrnn.enumeration import enumerate_lines as search
 
-    return search(_loaded(model), prompt, count=count, **settings)
+    loaded = _loaded(model)
+    if match is not None and "\n" in loaded.vocabulary:  # else no line of it ends, which the search says
+        from charrnn.matching import Matching
+
+        settings["constraint"] = Matching(match, loaded.vocabulary.characters)
+    return search(loaded, prompt, count=count, **settings)
 
 
 def offers(model: AnyModel | None = None, precision: WeightPrecision = "float32") -> Offers:

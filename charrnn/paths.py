@@ -89,6 +89,8 @@ class PlainPath:
         """`steered` says what the texts may be, and `account` is told how long it takes to write them."""
         self._network = network
         self._filters = control.filters(config)
+        f = self._filters
+        self._free = f.temperature, f.top_k, None, f.top_p, f.min_p, None  # where nothing steers
         self._steered = steered
         self._account = account
         V = network.vocab_size
@@ -135,9 +137,12 @@ class PlainPath:
             for u in numbers.tolist():
                 logits, cursor.state = self._network.step(cursor.last, cursor.state)
                 steps += 1
-                cursor.last = steering.step(
-                    logits.tolist(), self._filters, u, *self._scratch, rules, tracks, 0, len(ids)
-                )
+                if rules is None:
+                    cursor.last = sampling.sample(logits.tolist(), *self._free, u, *self._scratch)
+                else:
+                    cursor.last = steering.step(
+                        logits.tolist(), self._filters, u, *self._scratch, rules, tracks, 0, len(ids)
+                    )
                 if cursor.last < 0:
                     break
                 ids.append(cursor.last)
@@ -180,6 +185,8 @@ class CompiledPath:
         self._filters = control.filters(config)
         self._steered = steered
         self._arrays = compiled_arrays(network, kernels)
+        mixed = isinstance(network, MixedNetwork)
+        self._either = (None, self._arrays) if mixed else (self._arrays, None)
         self._threads = available_threads() if threads is None else threads
         # Not charrnn.workers, whose threads take denormal numbers as zero, and would write other texts.
         self._pool = ThreadPoolExecutor(max(1, self._threads - 1), "charrnn-sample")
@@ -275,7 +282,7 @@ class CompiledPath:
             for character in set(last[:running].tolist()):
                 self._network.learn(character)  # the loop comes back where it meets a new one
             running = self._kernels.write(
-                self._arrays, state, texts, last, table, limits, given, self._filters, arrays, tracks, end,
+                *self._either, state, texts, last, table, limits, given, self._filters, arrays, tracks, end,
                 written, counts, scratch,
             )  # fmt: skip
             if running < 0:
@@ -315,7 +322,7 @@ class CompiledPath:
             state: Any = self._network.side_by_side([cursor.state for cursor in some])
             (scratch,) = self._kernels.scratch(self._arrays, len(some))
             out = found[first : first + len(some)]
-            self._kernels.log_probabilities(self._arrays, last, state, scratch, out)
+            self._kernels.log_probabilities(*self._either, last, state, scratch, out)
             for row, cursor in enumerate(some):
                 cursor.state = self._network.one_of(state, row)
 

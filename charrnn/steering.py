@@ -199,19 +199,10 @@ def step(
 ) -> int:  # fmt: skip
     """The next character of a text, or ENDED or STUCK; the text's tracks follow it.
 
-    Without rules (None) that is `sampling.sample`: under Numba nothing else is then compiled, nor are typical
-    and mirostat, and keys and tracks may be None.
-
-    Else first DRY, then the automaton, then copied runs, then temperature and the filters of
+    First DRY, then the automaton, then copied runs, then temperature and the filters of
     `sampling.sample`. `done` characters were written in this call; `text` is the text's place in the tracks.
     The logits (V,) are overwritten; p, heap and keys are scratch space, see `sampling.sample`.
     """
-    if rules is None:
-        return sampling.sample(
-            logits, filters.temperature, filters.top_k, None, filters.top_p, filters.min_p, None, u, p, heap,
-            None,
-        )  # fmt: skip
-
     recent, size = tracks.recent[text], rules.window + done
     if filters.dry > 0.0:
         penalize_repeats(

@@ -25,7 +25,7 @@ ARROWS = {
         "runs", "generation", "dynamic", "evaluation", "checkpoint", "compilation", "corpus", "events",
         "model", "workers",
         "lines", "scoring", "classification", "prediction", "compression",
-        "mixture", "enumeration", "filling", "offers", "ranking",
+        "mixture", "enumeration", "matching", "filling", "offers", "ranking",
     },
     "runs": {
         "training", "planning", "precision", "generation", "checkpoint", "compilation", "corpus", "locking",
@@ -46,6 +46,7 @@ ARROWS = {
     "planning": set(),
     "precision": {"kernels"},
     "enumeration": {"predictor", "mixture", "checkpoint"},
+    "matching": {"automaton", "expressions"},
     "filling": {"predictor", "mixture", "checkpoint", "vocabulary"},
     "offers": {"predictor", "mixture", "checkpoint"},
     "ranking": {"predictor", "mixture", "checkpoint"},

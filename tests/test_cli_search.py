@@ -45,6 +45,14 @@ def test_enumerate_as_json(folder):
     assert values == sorted(values, reverse=True)
 
 
+def test_enumerate_lists_only_what_matches(folder):
+    result = run("enumerate", "-m", folder / "a.safetensors", "--match", "b(a|c)", "--prompt", "a")
+    assert (result.returncode, result.stderr) == (0, b"")
+    rows = [line.split("\t")[1] for line in result.stdout.decode().splitlines()]
+    assert sorted(rows) == ["aba", "abc"]
+    assert "characters" in failed(run("enumerate", "-m", folder / "a.safetensors", "--match", "x"))
+
+
 def test_enumerate_says_where_certainty_ends(folder, tmp_path):
     checkpoint.save(toy(1, "\nabcdefgh", ending=-8.0), tmp_path / "endless.safetensors")
     result = run("enumerate", "-m", tmp_path / "endless.safetensors", "-n", 100_000, "--memory", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -12,10 +13,10 @@ from test_generation import let_load
 from toys import CELLS, all_log_probabilities, log_probabilities, texts, toy
 
 import charrnn
-from charrnn import enumeration
+from charrnn import api, enumeration
 from charrnn.checkpoint import Checkpoint
 from charrnn.enumeration import Line, enumerate_lines
-from charrnn.errors import ConfigError, SearchError, VocabularyError
+from charrnn.errors import ConfigError, SamplingError, SearchError, VocabularyError
 from charrnn.kernels import generate as kernels
 from charrnn.kernels import jit
 
@@ -149,6 +150,39 @@ def test_a_constraint_leaves_the_lines_it_allows_with_their_own_probabilities():
     found = list(enumerate_lines(checkpoint, count=len(expected), constraint=EvenNumberOfA(checkpoint)))
     assert [line.text for line in found] == [text for _, text in expected]
     np.testing.assert_allclose([-line.log_probability for line in found], [v for v, _ in expected], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "expression", ["a*b+", "(ab|ba)*", "[^b]{2,4}", "(?:a|b){3}", "b.*a|.", "", "a?", "(aa)+b|b(aa)*"]
+)
+@pytest.mark.parametrize("prompt", ["", "ba"])
+def test_lines_that_match_are_those_of_all_that_do(expression, prompt):
+    settings = {"seed": 3}
+    expected = [
+        (value, line)
+        for value, line in brute_force(prompt, prompt, **settings)
+        if re.fullmatch(expression, line.removeprefix(prompt))
+    ]
+    assert expected
+    found = list(api.enumerate_lines(toy(**settings), prompt, count=len(expected), match=expression))
+    assert [line.text for line in found] == [line for _, line in expected]
+    np.testing.assert_allclose([-line.log_probability for line in found], [v for v, _ in expected], atol=1e-4)
+
+
+def test_a_finite_set_of_lines_is_found_as_a_whole():
+    found = [line.text for line in api.enumerate_lines(toy(), count=100, match="(a|b){1,3}")]
+    assert sorted(found) == sorted(texts("ab", 3))[1:]
+    bounded = [line.text for line in api.enumerate_lines(toy(), count=100, match="(a|b){1,3}", length=2)]
+    assert bounded == [text for text in found if len(text) < 3]
+
+
+def test_matching_says_what_cannot_be():
+    with pytest.raises(SamplingError, match="no text of the model's characters"):
+        api.enumerate_lines(toy(), match="x")
+    with pytest.raises(ConfigError, match="not closed"):
+        api.enumerate_lines(toy(), match="(a")
+    with pytest.raises(ConfigError, match="never seen a line end"):
+        api.enumerate_lines(toy(characters="abc", lines=False), match="a")
 
 
 def test_what_comes_before_the_memory_is_used_up_is_exact(monkeypatch):

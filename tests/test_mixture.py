@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from test_control import indexed
 from test_enumeration import Ready
-from test_generation import let_load
+from test_generation import AlwaysTogether, let_load
 from toys import log_probabilities, toy
 
 from charrnn import api, paths
 from charrnn.config import SampleConfig, TextConfig
-from charrnn.errors import ConfigError
+from charrnn.errors import CheckpointError, ConfigError
 from charrnn.generation import generate, generate_all
 from charrnn.kernels import generate as kernels
 from charrnn.kernels import jit
@@ -154,3 +157,58 @@ def test_models_that_do_not_go_together_are_refused():
             blend([PARTS[0], (PARTS[1][0], weight)])
     with pytest.raises(ConfigError, match="models"):
         blend([])
+
+
+# --- what a text may be ---------------------------------------------------------------
+
+
+def indexed_parts() -> Any:
+    return blend([(indexed(model, f"{word}\n"), w) for (model, w), word in zip(PARTS, "ba", strict=True)])
+
+
+STEERED: list[dict[str, Any]] = [
+    {"match": "[ab]*[cd]"}, {"match": "b*[cd]a?", "exact": True}, {"ban": ("ab", "c"), "mirostat": 1.0},
+    {"novel": True, "unique": True}, {"dry": 0.8, "dry_length": 1, "typical": 0.8},
+]  # fmt: skip
+
+
+@compiled_only
+@pytest.mark.parametrize("settings", STEERED, ids=str)
+def test_steered_texts_of_a_blend_are_the_same_on_both_paths(settings, monkeypatch):
+    both = indexed_parts()
+    config = SampleConfig(seed=3, length=15, **settings)
+    alone = ["".join(pieces) for pieces in generate_all(both, "", config, count=9)]
+    let_load(monkeypatch, Ready(compiled=True))
+    assert ["".join(pieces) for pieces in generate_all(both, "", config, count=9, threads=2)] == alone
+    if "match" in settings:
+        assert all(re.fullmatch(settings["match"], text.removesuffix("\n")) for text in alone)
+    if "novel" in settings:
+        assert not {"a\n", "b\n"} & set(alone)
+
+
+def test_runs_of_several_training_texts_are_not_known():
+    with pytest.raises(ConfigError, match="a mixture of models"):
+        generate(indexed_parts(), "", SampleConfig(novel=9))
+    with pytest.raises(CheckpointError, match="no index"):
+        generate(blend([(indexed(PARTS[0][0], "a"), 1.0), PARTS[1]]), "", SampleConfig(novel=True))
+
+
+@compiled_only
+def test_a_team_writes_the_same_with_a_blend(monkeypatch):
+    network = MixedNetwork(Blend(*zip(*PARTS, strict=True)))
+    config = SampleConfig(seed=1)
+    plain, cursor = PlainPath(network, config), Cursor(network.vocab_size, network.initial_state())
+    numbers = np.random.default_rng(1).random(40)
+    (expected,) = plain.write([cursor], [numbers], -1)
+    monkeypatch.setattr(paths, "WEIGHTS_A_THREAD", 1)
+    monkeypatch.setattr(paths, "Pace", AlwaysTogether)
+    for threads in (1, 2, 3):
+        team, other = CompiledPath(network, config, kernels, threads), replace(cursor)
+        other.last, other.state = network.vocab_size, network.initial_state()
+        (written,) = team.write([other], [numbers], -1)
+        assert written.tolist() == expected.tolist()
+        assert all(
+            a.tobytes() == b.tobytes()
+            for one, two in zip(cursor.state, other.state, strict=True)
+            for a, b in zip(one, two, strict=True)
+        )

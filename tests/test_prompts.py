@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
+from test_control import indexed
 from test_enumeration import Ready
 from test_generation import let_load
 from toys import toy
 
 from charrnn import api, generation, paths
 from charrnn.config import SampleConfig
-from charrnn.errors import VocabularyError
+from charrnn.errors import SamplingError, VocabularyError
 from charrnn.generation import generate
 
 PROMPTS = ["a", "", "bca", "abcd" * 20, "d", "ab", "a"] * 3
@@ -43,6 +45,48 @@ def test_each_text_is_what_it_is_alone(lines, settings, count, monkeypatch):
         texts = api.sample_each(checkpoint, PROMPTS, count=count, echo=True, threads=threads, **settings)
         assert written(texts) == alone
     assert settings["length"] == 0 or len(set(alone)) > len(PROMPTS) / 3
+
+
+STEERED: list[dict[str, Any]] = [
+    {"match": "[abd]+c?d*"},
+    {"match": "(ab|d)*[cd]", "exact": True},
+    {"ban": ("ab", "dd", "b\n"), "only": "abcd"},
+    {"novel": True}, {"novel": 9, "dry": 0.8, "dry_length": 2}, {"typical": 0.7, "mirostat": 1.2},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", STEERED, ids=str)
+@pytest.mark.parametrize("lines", [True, False])
+def test_what_a_text_may_be_steers_it_as_if_it_were_alone(lines, settings, monkeypatch):
+    checkpoint = indexed(toy(characters="\nabcd", lines=lines, ending=0.3), "abcd\nbcadbca\na\n" * 3)
+    settings = {"length": 20, "seed": 4} | settings
+    alone = [
+        "".join(generate(checkpoint, prompt, SampleConfig(**settings), index=n))
+        for n, prompt in enumerate(PROMPTS)
+    ]
+    monkeypatch.setattr(paths, "TEXTS_A_THREAD", 5)
+    for threads in (1, 2):
+        assert written(api.sample_each(checkpoint, PROMPTS, threads=threads, **settings)) == alone
+    assert len(set(alone)) > (len(PROMPTS) / 3 if "match" not in settings else 1)
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_no_line_comes_twice_in_the_texts_of_all_prompts(lines):
+    checkpoint = toy(characters="\nabcd", lines=lines, ending=0.8)
+    settings: dict[str, Any] = {"seed": 1, "length": 30, "unique": True}
+    texts = written(api.sample_each(checkpoint, PROMPTS, count=2, echo=True, threads=2, **settings))
+    seen = [line for text in texts for line in (text + "\n" * lines).split("\n")[:-1] if line.strip()]
+    assert len(seen) > len(PROMPTS)
+    assert len(set(seen)) == len(seen)
+    in_any_order = list(api.sample_each(checkpoint, PROMPTS, count=2, echo=True, threads=1, **settings))
+    assert written(in_any_order[::-1])[::-1] == texts
+
+
+def test_a_prompt_from_which_nothing_fits_is_named():
+    texts = api.sample_each(toy(), ["b", "a", "b"], seed=1, match="b+", ban=("ab",))
+    assert "b" in "".join(next(texts))
+    with pytest.raises(SamplingError, match="line 2 of the prompts: no text of the model's characters"):
+        next(texts)
 
 
 def test_texts_may_be_taken_in_any_way():

@@ -18,6 +18,9 @@ def enumerate_lines(
     model: models.Models = None,
     count: Annotated[int, typer.Option("-n", "--count", metavar="N", help="How many lines [100].")] = 100,
     prompt: Annotated[str, typer.Option(metavar="TEXT", help="Lines that go on from this text.")] = "",
+    match: Annotated[
+        str | None, typer.Option(metavar="REGEX", help="Only lines that match from the prompt on.")
+    ] = None,
     length: Annotated[
         int | None, typer.Option(metavar="N", help="Characters after the prompt at the most [any].")
     ] = None,
@@ -37,6 +40,7 @@ def enumerate_lines(
         checkpoint,
         argument(prompt, checkpoint.text),
         count=count,
+        match=None if match is None else argument(match, checkpoint.text),
         length=length,
         memory=memory * 2**20,
         precision=precision,

@@ -112,7 +112,7 @@ class _Command(_Plain, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Give --novel the value that it may go without: Typer knows no such options."""
-        after = [*args[1:], ""]
+        after = [*args, ""][1:]
         args = [
             "--novel=lines" if arg == "--novel" and not following.isdigit() else arg
             for arg, following in zip(args, after, strict=True)

@@ -301,14 +301,6 @@ def _swap_mixture(states: Any, a: int, b: int) -> None:
 
 
 @njit()
-def _knows_network(network: Any, characters: Any, rows: int) -> bool:
-    for b in range(rows):  # noqa: SIM110 - Numba compiles no generator within all()
-        if not network.known[characters[b]]:
-            return False
-    return True
-
-
-@njit()
 def _knows_mixture(mixture: Any, characters: Any, rows: int) -> bool:
     for m in range(len(mixture.networks)):
         known = mixture.networks[m].known
@@ -359,68 +351,28 @@ def _step_mixture(mixture: Any, characters: Any, states: Any, scratch: Any, rows
     return True
 
 
-def knows(network: Any, characters: Any, rows: int) -> bool:
-    """Whether the table has a row for each of the texts' characters (rows,)."""
-    known = _knows_mixture if isinstance(network, Mixture) else _knows_network
-    return bool(known(network, characters, rows))
-
-
-def predict(network: Any, characters: Any, state: Any, scratch: Any, rows: int) -> bool:
-    """Each text reads its character: the state anew, and in scratch.logits what may come next.
-
-    Returns False if the team has broken up.
-    """
-    step = _step_mixture if isinstance(network, Mixture) else _step
-    return bool(step(network, characters, state, scratch, rows))
-
-
-def swap(state: Any, a: int, b: int) -> None:
-    """Exchange the states of two texts."""
-    (_swap_mixture if isinstance(state, tuple) else _swap)(state, a, b)
-
-
-# Compiled, one of the two is chosen by the type of what is given. (Strict: annotations would have to agree.)
-
-
-@overload(knows, strict=False)
-def _knows_of(network: Any, characters: Any, rows: Any) -> Any:
-    if network.instance_class is Mixture:
-        return lambda network, characters, rows: _knows_mixture(network, characters, rows)
-    return lambda network, characters, rows: _knows_network(network, characters, rows)
-
-
-@overload(predict, strict=False)
-def _predict_of(network: Any, characters: Any, state: Any, scratch: Any, rows: Any) -> Any:
-    if network.instance_class is Mixture:
-        return lambda network, characters, state, scratch, rows: _step_mixture(
-            network, characters, state, scratch, rows
-        )
-    return lambda network, characters, state, scratch, rows: _step(network, characters, state, scratch, rows)
-
-
-@overload(swap, strict=False)
-def _swap_of(state: Any, a: Any, b: Any) -> Any:
-    if isinstance(state, types.BaseTuple):
-        return lambda state, a, b: _swap_mixture(state, a, b)
-    return lambda state, a, b: _swap(state, a, b)
+# Where a kernel takes a network and a mixture, one of them is None. Numba leaves out the branch of an
+# argument that is None, and compiles that of any other; so there is no `else`.
 
 
 @njit()
-def log_probabilities(network: Any, characters: Any, state: Any, scratch: Any, out: Any) -> None:
+def log_probabilities(
+    network: Any, mixture: Any, characters: Any, state: Any, scratch: Any, out: Any
+) -> None:
     """B texts read their characters (B,), of which the table has a row: out (B, V) = log p of the next."""
     rows = len(characters)
-    predict(network, characters, state, scratch, rows)
+    if network is not None:
+        _step(network, characters, state, scratch, rows)
+    if mixture is not None:
+        _step_mixture(mixture, characters, state, scratch, rows)
     for b in range(rows):
         sampling.log_probabilities(out[b], scratch.logits[b, : out.shape[1]], scratch.p)
 
 
 @njit()
-def _choose(
+def _steer(
     logits: Any, filters: Any, u: float, rules: Any, tracks: Any, text: int, done: int, scratch: Any
 ) -> Any:
-    """See `steering.step`. Without rules, what steers is not compiled."""
-    if rules is None:
-        return steering.step(logits, filters, u, scratch.p, scratch.heap, None, None, None, text, done)
     # In float64, as Python's numbers: penalties are not rounded to what a float32 holds.
     for i in range(len(logits)):
         scratch.row[i] = logits[i]
@@ -431,8 +383,8 @@ def _choose(
 
 @njit()
 def write(
-    network: Any, state: Any, texts: Any, last: Any, uniforms: Any, limits: Any, given: Any, filters: Any,
-    rules: Any, tracks: Any, end: int, written: Any, counts: Any, scratch: Any,
+    network: Any, mixture: Any, state: Any, texts: Any, last: Any, uniforms: Any, limits: Any, given: Any,
+    filters: Any, rules: Any, tracks: Any, end: int, written: Any, counts: Any, scratch: Any,
 ) -> Any:  # fmt: skip
     """Each of B texts reads its `last` and writes on, a character for each of its uniform numbers.
 
@@ -457,17 +409,39 @@ def write(
             break
         rows -= 1  # it had stopped before
     while rows > 0:
-        if not knows(network, last, rows):
-            return rows
-        if not predict(network, last, state, scratch, rows):
+        together = True
+        if network is not None:
+            for b in range(rows):
+                if not network.known[last[b]]:
+                    return rows
+            together = _step(network, last, state, scratch, rows)
+        if mixture is not None:
+            if not _knows_mixture(mixture, last, rows):
+                return rows
+            together = _step_mixture(mixture, last, state, scratch, rows)
+        if not together:
             return -1
         for b in range(rows):
             text = texts[b]
             n = counts[text]
             if len(given) > 0:
                 last[b] = given[n]
+            elif rules is None:
+                last[b] = sampling.sample(
+                    scratch.logits[b, :V],
+                    filters.temperature,
+                    filters.top_k,
+                    None,
+                    filters.top_p,
+                    filters.min_p,
+                    None,
+                    uniforms[text, n],
+                    scratch.p,
+                    scratch.heap,
+                    None,
+                )
             else:
-                last[b] = _choose(
+                last[b] = _steer(
                     scratch.logits[b, :V], filters, uniforms[text, n], rules, tracks, text, n, scratch
                 )
             if last[b] >= 0:
@@ -477,7 +451,10 @@ def write(
             if last[b] < 0 or last[b] == end or counts[texts[b]] == limits[texts[b]]:
                 rows -= 1
                 if b < rows:
-                    swap(state, b, rows)
+                    if network is not None:
+                        _swap(state, b, rows)
+                    if mixture is not None:
+                        _swap_mixture(state, b, rows)
                     texts[b], texts[rows] = texts[rows], texts[b]
                     last[b], last[rows] = last[rows], last[b]
     return 0
