@@ -506,7 +506,7 @@ def train(
     from charrnn.runs import prepare
 
     with contextlib.ExitStack() as held:
-        run, started = prepare(
+        run, started = yield from prepare(
             _paths(corpus), None if out is None else Path(out), text, settings,
             resume=resume, init_from=init_from, force=force, threads=threads, stop=stop,
             previews=previews, helper=held.enter_context(Helper()), held=held,

@@ -191,6 +191,7 @@ class TrainConfig:
     minutes: float | None = None
     epochs: float | None = None
     steps: int | None = None
+    most_epochs: float | None = None  # where a budget in minutes ends sooner; None: nowhere
     batch_size: int = 32  # B
     seq_len: int = 64  # T, the window of truncated back-propagation through time
     learning_rate: float = 6e-3  # the peak, after warm-up
@@ -222,6 +223,8 @@ class TrainConfig:
             _require_float("epochs", self.epochs, 1e-6, 1e9, "a positive number of epochs")
         if self.steps is not None:
             _require_int("steps", self.steps, 1, 10**12)
+        if self.most_epochs is not None:
+            _require_float("most_epochs", self.most_epochs, 1e-6, 1e9, "a positive number of epochs")
         _require_int("batch_size", self.batch_size, 1, 65536)
         _require_int("seq_len", self.seq_len, 1, 65536)
         _require_float("lr", self.learning_rate, 1e-12, 1e3, "a positive number, such as 0.003")

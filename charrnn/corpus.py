@@ -288,7 +288,7 @@ class Batches:
 
     The text is cut into B streams of S = N // B characters, side by side; window k of an epoch
     continues window k-1 in every column, so that the state carries over. From the second epoch
-    on, all streams start at a random offset below T, so that the cuts fall elsewhere.
+    on, all streams start at a random offset below S, so that the cuts fall elsewhere.
 
     A tiny text gets fewer streams, then a shorter window: B is halved until S >= 2T; with B = 1,
     T is at most N, and half of N if one window of T would leave a rest that is never learned.
@@ -313,10 +313,10 @@ class Batches:
         self._stream = stream  # S
 
     def offset(self, epoch: int) -> int:
-        """Where the first stream starts in this epoch, 0 .. T-1."""
+        """Where the first stream starts in this epoch, 0 .. S-1."""
         if epoch == 0 or self.windows_per_epoch == 1:
             return 0
-        return int(np.random.default_rng([self.seed, epoch]).integers(self.seq_len))
+        return int(np.random.default_rng([self.seed, epoch]).integers(self._stream))
 
     def window(
         self, epoch: int, k: int

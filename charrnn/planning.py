@@ -1,74 +1,177 @@
-"""What suits a corpus: the network, how it learns and for how long, where the user says nothing."""
+"""What suits a corpus and the time there is: the network, how it learns and for how long.
+
+Three rules, each with its evidence in docs/quality.md, and a few sizes:
+
+1. The network is the largest of SIZES that reads READ_PER_PARAMETER characters for each of its parameters
+   within the budget: a larger one would end half-trained, a smaller one has learned all it can before.
+2. Dropout grows with how often the text is read, and a little with the network's size beside the text's.
+3. A text that would be read more than MOST_EPOCHS times ends the run sooner: more would only be learned by
+   heart.
+
+A budget in minutes becomes characters through the speed of each size, measured on this machine. With
+epochs or steps nothing is measured, so that the same command plans the same on every machine.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from charrnn.config import ModelConfig, TrainConfig
 
 # Below this, a tenth of the text says nothing about the rest: all of it is learned, and the loss over it
 # stands in for the validation loss.
 SMALLEST_VALIDATED = 2_000
-# A larger validation text only takes longer to read; see `val_fraction` in `plan`.
+# A larger validation text only takes longer to read; see `_val_fraction`.
 LARGEST_VALIDATION = 200_000
 LARGEST_WINDOW = 2**25  # logits in a window of T * B characters: 128 MB
 
+SIZES = (128, 192, 256, 384, 512, 768, 1024)  # of the hidden state, in two layers
+TINY = 64  # hidden size, in one layer, for a text that is learned by heart
+READ_PER_PARAMETER = 6.0
+MOST_EPOCHS = 60.0
+TRAINING_SHARE = 0.9  # of a budget in minutes; the rest is evaluated and saved
+DEFAULTS = TrainConfig(steps=1)
+WINDOW = DEFAULTS.seq_len
+
+Speed = Callable[[ModelConfig, int, int], float]  # characters a second of a network for B and T
+
 
 @dataclass(frozen=True, slots=True)
-class _Recipe:
-    characters: int  # at the most
-    hidden_size: int
-    num_layers: int
-    dropout: float
-    weight_decay: float
-    batch_size: int
-    budget: dict[str, float]
+class Plan:
+    """Settings by name, of ModelConfig (but vocab_size) and TrainConfig, and what was chosen and why."""
+
+    settings: dict[str, Any]
+    reason: str  # one line; empty when everything was given
 
 
-# A small text is learned by heart quickly: much dropout, and a number of epochs, after which more only
-# harms. From about a million characters on, time decides, and the net grows with the text.
-_RECIPES = (
-    _Recipe(2_000, 64, 1, 0.0, 0.0, 16, {"epochs": 300}),
-    _Recipe(20_000, 128, 2, 0.4, 0.05, 8, {"epochs": 40}),
-    _Recipe(100_000, 192, 2, 0.5, 0.05, 16, {"epochs": 25}),
-    _Recipe(500_000, 192, 2, 0.4, 0.03, 32, {"epochs": 30}),
-    _Recipe(3_000_000, 256, 2, 0.2, 0.03, 32, {"minutes": 3}),
-    _Recipe(30_000_000, 512, 2, 0.1, 0.01, 50, {"minutes": 10}),
-    _Recipe(10**18, 512, 3, 0.0, 0.01, 64, {"minutes": 30}),
-)
+def needs_speed(characters: int, given: dict[str, Any]) -> bool:
+    """Whether a plan depends on the machine's speed."""
+    by_the_clock = "minutes" in given or (
+        not given.keys() & {"epochs", "steps"} and "minutes" in _budget(characters)
+    )
+    return by_the_clock and characters > SMALLEST_VALIDATED and not given.keys() >= {"hidden_size", "dropout"}
 
 
-def plan(characters: int, vocab_size: int, given: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """All settings for a corpus of so many characters, those `given` first, and a line that says why.
+def plan(characters: int, vocab_size: int, given: dict[str, Any], speed: Speed | None = None) -> Plan:
+    """All settings for a corpus of so many characters, those `given` first.
 
-    The keys are the fields of ModelConfig (but vocab_size) and TrainConfig; those left at their own
-    defaults are absent.
+    `speed` is asked only where `needs_speed` says so. Settings left at their own defaults are absent.
     """
-    recipe = next(r for r in _RECIPES if characters <= r.characters)
+    text = characters * (1.0 - _val_fraction(characters))
     chosen: dict[str, Any] = {
-        "hidden_size": recipe.hidden_size,
-        "num_layers": recipe.num_layers,
-        "dropout": recipe.dropout,
-        "weight_decay": recipe.weight_decay,
-        "batch_size": recipe.batch_size,
         "val_fraction": _val_fraction(characters),
+        "batch_size": _batch_size(characters, vocab_size, given),
     }
     if not given.keys() & {"minutes", "epochs", "steps"}:
-        chosen |= recipe.budget
-    settings = {**chosen, **given}
+        chosen |= _budget(characters)
+    if characters <= SMALLEST_VALIDATED:
+        chosen |= {"hidden_size": TINY, "num_layers": 1, "weight_decay": 0.0}
+    known = {**chosen, **given}
+    read, size = _size(text, vocab_size, known, speed if needs_speed(characters, given) else None)
+    settings = {**chosen, **size, **given}
     if "embedding_size" not in given:
         settings["embedding_size"] = settings["hidden_size"]  # the first skip connection needs it
-    batch, window = settings["batch_size"], settings.get("seq_len", 64)
-    while "batch_size" not in given and batch > 1 and batch * window * vocab_size > LARGEST_WINDOW:
-        batch //= 2
-    settings["batch_size"] = batch
-    named = ("hidden_size", "num_layers", "dropout", "epochs", "minutes")
-    own = [
-        f"{name.replace('_', ' ')} {chosen[name]:g}" for name in named if name in chosen.keys() - given.keys()
-    ]
-    return settings, f"{', '.join(own)}: for a text of {characters:,} characters" if own else ""
+    network = _network(vocab_size, settings)
+    epochs = read / text
+    if "minutes" in settings and characters > SMALLEST_VALIDATED:
+        settings.setdefault("most_epochs", MOST_EPOCHS)
+        epochs = min(epochs, MOST_EPOCHS)
+    if characters > SMALLEST_VALIDATED:
+        dropout = _dropout(epochs, network.num_parameters / text)
+        settings.setdefault("dropout", dropout)
+        settings.setdefault("weight_decay", 0.05 if dropout >= 0.35 else 0.03 if dropout >= 0.1 else 0.01)
+    if settings["hidden_size"] > 256:  # wider networks want smaller steps
+        rate = DEFAULTS.learning_rate * math.sqrt(256 / settings["hidden_size"])
+        settings.setdefault("learning_rate", round(rate, 4))
+    return Plan(settings, _reason(settings, given, characters, epochs))
 
 
 def _val_fraction(characters: int) -> float:
     if characters < SMALLEST_VALIDATED:
         return 0.0
     return min(0.1, LARGEST_VALIDATION / characters)
+
+
+def _budget(characters: int) -> dict[str, float]:
+    """How long a text is trained on when nobody says: short ones by epochs, long ones by the clock."""
+    for limit, budget in (
+        (SMALLEST_VALIDATED, {"epochs": 300.0}),
+        (50_000, {"epochs": 40.0}),
+        (500_000, {"epochs": 30.0}),
+        (3_000_000, {"minutes": 3.0}),
+        (30_000_000, {"minutes": 10.0}),
+    ):
+        if characters <= limit:
+            return budget
+    return {"minutes": 30.0}
+
+
+def _batch_size(characters: int, vocab_size: int, given: dict[str, Any]) -> int:
+    """A short text needs many small steps; a window's logits must fit into memory."""
+    batch = 8 if characters <= 20_000 else 16 if characters <= 200_000 else DEFAULTS.batch_size
+    window = given.get("seq_len", WINDOW)
+    while batch > 1 and batch * window * vocab_size > LARGEST_WINDOW:
+        batch //= 2
+    return batch
+
+
+def _size(
+    text: float, vocab_size: int, known: dict[str, Any], speed: Speed | None
+) -> tuple[float, dict[str, Any]]:
+    """The characters that will be read, and the hidden size where it is not known."""
+
+    def read(H: int) -> float:
+        if "epochs" in known:
+            return float(known["epochs"] * text)
+        if "steps" in known:
+            return float(known["steps"] * known["batch_size"] * known.get("seq_len", WINDOW))
+        if speed is None:
+            return MOST_EPOCHS * text
+        network = _network(vocab_size, {**known, "hidden_size": H})
+        seconds = 60.0 * float(known["minutes"]) * TRAINING_SHARE
+        return seconds * speed(network, known["batch_size"], known.get("seq_len", WINDOW))
+
+    if "hidden_size" in known:
+        return read(known["hidden_size"]), {}
+    best, characters = SIZES[0], read(SIZES[0])
+    for H in SIZES[1:]:
+        needed = READ_PER_PARAMETER * _network(vocab_size, {**known, "hidden_size": H}).num_parameters
+        possible = min(read(H), MOST_EPOCHS * text)
+        if possible < needed:
+            break
+        best, characters = H, read(H)
+    return characters, {"hidden_size": best}
+
+
+def _network(vocab_size: int, settings: dict[str, Any]) -> ModelConfig:
+    names = ("cell", "hidden_size", "num_layers", "embedding_size", "norm", "residual")
+    values = {name: settings[name] for name in names if name in settings}
+    values.setdefault("embedding_size", values["hidden_size"])
+    return ModelConfig(vocab_size, **values)
+
+
+def _dropout(epochs: float, parameters_per_character: float) -> float:
+    """0.2 at ten epochs with as many parameters as characters, 0.1 more for each doubling of epochs."""
+    rate = 0.2 + 0.1 * math.log2(max(epochs, 1e-3) / 10.0) + 0.03 * math.log2(parameters_per_character)
+    return round(20.0 * min(max(rate, 0.0), 0.6)) / 20.0
+
+
+def _reason(settings: dict[str, Any], given: dict[str, Any], characters: int, epochs: float) -> str:
+    named = ("hidden_size", "num_layers", "dropout", "epochs", "minutes")
+    own = [
+        f"{name.replace('_', ' ')} {settings[name]:g}"
+        for name in named
+        if name in settings.keys() - given.keys()
+    ]
+    if not own:
+        return ""
+    return f"{', '.join(own)}: for {characters:,} characters, read about {_times(epochs)}"
+
+
+def _times(epochs: float) -> str:
+    if epochs < 0.95:
+        return f"{100 * epochs:.0f} % of them once"
+    return "once" if epochs < 1.5 else f"{epochs:.0f} times"

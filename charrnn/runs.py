@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from charrnn import checkpoint as files
 from charrnn.checkpoint import Checkpoint
-from charrnn.compilation import Helper
-from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig
+from charrnn.compilation import Helper, compile_kernels
+from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig, TrainPrecision
 from charrnn.corpus import Corpus, corpus_name, read
 from charrnn.errors import CharrnnError, CheckpointError, ConfigError, TrainingError, VocabularyError
-from charrnn.events import Started
+from charrnn.events import Compiling, Started
 from charrnn.generation import generate
 from charrnn.locking import exclusive
 from charrnn.model import initial_tensors
 from charrnn.parameters import Array
-from charrnn.planning import plan
+from charrnn.planning import Plan, needs_speed, plan
 from charrnn.precision import choose, require
+from charrnn.speed import characters_per_second
 from charrnn.training import Run, fingerprint
 from charrnn.unreadable import why_unreadable
 from charrnn.vocabulary import Vocabulary
@@ -76,13 +78,16 @@ def prepare(
     previews: bool,
     helper: Helper,
     held: ExitStack,
-) -> tuple[Run, Started]:
+) -> Generator[Compiling, None, tuple[Run, Started]]:
     """The run that was asked for, ready to start; see `charrnn.api.train`.
+
+    Yields events while kernels are compiled, which is before the plan where that depends on their speed.
 
     `held` lets go of the model file when the run is over.
     """
     if unknown := settings.keys() - _MODEL_SETTINGS - _TRAIN_SETTINGS:
         raise TypeError(f"train() has no settings named {', '.join(sorted(unknown))}")
+    began = time.monotonic()
     given = {name: value for name, value in settings.items() if value is not None}
     if len(budgets := sorted(given.keys() & _BUDGETS)) > 1:
         raise ConfigError(
@@ -113,6 +118,7 @@ def prepare(
         )
 
     initial = files.load(init_from) if init_from is not None else None
+    workers = Workers(threads)
     planned = ""
     if old is not None:
         _refuse_changes(old, given, text)
@@ -124,15 +130,25 @@ def prepare(
         if initial is not None:
             given = _with_network_of(initial, given)
         guess = ModelConfig(1, **_only(given, _MODEL_SETTINGS))
-        helper.start(guess, threads, choose(given.get("precision", "auto"), guess) == "bfloat16")
+        wanted = given.get("precision", "auto")
+        helper.start(guess, threads, choose(wanted, guess) == "bfloat16")
         corpus, init = read(paths, text), ""
         if initial is not None:
             corpus = corpus.with_vocabulary(initial.vocabulary.merged(corpus.vocabulary))
             init = _digest(initial)
-        chosen, planned = plan(len(corpus.documents), len(corpus.vocabulary), given)
-        model = ModelConfig(len(corpus.vocabulary), **_only(chosen, _MODEL_SETTINGS))
-        train = TrainConfig(**_only(chosen, _TRAIN_SETTINGS))
-        train = replace(train, precision=choose(train.precision, model))
+        before = _same_plan(there, given, corpus, init)
+        if before is not None:
+            model, train = before
+            planned = f"as {out} was trained"
+        else:
+            if needs_speed(len(corpus.documents), given):
+                for done, total in compile_kernels(guess, choose(wanted, guess) == "bfloat16"):
+                    yield Compiling(done, total)
+            chosen = _planned(corpus, given, wanted, workers)
+            planned = chosen.reason
+            model = ModelConfig(len(corpus.vocabulary), **_only(chosen.settings, _MODEL_SETTINGS))
+            train = TrainConfig(**_only(chosen.settings, _TRAIN_SETTINGS))
+            train = replace(train, precision=choose(train.precision, model))
     identity = fingerprint(corpus, model, train, init)
     same = isinstance(there, Checkpoint) and there.run == identity
     # Killed between its last save and its end, a run is complete: to resume it is no error.
@@ -153,10 +169,9 @@ def prepare(
     tensors = initial_tensors(model, train.seed)
     if initial is not None:
         tensors = _grown(initial, corpus.vocabulary, tensors)
-    workers = Workers(threads)
     run = Run(
         corpus, model, train, out=out, tensors=tensors, init=init, fingerprint=identity,
-        workers=workers, stop=stop, preview=_preview if previews else None,
+        workers=workers, began=began, stop=stop, preview=_preview if previews else None,
     )  # fmt: skip
     run.outputs.clean()
     if same and (resume or not force):
@@ -171,6 +186,36 @@ def prepare(
         run.position.step, (*corpus.notes, *notes), planned,
     )  # fmt: skip
     return run, started
+
+
+def _planned(corpus: Corpus, given: dict[str, Any], precision: TrainPrecision, workers: Workers) -> Plan:
+    def speed(network: ModelConfig, batch_size: int, seq_len: int) -> float:
+        bfloat16 = choose(precision, network) == "bfloat16"
+        return characters_per_second(network, batch_size, seq_len, bfloat16=bfloat16, workers=workers)
+
+    return plan(len(corpus.documents), len(corpus.vocabulary), given, speed)
+
+
+def _same_plan(
+    there: Checkpoint | Path | None, given: dict[str, Any], corpus: Corpus, init: str
+) -> tuple[ModelConfig, TrainConfig] | None:
+    """What the model in the file was planned as, if the same was asked for.
+
+    A plan that depends on the machine's speed is not made twice: to repeat a command repeats the run.
+    """
+    if not isinstance(there, Checkpoint):
+        return None
+    try:
+        train = TrainConfig(**there.settings)
+    except (TypeError, ConfigError):
+        return None  # of another version
+    chosen = {**asdict(there.config), **asdict(train)}
+    asked = {name: value for name, value in given.items() if (name, value) != ("precision", "auto")}
+    if any(chosen[name] != value for name, value in asked.items()) or (
+        not given.keys() & _BUDGETS and train.steps is not None
+    ):
+        return None
+    return (there.config, train) if fingerprint(corpus, there.config, train, init) == there.run else None
 
 
 def _model_at(out: Path) -> Checkpoint | Path | None:

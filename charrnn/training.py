@@ -66,7 +66,8 @@ class _Position:
     step: int = 0
     epoch: int = 0
     window: int = 0  # the next one of this epoch
-    seconds: float = 0.0
+    seconds: float = 0.0  # since the command began
+    prelude: float = 0.0  # of them, before the first step
     running_loss: float = math.nan
     loss_sum: float = 0.0  # since the last evaluation
     loss_count: int = 0
@@ -102,8 +103,9 @@ class _Position:
 class Run:
     """One training run of `config` on `corpus`, which writes its best model to `out`.
 
-    `tensors` are the parameters it starts from, `init` names the model they came from. `stop` is asked
-    after each step: a text ends the run, saved. `preview` writes a sample of a checkpoint.
+    `tensors` are the parameters it starts from, `init` names the model they came from. `began` is when the
+    clock of a budget in minutes began to run (time.monotonic). `stop` is asked after each step: a text ends
+    the run, saved. `preview` writes a sample of a checkpoint.
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class Run:
         init: str,
         fingerprint: str,
         workers: Workers,
+        began: float | None = None,
         stop: Stop = lambda: None,
         preview: Preview | None = None,
     ) -> None:
@@ -135,8 +138,8 @@ class Run:
         self.model.load_tensors(tensors)
         self.optimizer = AdamW(self.model.parameters, train, workers)
         self.state: State | None = None
-        self.position = _Position()
-        self._started = time.monotonic()
+        self.position = _Position(seconds=0.0 if began is None else time.monotonic() - began)
+        self._started = time.monotonic() if began is None else began
         self._saved_at = -math.inf
         self._previewed_at = 0.0
         self._complete = False
@@ -157,7 +160,7 @@ class Run:
             if self.stop():
                 break
         if p.step == 0:
-            p.evaluated_at = self._seconds()
+            p.evaluated_at = p.prelude = self._seconds()
         reported, characters, speed = time.monotonic(), 0, math.nan
         while not self.stop():
             if self._evaluation_due():
@@ -232,13 +235,18 @@ class Run:
     def _progress(self, step: int) -> float:
         """How much of the budget is spent once `step` steps are done; 1 or more: all of it.
 
-        A budget in minutes is the time of everything, the last evaluation included.
+        A budget in minutes is the time of everything, from reading the text to the last evaluation; but at
+        least half of it is for training.
         """
         if self.steps is not None:
             return step / self.steps
         assert self.train.minutes is not None
-        budget = 60.0 * self.train.minutes
-        return self._seconds() / max(budget - self.position.evaluation_seconds, 0.5 * budget)
+        p, budget = self.position, 60.0 * self.train.minutes
+        training = max(budget - p.prelude - p.evaluation_seconds, 0.5 * budget)
+        spent = (self._seconds() - p.prelude) / training
+        if self.train.most_epochs is None:
+            return spent
+        return max(spent, step / max(1, round(self.train.most_epochs * self.batches.windows_per_epoch)))
 
     # --- evaluation -----------------------------------------------------------------------------
 
@@ -260,8 +268,8 @@ class Run:
             return True
         if self.steps is not None:
             return p.step % self._evaluation_interval == 0
-        assert self.train.minutes is not None
-        even = 60.0 * self.train.minutes / self.train.evaluations
+        whole = (self._seconds() - p.prelude) / max(self._progress(p.step), 1e-9)
+        even = whole / self.train.evaluations
         return self._seconds() - p.evaluated_at >= max(even, p.evaluation_seconds / EVALUATION_SHARE)
 
     def _evaluate(self) -> Iterator[Event]:

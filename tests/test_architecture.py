@@ -28,7 +28,7 @@ ARROWS = {
         "mixture", "enumeration", "matching", "filling", "offers", "ranking",
     },
     "runs": {
-        "training", "planning", "precision", "generation", "checkpoint", "compilation", "corpus", "locking",
+        "training", "planning", "precision", "speed", "generation", "checkpoint", "compilation", "corpus", "locking",
         "unreadable", "vocabulary", "events", "model", "workers", "parameters",
     },
     "training": {
@@ -44,6 +44,7 @@ ARROWS = {
     "compilation": {"kernels", "model", "optimizer", "workers"},
     "events": {"corpus"},  # for its type alone
     "planning": set(),
+    "speed": {"model", "optimizer", "workers"},
     "precision": {"kernels"},
     "enumeration": {"predictor", "mixture", "checkpoint"},
     "matching": {"automaton", "expressions"},

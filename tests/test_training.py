@@ -15,11 +15,10 @@ import pytest
 
 from charrnn import api, checkpoint
 from charrnn.checkpoint import resume_path
-from charrnn.config import ModelConfig, TextConfig
+from charrnn.config import TextConfig
 from charrnn.errors import CheckpointError, ConfigError, TrainingError
 from charrnn.events import Evaluated, Finished, Saved, Started, Step
 from charrnn.model import Model
-from charrnn.planning import SMALLEST_VALIDATED, plan
 
 TEXT = "she sells sea shells by the sea shore, and the shells she sells are sea shells.\n" * 40
 SMALL = {"hidden_size": 12, "num_layers": 2, "batch_size": 4, "seq_len": 10, "dropout": 0.1}
@@ -422,24 +421,3 @@ def test_the_default_model_file_is_named_after_the_corpus(corpus, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     list(api.train(corpus, **SMALL, steps=2))
     assert Path("checkpoints/shells.safetensors").is_file()
-
-
-def test_a_plan_suits_any_corpus():
-    for characters in (2, 11, 500, 2_000, 10**4, 10**6, 10**8, 2 * 10**9):
-        for vocab_size in (2, 65, 5_000, 200_000):
-            settings, why = plan(characters, vocab_size, {})
-            names = set(ModelConfig.__dataclass_fields__) - {"vocab_size"}
-            model = ModelConfig(vocab_size, **{n: v for n, v in settings.items() if n in names})
-            assert 64 <= model.hidden_size <= 512
-            assert model.has_skip(0)
-            assert (settings["val_fraction"] == 0) == (characters < SMALLEST_VALIDATED)
-            assert settings["val_fraction"] * characters <= 200_001
-            assert settings["batch_size"] * 64 * vocab_size <= 2**25 or settings["batch_size"] == 1
-            budget = {"minutes", "epochs"} & settings.keys()
-            assert len(budget) == 1
-            assert budget.pop() in why
-    given = {"hidden_size": 31, "steps": 7, "dropout": 0.0, "num_layers": 1}
-    settings, why = plan(10**6, 65, given)
-    assert settings["hidden_size"] == settings["embedding_size"] == 31
-    assert "minutes" not in settings
-    assert why == ""

@@ -1,0 +1,104 @@
+"""The plan for a corpus: sane from eleven characters to two gigabytes, on slow machines and on fast ones."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from charrnn.config import ModelConfig, TrainConfig
+from charrnn.planning import LARGEST_WINDOW, MOST_EPOCHS, SIZES, SMALLEST_VALIDATED, needs_speed, plan
+
+LENGTHS = (2, 11, 500, 2_000, 10**4, 10**5, 10**6, 10**7, 10**8, 2 * 10**9)
+
+
+def machine(flops):
+    """The speed of a machine that does so many products a second, and nothing else."""
+    return lambda network, batch, window: flops / (6.0 * network.num_parameters)
+
+
+def configs(settings, vocab_size):
+    names = set(ModelConfig.__dataclass_fields__) - {"vocab_size"}
+    model = ModelConfig(vocab_size, **{n: v for n, v in settings.items() if n in names})
+    return model, TrainConfig(**{n: v for n, v in settings.items() if n not in names})
+
+
+@pytest.mark.parametrize("flops", [1e9, 3e11, 1e13])
+@pytest.mark.parametrize("characters", LENGTHS)
+def test_a_plan_suits_any_corpus(characters, flops):
+    budgets = ({}, {"minutes": 0.1}, {"minutes": 5}, {"minutes": 600}, {"epochs": 3}, {"steps": 100})
+    for vocab_size, given in itertools.product((2, 65, 5_000, 200_000), budgets):
+        made = plan(characters, vocab_size, given, machine(flops))
+        model, train = configs(made.settings, vocab_size)
+        assert 64 <= model.hidden_size <= SIZES[-1]
+        assert model.has_skip(0)
+        assert (train.val_fraction == 0) == (characters < SMALLEST_VALIDATED)
+        assert train.val_fraction * characters <= 200_001
+        assert train.batch_size * train.seq_len * vocab_size <= LARGEST_WINDOW or train.batch_size == 1
+        assert train.learning_rate <= 6e-3
+        assert len({"minutes", "epochs", "steps"} & made.settings.keys()) == 1
+        assert made.reason
+        assert "\n" not in made.reason
+
+
+def test_what_is_given_is_kept_and_not_explained():
+    given = {"hidden_size": 31, "steps": 7, "dropout": 0.0, "num_layers": 1}
+    made = plan(10**6, 65, given, machine(1e11))
+    assert made.settings.items() >= given.items()
+    assert made.settings["embedding_size"] == 31
+    assert "minutes" not in made.settings
+    assert made.reason == ""
+
+
+def test_more_time_or_a_faster_machine_never_makes_the_network_smaller():
+    for characters in LENGTHS[4:]:
+        sizes = [
+            [
+                plan(characters, 65, {"minutes": minutes}, machine(flops)).settings["hidden_size"]
+                for flops in (1e9, 1e10, 1e11, 1e12, 1e13)
+            ]
+            for minutes in (0.2, 1, 5, 30, 300)
+        ]
+        for row in (*sizes, *zip(*sizes, strict=True)):
+            assert list(row) == sorted(row)
+        assert sizes[0][0] == SIZES[0]
+    assert sizes[-1][-1] == SIZES[-1]  # of the longest text
+
+
+def test_a_text_that_is_read_more_often_gets_more_dropout():
+    rates = [
+        configs(plan(10**6, 65, {"epochs": epochs, "hidden_size": 256}).settings, 65)[0].dropout
+        for epochs in (0.5, 2, 5, 10, 20, 40)
+    ]
+    assert rates == sorted(rates)
+    assert rates[0] == 0.0
+    assert 0.1 <= rates[3] <= 0.3
+    assert rates[-1] >= 0.35
+    large = plan(2 * 10**9, 65, {"minutes": 30}, machine(3e11))
+    assert configs(large.settings, 65)[0].dropout == 0.0
+
+
+def test_a_short_text_ends_a_long_run_sooner():
+    _, train = configs(plan(20_000, 65, {"minutes": 600}, machine(3e11)).settings, 65)
+    assert train.most_epochs == MOST_EPOCHS
+    assert train.minutes == 600
+
+
+def test_speed_is_asked_for_where_it_decides_and_nowhere_else():
+    asked = []
+
+    def speed(network, batch, window):
+        asked.append(network.hidden_size)
+        return 1e5
+
+    for given in ({"epochs": 3}, {"steps": 3}, {"minutes": 1, "hidden_size": 64, "dropout": 0.1}):
+        assert not needs_speed(10**6, given)
+        plan(10**6, 65, given, speed)
+    plan(1_000, 65, {"minutes": 1}, speed)
+    plan(10**4, 65, {}, speed)  # its default is a number of epochs
+    assert asked == []
+    for given in ({"minutes": 1}, {}, {"minutes": 1, "hidden_size": 64}):
+        assert needs_speed(10**6, given)
+        asked.clear()
+        plan(10**6, 65, given, speed)
+        assert asked
