@@ -6,8 +6,11 @@ Everything that needs compiled kernels is imported where it is used: a short sam
 from __future__ import annotations
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
+from importlib import import_module
+from itertools import islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,36 +18,50 @@ import numpy as np
 
 from charrnn import checkpoint as files
 from charrnn.checkpoint import Checkpoint
-from charrnn.config import UNKNOWN_BITS, DynamicConfig, SampleConfig, TextConfig
+from charrnn.config import UNKNOWN_BITS, DynamicConfig, SampleConfig, TextConfig, WeightPrecision
 from charrnn.corpus import Documents, read
 from charrnn.errors import CheckpointError, ConfigError
 from charrnn.events import Compiling, Evaluated, Event, Finished, Sampled, Saved, Started, Step, Unsaved
-from charrnn.generation import generate_all
+from charrnn.generation import generate_all, generate_each
+from charrnn.mixture import Blend, blend
 
 if TYPE_CHECKING:
     from charrnn.classification import LineClass
+    from charrnn.enumeration import Line
     from charrnn.evaluation import Evaluation
+    from charrnn.filling import Filling
     from charrnn.model import Model
+    from charrnn.offers import Offer, Offers
     from charrnn.scoring import LineScore
 
 __all__ = [
+    "Blend",
     "Compiling",
     "Evaluated",
     "Evaluation",
     "Event",
+    "Filling",
     "Finished",
+    "Line",
+    "Offer",
+    "Offers",
     "Sampled",
     "Saved",
     "Started",
     "Step",
     "Unsaved",
+    "blend",
     "classify",
     "compress",
     "decompress",
+    "enumerate_lines",
     "evaluate",
+    "fill",
     "load",
     "next_characters",
+    "offers",
     "sample",
+    "sample_each",
     "score",
     "score_lines",
     "surprises",
@@ -52,15 +69,23 @@ __all__ = [
 ]
 
 Paths = str | Path | Sequence[str | Path]
+AnyModel = Checkpoint | Blend | str | Path
 OnUnknown = Literal["error", "skip"]
 MOST_UNKNOWN_BITS = 10_000
 
 
-def __getattr__(name: str) -> Any:
-    if name == "Evaluation":
-        from charrnn.evaluation import Evaluation
+_HOMES = {  # of types that come from modules which are imported where they are used
+    "Evaluation": "charrnn.evaluation",
+    "Filling": "charrnn.filling",
+    "Line": "charrnn.enumeration",
+    "Offer": "charrnn.offers",
+    "Offers": "charrnn.offers",
+}
 
-        return Evaluation
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'charrnn.api' has no attribute {name!r}")
 
 
@@ -78,10 +103,11 @@ def load(path: str | Path | None = None) -> Checkpoint:
 
 
 def sample(
-    model: Checkpoint | str | Path | None = None,
+    model: AnyModel | None = None,
     prompt: str = "",
     *,
     count: int = 1,
+    best_of: int = 1,
     on_unknown: OnUnknown = "error",
     echo: bool = False,
     threads: int | None = None,
@@ -90,20 +116,146 @@ def sample(
     """`count` texts, each an iterator of its pieces as they are written.
 
     `settings` are the fields of SampleConfig. The same seed gives the same texts, on any number of threads;
-    None: all CPUs.
+    None: all CPUs. With `best_of`, each text is the one of so many that surprises the model least, and comes
+    in one piece; see charrnn.ranking.
 
     Raises:
         CheckpointError: the model cannot be loaded.
         ConfigError: a setting is out of range.
         VocabularyError: the prompt holds a character that the model has never seen.
     """
-    checkpoint = model if isinstance(model, Checkpoint) else load(model)
+    checkpoint, config = _loaded(model), _sample_config(settings)
+    if best_of == 1:
+        return generate_all(
+            checkpoint, prompt, config, count=count, on_unknown=on_unknown, echo=echo, threads=threads
+        )
+    from charrnn.ranking import best_of_each
+
+    texts = generate_all(
+        checkpoint, prompt, config, count=count * best_of, on_unknown=on_unknown, threads=threads
+    )
+    return best_of_each(
+        checkpoint, texts, best_of, repeat(prompt), config, on_unknown=on_unknown, echo=echo, threads=threads
+    )
+
+
+def sample_each(
+    model: AnyModel | None,
+    prompts: Iterable[str] | Callable[[int], list[str]],
+    *,
+    count: int = 1,
+    best_of: int = 1,
+    on_unknown: OnUnknown = "error",
+    echo: bool = False,
+    threads: int | None = None,
+    **settings: Any,
+) -> Iterator[Iterator[str]]:
+    """`count` texts for each prompt, in the order of the prompts, as `sample` gives them.
+
+    They are written side by side, but no more prompts are taken than that needs, one at first. In place of
+    an iterable, `prompts` may be a function that gives the next prompts, so many at the most, and none at
+    the end: those that are there already, if more are slow to come.
+
+    Raises:
+        CheckpointError, ConfigError: see `sample`.
+        VocabularyError: while the texts are taken: which prompt holds a character that the model has never
+            seen.
+    """
+    checkpoint, config = _loaded(model), _sample_config(settings)
+    take = prompts if callable(prompts) else _Taking(prompts)
+    if best_of == 1:
+        return generate_each(
+            checkpoint, take, config, count=count, on_unknown=on_unknown, echo=echo, threads=threads
+        )
+    from charrnn.ranking import best_of_each
+
+    taken: deque[str] = deque()
+
+    def take_and_keep(most: int) -> list[str]:
+        found = take(most)
+        taken.extend(prompt for prompt in found for _ in range(count))
+        return found
+
+    texts = generate_each(
+        checkpoint, take_and_keep, config, count=count * best_of, on_unknown=on_unknown, threads=threads
+    )
+    given = iter(taken.popleft, None)  # the prompt of each text that is kept
+    return best_of_each(
+        checkpoint, texts, best_of, given, config, on_unknown=on_unknown, echo=echo, threads=threads
+    )
+
+
+class _Taking:
+    """The next items of an iterable: one, then twice as many each time."""
+
+    def __init__(self, items: Iterable[str]) -> None:
+        self._items = iter(items)
+        self._most = 1
+
+    def __call__(self, most: int) -> list[str]:
+        found = list(islice(self._items, min(most, self._most)))
+        self._most = min(2 * self._most, most)
+        return found
+
+
+def _loaded(model: AnyModel | None) -> Checkpoint | Blend:
+    return model if isinstance(model, (Checkpoint, Blend)) else load(model)
+
+
+def _sample_config(settings: dict[str, Any]) -> SampleConfig:
+    """With a seed, a new one where none is given."""
     config = SampleConfig(**settings)
     if config.seed is None:
         config = replace(config, seed=int(np.random.SeedSequence().generate_state(1)[0]))
-    return generate_all(
-        checkpoint, prompt, config, count=count, on_unknown=on_unknown, echo=echo, threads=threads
-    )
+    return config
+
+
+def enumerate_lines(
+    model: AnyModel | None = None,
+    prompt: str = "",
+    *,
+    count: int = 100,
+    match: str | None = None,
+    **settings: Any,
+) -> Iterator[Line]:
+    """The `count` most probable whole lines that go on from the prompt, exactly, the most probable first.
+
+    With `match`, only those whose characters after the prompt match the expression as a whole. `settings` are
+    those of charrnn.enumeration.enumerate_lines, which says what else raises what.
+
+    Raises:
+        ConfigError: `match` is no expression, or too large.
+        SamplingError: no line of the model's characters matches.
+    """
+    from charrnn.enumeration import enumerate_lines as search
+
+    loaded = _loaded(model)
+    if match is not None and "\n" in loaded.vocabulary:  # else no line of it ends, which the search says
+        from charrnn.matching import Matching
+
+        settings["constraint"] = Matching(match, loaded.vocabulary.characters)
+    return search(loaded, prompt, count=count, **settings)
+
+
+def offers(model: AnyModel | None = None, precision: WeightPrecision = "float32") -> Offers:
+    """What the model offers to somebody who writes by hand.
+
+    Raises:
+        CheckpointError: the model cannot be loaded.
+    """
+    from charrnn.offers import Offers
+
+    return Offers(_loaded(model), precision)
+
+
+def fill(model: AnyModel | None, pattern: str, *, count: int = 10, **settings: Any) -> list[Filling]:
+    """The `count` most probable texts that fit a pattern with gaps, such as "the q???k brown ___".
+
+    `settings` are those of charrnn.filling.fill, which says what a pattern is and what raises what.
+    """
+    from charrnn.filling import fill as search
+
+    return search(_loaded(model), pattern, count=count, **settings)
 
 
 def evaluate(
@@ -213,7 +365,7 @@ def surprises(
 
 
 def next_characters(
-    model: Checkpoint | str | Path | None = None,
+    model: AnyModel | None = None,
     prompt: str = "",
     *,
     temperature: float = 1.0,
@@ -228,7 +380,7 @@ def next_characters(
     """
     from charrnn import prediction
 
-    checkpoint = model if isinstance(model, Checkpoint) else load(model)
+    checkpoint = _loaded(model)
     return prediction.next_characters(checkpoint, prompt, temperature=temperature, on_unknown=on_unknown)
 
 

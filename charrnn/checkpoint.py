@@ -19,9 +19,11 @@ from charrnn import container
 from charrnn.config import ModelConfig, TextConfig
 from charrnn.container import Array, Container, DamageError, Record
 from charrnn.errors import CheckpointError, ConfigError, VocabularyError, printable, quoted
+from charrnn.novelty import Novelty
 from charrnn.vocabulary import Vocabulary
 
-FORMAT_VERSION = 1  # of both kinds of file; a reader refuses what is newer
+FORMAT_VERSION = 2  # the newest; a reader refuses what is newer
+PLAIN_VERSION = 1  # of a model without an index, and of a resume file: what the first charrnn reads, too
 SUFFIX = container.SUFFIX
 RESUME_SUFFIX = ".resume" + SUFFIX
 
@@ -41,6 +43,7 @@ class Checkpoint:
     best_val_loss: float | None = None  # nats a character; None: it was never measured
     run: str = ""  # the fingerprint of the run that made it; "": unknown
     settings: dict[str, Any] = field(default_factory=dict)  # what it was trained with
+    novelty: Novelty | None = None  # what is in its training text; None: of before version 2
 
 
 def save(checkpoint: Checkpoint, path: str | Path) -> None:
@@ -94,7 +97,7 @@ def save_resume(path: str | Path, tensors: Mapping[str, Array], state: Mapping[s
             raise CheckpointError(
                 f"{printable(str(path))} is not written: {name} is {tensor.dtype}, not float32 or int64"
             )
-    record = {"format_version": FORMAT_VERSION, "kind": "resume", "state": dict(state)}
+    record = {"format_version": PLAIN_VERSION, "kind": "resume", "state": dict(state)}
     container.write(path, tensors, record)
 
 
@@ -145,8 +148,8 @@ def bundled() -> Path | None:
 
 
 def _record(checkpoint: Checkpoint) -> Record:
-    return {
-        "format_version": FORMAT_VERSION,
+    record = {
+        "format_version": PLAIN_VERSION,
         "model": checkpoint.config.to_dict(),
         "vocabulary": checkpoint.vocabulary.characters,
         "text": checkpoint.text.to_dict(),
@@ -155,6 +158,9 @@ def _record(checkpoint: Checkpoint) -> Record:
         "run": checkpoint.run,
         "settings": checkpoint.settings,
     }
+    if checkpoint.novelty is not None:
+        record |= {"format_version": FORMAT_VERSION, "novelty": checkpoint.novelty.to_dict()}
+    return record
 
 
 def _from_record(record: Record) -> Checkpoint:
@@ -163,7 +169,7 @@ def _from_record(record: Record) -> Checkpoint:
             "settings"}  # fmt: skip
     if missing := sorted(keys - record.keys()):
         raise DamageError(f"its record lacks {', '.join(missing)}")
-    if unknown := sorted(record.keys() - keys):
+    if unknown := sorted(record.keys() - keys - {"novelty"}):
         raise DamageError(f"its record has an unknown entry, {quoted(unknown[0])}")
     try:
         config = ModelConfig.from_dict(record["model"])
@@ -172,8 +178,11 @@ def _from_record(record: Record) -> Checkpoint:
         if not isinstance(characters, str):
             raise DamageError("its vocabulary is no text")
         vocabulary = Vocabulary(characters)
+        novelty = Novelty.from_dict(record["novelty"]) if "novelty" in record else None
     except (ConfigError, VocabularyError) as error:
         raise DamageError(error.message) from error
+    except ValueError as error:
+        raise DamageError(str(error)) from error
     if len(vocabulary) != config.vocab_size:
         raise DamageError(f"its vocabulary has {len(vocabulary)} characters, its network {config.vocab_size}")
     if text.bytes and characters[-1] > "\xff":  # sorted: the last is the largest
@@ -196,6 +205,7 @@ def _from_record(record: Record) -> Checkpoint:
         best_val_loss=best,
         run=run,
         settings=settings,
+        novelty=novelty,
     )
 
 

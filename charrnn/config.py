@@ -252,13 +252,27 @@ class TrainConfig:
 class SampleConfig:
     """How characters are chosen.
 
-    The filters apply in this order: temperature, top-k, top-p, min-p.
+    They apply in this order: dry; what a text may be (match, ban, only, novel); temperature; top-k; typical;
+    top-p; min-p; mirostat.
     """
 
     temperature: float = 0.8  # 0: always the most probable character
     top_k: int = 0  # 0: off
+    typical: float = 1.0  # share of the most typical; 1: off
     top_p: float = 1.0  # 1: off
     min_p: float = 0.0  # 0: off
+    mirostat: float = 0.0  # tau, the surprise to hold in bits a character; 0: off
+    mirostat_rate: float = 0.1  # eta, how fast it is corrected
+    dry: float = 0.0  # the multiplier of the penalty for repeats; 0: off
+    # A token of the definition, 1.75 and 2 tokens, is about four characters.
+    dry_base: float = 1.15
+    dry_length: int = 10  # characters that may be repeated without penalty
+    match: str | None = None  # an expression that the whole text matches
+    exact: bool = False  # draw from the model's distribution given match, ban and only
+    ban: tuple[str, ...] = ()  # texts that never appear
+    only: str | None = None  # the characters that may appear
+    novel: bool | int = False  # True: no line of the training text; N: no run of N of its characters
+    unique: bool = False  # no line twice
     seed: int | None = None  # None: a new one each time
     length: int | None = None  # characters a text at the most; None: 500, or a line's end
     until: str = ""  # stop after this text has been written; empty: off
@@ -270,6 +284,7 @@ class SampleConfig:
         _require_float("top_p", self.top_p, 0.0, 1.0, "a number above 0, up to 1")
         _require(self.top_p > 0, "top_p", self.top_p, "a number above 0, up to 1")
         _require_float("min_p", self.min_p, 0.0, 1.0, "a number from 0 to 1")
+        self._check_control()
         if self.seed is not None:
             _require_int("seed", self.seed, 0, 2**63 - 1)
         if self.length is not None:
@@ -281,6 +296,37 @@ class SampleConfig:
             self.precision,
             "one of " + ", ".join(WEIGHT_PRECISIONS),
         )
+
+    def _check_control(self) -> None:
+        _require_float("typical", self.typical, 0.0, 1.0, "a number above 0, up to 1")
+        _require(self.typical > 0, "typical", self.typical, "a number above 0, up to 1")
+        _require_float("mirostat", self.mirostat, 0.0, 100.0, "bits a character, from 0 to 100")
+        _require_float("mirostat_rate", self.mirostat_rate, 0.0, 1.0, "a number from 0 to 1")
+        _require_float("dry", self.dry, 0.0, 100.0, "a number from 0 to 100")
+        _require_float("dry_base", self.dry_base, 1.0, 4.0, "a number from 1 to 4")
+        _require_int("dry_length", self.dry_length, 1, 1000)
+        _require(self.match is None or isinstance(self.match, str), "match", self.match, "an expression")
+        for name in ("exact", "unique"):
+            _require_bool(name, getattr(self, name))
+        _require(
+            isinstance(self.ban, tuple) and all(isinstance(ban, str) for ban in self.ban),
+            "ban", self.ban, "a tuple of texts",
+        )  # fmt: skip
+        _require(self.only is None or isinstance(self.only, str), "only", self.only, "characters")
+        if not isinstance(self.novel, bool):
+            _require_int("novel", self.novel, SHORTEST_NOVEL, 10_000)
+        if self.match is not None and self.until:
+            raise ConfigError("--match and --until contradict each other", "give one of them")
+        if not self.exact:
+            return
+        if self.match is None and not self.ban and self.only is None:
+            raise ConfigError("--exact says how --match, --ban and --only draw", "give one of them, too")
+        filtered = self.top_k, self.typical, self.top_p, self.min_p, self.mirostat, self.dry
+        if filtered != (0, 1.0, 1.0, 0.0, 0.0, 0.0) or not self.temperature:
+            raise ConfigError(
+                "--exact draws from the model's own distribution, at any temperature above 0",
+                "leave out the filters",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +346,7 @@ class DynamicConfig:
         _require_float("decay", self.decay, 0.0, 1.0, "a number from 0 to 1")
 
 
+SHORTEST_NOVEL = 8  # characters: shorter runs are part of the language
 DEFAULT_SAMPLE_LENGTH = 500  # characters of prose when no --length is given
 MAX_LINE_LENGTH = 10_000  # a --lines model that never ends its line is stopped here
 UNKNOWN_BITS = 32.0  # surprise of a character that a model has never seen, where lines are scored

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from charrnn.config import TextConfig
 from charrnn.errors import CorpusError, VocabularyError
+from charrnn.novelty import Novelty
 from charrnn.reading import CHUNK, NEWLINE, Decoder, Encoder, Ids, LineEnds
 from charrnn.sources import Source, find, why_not_text
 from charrnn.vocabulary import IdArray, OnUnknown, Vocabulary
@@ -118,6 +119,19 @@ class Corpus:
             for start in range(0, len(array), CHUNK):  # in chunks, so that Ctrl-C is answered
                 digest.update(array[start : start + CHUNK].astype(little_endian, copy=False).data)
         return digest.hexdigest()
+
+    def novelty(self) -> Novelty:
+        """The index of all of it, training and validation alike."""
+        documents = self.documents
+        starts = documents.starts.tolist()
+
+        def pieces() -> Iterator[str]:
+            for start, end in pairwise([*starts, len(documents)]):
+                for at in range(start, end, CHUNK):
+                    yield self.vocabulary.decode(documents.ids[at : min(at + CHUNK, end)])
+                yield "\n"  # a file's last line may have no end
+
+        return Novelty.build(pieces, by_line=documents.line_end >= 0)
 
     def with_vocabulary(self, vocabulary: Vocabulary) -> Corpus:
         """The same text with the ids of another vocabulary, which has all its characters.

@@ -7,6 +7,8 @@ CharrnnError                    exit 1: it could not be done
 ├── CheckpointError             a model file is missing, damaged, or would be overwritten
 │   └── SaveError               the system does not let us write it: the disk is full, ...
 ├── CompressionError            a compressed file is damaged, or was made with another model
+├── SamplingError               no text can be what was asked for, or none was found
+├── SearchError                 a search has reached its limit, or nothing can be found
 └── TrainingError               the loss became no number, there is nothing to resume, ...
 
 Each error is one line: what was wrong, then what to do about it (its `hint`).
@@ -68,6 +70,14 @@ class SaveError(CheckpointError):
 
 class CompressionError(CharrnnError):
     """A compressed file is damaged, cut short, none at all, or was made with another model."""
+
+
+class SamplingError(CharrnnError):
+    """No text can be what was asked for, or none was found."""
+
+
+class SearchError(CharrnnError):
+    """A search has reached its limit before it could prove all that was asked for, or finds nothing."""
 
 
 class TrainingError(CharrnnError):

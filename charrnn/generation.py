@@ -8,18 +8,24 @@ from __future__ import annotations
 
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from charrnn import control
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import DEFAULT_SAMPLE_LENGTH, MAX_LINE_LENGTH, SampleConfig, WeightPrecision
-from charrnn.paths import Cursor, Paths
+from charrnn.errors import CharrnnError, SamplingError, VocabularyError
+from charrnn.mixture import Blend, MixedNetwork
+from charrnn.novelty import Novelty
+from charrnn.paths import CompiledPath, Cursor, Network, Paths, PlainPath
 from charrnn.plain import PlainNetwork
+from charrnn.steering import ENDED, STUCK
 
 Ids = npt.NDArray[np.int64]
 
@@ -28,10 +34,17 @@ SHORT_PIECE = 16
 # What may be written ahead of the text that is asked for, and is kept in memory.
 CHARACTERS_AHEAD = 2**25
 TEXTS_AHEAD = 4096
+# Texts drawn anew in a row before the model is said to write nothing else.
+MOST_REDRAWS = 1000
+# Texts drawn freely in a row, none of which fits, before particles are sent out.
+FREE_DRAWS = 1000
+# Times as many texts are begun as are written side by side, where each has a prompt of its own: those that
+# end have successors.
+TEXTS_FROM_PROMPTS = 4
 
 
 def generate(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Blend,
     prompt: str = "",
     config: SampleConfig = SampleConfig(),  # noqa: B008 (frozen)
     *,
@@ -49,13 +62,13 @@ def generate(
     nothing else: not on its length, on how many there are, or on which path writes it.
 
     Raises:
-        VocabularyError: the prompt holds a character that the model has never seen.
+        VocabularyError, ConfigError, SamplingError, CheckpointError: see `generate_all`.
     """
     return next(generate_all(checkpoint, prompt, config, first=index, on_unknown=on_unknown, echo=echo))
 
 
 def generate_all(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Blend,
     prompt: str = "",
     config: SampleConfig = SampleConfig(),  # noqa: B008 (frozen)
     *,
@@ -72,40 +85,185 @@ def generate_all(
 
     Raises:
         VocabularyError: the prompt holds a character that the model has never seen.
+        ConfigError, SamplingError, CheckpointError: what the text may be cannot be prepared; see
+            control.prepare. SamplingError also while texts are taken: none was found.
     """
     read = checkpoint.vocabulary.encode(prompt, on_unknown).astype(np.int64)
     return _Run(checkpoint, read, config, range(first, first + count), echo, threads).texts()
 
 
-class _Run:
-    """All texts of one request."""
+def generate_each(
+    checkpoint: Checkpoint | Blend,
+    take: Callable[[int], list[str]],
+    config: SampleConfig = SampleConfig(),  # noqa: B008 (frozen)
+    *,
+    count: int = 1,
+    on_unknown: Literal["error", "skip"] = "error",
+    echo: bool = False,
+    threads: int | None = None,
+) -> Iterator[Iterator[str]]:
+    """`count` texts for each of many prompts, in their order; text n of all has the number n of its seed.
+
+    `take(n)` gives the next prompts, n of them at the most, and none when there are no more. The texts of
+    the prompts that one call gave are written side by side; nothing else of them is kept.
+
+    Raises:
+        ConfigError, SamplingError, CheckpointError: see `generate_all`.
+        VocabularyError: while the texts are taken, a prompt holds a character that the model has never seen:
+            which prompt, and where in it. The texts of those before it have been given.
+    """
+    return _Prompted(checkpoint, take, config, count, on_unknown, echo, threads).texts()
+
+
+class _Writer(ABC):
+    """Writes texts side by side, and settles which of their drafts stay."""
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        checkpoint: Checkpoint | Blend,
+        config: SampleConfig,
+        threads: int | None,
+        prompt: str | None,
+        *,
+        predicts: bool = False,
+    ) -> None:
+        """`prompt` is what all texts go on from; None: each has its own."""
+        self._vocabulary = checkpoint.vocabulary
+        self._lines = checkpoint.text.lines
+        self._config = config
+        default = MAX_LINE_LENGTH if self._lines else DEFAULT_SAMPLE_LENGTH
+        self._length = default if config.length is None else config.length
+        self._newline = self._vocabulary.characters.find("\n")
+        self._network = network_of(checkpoint, config.precision)
+        self._control = control.prepare(checkpoint, config, self._length, prompt)
+        self._rules = _Rules.of(checkpoint, config)
+        self._paths = Paths(self._network, config, threads, self._control, predicts=predicts)
+        self._unsettled: deque[_Text] = deque()  # may still be drawn anew, since they stood before
+        self._seen: set[str] = set()  # lines of those that may not
+        self._ended, self._ended_characters = 0, 0
+        self._lock = threading.Lock()  # a program may take its texts on several threads
+
+    def _begin(self, prompt: Ids) -> tuple[Cursor, Ids, str]:
+        """Where a text stands that goes on from the prompt, what it has yet to read, and this as text."""
+        document = opening(prompt, len(self._vocabulary), self._newline, self._lines)
+        before = self._vocabulary.decode(document[1:]) if len(prompt) else ""
+        cursor = Cursor(int(document[0]), self._network.initial_state())
+        if self._control is not None:
+            cursor.track = self._control.begin(before)
+        return cursor, document[1:], before
+
+    def _new_text(self, index: int, before: str) -> _Text:
+        """Text number `index`, which goes on from `before`."""
+        ending = _Ending(self._lines, self._config.until)
+        text = _Text(index, ending, self._length, self._rules, self._seen, before[before.rfind("\n") + 1 :])
+        if self._rules.unique:
+            self._unsettled.append(text)
+        return text
+
+    def _pieces(self, text: _Text, echo: str) -> Iterator[str]:
+        if echo:
+            yield echo
+        while text.pieces or text.left or not text.settled:
+            with self._lock:
+                if not text.settled:
+                    self._settle(text)
+                while text.left and not text.pieces:
+                    self._write(text)
+            if text.pieces:
+                yield text.take()
+
+    def _settle(self, text: _Text) -> None:
+        """Complete the texts up to this one, in their order: each is another than those before.
+
+        This one itself is not completed where it is written line by line, but those before it are.
+        """
+        while not text.settled:
+            first = self._unsettled[0]
+            if first is text and self._rules.by_line and first.left:
+                return
+            while first.left:
+                self._write(first)
+            if first.settle():
+                self._unsettled.popleft()
+
+    def _write(self, text: _Text) -> None:
+        """Write more of this text, and of others beside it."""
+        path = self._path(text)
+        group = self._group(text, path.most_texts)
+        longest = path.longest(len(group))
+        ends = self._lines or self._config.until or self._config.match is not None or self._rules.holds
+        if len(group) > 1 and ends:
+            longest = min(longest, SHORT_PIECE)
+        if self._config.exact:
+            for member in group:
+                if member.draws > FREE_DRAWS:
+                    self._write_with_particles(member)
+            group = [member for member in group if member.draws <= FREE_DRAWS and member.left]
+            if not group:
+                return
+        written = path.write(
+            [member.cursor for member in group],
+            [member.numbers(longest) for member in group],
+            self._newline if self._lines or self._rules.by_line else -1,
+        )
+        for member, ids in zip(group, written, strict=True):
+            member.add(self._vocabulary.decode(ids), member.cursor.track.stopped)
+            if not member.left:
+                self._ended += 1
+                self._ended_characters += member.written
+
+    @abstractmethod
+    def _path(self, text: _Text) -> PlainPath | CompiledPath:
+        """What writes this text on."""
+
+    @abstractmethod
+    def _group(self, text: _Text, most: int) -> list[_Text]:
+        """The text, and at most so many with others to be written with it; all of them are started."""
+
+    def _is_alone(self, most: int, others: Iterable[_Text]) -> bool:
+        """Whether a text is now written by itself, so that the others wait."""
+        if most == 1 or (self._rules.by_line and self._rules.unique):  # lines before must be known
+            return True
+        return sum(other.waiting for other in others) > CHARACTERS_AHEAD
+
+    def _write_with_particles(self, text: _Text) -> None:
+        """The whole of it: to draw freely what fits would take for ever."""
+        from charrnn import particles
+
+        drawn = particles.draw(
+            self._paths.best(self._length * particles.PARTICLES),
+            text.beginning,
+            self._length,
+            self._newline if self._lines else -1,
+            text.random,
+        )
+        if drawn is None:
+            text.add("", STUCK)
+        else:
+            text.add(self._vocabulary.decode(drawn[0]), ENDED)
+
+
+class _Run(_Writer):
+    """All texts of one prompt."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint | Blend,
         prompt: Ids,
         config: SampleConfig,
         indices: range,
         echo: bool,
         threads: int | None,
     ) -> None:
-        self._vocabulary = checkpoint.vocabulary
-        self._lines = checkpoint.text.lines
-        self._config = config
+        before = checkpoint.vocabulary.decode(prompt)
+        if checkpoint.text.lines:
+            before = before[before.rfind("\n") + 1 :]
+        super().__init__(checkpoint, config, threads, before)
         self._echo = self._vocabulary.decode(prompt) if echo else ""
-        default = MAX_LINE_LENGTH if self._lines else DEFAULT_SAMPLE_LENGTH
-        self._length = default if config.length is None else config.length
-        self._newline = self._vocabulary.characters.find("\n")
-        document = opening(prompt, len(self._vocabulary), self._newline, self._lines)
-        network = _network(checkpoint, config.precision)
-        self._paths = Paths(network, config, threads)
-        self._start = Cursor(int(document[0]), network.initial_state())
-        self._unread = document[1:]  # of what each text goes on from
+        self._start, self._unread, self._before = self._begin(prompt)
         self._indices = indices  # of the texts to come
         self._ahead: deque[_Text] = deque()  # are being written, and nobody has asked for them yet
         self._taken: weakref.WeakSet[_Text] = weakref.WeakSet()  # those that somebody has
-        self._ended, self._ended_characters = 0, 0
-        self._lock = threading.Lock()  # a program may take its texts on several threads
 
     def texts(self) -> Iterator[Iterator[str]]:
         while self._ahead or self._indices:
@@ -114,45 +272,20 @@ class _Run:
                     self._add_text()
                 text = self._ahead.popleft()
                 self._taken.add(text)
-            yield self._pieces(text)
+            yield self._pieces(text, self._echo)
 
     def _add_text(self) -> None:
-        ending = _Ending(self._lines, self._config.until)
-        self._ahead.append(_Text(self._indices[0], ending, self._length))
+        self._ahead.append(self._new_text(self._indices[0], self._before))
         self._indices = self._indices[1:]
 
-    def _pieces(self, text: _Text) -> Iterator[str]:
-        if self._echo:
-            yield self._echo
-        while text.pieces or text.left:
-            with self._lock:
-                if not text.pieces:
-                    self._write(text)
-            yield text.take()
-
-    def _write(self, text: _Text) -> None:
-        """Write more of this text, and of others beside it."""
+    def _path(self, text: _Text) -> PlainPath | CompiledPath:
         path = self._paths.best(len(self._unread) + self._to_come(text))
         while len(self._unread):
-            path.read(self._start, self._unread[: path.longest(1)])
-            self._unread = self._unread[path.longest(1) :]
+            read = self._unread[: path.longest(1)]
+            path.read(self._start, read)
+            self._unread = self._unread[len(read) :]
             path = self._paths.best(len(self._unread) + self._to_come(text))
-        group = self._group(text, path.most_texts)
-        longest = path.longest(len(group))
-        if len(group) > 1 and (self._lines or self._config.until):
-            longest = min(longest, SHORT_PIECE)
-        for member in group:
-            member.start(self._start, self._config.seed)
-        written = path.write(
-            [member.cursor for member in group],
-            [member.numbers(longest) for member in group],
-            self._newline if self._lines else -1,
-        )
-        for member, ids in zip(group, written, strict=True):
-            member.add(self._vocabulary.decode(ids))
-            if not member.left:
-                self._ended += 1
-                self._ended_characters += member.written
+        return path
 
     def _to_come(self, text: _Text) -> int:
         """Characters still to be written, as far as known: a line's length is that of those before."""
@@ -161,59 +294,272 @@ class _Run:
         return text.left + len(self._indices) * self._length
 
     def _group(self, text: _Text, most: int) -> list[_Text]:
-        """The text, and others to be written with it."""
-        if most == 1:
-            return [text]
         others = [other for other in (*self._taken, *self._ahead) if other is not text]
-        if sum(other.waiting for other in others) > CHARACTERS_AHEAD:
-            return [text]
-        group = [text, *(other for other in others if other.left)][:most]
-        while len(group) < most and self._indices and len(self._ahead) < TEXTS_AHEAD:
-            self._add_text()
-            group.append(self._ahead[-1])
+        group = [text]
+        if not self._is_alone(most, others):
+            group += [other for other in others if other.left][: most - 1]
+            while len(group) < most and self._indices and len(self._ahead) < TEXTS_AHEAD:
+                self._add_text()
+                group.append(self._ahead[-1])
+        for member in group:
+            member.start(self._start, self._config.seed)
         return group
 
 
+class _Prompted(_Writer):
+    """The texts of many prompts, so many prompts at a time as are taken at once."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint | Blend,
+        take: Callable[[int], list[str]],
+        config: SampleConfig,
+        count: int,
+        on_unknown: Literal["error", "skip"],
+        echo: bool,
+        threads: int | None,
+    ) -> None:
+        super().__init__(checkpoint, config, threads, None, predicts=True)
+        self._take = take
+        self._count = count
+        self._on_unknown = on_unknown
+        self._echo = echo
+        self._prompts, self._number = 0, 0  # prompts and texts so far
+        self._texts: list[_Text] = []  # of the prompts that were taken last
+
+    def texts(self) -> Iterator[Iterator[str]]:
+        while True:
+            # As many characters may be to come as there were.
+            most = self._paths.best(self._ended_characters).most_texts
+            taken = self._take(1 if most == 1 else max(1, most * TEXTS_FROM_PROMPTS // self._count))
+            if not taken:
+                return
+            with self._lock:  # texts of the prompts before may still be written
+                begun, problem = self._begin_each(taken)
+            texts = []
+            for start, before, echo in begun:
+                for _ in range(self._count):
+                    text = self._new_text(self._number, before)
+                    text.start(start, self._config.seed)
+                    texts.append((text, echo))
+                    self._number += 1
+            with self._lock:
+                self._texts = [text for text, _ in texts]
+            for text, echo in texts:
+                yield self._pieces(text, echo)
+            if problem is not None:
+                raise problem
+
+    def _begin_each(self, prompts: list[str]) -> tuple[list[tuple[Cursor, str, str]], CharrnnError | None]:
+        """Where the texts of each prompt stand, with it as text, and to be echoed; and what is wrong."""
+        begun, unread = [], []
+        problem = None
+        for prompt in prompts:
+            self._prompts += 1
+            try:
+                ids = self._vocabulary.encode(prompt, self._on_unknown).astype(np.int64)
+                start, left, before = self._begin(ids)
+            except (VocabularyError, SamplingError) as error:
+                problem = type(error)(f"line {self._prompts} of the prompts: {error.message}", error.hint)
+                break
+            begun.append((start, before, self._vocabulary.decode(ids) if self._echo else ""))
+            unread.append((start, left))
+        for position in range(max((len(left) for _, left in unread), default=0)):  # all side by side
+            group = [(cursor, int(left[position])) for cursor, left in unread if position < len(left)]
+            self._paths.best(len(group)).predict([cursor for cursor, _ in group])
+            for cursor, character in group:
+                cursor.last = character
+        return begun, problem
+
+    def _path(self, text: _Text) -> PlainPath | CompiledPath:
+        # How much is still to be written of lines, nobody knows.
+        return self._paths.best(0 if self._lines else sum(other.left for other in self._texts))
+
+    def _group(self, text: _Text, most: int) -> list[_Text]:
+        others = [other for other in self._texts if other is not text]
+        group = [text]
+        if not self._is_alone(most, others):
+            group += [other for other in others if other.left][: most - 1]
+        return group
+
+
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """Which texts are drawn anew, and how much of them at a time."""
+
+    holds: bool  # nothing of a text is handed out before it is known to stay
+    by_line: bool  # prose is kept line by line; else a text stays or goes as a whole
+    unique: bool  # none of its lines is one that this run has written before
+    partial: bool  # the last line counts, though it has no end
+    novelties: list[Novelty]  # whose lines are not written again
+    lines: bool
+    by_particles: bool  # when free draws have come to nothing
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint | Blend, config: SampleConfig) -> _Rules:
+        lines = checkpoint.text.lines
+        whole = lines or config.exact or config.match is not None
+        by_line = not whole and bool(config.novel or config.unique)
+        return cls(
+            holds=bool(config.exact or config.novel or config.unique),
+            by_line=by_line,
+            unique=config.unique,
+            partial=lines or config.match is not None,
+            novelties=control.indexes(checkpoint) if config.novel is True else [],
+            lines=lines,
+            by_particles=config.exact,
+        )
+
+    def accept(self, draft: str, is_last: bool, seen: set[str]) -> bool:
+        """Whether the lines of a draft may stay. Those that do are added to `seen`."""
+        lines = draft.split("\n")
+        if not (is_last and self.partial):
+            lines.pop()  # what comes after the last line end
+        elif self.lines and lines[-1] == "":
+            lines.pop()
+        if not self.lines:
+            lines = [line for line in lines if line.strip()]  # an empty line is nobody's
+        if any(novelty.has_line(line) for novelty in self.novelties for line in lines):
+            return False
+        if self.unique:
+            if len(set(lines)) < len(lines) or not seen.isdisjoint(lines):
+                return False
+            seen.update(lines)
+        return True
+
+
 class _Text:
-    """One text: where it stands, how it goes on, and the pieces of it that nobody has taken yet."""
+    """One text: where it stands, how it goes on, and the pieces of it that nobody has taken yet.
+
+    What the rules hold is a draft until it is known to stay. Where it may not, it is drawn anew from where it
+    began, with the numbers of the next stream: that is the model's distribution, given that it may stay.
+    """
 
     cursor: Cursor
-    _random: np.random.Generator
+    random: np.random.Generator
 
-    def __init__(self, index: int, ending: _Ending, length: int) -> None:
+    def __init__(
+        self, index: int, ending: _Ending, length: int, rules: _Rules, seen: set[str], before: str
+    ) -> None:
+        """`before` is the prompt's last line, with which the text's first one begins."""
         self.left = length  # characters, at the most
         self.written = 0
         self.pieces: deque[str] = deque()
         self.waiting = 0  # characters in them
+        self.draws = 1  # of the present draft
+        self.settled = not rules.unique
         self._index = index
         self._ending = ending
+        self._rules = rules
+        self._before = before
         self._started = False
+        self._unused = np.empty(0)  # numbers that were drawn, but not needed
+        self._given = self._unused
+        self._draft = ""
+        self._seen = seen  # lines of the run
+        self._streams = 0
 
     def start(self, cursor: Cursor, seed: int | None) -> None:
         """It begins after what the cursor has read; later calls do nothing."""
         if not self._started:
             self._started = True
+            self._seed = seed
             self.cursor = replace(cursor)
-            self._random = np.random.default_rng(None if seed is None else [seed, self._index])
+            self._next_stream()
+            self._mark()
 
     def numbers(self, n: int) -> npt.NDArray[np.float64]:
         """Uniform ones in [0, 1) for up to n more characters."""
-        return self._random.random(min(n, self.left))
+        n = min(n, self.left)
+        new = self.random.random(max(n - len(self._unused), 0))
+        self._given = np.concatenate([self._unused, new])
+        self._unused = self._given[n:]
+        return self._given[:n]
 
-    def add(self, piece: str) -> None:
-        """What has been written for it, perhaps past its end."""
+    def add(self, piece: str, stopped: int = 0) -> None:
+        """What has been written for it, perhaps past its end; `stopped` may be ENDED or STUCK."""
+        self._unused = self._given[len(piece) + (stopped < 0) :]
         self.left -= len(piece)
         piece, ended = self._ending.cut(piece)
-        if ended:
+        if ended or stopped == ENDED:
             self.left = 0
-        self.written += len(piece)
-        self.waiting += len(piece)
-        self.pieces.append(piece)
+        if not self._rules.holds and stopped != STUCK:
+            self._hand_out(piece)
+            return
+        self._draft += piece
+        if stopped == STUCK:
+            self._redraw()
+        elif not self.left or (self._rules.by_line and self._draft.endswith("\n")):
+            if self._rules.unique and not self._rules.by_line:
+                return  # what those before it have written, is yet to be seen
+            if self._may_stay(is_last=not self.left):
+                self._keep()
+            else:
+                self._redraw()
+
+    def settle(self) -> bool:
+        """Whether it may stay, now that those before it are known; else it is to be written on."""
+        if self._rules.by_line:
+            self.settled = True  # each of its lines has been seen to
+        elif self._may_stay(is_last=True):
+            self.settled = True
+            self._keep()
+        else:
+            self._redraw()
+        return self.settled
 
     def take(self) -> str:
         piece = self.pieces.popleft()
         self.waiting -= len(piece)
         return piece
+
+    @property
+    def beginning(self) -> Cursor:
+        """Where the present draft began."""
+        cursor, _, _ = self._began
+        return cursor
+
+    def _may_stay(self, *, is_last: bool) -> bool:
+        before = "" if self.written else self._before
+        return self._rules.accept(before + self._draft, is_last, self._seen)
+
+    def _hand_out(self, piece: str) -> None:
+        self.written += len(piece)
+        self.waiting += len(piece)
+        self.pieces.append(piece)
+
+    def _keep(self) -> None:
+        self._hand_out(self._draft)
+        self._draft = ""
+        self.draws = 1
+        self._mark()
+
+    def _mark(self) -> None:
+        """From here it is drawn anew."""
+        self._began = replace(self.cursor), self.left, self._ending.tail
+
+    def _redraw(self) -> None:
+        if self.draws >= MOST_REDRAWS + (FREE_DRAWS if self._rules.by_particles else 0):
+            raise SamplingError(
+                f"of {MOST_REDRAWS:,} texts in a row, none was what is asked for",
+                "ask for less, raise --temp, or lower --count",
+            )
+        cursor, self.left, self._ending.tail = self._began
+        self.cursor = replace(cursor)
+        self._draft = ""
+        self.draws += 1
+        self._next_stream()
+
+    def _next_stream(self) -> None:
+        """The numbers of each draft are a stream of its own, so that they depend on nothing else."""
+        key = (
+            None
+            if self._seed is None
+            else [self._seed, self._index, *([self._streams] if self._streams else [])]
+        )
+        self.random = np.random.default_rng(key)
+        self._streams += 1
+        self._unused = self._given = np.empty(0)
 
 
 class _Ending:
@@ -222,7 +568,7 @@ class _Ending:
     def __init__(self, lines: bool, until: str) -> None:
         self._lines = lines
         self._until = until
-        self._tail = ""  # of what has been written: the longest that may be part of `until`
+        self.tail = ""  # of what has been written: the longest that may be part of `until`
 
     def cut(self, piece: str) -> tuple[str, bool]:
         """The piece up to the end, and whether the end is in it."""
@@ -230,10 +576,10 @@ class _Ending:
         if self._lines and (at := piece.find("\n")) >= 0:
             piece, ended = piece[: at + 1], True
         if self._until:
-            text = self._tail + piece
+            text = self.tail + piece
             if (at := text.find(self._until)) >= 0:
-                return piece[: at + len(self._until) - len(self._tail)], True
-            self._tail = text[max(0, len(text) - len(self._until) + 1) :]
+                return piece[: at + len(self._until) - len(self.tail)], True
+            self.tail = text[max(0, len(text) - len(self._until) + 1) :]
         return piece, ended
 
 
@@ -248,12 +594,15 @@ def opening(prompt: Ids, start: int, newline: int, lines: bool) -> Ids:
     return np.concatenate([np.array([start], np.int64), prompt])
 
 
-_networks: weakref.WeakKeyDictionary[Checkpoint, dict[str, PlainNetwork]] = weakref.WeakKeyDictionary()
+_networks: weakref.WeakKeyDictionary[Checkpoint | Blend, dict[str, Network]] = weakref.WeakKeyDictionary()
 
 
-def _network(checkpoint: Checkpoint, precision: WeightPrecision) -> PlainNetwork:
+def network_of(checkpoint: Checkpoint | Blend, precision: WeightPrecision) -> Network:
     """The checkpoint's network, arranged once for all texts."""
     networks = _networks.setdefault(checkpoint, {})
     if precision not in networks:
-        networks[precision] = PlainNetwork(checkpoint, precision)
+        if isinstance(checkpoint, Blend):
+            networks[precision] = MixedNetwork(checkpoint, precision)
+        else:
+            networks[precision] = PlainNetwork(checkpoint, precision)
     return networks[precision]

@@ -11,22 +11,26 @@ import itertools
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from charrnn import sampling
+from charrnn import control, sampling, steering
 from charrnn.config import SampleConfig
+from charrnn.control import Control, Track
+from charrnn.mixture import MixedNetwork
 from charrnn.pace import Pace
-from charrnn.plain import Floats, PlainNetwork
+from charrnn.plain import PlainNetwork
 
+Network = PlainNetwork | MixedNetwork
 Ids = npt.NDArray[np.int64]
 Uniforms = npt.NDArray[np.float64]
+LogProbabilities = npt.NDArray[np.float64]
 
 # Seconds that the plain path would need, from which on help pays. An LSTM of 2 x 128 writes 6,500 characters
 # a second plainly, half as many while the thread is at work, and 110,000 compiled. To import the loop takes
@@ -45,10 +49,29 @@ WEIGHTS_A_THREAD = 2**18
 
 @dataclass(slots=True)
 class Cursor:
-    """Where a text stands: its last character, and the state before that is read, (L, 1 or 2, H)."""
+    """Where a text stands: its last character, and the network's state before that is read.
+
+    Once track.stopped is ENDED or STUCK, the text has stopped, and `last` says nothing.
+    """
 
     last: int
-    state: Floats
+    state: Any
+    track: Track = Track()  # noqa: RUF009 (frozen) - what steers it
+
+
+class Kind(NamedTuple):
+    """What the loop is compiled for. Each kind is loaded by itself: what is not used is not compiled."""
+
+    networks: int = 1  # that are mixed
+    predicts: bool = False  # `predict` is wanted, too
+    steered: bool = False
+
+    @property
+    def name(self) -> str:
+        """generate, generate-2-predicts-steered, .."""
+        parts = [str(self.networks)] if self.networks > 1 else []
+        parts += [part for part in ("predicts", "steered") if getattr(self, part)]
+        return "-".join(["generate", *parts])
 
 
 class PlainPath:
@@ -56,11 +79,22 @@ class PlainPath:
 
     most_texts = 1
 
-    def __init__(self, network: PlainNetwork, config: SampleConfig) -> None:
+    def __init__(
+        self,
+        network: Network,
+        config: SampleConfig,
+        steered: Control | None = None,
+        account: Callable[[float, int], None] = lambda seconds, characters: None,
+    ) -> None:
+        """`steered` says what the texts may be, and `account` is told how long it takes to write them."""
         self._network = network
-        self._filters = _filters(config)
-        V = network.config.vocab_size
-        self._p, self._heap = [0.0] * V, [0] * V
+        self._filters = control.filters(config)
+        f = self._filters
+        self._free = f.temperature, f.top_k, None, f.top_p, f.min_p, None  # where nothing steers
+        self._steered = steered
+        self._account = account
+        V = network.vocab_size
+        self._scratch = [0.0] * V, [0] * V, [0.0] * V
 
     def longest(self, texts: int) -> int:
         """Characters that one call should write of each of so many texts."""
@@ -72,27 +106,61 @@ class PlainPath:
         for character in characters.tolist():
             _, cursor.state = self._network.step(cursor.last, cursor.state)
             cursor.last = character
-        loader.account(time.perf_counter() - started, len(characters))
+        self._account(time.perf_counter() - started, len(characters))
 
-    def write(self, cursors: Sequence[Cursor], uniforms: Sequence[Uniforms], end: int) -> list[Ids]:
-        """What each text goes on with: a character for each of its uniforms (n,), up to `end`."""
+    def predict(self, cursors: Sequence[Cursor]) -> LogProbabilities:
+        """Each text reads its last character: log p of the next, (texts, V). Its state has then read it."""
         started = time.perf_counter()
+        found = np.empty((len(cursors), self._network.vocab_size))
+        p, _, out = self._scratch
+        for row, cursor in zip(found, cursors, strict=True):
+            logits, cursor.state = self._network.step(cursor.last, cursor.state)
+            sampling.log_probabilities(out, logits.tolist(), p)
+            row[:] = out
+        self._account(time.perf_counter() - started, len(cursors))
+        return found
+
+    def write(
+        self, cursors: Sequence[Cursor], uniforms: Sequence[Uniforms], end: int, *, weighing: bool = False
+    ) -> list[Ids]:
+        """What each text goes on with: a character for each of its uniforms (n,), up to `end`.
+
+        Steered texts may stop before, see Cursor; `weighing` is by the rules of Control.weighing.
+        """
+        started, steps = time.perf_counter(), 0
+        steered = _rules(self._steered, weighing)
+        rules = None if steered is None else steered.lists
         written: list[Ids] = []
         for cursor, numbers in zip(cursors, uniforms, strict=True):
             ids: list[int] = []
+            tracks = None if rules is None else control.listed(cursor.track, len(numbers))
             for u in numbers.tolist():
                 logits, cursor.state = self._network.step(cursor.last, cursor.state)
-                cursor.last = sampling.sample(logits.tolist(), *self._filters, u, self._p, self._heap)
+                steps += 1
+                if rules is None:
+                    cursor.last = sampling.sample(logits.tolist(), *self._free, u, *self._scratch)
+                else:
+                    cursor.last = steering.step(
+                        logits.tolist(), self._filters, u, *self._scratch, rules, tracks, 0, len(ids)
+                    )
+                if cursor.last < 0:
+                    break
                 ids.append(cursor.last)
                 if cursor.last == end:
                     break
+            if tracks is not None:
+                (cursor.track,) = control.moved([cursor.track], tracks, [len(ids)], [cursor.last])
             written.append(np.array(ids, np.int64))
-        loader.account(time.perf_counter() - started, sum(map(len, written)))
+        self._account(time.perf_counter() - started, steps)
         return written
 
 
+def _rules(steered: Control | None, weighing: bool) -> Control | None:
+    return steered.weighing if steered is not None and weighing else steered
+
+
 # The arguments of CompiledPath._loop: what one thread does.
-_Part = tuple[Sequence[Cursor], Sequence[Uniforms], int, Ids, Any]
+_Part = tuple[Sequence[Cursor], Sequence[Uniforms], int, Ids, Control | None, Any]
 
 
 class _BrokenUpError(Exception):
@@ -103,18 +171,26 @@ class CompiledPath:
     """The same with the compiled loop, on several threads; see PlainPath."""
 
     def __init__(
-        self, network: PlainNetwork, config: SampleConfig, kernels: ModuleType, threads: int | None = None
+        self,
+        network: Network,
+        config: SampleConfig,
+        kernels: ModuleType,
+        threads: int | None = None,
+        steered: Control | None = None,
     ) -> None:
         from charrnn.workers import available_threads
 
         self._network = network
         self._kernels = kernels
-        self._filters = kernels.Filters(*_filters(config))
+        self._filters = control.filters(config)
+        self._steered = steered
         self._arrays = compiled_arrays(network, kernels)
+        mixed = isinstance(network, MixedNetwork)
+        self._either = (None, self._arrays) if mixed else (self._arrays, None)
         self._threads = available_threads() if threads is None else threads
         # Not charrnn.workers, whose threads take denormal numbers as zero, and would write other texts.
         self._pool = ThreadPoolExecutor(max(1, self._threads - 1), "charrnn-sample")
-        self._weights = network.recurrent.size + network.inputs.size + network.decoder.size
+        self._weights = network.weights
         self.most_texts = TEXTS_A_THREAD * self._threads
         self._pace = Pace(min(self._threads, max(1, self._weights // WEIGHTS_A_THREAD)))
 
@@ -126,35 +202,39 @@ class CompiledPath:
     def read(self, cursor: Cursor, characters: Ids) -> None:
         while len(characters):
             given = characters[: self.longest(1)]
-            self._write_one(cursor, np.empty(len(given)), -1, given)
+            self._write_one(cursor, np.empty(len(given)), -1, given, self._steered)
             characters = characters[len(given) :]
 
-    def write(self, cursors: Sequence[Cursor], uniforms: Sequence[Uniforms], end: int) -> list[Ids]:
-        nothing = np.empty(0, np.int64)
+    def write(
+        self, cursors: Sequence[Cursor], uniforms: Sequence[Uniforms], end: int, *, weighing: bool = False
+    ) -> list[Ids]:
+        nothing, rules = np.empty(0, np.int64), _rules(self._steered, weighing)
         if len(cursors) == 1:
-            return [self._write_one(cursors[0], uniforms[0], end, nothing)]
+            return [self._write_one(cursors[0], uniforms[0], end, nothing, rules)]
         B, shares = len(cursors), min(self._threads, len(cursors))
         cuts = [B * n // shares for n in range(shares + 1)]
         scratches = [
             self._kernels.scratch(self._arrays, high - low)[0] for low, high in itertools.pairwise(cuts)
         ]
         parts = [
-            (cursors[low:high], uniforms[low:high], end, nothing, scratch)
+            (cursors[low:high], uniforms[low:high], end, nothing, rules, scratch)
             for (low, high), scratch in zip(itertools.pairwise(cuts), scratches, strict=True)
         ]
         return list(itertools.chain.from_iterable(self._side_by_side(parts)))
 
-    def _write_one(self, cursor: Cursor, numbers: Uniforms, end: int, given: Ids) -> Ids:
+    def _write_one(
+        self, cursor: Cursor, numbers: Uniforms, end: int, given: Ids, rules: Control | None
+    ) -> Ids:
         """Go on with one text, a team of threads at once."""
         started = time.perf_counter()
         members = self._pace.members
         parts = [
             # Each member has a cursor of its own. All come to the same.
-            ([cursor if scratch.worker == 0 else replace(cursor)], [numbers], end, given, scratch)
+            ([cursor if scratch.worker == 0 else replace(cursor)], [numbers], end, given, rules, scratch)
             for scratch in self._kernels.scratch(self._arrays, 1, members)
         ]
         ((ids,), *_) = self._side_by_side(parts)
-        self._pace.account(members, (time.perf_counter() - started) / len(ids))
+        self._pace.account(members, (time.perf_counter() - started) / max(1, len(ids)))
         return ids
 
     def _side_by_side(self, parts: Sequence[_Part]) -> list[list[Ids]]:
@@ -182,58 +262,110 @@ class CompiledPath:
             raise
 
     def _loop(
-        self, cursors: Sequence[Cursor], uniforms: Sequence[Uniforms], end: int, given: Ids, scratch: Any
-    ) -> list[Ids]:
+        self, cursors: Sequence[Cursor], uniforms: Sequence[Uniforms], end: int, given: Ids,
+        rules: Control | None, scratch: Any,
+    ) -> list[Ids]:  # fmt: skip
         B = len(cursors)
         limits = np.array([len(numbers) for numbers in uniforms])
         table = np.zeros((B, limits.max()))  # (B, T) of uniform numbers
         for row, numbers in zip(table, uniforms, strict=True):
             row[: len(numbers)] = numbers
-        state = np.stack([cursor.state for cursor in cursors], axis=2)  # (L, 1 or 2, B, H)
+        state: Any = self._network.side_by_side([cursor.state for cursor in cursors])
         texts = np.arange(B)
         last = np.array([cursor.last for cursor in cursors])
         written, counts = np.zeros(table.shape, np.int64), np.zeros(B, np.int64)
+        arrays = None if rules is None else rules.arrays
+        before = [cursor.track for cursor in cursors]
+        tracks = None if rules is None else control.gathered(before, table.shape[1])
         running = B
         while running:
             for character in set(last[:running].tolist()):
                 self._network.learn(character)  # the loop comes back where it meets a new one
             running = self._kernels.write(
-                self._arrays, state, texts, last, table, limits, given, self._filters, end, written, counts,
-                scratch,
+                *self._either, state, texts, last, table, limits, given, self._filters, arrays, tracks, end,
+                written, counts, scratch,
             )  # fmt: skip
             if running < 0:
                 raise _BrokenUpError
         for row, text in enumerate(texts.tolist()):
             cursors[text].last = int(last[row])
-            cursors[text].state = state[:, :, row].copy()
+            cursors[text].state = self._network.one_of(state, row)
+        if tracks is not None and not len(given):
+            stops = [cursor.last for cursor in cursors]
+            after = control.moved(before, tracks, counts.tolist(), stops)
+            for cursor, track in zip(cursors, after, strict=True):
+                cursor.track = track
         return [written[text, : counts[text]] for text in range(B)]
+
+    def predict(self, cursors: Sequence[Cursor]) -> LogProbabilities:
+        """See PlainPath."""
+        B = len(cursors)
+        found = np.empty((B, self._network.vocab_size))
+        shares = max(1, min(self._threads, B))
+        cuts = [B * n // shares for n in range(shares + 1)]
+        others = [
+            self._pool.submit(self._predict, cursors, found, low, high)
+            for low, high in itertools.pairwise(cuts[1:])
+        ]
+        self._predict(cursors, found, 0, cuts[1])
+        for other in others:
+            other.result()
+        return found
+
+    def _predict(self, cursors: Sequence[Cursor], found: LogProbabilities, low: int, high: int) -> None:
+        """A thread's share of the texts, so many at a time that their states stay in the cache."""
+        for first in range(low, high, TEXTS_A_THREAD):
+            some = cursors[first : min(first + TEXTS_A_THREAD, high)]
+            last = np.array([cursor.last for cursor in some])
+            for character in set(last.tolist()):
+                self._network.learn(character)
+            state: Any = self._network.side_by_side([cursor.state for cursor in some])
+            (scratch,) = self._kernels.scratch(self._arrays, len(some))
+            out = found[first : first + len(some)]
+            self._kernels.log_probabilities(*self._either, last, state, scratch, out)
+            for row, cursor in enumerate(some):
+                cursor.state = self._network.one_of(state, row)
 
 
 class Paths:
     """The plain path, then the compiled one as soon as it is there."""
 
-    def __init__(self, network: PlainNetwork, config: SampleConfig, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        config: SampleConfig,
+        threads: int | None = None,
+        steered: Control | None = None,
+        *,
+        predicts: bool = False,
+    ) -> None:
+        """`predicts`: `predict` will be called."""
         self._network = network
         self._config = config
         self._threads = threads
-        self._path: PlainPath | CompiledPath = PlainPath(network, config)
+        self._steered = steered
+        networks = len(network.parts) if isinstance(network, MixedNetwork) else 1
+        self._loader = loader_of(Kind(networks, predicts, steered is not None))
+        self._path: PlainPath | CompiledPath = PlainPath(network, config, steered, self._loader.account)
 
     def best(self, left: int) -> PlainPath | CompiledPath:
         """The quickest path that there is now. So many characters are `left` at least, as far as known."""
         if isinstance(self._path, PlainPath):
-            loader.consider(left, self._network)
-            if loader.kernels is not None:
-                self._path = CompiledPath(self._network, self._config, loader.kernels, self._threads)
+            self._loader.consider(left, self._network)
+            if self._loader.kernels is not None:
+                self._path = CompiledPath(
+                    self._network, self._config, self._loader.kernels, self._threads, self._steered
+                )
         return self._path
 
 
-def _filters(config: SampleConfig) -> tuple[float, int, float, float]:
-    return float(config.temperature), config.top_k, float(config.top_p), float(config.min_p)
-
-
-def compiled_arrays(network: PlainNetwork, kernels: Any) -> Any:
+def compiled_arrays(network: Network, kernels: Any) -> Any:
     """The network as the compiled loop takes it, arranged once for all texts."""
     if network in _arranged:
+        return _arranged[network]
+    if isinstance(network, MixedNetwork):
+        parts = tuple(compiled_arrays(part, kernels) for part in network.parts)
+        _arranged[network] = kernels.Mixture(parts, network.mixing, network.ids)
         return _arranged[network]
     config = network.config
     cells = {"lstm": kernels.lstm, "gru": kernels.gru}
@@ -261,7 +393,8 @@ def compiled_arrays(network: PlainNetwork, kernels: Any) -> Any:
 class Loader:
     """The compiled loop, imported by a thread of its own once that is worth while."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: Kind = Kind()) -> None:  # noqa: B008 (frozen)
+        self._kind = kind
         self.kernels: ModuleType | None = None  # set when it is ready
         self._seconds, self._characters = 0.0, 0  # of the plain path, in all texts so far
         self._expected = 0.0  # those seconds, and those ahead
@@ -275,7 +408,7 @@ class Loader:
             self._seconds += seconds
             self._characters += characters
 
-    def consider(self, left: int, network: PlainNetwork) -> None:
+    def consider(self, left: int, network: Network) -> None:
         """Start the thread if the plain path is slow, with `left` characters to come."""
         if self._thread is not None or self._characters < MEASURED:
             return
@@ -290,20 +423,25 @@ class Loader:
                 )
                 self._thread.start()
 
-    def _load(self, network: PlainNetwork) -> None:
+    def _load(self, network: Network) -> None:
         try:
             from charrnn.kernels import generate as kernels
             from charrnn.kernels.jit import CACHE_DIR, JIT_DISABLED
 
             if JIT_DISABLED:
                 return
-            done = None if CACHE_DIR is None else CACHE_DIR / "generate.compiled"  # an empty file
+            # An empty file says that it has been compiled.
+            done = None if CACHE_DIR is None else CACHE_DIR / f"{self._kind.name}.compiled"
             if (done is None or not done.exists()) and self._expected < WORTH_COMPILING:
                 self._must_compile, self._thread = True, None
                 return
             # A call that does little, so that what must be compiled, or read from the cache, is.
-            path = CompiledPath(network, SampleConfig(), kernels, threads=1)
-            path.write([Cursor(network.config.vocab_size, network.initial_state())], [np.zeros(1)], -1)
+            V = network.vocab_size
+            steered = control.free(V) if self._kind.steered else None
+            path = CompiledPath(network, SampleConfig(), kernels, 1, steered)
+            path.write([Cursor(V, network.initial_state())], [np.zeros(1)], -1)
+            if self._kind.predicts:
+                path.predict([Cursor(V, network.initial_state())])
             self.kernels = kernels
             if done is not None:
                 done.touch()
@@ -312,5 +450,10 @@ class Loader:
             return
 
 
-loader = Loader()
-_arranged: weakref.WeakKeyDictionary[PlainNetwork, Any] = weakref.WeakKeyDictionary()
+_loaders: dict[Kind, Loader] = {}
+_arranged: weakref.WeakKeyDictionary[Network, Any] = weakref.WeakKeyDictionary()
+
+
+def loader_of(kind: Kind) -> Loader:
+    """The loader of the loop, one for all texts of a kind."""
+    return _loaders.setdefault(kind, Loader(kind))

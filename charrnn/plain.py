@@ -10,6 +10,7 @@ Axes: H hidden, D width of the embedding, V vocabulary, G gates, N = G*H padded,
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -110,6 +111,7 @@ class PlainNetwork:
         V, H, L = config.vocab_size, config.hidden_size, config.num_layers
         N = padded(config.gates * H)
         self.config = config
+        self.vocab_size = V
         self.precision = precision
         self.skips = [config.has_skip(k) for k in range(L)]
 
@@ -143,11 +145,24 @@ class PlainNetwork:
         # (V, D), or empty for one-hot input. A copy, since Numba has another type for read-only arrays.
         self.embedding = np.array(tensors.get("embedding.weight", np.zeros((0, 0), np.float32)), order="C")
 
+    @property
+    def weights(self) -> int:
+        """How many weights each character passes over."""
+        return self.recurrent.size + self.inputs.size + self.decoder.size
+
     def initial_state(self) -> Floats:
         """The state at a document's start: (L, 2, H) of h and c for an LSTM, else (L, 1, H)."""
         config = self.config
         parts = 2 if config.cell == "lstm" else 1
         return np.zeros((config.num_layers, parts, config.hidden_size), np.float32)
+
+    def side_by_side(self, states: Sequence[Floats]) -> Floats:
+        """The states of B texts as the compiled loop takes them, (L, 1 or 2, B, H)."""
+        return np.stack(states, axis=2)
+
+    def one_of(self, states: Floats, row: int) -> Floats:
+        """A copy of the state of one of them."""
+        return states[:, :, row].copy()
 
     def learn(self, character: int) -> None:
         """Fill a character's row of the table, if it is still empty."""

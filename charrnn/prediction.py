@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
-
 from charrnn import sampling
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import SampleConfig
-from charrnn.generation import opening
-from charrnn.paths import Cursor, Paths
-from charrnn.plain import PlainNetwork
+from charrnn.generation import network_of
+from charrnn.mixture import Blend
+from charrnn.predictor import Predictor
 
 
 def next_characters(
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | Blend,
     prompt: str = "",
     *,
     temperature: float = 1.0,
@@ -34,16 +32,8 @@ def next_characters(
     config = SampleConfig(temperature=temperature)
     vocabulary = checkpoint.vocabulary
     V = len(vocabulary)
-    ids = vocabulary.encode(prompt, on_unknown).astype(np.int64)
-    read = opening(ids, V, vocabulary.characters.find("\n"), checkpoint.text.lines)
-    network = PlainNetwork(checkpoint)
-    paths = Paths(network, config)
-    cursor, unread = Cursor(int(read[0]), network.initial_state()), read[1:]
-    while len(unread):
-        path = paths.best(len(unread))
-        path.read(cursor, unread[: path.longest(1)])
-        unread = unread[path.longest(1) :]
-    logits = network.step(cursor.last, cursor.state)[0].tolist()
+    cursor = Predictor(checkpoint).start(prompt, on_unknown)
+    logits = network_of(checkpoint, config.precision).step(cursor.last, cursor.state)[0].tolist()
     p = [0.0] * V
     if temperature == 0:
         p[sampling.argmax(logits)] = 1.0

@@ -169,6 +169,51 @@ def keep_min_p(p: Any, ratio: float) -> None:
             p[i] = 0.0
 
 
+def keep_typical(p: Any, share: float, heap: Any, keys: Any) -> None:
+    """Keep the fewest of the most typical that together have at least `share`, above 0, of the sum of p.
+
+    Typical is what surprises about as much as the next character does on average: the order is by
+    |-log p - H|, H the entropy (locally typical sampling, Meister et al. 2023). Of [0.5, 0.3, 0.2], H is
+    1.03 nats and the distances are 0.34, 0.17 and 0.58: at share 0.3 it is 0.3 alone that is kept, and the
+    most probable goes. heap and keys (V,), ids and floats, are scratch space.
+    """
+    total = 0.0
+    for i in range(len(p)):
+        total += p[i]
+    entropy = 0.0
+    for i in range(len(p)):
+        if p[i] > 0.0:
+            keys[i] = math.log(p[i] / total)
+            entropy -= p[i] / total * keys[i]
+    for i in range(len(p)):
+        keys[i] = -abs(-keys[i] - entropy) if p[i] > 0.0 else -math.inf
+    wanted = share * total
+    _fill(heap, keys)
+    size = len(p)
+    kept = 0.0
+    while size > 0 and (kept < wanted or size == len(p)):
+        kept += p[heap[0]]
+        size -= 1
+        heap[0] = heap[size]
+        _sift_down(heap, keys, 0, size)
+    for i in range(size):
+        p[heap[i]] = 0.0
+
+
+def keep_surprise(p: Any, bits: float) -> None:
+    """Keep what surprises by at most so many bits, -log2 p, or else the most probable alone.
+
+    How mirostat cuts off (version 2, Basu et al. 2021).
+    """
+    best = 0
+    for i in range(len(p)):
+        if p[i] > p[best]:
+            best = i
+    for i in range(len(p)):
+        if i != best and p[i] > 0.0 and -math.log2(p[i]) > bits:
+            p[i] = 0.0
+
+
 def choose(p: Any, u: float) -> int:
     """The id at which the running sum of p passes u, in [0, 1), times its sum. p need not sum to 1.
 
@@ -190,20 +235,67 @@ def choose(p: Any, u: float) -> int:
 
 
 def sample(
-    logits: Any, temperature: float, top_k: int, top_p: float, min_p: float, u: float, p: Any, heap: Any
-) -> int:
+    logits: Any, temperature: float, top_k: int, typical: float | None, top_p: float, min_p: float,
+    most_bits: float | None, u: float, p: Any, heap: Any, keys: Any,
+) -> int:  # fmt: skip
     """The character that a uniform number u in [0, 1) chooses; temperature 0: the most probable.
 
-    The filters apply in the order temperature, top-k, top-p, min-p; top_k 0, top_p 1 and min_p 0 are off.
-    p and heap, (V,) floats and ids, are scratch space.
+    The filters apply in the order temperature, top-k, typical, top-p, min-p, mirostat, whose limit is
+    `most_bits`; top_k 0, typical 1, top_p 1, min_p 0 and most_bits inf are off. Where typical or most_bits
+    are None, Numba does not even compile them. p, heap and keys, (V,) floats, ids and floats (for typical
+    alone), are scratch space; in p, what was kept has its probability before the filters.
     """
     if temperature == 0.0:
         return argmax(logits)
     probabilities(p, logits, temperature)
     if 0 < top_k < len(p):
         keep_top_k(p, top_k, heap)
+    if typical is not None and typical < 1.0:
+        keep_typical(p, typical, heap, keys)
     if top_p < 1.0:
         keep_top_p(p, top_p, heap)
     if min_p > 0.0:
         keep_min_p(p, min_p)
+    if most_bits is not None and most_bits < math.inf:
+        keep_surprise(p, most_bits)
     return choose(p, u)
+
+
+def log_probabilities(out: Any, logits: Any, p: Any) -> None:
+    """out = log softmax(logits), both (V,): what a text's log-probability is the sum of. None is above 0.
+
+    Infinite and absent logits are taken as by `probabilities`; what is impossible gets -inf. p (V,) is
+    scratch space.
+    """
+    greatest = -math.inf
+    for i in range(len(out)):
+        if logits[i] > greatest:
+            greatest = float(logits[i])
+    if not -math.inf < greatest < math.inf:
+        probabilities(out, logits, 1.0)
+        logarithms(out)
+        return
+    for i in range(len(out)):
+        # Not the logarithm of a probability, which is inexact for a small one, and -inf for the smallest.
+        out[i] = float(logits[i]) - greatest if logits[i] <= greatest else -math.inf
+        p[i] = out[i]
+    exponentials(p)
+    total = 0.0
+    for i in range(len(p)):
+        total += p[i]
+    scale = math.log(total)
+    for i in range(len(out)):
+        out[i] -= scale
+
+
+def add_to_mixture(total: Any, p: Any, ids: Any, weight: float) -> None:
+    """total (V,) += weight * p, the probabilities of a network to which character i is ids[i], or -1."""
+    for i in range(len(total)):
+        if ids[i] >= 0:
+            total[i] += weight * p[ids[i]]
+
+
+def logarithms(p: Any) -> None:
+    """p (V,) becomes its logarithms, -inf for 0."""
+    for i in range(len(p)):
+        p[i] = math.log(p[i]) if p[i] > 0.0 else -math.inf

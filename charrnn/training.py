@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from charrnn.events import (
     Unsaved,
 )
 from charrnn.model import Model, State, mix
+from charrnn.novelty import Novelty
 from charrnn.optimizer import AdamW, learning_rate
 from charrnn.outputs import Outputs
 from charrnn.parameters import Array
@@ -367,7 +369,12 @@ class Run:
             best_val_loss=val_loss,
             run=self.fingerprint,
             settings=asdict(self.train),
+            novelty=self._novelty,
         )
+
+    @cached_property
+    def _novelty(self) -> Novelty:
+        return self.corpus.novelty()
 
     def _try(self, save: Callable[[], Iterator[Saved]]) -> Iterator[Saved | Unsaved]:
         """Training goes on where a file cannot be written, until that is the last thing to do."""

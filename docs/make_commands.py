@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 COMMANDS = (
-    "train", "sample", "eval", "info", "score", "next", "classify", "compress", "decompress",
+    "train", "sample", "enumerate", "fill", "eval", "info", "score", "next", "classify", "compress",
+    "decompress",
 )  # fmt: skip
 PAGE = Path(__file__).parent / "commands.md"
 

@@ -25,6 +25,7 @@ ARROWS = {
         "runs", "generation", "dynamic", "evaluation", "checkpoint", "compilation", "corpus", "events",
         "model", "workers",
         "lines", "scoring", "classification", "prediction", "compression",
+        "mixture", "enumeration", "matching", "filling", "offers", "ranking",
     },
     "runs": {
         "training", "planning", "precision", "speed", "generation", "checkpoint", "compilation", "corpus",
@@ -32,7 +33,7 @@ ARROWS = {
     },
     "training": {
         "corpus", "model", "optimizer", "evaluation", "checkpoint", "compilation", "events",
-        "container", "outputs", "parameters", "workers",
+        "container", "novelty", "outputs", "parameters", "workers",
     },
     "outputs": {"atomic", "checkpoint", "events", "parameters"},
     "locking": {"checkpoint", "unwritable"},
@@ -45,22 +46,35 @@ ARROWS = {
     "planning": set(),
     "speed": {"model", "optimizer", "workers"},
     "precision": {"kernels"},
-    "generation": {"paths", "plain", "checkpoint"},
-    "prediction": {"generation", "paths", "plain", "sampling", "checkpoint"},
+    "enumeration": {"predictor", "mixture", "checkpoint"},
+    "matching": {"automaton", "expressions"},
+    "filling": {"predictor", "mixture", "checkpoint", "vocabulary"},
+    "offers": {"predictor", "mixture", "checkpoint"},
+    "ranking": {"predictor", "mixture", "checkpoint"},
+    "predictor": {"generation", "paths", "mixture", "checkpoint"},
+    "generation": {"paths", "plain", "mixture", "checkpoint", "control", "novelty", "particles", "steering"},
+    "particles": {"paths", "steering"},
+    "prediction": {"predictor", "generation", "mixture", "sampling", "checkpoint"},
     "classification": {"scoring", "lines"},
     "scoring": {"lines", "model", "checkpoint", "vocabulary", "workers"},
     "lines": {"reading", "sources"},
     "heat": set(),
     "compression": {"coding", "paths", "plain", "checkpoint", "vocabulary", "kernels", "workers"},
     "coding": set(),
-    "paths": {"pace", "plain", "sampling", "kernels", "workers"},
+    "paths": {"pace", "plain", "mixture", "sampling", "control", "steering", "kernels", "workers"},
+    "control": {"automaton", "expressions", "novelty", "mixture", "checkpoint", "vocabulary", "steering"},
+    "automaton": {"expressions", "steering"},
+    "expressions": set(),  # runs expression_worker.py, which it does not import
+    "expression_worker": set(),
+    "novelty": {"steering"},
     "pace": set(),
+    "mixture": {"plain", "sampling", "checkpoint", "vocabulary"},
     "plain": {"checkpoint", "kernels"},  # kernels: coefficients.py, which holds numbers alone
     "evaluation": {"corpus", "model", "checkpoint"},
-    "checkpoint": {"vocabulary", "container"},
+    "checkpoint": {"vocabulary", "container", "novelty"},
     "container": {"atomic", "unreadable", "unwritable"},
     "atomic": set(),
-    "corpus": {"vocabulary", "reading", "sources"},
+    "corpus": {"vocabulary", "reading", "sources", "novelty"},
     "reading": {"vocabulary", "sources"},
     "sources": {"unreadable"},
     "unreadable": set(),
@@ -72,8 +86,9 @@ ARROWS = {
     "optimizer": {"kernels", "parameters", "workers"},
     "parameters": {"kernels"},
     "workers": {"kernels"},
+    "steering": {"sampling"},
     "sampling": set(),
-    "kernels": {"sampling", "coding"},  # only the files of LOOPS
+    "kernels": {"sampling", "steering", "coding"},  # only the files of LOOPS
 }  # fmt: skip
 
 
@@ -161,6 +176,10 @@ def test_rich_is_imported_by_the_terminal_alone() -> None:
     assert importers("rich") == {"cli/terminal.py"}
 
 
+def test_prompt_toolkit_is_imported_by_the_interaction_alone() -> None:
+    assert importers("prompt_toolkit") == {"cli/interaction.py"}
+
+
 def test_typer_is_imported_by_the_command_line_alone() -> None:
     assert {name.split("/")[0] for name in importers("typer")} == {"cli"}
 
@@ -180,6 +199,10 @@ def test_matplotlib_is_imported_only_to_draw_a_png() -> None:
     assert "matplotlib" not in ast.unparse(
         [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
     )
+
+
+def test_the_library_of_expressions_is_imported_by_its_worker_alone() -> None:
+    assert importers("outlines_core") == {"expression_worker.py"}
 
 
 def test_kernels_know_only_arrays_and_the_compiler() -> None:

@@ -506,7 +506,7 @@ def test_weights_that_are_no_numbers_are_refused(
 
 
 def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path, content: bytes) -> None:
-    error = refusal(tmp_path, files.with_record(content, lambda r: r.update(format_version=2, new_entry=1)))
+    error = refusal(tmp_path, files.with_record(content, lambda r: r.update(format_version=3, new_entry=1)))
     assert "newer charrnn" in error.message
     assert error.hint == "upgrade charrnn"
 

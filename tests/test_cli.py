@@ -162,7 +162,7 @@ def test_start_up_imports_nothing_heavy(args: tuple[str, ...]) -> None:
     )
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.decode().splitlines()}
     assert "charrnn.cli.train" in imported
-    assert imported.isdisjoint({"numpy", "numba", "rich", "safetensors", "pydantic"})
+    assert imported.isdisjoint({"numpy", "numba", "rich", "safetensors", "pydantic", "prompt_toolkit"})
 
 
 def test_a_short_sample_imports_no_compiler(prose: Path) -> None:

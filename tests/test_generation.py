@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import os
 import subprocess
 import sys
@@ -64,7 +65,12 @@ def lines() -> Checkpoint:
 @pytest.fixture(autouse=True)
 def plain_only(monkeypatch):
     """Every test starts with the plain path, and no thread takes over by itself."""
-    monkeypatch.setattr(paths, "loader", Ready(after=None))
+    let_load(monkeypatch, Ready(after=None))
+
+
+def let_load(monkeypatch, loader: Any) -> None:
+    """Let it load the compiled loop, of whatever kind."""
+    monkeypatch.setattr(paths, "loader_of", lambda kind: loader)
 
 
 class Ready:
@@ -101,9 +107,11 @@ def by_hand(checkpoint: Checkpoint, read: str, n: int, *, seed=1, index=0, tempe
         logits, state = network.step(character, state)
     random = np.random.default_rng([seed, index])
     written = ""
-    scratch = [0.0] * len(vocabulary), [0] * len(vocabulary)
+    V = len(vocabulary)
+    scratch = [0.0] * V, [0] * V, [0.0] * V
     for _ in range(n):
-        choice = sampling.sample(logits.tolist(), temperature, 0, 1.0, 0.0, random.random(), *scratch)
+        options = temperature, 0, 1.0, 1.0, 0.0, math.inf
+        choice = sampling.sample(logits.tolist(), *options, random.random(), *scratch)
         written += vocabulary.characters[choice]
         logits, state = network.step(choice, state)
     return written
@@ -117,7 +125,8 @@ FILTERS = [
     {"top_k": 3},
     {"top_p": 0.8},
     {"min_p": 0.1},
-    {"temperature": 2.0, "top_k": 5, "top_p": 0.9, "min_p": 0.05},
+    {"typical": 0.7},
+    {"temperature": 2.0, "top_k": 5, "typical": 0.95, "top_p": 0.9, "min_p": 0.05},
 ]
 # Hidden and embedding size: embedding or one-hot (0), as wide as a layer, where it is skipped around, or not.
 SIZES = [(9, 9), (6, 4), (9, 0), (5, 0)]
@@ -158,7 +167,7 @@ def test_both_paths_write_the_same_long_text(cell, nonlinearity, monkeypatch):
     checkpoint = make(cell=cell, nonlinearity=nonlinearity, hidden_size=33, num_layers=2)
     length = 4000
     plain = write(checkpoint, length=length)
-    monkeypatch.setattr(paths, "loader", Ready(after=0))
+    let_load(monkeypatch, Ready(after=0))
     assert write(checkpoint, length=length) == plain
     assert len(set(plain)) > 3
 
@@ -168,7 +177,7 @@ def test_both_paths_write_the_same_long_text(cell, nonlinearity, monkeypatch):
 def test_both_paths_write_the_same_where_numbers_are_extreme(cell, nonlinearity, scale, monkeypatch):
     checkpoint = make(cell=cell, nonlinearity=nonlinearity, scale=scale)
     plain = write(checkpoint, length=60)
-    monkeypatch.setattr(paths, "loader", Ready(after=0))
+    let_load(monkeypatch, Ready(after=0))
     with np.errstate(all="ignore"):  # without the JIT, the loop's numbers are NumPy's
         assert write(checkpoint, length=60) == plain
 
@@ -180,7 +189,7 @@ def test_the_loop_takes_over_at_any_place_without_a_trace(after, text, prompt, m
     checkpoint = make(text=text, seed=3)
     plain = [write(checkpoint, prompt, length=300, index=n) for n in range(3)]
     for n in range(3):
-        monkeypatch.setattr(paths, "loader", Ready(after))
+        let_load(monkeypatch, Ready(after))
         # Characters that come for the first time send the loop back to fill the table.
         monkeypatch.setattr(generation, "_networks", weakref.WeakKeyDictionary())
         assert write(checkpoint, prompt, length=300, index=n) == plain[n]
@@ -188,7 +197,7 @@ def test_the_loop_takes_over_at_any_place_without_a_trace(after, text, prompt, m
 
 @compiled_only
 def test_the_loop_writes_pieces_of_many_characters(prose, monkeypatch):
-    monkeypatch.setattr(paths, "loader", Ready(after=3))
+    let_load(monkeypatch, Ready(after=3))
     pieces = list(generate(prose, "", SampleConfig(seed=1, length=1000)))
     assert [len(piece) for piece in pieces[:3]] == [1, 1, 256]
     assert sum(map(len, pieces)) == 1000
@@ -267,7 +276,7 @@ def test_a_text_does_not_show_who_wrote_it(threads, text, monkeypatch):
     alone = [write(checkpoint, "ab", index=n, length=600) for n in range(3)]
     monkeypatch.setattr(paths, "WEIGHTS_A_THREAD", 1)
     monkeypatch.setattr(paths, "LONGEST_PIECE", 7)
-    monkeypatch.setattr(paths, "loader", Ready(after=2))
+    let_load(monkeypatch, Ready(after=2))
     for n in range(3):
         monkeypatch.setattr(generation, "_networks", weakref.WeakKeyDictionary())
         config = SampleConfig(seed=1, length=600)
@@ -338,7 +347,7 @@ from charrnn.config import WEIGHT_PRECISIONS, SampleConfig
 from charrnn.generation import generate_all
 from charrnn.kernels import generate, tile
 assert not tile.WIDE
-paths.loader.kernels = generate
+paths.loader_of(paths.Kind()).kernels = generate
 paths.WEIGHTS_A_THREAD = 1
 for n in range(4):
     model = checkpoint.load(f"{sys.argv[1]}/{n}.safetensors")
@@ -366,7 +375,7 @@ for n in range(4):
 
 def test_quick_texts_start_no_thread(prose, monkeypatch):
     loader = paths.Loader()
-    monkeypatch.setattr(paths, "loader", loader)
+    let_load(monkeypatch, loader)
     write(prose, length=50)
     assert loader._thread is None
 
@@ -408,7 +417,7 @@ def test_it_must_take_longer_where_the_loop_is_yet_to_be_compiled(prose, monkeyp
 def test_without_numba_the_plain_path_goes_on(prose, monkeypatch):
     expected = write(prose, length=100)
     loader = paths.Loader()
-    monkeypatch.setattr(paths, "loader", loader)
+    let_load(monkeypatch, loader)
     monkeypatch.setitem(sys.modules, "charrnn.kernels.generate", None)
     monkeypatch.delattr("charrnn.kernels.generate")
     slow(loader, PlainNetwork(prose), 100.0)
@@ -479,9 +488,9 @@ def test_each_of_many_texts_is_what_it_is_alone(cell, nonlinearity, text, precis
         alone = [write(checkpoint, "ab", index=n, precision=precision, **ending) for n in range(40)]
         monkeypatch.setattr(paths, "TEXTS_A_THREAD", 7)  # so that texts must make room for others
         for threads in (1, 2, 3):
-            monkeypatch.setattr(paths, "loader", Ready(after))
+            let_load(monkeypatch, Ready(after))
             assert write_all(checkpoint, 40, "ab", threads=threads, precision=precision, **ending) == alone
-        monkeypatch.setattr(paths, "loader", Ready(after=None))
+        let_load(monkeypatch, Ready(after=None))
         assert write_all(checkpoint, 40, "ab", precision=precision, **ending) == alone
     assert len(set(map(len, alone))) == 1
 
@@ -489,14 +498,14 @@ def test_each_of_many_texts_is_what_it_is_alone(cell, nonlinearity, text, precis
 def test_lines_of_all_lengths_are_written_side_by_side(lines, monkeypatch):
     alone = [write(lines, index=n) for n in range(200)]
     assert len(set(map(len, alone))) > 10
-    monkeypatch.setattr(paths, "loader", Ready(after=0))
+    let_load(monkeypatch, Ready(after=0))
     assert write_all(lines, 200, threads=2) == alone
 
 
 @pytest.mark.parametrize("after", [None, 0, 9])
 def test_texts_can_be_taken_in_any_order_or_left(prose, after, monkeypatch):
     alone = [write(prose, index=n, length=50) for n in range(12)]
-    monkeypatch.setattr(paths, "loader", Ready(after))
+    let_load(monkeypatch, Ready(after))
     monkeypatch.setattr(paths, "TEXTS_A_THREAD", 4)
     config = SampleConfig(seed=1, length=50)
     texts = list(generate_all(prose, "", config, count=12, threads=1))
@@ -511,7 +520,7 @@ def test_texts_can_be_taken_in_any_order_or_left(prose, after, monkeypatch):
 
 @compiled_only
 def test_what_is_written_ahead_is_bounded(prose, monkeypatch):
-    monkeypatch.setattr(paths, "loader", Ready(after=0))
+    let_load(monkeypatch, Ready(after=0))
     monkeypatch.setattr(generation, "CHARACTERS_AHEAD", 1000)
     texts = generate_all(prose, "", SampleConfig(seed=1, length=10_000), count=5, threads=1)
     first = next(texts)
@@ -523,7 +532,7 @@ def test_what_is_written_ahead_is_bounded(prose, monkeypatch):
 
 @compiled_only
 def test_texts_ahead_are_bounded(lines, monkeypatch):
-    monkeypatch.setattr(paths, "loader", Ready(after=0))
+    let_load(monkeypatch, Ready(after=0))
     monkeypatch.setattr(generation, "TEXTS_AHEAD", 5)
     texts = generate_all(lines, "", SampleConfig(seed=1), count=10**6, threads=2)
     first = next(texts)
@@ -536,7 +545,7 @@ def test_texts_ahead_are_bounded(lines, monkeypatch):
 
 def test_a_few_lines_need_no_compiled_loop(lines, monkeypatch):
     loader = paths.Loader()
-    monkeypatch.setattr(paths, "loader", loader)
+    let_load(monkeypatch, loader)
     write_all(lines, 5)
     assert loader._thread is None
 
@@ -697,7 +706,7 @@ def test_until_is_the_last_that_is_written(prose, monkeypatch):
     for until in (text[100:103], text[200:230], text[:1], "zz"):
         end = text.index(until) + len(until) if until in text else 400
         for after in (None, 0, 30):
-            monkeypatch.setattr(paths, "loader", Ready(after))
+            let_load(monkeypatch, Ready(after))
             assert write(prose, length=400, until=until) == text[:end]
 
 

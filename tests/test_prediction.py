@@ -62,3 +62,11 @@ def test_unknown_characters_are_an_error_or_skipped():
 def test_a_temperature_below_zero_is_refused():
     with pytest.raises(ConfigError, match="temp"):
         api.next_characters(LINES, temperature=-1)
+
+
+def test_of_models_mixed_the_probabilities_are_mixed():
+    other = checkpoint(5, "\nabc", **SIZES)
+    found = dict(api.next_characters(api.blend([(LINES, 3.0), (other, 1.0)]), "ab"))
+    for character, p in found.items():
+        parts = [dict(api.next_characters(model, "ab"))[character] for model in (LINES, other)]
+        assert p == pytest.approx(0.75 * parts[0] + 0.25 * parts[1])

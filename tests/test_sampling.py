@@ -25,8 +25,8 @@ UNIFORMS = st.one_of(st.floats(0, 1, exclude_max=True), st.sampled_from([0.0, GR
 
 
 @numba.njit
-def compiled_sample(logits, temperature, top_k, top_p, min_p, u, p, heap):
-    return sampling.sample(logits, temperature, top_k, top_p, min_p, u, p, heap)
+def compiled_sample(logits, temperature, top_k, typical, top_p, min_p, most_bits, u, p, heap, keys):
+    return sampling.sample(logits, temperature, top_k, typical, top_p, min_p, most_bits, u, p, heap, keys)
 
 
 @numba.njit(error_model="numpy")  # as the kernels: then it is vector code
@@ -34,9 +34,12 @@ def compiled_exponentials(p):
     sampling.exponentials(p)
 
 
-def sample(logits, *, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, u=0.5) -> int:
+def sample(
+    logits, *, temperature=1.0, top_k=0, typical=1.0, top_p=1.0, min_p=0.0, most_bits=math.inf, u=0.5
+) -> int:
     V = len(logits)
-    return sampling.sample(list(logits), temperature, top_k, top_p, min_p, u, [0.0] * V, [0] * V)
+    options = temperature, top_k, typical, top_p, min_p, most_bits
+    return sampling.sample(list(logits), *options, u, [0.0] * V, [0] * V, [0.0] * V)
 
 
 def softmax(logits: Any, temperature: float = 1.0) -> list[float]:
@@ -260,14 +263,19 @@ def test_frequencies_are_the_filtered_probabilities(options, support):
     st.one_of(st.just(0.0), TEMPERATURES, st.floats(0.2, 2.0)),
     st.integers(0, 45),
     st.one_of(st.just(1.0), st.floats(0, 1, exclude_min=True)),
+    st.one_of(st.just(1.0), st.floats(0, 1, exclude_min=True)),
     st.one_of(st.just(0.0), st.floats(0, 1)),
+    st.one_of(st.just(math.inf), st.floats(-5, 20)),
     UNIFORMS,
 )
-def test_compiled_and_plain_sampling_agree_to_the_last_bit(logits, temperature, top_k, top_p, min_p, u):
+def test_compiled_and_plain_sampling_agree_to_the_last_bit(
+    logits, temperature, top_k, typical, top_p, min_p, most_bits, u
+):
     row = np.array(logits, np.float32)
-    plain_p, compiled_p = [0.0] * len(row), np.zeros(len(row))
-    options = (temperature, top_k, top_p, min_p, u)
-    plain = sampling.sample(row.tolist(), *options, plain_p, [0] * len(row))
-    compiled = compiled_sample(row, *options, compiled_p, np.zeros(len(row), np.int64))
+    V = len(row)
+    plain_p, compiled_p = [0.0] * V, np.zeros(V)
+    options = (temperature, top_k, typical, top_p, min_p, most_bits, u)
+    plain = sampling.sample(row.tolist(), *options, plain_p, [0] * V, [0.0] * V)
+    compiled = compiled_sample(row, *options, compiled_p, np.zeros(V, np.int64), np.zeros(V))
     assert plain == compiled
     assert np.array(plain_p).tobytes() == compiled_p.tobytes()

@@ -13,7 +13,8 @@ except KeyboardInterrupt:  # the signals are not in our hands yet
     os._exit(130)
 
 COMMANDS = (
-    "train", "sample", "eval", "info", "score", "next", "classify", "compress", "decompress",
+    "train", "sample", "enumerate", "fill", "eval", "info", "score", "next", "classify", "compress",
+    "decompress",
 )  # fmt: skip
 
 

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from charrnn.cli.options import Json, ModelPath, OnUnknown
+from charrnn.cli import models
+from charrnn.cli.options import Json, OnUnknown
 from charrnn.cli.process import Output
-from charrnn.cli.sample import _argument, _from_stdin
+from charrnn.cli.prompts import argument, from_stdin
 from charrnn.errors import ConfigError, ExitCode
 
 _BAR = 40  # columns of a probability of 1
@@ -21,7 +22,7 @@ def next_(
     prompt: Annotated[
         str, typer.Argument(metavar="[PROMPT]", help="The text before it; -: from stdin [none].")
     ] = "",
-    model: ModelPath = None,
+    model: models.Models = None,
     top: Annotated[int, typer.Option(metavar="N", help="How many characters; 0: all [10].")] = 10,
     temp: Annotated[
         float, typer.Option("--temp", metavar="T", help="Boldness; 1: as the model sees it [1].")
@@ -34,9 +35,9 @@ def next_(
         raise ConfigError(f"top is {top}", "give a whole number from 0 up")
     from charrnn import api
 
-    checkpoint = api.load(model)
+    checkpoint = models.load(model)
     text = checkpoint.text
-    given = _from_stdin(text) if prompt == "-" else _argument(prompt, text)
+    given = from_stdin(text) if prompt == "-" else argument(prompt, text)
     table = api.next_characters(checkpoint, given, temperature=temp, on_unknown=on_unknown)
     rows, others = table[: top or len(table)], table[top or len(table) :]
     output = Output()

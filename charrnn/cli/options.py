@@ -25,6 +25,7 @@ OnUnknown = Annotated[
         callback=_one_of_two,
     ),
 ]
+Precision = Annotated[str, typer.Option(metavar="NAME", help="bfloat16: rounded weights, sooner [float32].")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 PLOT = "Draw the loss by epoch: .svg, or .png."
 

@@ -18,7 +18,9 @@ from typer.core import TyperCommand, TyperGroup
 import charrnn
 from charrnn.cli.classify import classify
 from charrnn.cli.compress import compress, decompress
+from charrnn.cli.enumerate import enumerate_lines
 from charrnn.cli.evaluate import evaluate
+from charrnn.cli.fill import fill
 from charrnn.cli.info import info
 from charrnn.cli.next import next_
 from charrnn.cli.process import UsageError, say
@@ -30,6 +32,7 @@ from charrnn.errors import ExitCode
 _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 _MISSING = {  # what to do about an argument that is not there
     "CORPUS...": "name the text to read, or - for stdin",
+    "PATTERN": "give a text with gaps, such as 'the q???k brown ___'",
     "MODEL": "name a model file, such as checkpoints/mine.safetensors",
 }
 _NUMBERS = {int: "a whole number", float: "a number"}
@@ -106,6 +109,16 @@ class _Plain:
 
 class _Command(_Plain, TyperCommand):
     """A command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give --novel the value that it may go without: Typer knows no such options."""
+        after = [*args, ""][1:]
+        args = [
+            "--novel=lines" if arg == "--novel" and not following.isdigit() else arg
+            for arg, following in zip(args, after, strict=True)
+        ]
+        parsed: list[str] = super().parse_args(ctx, args)
+        return parsed
 
 
 class _Group(_Plain, TyperGroup):
@@ -184,6 +197,8 @@ def _add(function: Callable[..., int], name: str, short_help: str) -> None:
 
 _add(train, "train", "Learn to write like a text.")
 _add(sample, "sample", "Write new text with a model.")
+_add(enumerate_lines, "enumerate", "List the most probable lines.")
+_add(fill, "fill", "Fill the gaps of a text.")
 _add(evaluate, "eval", "Measure how well a model predicts a text.")
 _add(info, "info", "Show what a model is and how it was trained.")
 _add(score, "score", "Say how surprising each line of a text is.")

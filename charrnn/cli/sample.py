@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-import codecs
-import os
-import sys
 from typing import Annotated, Any
 
 import typer
 
+from charrnn.cli import models
 from charrnn.cli.options import OnUnknown, default
 from charrnn.cli.process import Output
-from charrnn.config import DEFAULT_SAMPLE_LENGTH, SampleConfig, TextConfig
-from charrnn.errors import ConfigError, CorpusError, ExitCode, quoted
+from charrnn.cli.prompts import Prompts, argument, from_stdin
+from charrnn.config import DEFAULT_SAMPLE_LENGTH, SampleConfig
+from charrnn.errors import ConfigError, ExitCode, quoted
 
 MOST_TEXTS = 10**12
+_WHAT = "What it may be"
 LINES_AT_ONCE = 10  # from a --lines model, when nothing else is asked for
 
 
 def sample(
-    model: Annotated[
-        str | None,
-        typer.Option("-m", "--model", metavar="PATH", help="The model [newest in checkpoints/, or bundled]."),
-    ] = None,
+    model: models.Models = None,
     prompt: Annotated[str, typer.Option(metavar="TEXT|-", help="Go on from this text; -: from stdin.")] = "",
+    prompts: Annotated[
+        str | None, typer.Option(metavar="FILE|-", help="Go on from each line of a file, in its order.")
+    ] = None,
     echo: Annotated[
         bool, typer.Option("--echo/--no-echo", help="Write the prompt first [--no-echo].")
     ] = False,
@@ -40,6 +40,9 @@ def sample(
         int | None,
         typer.Option(metavar="N", help=f"How many texts [1; {LINES_AT_ONCE} from a --lines model]."),
     ] = None,
+    best_of: Annotated[
+        int, typer.Option(metavar="N", help="Of N texts, the one that surprises least [1].")
+    ] = 1,
     until: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Stop once this has been written.")
     ] = None,
@@ -60,6 +63,68 @@ def sample(
         float | None,
         typer.Option(metavar="P", help="Only those at least P times the best [0: off]."),
     ] = None,
+    typical: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="Only the most typical that make up P [1: off]."),
+    ] = None,
+    mirostat: Annotated[
+        float | None,
+        typer.Option(metavar="TAU", help="Hold the surprise at TAU bits a character [0: off]."),
+    ] = None,
+    mirostat_rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="ETA",
+            help=f"How fast mirostat corrects itself [{default(SampleConfig, 'mirostat_rate')}].",
+        ),
+    ] = None,
+    dry: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Penalty for repeats; 0.8 is usual [0: off]."),
+    ] = None,
+    dry_base: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help=f"Its growth with each character repeated [{default(SampleConfig, 'dry_base')}].",
+        ),
+    ] = None,
+    dry_length: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help=f"Repeats that are shorter cost nothing [{default(SampleConfig, 'dry_length')}].",
+        ),
+    ] = None,
+    match: Annotated[
+        str | None,
+        typer.Option(metavar="REGEX", help="Write only what matches as a whole.", rich_help_panel=_WHAT),
+    ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="With --match, --ban, --only: as probable as the model says, not step by step.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = False,
+    ban: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Never write this; repeatable.", rich_help_panel=_WHAT),
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="CHARS", help="Write only these characters.", rich_help_panel=_WHAT),
+    ] = None,
+    novel: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[N]",
+            help="No line of the training text; with N, no run of N of its characters.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    unique: Annotated[bool, typer.Option("--unique", help="No line twice.", rich_help_panel=_WHAT)] = False,
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="The same seed, the same text [a new one].")
     ] = None,
@@ -71,17 +136,37 @@ def sample(
         ),
     ] = None,
     on_unknown: OnUnknown = "error",
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="Write by hand, with the model's offers in view.")
+    ] = False,
 ) -> int:
     """Write new text with a model. The text goes to stdout and nothing else does."""
-    if count is not None and not 1 <= count <= MOST_TEXTS:
-        raise ConfigError(f"count is {quoted(count)}", f"give a whole number from 1 to {MOST_TEXTS}")
+    for name, value in (("count", count), ("best-of", best_of)):
+        if value is not None and not 1 <= value <= MOST_TEXTS:
+            raise ConfigError(f"{name} is {quoted(value)}", f"give a whole number from 1 to {MOST_TEXTS}")
+    if prompt and prompts is not None:
+        raise ConfigError("--prompt and --prompts are both given", "give one of them")
+    if interactive:
+        chance = (
+            prompts, length, count, until, temp, top_k, top_p, min_p, typical, mirostat, mirostat_rate, dry,
+            dry_base, dry_length, match, ban, only, novel, seed,
+        )  # fmt: skip
+        switched = prompt == "-" or echo or best_of > 1 or exact or unique
+        if switched or any(value is not None for value in chance):
+            raise ConfigError(
+                "--interactive is given with an option for texts that are drawn by chance",
+                "it goes with --model, --prompt TEXT, --precision and --on-unknown",
+            )
+        from charrnn.cli import interaction
+
+        return interaction.write_by_hand(models.load(model), prompt, on_unknown, precision)
     from charrnn import api
 
-    checkpoint = api.load(model)
+    checkpoint = models.load(model)
     text = checkpoint.text
-    given = _from_stdin(text) if prompt == "-" else _argument(prompt, text)
+    given = from_stdin(text) if prompt == "-" else argument(prompt, text)
     if count is None:
-        count = LINES_AT_ONCE if text.lines and not given else 1
+        count = LINES_AT_ONCE if text.lines and not given and prompts is None else 1
     settings: dict[str, Any] = {
         "temperature": temp,
         "top_k": top_k,
@@ -90,16 +175,26 @@ def sample(
         "seed": seed,
         "length": length,
         "precision": precision,
-        "until": None if until is None else _argument(until, text),
+        "until": None if until is None else argument(until, text),
+        "typical": typical,
+        "mirostat": mirostat,
+        "mirostat_rate": mirostat_rate,
+        "dry": dry,
+        "dry_base": dry_base,
+        "dry_length": dry_length,
+        "match": None if match is None else argument(match, text),
+        "exact": exact,
+        "ban": tuple(argument(banned, text) for banned in ban or ()),
+        "only": None if only is None else argument(only, text),
+        "novel": None if novel is None else _novel(novel),
+        "unique": unique,
     }
-    texts = api.sample(
-        checkpoint,
-        given,
-        count=count,
-        on_unknown=on_unknown,
-        echo=echo,
-        **{name: value for name, value in settings.items() if value is not None},
-    )
+    settings = {name: value for name, value in settings.items() if value is not None}
+    settings |= {"count": count, "best_of": best_of, "on_unknown": on_unknown, "echo": echo}
+    if prompts is not None:
+        texts = api.sample_each(checkpoint, Prompts(prompts, text).take, **settings)
+    else:
+        texts = api.sample(checkpoint, given, **settings)
     output = Output(raw_bytes=text.bytes)
     for index, pieces in enumerate(texts):
         if index and not text.lines:
@@ -114,30 +209,9 @@ def sample(
     return ExitCode.DONE
 
 
-def _argument(value: str, text: TextConfig) -> str:
-    """What was typed, in the characters of the model: a `--bytes` model's are bytes."""
-    return os.fsencode(value).decode("latin-1") if text.bytes else value
-
-
-def _from_stdin(text: TextConfig) -> str:
-    """All of stdin but its last line end, read as the model's corpus was.
-
-    Raises:
-        CorpusError: stdin is closed, or is no UTF-8.
-    """
-    if sys.stdin is None:
-        raise CorpusError("stdin is closed", "give the prompt as --prompt TEXT")
-    data = sys.stdin.buffer.read()
-    if text.bytes:
-        prompt = data.decode("latin-1")
-    else:
-        try:
-            prompt = data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
-        except UnicodeDecodeError as problem:
-            raise CorpusError(
-                f"the prompt on stdin is no UTF-8 at byte {problem.start}",
-                "convert it, such as with iconv -f latin1 -t utf-8",
-            ) from None
-    if not text.keep_newlines and not text.bytes:
-        prompt = prompt.replace("\r\n", "\n").replace("\r", "\n")
-    return prompt.removesuffix("\n").removesuffix("\r")
+def _novel(value: str) -> bool | int:
+    """What --novel says: N, or nothing, for which the parser puts "lines"."""
+    try:
+        return value == "lines" or int(value)
+    except ValueError:
+        raise ConfigError(f"novel is {quoted(value)}", "give a whole number, or nothing") from None

@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload, register_jitable
 
-from charrnn import sampling
+from charrnn import sampling, steering
 from charrnn.kernels.barrier import break_through, counters, pass_through
 from charrnn.kernels.cells import add, copy, gru, layer_norm, lstm, rnn_relu, rnn_tanh
 from charrnn.kernels.jit import njit
@@ -27,7 +27,8 @@ from charrnn.kernels.machine import address_of, call
 from charrnn.kernels.ordered import in_panels, padded, panel_product, product
 
 __all__ = [
-    "Filters",
+    "Mixture",
+    "MixtureScratch",
     "Network",
     "Scratch",
     "address_of",
@@ -35,6 +36,7 @@ __all__ = [
     "gru",
     "in_panels",
     "layer_norm",
+    "log_probabilities",
     "lstm",
     "padded",
     "panel_product",
@@ -82,8 +84,21 @@ for _function in (
     sampling.keep_top_k,
     sampling.keep_top_p,
     sampling.keep_min_p,
+    sampling.keep_typical,
+    sampling.keep_surprise,
     sampling.choose,
     sampling.sample,
+    sampling.log_probabilities,
+    sampling.add_to_mixture,
+    sampling.logarithms,
+    steering.mask,
+    steering.log_sum,
+    steering.penalize_repeats,
+    steering.contains,
+    steering.hash_begun,
+    steering.is_copied,
+    steering.keep_new,
+    steering.step,
 ):
     # Compiled code that calls it compiles it from its one source, without wrappers that nobody calls.
     register_jitable(no_cpython_wrapper=True, no_cfunc_wrapper=True)(_function)
@@ -109,13 +124,13 @@ class Network(NamedTuple):
     decoder_bias: Any  # (padded V,)
 
 
-class Filters(NamedTuple):
-    """How a character is chosen from its logits; see `sampling.sample`."""
+class Mixture(NamedTuple):
+    """Several networks whose predictions are mixed; see charrnn.mixture. M networks, V characters."""
 
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
+    networks: Any  # M of Network
+    weights: Any  # (M,) float64, of sum 1
+    # (M, V + 1): what each network reads for a character, START last; -1: nothing, it does not know it.
+    ids: Any
 
 
 class Scratch(NamedTuple):
@@ -129,11 +144,29 @@ class Scratch(NamedTuple):
     logits: Any  # (B, padded V) shared
     out: Any  # (2, B, H) what a layer makes of its h, if anything; the layers take turns
     p: Any  # (V,) float64
+    keys: Any  # (V,) float64
+    row: Any  # (V,) float64
     heap: Any  # (V,) int64
 
 
-def scratch(network: Network, B: int, workers: int = 1) -> list[Scratch]:
+class MixtureScratch(NamedTuple):
+    """The same for a Mixture."""
+
+    worker: int
+    parts: Any  # M of Scratch
+    characters: Any  # (M, B) what each network reads
+    kept: Any  # M of (L, 2, B, H): states of texts whose character a network does not know
+    logits: Any  # (B, V) float64: log p
+    p: Any  # (V,) float64
+    keys: Any  # (V,) float64
+    row: Any  # (V,) float64
+    heap: Any  # (V,) int64
+
+
+def scratch(network: Network | Mixture, B: int, workers: int = 1) -> list[Any]:
     """Scratch space for B texts, for each member of a team of so many threads."""
+    if isinstance(network, Mixture):
+        return _mixture_scratch(network, B, workers)
     N, H, V = network.bias_hh.shape[1], network.norms.shape[2], len(network.known) - 1
     barrier = counters()
     # Who is done with a layer may write the next one's while others still read: they meet before the third.
@@ -142,14 +175,38 @@ def scratch(network: Network, B: int, workers: int = 1) -> list[Scratch]:
 
     def member(worker: int) -> Scratch:
         out = np.empty((2, B, H), np.float32)
-        return Scratch(worker, workers, barrier, u, w, logits, out, np.empty(V), np.empty(V, np.int64))
+        p, keys, row = np.empty((3, V))
+        return Scratch(worker, workers, barrier, u, w, logits, out, p, keys, row, np.empty(V, np.int64))
 
     return [member(worker) for worker in range(workers)]
 
 
-def break_up(scratch: Scratch) -> None:
+def _mixture_scratch(mixture: Mixture, B: int, workers: int) -> list[MixtureScratch]:
+    M, V = mixture.ids.shape[0], mixture.ids.shape[1] - 1
+    teams = [scratch(network, B, workers) for network in mixture.networks]
+    return [
+        MixtureScratch(
+            worker,
+            parts=tuple(team[worker] for team in teams),
+            characters=np.zeros((M, B), np.int64),
+            kept=tuple(
+                np.empty((network.norms.shape[0], 2, B, network.norms.shape[2]), np.float32)
+                for network in mixture.networks
+            ),
+            logits=np.empty((B, V)),
+            p=np.empty(V),
+            keys=np.empty(V),
+            row=np.empty(V),
+            heap=np.empty(V, np.int64),
+        )
+        for worker in range(workers)
+    ]
+
+
+def break_up(scratch: Scratch | MixtureScratch) -> None:
     """Let nobody of the team wait any longer for the others: `write` returns -1."""
-    break_through(scratch.barrier)
+    for part in scratch.parts if isinstance(scratch, MixtureScratch) else (scratch,):
+        break_through(part.barrier)
 
 
 @njit()
@@ -235,16 +292,107 @@ def _swap(state: Any, a: int, b: int) -> None:
 
 
 @njit()
+def _swap_mixture(states: Any, a: int, b: int) -> None:
+    for m in range(len(states)):
+        state, logits = states[m]
+        _swap(state, a, b)
+        for i in range(logits.shape[1]):
+            logits[a, i], logits[b, i] = logits[b, i], logits[a, i]
+
+
+@njit()
+def _knows_mixture(mixture: Any, characters: Any, rows: int) -> bool:
+    for m in range(len(mixture.networks)):
+        known = mixture.networks[m].known
+        for b in range(rows):
+            character = mixture.ids[m, characters[b]]
+            if character >= 0 and not known[character]:
+                return False
+    return True
+
+
+@njit()
+def _copy_state(out: Any, state: Any, b: int) -> None:
+    for k in range(state.shape[0]):
+        for part in range(min(out.shape[1], state.shape[1])):
+            for j in range(state.shape[3]):
+                out[k, part, b, j] = state[k, part, b, j]
+
+
+@njit()
+def _step_mixture(mixture: Any, characters: Any, states: Any, scratch: Any, rows: int) -> bool:
+    """The same for a mixture; scratch.logits are log p."""
+    V = len(scratch.p)
+    for b in range(rows):
+        for i in range(V):
+            scratch.logits[b, i] = 0.0
+    for m in range(len(mixture.networks)):
+        network, part = mixture.networks[m], scratch.parts[m]
+        state, logits = states[m]
+        kept = scratch.kept[m]
+        read = scratch.characters[m]
+        for b in range(rows):
+            read[b] = mixture.ids[m, characters[b]]
+            if read[b] < 0:
+                _copy_state(kept, state, b)
+                read[b] = 0  # whatever comes of it is dropped below
+        if not _step(network, read, state, part, rows):
+            return False
+        for b in range(rows):
+            if mixture.ids[m, characters[b]] < 0:
+                _copy_state(state, kept, b)
+            else:
+                for i in range(logits.shape[1]):
+                    logits[b, i] = part.logits[b, i]
+            sampling.probabilities(part.p, logits[b], 1.0)
+            sampling.add_to_mixture(scratch.logits[b], part.p, mixture.ids[m], mixture.weights[m])
+    for b in range(rows):
+        sampling.logarithms(scratch.logits[b])
+    return True
+
+
+# Where a kernel takes a network and a mixture, one of them is None. Numba leaves out the branch of an
+# argument that is None, and compiles that of any other; so there is no `else`.
+
+
+@njit()
+def log_probabilities(
+    network: Any, mixture: Any, characters: Any, state: Any, scratch: Any, out: Any
+) -> None:
+    """B texts read their characters (B,), of which the table has a row: out (B, V) = log p of the next."""
+    rows = len(characters)
+    if network is not None:
+        _step(network, characters, state, scratch, rows)
+    if mixture is not None:
+        _step_mixture(mixture, characters, state, scratch, rows)
+    for b in range(rows):
+        sampling.log_probabilities(out[b], scratch.logits[b, : out.shape[1]], scratch.p)
+
+
+@njit()
+def _steer(
+    logits: Any, filters: Any, u: float, rules: Any, tracks: Any, text: int, done: int, scratch: Any
+) -> Any:
+    # In float64, as Python's numbers: penalties are not rounded to what a float32 holds.
+    for i in range(len(logits)):
+        scratch.row[i] = logits[i]
+    return steering.step(
+        scratch.row, filters, u, scratch.p, scratch.heap, scratch.keys, rules, tracks, text, done
+    )
+
+
+@njit()
 def write(
-    network: Any, state: Any, texts: Any, last: Any, uniforms: Any, limits: Any, given: Any, filters: Any,
-    end: int, written: Any, counts: Any, scratch: Any,
+    network: Any, mixture: Any, state: Any, texts: Any, last: Any, uniforms: Any, limits: Any, given: Any,
+    filters: Any, rules: Any, tracks: Any, end: int, written: Any, counts: Any, scratch: Any,
 ) -> Any:  # fmt: skip
     """Each of B texts reads its `last` and writes on, a character for each of its uniform numbers.
 
     Row b of state (L, 1 or 2, B, H), texts (B,) and last (B,) belongs to text n = texts[b], which takes
     uniforms[n, counts[n]], .. up to limits[n], writes to the same places of `written`, and counts on. Where
     characters are `given` (T,), or none, they are written instead of chosen ones: so a prompt is read. A
-    text that writes `end` stops: its row goes behind those that still run.
+    text that writes `end` stops, as does one that is steering.ENDED or STUCK, which its `last` then is: its
+    row goes behind those that still run. Where nothing steers the texts, rules and tracks are None.
 
     All of a team call it with arrays of their own and the same numbers, and write the same.
 
@@ -252,42 +400,61 @@ def write(
     team has broken up. A state has read all but the last that was written; scratch.logits are those of the
     last step.
     """
-    V = len(network.known) - 1
+    V = len(scratch.p)
     rows = len(texts)
     while rows > 0:
         done = counts[texts[rows - 1]]
-        if done < limits[texts[rows - 1]] and not (done > 0 and last[rows - 1] == end):
+        stopped = last[rows - 1] < 0 or (done > 0 and last[rows - 1] == end)
+        if done < limits[texts[rows - 1]] and not stopped:
             break
         rows -= 1  # it had stopped before
     while rows > 0:
-        for b in range(rows):
-            if not network.known[last[b]]:
+        together = True
+        if network is not None:
+            for b in range(rows):
+                if not network.known[last[b]]:
+                    return rows
+            together = _step(network, last, state, scratch, rows)
+        if mixture is not None:
+            if not _knows_mixture(mixture, last, rows):
                 return rows
-        if not _step(network, last, state, scratch, rows):
+            together = _step_mixture(mixture, last, state, scratch, rows)
+        if not together:
             return -1
         for b in range(rows):
             text = texts[b]
             n = counts[text]
             if len(given) > 0:
                 last[b] = given[n]
-            else:
+            elif rules is None:
                 last[b] = sampling.sample(
                     scratch.logits[b, :V],
                     filters.temperature,
                     filters.top_k,
+                    None,
                     filters.top_p,
                     filters.min_p,
+                    None,
                     uniforms[text, n],
                     scratch.p,
                     scratch.heap,
+                    None,
                 )
-            written[text, n] = last[b]
-            counts[text] = n + 1
+            else:
+                last[b] = _steer(
+                    scratch.logits[b, :V], filters, uniforms[text, n], rules, tracks, text, n, scratch
+                )
+            if last[b] >= 0:
+                written[text, n] = last[b]
+                counts[text] = n + 1
         for b in range(rows - 1, -1, -1):
-            if last[b] == end or counts[texts[b]] == limits[texts[b]]:
+            if last[b] < 0 or last[b] == end or counts[texts[b]] == limits[texts[b]]:
                 rows -= 1
                 if b < rows:
-                    _swap(state, b, rows)
+                    if network is not None:
+                        _swap(state, b, rows)
+                    if mixture is not None:
+                        _swap_mixture(state, b, rows)
                     texts[b], texts[rows] = texts[rows], texts[b]
                     last[b], last[rows] = last[rows], last[b]
     return 0

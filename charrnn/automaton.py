@@ -1,0 +1,237 @@
+"""What a text may be, as one deterministic automaton over the model's characters.
+
+An expression, banned texts and a restricted alphabet are joined in one table, so that the loop that writes
+looks at one row a character. What leads nowhere is cut off beforehand: no text ever comes to a dead end.
+
+Axes: V vocabulary, C classes of characters that no state tells apart, S states, K places in banned texts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.errors import ConfigError, SamplingError
+from charrnn.steering import FINAL, FORBIDDEN
+
+if TYPE_CHECKING:
+    from charrnn.expressions import Expression
+
+MAX_STATES = 2**18
+MAX_CELLS = 2**24  # of a table
+
+Table = npt.NDArray[np.int32]
+Distances = npt.NDArray[np.int64]
+FAR = np.iinfo(np.int64).max // 2  # from here no text can be ended
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Automaton:
+    """The arrays of steering.Rules, and where texts start. State FINAL is that of a complete line."""
+
+    table: Table  # (S, C) the next state, or FORBIDDEN
+    classes: npt.NDArray[np.int32]  # (V,)
+    reach: (
+        Distances  # (S,) the fewest characters from here to where the text may end; 0 without an expression
+    )
+    starts: dict[str, int]  # by the longest end of the prompt with which a banned text begins
+    ends: bool  # a text may end without a line's end, where `reach` is 0
+
+    def start(self, prompt: str = "") -> int:
+        """The state of a text that goes on from the prompt.
+
+        Raises:
+            SamplingError: there is no such text, of any length.
+        """
+        state = self.starts[_longest_end(prompt, self.starts)]
+        if self.reach[state] == FAR:
+            raise _no_text()
+        return state
+
+
+def build(
+    characters: str,
+    *,
+    lines: bool,
+    expression: Expression | None = None,
+    bans: Sequence[str] = (),
+    only: str | None = None,
+    prompt: str | None = "",
+) -> Automaton:
+    """The automaton of texts that match, hold no banned text and have no other characters than `only`.
+
+    With `lines`, a text ends with its line: "\\n" completes it where it may end, and stands nowhere else.
+    Else nothing completes it. A banned text does not appear across the end of the prompt either; None is
+    any prompt, of which Automaton.start is told later.
+
+    Raises:
+        ConfigError: a banned text or the set of characters is empty, or it would be too large.
+        SamplingError: there is no such text, of any length.
+    """
+    V = len(characters)
+    newline = characters.find("\n") if lines else -1
+    if expression is None:
+        shape, final, start = np.zeros((1, V), np.int32), np.ones(1, np.bool_), 0
+    else:
+        shape, final, start = expression.table, expression.final, expression.start
+    known = [ban for ban in bans if _checked_ban(ban) and set(ban) <= set(characters)]
+    places, whole, names = _places(known, characters)
+    starts = names if prompt is None else {end: names[end] for end in [_longest_end(prompt, names)]}
+    allowed = (
+        np.ones(V, np.bool_) if only is None else np.array([c in _checked_only(only) for c in characters])
+    )
+
+    # Characters that nothing tells apart share a column.
+    is_newline = np.arange(V) == newline
+    columns = np.concatenate([shape, places, allowed[None], is_newline[None]]).astype(np.int32)
+    _, first, classes = np.unique(columns, axis=1, return_index=True, return_inverse=True)
+    shape, places = shape[:, first], places[:, first]
+    allowed, is_newline = allowed[first], is_newline[first]
+
+    # The joined states, numbered as they are found, FINAL first: (state of the expression, place).
+    S, K, C = len(shape), len(places), len(first)
+    if S * K > MAX_CELLS:
+        raise _too_large()
+    number = np.full(S * K, -1, np.int32)
+    frontier = start * K + np.array(sorted(starts.values()))
+    found = FINAL + 1 + len(frontier)
+    number[frontier] = np.arange(FINAL + 1, found)
+    rows: list[Table] = [np.full((1, C), FORBIDDEN, np.int32)]
+    may_end: list[npt.NDArray[np.bool_]] = [np.ones(1, np.bool_)]
+    while len(frontier):
+        states, at = frontier // K, frontier % K
+        to, then = shape[states], places[at]  # (F, C)
+        possible = (to >= 0) & ~whole[then] & allowed & ~is_newline
+        codes = np.where(possible, to.astype(np.int64) * K + then, 0)
+        new = np.unique(codes[possible])
+        new = new[number[new] < 0]
+        number[new] = np.arange(found, found + len(new))
+        found += len(new)
+        if found > MAX_STATES or found * C > MAX_CELLS:
+            raise _too_large()
+        row = np.where(possible, number[codes], FORBIDDEN).astype(np.int32)
+        ends = final[states]
+        if newline >= 0:
+            ends = ends & ~whole[then[:, is_newline][:, 0]]
+            row[:, is_newline] = np.where(ends, FINAL, FORBIDDEN)[:, None]
+        rows.append(row)
+        may_end.append(ends)
+        frontier = new
+    table = np.concatenate(rows)
+    if expression is None and newline < 0:
+        reach = _reach_for_ever(table)
+    else:
+        reach = _reach(table, np.concatenate(may_end))
+    starts = {end: int(number[start * K + place]) for end, place in starts.items()}
+    if all(reach[state] == FAR for state in starts.values()):
+        raise _no_text()
+    # No state leads to one that leads nowhere.
+    table[(table >= 0) & (reach[table] == FAR)] = FORBIDDEN
+    if expression is None:
+        reach[reach < FAR] = 0
+    ends = expression is not None and not lines
+    return Automaton(table, classes.reshape(-1).astype(np.int32), reach, starts, ends)
+
+
+def _no_text() -> SamplingError:
+    return SamplingError(
+        "no text of the model's characters is what was asked for",
+        "look at the expression, the banned texts and the characters (charrnn info shows the model's)",
+    )
+
+
+def _too_large() -> ConfigError:
+    return ConfigError(
+        "the automaton of the expression and the banned texts would be too large",
+        "give fewer or shorter ones",
+    )
+
+
+def _checked_ban(ban: str) -> str:
+    if not ban:
+        raise ConfigError("a banned text is empty", "leave out --ban, or give it a text")
+    return ban
+
+
+def _checked_only(only: str) -> str:
+    if not only:
+        raise ConfigError("the set of characters is empty", "give --only at least one character")
+    return only
+
+
+def _places(bans: Sequence[str], characters: str) -> tuple[Table, npt.NDArray[np.bool_], dict[str, int]]:
+    """How far into banned texts a text is: the automaton of Aho and Corasick (1975).
+
+    Returns the next place (K, V), whether a banned text is complete at a place (K,), and the places by name:
+    the longest end of the text with which a banned one begins. Place 0 is "".
+    """
+    names = {"": 0}
+    for ban in bans:
+        for n in range(1, len(ban) + 1):
+            names.setdefault(ban[:n], len(names))
+    if len(names) * len(characters) > MAX_CELLS:
+        raise _too_large()
+    ids = {c: n for n, c in enumerate(characters)}
+    children: list[list[tuple[int, int]]] = [[] for _ in names]
+    for name, place in names.items():
+        if name:
+            children[names[name[:-1]]].append((ids[name[-1]], place))
+    whole = np.zeros(len(names), np.bool_)
+    whole[[names[ban] for ban in bans]] = True
+    table = np.zeros((len(names), len(characters)), np.int32)
+    shorter = [0] * len(names)  # the place of the longest shorter end
+    queue = deque([0])
+    while queue:
+        place = queue.popleft()
+        if place:
+            table[place] = table[shorter[place]]
+            whole[place] |= whole[shorter[place]]
+        for character, child in children[place]:
+            shorter[child] = int(table[place, character]) if place else 0
+            table[place, character] = child
+            queue.append(child)
+    return table, whole, names
+
+
+def _longest_end(prompt: str, names: Collection[str]) -> str:
+    """The longest end of the prompt that is among the names."""
+    longest = min(max(map(len, names)), len(prompt))
+    ends = (prompt[len(prompt) - n :] for n in range(longest, -1, -1))
+    return next(end for end in ends if end in names)
+
+
+def _reach(table: Table, may_end: npt.NDArray[np.bool_]) -> Distances:
+    """The fewest characters from each state to one where the text may end: a search backwards, (S,)."""
+    source, column = np.nonzero(table >= 0)
+    target = table[source, column]
+    order = np.argsort(target, kind="stable")
+    source, target = source[order], target[order]
+    begins = np.searchsorted(target, np.arange(len(table) + 1))
+    reach = np.where(may_end, 0, FAR).astype(np.int64)
+    frontier = np.flatnonzero(may_end)
+    distance = 0
+    while len(frontier):
+        distance += 1
+        counts = begins[frontier + 1] - begins[frontier]
+        # All edges that lead into the frontier: begins .. begins + counts of each, one after the other.
+        edges = np.repeat(begins[frontier] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        before = np.unique(source[edges])
+        frontier = before[reach[before] == FAR]
+        reach[frontier] = distance
+    return reach
+
+
+def _reach_for_ever(table: Table) -> Distances:
+    """0 for the states from which a text can go on without end, else FAR."""
+    alive = np.ones(len(table), np.bool_)
+    alive[FINAL] = False
+    while True:
+        going_on = alive & ((table >= 0) & alive[table]).any(axis=1)
+        if (going_on == alive).all():
+            return np.where(alive, 0, FAR).astype(np.int64)
+        alive = going_on

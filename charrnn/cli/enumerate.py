@@ -1,0 +1,61 @@
+"""`charrnn enumerate`: the most probable lines of a model, best first, exactly."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from charrnn.cli import models
+from charrnn.cli.options import Json, OnUnknown, Precision
+from charrnn.cli.process import Output
+from charrnn.cli.prompts import argument
+from charrnn.errors import ExitCode
+
+
+def enumerate_lines(
+    model: models.Models = None,
+    count: Annotated[int, typer.Option("-n", "--count", metavar="N", help="How many lines [100].")] = 100,
+    prompt: Annotated[str, typer.Option(metavar="TEXT", help="Lines that go on from this text.")] = "",
+    match: Annotated[
+        str | None, typer.Option(metavar="REGEX", help="Only lines that match from the prompt on.")
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option(metavar="N", help="Characters after the prompt at the most [any].")
+    ] = None,
+    memory: Annotated[int, typer.Option(metavar="MB", help="For what is being searched [1024].")] = 1024,
+    precision: Precision = "float32",
+    on_unknown: OnUnknown = "error",
+    json_lines: Json = False,
+) -> int:
+    """List the most probable lines, best first, each with its log-probability in nats.
+
+    The list is exact: no line that is missing is more probable than one that is there.
+    """
+    from charrnn import api
+
+    checkpoint = models.load(model)
+    lines = api.enumerate_lines(
+        checkpoint,
+        argument(prompt, checkpoint.text),
+        count=count,
+        match=None if match is None else argument(match, checkpoint.text),
+        length=length,
+        memory=memory * 2**20,
+        precision=precision,
+        on_unknown=on_unknown,
+    )
+    output = Output(raw_bytes=checkpoint.text.bytes and not json_lines)
+    try:
+        for line in lines:
+            if json_lines:
+                row = json.dumps(
+                    {"text": line.text, "log_probability": line.log_probability}, ensure_ascii=False
+                )
+            else:
+                row = f"{line.log_probability:.6f}\t{line.text}"
+            output.write(row + "\n")
+    finally:
+        output.flush()  # also where the memory does not suffice: these lines are certain
+    return ExitCode.DONE

@@ -1,0 +1,195 @@
+"""`charrnn sample --interactive`: somebody writes, the model offers how to go on.
+
+The editor is on stderr, so that stdout can be a file or a pipe, to which the finished text goes. It is the
+only importer of prompt_toolkit, which is loaded when it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from charrnn.cli import wording
+from charrnn.cli.process import Output
+from charrnn.errors import CharrnnError, ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from charrnn import api
+    from charrnn.checkpoint import Checkpoint
+
+# Undoes what the editor asks for: no colour, the cursor in view, plain pasting, nothing below the cursor.
+FORGET_THE_EDITOR = "\x1b[0m\x1b[?25h\x1b[?2004l\x1b[J\r\n"
+KEYS = "Tab: a word  →: a character  Esc: end"
+
+
+def write_by_hand(checkpoint: Checkpoint | api.Blend, prompt: str, on_unknown: str, precision: Any) -> int:
+    """Let somebody write a text, or with a model of lines one line after another, until Esc or Ctrl-D.
+
+    Raises:
+        ConfigError: the model writes bytes.
+        CharrnnError: there is no terminal.
+        VocabularyError: the prompt holds a character that the model has never seen.
+        KeyboardInterrupt: Ctrl-C.
+    """
+    if checkpoint.text.bytes:
+        raise ConfigError("--interactive is given, and the model writes bytes", "use a model of characters")
+    _require_terminal()
+    from charrnn import api
+
+    if on_unknown == "error":
+        checkpoint.vocabulary.encode(prompt)
+    output = Output()
+    editor = _Editor(api.offers(checkpoint, precision or "float32"), lines=checkpoint.text.lines)
+    with _terminal_restored():
+        ended = False
+        while not ended:
+            text, ended = editor.edit(prompt)
+            prompt = ""
+            if text:
+                output.write(text if text.endswith("\n") else text + "\n")
+                output.flush()
+            ended = ended or not checkpoint.text.lines
+    return ExitCode.DONE
+
+
+def _require_terminal() -> None:
+    """
+    Raises:
+        CharrnnError: stdin or stderr is no terminal, or one that cannot move its cursor.
+    """
+    for name, stream in (("stdin", sys.stdin), ("stderr", sys.stderr)):
+        if stream is None or not stream.isatty():
+            raise CharrnnError(
+                f"--interactive needs a terminal, and {name} is none", "leave it out, or redirect only stdout"
+            )
+    if os.environ.get("TERM") == "dumb":
+        raise CharrnnError("--interactive needs a terminal that moves its cursor", "TERM says it is dumb")
+
+
+class _Editor:
+    def __init__(self, offers: api.Offers, lines: bool) -> None:
+        self._offers = offers
+        self._lines = lines
+        self._ended = False
+        self._last: tuple[str, api.Offer] | None = None
+        self._session = self._make_session()
+
+    def edit(self, text: str) -> tuple[str, bool]:
+        """What somebody made of the text, and whether they want no more."""
+        self._ended = False
+        return self._session.prompt(default=text, handle_sigint=True), self._ended
+
+    def _make_session(self) -> Any:
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.layout.processors import AfterInput
+        from prompt_toolkit.output import create_output
+        from prompt_toolkit.styles import Style
+
+        session: Any = PromptSession(
+            output=create_output(stdout=sys.stderr),
+            multiline=not self._lines,
+            key_bindings=self._keys(),
+            input_processors=[AfterInput(self._offered)],
+            bottom_toolbar=self._toolbar,
+            style=Style.from_dict(
+                {"offer": "ansibrightblack", "bottom-toolbar": "noreverse ansibrightblack"}
+            ),
+            enable_suspend=True,
+            erase_when_done=True,  # the text itself goes to stdout
+        )
+        session.app.ttimeoutlen = 0.05  # seconds until Esc is Esc, and not the beginning of an arrow key
+        return session
+
+    def _offer(self) -> api.Offer:
+        text = self._session.default_buffer.document.text_before_cursor
+        if self._last is None or self._last[0] != text:
+            self._last = text, self._offers.after(text)
+        return self._last[1]
+
+    def _at_end(self) -> bool:
+        return bool(self._session.default_buffer.document.is_cursor_at_the_end)
+
+    def _offered(self) -> Any:
+        """What stands in grey after the text."""
+        if not self._at_end() or self._session.app.is_done:
+            return []
+        return [("class:offer", self._offer().continuation.rstrip("\n"))]
+
+    def _toolbar(self) -> Any:
+        choices = "  ".join(f"{_shown(c)} {p:.2f}" for c, p in self._offer().next)
+        unknown = self._offers.unknown(self._session.default_buffer.text)
+        if unknown:
+            choices += f"   (never seen: {wording.visible(unknown)})"
+        return [("", f"{choices}\n{KEYS}")]
+
+    def _keys(self) -> Any:
+        from prompt_toolkit.filters import Condition
+        from prompt_toolkit.key_binding import KeyBindings
+
+        keys = KeyBindings()
+        at_end = Condition(self._at_end)
+
+        def take(event: Any, text: str) -> None:
+            if text == "\n" and self._lines:
+                event.app.current_buffer.validate_and_handle()
+            else:
+                event.app.current_buffer.insert_text(text)
+
+        @keys.add("tab", filter=at_end)
+        def take_word(event: Any) -> None:
+            take(event, self._offer().word)
+
+        @keys.add("tab", filter=~at_end)
+        def go_to_end(event: Any) -> None:
+            event.app.current_buffer.cursor_position = len(event.app.current_buffer.text)
+
+        @keys.add("right", filter=at_end)
+        def take_character(event: Any) -> None:
+            take(event, self._offer().continuation[:1])
+
+        @keys.add("escape", eager=True)
+        @keys.add("c-d")
+        def end(event: Any) -> None:
+            self._ended = True
+            event.app.exit(result=event.app.current_buffer.text)
+
+        return keys
+
+
+def _shown(character: str) -> str:
+    return {" ": "␣", "\n": "↵"}.get(character) or wording.visible(character)
+
+
+@contextmanager
+def _terminal_restored() -> Iterator[None]:
+    """Leave the terminal as it was, however this ends; SIGTERM would end the process at once."""
+    try:
+        import termios
+    except ImportError:  # Windows, where nobody sends signals and the editor restores by itself
+        yield
+        return
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+
+    def restore() -> None:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        restore()
+        os.write(sys.stderr.fileno(), FORGET_THE_EDITOR.encode())
+        os._exit(128 + number)
+
+    handled = [number for number in (signal.SIGTERM, signal.SIGHUP)
+               if signal.getsignal(number) is not signal.SIG_IGN]  # fmt: skip
+    previous = {number: signal.signal(number, leave) for number in handled}
+    try:
+        yield
+    finally:
+        restore()
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,60 @@
+"""`-m MODEL[:WEIGHT]`: one model, or several as one."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from charrnn.errors import ConfigError, quoted
+
+if TYPE_CHECKING:
+    from charrnn import api
+    from charrnn.checkpoint import Checkpoint
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-m",
+        "--model",
+        metavar="PATH[:WEIGHT]",
+        help="The model; several are mixed [the newest].",
+    ),
+]
+
+
+def load(models: list[str] | None) -> Checkpoint | api.Blend:
+    """What the options name: a model, or a blend of several. Without any, the newest model.
+
+    Raises:
+        ConfigError: a weight is no positive number, or the models do not go together.
+        CheckpointError: a model cannot be loaded.
+    """
+    from charrnn import api
+
+    if not models:
+        return api.load()
+    named = [path_and_weight(value) for value in models]
+    return api.blend([(api.load(path), weight) for path, weight in named])
+
+
+def path_and_weight(value: str) -> tuple[str, float]:
+    """`a.safetensors:1.5` -> its path and its weight, 1 where there is none.
+
+    A colon may be part of a path, as in `C:\\models\\a.safetensors`: what exists as it stands is a path, and
+    so is what does not end in a colon and a number.
+
+    Raises:
+        ConfigError: the weight is not above 0.
+    """
+    path, colon, tail = value.rpartition(":")
+    if not colon or not path or os.path.exists(value):
+        return value, 1.0
+    try:
+        weight = float(tail)
+    except ValueError:
+        return value, 1.0
+    if not 0 < weight < float("inf"):
+        raise ConfigError(f"the weight of {quoted(path)} is {tail}", "give a positive number")
+    return path, weight

@@ -1,0 +1,123 @@
+"""What texts go on from: an argument, or a file of prompts that is read as it comes."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import queue
+import sys
+import threading
+
+from charrnn.config import TextConfig
+from charrnn.errors import CorpusError
+
+READ_AHEAD = 4096  # prompts
+
+
+def argument(value: str, text: TextConfig) -> str:
+    """What was typed, in the characters of the model: a `--bytes` model's are bytes."""
+    return os.fsencode(value).decode("latin-1") if text.bytes else value
+
+
+def from_stdin(text: TextConfig) -> str:
+    """All of stdin but its last line end, read as the model's corpus was.
+
+    Raises:
+        CorpusError: stdin is closed, or is no UTF-8.
+    """
+    if sys.stdin is None:
+        raise CorpusError("stdin is closed", "give the prompt as --prompt TEXT")
+    data = sys.stdin.buffer.read()
+    if text.bytes:
+        prompt = data.decode("latin-1")
+    else:
+        try:
+            prompt = data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+        except UnicodeDecodeError as problem:
+            raise CorpusError(
+                f"the prompt on stdin is no UTF-8 at byte {problem.start}",
+                "convert it, such as with iconv -f latin1 -t utf-8",
+            ) from None
+    if not text.keep_newlines and not text.bytes:
+        prompt = prompt.replace("\r\n", "\n").replace("\r", "\n")
+    return prompt.removesuffix("\n").removesuffix("\r")
+
+
+class Prompts:
+    """The lines of a file or of stdin (`-`), read as the model's corpus was, by a thread of their own.
+
+    So a text can be written while the line after it is still to come, and no more than READ_AHEAD lines are
+    in memory.
+
+    Raises:
+        OSError: the file cannot be opened.
+        CorpusError: stdin is closed.
+    """
+
+    def __init__(self, name: str, text: TextConfig) -> None:
+        if name == "-":
+            if sys.stdin is None:
+                raise CorpusError("stdin is closed", "name a file: --prompts FILE")
+            self._stream = sys.stdin.buffer
+        else:
+            self._stream = open(name, "rb")  # noqa: SIM115 - the process ends before the file does
+        self._text = text
+        # A line, or what went wrong; None at the end.
+        self._lines: queue.Queue[str | Exception | None] = queue.Queue(READ_AHEAD)
+        self._waiting: Exception | None = None
+        self._ended = False
+        threading.Thread(target=self._read, name="charrnn-prompts", daemon=True).start()
+
+    def take(self, most: int) -> list[str]:
+        """The next lines, `most` at the most: those that are there, one at least. None at the end.
+
+        Raises:
+            CorpusError: a line cannot be decoded.
+            OSError: the file cannot be read.
+        """
+        found: list[str] = []
+        while not self._ended and len(found) < most:
+            line = self._next(wait=not found)
+            if isinstance(line, str):
+                found.append(line)
+            elif line is not None:  # raised once the texts of the lines before have been written
+                self._waiting, self._ended = line, True
+            else:
+                break
+        if not found and self._waiting is not None:
+            raise self._waiting
+        return found
+
+    def _next(self, wait: bool) -> str | Exception | None:
+        while True:
+            try:
+                line = self._lines.get(block=wait, timeout=0.2)  # Windows sees Ctrl-C only between waits
+            except queue.Empty:
+                if wait:
+                    continue
+                return None
+            if line is None:
+                self._ended = True
+            return line
+
+    def _read(self) -> None:
+        try:
+            for number, line in enumerate(self._stream, 1):
+                self._lines.put(self._decoded(line, number))
+        except Exception as problem:
+            self._lines.put(problem)
+        self._lines.put(None)
+
+    def _decoded(self, line: bytes, number: int) -> str:
+        if self._text.bytes:
+            return line.removesuffix(b"\n").decode("latin-1")
+        if number == 1:
+            line = line.removeprefix(codecs.BOM_UTF8)
+        try:
+            decoded = line.removesuffix(b"\n").decode("utf-8")
+        except UnicodeDecodeError as problem:
+            raise CorpusError(
+                f"line {number} of the prompts is no UTF-8 at byte {problem.start}",
+                "convert the file, such as with iconv -f latin1 -t utf-8",
+            ) from None
+        return decoded if self._text.keep_newlines else decoded.removesuffix("\r")

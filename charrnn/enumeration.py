@@ -1,0 +1,227 @@
+"""The most probable lines of a model, best first, exactly.
+
+Uniform-cost search (Dijkstra 1959) over the tree of beginnings. A beginning is at least as probable as
+whatever goes on from it, since no character's log-probability is above 0. So once no open beginning is as
+probable as the best whole line that was found, that line is the next one. Where the first `count` whole
+lines that were found are all more probable than a beginning, nothing that comes of it is wanted.
+
+A beginning's children wait in its node, of which only the best is in the queue (as in Korf's partial
+expansion, Yoshizumi et al. 2000): a node's memory is its network state and its children's probabilities.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from charrnn.checkpoint import Checkpoint
+from charrnn.config import MAX_LINE_LENGTH, WeightPrecision
+from charrnn.errors import ConfigError, SearchError
+from charrnn.mixture import Blend
+from charrnn.predictor import Constraint, Cursor, Predictor
+
+MOST_SIDE_BY_SIDE = 256  # beginnings that are expanded in one step
+NODE_BYTES = 700  # of Python's objects for a node, beside its arrays
+DEFAULT_MEMORY = 2**30  # bytes of open beginnings
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A whole line, without its end."""
+
+    text: str
+    # In nats: log p of what follows the prompt, the line's end included.
+    log_probability: float
+
+    @property
+    def probability(self) -> float:
+        """exp(log_probability)."""
+        return math.exp(self.log_probability)
+
+
+def enumerate_lines(
+    checkpoint: Checkpoint | Blend,
+    prompt: str = "",
+    *,
+    count: int = 100,
+    length: int | None = None,
+    constraint: Constraint | None = None,
+    memory: int = DEFAULT_MEMORY,
+    precision: WeightPrecision = "float32",
+    on_unknown: Literal["error", "skip"] = "error",
+    threads: int | None = None,
+) -> Iterator[Line]:
+    """The `count` most probable lines that go on from the prompt, the most probable first.
+
+    Equally probable ones come in the order of their texts. They are all there are if they are fewer. A line
+    begins with the prompt's last line, and ends at "\\n", which counts in its probability, but is no part
+    of its text. `length` is the most characters that it may have after the prompt, the end not counted; the
+    `constraint` is on these characters.
+
+    `memory` bounds, in bytes, the open beginnings, and so also the time. At the bound the least probable
+    ones are given up; each line that comes nevertheless is certain.
+
+    Raises:
+        ConfigError: a setting is out of range, or the model knows no line end.
+        VocabularyError: the prompt holds a character that the model has never seen.
+        SearchError: after the lines that are certain, `memory` did not suffice for the rest.
+    """
+    if count < 1:
+        raise ConfigError(f"count is {count}", "give a whole number from 1 up")
+    if memory < 2**20:
+        raise ConfigError(f"memory is {memory / 2**20:g} MB", "give at least 1")
+    if length is not None and length < 0:
+        raise ConfigError(f"length is {length}", "give a whole number from 0 up")
+    predictor = Predictor(checkpoint, precision, threads)
+    predictor.require_line_end()
+    start = predictor.start(prompt, on_unknown)
+    known = "".join(c for c in prompt.rpartition("\n")[2] if c in predictor.vocabulary)
+    longest = MAX_LINE_LENGTH if length is None else length
+    return _Search(predictor, count, longest, constraint, memory).lines(start, known)
+
+
+class _Node:
+    """A beginning that has been read, and its children that are still to come, best first."""
+
+    __slots__ = ("allowed", "characters", "next", "size", "state", "text", "totals")
+
+    def __init__(self, text: str, state: Any, allowed: Any, characters: Any, totals: Any) -> None:
+        self.text = text  # after the prompt
+        self.state = state  # of the network
+        self.allowed = allowed  # of the constraint
+        self.characters: list[int] = characters
+        self.totals: list[float] = totals  # log p of each child
+        self.next = 0  # of the children
+        self.size = NODE_BYTES + len(totals) * 64  # bytes
+
+
+class _Search:
+    def __init__(
+        self, predictor: Predictor, count: int, length: int, constraint: Constraint | None, memory: int
+    ) -> None:
+        self._predictor = predictor
+        self._characters = predictor.vocabulary.characters
+        self._count = count
+        self._length = length
+        self._constraint = constraint
+        self._memory = memory
+        self._used = 0  # bytes
+        # The best child of each node, and whole lines: (-log p, text, ..), so that ties go by text.
+        self._open: list[tuple[float, str, _Node]] = []
+        self._whole: list[tuple[float, str]] = []
+        self._best: list[float] = []  # log p of the best `count` whole lines so far, a heap
+        self._dropped = -math.inf  # log p of the best beginning that was given up
+
+    def lines(self, start: Cursor, prompt: str) -> Iterator[Line]:
+        constraint = self._constraint
+        self._expand([start], [("", 0.0, None if constraint is None else constraint.start())])
+        given = 0
+        width = 1
+        while given < self._count:
+            # Of equal probability, the beginning first: what comes of it may be as probable.
+            while self._whole and (not self._open or self._whole[0][0] < self._open[0][0]):
+                total, text = self._whole[0]
+                if -total <= self._dropped or given == self._count:
+                    break
+                heapq.heappop(self._whole)
+                given += 1
+                yield Line(prompt + text, -total)
+            if given == self._count or not self._open:
+                break
+            self._expand(*self._take(width))
+            width = min(2 * width, MOST_SIDE_BY_SIDE)
+        if given < self._count and self._dropped > -math.inf:
+            raise SearchError(
+                f"after {given} lines the search needs more than {self._memory / 2**20:.0f} MB: "
+                "what it would give from here on is not certain",
+                "give more as --memory MB, or ask for fewer",
+            )
+
+    def _bound(self) -> float:
+        """What is less probable is not wanted."""
+        whole = self._best[0] if len(self._best) == self._count else -math.inf
+        return max(whole, self._dropped)
+
+    def _take(self, width: int) -> tuple[list[Cursor], list[tuple[str, float, object]]]:
+        """The most probable open beginnings."""
+        cursors: list[Cursor] = []
+        beginnings: list[tuple[str, float, object]] = []
+        while self._open and len(cursors) < width:
+            negative, text, node = heapq.heappop(self._open)
+            character = node.characters[node.next]
+            allowed = node.allowed
+            if self._constraint is not None:
+                allowed = self._constraint.advance(allowed, character)
+            cursors.append(Cursor(character, node.state))
+            beginnings.append((text, -negative, allowed))
+            node.next += 1
+            self._push(node)
+        return cursors, beginnings
+
+    def _push(self, node: _Node) -> None:
+        """Put the node's next child into the queue, if there is one that is wanted."""
+        if node.next < len(node.totals) and node.totals[node.next] >= self._bound():
+            text = node.text + self._characters[node.characters[node.next]]
+            heapq.heappush(self._open, (-node.totals[node.next], text, node))
+        else:
+            self._used -= node.size
+
+    def _expand(self, cursors: list[Cursor], beginnings: list[tuple[str, float, object]]) -> None:
+        """Read each beginning's last character: whole lines, and nodes with what else may follow."""
+        predicted = self._predictor.predict(cursors)
+        newline, constraint = self._predictor.newline, self._constraint
+        for cursor, totals, (text, total, allowed) in zip(cursors, predicted, beginnings, strict=True):
+            totals += total
+            end = float(totals[newline])
+            totals[newline] = -math.inf
+            if constraint is not None:
+                mask = constraint.allowed(allowed)
+                totals[~mask[:-1]] = -math.inf
+                end = end if mask[-1] else -math.inf
+            if end > -math.inf:
+                self._add_whole(end, text)
+            if len(text) >= self._length:
+                continue
+            bound = self._bound()
+            wanted = np.flatnonzero((totals >= bound) & (totals > -math.inf))
+            if not len(wanted):
+                continue
+            order = wanted[np.argsort(-totals[wanted], kind="stable")]  # ids are in the order of texts
+            node = _Node(text, cursor.state, allowed, order.tolist(), totals[order].tolist())
+            node.size += _size(cursor.state)
+            self._used += node.size
+            self._push(node)
+        if self._used > self._memory:
+            self._give_up()
+
+    def _add_whole(self, total: float, text: str) -> None:
+        if total < self._bound():
+            return
+        heapq.heappush(self._whole, (-total, text))
+        if len(self._best) < self._count:
+            heapq.heappush(self._best, total)
+        else:
+            heapq.heappushpop(self._best, total)
+
+    def _give_up(self) -> None:
+        """Drop the less probable half of the queue, and first what is no longer wanted."""
+        self._open = [entry for entry in self._open if -entry[0] >= self._bound()]
+        self._open.sort(key=lambda entry: entry[:2])
+        size, kept = 0, 0
+        while kept < len(self._open) and size + self._open[kept][2].size <= self._memory // 2:
+            size += self._open[kept][2].size
+            kept += 1
+        if kept < len(self._open):
+            self._dropped = max(self._dropped, -self._open[kept][0])
+            del self._open[kept:]  # sorted, it is a heap
+        self._used = size
+
+
+def _size(state: Any) -> int:
+    """Bytes of a network's state."""
+    return sum(map(_size, state)) if isinstance(state, tuple) else int(state.nbytes)

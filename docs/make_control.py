@@ -1,0 +1,59 @@
+"""Writes the table in docs/control.md of what masking does to probabilities: python docs/make_control.py"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from charrnn import checkpoint  # noqa: E402
+from charrnn.plain import PlainNetwork  # noqa: E402
+
+PAGE = ROOT / "docs" / "control.md"
+BEGIN, END = "<!-- masked and exact -->\n", "<!-- /masked and exact -->\n"
+WORDS = ("Karton", "Kinburg", "Kestville", "Maxburg", "Morton", "Zeburg")
+
+
+def probabilities() -> tuple[list[float], list[float]]:
+    """Of each of WORDS as a line of the bundled model at temperature 1: as masking draws, and exactly."""
+    model = checkpoint.load(ROOT / "checkpoints" / "places.safetensors")
+    network = PlainNetwork(model)
+    lines = [word + "\n" for word in WORDS]
+    masked, free = [], []
+    for line in lines:
+        last, state = len(model.vocabulary), network.initial_state()
+        p = q = 1.0
+        for n, character in enumerate(line):
+            logits, state = network.step(last, state)
+            shares = np.exp(logits.astype(np.float64) - logits.max())
+            shares /= shares.sum()
+            fitting = {other[n] for other in lines if other.startswith(line[:n])}
+            left = sum(shares[model.vocabulary.characters.index(c)] for c in fitting)
+            last = model.vocabulary.characters.index(character)
+            p *= float(shares[last])
+            q *= float(shares[last] / left)
+        free.append(p)
+        masked.append(q)
+    return masked, [p / sum(free) for p in free]
+
+
+def table() -> str:
+    """The table, in Markdown."""
+    masked, exact = probabilities()
+    rows = [f"| {w} | {q:.1%} | {p:.1%} |\n" for w, q, p in zip(WORDS, masked, exact, strict=True)]
+    return "| text | masked | `--exact` |\n|---|---:|---:|\n" + "".join(rows)
+
+
+def page() -> str:
+    """The whole page, its table made anew."""
+    text = PAGE.read_text("utf-8")
+    before, rest = text.split(BEGIN)
+    return before + BEGIN + table() + END + rest.split(END)[1]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8", newline="\n")
