@@ -28,8 +28,8 @@ ARROWS = {
         "mixture", "enumeration", "matching", "filling", "offers", "ranking",
     },
     "runs": {
-        "training", "planning", "precision", "speed", "generation", "checkpoint", "compilation", "corpus", "locking",
-        "unreadable", "vocabulary", "events", "model", "workers", "parameters",
+        "training", "planning", "precision", "speed", "generation", "checkpoint", "compilation", "corpus",
+        "locking", "unreadable", "vocabulary", "events", "model", "workers", "parameters",
     },
     "training": {
         "corpus", "model", "optimizer", "evaluation", "checkpoint", "compilation", "events",
