@@ -30,7 +30,7 @@ LARGEST_WINDOW = 2**25  # logits in a window of T * B characters: 128 MB
 
 SIZES = (128, 192, 256, 384, 512, 768, 1024)  # of the hidden state, in two layers
 TINY = 64  # hidden size, in one layer, for a text that is learned by heart
-READ_PER_PARAMETER = 6.0
+READ_PER_PARAMETER = 3.3
 MOST_EPOCHS = 60.0
 TRAINING_SHARE = 0.9  # of a budget in minutes; the rest is evaluated and saved
 DEFAULTS = TrainConfig(steps=1)
@@ -83,8 +83,8 @@ def plan(characters: int, vocab_size: int, given: dict[str, Any], speed: Speed |
         dropout = _dropout(epochs, network.num_parameters / text)
         settings.setdefault("dropout", dropout)
         settings.setdefault("weight_decay", 0.05 if dropout >= 0.35 else 0.03 if dropout >= 0.1 else 0.01)
-    if settings["hidden_size"] > 256:  # wider networks want smaller steps
-        rate = DEFAULTS.learning_rate * math.sqrt(256 / settings["hidden_size"])
+    if settings["hidden_size"] > SIZES[0]:  # wider networks want smaller steps: 0.004 for 256
+        rate = DEFAULTS.learning_rate * (SIZES[0] / settings["hidden_size"]) ** 0.585
         settings.setdefault("learning_rate", round(rate, 4))
     return Plan(settings, _reason(settings, given, characters, epochs))
 
@@ -111,7 +111,7 @@ def _budget(characters: int) -> dict[str, float]:
 
 def _batch_size(characters: int, vocab_size: int, given: dict[str, Any]) -> int:
     """A short text needs many small steps; a window's logits must fit into memory."""
-    batch = 8 if characters <= 20_000 else 16 if characters <= 200_000 else DEFAULTS.batch_size
+    batch = 8 if characters <= 20_000 else 16 if characters <= 3_000_000 else DEFAULTS.batch_size
     window = given.get("seq_len", WINDOW)
     while batch > 1 and batch * window * vocab_size > LARGEST_WINDOW:
         batch //= 2
@@ -154,8 +154,8 @@ def _network(vocab_size: int, settings: dict[str, Any]) -> ModelConfig:
 
 
 def _dropout(epochs: float, parameters_per_character: float) -> float:
-    """0.2 at ten epochs with as many parameters as characters, 0.1 more for each doubling of epochs."""
-    rate = 0.2 + 0.1 * math.log2(max(epochs, 1e-3) / 10.0) + 0.03 * math.log2(parameters_per_character)
+    """0.25 at ten epochs with as many parameters as characters, 0.1 more for each doubling of epochs."""
+    rate = 0.25 + 0.1 * math.log2(max(epochs, 1e-3) / 10.0) + 0.03 * math.log2(parameters_per_character)
     return round(20.0 * min(max(rate, 0.0), 0.6)) / 20.0
 
 

@@ -268,8 +268,11 @@ class Run:
             return True
         if self.steps is not None:
             return p.step % self._evaluation_interval == 0
-        whole = (self._seconds() - p.prelude) / max(self._progress(p.step), 1e-9)
+        progress = max(self._progress(p.step), 1e-9)
+        whole = (self._seconds() - p.prelude) / progress
         even = whole / self.train.evaluations
+        if (1.0 - progress) * whole < even / 2:
+            return False  # the last one is near
         return self._seconds() - p.evaluated_at >= max(even, p.evaluation_seconds / EVALUATION_SHARE)
 
     def _evaluate(self) -> Iterator[Event]:

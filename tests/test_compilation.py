@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numba import types
 
 import charrnn
 from charrnn import api, compilation
@@ -155,6 +157,30 @@ def test_a_full_disk_is_no_error(cache, monkeypatch):
     kernel(x, 3)
     assert x.tolist() == [1, 1, 1]
     assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+@compiled_only
+@pytest.mark.parametrize("damage", [b"", b"\x80", None])
+def test_code_with_an_address_is_kept_likewise(cache, monkeypatch, damage):
+    """`damage` is what the cache's file holds; None: the disk is full."""
+
+    def called() -> list[float]:
+        x = np.zeros(3)
+        code = jit.cfunc(types.void(types.CPointer(types.float64), types.intp))(add_one)
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_ssize_t)(code.address)(x.ctypes.data, 2)
+        return x.tolist()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    if damage is None:
+        monkeypatch.setattr(os, "replace", full)
+    assert called() == [1, 1, 0]
+    files = [path for path in cache.rglob("*") if path.is_file()]
+    assert len(files) == (damage is not None)
+    for path in files:
+        path.write_bytes(damage)
+    assert called() == [1, 1, 0]
 
 
 @compiled_only

@@ -25,7 +25,9 @@ from typing import Any
 import llvmlite
 import numba
 import numpy as np
+from numba.core.ccallback import CFunc
 from numba.core.serialize import dumps
+from numba.core.sigutils import normalize_signature
 
 # Lets LLVM fuse a*b+c into one instruction; nothing else is reordered, and NaN stays NaN.
 CONTRACT = {"contract"}
@@ -186,7 +188,24 @@ def njit(*, fastmath: set[str] | bool = False, **options: Any) -> Callable[[Any]
 
 def cfunc(signature: Any) -> Callable[[Any], Any]:
     """`numba.cfunc`, compiled at once and cached likewise: machine code with an address."""
-    return _decorated(numba.cfunc, signature, error_model="numpy", cache=CACHE_DIR is not None)
+    return _decorated(_compiled_cfunc, signature)
+
+
+def _compiled_cfunc(signature: Any) -> Callable[[Any], Any]:
+    """What `numba.cfunc` makes, which leaves no moment to put `_Files` in the place of Numba's cache."""
+
+    def decorate(function: Any) -> Any:
+        code: Any = CFunc(
+            function, normalize_signature(signature), locals={}, options={"error_model": "numpy"}
+        )
+        if CACHE_DIR is not None:
+            code.enable_caching()
+            name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+            code._cache._cache_file = _Files(code._cache.cache_path, name)
+        code.compile()
+        return code
+
+    return decorate
 
 
 def _decorated(decorator: Any, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
