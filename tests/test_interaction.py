@@ -183,7 +183,20 @@ def test_without_a_terminal_it_says_so(folder):
 
 
 @pytest.mark.parametrize(
-    "option", [("--prompts", "x"), ("--count", 2), ("--best-of", 2), ("--prompt", "-"), ("--seed", 1)]
+    "option",
+    [
+        ("--prompts", "x"),
+        ("--count", 2),
+        ("--best-of", 2),
+        ("--prompt", "-"),
+        ("--seed", 1),
+        ("--match", "a"),
+        ("--exact",),
+        ("--ban", "b"),
+        ("--novel",),
+        ("--unique",),
+        ("--dry", 1),
+    ],
 )
 def test_options_that_would_do_nothing_are_refused(folder, option):
     result = run("sample", "--interactive", "-m", folder / "lines.safetensors", *option)
