@@ -76,9 +76,10 @@ def plan(characters: int, vocab_size: int, given: dict[str, Any], speed: Speed |
         settings["embedding_size"] = settings["hidden_size"]  # the first skip connection needs it
     network = _network(vocab_size, settings)
     epochs = read / text
-    if "minutes" in settings and characters > SMALLEST_VALIDATED:
-        settings.setdefault("most_epochs", MOST_EPOCHS)
-        epochs = min(epochs, MOST_EPOCHS)
+    if "minutes" in settings:
+        most = MOST_EPOCHS if characters > SMALLEST_VALIDATED else _budget(characters)["epochs"]
+        settings.setdefault("most_epochs", most)
+        epochs = min(epochs, most)
     if characters > SMALLEST_VALIDATED:
         dropout = _dropout(epochs, network.num_parameters / text)
         settings.setdefault("dropout", dropout)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import runpy
+from pathlib import Path
 
 import pytest
 
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.planning import LARGEST_WINDOW, MOST_EPOCHS, SIZES, SMALLEST_VALIDATED, needs_speed, plan
 
+DOCS = Path(__file__).parent.parent / "docs"
 LENGTHS = (2, 11, 500, 2_000, 10**4, 10**5, 10**6, 10**7, 10**8, 2 * 10**9)
 
 
@@ -102,3 +105,9 @@ def test_speed_is_asked_for_where_it_decides_and_nowhere_else():
         asked.clear()
         plan(10**6, 65, given, speed)
         assert asked
+
+
+def test_the_table_of_plans_is_what_is_planned():
+    program = runpy.run_path(str(DOCS / "make_plans.py"))
+    text = (DOCS / "quality.md").read_text(encoding="utf-8")
+    assert program["page"](text) == text, "run python docs/make_plans.py"
