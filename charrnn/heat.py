@@ -119,7 +119,7 @@ def marked(pieces: Iterable[Piece]) -> Iterator[str]:
 
 
 def _marked_row(top: str, bottom: str) -> str:
-    return f"{top}\n{bottom}".rstrip() + "\n"
+    return f"{top}\n{bottom.rstrip()}\n"  # always two rows, so that it is plain which are the marks
 
 
 def _lines(text: str) -> list[str]:

@@ -49,9 +49,7 @@ def reference(documents, config):
     state, found = None, []
     for count, first in enumerate(range(0, len(documents), config.segment), start=1):
         positions = np.arange(first, min(first + config.segment, len(documents)))[:, None]
-        reset = documents.is_start(positions)
-        x = np.where(reset, V, documents.ids[positions - 1]).astype(np.int32)
-        y = documents.ids[positions].astype(np.int32)
+        x, y, reset = documents.look_up(positions)
         args = ("gru", "tanh", 2, True, True)
         loss, gradients, _, state = naive.loss_and_gradients(weights, *args, x, y, state, reset)
         found.append(loss)
