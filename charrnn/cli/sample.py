@@ -69,7 +69,7 @@ def sample(
     ] = None,
     mirostat: Annotated[
         float | None,
-        typer.Option(metavar="TAU", help="Hold the surprise at TAU bits a character [0: off]."),
+        typer.Option(metavar="TAU", help="Hold surprise at TAU bits a character [0: off]."),
     ] = None,
     mirostat_rate: Annotated[
         float | None,
@@ -104,7 +104,7 @@ def sample(
         bool,
         typer.Option(
             "--exact",
-            help="With --match, --ban, --only: as probable as the model says, not step by step.",
+            help="As probable as the model says, not step by step.",
             rich_help_panel=_WHAT,
         ),
     ] = False,
@@ -120,7 +120,7 @@ def sample(
         str | None,
         typer.Option(
             metavar="[N]",
-            help="No line of the training text; with N, no run of N of its characters.",
+            help="No line of the training text, or no run of N.",
             rich_help_panel=_WHAT,
         ),
     ] = None,
