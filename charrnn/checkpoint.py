@@ -22,7 +22,7 @@ from charrnn.errors import CheckpointError, ConfigError, VocabularyError, printa
 from charrnn.novelty import Novelty
 from charrnn.vocabulary import Vocabulary
 
-FORMAT_VERSION = 2  # the newest; a reader refuses what is newer
+FORMAT_VERSION = 2  # of a model; a reader refuses what is newer
 PLAIN_VERSION = 1  # of a model without an index, and of a resume file: what the first charrnn reads, too
 SUFFIX = container.SUFFIX
 RESUME_SUFFIX = ".resume" + SUFFIX
@@ -235,12 +235,13 @@ def _check_kind(file: Container, *, wants_resume: bool) -> None:
     version = file.record.get("format_version")
     if type(version) is not int or version < 1:
         raise DamageError("its record has no format version")
-    if version > FORMAT_VERSION:
+    is_resume = file.record.get("kind") == "resume"
+    newest = PLAIN_VERSION if is_resume else FORMAT_VERSION
+    if version > newest:
         raise CheckpointError(
-            f"{file.name} was made by a newer charrnn (its format is {version}, not {FORMAT_VERSION})",
+            f"{file.name} was made by a newer charrnn (its format is {version}, not {newest})",
             "upgrade charrnn",
         )
-    is_resume = file.record.get("kind") == "resume"
     if is_resume and not wants_resume:
         raise CheckpointError(
             f"{file.name} is what train --resume needs, not a model", "give the model beside it"
