@@ -31,7 +31,7 @@ LARGEST_WINDOW = 2**25  # logits in a window of T * B characters: 128 MB
 SIZES = (128, 192, 256, 384, 512, 768, 1024)  # of the hidden state, in two layers
 TINY = 64  # hidden size, in one layer, for a text that is learned by heart
 READ_PER_PARAMETER = 3.3
-MOST_EPOCHS = 60.0
+MOST_EPOCHS = 30.0
 TRAINING_SHARE = 0.9  # of a budget in minutes; the rest is evaluated and saved
 DEFAULTS = TrainConfig(steps=1)
 WINDOW = DEFAULTS.seq_len
@@ -155,8 +155,8 @@ def _network(vocab_size: int, settings: dict[str, Any]) -> ModelConfig:
 
 
 def _dropout(epochs: float, parameters_per_character: float) -> float:
-    """0.25 at ten epochs with as many parameters as characters, 0.1 more for each doubling of epochs."""
-    rate = 0.25 + 0.1 * math.log2(max(epochs, 1e-3) / 10.0) + 0.03 * math.log2(parameters_per_character)
+    """0.2 at ten epochs with as many parameters as characters, 0.1 more for each doubling of epochs."""
+    rate = 0.2 + 0.1 * math.log2(max(epochs, 1e-3) / 10.0) + 0.03 * math.log2(parameters_per_character)
     return round(20.0 * min(max(rate, 0.0), 0.6)) / 20.0
 
 
