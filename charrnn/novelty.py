@@ -15,7 +15,6 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,15 +38,16 @@ class Bloom:
     probes: int
 
     @classmethod
-    def build(cls, each: int, hashes: Callable[[], Iterable[tuple[Hashes, Hashes]]]) -> Bloom:
-        """Of hashes that `hashes()` gives again and again, as pairs of arrays (n,); `each` bits for one."""
-        count = sum(len(first) for first, _ in hashes())
+    def build(cls, each: int, count: int, hashes: Iterable[tuple[Hashes, Hashes]]) -> Bloom:
+        """Of `count` hashes, which come as pairs of arrays (n,); `each` bits for one."""
         size = -(-min(max(count * each, 64), MOST_BITS) // 8) * 8
         probes = min(max(round(math.log(2) * size / max(count, 1)), 1), round(math.log(2) * each))
         bits = np.zeros(size, np.bool_)
-        for first, second in hashes():
+        for first, second in hashes:
             for probe in range(probes):
                 bits[(first + probe * second) % size] = True
+            if bits.all():
+                break  # nothing more can be added
         return cls(np.packbits(bits, bitorder="little").tobytes(), probes)
 
     @property
@@ -89,9 +89,10 @@ class Novelty:
 
         With `by_line`, runs do not go on from one line to the next.
         """
+        lines, runs = _count(pieces(), by_line=by_line)
         return cls(
-            Bloom.build(LINE_BITS, lambda: _line_hashes(pieces())),
-            {n: Bloom.build(RUN_BITS, partial(_run_hashes, pieces, n, by_line)) for n in GRAMS},
+            Bloom.build(LINE_BITS, lines, _line_hashes(pieces())),
+            {n: Bloom.build(RUN_BITS, runs[n], _run_hashes(pieces(), n, by_line)) for n in GRAMS},
         )
 
     def has_line(self, line: str) -> bool:
@@ -123,30 +124,66 @@ class Novelty:
         return cls(Bloom.from_dict(values["lines"]), {n: Bloom.from_dict(runs[str(n)]) for n in GRAMS})
 
 
+def _points(piece: str) -> npt.NDArray[np.uint32]:
+    return np.frombuffer(piece.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def _count(pieces: Iterable[str], *, by_line: bool) -> tuple[int, dict[int, int]]:
+    """How many lines there are, and how many runs of each length of GRAMS."""
+    lines, runs = 0, dict.fromkeys(GRAMS, 0)
+    total = begun = 0  # characters, and those of the line that has not ended yet
+
+    def add(lengths: Hashes) -> None:
+        for n in GRAMS:
+            runs[n] += int(np.maximum(lengths - (n - 1), 0).sum())
+
+    for piece in pieces:
+        total += len(piece)
+        ends = np.flatnonzero(_points(piece) == ord("\n")) + 1
+        if not len(ends):
+            begun += len(piece)
+            continue
+        lines += len(ends)
+        if by_line:
+            add(np.diff(ends, prepend=-begun))
+        begun = len(piece) - int(ends[-1])
+    add(np.array([begun if by_line else total]))
+    return lines + (begun > 0), runs
+
+
 def _line_hash(line: str) -> tuple[int, int]:
-    digest = hashlib.blake2b(line.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return _halves(hashlib.blake2b(_encoded(line), digest_size=16))
+
+
+def _halves(line: hashlib.blake2b) -> tuple[int, int]:
+    digest = line.digest()
     return int.from_bytes(digest[:8], "little") % PRIME, int.from_bytes(digest[8:], "little") % PRIME
 
 
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
 def _line_hashes(pieces: Iterable[str]) -> Iterator[tuple[Hashes, Hashes]]:
-    rest = ""
+    line, begun = hashlib.blake2b(digest_size=16), False  # the one that has not ended yet
     for piece in pieces:
-        *lines, rest = (rest + piece).split("\n")
-        if lines:
-            first, second = np.array([_line_hash(line) for line in lines], np.int64).T
+        rest, *others = piece.split("\n")
+        line.update(_encoded(rest))
+        begun = begun or bool(rest)
+        if others:
+            ended = [_halves(line), *map(_line_hash, others[:-1])]
+            line, begun = hashlib.blake2b(_encoded(others[-1]), digest_size=16), bool(others[-1])
+            first, second = np.array(ended, np.int64).T
             yield first, second
-    if rest:
-        first, second = np.array([_line_hash(rest)], np.int64).T
+    if begun:
+        first, second = np.array([_halves(line)], np.int64).T
         yield first, second
 
 
-def _run_hashes(
-    pieces: Callable[[], Iterable[str]], length: int, by_line: bool
-) -> Iterator[tuple[Hashes, Hashes]]:
+def _run_hashes(pieces: Iterable[str], length: int, by_line: bool) -> Iterator[tuple[Hashes, Hashes]]:
     before = np.empty(0, np.int64)
-    for piece in pieces():
-        points = np.frombuffer(piece.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.int64)
-        points = np.concatenate([before, points])
+    for piece in pieces:
+        points = np.concatenate([before, _points(piece)])
         before = points[max(len(points) - length + 1, 0) :]
         if len(points) < length:
             continue

@@ -133,6 +133,6 @@ def test_a_damaged_index_is_named(change, words, tmp_path):
 
 
 def test_a_filter_of_nothing_holds_nothing():
-    empty = Bloom.build(8, lambda: [])
+    empty = Bloom.build(8, 0, [])
     assert empty.false_rate == 0.0
     assert not contains(empty.bits, empty.probes, 5, 7)
