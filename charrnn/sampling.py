@@ -131,6 +131,20 @@ def keep_top_k(p: Any, k: int, heap: Any) -> None:
         p[heap[i]] = 0.0
 
 
+def _keep_share(p: Any, keys: Any, wanted: float, heap: Any) -> None:
+    """Keep the fewest of those with the greatest keys (V,) that together have `wanted` of p; at least one."""
+    _fill(heap, keys)
+    size = len(p)
+    kept = 0.0
+    while size > 0 and (kept < wanted or size == len(p)):
+        kept += p[heap[0]]
+        size -= 1
+        heap[0] = heap[size]
+        _sift_down(heap, keys, 0, size)
+    for i in range(size):
+        p[heap[i]] = 0.0
+
+
 def keep_top_p(p: Any, share: float, heap: Any) -> None:
     """Keep the fewest of the most probable that together have at least `share`, above 0, of the sum of p.
 
@@ -141,17 +155,7 @@ def keep_top_p(p: Any, share: float, heap: Any) -> None:
     wanted = 0.0
     for i in range(len(p)):
         wanted += p[i]
-    wanted *= share
-    _fill(heap, p)
-    size = len(p)
-    kept = 0.0
-    while size > 0 and (kept < wanted or size == len(p)):
-        kept += p[heap[0]]
-        size -= 1
-        heap[0] = heap[size]
-        _sift_down(heap, p, 0, size)
-    for i in range(size):
-        p[heap[i]] = 0.0
+    _keep_share(p, p, wanted * share, heap)
 
 
 def keep_min_p(p: Any, ratio: float) -> None:
@@ -187,17 +191,7 @@ def keep_typical(p: Any, share: float, heap: Any, keys: Any) -> None:
             entropy -= p[i] / total * keys[i]
     for i in range(len(p)):
         keys[i] = -abs(-keys[i] - entropy) if p[i] > 0.0 else -math.inf
-    wanted = share * total
-    _fill(heap, keys)
-    size = len(p)
-    kept = 0.0
-    while size > 0 and (kept < wanted or size == len(p)):
-        kept += p[heap[0]]
-        size -= 1
-        heap[0] = heap[size]
-        _sift_down(heap, keys, 0, size)
-    for i in range(size):
-        p[heap[i]] = 0.0
+    _keep_share(p, keys, share * total, heap)
 
 
 def keep_surprise(p: Any, bits: float) -> None:

@@ -79,6 +79,7 @@ for _function in (
     sampling._precedes,
     sampling._sift_down,
     sampling._fill,
+    sampling._keep_share,
     sampling.argmax,
     sampling.probabilities,
     sampling.keep_top_k,
