@@ -26,11 +26,18 @@ def _all_known(network: Any, last: Any, rows: int) -> bool:
 
 
 @njit()
-def _read(network: Any, state: Any, last: Any, scratch: Any, line_end: int, rows: int) -> None:
-    """The texts read their last characters, and scratch.logits are those of the next ones.
+def _read(
+    network: Any, state: Any, last: Any, lengths: Any, line_end: int, t: int, rows: int, scratch: Any
+) -> int:
+    """The texts that go on at t read their last characters: scratch.logits are those of the next ones.
 
-    Where a line ended, the next text begins: START, and a state of zero.
+    Where a line ended, the next text begins: START, and a state of zero. `rows` went on before t. Returns how
+    many do now, the first ones; or -1, with nothing read, where a row of network.table is not known.
     """
+    while rows > 0 and lengths[rows - 1] <= t:
+        rows -= 1
+    if not _all_known(network, last, rows):
+        return -1
     for b in range(rows):
         if last[b] == line_end:
             last[b] = len(network.known) - 1
@@ -39,6 +46,7 @@ def _read(network: Any, state: Any, last: Any, scratch: Any, line_end: int, rows
                     for j in range(state.shape[3]):
                         state[k, part, b, j] = 0
     _step(network, last, state, scratch, rows)
+    return rows
 
 
 @njit()
@@ -54,11 +62,9 @@ def measure(
     V = len(f)
     rows = len(lengths)
     for t in range(t0, t1):
-        while rows > 0 and lengths[rows - 1] <= t:
-            rows -= 1
-        if not _all_known(network, last, rows):
+        rows = _read(network, state, last, lengths, line_end, t, rows, scratch)
+        if rows < 0:
             return t
-        _read(network, state, last, scratch, line_end, rows)
         for b in range(rows):
             coding.frequencies(f, scratch.logits[b, :V], scratch.p)
             symbol = texts[b, t]
@@ -89,11 +95,9 @@ def decode(
     V = len(f)
     rows = len(lengths)
     for t in range(t0, t1):
-        while rows > 0 and lengths[rows - 1] <= t:
-            rows -= 1
-        if not _all_known(network, last, rows):
+        rows = _read(network, state, last, lengths, line_end, t, rows, scratch)
+        if rows < 0:
             return t
-        _read(network, state, last, scratch, line_end, rows)
         for b in range(rows):
             coding.frequencies(f, scratch.logits[b, :V], scratch.p)
             symbol = coding.find(f, x[b] & (coding.TOTAL - 1))
