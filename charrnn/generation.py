@@ -11,7 +11,6 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -20,9 +19,9 @@ import numpy.typing as npt
 from charrnn import control
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import DEFAULT_SAMPLE_LENGTH, MAX_LINE_LENGTH, SampleConfig, WeightPrecision
+from charrnn.drafts import Ending, Rules, Text
 from charrnn.errors import CharrnnError, SamplingError, VocabularyError
 from charrnn.mixture import Blend, MixedNetwork
-from charrnn.novelty import Novelty
 from charrnn.paths import CompiledPath, Cursor, Network, Paths, PlainPath
 from charrnn.plain import PlainNetwork
 from charrnn.steering import ENDED, STUCK
@@ -34,10 +33,6 @@ SHORT_PIECE = 16
 # What may be written ahead of the text that is asked for, and is kept in memory.
 CHARACTERS_AHEAD = 2**25
 TEXTS_AHEAD = 4096
-# Texts drawn anew in a row before the model is said to write nothing else.
-MOST_REDRAWS = 1000
-# Texts drawn freely in a row, none of which fits, before particles are sent out.
-FREE_DRAWS = 1000
 # Times as many texts are begun as are written side by side, where each has a prompt of its own: those that
 # end have successors.
 TEXTS_FROM_PROMPTS = 4
@@ -136,9 +131,9 @@ class _Writer(ABC):
         self._newline = self._vocabulary.characters.find("\n")
         self._network = network_of(checkpoint, config.precision)
         self._control = control.prepare(checkpoint, config, self._length, prompt)
-        self._rules = _Rules.of(checkpoint, config)
+        self._rules = Rules.of(checkpoint, config)
         self._paths = Paths(self._network, config, threads, self._control, predicts=predicts)
-        self._unsettled: deque[_Text] = deque()  # may still be drawn anew, since they stood before
+        self._unsettled: deque[Text] = deque()  # may still be drawn anew, since they stood before
         self._seen: set[str] = set()  # lines of those that may not
         self._ended, self._ended_characters = 0, 0
         self._lock = threading.Lock()  # a program may take its texts on several threads
@@ -152,15 +147,15 @@ class _Writer(ABC):
             cursor.track = self._control.begin(before)
         return cursor, document[1:], before
 
-    def _new_text(self, index: int, before: str) -> _Text:
+    def _new_text(self, index: int, before: str) -> Text:
         """Text number `index`, which goes on from `before`."""
-        ending = _Ending(self._lines, self._config.until)
-        text = _Text(index, ending, self._length, self._rules, self._seen, before[before.rfind("\n") + 1 :])
+        ending = Ending(self._lines, self._config.until)
+        text = Text(index, ending, self._length, self._rules, self._seen, before[before.rfind("\n") + 1 :])
         if self._rules.unique:
             self._unsettled.append(text)
         return text
 
-    def _pieces(self, text: _Text, echo: str) -> Iterator[str]:
+    def _pieces(self, text: Text, echo: str) -> Iterator[str]:
         if echo:
             yield echo
         while text.pieces or text.left or not text.settled:
@@ -172,7 +167,7 @@ class _Writer(ABC):
             if text.pieces:
                 yield text.take()
 
-    def _settle(self, text: _Text) -> None:
+    def _settle(self, text: Text) -> None:
         """Complete the texts up to this one, in their order: each is another than those before.
 
         This one itself is not completed where it is written line by line, but those before it are.
@@ -186,7 +181,7 @@ class _Writer(ABC):
             if first.settle():
                 self._unsettled.popleft()
 
-    def _write(self, text: _Text) -> None:
+    def _write(self, text: Text) -> None:
         """Write more of this text, and of others beside it."""
         path = self._path(text)
         group = self._group(text, path.most_texts)
@@ -196,9 +191,9 @@ class _Writer(ABC):
             longest = min(longest, SHORT_PIECE)
         if self._config.exact:
             for member in group:
-                if member.draws > FREE_DRAWS:
+                if member.is_for_particles:
                     self._write_with_particles(member)
-            group = [member for member in group if member.draws <= FREE_DRAWS and member.left]
+            group = [member for member in group if member.left and not member.is_for_particles]
             if not group:
                 return
         written = path.write(
@@ -213,20 +208,20 @@ class _Writer(ABC):
                 self._ended_characters += member.written
 
     @abstractmethod
-    def _path(self, text: _Text) -> PlainPath | CompiledPath:
+    def _path(self, text: Text) -> PlainPath | CompiledPath:
         """What writes this text on."""
 
     @abstractmethod
-    def _group(self, text: _Text, most: int) -> list[_Text]:
+    def _group(self, text: Text, most: int) -> list[Text]:
         """The text, and at most so many with others to be written with it; all of them are started."""
 
-    def _is_alone(self, most: int, others: Iterable[_Text]) -> bool:
+    def _is_alone(self, most: int, others: Iterable[Text]) -> bool:
         """Whether a text is now written by itself, so that the others wait."""
         if most == 1 or (self._rules.by_line and self._rules.unique):  # lines before must be known
             return True
         return sum(other.waiting for other in others) > CHARACTERS_AHEAD
 
-    def _write_with_particles(self, text: _Text) -> None:
+    def _write_with_particles(self, text: Text) -> None:
         """The whole of it: to draw freely what fits would take for ever."""
         from charrnn import particles
 
@@ -262,8 +257,8 @@ class _Run(_Writer):
         self._echo = self._vocabulary.decode(prompt) if echo else ""
         self._start, self._unread, self._before = self._begin(prompt)
         self._indices = indices  # of the texts to come
-        self._ahead: deque[_Text] = deque()  # are being written, and nobody has asked for them yet
-        self._taken: weakref.WeakSet[_Text] = weakref.WeakSet()  # those that somebody has
+        self._ahead: deque[Text] = deque()  # are being written, and nobody has asked for them yet
+        self._taken: weakref.WeakSet[Text] = weakref.WeakSet()  # those that somebody has
 
     def texts(self) -> Iterator[Iterator[str]]:
         while self._ahead or self._indices:
@@ -278,7 +273,7 @@ class _Run(_Writer):
         self._ahead.append(self._new_text(self._indices[0], self._before))
         self._indices = self._indices[1:]
 
-    def _path(self, text: _Text) -> PlainPath | CompiledPath:
+    def _path(self, text: Text) -> PlainPath | CompiledPath:
         path = self._paths.best(len(self._unread) + self._to_come(text))
         while len(self._unread):
             read = self._unread[: path.longest(1)]
@@ -287,13 +282,13 @@ class _Run(_Writer):
             path = self._paths.best(len(self._unread) + self._to_come(text))
         return path
 
-    def _to_come(self, text: _Text) -> int:
+    def _to_come(self, text: Text) -> int:
         """Characters still to be written, as far as known: a line's length is that of those before."""
         if self._lines:
             return len(self._indices) * self._ended_characters // max(1, self._ended)
         return text.left + len(self._indices) * self._length
 
-    def _group(self, text: _Text, most: int) -> list[_Text]:
+    def _group(self, text: Text, most: int) -> list[Text]:
         others = [other for other in (*self._taken, *self._ahead) if other is not text]
         group = [text]
         if not self._is_alone(most, others):
@@ -325,7 +320,7 @@ class _Prompted(_Writer):
         self._on_unknown = on_unknown
         self._echo = echo
         self._prompts, self._number = 0, 0  # prompts and texts so far
-        self._texts: list[_Text] = []  # of the prompts that were taken last
+        self._texts: list[Text] = []  # of the prompts that were taken last
 
     def texts(self) -> Iterator[Iterator[str]]:
         while True:
@@ -371,216 +366,16 @@ class _Prompted(_Writer):
                 cursor.last = character
         return begun, problem
 
-    def _path(self, text: _Text) -> PlainPath | CompiledPath:
+    def _path(self, text: Text) -> PlainPath | CompiledPath:
         # How much is still to be written of lines, nobody knows.
         return self._paths.best(0 if self._lines else sum(other.left for other in self._texts))
 
-    def _group(self, text: _Text, most: int) -> list[_Text]:
+    def _group(self, text: Text, most: int) -> list[Text]:
         others = [other for other in self._texts if other is not text]
         group = [text]
         if not self._is_alone(most, others):
             group += [other for other in others if other.left][: most - 1]
         return group
-
-
-@dataclass(frozen=True, slots=True)
-class _Rules:
-    """Which texts are drawn anew, and how much of them at a time."""
-
-    holds: bool  # nothing of a text is handed out before it is known to stay
-    by_line: bool  # prose is kept line by line; else a text stays or goes as a whole
-    unique: bool  # none of its lines is one that this run has written before
-    partial: bool  # the last line counts, though it has no end
-    novelties: list[Novelty]  # whose lines are not written again
-    lines: bool
-    by_particles: bool  # when free draws have come to nothing
-
-    @classmethod
-    def of(cls, checkpoint: Checkpoint | Blend, config: SampleConfig) -> _Rules:
-        lines = checkpoint.text.lines
-        whole = lines or config.exact or config.match is not None
-        by_line = not whole and bool(config.novel or config.unique)
-        return cls(
-            holds=bool(config.exact or config.novel or config.unique),
-            by_line=by_line,
-            unique=config.unique,
-            partial=lines or config.match is not None,
-            novelties=control.indexes(checkpoint) if config.novel is True else [],
-            lines=lines,
-            by_particles=config.exact,
-        )
-
-    def accept(self, draft: str, is_last: bool, seen: set[str]) -> bool:
-        """Whether the lines of a draft may stay. Those that do are added to `seen`."""
-        lines = draft.split("\n")
-        if not (is_last and self.partial):
-            lines.pop()  # what comes after the last line end
-        elif self.lines and lines[-1] == "":
-            lines.pop()
-        if not self.lines:
-            lines = [line for line in lines if line.strip()]  # an empty line is nobody's
-        if any(novelty.has_line(line) for novelty in self.novelties for line in lines):
-            return False
-        if self.unique:
-            if len(set(lines)) < len(lines) or not seen.isdisjoint(lines):
-                return False
-            seen.update(lines)
-        return True
-
-
-class _Text:
-    """One text: where it stands, how it goes on, and the pieces of it that nobody has taken yet.
-
-    What the rules hold is a draft until it is known to stay. Where it may not, it is drawn anew from where it
-    began, with the numbers of the next stream: that is the model's distribution, given that it may stay.
-    """
-
-    cursor: Cursor
-    random: np.random.Generator
-
-    def __init__(
-        self, index: int, ending: _Ending, length: int, rules: _Rules, seen: set[str], before: str
-    ) -> None:
-        """`before` is the prompt's last line, with which the text's first one begins."""
-        self.left = length  # characters, at the most
-        self.written = 0
-        self.pieces: deque[str] = deque()
-        self.waiting = 0  # characters in them
-        self.draws = 1  # of the present draft
-        self.settled = not rules.unique
-        self._index = index
-        self._ending = ending
-        self._rules = rules
-        self._before = before
-        self._started = False
-        self._unused = np.empty(0)  # numbers that were drawn, but not needed
-        self._given = self._unused
-        self._draft = ""
-        self._seen = seen  # lines of the run
-        self._streams = 0
-
-    def start(self, cursor: Cursor, seed: int | None) -> None:
-        """It begins after what the cursor has read; later calls do nothing."""
-        if not self._started:
-            self._started = True
-            self._seed = seed
-            self.cursor = replace(cursor)
-            self._next_stream()
-            self._mark()
-
-    def numbers(self, n: int) -> npt.NDArray[np.float64]:
-        """Uniform ones in [0, 1) for up to n more characters."""
-        n = min(n, self.left)
-        new = self.random.random(max(n - len(self._unused), 0))
-        self._given = np.concatenate([self._unused, new])
-        self._unused = self._given[n:]
-        return self._given[:n]
-
-    def add(self, piece: str, stopped: int = 0) -> None:
-        """What has been written for it, perhaps past its end; `stopped` may be ENDED or STUCK."""
-        self._unused = self._given[len(piece) + (stopped < 0) :]
-        self.left -= len(piece)
-        piece, ended = self._ending.cut(piece)
-        if ended or stopped == ENDED:
-            self.left = 0
-        if not self._rules.holds and stopped != STUCK:
-            self._hand_out(piece)
-            return
-        self._draft += piece
-        if stopped == STUCK:
-            self._redraw()
-        elif not self.left or (self._rules.by_line and self._draft.endswith("\n")):
-            if self._rules.unique and not self._rules.by_line:
-                return  # what those before it have written, is yet to be seen
-            if self._may_stay(is_last=not self.left):
-                self._keep()
-            else:
-                self._redraw()
-
-    def settle(self) -> bool:
-        """Whether it may stay, now that those before it are known; else it is to be written on."""
-        if self._rules.by_line:
-            self.settled = True  # each of its lines has been seen to
-        elif self._may_stay(is_last=True):
-            self.settled = True
-            self._keep()
-        else:
-            self._redraw()
-        return self.settled
-
-    def take(self) -> str:
-        piece = self.pieces.popleft()
-        self.waiting -= len(piece)
-        return piece
-
-    @property
-    def beginning(self) -> Cursor:
-        """Where the present draft began."""
-        cursor, _, _ = self._began
-        return cursor
-
-    def _may_stay(self, *, is_last: bool) -> bool:
-        before = "" if self.written else self._before
-        return self._rules.accept(before + self._draft, is_last, self._seen)
-
-    def _hand_out(self, piece: str) -> None:
-        self.written += len(piece)
-        self.waiting += len(piece)
-        self.pieces.append(piece)
-
-    def _keep(self) -> None:
-        self._hand_out(self._draft)
-        self._draft = ""
-        self.draws = 1
-        self._mark()
-
-    def _mark(self) -> None:
-        """From here it is drawn anew."""
-        self._began = replace(self.cursor), self.left, self._ending.tail
-
-    def _redraw(self) -> None:
-        if self.draws >= MOST_REDRAWS + (FREE_DRAWS if self._rules.by_particles else 0):
-            raise SamplingError(
-                f"of {MOST_REDRAWS:,} texts in a row, none was what is asked for",
-                "ask for less, raise --temp, or lower --count",
-            )
-        cursor, self.left, self._ending.tail = self._began
-        self.cursor = replace(cursor)
-        self._draft = ""
-        self.draws += 1
-        self._next_stream()
-
-    def _next_stream(self) -> None:
-        """The numbers of each draft are a stream of its own, so that they depend on nothing else."""
-        key = (
-            None
-            if self._seed is None
-            else [self._seed, self._index, *([self._streams] if self._streams else [])]
-        )
-        self.random = np.random.default_rng(key)
-        self._streams += 1
-        self._unused = self._given = np.empty(0)
-
-
-class _Ending:
-    """Finds where a text ends that comes in pieces."""
-
-    def __init__(self, lines: bool, until: str) -> None:
-        self._lines = lines
-        self._until = until
-        self.tail = ""  # of what has been written: the longest that may be part of `until`
-
-    def cut(self, piece: str) -> tuple[str, bool]:
-        """The piece up to the end, and whether the end is in it."""
-        ended = False
-        if self._lines and (at := piece.find("\n")) >= 0:
-            piece, ended = piece[: at + 1], True
-        if self._until:
-            text = self.tail + piece
-            if (at := text.find(self._until)) >= 0:
-                return piece[: at + len(self._until) - len(self.tail)], True
-            self.tail = text[max(0, len(text) - len(self._until) + 1) :]
-        return piece, ended
 
 
 def opening(prompt: Ids, start: int, newline: int, lines: bool) -> Ids:

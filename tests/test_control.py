@@ -20,7 +20,7 @@ import test_cli
 import test_generation
 from test_generation import LINES, PROSE, compiled_only, let_load, make
 
-from charrnn import api, generation, particles, paths
+from charrnn import api, drafts, generation, particles, paths
 from charrnn import checkpoint as files
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import SampleConfig
@@ -239,7 +239,7 @@ def test_frequencies_are_the_computed_probabilities(text, expression, compiled, 
 
     assert_drawn_from(masked, toy.draw(3000))
     assert_drawn_from(exact, toy.draw(1500, exact=True))
-    monkeypatch.setattr(generation, "FREE_DRAWS", 0)  # particles from the start
+    monkeypatch.setattr(drafts, "FREE_DRAWS", 0)  # particles from the start
     monkeypatch.setattr(particles, "PARTICLES", 60)
     assert_drawn_from(exact, toy.draw(250, exact=True))
 
@@ -252,7 +252,7 @@ def test_free_frequencies_are_the_computed_probabilities(text, compiled):
 
 
 def test_what_is_almost_impossible_is_found_by_particles(places, compiled, monkeypatch):
-    monkeypatch.setattr(generation, "FREE_DRAWS", 5)
+    monkeypatch.setattr(drafts, "FREE_DRAWS", 5)
     assert set(write(places, 3, match="x{3}q{3}", exact=True)) == {"xxxqqq\n"}
 
 
@@ -354,7 +354,7 @@ def test_an_index_that_is_too_full_says_what_would_do():
 
 
 def test_when_all_has_been_said_there_is_an_end(monkeypatch):
-    monkeypatch.setattr(generation, "MOST_REDRAWS", 50)
+    monkeypatch.setattr(drafts, "MOST_REDRAWS", 50)
     with pytest.raises(SamplingError, match="of 50 texts in a row, none was what is asked for"):
         write(make(text=LINES), 30, unique=True, match="[ab]")
     only = indexed(make(text=LINES), "a\nb\n")
@@ -407,7 +407,7 @@ def test_each_of_many_steered_texts_is_the_same_on_all_paths(settings, text, mon
 
 
 def test_a_particle_text_is_the_same_on_all_paths(monkeypatch):
-    monkeypatch.setattr(generation, "FREE_DRAWS", 3)
+    monkeypatch.setattr(drafts, "FREE_DRAWS", 3)
     monkeypatch.setattr(particles, "PARTICLES", 20)
     checkpoint = make(seed=1, scale=2.0)
     settings: dict[str, Any] = {"match": "a{3}b{3}[cd]*", "exact": True, "length": 20}

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn import generation, paths, sampling
+from charrnn import drafts, generation, paths, sampling
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import DEFAULT_SAMPLE_LENGTH, WEIGHT_PRECISIONS, ModelConfig, SampleConfig, TextConfig
 from charrnn.errors import VocabularyError
@@ -728,7 +728,7 @@ def test_until_or_the_end_of_the_line_whichever_comes_first(lines):
 def test_the_end_is_found_however_the_text_is_cut_into_pieces(text, until, by_line, data):
     ends = [text.find(end) + len(end) for end in (until, "\n" * by_line) if end and end in text]
     expected = text[: min(ends, default=len(text))]
-    ending = generation._Ending(by_line, until)
+    ending = drafts.Ending(by_line, until)
     written, rest, ended = "", text, False
     while rest and not ended:
         size = data.draw(st.integers(1, len(rest)))
