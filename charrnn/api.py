@@ -199,7 +199,11 @@ class _Taking:
 
 
 def _loaded(model: AnyModel | None) -> Checkpoint | Blend:
-    return model if isinstance(model, (Checkpoint, Blend)) else load(model)
+    return model if isinstance(model, Blend) else _checkpoint(model)
+
+
+def _checkpoint(model: Checkpoint | str | Path | None) -> Checkpoint:
+    return model if isinstance(model, Checkpoint) else load(model)
 
 
 def _sample_config(settings: dict[str, Any]) -> SampleConfig:
@@ -277,7 +281,7 @@ def evaluate(
     """
     from charrnn.evaluation import evaluate as evaluate_documents
 
-    checkpoint = model if isinstance(model, Checkpoint) else load(model)
+    checkpoint = _checkpoint(model)
     own = checkpoint.text if text is None else text
     documents = read(_paths(corpus), own, vocabulary=checkpoint.vocabulary, on_unknown=on_unknown).documents
     network = _model(checkpoint, threads)
@@ -304,7 +308,7 @@ def score(
     """
     from charrnn.evaluation import surprises
 
-    checkpoint = model if isinstance(model, Checkpoint) else load(model)
+    checkpoint = _checkpoint(model)
     vocabulary = checkpoint.vocabulary
     ids = vocabulary.encode(text, on_unknown)
     line_end = vocabulary.characters.index("\n") if checkpoint.text.lines else -1
@@ -331,7 +335,7 @@ def score_lines(
     """
     from charrnn import lines, scoring
 
-    checkpoint = model if isinstance(model, Checkpoint) else load(model)
+    checkpoint = _checkpoint(model)
     scorer = scoring.Scorer(checkpoint, threads=threads, unknown_bits=_unknown_bits(unknown_bits))
     return scoring.score_lines(scorer, lines.read_lines(_paths(corpus), checkpoint.text, scorer.most))
 
@@ -354,7 +358,7 @@ def surprises(
     """
     from charrnn import lines, scoring
 
-    checkpoint = model if isinstance(model, Checkpoint) else load(model)
+    checkpoint = _checkpoint(model)
     scorer = scoring.Scorer(checkpoint, threads=threads, unknown_bits=_unknown_bits(unknown_bits))
     stream = scoring.Stream(scorer)
     for name, text in lines.read_texts(_paths(corpus), checkpoint.text, scoring.WINDOW):
@@ -412,7 +416,7 @@ def classify(
         )
     if not all(0 < weight < float("inf") for weight in weights):
         raise ConfigError("the prior holds a number that is not above 0", "give positive numbers")
-    checkpoints = [model if isinstance(model, Checkpoint) else load(model) for model in models]
+    checkpoints = [_checkpoint(model) for model in models]
     unknown_bits = _unknown_bits(unknown_bits)
     scorers = [
         scoring.Scorer(checkpoint, threads=threads, unknown_bits=unknown_bits) for checkpoint in checkpoints
@@ -437,7 +441,7 @@ def compress(
     """
     from charrnn import compression
 
-    return compression.compress(model if isinstance(model, Checkpoint) else load(model), chunks, threads)
+    return compression.compress(_checkpoint(model), chunks, threads)
 
 
 def decompress(
@@ -451,7 +455,7 @@ def decompress(
     """
     from charrnn import compression
 
-    return compression.decompress(model if isinstance(model, Checkpoint) else load(model), chunks, threads)
+    return compression.decompress(_checkpoint(model), chunks, threads)
 
 
 def _unknown_bits(value: float) -> float:
