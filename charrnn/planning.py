@@ -60,9 +60,10 @@ def plan(characters: int, vocab_size: int, given: dict[str, Any], speed: Speed |
 
     `speed` is asked only where `needs_speed` says so. Settings left at their own defaults are absent.
     """
-    text = characters * (1.0 - _val_fraction(characters))
+    val_fraction = _val_fraction(characters)
+    text = characters * (1.0 - val_fraction)
     chosen: dict[str, Any] = {
-        "val_fraction": _val_fraction(characters),
+        "val_fraction": val_fraction,
         "batch_size": _batch_size(characters, vocab_size, given),
     }
     if not given.keys() & {"minutes", "epochs", "steps"}:
@@ -140,10 +141,10 @@ def _size(
     best, characters = SIZES[0], read(SIZES[0])
     for H in SIZES[1:]:
         needed = READ_PER_PARAMETER * _network(vocab_size, {**known, "hidden_size": H}).num_parameters
-        possible = min(read(H), MOST_EPOCHS * text)
-        if possible < needed:
+        possible = read(H)
+        if min(possible, MOST_EPOCHS * text) < needed:
             break
-        best, characters = H, read(H)
+        best, characters = H, possible
     return characters, {"hidden_size": best}
 
 
