@@ -28,19 +28,22 @@ def from_stdin(text: TextConfig) -> str:
     if sys.stdin is None:
         raise CorpusError("stdin is closed", "give the prompt as --prompt TEXT")
     data = sys.stdin.buffer.read()
-    if text.bytes:
-        prompt = data.decode("latin-1")
-    else:
-        try:
-            prompt = data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
-        except UnicodeDecodeError as problem:
-            raise CorpusError(
-                f"the prompt on stdin is no UTF-8 at byte {problem.start}",
-                "convert it, such as with iconv -f latin1 -t utf-8",
-            ) from None
+    prompt = _decoded(data, text, "the prompt on stdin", begins=True)
     if not text.keep_newlines and not text.bytes:
         prompt = prompt.replace("\r\n", "\n").replace("\r", "\n")
     return prompt.removesuffix("\n").removesuffix("\r")
+
+
+def _decoded(data: bytes, text: TextConfig, what: str, *, begins: bool) -> str:
+    """`begins`: it is the first of its file, where a byte order mark may stand."""
+    if text.bytes:
+        return data.decode("latin-1")
+    try:
+        return (data.removeprefix(codecs.BOM_UTF8) if begins else data).decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise CorpusError(
+            f"{what} is no UTF-8 at byte {problem.start}", "convert it, such as with iconv -f latin1 -t utf-8"
+        ) from None
 
 
 class Prompts:
@@ -103,21 +106,13 @@ class Prompts:
     def _read(self) -> None:
         try:
             for number, line in enumerate(self._stream, 1):
-                self._lines.put(self._decoded(line, number))
+                self._lines.put(self._prompt(line, number))
         except Exception as problem:
             self._lines.put(problem)
         self._lines.put(None)
 
-    def _decoded(self, line: bytes, number: int) -> str:
-        if self._text.bytes:
-            return line.removesuffix(b"\n").decode("latin-1")
-        if number == 1:
-            line = line.removeprefix(codecs.BOM_UTF8)
-        try:
-            decoded = line.removesuffix(b"\n").decode("utf-8")
-        except UnicodeDecodeError as problem:
-            raise CorpusError(
-                f"line {number} of the prompts is no UTF-8 at byte {problem.start}",
-                "convert the file, such as with iconv -f latin1 -t utf-8",
-            ) from None
-        return decoded if self._text.keep_newlines else decoded.removesuffix("\r")
+    def _prompt(self, line: bytes, number: int) -> str:
+        line = line.removesuffix(b"\n")
+        prompt = _decoded(line, self._text, f"line {number} of the prompts", begins=number == 1)
+        keeps = self._text.keep_newlines or self._text.bytes
+        return prompt if keeps else prompt.removesuffix("\r")
