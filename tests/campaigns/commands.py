@@ -13,7 +13,6 @@ import argparse
 import io
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -27,7 +26,7 @@ import typer
 
 from charrnn.cli import COMMANDS, parsing, process
 
-from .harness import ROOT, Report, scratch
+from .harness import ROOT, Report, TooLong, at_most, limit_memory, scratch
 from .models import small_models
 
 SECONDS = 20  # that a call may take
@@ -49,10 +48,6 @@ TEXTS = [
     "unicode_escape", "rot13", "lstm", "gru", "rnn", "tanh", "relu", "error", "skip", "bfloat16", "float32",
     "(a+)+$", "/", ".", "..", "/dev/null", "/proc/self/mem",
 ]  # fmt: skip
-
-
-class TooLong(BaseException):
-    """A call did not end."""
 
 
 class Pipe(io.RawIOBase):
@@ -153,13 +148,12 @@ class Caller:
         process.StopRequest.__call__ = lambda request: (  # type: ignore[method-assign]
             request.reason or ("time" if time.monotonic() - began > TRAINING_SECONDS else None)
         )
-        signal.alarm(SECONDS)
         try:
-            ended = int(process.outcome(parsing.invoke, words, COMMANDS))
+            with at_most(SECONDS):
+                ended = int(process.outcome(parsing.invoke, words, COMMANDS))
         except TooLong:
             ended = None
         finally:
-            signal.alarm(0)
             sys.stdin, sys.stdout, sys.stderr = streams
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -171,7 +165,7 @@ class Caller:
         with subprocess.Popen(
             [sys.executable, "-m", "charrnn", *words],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
-            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE)),
+            preexec_fn=lambda: limit_memory(ADDRESS_SPACE),
         ) as running:  # fmt: skip
             assert running.stdout is not None
             stdout = running.stdout
@@ -219,18 +213,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--calls", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
-
-    def too_long(*_: object) -> None:
-        raise TooLong
-
-    signal.signal(signal.SIGALRM, too_long)
     np.seterr(all="ignore")
     report = Report("hostile commands")
     with scratch() as folder:
         caller = Caller(folder, report, options.seed)
         os.chdir(folder)
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, hard))
+        limit_memory(ADDRESS_SPACE)
         for number in range(options.calls):
             words = caller.arguments()
             if number % REAL == REAL - 1:

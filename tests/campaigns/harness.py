@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import resource
+import signal
 import sys
 import tempfile
 import time
@@ -91,6 +93,31 @@ class Child:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self._status = status if pid else None
         return self._status is None
+
+
+class TooLong(BaseException):
+    """What was tried did not end in time. No error, so that what is tried does not catch it."""
+
+
+def _too_long(*_: object) -> None:
+    raise TooLong
+
+
+@contextlib.contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    """Raises TooLong when what is done takes longer; 0: it may take any time."""
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+def limit_memory(address_space: int) -> None:
+    """What this process may have from here on, in bytes."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (address_space, hard))
 
 
 leave = os._exit

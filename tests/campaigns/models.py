@@ -14,8 +14,6 @@ import contextlib
 import json
 import random
 import re
-import resource
-import signal
 import sys
 import tempfile
 import tracemalloc
@@ -33,7 +31,7 @@ from charrnn.config import ModelConfig, TextConfig
 from charrnn.errors import CharrnnError
 from charrnn.vocabulary import Vocabulary
 
-from .harness import Report, scratch
+from .harness import Report, TooLong, at_most, limit_memory, scratch
 
 SECONDS = 10  # that one file may take
 MEMORY = 4  # times the file, and
@@ -49,10 +47,6 @@ VALUES: list[Any] = [
     [1, 2], [0, 2**40], [-1, 3], [True, 2], [2**62, 4], [1] * 40, {"a": 1}, {"\x1b[2J": "\x1b[2J"},
     [{"step": 1}], [{"step": 1, "epoch": 1e308, "train_loss": 1e308, "val_loss": -1e308}] * 3,
 ]  # fmt: skip
-
-
-class TooLong(Exception):  # noqa: N818 - not caught by those that are tried
-    """A file took more time than it may."""
 
 
 def nested(depth: int) -> Any:
@@ -271,19 +265,19 @@ class Reader:
         path.write_bytes(content)
         if measured:
             tracemalloc.start()
-        signal.alarm(SECONDS)
         try:
-            if kind == "resume" and trained:
-                self._resume(what)
-            elif kind == "resume":
-                checkpoint.load_resume(path)
-                self.report.count("loaded")
-            else:
-                model = checkpoint.load(path)
-                if measured:
-                    self._check_memory(content, what)
-                self.check_model(model, what)
-                self.report.count("loaded")
+            with at_most(SECONDS):
+                if kind == "resume" and trained:
+                    self._resume(what)
+                elif kind == "resume":
+                    checkpoint.load_resume(path)
+                    self.report.count("loaded")
+                else:
+                    model = checkpoint.load(path)
+                    if measured:
+                        self._check_memory(content, what)
+                    self.check_model(model, what)
+                    self.report.count("loaded")
         except CharrnnError as error:
             said = str(error)
             self.report.check(said.isprintable(), f"{what}: says {said!r}")
@@ -299,7 +293,6 @@ class Reader:
             self.report.breaks(f"{what}: {type(error).__name__}: {error}")
             self._keep(content)
         finally:
-            signal.alarm(0)
             if measured:
                 self._check_memory(content, what)
                 tracemalloc.stop()
@@ -391,17 +384,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--mutations", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
-
-    def too_long(*_: object) -> None:
-        raise TooLong
-
-    signal.signal(signal.SIGALRM, too_long)
     np.seterr(all="ignore")
     report = Report("hostile model files")
     with scratch() as folder:
         reader, mutator = Reader(folder, report), Mutator(options.seed)
         whole = list(small_models(folder))
-        resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, resource.RLIM_INFINITY))
+        limit_memory(ADDRESS_SPACE)
         for name, content in bombs():
             reader.read(content, "model", name, measured=True)
         for number in range(options.mutations):

@@ -13,7 +13,6 @@ import argparse
 import gzip
 import os
 import random
-import signal
 import socket
 import sys
 import threading
@@ -25,7 +24,7 @@ from charrnn.config import TextConfig
 from charrnn.corpus import Corpus, read
 from charrnn.errors import CharrnnError
 
-from .harness import Report, scratch
+from .harness import Report, TooLong, at_most, scratch
 
 SECONDS = 30
 MEMORY_CONSTANT = 40_000_000  # bytes: the table of all code points, and buffers
@@ -48,10 +47,6 @@ ENCODINGS = [
     "utf-7",
     "cp1252",
 ]
-
-
-class TooLong(BaseException):
-    """It did not end."""
 
 
 def expected(content: bytes, text: TextConfig) -> str | None:
@@ -230,11 +225,6 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=200_000_000, help="bytes of the large ones")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
-
-    def too_long(*_: object) -> None:
-        raise TooLong
-
-    signal.signal(signal.SIGALRM, too_long)
     report = Report("hostile texts")
     with scratch() as folder:
         texts = Texts(folder, report, options.seed)
@@ -242,14 +232,13 @@ def main(arguments: list[str] | None = None) -> int:
         kinds += [lambda n=n: texts.random_bytes(n) for n in range(options.texts)]  # type: ignore[misc]
         kinds.append(lambda: texts.large(options.size))
         for work in kinds:
-            signal.alarm(SECONDS if work is not kinds[-1] else 0)
             try:
-                work()
+                with at_most(SECONDS if work is not kinds[-1] else 0):
+                    work()
             except TooLong:
                 report.breaks(f"{work} takes more than {SECONDS} s")
             except Exception as error:
                 report.breaks(f"{work}: {type(error).__name__}: {error}")
-            signal.alarm(0)
     return report.finish()
 
 
