@@ -13,7 +13,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import machine
 from measure import Unavailable, Worker, compare, python
 from networks import VOCABULARY, Network, flops_per_character
+from report import narrator
 from sections import HERE, Bench
 
 CELLS = ("lstm", "gru", "rnn")
@@ -174,11 +174,7 @@ def main(argv: list[str]) -> None:
             import matplotlib  # noqa: F401 - better now than after the measurements
         except ImportError:
             sys.exit("Matplotlib draws the figure: pip install -e '.[bench]'")
-    begun = time.perf_counter()
-
-    def say(line: str) -> None:
-        print(f"{time.perf_counter() - begun:5.0f} s  {line}", file=sys.stderr, flush=True)
-
+    say = narrator()
     if a.read:
         results = json.loads(a.read.read_text(encoding="utf-8"))
     else:

@@ -18,7 +18,6 @@ import json
 import shlex
 import sys
 import tempfile
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ import texts
 from curves_figure import draw, require
 from learning import Learner
 from measure import Unavailable
-from report import BlockError, page_with_block
+from report import BlockError, narrator, page_with_block, require_same
 from speed import BUSY, README
 
 Results = dict[str, Any]  # "machine", "versions", "command" and "runs", each as learned.Run
@@ -128,14 +127,9 @@ def budgets(a: argparse.Namespace) -> list[dict[str, float]]:
 
 def _measure(a: argparse.Namespace, compared: list[recipes.Recipe], results: Results) -> None:
     """Every recipe on every text, in turns, into `results`; the JSON file is written after each run."""
-    begun = time.perf_counter()
-
-    def say(line: str) -> None:
-        print(f"{time.perf_counter() - begun:5.0f} s  {line}", file=sys.stderr, flush=True)
-
-    here = machine.describe()
-    if results and results["machine"] != here:
-        sys.exit(f"{a.read} was measured on another machine: {', '.join(results['machine'].values())}")
+    say, here = narrator(), machine.describe()
+    if results:
+        require_same(a.read, results["machine"], here)
     with tempfile.TemporaryDirectory(prefix="charrnn-bench-") as name:
         folder = Path(name)
         learner = Learner(folder, a.torch_python, a.val_fraction, a.cached)

@@ -1,8 +1,11 @@
-"""Tables as plain text and as markdown, and the block of a page that is made by a program."""
+"""What a benchmark says: its progress, tables as plain text and as markdown, the block of a page."""
 
 from __future__ import annotations
 
 import math
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +14,22 @@ NOTHING = "–"
 
 class BlockError(Exception):
     """The page has no place for the block."""
+
+
+def narrator() -> Callable[[str], None]:
+    """Says lines on stderr, each with the seconds since now."""
+    begun = time.perf_counter()
+
+    def say(line: str) -> None:
+        print(f"{time.perf_counter() - begun:5.0f} s  {line}", file=sys.stderr, flush=True)
+
+    return say
+
+
+def require_same(path: Path, measured_on: dict[str, str], here: dict[str, str]) -> None:
+    """Refuse to go on elsewhere with what a file holds."""
+    if measured_on != here:
+        sys.exit(f"{path} was measured on another machine: {', '.join(measured_on.values())}")
 
 
 @dataclass(frozen=True)

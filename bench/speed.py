@@ -15,13 +15,12 @@ import json
 import shlex
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import machine
 from measure import Comparison, Unavailable
-from report import BlockError, Table, page_with_block
+from report import BlockError, Table, narrator, page_with_block, require_same
 from sections import SECTIONS, Bench
 from tables import TABLES
 
@@ -81,14 +80,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _measure(a: argparse.Namespace, wanted: list[str], results: Results) -> None:
     """Measure sections into `results`, and write the JSON file after each."""
-    begun = time.perf_counter()
-
-    def say(line: str) -> None:
-        print(f"{time.perf_counter() - begun:5.0f} s  {line}", file=sys.stderr, flush=True)
-
-    here = machine.describe()
-    if results and results["machine"] != here:
-        sys.exit(f"{a.read} was measured on another machine: {', '.join(results['machine'].values())}")
+    say, here = narrator(), machine.describe()
+    if results:
+        require_same(a.read, results["machine"], here)
     with tempfile.TemporaryDirectory(prefix="charrnn-bench-") as folder:
         corpus = a.corpus and a.corpus.resolve()
         bench = Bench(Path(folder), a.seconds, a.rounds, a.megabytes, corpus, a.torch_python, say)
