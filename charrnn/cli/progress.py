@@ -136,7 +136,7 @@ def header(started: Started) -> list[str]:
         f"{wording.count(started.train_characters + started.val_characters)} characters"
         f"{held_out if started.val_characters else ''}, {len(corpus.vocabulary)} different",
         f"model     {network(started.model)}",
-        f"training  {budget(started.train)}, {plural(started.threads, 'thread')}",
+        f"training  {budget(started.train)}, {plural(started.threads, 'thread')}, {started.train.precision}",
         f"writes    {printable(str(started.out))}",
     ]
     if started.planned:
