@@ -46,8 +46,10 @@ REPORT_SECONDS = 0.1  # between two Step events
 SAVE_SECONDS = 60.0  # between two resume files at the most, and two tries to write one
 PREVIEW_SECONDS = 10.0  # between two samples
 CLEARLY_WORSE = 1.01  # an evaluation this many times the best counts towards an early stop
-EVALUATION_SHARE = 0.1  # of the time that training takes, at the most
+EVALUATION_SHARE = 0.08  # of the time that training takes, at the most
 QUICKLY_EVALUATED = 20_000  # characters, which take no second
+# Reading one character after another costs about as much as training on so many.
+EVALUATION_COST = 2
 
 Stop = Callable[[], str | None]
 Preview = Callable[[Checkpoint], str]
@@ -139,7 +141,7 @@ class Run:
         self.optimizer = AdamW(self.model.parameters, train, workers)
         self.state: State | None = None
         self.position = _Position(seconds=0.0 if began is None else time.monotonic() - began)
-        self._started = time.monotonic() if began is None else began
+        self._started = math.nan  # on time.monotonic()'s clock; since `events` was called
         self._saved_at = -math.inf
         self._previewed_at = 0.0
         self._complete = False
@@ -195,7 +197,7 @@ class Run:
                 yield from self._now_and_then()
         if p.step and not self.outputs.worth_keeping:
             # Nothing was evaluated yet, but there is something to write with.
-            save(self._checkpoint(None), self.outputs.model)
+            save(self._checkpoint(None, self._novelty), self.outputs.model)
         yield from self._save_resume()
         yield self._finished("interrupted", f"stopped at step {p.step}")
 
@@ -219,7 +221,7 @@ class Run:
     def _now_and_then(self) -> Iterator[Event]:
         seconds = self._seconds()
         if self.preview is not None and seconds - self._previewed_at >= PREVIEW_SECONDS:
-            yield Sampled(self.position.step, self.preview(self._checkpoint(None)))
+            yield Sampled(self.position.step, self.preview(self._checkpoint(None, None)))
             self._previewed_at = self._seconds()
         if time.monotonic() - self._saved_at >= SAVE_SECONDS:
             yield from self._try(self._save_resume)
@@ -242,7 +244,7 @@ class Run:
             return step / self.steps
         assert self.train.minutes is not None
         p, budget = self.position, 60.0 * self.train.minutes
-        training = max(budget - p.prelude - p.evaluation_seconds, 0.5 * budget)
+        training = max(budget - p.prelude - self._evaluation_seconds(), 0.5 * budget)
         spent = (self._seconds() - p.prelude) / training
         if self.train.most_epochs is None:
             return spent
@@ -255,10 +257,20 @@ class Run:
         if self.steps is None:
             return 0
         window = self.batches.batch_size * self.batches.seq_len
-        # Reading one character after another costs about as much as training on three.
-        cost = 3 * max((len(self.validation) or len(self.text)) - QUICKLY_EVALUATED, 0) / window
+        cost = EVALUATION_COST * max(self._evaluated_characters() - QUICKLY_EVALUATED, 0) / window
         evenly = -(-self.steps // self.train.evaluations)
         return max(evenly, round(cost / EVALUATION_SHARE))
+
+    def _evaluated_characters(self) -> int:
+        return len(self.validation) or len(self.text)
+
+    def _evaluation_seconds(self) -> float:
+        """What the last evaluation took; before the first one, what it will take at the speed of training."""
+        p = self.position
+        if p.evaluation_seconds or not p.step:
+            return p.evaluation_seconds
+        learned = p.step * self.batches.batch_size * self.batches.seq_len
+        return EVALUATION_COST * self._evaluated_characters() * (self._seconds() - p.prelude) / learned
 
     def _evaluation_due(self) -> bool:
         p = self.position
@@ -271,9 +283,10 @@ class Run:
         progress = max(self._progress(p.step), 1e-9)
         whole = (self._seconds() - p.prelude) / progress
         even = whole / self.train.evaluations
-        if (1.0 - progress) * whole < even / 2:
+        apart = max(even, self._evaluation_seconds() / EVALUATION_SHARE)
+        if (1.0 - progress) * whole < 0.75 * apart:
             return False  # the last one is near
-        return self._seconds() - p.evaluated_at >= max(even, p.evaluation_seconds / EVALUATION_SHARE)
+        return self._seconds() - p.evaluated_at >= apart
 
     def _evaluate(self) -> Iterator[Event]:
         p = self.position
@@ -303,7 +316,7 @@ class Run:
         if best:
             p.best_val_loss = result.loss
             if result.loss < self.outputs.evaluated:
-                self.outputs.keep(self._checkpoint(result.loss))
+                self.outputs.keep(self._checkpoint(result.loss, self._novelty))
                 outcomes = list(self._try(self._save_model))
         saved = not any(isinstance(outcome, Unsaved) for outcome in outcomes)
         yield Evaluated(
@@ -358,7 +371,7 @@ class Run:
 
     # --- files ----------------------------------------------------------------------------------
 
-    def _checkpoint(self, val_loss: float | None) -> Checkpoint:
+    def _checkpoint(self, val_loss: float | None, novelty: Novelty | None) -> Checkpoint:
         """The model as it is now. No time and no date: the same run gives the same bytes."""
         return Checkpoint(
             config=self.config,
@@ -369,11 +382,12 @@ class Run:
             best_val_loss=val_loss,
             run=self.fingerprint,
             settings=asdict(self.train),
-            novelty=self._novelty,
+            novelty=novelty,
         )
 
     @cached_property
     def _novelty(self) -> Novelty:
+        """Of what is saved: a long text takes a while, for which no preview should wait."""
         return self.corpus.novelty()
 
     def _try(self, save: Callable[[], Iterator[Saved]]) -> Iterator[Saved | Unsaved]:
