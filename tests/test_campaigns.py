@@ -12,14 +12,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SLICES = {
-    "crashes": ("--kills", 40, "--faults", 40),
-    "disks": ("--runs", 30),
-    "races": ("--rounds", 6),
-    "models": ("--mutations", 300),
-    "texts": ("--texts", 300, "--size", 3_000_000),
-    "commands": ("--calls", 120),
-    "signals": ("--ends", 8, "--seconds", 60),  # on a machine that others use
-    "numbers": ("--runs", 60),
+    "crashes": ("--kills", 20, "--faults", 20),
+    "disks": ("--runs", 16),
+    "races": ("--rounds", 4),
+    "models": ("--mutations", 200),
+    "texts": ("--texts", 150, "--size", 2_000_000),
+    "commands": ("--calls", 60),
+    "signals": ("--ends", 5, "--seconds", 60),  # on a machine that others use
+    "numbers": ("--runs", 30),
 }
 
 

@@ -38,7 +38,7 @@ def test_a_plan_suits_any_corpus(characters, flops):
         assert (train.val_fraction == 0) == (characters < SMALLEST_VALIDATED)
         assert train.val_fraction * characters <= 200_001
         assert train.batch_size * train.seq_len * vocab_size <= LARGEST_WINDOW or train.batch_size == 1
-        assert train.learning_rate <= 6e-3
+        assert train.learning_rate <= 0.012
         assert len({"minutes", "epochs", "steps"} & made.settings.keys()) == 1
         assert made.reason
         assert "\n" not in made.reason
@@ -75,8 +75,8 @@ def test_a_text_that_is_read_more_often_gets_more_dropout():
     ]
     assert rates == sorted(rates)
     assert rates[0] == 0.0
-    assert 0.15 <= rates[3] <= 0.25
-    assert rates[-1] >= 0.35
+    assert 0.05 <= rates[3] <= 0.15
+    assert rates[-1] >= 0.25
     large = plan(2 * 10**9, 65, {"minutes": 30}, machine(3e11))
     assert configs(large.settings, 65)[0].dropout == 0.0
 

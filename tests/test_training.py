@@ -221,7 +221,7 @@ def test_it_stops_early_when_validation_gets_worse(tmp_path):
     path.write_text("".join(rng.choice(list("abcdefghij"), 3000)), encoding="utf-8")
     events = train(
         path, tmp_path / "m.safetensors", steps=5000, hidden_size=64, dropout=0.0, patience=3,
-        evaluations=100, learning_rate=0.01,
+        evaluations=100, learning_rate=0.01, weight_decay=0.0,
     )  # fmt: skip
     finished = events[-1]
     assert finished.reason == "early-stop"
