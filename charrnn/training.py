@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +139,7 @@ class Run:
         self.model.load_tensors(tensors)
         self.optimizer = AdamW(self.model.parameters, train, workers)
         self.state: State | None = None
+        self._novelty: Novelty | None = None
         self.position = _Position(seconds=0.0 if began is None else time.monotonic() - began)
         self._started = math.nan  # on time.monotonic()'s clock; since `events` was called
         self._saved_at = -math.inf
@@ -197,7 +197,7 @@ class Run:
                 yield from self._now_and_then()
         if p.step and not self.outputs.worth_keeping:
             # Nothing was evaluated yet, but there is something to write with.
-            save(self._checkpoint(None, self._novelty), self.outputs.model)
+            save(self._checkpoint(None, self._index()), self.outputs.model)
         yield from self._save_resume()
         yield self._finished("interrupted", f"stopped at step {p.step}")
 
@@ -293,7 +293,8 @@ class Run:
         before = self._seconds()
         documents = self.validation if len(self.validation) else self.text
         result = evaluate(self.model, documents, self.stop)
-        if result is None:
+        novelty = self._index()
+        if result is None or novelty is None:
             return
         if not math.isfinite(result.loss):
             raise self._diverged(result.loss)
@@ -316,7 +317,7 @@ class Run:
         if best:
             p.best_val_loss = result.loss
             if result.loss < self.outputs.evaluated:
-                self.outputs.keep(self._checkpoint(result.loss, self._novelty))
+                self.outputs.keep(self._checkpoint(result.loss, novelty))
                 outcomes = list(self._try(self._save_model))
         saved = not any(isinstance(outcome, Unsaved) for outcome in outcomes)
         yield Evaluated(
@@ -385,10 +386,11 @@ class Run:
             novelty=novelty,
         )
 
-    @cached_property
-    def _novelty(self) -> Novelty:
-        """Of what is saved: a long text takes a while, for which no preview should wait."""
-        return self.corpus.novelty()
+    def _index(self) -> Novelty | None:
+        """Of the text, for what is saved: a long one takes a while. None when told to stop meanwhile."""
+        if self._novelty is None:
+            self._novelty = self.corpus.novelty(self.stop)
+        return self._novelty
 
     def _try(self, save: Callable[[], Iterator[Saved]]) -> Iterator[Saved | Unsaved]:
         """Training goes on where a file cannot be written, until that is the last thing to do."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from charrnn import api, checkpoint
 from charrnn.checkpoint import resume_path
 from charrnn.config import TextConfig
+from charrnn.corpus import Corpus
 from charrnn.errors import CheckpointError, ConfigError, TrainingError
 from charrnn.events import Evaluated, Finished, Saved, Started, Step
 from charrnn.model import Model
@@ -120,6 +120,26 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(corpus, tmp_path, ce
         assert out.read_bytes() == expected
 
 
+def test_a_run_stops_while_it_makes_its_index_and_resumes_to_the_same_bytes(corpus, tmp_path, monkeypatch):
+    settings = {"steps": 12, "evaluations": 2}
+    straight, out = tmp_path / "straight.safetensors", tmp_path / "m.safetensors"
+    train(corpus, straight, **settings)
+    asked, real = [], Corpus.novelty
+
+    def interrupted(self, stop):
+        asked.append(True)
+        return real(self, stop)
+
+    monkeypatch.setattr(Corpus, "novelty", interrupted)
+    events = list(api.train(corpus, out=out, stop=lambda: "SIGINT" if asked else None, **SMALL, **settings))
+    assert events[-1].reason == "interrupted"
+    assert not any(isinstance(event, Evaluated) for event in events)
+    assert checkpoint.load(out).novelty is None
+    monkeypatch.undo()
+    list(api.train(corpus, out=out, resume=True))
+    assert out.read_bytes() == straight.read_bytes()
+
+
 def test_a_run_killed_after_its_last_evaluation_takes_no_further_step(corpus, tmp_path):
     straight, out = tmp_path / "straight.safetensors", tmp_path / "m.safetensors"
     train(corpus, straight, steps=20)
@@ -151,28 +171,21 @@ def test_a_killed_run_resumes_to_the_same_bytes(corpus, tmp_path):
     settings = [
         "--steps", "150", "--hidden-size", "12", "--batch-size", "4", "--seq-len", "10", "--seed", "3",
     ]  # fmt: skip
-    base = [sys.executable, "-m", "charrnn", "train", str(corpus), "-q"]
+    base = [sys.executable, "-m", "charrnn", "train", str(corpus), "-q", "--json", *settings]
     straight, out = tmp_path / "straight.safetensors", tmp_path / "m.safetensors"
-    subprocess.run([*base, *settings, "-o", str(straight)], check=True, timeout=120)
-    begun = time.monotonic()
-    subprocess.run([*base, *settings, "-o", str(out)], check=True, timeout=120)
-    whole = time.monotonic() - begun
-    assert out.read_bytes() == straight.read_bytes()
-    out.unlink()
+    whole = subprocess.run([*base, "-o", str(straight)], check=True, timeout=120, capture_output=True)
+    events = whole.stdout.count(b"\n")
     killed, rng = 0, np.random.default_rng(5)
-    for share in rng.uniform(0.3, 1.0, 5):
-        process = subprocess.Popen([*base, *settings, "-o", str(out), "--resume"], stderr=subprocess.PIPE)
-        try:
-            process.communicate(timeout=whole * share)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.communicate()
-            killed += 1
-        else:
-            break
+    for share in rng.uniform(0.1, 0.6, 4):
+        with subprocess.Popen([*base, "-o", str(out), "--resume"], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            for _ in range(max(1, int(events * share))):
+                process.stdout.readline()
+            time.sleep(rng.uniform(0, 0.02))  # not only right after an event
+            process.kill()
+        killed += process.returncode == -signal.SIGKILL
     assert killed
-    if process.returncode != 0:
-        subprocess.run([*base, *settings, "-o", str(out), "--resume"], check=True, timeout=120)
+    subprocess.run([*base, "-o", str(out), "--resume"], check=True, timeout=120, capture_output=True)
     assert out.read_bytes() == straight.read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir() if "m." in p.name) == ["m.safetensors"]
 
