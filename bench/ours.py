@@ -6,6 +6,7 @@ python bench/ours.py model --out FILE --layers 2 ...  a model file with random w
 python bench/ours.py train --corpus FILE ...          serves training, in characters a second
 python bench/ours.py sample --model FILE --count N    serves writing, in characters a second
 python bench/ours.py split --corpus FILE --out DIR    writes the texts for training and for validation
+python bench/ours.py peak                             serves a large float32 product, in GFLOP/s
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from serve import say, serve
 WARM_UP = 0.5  # seconds of steps before the first measurement
 FIRST_LENGTH = 200  # characters a text, before it is known how fast they come
 FOREVER = 10**9
+PRODUCT = (2600, 512, 2048)  # rows, depth and columns of a large one
 
 
 def main() -> None:
@@ -104,7 +106,7 @@ def run_train(a: argparse.Namespace) -> None:
 
     settings: dict[str, Any] = {"steps": FOREVER, "precision": a.precision or "float32"}
     if a.recipe:  # what a megabyte gets in three minutes; a plan for FOREVER would be another
-        settings |= {"hidden_size": 256, "dropout": 0.25}
+        settings |= {"hidden_size": 256, "dropout": 0.1}
     else:
         settings |= {
             "cell": a.cell, "num_layers": a.layers, "hidden_size": a.hidden, "embedding_size": a.hidden,
@@ -218,6 +220,31 @@ def run_split(a: argparse.Namespace) -> None:
     say(characters=[len(part) for part in parts])
 
 
+def run_peak(_: argparse.Namespace) -> None:
+    """What charrnn's own product reaches where nothing else is to be done."""
+    import numpy as np
+
+    from charrnn.kernels import gemm
+    from charrnn.parameters import aligned
+    from charrnn.workers import Workers, share
+
+    M, K, N = PRODUCT
+    workers, unit = Workers(), gemm.unit("float32")
+    a, b = aligned((1, M, gemm.padded(K)), np.float32), aligned((gemm.panels(N), K, gemm.PANEL), np.float32)
+    c, bias = aligned((1, M, gemm.padded(N)), np.float32), aligned((gemm.padded(N),), np.float32)
+    a[:], b[:] = 0.5, 0.5
+
+    def measure(seconds: float) -> float:
+        best, begun = float("inf"), time.perf_counter()
+        while (before := time.perf_counter()) - begun < seconds or best == float("inf"):
+            workers.run(lambda w: gemm.product(unit, c, bias, a, b, K, *share(M, w, workers.size)))
+            best = min(best, time.perf_counter() - before)
+        return 2 * M * K * N / best / 1e9
+
+    measure(0)
+    serve(measure)
+
+
 def peak_megabytes() -> float | None:
     """The most memory that this process has held so far, in MB; None where the system does not say."""
     try:
@@ -230,7 +257,7 @@ def peak_megabytes() -> float | None:
 
 MODES = {
     "facts": run_facts, "text": run_text, "model": run_model, "train": run_train, "sample": run_sample,
-    "split": run_split,
+    "split": run_split, "peak": run_peak,
 }  # fmt: skip
 
 if __name__ == "__main__":

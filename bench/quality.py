@@ -32,7 +32,7 @@ from measure import Unavailable
 from report import BlockError, narrator, page_with_block, require_same
 from speed import BUSY, README
 
-Results = dict[str, Any]  # "machine", "versions", "command" and "runs", each as learned.Run
+Results = dict[str, Any]  # "machine", "versions", "commands" and "runs", each as learned.Run
 
 
 def main(argv: list[str]) -> None:
@@ -146,7 +146,8 @@ def _measure(a: argparse.Namespace, compared: list[recipes.Recipe], results: Res
         if (load := machine.load()) > BUSY:
             say(f"the machine is busy (load {load:.1f}); what is learnt under a clock will mean little")
         runs: list[dict[str, Any]] = results.get("runs", [])
-        results |= {"machine": here, "versions": learner.versions, "command": command(a), "runs": runs}
+        commands = list(dict.fromkeys([*results.get("commands", []), command(a)]))
+        results |= {"machine": here, "versions": learner.versions, "commands": commands, "runs": runs}
         known = {learned.Run(**run).key for run in runs if run["loss"] is not None}
         for budget in budgets(a):
             for seed in a.seeds:
@@ -198,7 +199,8 @@ def block(results: Results) -> str:
     versions = [f"{name} {version}" for name, version in results["versions"].items() if name != "charrnn"]
     about = ", ".join([*results["machine"].values(), *versions])
     table = learned.final([learned.Run(**run) for run in results["runs"]])
-    return f"Measured on {about}.\nCommand: `{results['command']}`.\n\n{table.markdown()}"
+    commands = "\n".join(results["commands"])
+    return f"Measured on {about}:\n\n```sh\n{commands}\n```\n\n{table.markdown()}"
 
 
 if __name__ == "__main__":

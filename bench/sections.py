@@ -34,6 +34,7 @@ TORCH_BF16 = "PyTorch bfloat16"
 TORCH_MALLOC = "PyTorch float32, malloc"
 TORCH_BF16_MALLOC = "PyTorch bfloat16, malloc"
 NUMPY = "NumPy"
+PEAK_OURS = "product: charrnn float32"
 PEAK_NUMPY = "product: NumPy float32"
 PEAK_TORCH = "product: PyTorch float32"
 PEAK_BF16 = "product: PyTorch bfloat16"
@@ -132,6 +133,7 @@ def training(bench: Bench) -> list[Comparison]:
     result = []
     with ExitStack() as all_rows:
         peaks = Workers(all_rows, min(bench.seconds, 0.5))
+        peaks.add(PEAK_OURS, python(HERE, "ours.py", "peak"), bench.environment())
         peaks.add(PEAK_NUMPY, python(HERE, "peer_numpy.py", "peak"), bench.environment())
         if bench.torch:
             command = python(bench.torch_python, "peer_torch.py", "peak")

@@ -8,7 +8,7 @@ import sections as s
 from measure import Comparison
 from report import Table, number, percent, seconds, times
 
-PEAKS = (s.PEAK_NUMPY, s.PEAK_TORCH)
+PEAKS = (s.PEAK_OURS, s.PEAK_NUMPY, s.PEAK_TORCH)
 TORCH_TRAINING = (s.TORCH, s.TORCH_MALLOC, s.TORCH_BF16, s.TORCH_BF16_MALLOC)
 
 

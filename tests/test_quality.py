@@ -235,7 +235,7 @@ def test_an_interrupted_session_goes_on_where_it_was_and_the_readme_gets_its_tab
     assert "seed 1" not in shown.err
     assert "tiny, 3 steps" in shown.out
     page = readme.read_text(encoding="utf-8")
-    assert "`python bench/quality.py tiny=tales.txt:first=3000 --steps 3" in page
+    assert "\npython bench/quality.py tiny=tales.txt:first=3000 --steps 3" in page
     assert "| tiny, 3 steps | " in page
 
 
