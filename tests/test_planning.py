@@ -38,7 +38,7 @@ def test_a_plan_suits_any_corpus(characters, flops):
         assert (train.val_fraction == 0) == (characters < SMALLEST_VALIDATED)
         assert train.val_fraction * characters <= 200_001
         assert train.batch_size * train.seq_len * vocab_size <= LARGEST_WINDOW or train.batch_size == 1
-        assert train.learning_rate <= 0.012
+        assert train.learning_rate <= 0.0105
         assert len({"minutes", "epochs", "steps"} & made.settings.keys()) == 1
         assert made.reason
         assert "\n" not in made.reason
