@@ -2,6 +2,6 @@
 
 from hypothesis import settings
 
-# The first call of a kernel compiles it, which takes seconds where nothing is cached.
-settings.register_profile("charrnn", deadline=None)
+# The first call of a kernel compiles it, which takes seconds where nothing is cached. The campaigns try more.
+settings.register_profile("charrnn", deadline=None, max_examples=50)
 settings.load_profile("charrnn")
