@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_generation import host_has_avx2
 
 from charrnn import api, checkpoint, precision
 from charrnn.checkpoint import resume_path
@@ -299,14 +300,24 @@ def test_bfloat16_is_refused_where_the_cpu_has_none(monkeypatch):
     assert precision.choose("float32", ModelConfig(65)) == "float32"
 
 
-def test_a_cpu_without_the_instructions_trains_in_float32(corpus, tmp_path):
+AVX2 = "+avx2,+fma,+avx,+sse4.2,+sse4.1,+ssse3,+sse3,+sse2,+popcnt,+bmi,+bmi2"
+
+
+@pytest.mark.parametrize(
+    ("cpu", "features"),
+    [
+        ("generic", ""),
+        pytest.param("haswell", AVX2, marks=pytest.mark.skipif(not host_has_avx2(), reason="not this CPU")),
+    ],
+)
+def test_a_cpu_without_the_instructions_trains_the_same_in_float32(corpus, tmp_path, cpu, features):
     """As Numba sees it: what it compiles for decides, not what is there."""
     variables = {
-        **os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "",
+        **os.environ, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
     }  # fmt: skip
     command = [sys.executable, "-m", "charrnn", "train", str(corpus), "-o", str(tmp_path / "m")]
-    command += ["--steps", "2", "--hidden-size", "128", "--num-layers", "1", "-q"]
+    command += ["--steps", "4", "--hidden-size", "128", "--num-layers", "2", "--dropout", "0.2", "-q"]
     asked = subprocess.run([*command, "--precision", "bfloat16"], env=variables, capture_output=True)
     assert asked.returncode == 1
     (line,) = asked.stderr.decode().splitlines()
@@ -314,6 +325,11 @@ def test_a_cpu_without_the_instructions_trains_in_float32(corpus, tmp_path):
     assert "--precision float32" in line
     subprocess.run(command, env=variables, check=True)
     assert checkpoint.load(tmp_path / "m").settings["precision"] == "float32"
+    out = tmp_path / "native"
+    own = [*command, "--precision", "float32", "-o", str(out)]
+    native = {name: value for name, value in variables.items() if not name.startswith("NUMBA_CPU")}
+    subprocess.run(own, env=native, check=True)
+    assert out.read_bytes() == (tmp_path / "m").read_bytes()
 
 
 def test_an_unknown_precision_is_refused():

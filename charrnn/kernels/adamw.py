@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from charrnn.kernels.jit import CONTRACT, njit
-from charrnn.kernels.sums import total_of_squares
+from charrnn.kernels.jit import njit
+from charrnn.kernels.sums import total_of_products
 
 BLOCK = 4096  # elements of one partial sum of the gradient's norm
 
@@ -16,10 +16,10 @@ def squared_norms(partial: Any, gradient: Any, n0: int, n1: int) -> None:
     """partial[n] = the sum of squares of the gradient's block n, for n0 <= n < n1."""
     for n in range(n0, n1):
         block = gradient[n * BLOCK : (n + 1) * BLOCK]
-        partial[n] = total_of_squares(block, gradient.dtype.type(0), len(block))
+        partial[n] = total_of_products(block, block, gradient.dtype.type(0), len(block))
 
 
-@njit(fastmath=CONTRACT)
+@njit()
 def adamw(
     parameters: Any, gradient: Any, m: Any, v: Any, scale: float, learning_rate: float,
     beta1: float, beta2: float, correction1: float, correction2: float, epsilon: float,

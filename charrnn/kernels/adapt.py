@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from charrnn.kernels.jit import CONTRACT, njit
+from charrnn.kernels.jit import njit
 
 
-@njit(fastmath=CONTRACT)
+@njit()
 def adapt(
     parameters: Any, trained: Any, gradient: Any, squares: Any, count: int, rate: float, decay: float,
     epsilon: float,

@@ -1,7 +1,7 @@
 """What a layer does between its matrix products when text is written: gates, layer norm, skip connection.
 
-The equations and the order of arithmetic are those of charrnn.plain, bit for bit, and nothing is fused; so
-charrnn.kernels.activations, which its callers compile with `contract`, will not do.
+The equations and the order of arithmetic are those of charrnn.plain, bit for bit; so the functions of
+charrnn.kernels.activations, whose tanh is kept within -1 and 1, will not do.
 
 Cells and layer norm are for charrnn.kernels.machine, so that only what a network needs is compiled: their
 arguments are the addresses of C-contiguous arrays, and sizes.

@@ -19,10 +19,10 @@ from typing import Any
 
 from charrnn.kernels.activations import sigmoid, tanh
 from charrnn.kernels.gemm import product_plus
-from charrnn.kernels.jit import CONTRACT, njit
+from charrnn.kernels.jit import njit
 
 
-@njit(fastmath=CONTRACT)
+@njit()
 def _forward_row(gates: Any, recurrent: Any, h_prev: Any, h: Any, h_next: Any, H: int) -> None:
     r, z, n = gates[:H], gates[H : 2 * H], gates[2 * H : 3 * H]
     r_h, z_h, n_h = recurrent[:H], recurrent[H : 2 * H], recurrent[2 * H : 3 * H]
@@ -64,7 +64,7 @@ def forward(
             _forward_row(gates[t, b], recurrent[t, b], h_prev[t, b], h[t, b], h_prev[t + 1, b], H)
 
 
-@njit(fastmath=CONTRACT)
+@njit()
 def _backward_row(gates: Any, recurrent: Any, h_prev: Any, dh: Any, dh_next: Any, H: int) -> None:
     r, z, n = gates[:H], gates[H : 2 * H], gates[2 * H : 3 * H]
     r_h, z_h, n_h = recurrent[:H], recurrent[H : 2 * H], recurrent[2 * H : 3 * H]

@@ -29,11 +29,6 @@ from numba.core.ccallback import CFunc
 from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 
-# Lets LLVM fuse a*b+c into one instruction; nothing else is reordered, and NaN stays NaN.
-CONTRACT = {"contract"}
-# Also lets sums be vectorised. Only for reductions, where the order is then LLVM's, and fixed.
-REASSOCIATE = {"contract", "reassoc"}
-
 
 def _sources_hash() -> str:
     """Hash of all that decides what machine code comes out (Numba itself adds the CPU)."""
@@ -155,8 +150,10 @@ def address_of_nothing() -> int:
     return ctypes.cast(_nothing, ctypes.c_void_p).value or 0
 
 
-def njit(*, fastmath: set[str] | bool = False, **options: Any) -> Callable[[Any], Any]:
+def njit(**options: Any) -> Callable[[Any], Any]:
     """`numba.njit` without the GIL; what Python calls is cached in CACHE_DIR when there is one.
+
+    Nothing is fused or reordered (no fastmath), so that a result is the same on every CPU.
 
     A function whose name begins with "_" can be called from kernels alone, and is part of their machine code.
     """
@@ -168,7 +165,6 @@ def njit(*, fastmath: set[str] | bool = False, **options: Any) -> Callable[[Any]
             numba.njit,
             nogil=True,
             error_model="numpy",  # a check for division by zero would forbid vector code
-            fastmath=fastmath,
             no_cfunc_wrapper=True,  # what is never called is not compiled
             no_cpython_wrapper=inner,
             cache=cached,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from charrnn.kernels.activations import exp
-from charrnn.kernels.jit import CONTRACT, njit
+from charrnn.kernels.jit import njit
 from charrnn.kernels.sums import total
 
 
-@njit(fastmath=CONTRACT)
+@njit()
 def _exponentials(row: Any, largest: Any, V: int) -> None:
     for j in range(V):
         row[j] = exp(row[j] - largest)
@@ -24,7 +26,7 @@ def _largest(row: Any, V: int) -> Any:
     return largest
 
 
-@njit(fastmath=CONTRACT)
+@njit()
 def _scale(row: Any, factor: Any, V: int) -> None:
     for j in range(V):
         row[j] *= factor
@@ -43,6 +45,7 @@ def cross_entropy(logits: Any, targets: Any, losses: Any, weight: float, V: int,
             at_target = row[target] - largest
             _exponentials(row, largest, V)
             partition = total(row, V)
-            losses[t, b] = math.log(partition) - at_target
+            # In float64, where the C libraries' logarithms agree in all that a float32 shows.
+            losses[t, b] = row.dtype.type(math.log(np.float64(partition))) - at_target
             _scale(row, row.dtype.type(weight) / partition, V)
             row[target] -= row.dtype.type(weight)

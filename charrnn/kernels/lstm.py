@@ -18,10 +18,10 @@ from typing import Any
 
 from charrnn.kernels.activations import sigmoid, tanh
 from charrnn.kernels.gemm import product_plus
-from charrnn.kernels.jit import CONTRACT, njit
+from charrnn.kernels.jit import njit
 
 
-@njit(fastmath=CONTRACT)
+@njit()
 def _forward_row(gates: Any, c_prev: Any, c: Any, tanh_c: Any, h: Any, h_next: Any, H: int) -> None:
     i, f, g, o = gates[:H], gates[H : 2 * H], gates[2 * H : 3 * H], gates[3 * H : 4 * H]
     # One array a loop: LLVM then proves without checks that it may use vectors.
@@ -63,7 +63,7 @@ def forward(
             )  # fmt: skip
 
 
-@njit(fastmath=CONTRACT)
+@njit()
 def _backward_row(gates: Any, c_prev: Any, tanh_c: Any, dh: Any, dh_next: Any, dc: Any, H: int) -> None:
     i, f, g, o = gates[:H], gates[H : 2 * H], gates[2 * H : 3 * H], gates[3 * H : 4 * H]
     one = gates.dtype.type(1)

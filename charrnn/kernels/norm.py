@@ -9,14 +9,20 @@ import math
 from typing import Any
 
 from charrnn.kernels.coefficients import NORM_EPSILON
-from charrnn.kernels.jit import CONTRACT, REASSOCIATE, njit
-from charrnn.kernels.sums import total, total_of_squares
+from charrnn.kernels.jit import njit
+from charrnn.kernels.sums import total, total_of_products
 
 
-@njit(fastmath=CONTRACT)
-def _forward_row(y: Any, h: Any, mean: Any, scale: Any, weight: Any, bias: Any, H: int) -> None:
+@njit()
+def _centre(y: Any, h: Any, mean: Any, H: int) -> None:
     for j in range(H):
-        y[j] = (h[j] - mean) * scale * weight[j] + bias[j]
+        y[j] = h[j] - mean
+
+
+@njit()
+def _forward_row(y: Any, scale: Any, weight: Any, bias: Any, H: int) -> None:
+    for j in range(H):
+        y[j] = y[j] * scale * weight[j] + bias[j]
 
 
 @njit()
@@ -26,28 +32,23 @@ def forward(y: Any, h: Any, mean: Any, scale: Any, weight: Any, bias: Any, H: in
     for t in range(y.shape[0]):
         for b in range(b0, b1):
             mean[t, b] = total(h[t, b], H) / number(H)
-            variance = total_of_squares(h[t, b], mean[t, b], H) / number(H)
+            _centre(y[t, b], h[t, b], mean[t, b], H)
+            variance = total_of_products(y[t, b], y[t, b], number(0), H) / number(H)
             scale[t, b] = number(1) / math.sqrt(variance + number(NORM_EPSILON))
-            _forward_row(y[t, b], h[t, b], mean[t, b], scale[t, b], weight, bias, H)
+            _forward_row(y[t, b], scale[t, b], weight, bias, H)
 
 
-@njit(fastmath=REASSOCIATE)
-def _backward_sums(dy: Any, h: Any, mean: Any, scale: Any, weight: Any, H: int) -> Any:
-    first = second = h.dtype.type(0)
+@njit()
+def _multiply(d: Any, dy: Any, weight: Any, H: int) -> None:
     for j in range(H):
-        d = dy[j] * weight[j]
-        first += d
-        second += d * (h[j] - mean) * scale
-    return first, second
+        d[j] = dy[j] * weight[j]
 
 
-@njit(fastmath=CONTRACT)
-def _backward_row(
-    dh: Any, dy: Any, h: Any, mean: Any, scale: Any, weight: Any, first: Any, second: Any, H: int
-) -> None:
+@njit()
+def _backward_row(dh: Any, h: Any, mean: Any, scale: Any, first: Any, second: Any, H: int) -> None:
     for j in range(H):
         normal = (h[j] - mean) * scale
-        dh[j] = scale * (dy[j] * weight[j] - first - normal * second)
+        dh[j] = scale * (dh[j] - first - normal * second)
 
 
 @njit()
@@ -56,14 +57,13 @@ def backward(dh: Any, dy: Any, h: Any, mean: Any, scale: Any, weight: Any, H: in
     number = h.dtype.type
     for t in range(h.shape[0]):
         for b in range(b0, b1):
-            first, second = _backward_sums(dy[t, b], h[t, b], mean[t, b], scale[t, b], weight, H)
-            _backward_row(
-                dh[t, b], dy[t, b], h[t, b], mean[t, b], scale[t, b], weight,
-                first / number(H), second / number(H), H,
-            )  # fmt: skip
+            _multiply(dh[t, b], dy[t, b], weight, H)
+            first = total(dh[t, b], H) / number(H)
+            second = total_of_products(dh[t, b], h[t, b], mean[t, b], H) * scale[t, b] / number(H)
+            _backward_row(dh[t, b], h[t, b], mean[t, b], scale[t, b], first, second, H)
 
 
-@njit(fastmath=CONTRACT)
+@njit()
 def parameter_gradients(
     d_weight: Any, d_bias: Any, dy: Any, h: Any, mean: Any, scale: Any, j0: int, j1: int
 ) -> None:

@@ -14,10 +14,10 @@ from typing import Any
 
 from charrnn.kernels.activations import tanh
 from charrnn.kernels.gemm import product_plus
-from charrnn.kernels.jit import CONTRACT, njit
+from charrnn.kernels.jit import njit
 
 
-@njit(fastmath=CONTRACT)
+@njit()
 def _forward_row(gates: Any, h: Any, h_next: Any, relu: bool, H: int) -> None:
     if relu:
         for j in range(H):
@@ -55,7 +55,7 @@ def forward(
             _forward_row(gates[t, b], h[t, b], h_prev[t + 1, b], relu, H)
 
 
-@njit(fastmath=CONTRACT)
+@njit()
 def _backward_row(gates: Any, dh: Any, dh_next: Any, relu: bool, H: int) -> None:
     one, zero = gates.dtype.type(1), gates.dtype.type(0)
     if relu:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from charrnn.kernels.gemm import PANEL
-from charrnn.kernels.jit import CONTRACT, njit
+from charrnn.kernels.jit import njit
 
 
-@njit(fastmath=CONTRACT)
+@njit()
 def _add(y: Any, x: Any, n: int) -> None:
     for j in range(n):
         y[j] += x[j]
