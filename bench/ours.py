@@ -209,13 +209,15 @@ class Texts:
 
 def run_split(a: argparse.Namespace) -> None:
     """train.txt and validation.txt in a folder, as `charrnn train` with this seed cuts the text."""
+    import numpy as np
+
     from charrnn.config import TextConfig
     from charrnn.corpus import read, split
 
     corpus = read([a.corpus], TextConfig(lines=a.lines))
     parts = split(corpus.documents, a.val_fraction, a.seed)
     for name, part in zip(("train", "validation"), parts, strict=True):
-        text = corpus.vocabulary.decode(part.ids)
+        text = corpus.vocabulary.decode(part.at(np.arange(len(part))))  # its ids are the whole text's
         (a.out / f"{name}.txt").write_text(text, encoding="utf-8", newline="\n")
     say(characters=[len(part) for part in parts])
 

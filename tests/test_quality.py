@@ -111,18 +111,21 @@ def test_translations_are_those_in_the_other_script_each_once(
 
 
 def test_the_split_is_that_of_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    from charrnn.config import TextConfig
-    from charrnn.corpus import read, split
-
     path = tmp_path / "a.txt"
-    path.write_text("".join(f"line {n}\n" for n in range(100)))
-    for lines in (False, True):
-        a = argparse.Namespace(corpus=path, out=tmp_path, lines=lines, val_fraction=0.1, seed=7)
-        ours.run_split(a)
-        corpus = read([path], TextConfig(lines=lines))
-        for name, part in zip(("train", "validation"), split(corpus.documents, 0.1, 7), strict=True):
-            assert (tmp_path / f"{name}.txt").read_text() == corpus.vocabulary.decode(part.ids)
-    assert json.loads(capsys.readouterr().out.splitlines()[0]) == {"characters": [711, 79]}
+    text = "".join(f"line {n}\n" for n in range(100))
+    path.write_text(text)
+
+    def parts(lines: bool) -> tuple[str, str]:
+        ours.run_split(argparse.Namespace(corpus=path, out=tmp_path, lines=lines, val_fraction=0.1, seed=7))
+        train, validation = ((tmp_path / f"{name}.txt").read_text() for name in ("train", "validation"))
+        said = json.loads(capsys.readouterr().out)
+        assert said == {"characters": [len(train), len(validation)]}
+        return train, validation
+
+    assert parts(lines=False) == (text[:711], text[711:])
+    train, validation = (part.splitlines() for part in parts(lines=True))
+    assert len(validation) == 10
+    assert sorted(train + validation) == sorted(text.splitlines())
 
 
 # --- recipes ---------------------------------------------------------------------------------------
