@@ -57,7 +57,7 @@ def measure(bench: Bench) -> Results:
     """
     bench.look()
     with ExitStack() as stack:
-        peak = stack.enter_context(Worker(python(HERE, "peer_numpy.py", "peak"), bench.environment()))
+        peak = stack.enter_context(Worker(python(HERE, "ours.py", "peak"), bench.environment()))
         for cell in CELLS:  # whose kernels are compiled now and never below, where it would take memory
             _point(bench, Network(cell, 2, 32), VOCABULARY, rounds=0)
         points, peaks = [], []
