@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.steering import BASES, PRIME, contains
+from charrnn.vocabulary import code_points
 
 LINE_BITS, RUN_BITS = 16, 8  # for each line or character, as long as there are no more than MOST_BITS
 MOST_BITS = 2**23
@@ -124,10 +125,6 @@ class Novelty:
         return cls(Bloom.from_dict(values["lines"]), {n: Bloom.from_dict(runs[str(n)]) for n in GRAMS})
 
 
-def _points(piece: str) -> npt.NDArray[np.uint32]:
-    return np.frombuffer(piece.encode("utf-32-le", "surrogatepass"), "<u4")
-
-
 def _count(pieces: Iterable[str], *, by_line: bool) -> tuple[int, dict[int, int]]:
     """How many lines there are, and how many runs of each length of GRAMS."""
     lines, runs = 0, dict.fromkeys(GRAMS, 0)
@@ -139,7 +136,7 @@ def _count(pieces: Iterable[str], *, by_line: bool) -> tuple[int, dict[int, int]
 
     for piece in pieces:
         total += len(piece)
-        ends = np.flatnonzero(_points(piece) == ord("\n")) + 1
+        ends = np.flatnonzero(code_points(piece) == ord("\n")) + 1
         if not len(ends):
             begun += len(piece)
             continue
@@ -183,7 +180,7 @@ def _line_hashes(pieces: Iterable[str]) -> Iterator[tuple[Hashes, Hashes]]:
 def _run_hashes(pieces: Iterable[str], length: int, by_line: bool) -> Iterator[tuple[Hashes, Hashes]]:
     before = np.empty(0, np.int64)
     for piece in pieces:
-        points = np.concatenate([before, _points(piece)])
+        points = np.concatenate([before, code_points(piece)])
         before = points[max(len(points) - length + 1, 0) :]
         if len(points) < length:
             continue

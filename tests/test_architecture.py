@@ -67,7 +67,7 @@ ARROWS = {
     "automaton": {"expressions", "steering"},
     "expressions": set(),  # runs expression_worker.py, which it does not import
     "expression_worker": set(),
-    "novelty": {"steering"},
+    "novelty": {"steering", "vocabulary"},
     "pace": set(),
     "mixture": {"plain", "sampling", "checkpoint", "vocabulary"},
     "plain": {"checkpoint", "kernels"},  # kernels: coefficients.py, which holds numbers alone
