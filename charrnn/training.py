@@ -290,11 +290,13 @@ class Run:
 
     def _evaluate(self) -> Iterator[Event]:
         p = self.position
+        novelty = self._index()  # made once: no part of what an evaluation takes
+        if novelty is None:
+            return
         before = self._seconds()
         documents = self.validation if len(self.validation) else self.text
         result = evaluate(self.model, documents, self.stop)
-        novelty = self._index()
-        if result is None or novelty is None:
+        if result is None:
             return
         if not math.isfinite(result.loss):
             raise self._diverged(result.loss)
