@@ -27,6 +27,7 @@ from numba import types
 from numba.extending import intrinsic, register_jitable
 
 from charrnn.kernels.jit import Task, address_of_nothing, cfunc, njit, recorded
+from charrnn.kernels.tile import order
 
 LANES = 16  # words that are made at once, from twice as many numbers
 
@@ -67,10 +68,6 @@ def _store(builder: Any, value: Any, address: Any) -> None:
     builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=4)
 
 
-def _order(numbers: list[int]) -> Any:
-    return ir.Constant(_vector(_WORD, len(numbers)), numbers)
-
-
 @intrinsic
 def _round_neighbours(typingctx: Any, words: Any, source: Any) -> Any:
     """16 words at an address from the 32 floats at another: (0, 1), (2, 3), ..."""
@@ -96,8 +93,8 @@ def _round_two(typingctx: Any, words: Any, first: Any, second: Any, both: Any) -
         zero = ir.Constant(_vector(_FLOAT, LANES), [0.0] * LANES)
         high = builder.select(both, _load(builder, builder.select(both, second, first)), zero)
         halves = _emit_rounded(builder, _load(builder, first), high)
-        order = _order([place + side for place in range(LANES) for side in (0, LANES)])
-        _store(builder, builder.shuffle_vector(halves, halves, order), words)
+        side_by_side = order([place + side for place in range(LANES) for side in (0, LANES)])
+        _store(builder, builder.shuffle_vector(halves, halves, side_by_side), words)
         return context.get_dummy_value()
 
     return types.void(types.intp, types.intp, types.intp, types.boolean), codegen
@@ -111,8 +108,8 @@ def _emit_transposed(builder: Any, lines: list[Any], words: Any, words_row: Any)
         high = [p + LANES if p & apart else p + apart for p in range(LANES)]
         for j in (j for j in range(LANES) if not j & apart):
             a, b = lines[j], lines[j + apart]
-            lines[j] = builder.shuffle_vector(a, b, _order(low))
-            lines[j + apart] = builder.shuffle_vector(a, b, _order(high))
+            lines[j] = builder.shuffle_vector(a, b, order(low))
+            lines[j + apart] = builder.shuffle_vector(a, b, order(high))
     for i in range(LANES):
         offset = builder.mul(words_row, ir.Constant(words_row.type, i))
         _store(builder, lines[i], builder.add(words, offset))

@@ -27,7 +27,7 @@ def _forward_row(y: Any, scale: Any, weight: Any, bias: Any, H: int) -> None:
 
 @njit()
 def forward(y: Any, h: Any, mean: Any, scale: Any, weight: Any, bias: Any, H: int, b0: int, b1: int) -> None:
-    """y, h (T, B, padded); mean and scale = 1 / sqrt(variance + epsilon), (T, B), for backward."""
+    """y, h (T, B, padded) lie apart; for backward, mean and scale = 1 / sqrt(variance + epsilon), (T, B)."""
     number = y.dtype.type
     for t in range(y.shape[0]):
         for b in range(b0, b1):

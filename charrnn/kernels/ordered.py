@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 
 from charrnn.kernels.jit import njit
 from charrnn.kernels.machine import call
-from charrnn.kernels.tile import WIDE
+from charrnn.kernels.tile import WIDE, spread
 
 PANEL = 32  # columns
 LANES = 16 if WIDE else 8
@@ -77,13 +77,6 @@ def _emit_tile(
         shifted = builder.shl(builder.zext(narrow, wide), ir.Constant(wide, [16] * LANES))
         return builder.bitcast(shifted, vector)
 
-    undefined = ir.Constant(vector, ir.Undefined)
-    everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-
-    def spread(pointer: Any) -> Any:
-        one = builder.insert_element(undefined, load(pointer, single), ir.Constant(ir.IntType(32), 0))
-        return builder.shuffle_vector(one, undefined, everywhere)
-
     starts = [at(b, builder.mul(b_panel, number(p)), item) for p in range(panels)]
     rows_of_a = [at(a, builder.mul(a_row, number(r))) for r in range(rows)]
     before = builder.block
@@ -99,7 +92,7 @@ def _emit_tile(
     w = [weights(at(starts[p], builder.add(place, number(v * LANES)), item)) for p, v in columns]
     done: list[Any] = []
     for r in range(rows):
-        x = spread(at(rows_of_a[r], k))
+        x = spread(builder, load(at(rows_of_a[r], k), single), LANES)
         for n in range(len(columns)):
             done.append(builder.fadd(sums[len(done)], builder.fmul(w[n], x)))
     following = builder.add(k, number(1))

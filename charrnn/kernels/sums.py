@@ -17,6 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from charrnn.kernels.jit import njit
+from charrnn.kernels.tile import order, spread
 
 LANES = 32
 
@@ -35,12 +36,9 @@ def _emit_sum(builder: Any, single: Any, n: Any, term: Callable[[Any, Any], Any]
     while width > 1:
         width //= 2
         low, high = (
-            builder.shuffle_vector(
-                found, ir.Constant(found.type, ir.Undefined),
-                ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(first, first + width))),
-            )
+            builder.shuffle_vector(found, found, order(list(range(first, first + width))))
             for first in (0, width)
-        )  # fmt: skip
+        )
         found = builder.fadd(low, high)
     return builder.fadd(builder.extract_element(found, ir.IntType(32)(0)), builder.load(rest))
 
@@ -74,10 +72,7 @@ def _sum_of_products(typingctx: Any, centre: Any, a: Any, b: Any, n: Any) -> Any
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         centre, a, b, n = args
         from_a, from_b = (_reader(builder, address, centre.type) for address in (a, b))
-        undefined = ir.Constant(ir.VectorType(centre.type, LANES), ir.Undefined)
-        first = builder.insert_element(undefined, centre, ir.IntType(32)(0))
-        everywhere = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        centres = builder.shuffle_vector(first, undefined, everywhere)
+        centres = spread(builder, centre, LANES)
 
         def term(k: Any, kind: Any) -> Any:
             apart = builder.fsub(from_b(k, kind), centre if kind == centre.type else centres)

@@ -68,6 +68,18 @@ def _fused_pairs(builder: Any, a: Any, b: Any, total: Any) -> Any:
     return builder.call(function, [total, builder.bitcast(a, pairs), builder.bitcast(b, pairs)])
 
 
+def order(places: list[int]) -> Any:
+    """Which elements of two vectors, one behind the other, `shuffle_vector` takes."""
+    return ir.Constant(ir.VectorType(ir.IntType(32), len(places)), places)
+
+
+def spread(builder: Any, number: Any, lanes: int) -> Any:
+    """A vector whose every element is this number."""
+    undefined = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
+    first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, undefined, order([0] * lanes))
+
+
 def _emit_tile(
     builder: Any, multiply_add: Any, item: Any, lanes: int, rows: int, init: Any, init_row: Any, a: Any,
     a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any, depth: Any,
@@ -114,15 +126,12 @@ def _emit_tile(
     b_at = at(b, builder.mul(k, b_k))
     left, right = load_vector(b_at), load_vector(at(b_at, second))
     a_at = at(a, builder.mul(k, a_k))
-    zero_mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-    undefined = ir.Constant(vector, ir.Undefined)
     done = []
     for r in range(rows):
         scalar = builder.load(at(a_at, times(r, a_row)), align=align, typ=item)
-        one = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
-        spread = builder.shuffle_vector(one, undefined, zero_mask)
-        done.append(multiply_add(builder, spread, left, total[2 * r]))
-        done.append(multiply_add(builder, spread, right, total[2 * r + 1]))
+        broadcast = spread(builder, scalar, lanes)
+        done.append(multiply_add(builder, broadcast, left, total[2 * r]))
+        done.append(multiply_add(builder, broadcast, right, total[2 * r + 1]))
     following = builder.add(k, ir.Constant(word, 1))
     k.add_incoming(following, builder.block)
     for phi, value in zip(total, done, strict=True):
