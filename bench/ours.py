@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from serve import say, serve
+from serve import quickest, say, serve
 
 WARM_UP = 0.5  # seconds of steps before the first measurement
 FIRST_LENGTH = 200  # characters a text, before it is known how fast they come
@@ -236,15 +236,11 @@ def run_peak(_: argparse.Namespace) -> None:
     c, bias = aligned((1, M, gemm.padded(N)), np.float32), aligned((gemm.padded(N),), np.float32)
     a[:], b[:] = 0.5, 0.5
 
-    def measure(seconds: float) -> float:
-        best, begun = float("inf"), time.perf_counter()
-        while (before := time.perf_counter()) - begun < seconds or best == float("inf"):
-            workers.run(lambda w: gemm.product(unit, c, bias, a, b, K, *share(M, w, workers.size)))
-            best = min(best, time.perf_counter() - before)
-        return 2 * M * K * N / best / 1e9
+    def product() -> None:
+        workers.run(lambda w: gemm.product(unit, c, bias, a, b, K, *share(M, w, workers.size)))
 
-    measure(0)
-    serve(measure)
+    product()
+    serve(lambda seconds: 2 * M * K * N / quickest(seconds, product) / 1e9)
 
 
 def peak_megabytes() -> float | None:

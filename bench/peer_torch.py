@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
-from serve import say, serve
+from serve import quickest, say, serve
 from torch import Tensor, nn
 
 SIDE = 3072  # as in peer_numpy.py
@@ -176,17 +176,13 @@ def run_first(a: argparse.Namespace) -> None:
 def run_peak(a: argparse.Namespace) -> None:
     kind = torch.bfloat16 if a.bf16 else torch.float32
     first, second = (torch.rand(SIDE, SIDE).to(kind) for _ in range(2))
-    product = torch.empty_like(first)
+    result = torch.empty_like(first)
 
-    def measure(seconds: float) -> float:
-        best, begun = float("inf"), time.perf_counter()
-        while (before := time.perf_counter()) - begun < seconds or best == float("inf"):
-            torch.mm(first, second, out=product)
-            best = min(best, time.perf_counter() - before)
-        return 2 * SIDE**3 / best / 1e9
+    def product() -> None:
+        torch.mm(first, second, out=result)
 
-    measure(0)
-    serve(measure)
+    product()
+    serve(lambda seconds: 2 * SIDE**3 / quickest(seconds, product) / 1e9)
 
 
 def run_facts(_: argparse.Namespace) -> None:
