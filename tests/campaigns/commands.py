@@ -26,7 +26,7 @@ import typer
 
 from charrnn.cli import COMMANDS, parsing, process
 
-from .harness import ROOT, Report, TooLong, at_most, limit_memory, scratch
+from .harness import ROOT, Report, TooLong, at_most, command, environment, limit_memory, scratch
 from .models import small_models
 
 SECONDS = 20  # that a call may take
@@ -91,8 +91,8 @@ class Caller:
     def arguments(self) -> list[str]:
         """A call, most of it sensible, some of it not."""
         name = self.random.choice(COMMANDS)
-        command = self.commands[name]
-        params = command.get_params(typer.Context(command))
+        declared = self.commands[name]
+        params = declared.get_params(typer.Context(declared))
         words = [name]
         if self.random.random() < 0.02:
             words = [self.random.choice(TEXTS), *words]
@@ -161,10 +161,10 @@ class Caller:
 
     def call_process(self, words: list[str]) -> None:
         """As a user does: a process, ended from outside when it works too long."""
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8:surrogateescape"}
         with subprocess.Popen(
-            [sys.executable, "-m", "charrnn", *words],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment,
+            command(*words),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=environment(PYTHONIOENCODING="utf-8:surrogateescape"),
             preexec_fn=lambda: limit_memory(ADDRESS_SPACE),
         ) as running:  # fmt: skip
             assert running.stdout is not None

@@ -95,6 +95,16 @@ class Child:
         return self._status is None
 
 
+def command(*words: object) -> list[str]:
+    """The command line, as `charrnn` starts it."""
+    return [sys.executable, "-m", "charrnn", *map(str, words)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What it runs in: the charrnn of this folder."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
+
+
 class TooLong(BaseException):
     """What was tried did not end in time. No error, so that what is tried does not catch it."""
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import signal
 import statistics
@@ -20,24 +19,11 @@ import sys
 import time
 from pathlib import Path
 
-from .harness import ROOT, Report, scratch
+from .harness import Report, command, environment, scratch
 
-WORDS = [
-    "the",
-    "sea",
-    "and",
-    "a",
-    "ship",
-    "went",
-    "over",
-    "under",
-    "old",
-    "new",
-    "king",
-    "salt",
-    "wind",
-    "of",
-]
+WORDS = (
+    "the", "sea", "and", "a", "ship", "went", "over", "under", "old", "new", "king", "salt", "wind", "of"
+)  # fmt: skip
 GROWTH, CONSTANT = 1.03, 6.0  # memory may grow by so much, and so many MB
 LONG = 600.0  # seconds, from which on the speed says something
 PIECE = 1 << 16  # bytes read at a time
@@ -93,15 +79,6 @@ class Watch:
             self.report.check(end > first / 2, f"{self.what}: {first:,.0f} became {end:,.0f} characters/s")
 
 
-def command(*words: object) -> list[str]:
-    return [sys.executable, "-m", "charrnn", *map(str, words)]
-
-
-def environment() -> dict[str, str]:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path}
-
-
 def train(folder: Path, report: Report, seconds: float) -> Path:
     """A run that is stopped after so long; its model."""
     draw = random.Random(1)
@@ -145,9 +122,7 @@ def write(model: Path, report: Report, characters: int) -> None:
         watch.judge()
     report.check(process.returncode == 0, f"writing: exit code {process.returncode}")
     report.check(characters <= written <= characters + 1, f"writing: {written} characters")
-    report.check(
-        beginning[:1000] == short.stdout[:1000], "writing: a long text begins otherwise than a short one"
-    )
+    report.check(beginning == short.stdout[:1000], "writing: a long text begins otherwise than a short one")
 
 
 def main(arguments: list[str] | None = None) -> int:

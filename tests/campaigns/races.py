@@ -23,7 +23,7 @@ from charrnn import api, checkpoint
 from charrnn.errors import CheckpointError
 
 from .crashes import Campaign, Folder, outcome_of
-from .harness import ROOT, Child, Report, scratch
+from .harness import Child, Report, command, environment, scratch
 
 
 class Races:
@@ -91,9 +91,9 @@ def first_runs(folder: Path, report: Report, processes: int) -> None:
             "--force", "--cell", ("lstm", "gru")[number % 2], "-o", folder / f"{number}.safetensors",
         ]  # fmt: skip
         return subprocess.Popen(
-            [sys.executable, "-m", "charrnn", *map(str, words)],
+            command(*words),
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "CHARRNN_CACHE_DIR": str(folder / "cache")},
+            env=environment(CHARRNN_CACHE_DIR=str(folder / "cache")),
             preexec_fn=before,
         )
 

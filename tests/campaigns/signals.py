@@ -22,8 +22,9 @@ from pathlib import Path
 
 from charrnn import checkpoint
 
-from .harness import ROOT, Report, scratch
+from .harness import Report, command, environment, scratch
 
+TERMINAL = environment(TERM="xterm", NO_COLOR="")
 GRACE = 30.0  # until it is said to hang
 TEXT = "she sells sea shells by the sea shore, and the shells she sells are sea shells.\n" * 400
 TRAIN = ["--hidden-size", "16", "--num-layers", "1", "--embedding-size", "8", "--threads", "2"]
@@ -43,14 +44,8 @@ class Ender:
         self._run("train", self.corpus, *TRAIN, "--steps", 20, "-o", self.model)
         self._run("train", self.corpus, *TRAIN, "--steps", 800, "-o", self.expected)
 
-    def _command(self, *words: object) -> list[str]:
-        return [sys.executable, "-m", "charrnn", *map(str, words)]
-
-    def _environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "NO_COLOR": ""}
-
     def _run(self, *words: object) -> None:
-        subprocess.run(self._command(*words, "-q"), env=self._environment(), check=True, capture_output=True)
+        subprocess.run(command(*words, "-q"), env=TERMINAL, check=True, capture_output=True)
 
     def calls(self) -> list[tuple[str, list[object]]]:
         out = self.folder / "out.safetensors"
@@ -76,11 +71,11 @@ class Ender:
         what = f"{name}, {how} after {wait:.2f} s{', on a terminal' if terminal else ''}"
         ours, theirs = pty.openpty() if terminal else (-1, -1)
         process = subprocess.Popen(
-            self._command(*words),
+            command(*words),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=theirs if terminal else subprocess.PIPE,
-            env=self._environment(),
+            env=TERMINAL,
         )
         said = bytearray()
         readers = []
@@ -152,7 +147,7 @@ class Ender:
         out = self.folder / "out.safetensors"
         checkpoint.load(out)
         again = subprocess.run(
-            self._command(*words, "--resume", "-q"), env=self._environment(), capture_output=True, timeout=120
+            command(*words, "--resume", "-q"), env=TERMINAL, capture_output=True, timeout=120
         )
         self.report.check(again.returncode == 0, f"{what}: resumed: {again.stderr!r}")
         same = out.read_bytes() == self.expected.read_bytes()
