@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_generation import host_has_avx2
+from test_generation import AVX2, host_has_avx2
 
 from charrnn import api, checkpoint, precision
 from charrnn.checkpoint import resume_path
@@ -298,9 +298,6 @@ def test_bfloat16_is_refused_where_the_cpu_has_none(monkeypatch):
     with pytest.raises(TrainingError, match=r"no bfloat16 .* --precision float32, which works everywhere"):
         precision.choose("bfloat16", ModelConfig(65))
     assert precision.choose("float32", ModelConfig(65)) == "float32"
-
-
-AVX2 = "+avx2,+fma,+avx,+sse4.2,+sse4.1,+ssse3,+sse3,+sse2,+popcnt,+bmi,+bmi2"
 
 
 @pytest.mark.parametrize(

@@ -319,6 +319,9 @@ def test_if_one_of_a_team_fails_the_other_does_not_wait_forever(prose, error, in
     assert len(whole.write([cursor], [np.zeros(10)], -1)[0]) == 10
 
 
+AVX2 = "+avx2,+fma,+avx,+sse4.2,+sse4.1,+ssse3,+sse3,+sse2,+popcnt,+bmi,+bmi2"  # as Numba takes it
+
+
 def host_has_avx2() -> bool:
     import llvmlite.binding as llvm
 
@@ -362,7 +365,7 @@ for n in range(4):
             **os.environ,
             "PYTHONPATH": str(Path(generation.__file__).parents[1]),
             "NUMBA_CPU_NAME": "haswell",
-            "NUMBA_CPU_FEATURES": "+avx2,+fma,+avx,+sse4.2,+sse4.1,+ssse3,+sse3,+sse2,+popcnt,+bmi,+bmi2",
+            "NUMBA_CPU_FEATURES": AVX2,
         },
         capture_output=True,
         check=True,
