@@ -29,7 +29,7 @@ from charrnn.kernels.tile import TILE_ROWS, VECTOR_BYTES, call, tile_address
 PANEL = 32  # columns; part of the memory layout, so the same on every CPU
 # Strides as typed numbers: Numba compiles a function anew for each literal that it is called with.
 _SAME, _NEXT, _ROW = np.intp(0), np.intp(1), np.intp(PANEL)
-DEPTH = 256  # rows of a weight gradient's sum at a time: a panel's rows then stay in the L1 cache
+DEPTH = 512  # rows of a weight gradient's sum at a time: those of A then stay in the L2 cache
 
 
 def panels(columns: int) -> int:
@@ -165,19 +165,19 @@ def outer_product(unit: Any, C: Any, zero: Any, A: Any, G: Any, rows: int, p0: i
     g_row, K = G.shape[1], C.shape[1]
     a_row, a_k = (A.shape[1], _NEXT) if unit[_TRANSPOSED] else (_NEXT, A.shape[1])
     blocks = max(1, -(-rows // DEPTH))
-    for p in range(p0, p1):
-        c = _address(C, p * K * PANEL)
-        low = 0
-        for n in range(1, blocks + 1):
-            high = rows * n // blocks
-            if unit[_TRANSPOSED]:
-                high -= high % 16
+    low = 0
+    for n in range(1, blocks + 1):  # outermost: a block of A then stays in the cache for all panels
+        high = rows * n // blocks
+        if unit[_TRANSPOSED]:
+            high -= high % 16
+        for p in range(p0, p1):
+            c = _address(C, p * K * PANEL)
             init, init_row = (_address(zero, 0), _SAME) if n == 1 else (c, _ROW)
             _panel(
                 unit, C.itemsize, init, init_row, _address(A, low * a_k), a_row, a_k,
                 _address(G, low * g_row + p * PANEL), g_row, c, _ROW, K, high - low,
             )  # fmt: skip
-            low = high
+        low = high
 
 
 @njit()
