@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Any
 
 from charrnn.kernels.activations import sigmoid, tanh
-from charrnn.kernels.gemm import product_plus
+from charrnn.kernels.gemm import product, product_plus
 from charrnn.kernels.jit import njit
 
 
@@ -27,23 +27,12 @@ def _forward_row(gates: Any, recurrent: Any, h_prev: Any, h: Any, h_next: Any, H
     r, z, n = gates[:H], gates[H : 2 * H], gates[2 * H : 3 * H]
     r_h, z_h, n_h = recurrent[:H], recurrent[H : 2 * H], recurrent[2 * H : 3 * H]
     for j in range(H):
-        r[j] = sigmoid(r[j] + r_h[j])
+        r[j], z[j] = sigmoid(r[j] + r_h[j]), sigmoid(z[j] + z_h[j])
+    # A loop of its own: as part of the other one, both take 1.3 times as long.
     for j in range(H):
-        z[j] = sigmoid(z[j] + z_h[j])
-    for j in range(H):
-        n[j] = n[j] + r[j] * n_h[j]
-    for j in range(H):
-        n[j] = tanh(n[j])
-    for j in range(H):
+        n[j] = tanh(n[j] + r[j] * n_h[j])
         h[j] = n[j] + z[j] * (h_prev[j] - n[j])
-    for j in range(H):
         h_next[j] = h[j]
-
-
-@njit()
-def _fill(recurrent: Any, bias: Any, n: int) -> None:
-    for j in range(n):
-        recurrent[j] = bias[j]
 
 
 @njit()
@@ -56,10 +45,7 @@ def forward(
         for b in range(b0, b1):
             if reset[t, b]:
                 h_prev[t, b] = 0
-        for b in range(b0, b1):
-            _fill(recurrent[t, b], bias_hh, 3 * H)
-        now = recurrent[t : t + 1]
-        product_plus(unit, now, now, h_prev[t : t + 1], weight_hh, H, b0, b1)
+        product(unit, recurrent[t : t + 1], bias_hh, h_prev[t : t + 1], weight_hh, H, b0, b1)
         for b in range(b0, b1):
             _forward_row(gates[t, b], recurrent[t, b], h_prev[t, b], h[t, b], h_prev[t + 1, b], H)
 

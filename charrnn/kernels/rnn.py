@@ -27,8 +27,7 @@ def _forward_row(gates: Any, h: Any, h_next: Any, relu: bool, H: int) -> None:
             gates[j] = tanh(gates[j])
     for j in range(H):
         h[j] = gates[j]
-    for j in range(H):
-        h_next[j] = h[j]
+        h_next[j] = gates[j]
 
 
 @njit()
