@@ -38,11 +38,13 @@ LogProbabilities = npt.NDArray[np.float64]
 WORTH_IMPORTING = 0.6
 WORTH_COMPILING = 6.0
 MEASURED = 20  # characters, before their speed says anything
-LONGEST_PIECE = 256  # characters of a text from one call of the compiled loop
+LONGEST_PIECE = 1024  # characters of a text from one call of the compiled loop
 # Texts that a thread writes at a time: from 32 on, more are no faster.
 TEXTS_A_THREAD = 32
-# Weights that one call may pass over, so that Ctrl-C is answered within a fraction of a second.
+# Weights that one call may pass over, so that Ctrl-C is answered within a fraction of a second. Texts side by
+# side read them together: one of many costs a quarter as much as one alone.
 WEIGHTS_A_CALL = 2**28
+SIDE_BY_SIDE = 4
 # Weights of a network for each thread that writes one text: with fewer, to meet takes longer than it saves.
 WEIGHTS_A_THREAD = 2**18
 
@@ -195,8 +197,8 @@ class CompiledPath:
         self._pace = Pace(min(self._threads, max(1, self._weights // WEIGHTS_A_THREAD)))
 
     def longest(self, texts: int) -> int:
-        weights = self._weights * -(-texts // self._threads)
-        longest = min(max(WEIGHTS_A_CALL // weights, 1), LONGEST_PIECE)
+        alone = max(1.0, -(-texts // self._threads) / SIDE_BY_SIDE)
+        longest = min(max(int(WEIGHTS_A_CALL / (self._weights * alone)), 1), LONGEST_PIECE)
         return self._pace.longest(longest) if texts == 1 else longest
 
     def read(self, cursor: Cursor, characters: Ids) -> None:

@@ -198,6 +198,7 @@ def test_the_loop_takes_over_at_any_place_without_a_trace(after, text, prompt, m
 @compiled_only
 def test_the_loop_writes_pieces_of_many_characters(prose, monkeypatch):
     let_load(monkeypatch, Ready(after=3))
+    monkeypatch.setattr(paths, "LONGEST_PIECE", 256)
     pieces = list(generate(prose, "", SampleConfig(seed=1, length=1000)))
     assert [len(piece) for piece in pieces[:3]] == [1, 1, 256]
     assert sum(map(len, pieces)) == 1000
