@@ -7,7 +7,7 @@ document's first input, the zero vector.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -373,26 +373,41 @@ class Model:
         self, x: Array, y: Array, state: State | None = None, reset: Array | None = None
     ) -> tuple[Array, State]:
         """-log p(y) in nats for each position (T, B), and the state after the last character."""
-        window = self._forward(x, state, reset)
-        window.targets[:] = y
-        V, n = self.config.vocab_size, self.workers.size
+        V = self.config.vocab_size
 
-        def task(worker: int) -> None:
-            b0, b1 = share(window.B, worker, n)
+        def compare(window: Window, b0: int, b1: int) -> None:
+            window.targets[:, b0:b1] = y[:, b0:b1]
             loss.cross_entropy(window.logits, window.targets, window.losses, 1.0, V, b0, b1)
 
-        self.workers.run(task)
+        window = self._forward(x, state, reset, compare)
         return window.losses.copy(), window.state()
 
-    def _forward(self, x: Array, state: State | None, reset: Array | None) -> Window:
+    def _forward(
+        self,
+        x: Array,
+        state: State | None,
+        reset: Array | None,
+        then: Callable[[Window, int, int], None] = lambda window, b0, b1: None,
+    ) -> Window:
+        """The window with its logits; `then` is called for shares of its columns, b0 to b1."""
         T, B = x.shape
         window, n = self._window(T, B, False), self.workers.size
         window.read(x, reset, state or self.zero_state(B))
-        self.workers.run(lambda worker: window.make_table(worker, n))
+
+        def make_table(worker: int) -> None:
+            window.make_table(worker, n)
+
+        def pass_over(worker: int) -> None:
+            b0, b1 = share(B, worker, n)
+            window.forward(None, b0, b1)
+            then(window, b0, b1)
+
         if n > B and self.config.num_layers > 1:
+            self.workers.run(make_table)
             self._forward_in_a_pipeline(window)
+            self.workers.run(lambda worker: then(window, *share(B, worker, n)))
         else:
-            self.workers.run(lambda worker: window.forward(None, *share(B, worker, n)))
+            self.workers.run(make_table, pass_over)
         return window
 
     def _forward_in_a_pipeline(self, window: Window) -> None:
