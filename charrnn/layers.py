@@ -65,6 +65,10 @@ class Recurrent:
             self.h_prev_rows = Rows(self.h_prev[:-1], H, arithmetic, are_inputs=True)
             self.gates_rows = Rows(self.gates, G * H, arithmetic)
 
+    def share_scratch(self, other: Any) -> None:
+        """Use those buffers of another layer that nothing reads once it is done with the same steps."""
+        self.gates = other.gates
+
     def _parameter(self, name: str) -> Array:
         return self.parameters[self.names[name]]
 
@@ -140,6 +144,10 @@ class LSTM(Recurrent):
         if self.gradients is not None:
             self.dc = aligned(self.dh_next.shape, self.h_prev.dtype)
 
+    def share_scratch(self, other: LSTM) -> None:
+        super().share_scratch(other)
+        self.tanh_c = other.tanh_c
+
     def set_state(self, state: tuple[Array, ...]) -> None:
         super().set_state(state)
         self.c_prev[0, :, : self.H] = state[1]
@@ -172,6 +180,10 @@ class GRU(Recurrent):
         self.recurrent = aligned(self.gates.shape, self.gates.dtype)
         if self.gradients is not None:
             self._recurrent_rows = Rows(self.recurrent, self.width, self.arithmetic)
+
+    def share_scratch(self, other: GRU) -> None:
+        super().share_scratch(other)
+        self.recurrent = other.recurrent
 
     def prepare(self) -> None:
         self.bias[:] = self.bias_ih  # b_hh is added within the reset gate's reach

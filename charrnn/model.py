@@ -112,6 +112,9 @@ class Window:
         self.layers = [
             cell(config, k, parameters, gradients, T, B, self.arithmetic) for k in range(config.num_layers)
         ]
+        if gradients is None:  # less memory is more of it in the caches
+            for layer in self.layers[1:]:
+                layer.share_scratch(self.layers[0])
         # What layer k passes on: h itself, unless something is done to it.
         plain = not config.norm and config.dropout == 0.0
         self.outputs = [
