@@ -208,7 +208,10 @@ class Texts:
 
 
 def run_split(a: argparse.Namespace) -> None:
-    """train.txt and validation.txt in a folder, as `charrnn train` with this seed cuts the text."""
+    """train.txt and validation.txt in a folder, as `charrnn train` with this seed cuts the text.
+
+    With --lines, the lines are in another order: many lists are sorted, and one line would tell the next.
+    """
     import numpy as np
 
     from charrnn.config import TextConfig
@@ -218,8 +221,17 @@ def run_split(a: argparse.Namespace) -> None:
     parts = split(corpus.documents, a.val_fraction, a.seed)
     for name, part in zip(("train", "validation"), parts, strict=True):
         text = corpus.vocabulary.decode(part.at(np.arange(len(part))))  # its ids are the whole text's
+        if a.lines:
+            text = in_another_order(text, a.seed)
         (a.out / f"{name}.txt").write_text(text, encoding="utf-8", newline="\n")
     say(characters=[len(part) for part in parts])
+
+
+def in_another_order(text: str, seed: int) -> str:
+    """The text's lines, shuffled: whoever reads them as one text is to learn nothing from their order."""
+    lines = text.removesuffix("\n").split("\n")
+    random.Random(seed).shuffle(lines)
+    return "\n".join(lines) + "\n"
 
 
 def run_peak(_: argparse.Namespace) -> None:

@@ -126,6 +126,8 @@ def test_the_split_is_that_of_training(tmp_path: Path, capsys: pytest.CaptureFix
     train, validation = (part.splitlines() for part in parts(lines=True))
     assert len(validation) == 10
     assert sorted(train + validation) == sorted(text.splitlines())
+    for lines in (train, validation):  # in no order that would tell the next line
+        assert lines != sorted(lines, key=text.index)
 
 
 # --- recipes ---------------------------------------------------------------------------------------
