@@ -46,8 +46,31 @@ TEXTS = [
     "", " ", "a", "sea", "the", "-", "--", "-x", "\n", "\x1b[31mred\x07", "\x9b2J", "é", "日", "\U0001f600",
     "\udcff", "x" * 300, "x" * 100_000, "%s%n{}", "utf-8", "utf-16", "latin-1", "hex", "idna", "undefined",
     "unicode_escape", "rot13", "lstm", "gru", "rnn", "tanh", "relu", "error", "skip", "bfloat16", "float32",
-    "(a+)+$", "/", ".", "..", "/dev/null", "/proc/self/mem",
+    "/", ".", "..", "/dev/null", "/proc/self/mem",
 ]  # fmt: skip
+
+EXPLODING = [  # expressions whose automata, or whose search by backtracking, are huge; and broken ones
+    "(a+)+$", "(a|aa)*b", "(.*a){20}", "(.*a.{12})*", "(a?){300}a{300}", "((a{1,100}){1,100}){1,100}",
+    ".{1000}.*.{1000}", "(.*)(.*)(.*)(.*)x", "[^a]{5000}", r"\p{L}{1,500}x\p{N}{1,500}", r"\w{500}\W{500}",
+    "((((((((((a*)*)*)*)*)*)*)*)*)*", "(s|e|a|h|l)*" * 20, "x{0,99999}", "a{2147483648}", "[" * 500,
+    "(" * 5000, "|" * 5000, "(?:" * 200 + "a" + ")*" * 200, "\\", "[z-a]", "(?=a)b", r"(a)\1", "(?i)SEA",
+    "(?P<a", "a**", "{3}", "[[:alpha:]]", "\\x{110000}", "^sea$", "", "(|)", "[^\\s\\S]",
+]  # fmt: skip
+PATTERNS = [
+    "s?a",
+    "she ___",
+    "*",
+    "?",
+    "___",
+    "?" * 60,
+    "___" * 40,
+    "* * * *",
+    "the ? ___ é*",
+    "\\?\\*",
+    "a" * 999,
+]
+ATOMS = ["a", "s", ".", "[a-z]", r"\w", "[^x]", "(?:sea|shells)", r"\d", "é", r"\p{Lu}", " "]
+REPETITIONS = ["", "", "", "*", "+", "?", "+?", "{3}", "{2,50}", "{0,1000}", "{7,}"]
 
 
 class Pipe(io.RawIOBase):
@@ -117,6 +140,8 @@ class Caller:
         return words
 
     def _argument(self, metavar: str) -> str:
+        if metavar == "PATTERN" and self.random.random() < 0.9:
+            return self.random.choice(PATTERNS)
         known = self.models if "MODEL" in metavar else self.corpora
         if self.random.random() < 0.85:
             return self.random.choice(known)
@@ -126,11 +151,26 @@ class Caller:
         metavar = str(param.metavar)
         if self.random.random() < 0.1:
             return self.random.choice(NUMBERS + TEXTS)
+        if metavar == "REGEX":
+            return self._expression()
         if "PATH" in metavar:
             return self.random.choice([*self.models, *TEXTS])
-        if metavar in ("NAME", "TEXT", "TEXT|-") or "|" in metavar:
+        if metavar.startswith("P,P"):
+            return ",".join(self.random.choices(NUMBERS, k=self.random.randrange(4)))
+        if metavar in ("NAME", "TEXT", "TEXT|-", "CHARS") or "|" in metavar:
             return self.random.choice([*TEXTS, *metavar.split("|")])
         return self.random.choice(NUMBERS)
+
+    def _expression(self, depth: int = 0) -> str:
+        draw = self.random
+        if draw.random() < 0.3:
+            return draw.choice(EXPLODING)
+        parts = []
+        for _ in range(draw.randrange(1, 5)):
+            nested = depth < 4 and draw.random() < 0.4
+            atom = f"({self._expression(depth + 1)})" if nested else draw.choice(ATOMS)
+            parts.append(atom + draw.choice(REPETITIONS))
+        return draw.choice(("", "|")).join(parts)
 
     # --- within this process
 

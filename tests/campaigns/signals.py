@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from charrnn import checkpoint
 
@@ -30,6 +31,14 @@ TEXT = "she sells sea shells by the sea shore, and the shells she sells are sea 
 TRAIN = ["--hidden-size", "16", "--num-layers", "1", "--embedding-size", "8", "--threads", "2"]
 
 
+class Call(NamedTuple):
+    """A command line that is ended; `writes` one that writes on and on, so that a closed pipe ends it."""
+
+    name: str
+    words: list[object]
+    writes: bool = False
+
+
 class Ender:
     def __init__(self, folder: Path, report: Report, seed: int, seconds: float) -> None:
         self.folder, self.report, self.seconds = folder, report, seconds
@@ -39,30 +48,57 @@ class Ender:
         self.corpus.write_text(TEXT)
         self.large = folder / "large.txt"
         self.large.write_text(TEXT * 300)
+        self.lines = folder / "lines.txt"  # no two alike
+        words = TEXT.split()
+        self.lines.write_text(
+            "\n".join(" ".join(self.random.choices(words, k=12)) for _ in range(100_000)) + "\n"
+        )
         self.model = folder / "model.safetensors"
         self.expected = folder / "expected.safetensors"
         self._run("train", self.corpus, *TRAIN, "--steps", 20, "-o", self.model)
         self._run("train", self.corpus, *TRAIN, "--steps", 800, "-o", self.expected)
+        self.small = folder / "small"
+        self._run("compress", "-m", self.model, self.lines, "-o", self.small)
 
     def _run(self, *words: object) -> None:
         subprocess.run(command(*words, "-q"), env=TERMINAL, check=True, capture_output=True)
 
-    def calls(self) -> list[tuple[str, list[object]]]:
+    def calls(self) -> list[Call]:
         out = self.folder / "out.safetensors"
+        with_model, others = ["-m", self.model], ["-m", self.model, "-m", self.expected]
+        endless = [*with_model, "-n", 10**9]
         return [
-            ("train", ["train", self.corpus, *TRAIN, "--steps", 800, "-o", out]),
-            ("train --json", ["train", self.corpus, *TRAIN, "--steps", 800, "-o", out, "--json"]),
-            ("train, reading", ["train", self.large, *TRAIN, "--steps", 10**9, "-o", out, "--force"]),
-            ("train, wide", ["train", self.corpus, "--hidden-size", 1024, "--steps", 10**9, "-o", out]),
-            ("sample", ["sample", "-m", self.model, "-n", 10**9]),
-            ("sample many", ["sample", "-m", self.model, "-n", 300, "--count", 10**6]),
-            ("eval", ["eval", self.model, self.large]),
-            ("info", ["info", self.model]),
-            ("--help", ["--help"]),
-        ]  # fmt: skip
+            Call("train", ["train", self.corpus, *TRAIN, "--steps", 800, "-o", out]),
+            Call("train --json", ["train", self.corpus, *TRAIN, "--steps", 800, "-o", out, "--json"], True),
+            Call("train, reading", ["train", self.large, *TRAIN, "--steps", 10**9, "-o", out, "--force"]),
+            Call("train, wide", ["train", self.corpus, "--hidden-size", 1024, "--steps", 10**9, "-o", out]),
+            Call("sample", ["sample", *endless], True),
+            Call("sample many", ["sample", *with_model, "-n", 300, "--count", 10**6], True),
+            Call("sample a mixture", ["sample", *others, "-n", 10**9], True),
+            Call("sample --match", ["sample", *endless, "--match", "(she|sells| )*z?"], True),
+            Call("sample --novel", ["sample", *endless, "--novel", 20], True),
+            Call(
+                "sample --exact",
+                ["sample", *with_model, "--exact", "--match", "[a-z ]{60}", "--count", 10**6],
+            ),
+            Call("sample --prompts", ["sample", *with_model, "--prompts", self.lines, "-n", 50], True),
+            Call("eval", ["eval", self.model, self.large]),
+            Call("eval --dynamic", ["eval", self.model, self.large, "--dynamic"]),
+            Call("score", ["score", *with_model, self.lines], True),
+            Call("score --top", ["score", *with_model, self.lines, "--top", 5]),
+            Call("score --heat", ["score", *with_model, self.lines, "--heat", "--color", "always"], True),
+            Call("classify", ["classify", *others, self.lines], True),
+            Call("compress", ["compress", *with_model, self.lines, "-o", self.folder / "out.small"]),
+            Call("decompress", ["decompress", *with_model, self.small, "-o", self.folder / "out.txt"]),
+            Call("enumerate", ["enumerate", *with_model, "-n", 10**6, "--match", "[a-z]{30}"]),
+            Call("fill", ["fill", *with_model, "she ___ by ___ shore ___", "-n", 200, "--gap", 200]),
+            Call("next", ["next", *with_model, "she "]),
+            Call("info", ["info", self.model]),
+            Call("--help", ["--help"]),
+        ]
 
     def end_one(self) -> None:
-        name, words = self.random.choice(self.calls())
+        name, words, writes = self.random.choice(self.calls())
         how = self.random.choice(("SIGINT", "SIGTERM", "pipe", "SIGINT twice"))
         terminal = how != "pipe" and "--json" not in words and self.random.random() < 0.4
         for path in self.folder.glob("*out*"):
@@ -103,11 +139,11 @@ class Ender:
             if how == "SIGINT twice":
                 time.sleep(0.05)
                 process.send_signal(signal.SIGINT)
-        endless = "sample" in name or name == "train --json" or how != "pipe"
+        ends = writes or how != "pipe"
         try:
-            process.wait(GRACE if endless else 0.5)
+            process.wait(GRACE if ends else 0.5)
         except subprocess.TimeoutExpired:
-            if endless:
+            if ends:
                 self.report.breaks(f"{what}: it does not end")
             process.kill()
             process.wait()
