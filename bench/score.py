@@ -1,7 +1,7 @@
 """Scoring lines, charrnn beside PyTorch, in turns.
 
     python bench/score.py corpora/places.txt --torch-python ~/torch/bin/python
-    python bench/score.py corpus.txt --lines 200000 --layers 2 --hidden 256
+    python bench/score.py corpus.txt --lines 200000 --layers 2 --hidden 256 --precision bfloat16
 
 Both sides score the same lines, over and over until there are enough, with an LSTM of random weights, of the
 same size and on as many threads. charrnn is measured from text to a score for each line. PyTorch gets the ids
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--lines", type=int, default=200_000)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--hidden", type=int, default=128)
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="charrnn's")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--torch-python", default=sys.executable)
@@ -48,7 +49,7 @@ def compare_sides(a: argparse.Namespace) -> None:
     options = [a.corpus, "--lines", a.lines, "--layers", a.layers, "--hidden", a.hidden]
     environment = machine.environment() | (machine.MALLOC if machine.has_glibc() else {})
     commands = {
-        OURS: python(sys.executable, "score.py", *options, "--serve"),
+        OURS: python(sys.executable, "score.py", *options, "--precision", a.precision, "--serve"),
         TORCH: python(a.torch_python, "peer_torch_score.py", *options),
     }
     with ExitStack() as stack:
@@ -64,7 +65,8 @@ def compare_sides(a: argparse.Namespace) -> None:
     print(", ".join(machine.describe().values()))
     for name in sides:
         if speed := result.value(name):
-            print(f"{name:8} {speed:12,.0f} {result.unit}, {result.what}")
+            precision = a.precision if name == OURS else "float32"
+            print(f"{name:8} {speed:12,.0f} {result.unit}, {result.what}, {precision}")
     if ratio := result.ratio(OURS, TORCH):
         print(f"{OURS} : {TORCH} {ratio:.2f}")
 
@@ -85,7 +87,7 @@ def run(a: argparse.Namespace) -> None:
         residual=False,
     )  # fmt: skip
     checkpoint = Checkpoint(config, vocabulary, TextConfig(lines=True), initial_tensors(config, 1))
-    scorer = Scorer(checkpoint, threads=machine.threads())
+    scorer = Scorer(checkpoint, threads=machine.threads(), precision=a.precision)
     count = 4096  # lines at a time, as a full pipe would give them
     parts = ["\n".join(lines[n : n + count]) + "\n" for n in range(0, len(lines), count)]
 

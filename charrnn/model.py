@@ -315,7 +315,7 @@ class Model:
     """A network's parameters with forward and backward over windows of any shape.
 
     `dtype` is float32, or float64 for the gradient checks. With `bfloat16`, the operands of the matrix
-    products of `gradient` are rounded (charrnn.operands); all else, and all other methods, are as without.
+    products of `gradient` are rounded (charrnn.operands), with `reads_bfloat16` those of the other methods.
     Results do not depend on the number of workers.
     """
 
@@ -326,8 +326,9 @@ class Model:
         workers: Workers | None = None,
         dtype: Any = np.float32,
         bfloat16: bool = False,
+        reads_bfloat16: bool = False,
     ) -> None:
-        self.config, self.bfloat16 = config, bfloat16
+        self.config, self.bfloat16, self.reads_bfloat16 = config, bfloat16, reads_bfloat16
         self.dtype = np.dtype(dtype)
         self.parameters = Parameters(config, dtype)
         self.workers = workers or Workers()
@@ -357,7 +358,7 @@ class Model:
         key = (T, B, training)
         if key not in self._windows:
             self._windows.clear()  # before the next one is made: windows are large
-            rounded = training and self.bfloat16
+            rounded = self.bfloat16 if training else self.reads_bfloat16
             gradients = self.gradients if training else None
             self._windows[key] = Window(self.config, self.parameters, gradients, T, B, bfloat16=rounded)
         return self._windows[key]
@@ -397,20 +398,23 @@ class Model:
         window, n = self._window(T, B, False), self.workers.size
         window.read(x, reset, state or self.zero_state(B))
 
-        def make_table(worker: int) -> None:
+        def prepare(worker: int) -> None:
             window.make_table(worker, n)
+            if self.reads_bfloat16:
+                window.copy_weights(worker, n)
 
         def pass_over(worker: int) -> None:
             b0, b1 = share(B, worker, n)
             window.forward(None, b0, b1)
             then(window, b0, b1)
 
-        if n > B and self.config.num_layers > 1:
-            self.workers.run(make_table)
+        # In bfloat16, the layers share the memory that operands are rounded into: one at a time.
+        if n > B and self.config.num_layers > 1 and not self.reads_bfloat16:
+            self.workers.run(prepare)
             self._forward_in_a_pipeline(window)
             self.workers.run(lambda worker: then(window, *share(B, worker, n)))
         else:
-            self.workers.run(make_table, pass_over)
+            self.workers.run(prepare, pass_over)
         return window
 
     def _forward_in_a_pipeline(self, window: Window) -> None:

@@ -1,13 +1,13 @@
-"""Whether a training run multiplies in float32 or in bfloat16, which some CPUs do twice as fast.
+"""Whether matrix products multiply in float32 or in bfloat16, which some CPUs do twice as fast.
 
-Only what matrix products read is rounded to bfloat16 (charrnn.operands). The loss after the same number of
-steps is the same within the noise between seeds (bench/precision.py), so speed alone decides.
+Only what matrix products read is rounded to bfloat16 (charrnn.operands). Training comes to the same loss in
+as many steps, within the noise between seeds (bench/precision.py), so there speed alone decides.
 """
 
 from __future__ import annotations
 
 from charrnn.config import ModelConfig, TrainPrecision
-from charrnn.errors import TrainingError
+from charrnn.errors import CharrnnError, TrainingError
 from charrnn.kernels import amx
 from charrnn.kernels.tile import HAS_BFLOAT16, HAS_FAST_BFLOAT16
 
@@ -34,11 +34,11 @@ def is_fast() -> bool:
     return HAS_FAST_BFLOAT16 or amx.tile_address() != 0
 
 
-def require(precision: TrainPrecision, hint: str) -> None:
+def require(precision: TrainPrecision, hint: str, error: type[CharrnnError] = TrainingError) -> None:
     """Refuse what this CPU cannot do.
 
     Raises:
-        TrainingError: it has no instructions for the precision; `hint` says what to do.
+        error: it has no instructions for the precision; `hint` says what to do.
     """
     if precision == "bfloat16" and not HAS_BFLOAT16:
-        raise TrainingError("this CPU has no bfloat16 instructions (AVX512_BF16)", hint)
+        raise error("this CPU has no bfloat16 instructions (AVX512_BF16)", hint)

@@ -20,9 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.checkpoint import Checkpoint
-from charrnn.config import UNKNOWN_BITS
+from charrnn.config import UNKNOWN_BITS, WEIGHT_PRECISIONS, WeightPrecision
+from charrnn.errors import ConfigError
 from charrnn.lines import Lines
 from charrnn.model import Model, State
+from charrnn.precision import require
 from charrnn.vocabulary import code_points
 from charrnn.workers import Workers
 
@@ -56,14 +58,29 @@ class LineScore(NamedTuple):
 
 
 class Scorer:
-    """A model that reads lines; what it says of a line depends on nothing but that line."""
+    """A model that reads lines; what it says of a line depends on nothing but that line.
+
+    In bfloat16 it is quicker, and its bits a character differ in the third decimal.
+
+    Raises:
+        ConfigError: there is no such precision, or this CPU has no instructions for it.
+    """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, threads: int | None = None, unknown_bits: float = UNKNOWN_BITS
+        self,
+        checkpoint: Checkpoint,
+        *,
+        threads: int | None = None,
+        unknown_bits: float = UNKNOWN_BITS,
+        precision: WeightPrecision = "float32",
     ) -> None:
+        if precision not in WEIGHT_PRECISIONS:
+            raise ConfigError(f"precision is {precision!r}", f"give {' or '.join(WEIGHT_PRECISIONS)}")
+        require(precision, "read with --precision float32, which works everywhere", ConfigError)
         self.checkpoint = checkpoint
         self.unknown_bits = unknown_bits
-        self.model = Model(checkpoint.config, workers=Workers(threads))
+        rounds = precision == "bfloat16"
+        self.model = Model(checkpoint.config, workers=Workers(threads), reads_bfloat16=rounds)
         self.model.load_tensors(checkpoint.tensors)
         self.columns = COLUMNS * self.model.workers.size
         self.most = CHARACTERS * self.columns  # characters worth reading at a time

@@ -57,7 +57,7 @@ ARROWS = {
     "particles": {"paths", "steering"},
     "prediction": {"predictor", "generation", "mixture", "sampling", "checkpoint"},
     "classification": {"scoring", "lines"},
-    "scoring": {"lines", "model", "checkpoint", "vocabulary", "workers"},
+    "scoring": {"lines", "model", "checkpoint", "precision", "vocabulary", "workers"},
     "lines": {"reading", "sources"},
     "heat": set(),
     "compression": {"coding", "paths", "plain", "checkpoint", "vocabulary", "kernels", "workers"},

@@ -13,8 +13,10 @@ from files import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn import api, scoring
+from charrnn import api, precision, scoring
 from charrnn.config import TextConfig
+from charrnn.errors import ConfigError
+from charrnn.kernels.tile import HAS_BFLOAT16
 from charrnn.lines import read_lines
 from charrnn.scoring import LineScore, Scorer, Stream, score_lines
 
@@ -121,6 +123,33 @@ def test_a_line_that_is_shown_whole_is_not_called_cut(monkeypatch):
     for name in MODELS:
         (found,) = scores(SCORERS[name], "a" * 25 + "\n", most=16)
         assert (found.text, found.cut) == ("a" * 25, False)
+
+
+@pytest.mark.skipif(not HAS_BFLOAT16, reason="this CPU has no bfloat16 instructions")
+@pytest.mark.parametrize("name", MODELS)
+def test_bfloat16_is_nearly_as_exact_and_as_independent(name):
+    lines = ["abcd" * n for n in range(40)] + ["dcba", "aaaa"]
+    exact = bits_of(SCORERS[name], lines)
+    rounded = [
+        bits_of(Scorer(MODELS[name], threads=threads, unknown_bits=UNKNOWN, precision="bfloat16"), lines)
+        for threads in (1, 2)
+    ]
+    assert rounded[0] == rounded[1] != exact
+    assert rounded[0] == pytest.approx(exact, rel=0.01, abs=0.02)
+    alone = Scorer(MODELS[name], threads=2, unknown_bits=UNKNOWN, precision="bfloat16")
+    assert bits_of(alone, lines[-1:]) == rounded[0][-1:]
+
+
+def bits_of(scorer: Scorer, lines: list[str]) -> list[float]:
+    return scorer.lines("".join(line + "\n" for line in lines))[0].tolist()
+
+
+def test_a_precision_that_is_not_there_is_refused(monkeypatch):
+    with pytest.raises(ConfigError, match="float32 or bfloat16"):
+        Scorer(LINES, precision="float16")
+    monkeypatch.setattr(precision, "HAS_BFLOAT16", False)
+    with pytest.raises(ConfigError, match="no bfloat16 instructions"):
+        Scorer(LINES, precision="bfloat16")
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(1, 9))

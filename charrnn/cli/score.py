@@ -43,6 +43,10 @@ def score(
     ] = None,
     total: Annotated[bool, typer.Option("--total", help="One figure for all lines.")] = False,
     unknown_bits: UnknownBits = UNKNOWN_BITS,
+    precision: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="bfloat16: less exact, sooner on some CPUs [float32]."),
+    ] = None,
     json_lines: Json = False,
     heat: Annotated[
         bool,
@@ -76,6 +80,8 @@ def score(
     if threshold is not None and not math.isfinite(threshold):
         raise ConfigError(f"threshold is {threshold}", "give a number, such as 4.5")
     if heat or html or svg:
+        if precision is not None:
+            wanted.append("--precision")
         if json_lines:
             wanted.append("--json")
         if wanted:
@@ -87,7 +93,8 @@ def score(
     checkpoint = api.load(model)
     raw = checkpoint.text.bytes
     output = Output(raw_bytes=raw and not json_lines, errors="surrogateescape")
-    scores = api.score_lines(checkpoint, paths, unknown_bits=unknown_bits)
+    chosen: dict[str, Any] = {"precision": precision} if precision is not None else {}
+    scores = api.score_lines(checkpoint, paths, unknown_bits=unknown_bits, **chosen)
     if total:
         _write_total(output, scores, json_lines)
         return ExitCode.DONE
