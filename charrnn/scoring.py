@@ -32,7 +32,7 @@ Ids = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
 COLUMNS = 52  # lines that a thread reads side by side: four tiles of 13 rows; more are no faster
-WINDOW = 2048  # characters a call, at most: what they need should stay in the cache
+WINDOW = 3072  # characters a call, at most: what they need should stay in the cache
 LOGITS = 2**24  # numbers a call, so that a large vocabulary does not need gigabytes
 CHARACTERS = 4096  # at a time for each column: how far lines are read before scores come out
 SHOWN = 1 << 20  # characters of a line that are kept; a longer one is counted whole, but kept in part
