@@ -17,6 +17,7 @@ import numpy as np
 
 from charrnn import load
 from charrnn.api import score_lines
+from charrnn.checkpoint import Checkpoint
 from charrnn.corpus import read, split
 
 
@@ -33,9 +34,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     a = parser.parse_args()
     model = load(a.model)
-    corpus = read([a.corpus], model.text, vocabulary=model.vocabulary, on_unknown="skip")
-    documents = split(corpus.documents, 0.1, 1)[1] if a.held_out else corpus.documents
-    lines = [s for s in model.vocabulary.decode(documents.ids).splitlines() if len(s) >= a.shortest]
+    lines = [line for line in lines_of(a.corpus, model, a.held_out) if len(line) >= a.shortest]
     random = np.random.default_rng(a.seed)
     lines = [lines[n] for n in random.permutation(len(lines))]
     odd = [shuffled(line, random) for line in lines[: a.odd]]
@@ -47,6 +46,13 @@ def main() -> None:
     high, low = found[: len(odd)], found[len(odd) :]
     area = np.mean(high[:, None] > low) + np.mean(high[:, None] == low) / 2
     print(f"{len(odd)} odd lines among {len(real):,}: area under the ROC curve {area:.4f}")
+
+
+def lines_of(path: Path, model: Checkpoint, held_out: bool) -> list[str]:
+    """The text's lines, or those that training with its defaults keeps for validation."""
+    corpus = read([path], model.text, vocabulary=model.vocabulary, on_unknown="skip")
+    documents = split(corpus.documents, 0.1, 1)[1] if held_out else corpus.documents
+    return model.vocabulary.decode(documents.at(np.arange(len(documents)))).splitlines()
 
 
 def shuffled(line: str, random: np.random.Generator) -> str:

@@ -13,14 +13,18 @@ from typing import Any
 
 import pytest
 
+import charrnn
 from charrnn.config import ModelConfig
+from charrnn.corpus import read, split
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "bench"))  # where its scripts find each other
-machine, measure, networks, ours, report, sections, speed, tables = (
+machine, measure, networks, odd_lines, ours, report, sections, speed, tables = (
     importlib.import_module(name)
-    for name in ("machine", "measure", "networks", "ours", "report", "sections", "speed", "tables")
-)
+    for name in (
+        "machine", "measure", "networks", "odd_lines", "ours", "report", "sections", "speed", "tables",
+    )
+)  # fmt: skip
 MARKED = "# Title\n\n<!-- speed -->\nold | table\n<!-- /speed -->\n\nThe rest.\n"
 
 
@@ -273,6 +277,20 @@ def test_figures_of_two_machines_do_not_meet_in_one_file(measured: Path):
 def test_a_section_that_does_not_exist_is_named():
     with pytest.raises(SystemExit, match="no section sampleing; there are training, sampling"):
         speed.main(["--only", "sampleing"])
+
+
+def test_held_out_lines_are_those_that_training_did_not_see():
+    model, path = charrnn.load(ROOT / "checkpoints" / "places.safetensors"), ROOT / "corpora" / "places.txt"
+    every = odd_lines.lines_of(path, model, held_out=False)
+    held_out = odd_lines.lines_of(path, model, held_out=True)
+    training, validation = split(read([path], model.text).documents, 0.1, 1)
+    assert every == path.read_text(encoding="utf-8").splitlines()
+    assert len(held_out) == round(0.1 * len(every))
+    assert (
+        sum(len(line) + 1 for line in held_out)
+        == len(validation)
+        == sum(map(len, every)) + len(every) - len(training)
+    )
 
 
 def test_every_library_is_told_how_many_threads_there_are():
