@@ -315,8 +315,8 @@ class Model:
     """A network's parameters with forward and backward over windows of any shape.
 
     `dtype` is float32, or float64 for the gradient checks. With `bfloat16`, the operands of the matrix
-    products of `gradient` are rounded (charrnn.operands), with `reads_bfloat16` those of the other methods.
-    Results do not depend on the number of workers.
+    products of `gradient` are rounded (charrnn.operands); with `reads_bfloat16`, those of `forward` and
+    `losses`. Results do not depend on the number of workers.
     """
 
     def __init__(

@@ -138,6 +138,10 @@ def test_bfloat16_is_nearly_as_exact_and_as_independent(name):
     assert rounded[0] == pytest.approx(exact, rel=0.01, abs=0.02)
     alone = Scorer(MODELS[name], threads=2, unknown_bits=UNKNOWN, precision="bfloat16")
     assert bits_of(alone, lines[-1:]) == rounded[0][-1:]
+    text = "dcba\n" * 50  # one column, for which several threads work in another way
+    assert np.mean(Stream(alone).bits(text)) == pytest.approx(
+        np.mean(Stream(SCORERS[name]).bits(text)), rel=0.01
+    )
 
 
 def bits_of(scorer: Scorer, lines: list[str]) -> list[float]:

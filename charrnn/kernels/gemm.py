@@ -29,7 +29,7 @@ from charrnn.kernels.tile import TILE_ROWS, VECTOR_BYTES, call, tile_address
 PANEL = 32  # columns; part of the memory layout, so the same on every CPU
 # Strides as typed numbers: Numba compiles a function anew for each literal that it is called with.
 _SAME, _NEXT, _ROW = np.intp(0), np.intp(1), np.intp(PANEL)
-DEPTH = 512  # rows of a weight gradient's sum at a time: those of A then stay in the L2 cache
+DEPTH = 512  # rows of a weight gradient's sum at a time: few enough for A's to stay in the L2 cache
 
 
 def panels(columns: int) -> int:
