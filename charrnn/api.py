@@ -270,11 +270,13 @@ def evaluate(
     on_unknown: OnUnknown = "error",
     dynamic: DynamicConfig | None = None,
     threads: int | None = None,
+    report: Callable[[str, float], None] = lambda what, share: None,
 ) -> Evaluation:
     """The loss over a text, which is read as the model's own corpus was, or as `text` says.
 
     With `dynamic` the result is a charrnn.dynamic.DynamicEvaluation, which also has the loss of a network
-    that adapts to the text.
+    that adapts to the text. `report` is told some times a second what is being done, "reading" or then
+    "adapting", and what share of that is done.
 
     Raises:
         CheckpointError, CorpusError, VocabularyError: what cannot be read.
@@ -285,12 +287,13 @@ def evaluate(
     own = checkpoint.text if text is None else text
     documents = read(_paths(corpus), own, vocabulary=checkpoint.vocabulary, on_unknown=on_unknown).documents
     network = _model(checkpoint, threads)
-    result = evaluate_documents(network, documents)
+    count = len(documents)
+    result = evaluate_documents(network, documents, report=lambda done: report("reading", done / count))
     assert result is not None  # nothing asked it to stop
     if dynamic is not None:
         from charrnn.dynamic import DynamicEvaluation, dynamic_loss
 
-        adapting = dynamic_loss(network, documents, dynamic)
+        adapting = dynamic_loss(network, documents, dynamic, lambda done: report("adapting", done / count))
         return DynamicEvaluation(result.loss, result.characters, adapting)
     return result
 
@@ -434,24 +437,33 @@ def classify(
 
 
 def compress(
-    model: Checkpoint | str | Path | None, chunks: Iterable[bytes], *, threads: int | None = None
+    model: Checkpoint | str | Path | None,
+    chunks: Iterable[bytes],
+    *,
+    threads: int | None = None,
+    report: Callable[[int], None] = lambda done: None,
 ) -> Iterator[bytes]:
     """Any bytes, in pieces, as a file that `decompress` makes them from again, in pieces.
 
     The file is smaller the better the model predicts the text. It depends on the model and the bytes alone.
+    `report` is told some times a second, by any thread, how many bytes are done.
 
     Raises:
         CheckpointError: the model cannot be loaded.
     """
     from charrnn import compression
 
-    return compression.compress(_checkpoint(model), chunks, threads)
+    return compression.compress(_checkpoint(model), chunks, threads, report)
 
 
 def decompress(
-    model: Checkpoint | str | Path | None, chunks: Iterable[bytes], *, threads: int | None = None
+    model: Checkpoint | str | Path | None,
+    chunks: Iterable[bytes],
+    *,
+    threads: int | None = None,
+    report: Callable[[int], None] = lambda done: None,
 ) -> Iterator[bytes]:
-    """The bytes, in pieces, each checked before it is given out.
+    """The bytes, in pieces, each checked before it is given out. `report` is told as by `compress`.
 
     Raises:
         CheckpointError: the model cannot be loaded.
@@ -459,7 +471,7 @@ def decompress(
     """
     from charrnn import compression
 
-    return compression.decompress(_checkpoint(model), chunks, threads)
+    return compression.decompress(_checkpoint(model), chunks, threads, report)
 
 
 def _unknown_bits(value: float) -> float:

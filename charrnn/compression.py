@@ -26,7 +26,7 @@ import json
 import struct
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
@@ -44,6 +44,7 @@ from charrnn.plain import PlainNetwork
 from charrnn.vocabulary import Vocabulary, code_points
 
 Ids = npt.NDArray[np.int32]
+Report = Callable[[int], None]  # is told how many bytes of the input are done
 
 MAGIC = b"\x93crnn"
 VERSION = 1
@@ -74,25 +75,34 @@ def fingerprint(checkpoint: Checkpoint) -> bytes:
     return digest.digest()
 
 
-def compress(checkpoint: Checkpoint, chunks: Iterable[bytes], threads: int | None = None) -> Iterator[bytes]:
+def compress(
+    checkpoint: Checkpoint,
+    chunks: Iterable[bytes],
+    threads: int | None = None,
+    report: Report = lambda done: None,
+) -> Iterator[bytes]:
     """The file that holds these bytes, piece by piece; the same whatever the chunks and the threads."""
     yield MAGIC + bytes([VERSION]) + fingerprint(checkpoint)
     coder = _Coder(checkpoint, threads)
     seen = hashlib.blake2b(digest_size=CHECK)
-    first = True
+    first, done = True, 0
     for data in _frames(chunks):
         seen.update(data)
+        coder.report = _within(report, done, len(data))
         payload = _Frame.of(data, checkpoint).coded(coder, first)
         kind = CODED
         if payload is None or len(payload) >= len(data):
             kind, payload = STORED, data
         yield bytes([kind]) + _varint(len(payload)) + payload + seen.digest()
-        first = False
+        first, done = False, done + len(data)
     yield bytes([END])
 
 
 def decompress(
-    checkpoint: Checkpoint, chunks: Iterable[bytes], threads: int | None = None
+    checkpoint: Checkpoint,
+    chunks: Iterable[bytes],
+    threads: int | None = None,
+    report: Report = lambda done: None,
 ) -> Iterator[bytes]:
     """The bytes that `compress` was given, each frame when its check agrees.
 
@@ -117,6 +127,7 @@ def decompress(
         if kind not in (STORED, CODED):
             raise CompressionError(*_DAMAGED)
         payload = source.take(source.varint(FRAME))
+        coder.report = _within(report, source.taken - len(payload), len(payload))
         check = source.take(CHECK)
         data = payload if kind == STORED else _Frame.decoded(payload, coder, first, checkpoint)
         seen.update(data)
@@ -126,6 +137,11 @@ def decompress(
         first = False
     if not source.at_end():
         raise CompressionError("something follows its end", "get it anew, or cut that off")
+
+
+def _within(report: Report, done: int, size: int) -> Callable[[float], None]:
+    """Tells `report` the share of the next `size` bytes, after those that are done."""
+    return lambda share: report(done + int(share * size))
 
 
 def _frames(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -148,6 +164,7 @@ class _Source:
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
         self._buffer = bytearray()
+        self.taken = 0  # bytes
 
     def take(self, count: int, otherwise: str = "") -> bytes:
         while len(self._buffer) < count:
@@ -161,6 +178,7 @@ class _Source:
             self._buffer += chunk
         taken = bytes(self._buffer[:count])
         del self._buffer[:count]
+        self.taken += count
         return taken
 
     def byte(self) -> int:
@@ -339,6 +357,7 @@ class _Coder:
     def __init__(self, checkpoint: Checkpoint, threads: int | None) -> None:
         self._network = PlainNetwork(checkpoint)
         self._threads = threads
+        self.report: Callable[[float], None] = lambda share: None  # told how much of a frame is done
         self._V = checkpoint.config.vocab_size
         self.newline = checkpoint.vocabulary.characters.find("\n")
         self._line_end = self.newline if checkpoint.text.lines else -1
@@ -375,7 +394,7 @@ class _Coder:
         if JIT_DISABLED:
             return None
         openings = [opening for _, opening in self._opened(lengths, first)]
-        return _CompiledRun(self._network, self._line_end, lengths, openings, self._threads)
+        return _CompiledRun(self._network, self._line_end, lengths, openings, self._threads, self.report)
 
     def _frequencies(self, opening: tuple[int, Any]) -> Any:
         """A generator of frequencies that is sent each character as it becomes known."""
@@ -426,7 +445,7 @@ class _CompiledRun:
 
     def __init__(
         self, network: PlainNetwork, line_end: int, lengths: list[int], openings: list[tuple[int, Any]],
-        threads: int | None,
+        threads: int | None, report: Callable[[float], None],
     ) -> None:  # fmt: skip
         from charrnn.kernels import coding as compiled
         from charrnn.kernels import generate
@@ -444,6 +463,7 @@ class _CompiledRun:
         self._texts = np.zeros((len(lengths), int(self._lengths[0])), np.int32)
         weights = network.recurrent.size + network.inputs.size + network.decoder.size
         self._weights = weights
+        self._report = report
         self._stopped = threading.Event()
 
     def encode(self, blocks: Sequence[Ids]) -> list[tuple[int, npt.NDArray[np.uint32]]]:
@@ -515,6 +535,8 @@ class _CompiledRun:
             t = call(state, last, f, scratch, t, t1)
             if t < 0:
                 raise CompressionError(*_DAMAGED)
+            if low == 0:  # all threads are about as far
+                self._report(t / length)
 
     def _share(self, work: Any) -> None:
         """Call work(low, high) for even shares of the rows, each on a thread of its own."""

@@ -19,7 +19,7 @@ tiny number but a share of the rms over all weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +49,12 @@ class DynamicEvaluation(Evaluation):
         return self.dynamic_loss / math.log(2)
 
 
-def dynamic_loss(model: Model, documents: Documents, config: DynamicConfig) -> float:
+def dynamic_loss(
+    model: Model,
+    documents: Documents,
+    config: DynamicConfig,
+    report: Callable[[int], None] = lambda done: None,
+) -> float:
     """The mean loss over every character, in nats, of a network that learns from each segment it has read.
 
     The same on any number of threads. The model's weights are the trained ones again afterwards.
@@ -57,9 +62,11 @@ def dynamic_loss(model: Model, documents: Documents, config: DynamicConfig) -> f
     Raises:
         CharrnnError: the weights went astray.
     """
-    total = 0.0
+    total, done = 0.0, 0
     for loss, count in segment_losses(model, documents, config):
         total += loss * count
+        done += count
+        report(done)
     return total / len(documents) if len(documents) else math.nan
 
 

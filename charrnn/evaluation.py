@@ -36,16 +36,22 @@ class Evaluation:
 
 
 def evaluate(
-    model: Model, documents: Documents, stop: Callable[[], object] = lambda: None
+    model: Model,
+    documents: Documents,
+    stop: Callable[[], object] = lambda: None,
+    report: Callable[[int], None] = lambda done: None,
 ) -> Evaluation | None:
     """The mean loss over every character, each document read in one pass from a zero state.
 
     Documents are independent, so that many are read side by side; a single one is read character after
-    character. None when `stop()` becomes true, which is asked about ten times a second.
+    character. None when `stop()` becomes true, which is asked about ten times a second. As often `report` is
+    told how many characters are done.
     """
-    total = 0.0
+    total, done = 0.0, 0
     for _, losses in _losses(model, documents):
         total += float(np.sum(losses, dtype=np.float64))
+        done += len(losses)
+        report(done)
         if stop():
             return None
     count = len(documents)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -10,12 +12,16 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from charrnn.cli.meter import Meter
 from charrnn.cli.options import ModelPath
 from charrnn.cli.process import Output, say
 from charrnn.cli.wording import count
 from charrnn.errors import CharrnnError, ConfigError, ExitCode
 
 _CHUNK = 1 << 18  # bytes read at a time
+
+# What is done to a file's bytes; it tells the other function how many of them are done.
+Change = Callable[[Iterable[bytes], Callable[[int], None]], Iterator[bytes]]
 
 File = Annotated[str, typer.Argument(metavar="[FILE]", help="Any file, or - for stdin [-].")]
 Out = Annotated[str, typer.Option("-o", "--out", metavar="PATH", help="Where to write, or - for stdout [-].")]
@@ -31,7 +37,14 @@ def compress(file: File = "-", model: ModelPath = None, out: Out = "-", quiet: Q
             "stdout is a terminal, and what is compressed is no text", "give -o PATH, or a pipe"
         )
     checkpoint = api.load(model)
-    sizes = _write(file, out, lambda chunks: api.compress(checkpoint, chunks))
+    meter = Meter(shown=not quiet)
+    sizes = _write(
+        file,
+        out,
+        "compressing",
+        meter,
+        lambda chunks, report: api.compress(checkpoint, chunks, report=report),
+    )
     if out != "-" and not quiet:
         bits = f": {8 * sizes[1] / sizes[0]:.3f} bits a byte" if sizes[0] else ""
         say(f"{count(sizes[0])} bytes became {count(sizes[1])}{bits}")
@@ -43,11 +56,15 @@ def decompress(file: File = "-", model: ModelPath = None, out: Out = "-") -> int
     from charrnn import api
 
     checkpoint = api.load(model)
-    _write(file, out, lambda chunks: api.decompress(checkpoint, chunks))
+    on_screen = out == "-" and sys.stdout is not None and sys.stdout.isatty()
+    _write(
+        file, out, "decompressing", Meter(shown=not on_screen),
+        lambda chunks, report: api.decompress(checkpoint, chunks, report=report),
+    )  # fmt: skip
     return ExitCode.DONE
 
 
-def _write(file: str, out: str, change: Callable[[Iterable[bytes]], Iterator[bytes]]) -> tuple[int, int]:
+def _write(file: str, out: str, what: str, meter: Meter, change: Change) -> tuple[int, int]:
     """Write what `change` makes of a file: whole, or not at all. Returns the bytes read and written."""
     from charrnn import atomic
 
@@ -58,9 +75,14 @@ def _write(file: str, out: str, change: Callable[[Iterable[bytes]], Iterator[byt
             sizes[which] += len(chunk)
             yield chunk
 
-    with _opened(file) as stream:
+    with _opened(file) as stream, meter:
+        total = _size(stream)
+
+        def report(done: int) -> None:
+            meter(f"{what}  {done / total:.0%}" if total else f"{what}  {count(done)} bytes")
+
         chunks = iter(lambda: stream.read(_CHUNK), b"")
-        pieces = counted(change(counted(chunks, 0)), 1)
+        pieces = counted(change(counted(chunks, 0), report), 1)
         if out == "-":
             output = Output(raw_bytes=True)
             for piece in pieces:
@@ -69,6 +91,14 @@ def _write(file: str, out: str, change: Callable[[Iterable[bytes]], Iterator[byt
         else:
             atomic.write(Path(out), pieces)
     return sizes[0], sizes[1]
+
+
+def _size(stream: BinaryIO) -> int:
+    """Bytes of a file; 0 for a pipe, whose end nobody knows."""
+    with contextlib.suppress(OSError):
+        about = os.fstat(stream.fileno())
+        return about.st_size if stat.S_ISREG(about.st_mode) else 0
+    return 0
 
 
 def _opened(file: str) -> contextlib.AbstractContextManager[BinaryIO]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from charrnn.cli import wording
+from charrnn.cli.meter import Meter
 from charrnn.cli.options import Json, OnUnknown, default
 from charrnn.cli.process import Output
 from charrnn.config import DynamicConfig
@@ -50,7 +51,11 @@ def evaluate(
     adapting = DynamicConfig(**given) if dynamic else None  # type: ignore[arg-type]
     from charrnn import api
 
-    result = api.evaluate(model, corpus, on_unknown=on_unknown, dynamic=adapting)
+    with Meter() as meter:
+        result = api.evaluate(
+            model, corpus, on_unknown=on_unknown, dynamic=adapting,
+            report=lambda what, share: meter(f"{what}  {share:.0%}"),
+        )  # fmt: skip
     names = ["loss", "bpc", "perplexity", "characters"] + ["dynamic_loss", "dynamic_bpc"] * dynamic
     values: dict[str, Any] = {name: getattr(result, name) for name in names}
     if json_lines:

@@ -1,0 +1,44 @@
+"""How far a command is that says nothing until its end: a line on the terminal that goes again."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from contextlib import suppress
+from typing import Self
+
+from charrnn.cli.progress import is_terminal
+
+AFTER = 1.0  # seconds: what is done sooner needs no meter
+EVERY = 0.2  # seconds
+_ERASE = "\r\x1b[K"
+
+
+class Meter:
+    """Shows texts, each in place of the one before, on stderr where that is a terminal."""
+
+    def __init__(self, *, shown: bool = True) -> None:
+        self._due = time.monotonic() + AFTER if shown and is_terminal(sys.stderr) else math.inf
+        self._shown = False
+
+    def __call__(self, text: str) -> None:
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + EVERY
+            self._shown = True
+            _write(_ERASE + text)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave nothing behind: a result or an error follows."""
+        if self._shown:
+            _write(_ERASE)
+
+
+def _write(text: str) -> None:
+    with suppress(OSError, ValueError):  # a terminal that has gone is no reason to stop
+        sys.stderr.write(text)
+        sys.stderr.flush()
