@@ -45,7 +45,7 @@ def score(
     unknown_bits: UnknownBits = UNKNOWN_BITS,
     precision: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="bfloat16: less exact, sooner on some CPUs [float32]."),
+        typer.Option(metavar="NAME", help="bfloat16: rounded numbers, sooner [float32]."),
     ] = None,
     json_lines: Json = False,
     heat: Annotated[
