@@ -49,10 +49,14 @@ class Source:
         With `as_they_come` a chunk is what is there, so that nobody waits for what a pipe has not got yet.
 
         Raises:
-            CorpusError: it cannot be opened, read or unpacked.
+            CorpusError: it cannot be opened, read or unpacked, or has no end.
         """
         try:
             with self._open(stdin) as stream:
+                if _is_endless(stream):
+                    raise CorpusError(
+                        f"{self.name} is a device that never ends", "pipe a part of it, with head -c"
+                    )
                 read = stream.read1 if as_they_come else stream.read  # type: ignore[attr-defined]
                 while chunk := read(CHUNK_BYTES):
                     yield chunk
@@ -75,6 +79,18 @@ class Source:
         if self.path.suffix.lower() == ".gz":
             return gzip.open(self.path, "rb")  # type: ignore[return-value]
         return open(self.path, "rb")
+
+
+def _is_endless(stream: BinaryIO) -> bool:
+    """Whether it is a device such as /dev/zero; of those, only terminals and the null device have an end."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):  # it is in memory
+        return False
+    about = os.fstat(descriptor)
+    if not stat.S_ISCHR(about.st_mode) or os.isatty(descriptor):
+        return False
+    return about.st_rdev != os.stat(os.devnull).st_rdev
 
 
 def find(paths: Sequence[str | Path]) -> list[Source]:

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -24,7 +25,7 @@ def refused(*paths: str | Path) -> CorpusError:
     return caught.value
 
 
-def content(source: Source, stdin: io.BytesIO | None = None) -> bytes:
+def content(source: Source, stdin: BinaryIO | None = None) -> bytes:
     return b"".join(source.chunks(stdin))
 
 
@@ -100,6 +101,17 @@ def test_a_stdin_that_does_not_wait_is_an_error_not_an_end() -> None:
     (source,) = find(["-"])
     with pytest.raises(CorpusError, match="standard input cannot be read"):
         content(source, Impatient(b"some"))
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="a device of Unix")
+def test_a_device_without_end_is_refused() -> None:
+    assert "never ends" in str(refused("/dev/zero"))
+    with (
+        open("/dev/zero", "rb") as stdin,
+        pytest.raises(CorpusError, match="standard input is a device that"),
+    ):
+        content(Source(None), stdin)
+    assert content(Source(Path(os.devnull))) == b""
 
 
 def test_no_path_at_all_is_an_error() -> None:
