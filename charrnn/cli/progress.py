@@ -36,10 +36,13 @@ class Course:
     def __init__(self) -> None:
         self.started: Started | None = None
         self.history: list[dict[str, Any]] = []  # as a model file has it
+        self._first: Step | None = None
 
     def take(self, event: Event) -> None:
         if isinstance(event, Started):
             self.started = event
+        elif isinstance(event, Step):
+            self._first = self._first or event
         elif isinstance(event, Evaluated):
             self.history.append(
                 {
@@ -49,6 +52,17 @@ class Course:
                     "val_loss": event.val_loss,
                 }
             )
+
+    def time_left(self, step: Step) -> str:
+        """How long the budget lasts at the pace since the first step; empty while nothing is known.
+
+        What came before it, compiling above all, does not come again.
+        """
+        first = self._first
+        if first is None or not first.progress < step.progress < 1:
+            return ""
+        pace = (step.seconds - first.seconds) / (step.progress - first.progress)
+        return f"{wording.duration(pace * (1 - step.progress))} left"
 
     def advice(self, finished: Finished) -> str:
         """A sentence about how to do better; empty where nothing is clear, or the run says it itself."""
@@ -119,7 +133,7 @@ class Lines(Notes):
                 self._next_step = now + FIRST_STEP_SECONDS
             elif now >= self._next_step:
                 self._next_step = now + STEP_SECONDS
-                say(step_line(event))
+                say(step_line(event, self._course.time_left(event)))
         elif isinstance(event, Evaluated):
             say(evaluated_line(event))
         elif isinstance(event, Finished):
@@ -166,14 +180,7 @@ def budget(train: TrainConfig) -> str:
     return plural(train.steps or 0, "step")
 
 
-def time_left(step: Step) -> str:
-    """How long the budget lasts at this pace; empty while nothing is known."""
-    if not 0 < step.progress < 1:
-        return ""
-    return f"{wording.duration(step.seconds * (1 - step.progress) / step.progress)} left"
-
-
-def step_line(step: Step) -> str:
+def step_line(step: Step, left: str) -> str:
     parts = [
         f"step {step.step}",
         f"epoch {step.epoch:.2f}",
@@ -181,7 +188,7 @@ def step_line(step: Step) -> str:
         f"loss {wording.loss(step.train_loss)}",
         f"lr {step.learning_rate:.2e}",
         f"{wording.count(round(step.chars_per_second))} chars/s",
-        time_left(step),
+        left,
     ]
     return "  ".join(part for part in parts if part)
 

@@ -169,7 +169,7 @@ class LiveView(progress.View):
         row = Table.grid(padding=(0, 1, 0, 0))
         over = self._finished is not None and self._finished.reason == "budget"
         completed = 1.0 if over else min(step.progress, 1.0)
-        left = progress.time_left(step) if self._finished is None else ""
+        left = self._course.time_left(step) if self._finished is None else ""
         bar = ProgressBar(1.0, completed, self._width(), complete_style="white", finished_style="white")
         margin = " " * (chart.LABEL_WIDTH - 1)
         row.add_row(margin, bar, Text(f"{completed:.0%}", "bold"), Text(left, "dim"))
