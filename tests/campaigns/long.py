@@ -130,6 +130,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=60.0, help="of training")
     parser.add_argument("--characters", type=int, default=100_000_000, help="to be written")
     options = parser.parse_args(arguments)
+    # A shell lets its background jobs ignore Ctrl-C, and charrnn keeps to that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     report = Report("long runs")
     with scratch() as folder:
         model = train(folder, report, 60 * options.minutes)
