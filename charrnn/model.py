@@ -19,7 +19,7 @@ from charrnn.kernels.gemm import PANEL, padded, panels
 from charrnn.layers import LAYERS
 from charrnn.operands import Arithmetic, Rows, Weight, sum_outer_products
 from charrnn.parameters import Array, Parameters, aligned
-from charrnn.workers import Workers, share
+from charrnn.workers import Phase, Workers, share
 
 
 @dataclass(frozen=True)
@@ -403,21 +403,21 @@ class Model:
             if self.reads_bfloat16:
                 window.copy_weights(worker, n)
 
+        def finish(worker: int) -> None:
+            then(window, *share(B, worker, n))
+
         def pass_over(worker: int) -> None:
-            b0, b1 = share(B, worker, n)
-            window.forward(None, b0, b1)
-            then(window, b0, b1)
+            window.forward(None, *share(B, worker, n))
+            finish(worker)
 
         # In bfloat16, the layers share the memory that operands are rounded into: one at a time.
         if n > B and self.config.num_layers > 1 and not self.reads_bfloat16:
-            self.workers.run(prepare)
-            self._forward_in_a_pipeline(window)
-            self.workers.run(lambda worker: then(window, *share(B, worker, n)))
+            self.workers.run(prepare, self._pipeline(window), finish)
         else:
             self.workers.run(prepare, pass_over)
         return window
 
-    def _forward_in_a_pipeline(self, window: Window) -> None:
+    def _pipeline(self, window: Window) -> Phase:
         """For few columns: each worker has some of the layers, and follows the worker before it in time."""
         L, n, T, B = self.config.num_layers, self.workers.size, window.T, window.B
         parts = [(t, min(t + PIPELINE_STEPS, T)) for t in range(0, T, PIPELINE_STEPS)]
@@ -438,7 +438,7 @@ class Model:
                 for k in range(first, last):
                     passed[k].release(len(parts))
 
-        self.workers.run(task)
+        return task
 
     def gradient(
         self,
