@@ -12,7 +12,7 @@ from files import checkpoint
 
 import charrnn
 from charrnn import api
-from charrnn.cli import meter
+from charrnn.cli import meter, process
 from charrnn.config import DynamicConfig
 
 ROOT = Path(__file__).parent.parent
@@ -26,7 +26,8 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     stream = Terminal()
-    monkeypatch.setattr(meter, "sys", SimpleNamespace(stderr=stream))
+    for module in (meter, process):
+        monkeypatch.setattr(module, "sys", SimpleNamespace(stderr=stream))
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     clock = itertools.count(0.0, 0.15)  # seconds from one look at it to the next

@@ -6,7 +6,8 @@ import contextlib
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -20,9 +21,6 @@ from charrnn.errors import CharrnnError, ConfigError, ExitCode
 
 _CHUNK = 1 << 18  # bytes read at a time
 
-# What is done to a file's bytes; it tells the other function how many of them are done.
-Change = Callable[[Iterable[bytes], Callable[[int], None]], Iterator[bytes]]
-
 File = Annotated[str, typer.Argument(metavar="[FILE]", help="Any file, or - for stdin [-].")]
 Out = Annotated[str, typer.Option("-o", "--out", metavar="PATH", help="Where to write, or - for stdout [-].")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
@@ -32,19 +30,12 @@ def compress(file: File = "-", model: ModelPath = None, out: Out = "-", quiet: Q
     """Make a file small by what a model expects of it. `decompress` makes the same bytes again."""
     from charrnn import api
 
-    if out == "-" and sys.stdout is not None and sys.stdout.isatty():
+    if _on_screen(out):
         raise ConfigError(
             "stdout is a terminal, and what is compressed is no text", "give -o PATH, or a pipe"
         )
     checkpoint = api.load(model)
-    meter = Meter(shown=not quiet)
-    sizes = _write(
-        file,
-        out,
-        "compressing",
-        meter,
-        lambda chunks, report: api.compress(checkpoint, chunks, report=report),
-    )
+    sizes = _write(file, out, "compressing", partial(api.compress, checkpoint), quiet=quiet)
     if out != "-" and not quiet:
         bits = f": {8 * sizes[1] / sizes[0]:.3f} bits a byte" if sizes[0] else ""
         say(f"{count(sizes[0])} bytes became {count(sizes[1])}{bits}")
@@ -56,15 +47,13 @@ def decompress(file: File = "-", model: ModelPath = None, out: Out = "-") -> int
     from charrnn import api
 
     checkpoint = api.load(model)
-    on_screen = out == "-" and sys.stdout is not None and sys.stdout.isatty()
-    _write(
-        file, out, "decompressing", Meter(shown=not on_screen),
-        lambda chunks, report: api.decompress(checkpoint, chunks, report=report),
-    )  # fmt: skip
+    _write(file, out, "decompressing", partial(api.decompress, checkpoint))
     return ExitCode.DONE
 
 
-def _write(file: str, out: str, what: str, meter: Meter, change: Change) -> tuple[int, int]:
+def _write(
+    file: str, out: str, what: str, change: partial[Iterator[bytes]], *, quiet: bool = False
+) -> tuple[int, int]:
     """Write what `change` makes of a file: whole, or not at all. Returns the bytes read and written."""
     from charrnn import atomic
 
@@ -75,14 +64,14 @@ def _write(file: str, out: str, what: str, meter: Meter, change: Change) -> tupl
             sizes[which] += len(chunk)
             yield chunk
 
-    with _opened(file) as stream, meter:
+    with _opened(file) as stream, Meter(shown=not quiet and not _on_screen(out)) as meter:
         total = _size(stream)
 
         def report(done: int) -> None:
             meter(f"{what}  {done / total:.0%}" if total else f"{what}  {count(done)} bytes")
 
         chunks = iter(lambda: stream.read(_CHUNK), b"")
-        pieces = counted(change(counted(chunks, 0), report), 1)
+        pieces = counted(change(counted(chunks, 0), report=report), 1)
         if out == "-":
             output = Output(raw_bytes=True)
             for piece in pieces:
@@ -91,6 +80,10 @@ def _write(file: str, out: str, what: str, meter: Meter, change: Change) -> tupl
         else:
             atomic.write(Path(out), pieces)
     return sizes[0], sizes[1]
+
+
+def _on_screen(out: str) -> bool:
+    return out == "-" and sys.stdout is not None and sys.stdout.isatty()
 
 
 def _size(stream: BinaryIO) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from contextlib import suppress
 from typing import Self
 
+from charrnn.cli.process import say
 from charrnn.cli.progress import is_terminal
 
 AFTER = 1.0  # seconds: what is done sooner needs no meter
@@ -27,7 +27,7 @@ class Meter:
         if now >= self._due:
             self._due = now + EVERY
             self._shown = True
-            _write(_ERASE + text)
+            say(_ERASE + text, end="")
 
     def __enter__(self) -> Self:
         return self
@@ -35,10 +35,4 @@ class Meter:
     def __exit__(self, *_: object) -> None:
         """Leave nothing behind: a result or an error follows."""
         if self._shown:
-            _write(_ERASE)
-
-
-def _write(text: str) -> None:
-    with suppress(OSError, ValueError):  # a terminal that has gone is no reason to stop
-        sys.stderr.write(text)
-        sys.stderr.flush()
+            say(_ERASE, end="")

@@ -35,11 +35,11 @@ class UsageError(CharrnnError):
     exit_code = ExitCode.USAGE
 
 
-def say(line: str) -> None:
+def say(line: str, end: str = "\n") -> None:
     """Write one line to stderr. A reader who has gone is no reason to stop."""
     with suppress(OSError, ValueError):
         if sys.stderr is not None:
-            sys.stderr.write(line + "\n")
+            sys.stderr.write(line + end)
             sys.stderr.flush()
 
 
