@@ -85,16 +85,16 @@ def compress(
     yield MAGIC + bytes([VERSION]) + fingerprint(checkpoint)
     coder = _Coder(checkpoint, threads)
     seen = hashlib.blake2b(digest_size=CHECK)
-    first, done = True, 0
+    done = 0
     for data in _frames(chunks):
         seen.update(data)
         coder.report = _within(report, done, len(data))
-        payload = _Frame.of(data, checkpoint).coded(coder, first)
+        payload = _Frame.of(data, checkpoint).coded(coder, first=done == 0)
         kind = CODED
         if payload is None or len(payload) >= len(data):
             kind, payload = STORED, data
         yield bytes([kind]) + _varint(len(payload)) + payload + seen.digest()
-        first, done = False, done + len(data)
+        done += len(data)
     yield bytes([END])
 
 

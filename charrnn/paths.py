@@ -197,8 +197,8 @@ class CompiledPath:
         self._pace = Pace(min(self._threads, max(1, self._weights // WEIGHTS_A_THREAD)))
 
     def longest(self, texts: int) -> int:
-        alone = max(1.0, -(-texts // self._threads) / SIDE_BY_SIDE)
-        longest = min(max(int(WEIGHTS_A_CALL / (self._weights * alone)), 1), LONGEST_PIECE)
+        weights = self._weights * max(1.0, -(-texts // self._threads) / SIDE_BY_SIDE)  # a character of each
+        longest = min(max(int(WEIGHTS_A_CALL / weights), 1), LONGEST_PIECE)
         return self._pace.longest(longest) if texts == 1 else longest
 
     def read(self, cursor: Cursor, characters: Ids) -> None:
