@@ -100,6 +100,11 @@ def command(*words: object) -> list[str]:
     return [sys.executable, "-m", "charrnn", *map(str, words)]
 
 
+def hear_ctrl_c() -> None:
+    """And let the commands do so: a shell lets its background jobs ignore it, and charrnn keeps to that."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def environment(**more: str) -> dict[str, str]:
     """What it runs in: the charrnn of this folder."""
     return {**os.environ, "PYTHONPATH": str(ROOT), **more}

@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from .harness import Report, command, environment, scratch
+from .harness import Report, command, environment, hear_ctrl_c, scratch
 
 WORDS = (
     "the", "sea", "and", "a", "ship", "went", "over", "under", "old", "new", "king", "salt", "wind", "of"
@@ -130,8 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=60.0, help="of training")
     parser.add_argument("--characters", type=int, default=100_000_000, help="to be written")
     options = parser.parse_args(arguments)
-    # A shell lets its background jobs ignore Ctrl-C, and charrnn keeps to that.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    hear_ctrl_c()
     report = Report("long runs")
     with scratch() as folder:
         model = train(folder, report, 60 * options.minutes)

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from charrnn import checkpoint
 
-from .harness import Report, command, environment, scratch
+from .harness import Report, command, environment, hear_ctrl_c, scratch
 
 TERMINAL = environment(TERM="xterm", NO_COLOR="")
 GRACE = 30.0  # until it is said to hang
@@ -204,8 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=1.0, help="in which each is to be answered")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
-    # A shell lets its background jobs ignore Ctrl-C, and charrnn keeps to that.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    hear_ctrl_c()
     report = Report("signals and pipes")
     with scratch() as folder:
         ender = Ender(folder, report, options.seed, options.seconds)
