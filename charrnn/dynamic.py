@@ -30,8 +30,9 @@ from charrnn.errors import CharrnnError
 from charrnn.evaluation import Evaluation
 from charrnn.kernels import adamw, adapt
 from charrnn.kernels.adamw import BLOCK
+from charrnn.kernels.memory import aligned
 from charrnn.model import Model
-from charrnn.parameters import Array, aligned
+from charrnn.parameters import Array
 from charrnn.workers import share
 
 EPSILON = 0.1  # of the rms over all weights

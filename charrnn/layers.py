@@ -15,8 +15,9 @@ import numpy as np
 from charrnn.config import ModelConfig
 from charrnn.kernels import gemm, gru, lstm, rnn, rows
 from charrnn.kernels.gemm import padded, panels
+from charrnn.kernels.memory import aligned
 from charrnn.operands import Arithmetic, Rows, Weight, sum_outer_products
-from charrnn.parameters import Array, Parameters, aligned
+from charrnn.parameters import Array, Parameters
 from charrnn.workers import share
 
 

@@ -16,9 +16,10 @@ import numpy as np
 from charrnn.config import ModelConfig
 from charrnn.kernels import gemm, loss, norm, rows
 from charrnn.kernels.gemm import PANEL, padded, panels
+from charrnn.kernels.memory import aligned
 from charrnn.layers import LAYERS
 from charrnn.operands import Arithmetic, Rows, Weight, sum_outer_products
-from charrnn.parameters import Array, Parameters, aligned
+from charrnn.parameters import Array, Parameters
 from charrnn.workers import Phase, Workers, share
 
 

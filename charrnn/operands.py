@@ -14,7 +14,8 @@ import numpy as np
 from charrnn.kernels import bfloat16, gemm
 from charrnn.kernels.bfloat16 import LANES, whole_pairs
 from charrnn.kernels.gemm import PANEL, Unit, padded, panels
-from charrnn.parameters import Array, aligned
+from charrnn.kernels.memory import aligned
+from charrnn.parameters import Array
 from charrnn.workers import share
 
 

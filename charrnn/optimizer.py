@@ -10,7 +10,8 @@ import numpy as np
 from charrnn.config import TrainConfig
 from charrnn.kernels import adamw
 from charrnn.kernels.adamw import BLOCK
-from charrnn.parameters import Array, Parameters, aligned
+from charrnn.kernels.memory import aligned
+from charrnn.parameters import Array, Parameters
 from charrnn.workers import Workers, share
 
 

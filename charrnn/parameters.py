@@ -15,17 +15,9 @@ import numpy as np
 
 from charrnn.config import ModelConfig
 from charrnn.kernels.gemm import PANEL, panels
+from charrnn.kernels.memory import aligned
 
 Array = np.ndarray[Any, Any]
-
-
-def aligned(shape: tuple[int, ...], dtype: Any) -> Array:
-    """Zeros whose first element lies on a 64-byte boundary, a cache line and a vector register wide."""
-    size = np.dtype(dtype).itemsize
-    count = math.prod(shape)
-    memory = np.zeros(count + 64 // size, dtype)
-    first = (-memory.ctypes.data % 64) // size
-    return memory[first : first + count].reshape(shape)
 
 
 def is_matrix(name: str) -> bool:

@@ -19,10 +19,10 @@ from charrnn.events import Started, Step
 from charrnn.kernels import bfloat16, gemm
 from charrnn.kernels.bfloat16 import pairs, whole_pairs
 from charrnn.kernels.gemm import PANEL, padded, panels
+from charrnn.kernels.memory import aligned
 from charrnn.kernels.tile import HAS_BFLOAT16
 from charrnn.model import Model, initial_tensors
 from charrnn.optimizer import AdamW
-from charrnn.parameters import aligned
 from charrnn.workers import Workers
 
 ROOT = Path(__file__).parent.parent

@@ -22,6 +22,7 @@ from numba.extending import intrinsic
 
 from charrnn.kernels.jit import njit
 from charrnn.kernels.machine import call
+from charrnn.kernels.memory import aligned
 from charrnn.kernels.tile import WIDE, spread
 
 PANEL = 32  # columns
@@ -30,6 +31,7 @@ PARTS = PANEL // (2 * LANES)  # of a panel, each two vectors wide
 # Rows that one tile computes: few different ones, since each is compiled. 12 rows of two vectors, two
 # weights and two products in flight fill the 32 registers of AVX-512.
 HEIGHTS = (12, 8, 4, 2, 1) if WIDE else (4, 2, 1)
+_UPPER_HALF = np.uint32(0xFFFF0000)
 SIDE_BY_SIDE = 4  # panels that a single row goes through at once, so that its additions need not wait
 
 
@@ -42,12 +44,26 @@ def padded(bias: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def in_panels(matrix: npt.NDArray[np.float32], bfloat16: bool = False) -> npt.NDArray[Any]:
-    """(.., K, N) -> (.., panels, K, 32), zeros after the last column; bfloat16: (.., panels, K, 16)."""
+    """(.., K, N) -> (.., panels, K, 32), zeros after the last column; bfloat16: (.., panels, K, 16).
+
+    In a word of bfloat16 are the numbers of two columns that lie LANES apart, the first in the lower half:
+    one operation on a vector of words gives the one's numbers, and another the other's.
+    """
     wide = padded(matrix)
-    panels = np.ascontiguousarray(
-        np.moveaxis(wide.reshape(*wide.shape[:-1], wide.shape[-1] // PANEL, PANEL), -2, -3)
-    )
-    return (panels.view(np.uint32) >> 16).astype(np.uint16).view(np.float32) if bfloat16 else panels
+    panels = np.moveaxis(wide.reshape(*wide.shape[:-1], wide.shape[-1] // PANEL, PANEL), -2, -3)
+    if bfloat16:
+        pairs = panels.view(np.uint32).reshape(*panels.shape[:-1], PARTS, 2, LANES)
+        words = pairs[..., 0, :] >> 16 | pairs[..., 1, :] & _UPPER_HALF
+        panels = words.view(np.float32).reshape(*panels.shape[:-1], PANEL // 2)
+    result = aligned(panels.shape, np.float32)
+    result[:] = panels
+    return result
+
+
+def _unknown(builder: Any, pointer: Any) -> Any:
+    """The same pointer, of which LLVM does not know that it is the same."""
+    kind = ir.FunctionType(pointer.type, [pointer.type])
+    return builder.call(ir.InlineAsm(kind, "", "=r,0", side_effect=False), [pointer])
 
 
 def _emit_tile(
@@ -57,7 +73,6 @@ def _emit_tile(
     """C[rows, panels, 2 vectors] = A[rows, depth] B[panels, depth, 2 vectors] + bias."""
     word, single = ir.IntType(64), ir.FloatType()
     vector = ir.VectorType(single, LANES)
-    item = ir.IntType(16) if half else single
     columns = [(p, v) for p in range(panels) for v in range(2)]
 
     def number(value: int) -> Any:
@@ -69,16 +84,19 @@ def _emit_tile(
     def load(pointer: Any, kind: Any = vector, align: int = 4) -> Any:
         return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=align, typ=kind)
 
-    def weights(pointer: Any) -> Any:
+    def weights(row: Any) -> list[Any]:
+        """The two vectors of a panel's row that begins there."""
         if not half:
-            return load(pointer)
-        narrow = load(pointer, ir.VectorType(item, LANES), 2)
-        wide = ir.VectorType(ir.IntType(32), LANES)
-        shifted = builder.shl(builder.zext(narrow, wide), ir.Constant(wide, [16] * LANES))
-        return builder.bitcast(shifted, vector)
+            return [load(row), load(at(row, number(LANES)))]
+        words = ir.VectorType(ir.IntType(32), LANES)
+        both = load(row, words)
+        first = builder.shl(both, ir.Constant(words, [16] * LANES))
+        second = builder.and_(both, ir.Constant(words, [int(_UPPER_HALF)] * LANES))
+        return [builder.bitcast(numbers, vector) for numbers in (first, second)]
 
-    starts = [at(b, builder.mul(b_panel, number(p)), item) for p in range(panels)]
-    rows_of_a = [at(a, builder.mul(a_row, number(r))) for r in range(rows)]
+    starts = [at(b, builder.mul(b_panel, number(p))) for p in range(panels)]
+    sources = [a] + [_unknown(builder, a)] * (WIDE and rows > 1)
+    rows_of_a = [[at(a, builder.mul(a_row, number(r))) for r in range(rows)] for a in sources]
     before = builder.block
     loop = builder.append_basic_block(f"ordered{rows}x{panels}.k")
     after = builder.append_basic_block(f"ordered{rows}x{panels}.end")
@@ -88,13 +106,13 @@ def _emit_tile(
     k = builder.phi(word)
     k.add_incoming(number(0), before)
     sums = [builder.phi(vector) for _ in range(rows) for _ in columns]
-    place = builder.mul(k, number(PANEL))
-    w = [weights(at(starts[p], builder.add(place, number(v * LANES)), item)) for p, v in columns]
+    place = builder.mul(k, number(PANEL // 2 if half else PANEL))
+    w = [numbers for start in starts for numbers in weights(at(start, place))]
     done: list[Any] = []
     for r in range(rows):
-        x = spread(builder, load(at(rows_of_a[r], k), single), LANES)
+        x = [spread(builder, load(at(source[r], k), single), LANES) for source in rows_of_a]
         for n in range(len(columns)):
-            done.append(builder.fadd(sums[len(done)], builder.fmul(w[n], x)))
+            done.append(builder.fadd(sums[len(done)], builder.fmul(w[n], x[n % len(x)])))
     following = builder.add(k, number(1))
     k.add_incoming(following, builder.block)
     for phi, value in zip(sums, done, strict=True):
@@ -125,7 +143,7 @@ def _all_tiles(typingctx: Any, arguments: Any) -> Any:
             builder, args[0], len(arguments)
         )
         single, word = ir.FloatType().as_pointer(), rows.type
-        c, bias, a = (builder.inttoptr(address, single) for address in (c, bias, a))
+        c, bias, a, b = (builder.inttoptr(address, single) for address in (c, bias, a, b))
         finish = builder.append_basic_block("finish")
         # One number for all three: rows + 16 panels + 256 half.
         which = builder.add(rows, builder.mul(panels, ir.Constant(word, 16)))
@@ -136,8 +154,7 @@ def _all_tiles(typingctx: Any, arguments: Any) -> Any:
             block = builder.append_basic_block("tile")
             choose.add_case(ir.Constant(word, height + 16 * width + 256 * bfloat16), block)
             builder.position_at_end(block)
-            start = builder.inttoptr(b, (ir.IntType(16) if bfloat16 else ir.FloatType()).as_pointer())
-            _emit_tile(builder, bfloat16, height, width, c, c_row, bias, a, a_row, start, b_panel, depth)
+            _emit_tile(builder, bfloat16, height, width, c, c_row, bias, a, a_row, b, b_panel, depth)
             builder.branch(finish)
         builder.position_at_end(finish)
         return context.get_dummy_value()
@@ -150,7 +167,7 @@ def panel_product(
     last: int,
 ) -> None:  # fmt: skip
     """`product` for charrnn.kernels.machine. Addresses; strides in elements."""
-    size = 2 if half else 4
+    row_bytes = PANEL * 2 if half else PANEL * 4  # of a panel
     side_by_side = SIDE_BY_SIDE if rows == 1 else 1
     p = first
     while p < last:
@@ -164,7 +181,8 @@ def panel_product(
                         (
                             half, height, width, c + (row * c_row + column) * 4, c_row, bias + column * 4,
                             a + row * a_row * 4, a_row,
-                            b + (p * depth * PANEL + part * 2 * LANES) * size, depth * PANEL, depth,
+                            b + p * depth * row_bytes + part * row_bytes // PARTS,
+                            depth * row_bytes // 4, depth,
                         )
                     )  # fmt: skip
                     row += height
