@@ -225,8 +225,9 @@ class AlwaysTogether:
     def longest(self, characters: int) -> int:
         return characters
 
-    def account(self, members: int, seconds: float) -> None:
+    def account(self, members: int, characters: int, seconds: float) -> None:
         assert members == self.members
+        assert characters > 0
         assert seconds > 0
 
 

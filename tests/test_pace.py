@@ -7,12 +7,13 @@ import itertools
 from charrnn.pace import FIRST_WAIT, LONGEST_WAIT, TRIAL, Pace
 
 
-def calls(pace: Pace, seconds: dict[int, float], n: int) -> list[tuple[int, int]]:
-    """Threads and greatest length of n calls, of which each takes `seconds` a character."""
+def calls(pace: Pace, seconds: dict[int, float], n: int, beginning: float = 0.0) -> list[tuple[int, int]]:
+    """Threads and length of n calls, of `seconds` a character each, and `beginning` for a team."""
     made = []
     for _ in range(n):
-        made.append((pace.members, pace.longest(1000)))
-        pace.account(pace.members, seconds[pace.members])
+        members, length = pace.members, pace.longest(1000)
+        made.append((members, length))
+        pace.account(members, length, length * seconds[members] + (members > 1) * beginning)
     return made
 
 
@@ -44,3 +45,13 @@ def test_when_the_machine_becomes_busy_or_quiet_the_better_way_is_soon_found():
     assert calls(pace, {1: 4.0, 2: 100.0}, 10)[1][0] == 1  # at once: the call itself was slow
     calls(pace, {1: 4.0, 2: 100.0}, 500)
     assert calls(pace, {1: 2.0, 2: 1.0}, LONGEST_WAIT + 2)[-1] == (2, 1000)
+
+
+def test_what_a_call_takes_beside_its_characters_decides_no_trial():
+    made = calls(Pace(2), {1: 10e-6, 2: 6e-6}, 6, beginning=200e-6)
+    assert made == [(1, TRIAL), (2, TRIAL), (2, 4 * TRIAL), (2, 1000), (2, 1000), (2, 1000)]
+
+
+def test_a_trial_grows_no_longer_than_a_text_is():
+    made = calls(Pace(2), {1: 10e-6, 2: 11e-6}, 2000, beginning=20e-6)
+    assert sum(members == 2 for members, _ in made) < 200
