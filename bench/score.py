@@ -88,8 +88,11 @@ def run(a: argparse.Namespace) -> None:
     )  # fmt: skip
     checkpoint = Checkpoint(config, vocabulary, TextConfig(lines=True), initial_tensors(config, 1))
     scorer = Scorer(checkpoint, threads=machine.threads(), precision=a.precision)
-    count = 4096  # lines at a time, as a full pipe would give them
-    parts = ["\n".join(lines[n : n + count]) + "\n" for n in range(0, len(lines), count)]
+    parts = [""]  # as a full pipe gives them
+    for line in lines:
+        if len(parts[-1]) + len(line) >= scorer.most:
+            parts.append("")
+        parts[-1] += line + "\n"
 
     def measure(seconds: float) -> float:
         characters, begun = 0, time.perf_counter()

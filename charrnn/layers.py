@@ -56,7 +56,8 @@ class Recurrent:
         self.weight_hh = Weight(self._parameter("weight_hh"), G * H, arithmetic, with_transpose=training)
         self.bias_ih, self.bias_hh = self._parameter("bias_ih"), self._parameter("bias_hh")
         self.bias = aligned(self.bias_ih.shape, dtype)  # of the input product
-        self.reset = np.zeros((T, B), np.bool_)
+        self.origin = np.zeros((T, B), np.int32)
+        self.first: tuple[Array, ...] = ()  # the states that `origin` is a row of
         self.gates = aligned((T, B, padded(G * H)), dtype)
         self.output = aligned((T, B, padded(H)), dtype)
         self.h_prev = aligned((T + 1, B, padded(H)), dtype)
@@ -77,13 +78,24 @@ class Recurrent:
         assert self.gradients is not None
         return self.gradients[self.names[name]]
 
+    @property
+    def remembered(self) -> tuple[Array, ...]:
+        """What each step starts from, and last what the window ends with; each (T + 1, B, padded H)."""
+        return (self.h_prev,)
+
     def set_state(self, state: tuple[Array, ...]) -> None:
         """Start the window from these arrays of (B, H)."""
-        self.h_prev[0, :, : self.H] = state[0]
+        for array, values in zip(self.remembered, state, strict=True):
+            array[0, :, : self.H] = values
 
     def state(self) -> tuple[Array, ...]:
         """What the window ended with."""
-        return (self.h_prev[-1, :, : self.H].copy(),)
+        return tuple(array[-1, :, : self.H].copy() for array in self.remembered)
+
+    def states_after(self, places: Array) -> tuple[Array, ...]:
+        """What was remembered after the steps t * B + b, (n, H) each."""
+        T, B, width = self.output.shape
+        return tuple(array[1:].reshape(T * B, width)[places, : self.H] for array in self.remembered)
 
     def state_gradient(self) -> tuple[Array, ...]:
         """The gradient of what the window started from, after backward."""
@@ -149,12 +161,9 @@ class LSTM(Recurrent):
         super().share_scratch(other)
         self.tanh_c = other.tanh_c
 
-    def set_state(self, state: tuple[Array, ...]) -> None:
-        super().set_state(state)
-        self.c_prev[0, :, : self.H] = state[1]
-
-    def state(self) -> tuple[Array, ...]:
-        return (*super().state(), self.c_prev[-1, :, : self.H].copy())
+    @property
+    def remembered(self) -> tuple[Array, ...]:
+        return (self.h_prev, self.c_prev)
 
     def state_gradient(self) -> tuple[Array, ...]:
         return (*super().state_gradient(), self.dc[0, :, : self.H].copy())
@@ -163,12 +172,12 @@ class LSTM(Recurrent):
         steps, states = slice(t0, t1), slice(t0, t1 + 1)
         lstm.forward(
             self.unit, self.gates[steps], self.h_prev[states], self.c_prev[states], self.output[steps],
-            self.tanh_c[steps], self.reset[steps], self.weight_hh.forward, self.H, b0, b1,
+            self.tanh_c[steps], self.origin[steps], *self.first, self.weight_hh.forward, self.H, b0, b1,
         )  # fmt: skip
 
     def backward(self, dh: Array, b0: int, b1: int) -> None:
         lstm.backward(
-            self.unit, self.gates, self.c_prev, self.tanh_c, dh, self.dh_next, self.dc, self.reset,
+            self.unit, self.gates, self.c_prev, self.tanh_c, dh, self.dh_next, self.dc, self.origin,
             self.weight_hh.backward, self.H, b0, b1,
         )  # fmt: skip
 
@@ -201,12 +210,12 @@ class GRU(Recurrent):
         steps, states = slice(t0, t1), slice(t0, t1 + 1)
         gru.forward(
             self.unit, self.gates[steps], self.recurrent[steps], self.h_prev[states], self.output[steps],
-            self.reset[steps], self.weight_hh.forward, self.bias_hh, self.H, b0, b1,
+            self.origin[steps], *self.first, self.weight_hh.forward, self.bias_hh, self.H, b0, b1,
         )  # fmt: skip
 
     def backward(self, dh: Array, b0: int, b1: int) -> None:
         gru.backward(
-            self.unit, self.gates, self.recurrent, self.h_prev, dh, self.dh_next, self.reset,
+            self.unit, self.gates, self.recurrent, self.h_prev, dh, self.dh_next, self.origin,
             self.weight_hh.backward, self.H, b0, b1,
         )  # fmt: skip
 
@@ -221,13 +230,13 @@ class RNN(Recurrent):
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
         steps, states = slice(t0, t1), slice(t0, t1 + 1)
         rnn.forward(
-            self.unit, self.gates[steps], self.h_prev[states], self.output[steps], self.reset[steps],
-            self.weight_hh.forward, self.relu, self.H, b0, b1,
+            self.unit, self.gates[steps], self.h_prev[states], self.output[steps], self.origin[steps],
+            *self.first, self.weight_hh.forward, self.relu, self.H, b0, b1,
         )  # fmt: skip
 
     def backward(self, dh: Array, b0: int, b1: int) -> None:
         rnn.backward(
-            self.unit, self.gates, dh, self.dh_next, self.reset, self.weight_hh.backward,
+            self.unit, self.gates, dh, self.dh_next, self.origin, self.weight_hh.backward,
             self.relu, self.H, b0, b1,
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ document's first input, the zero vector.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,7 +126,8 @@ class Window:
             parameters["decoder.weight"], V, self.arithmetic, with_transpose=gradients is not None
         )
         self.logits = aligned((T, B, padded(V)), dtype)
-        self.losses = np.zeros((T, B), dtype)
+        self.losses, self.largest, self.log_partitions = (np.zeros((T, B), dtype) for _ in range(3))
+        self.zero_state = State.zero(config, 1, dtype)
         self.targets = np.zeros((T, B), np.int32)
         self.index = np.zeros((T, B), np.int32)  # of each character among the window's distinct ones
         self.used = np.zeros(0, np.int64)  # those, as ids
@@ -151,8 +152,12 @@ class Window:
             self.logits_rows = Rows(self.logits, V, self.arithmetic)
             self.zero = aligned((max(padded(H), padded(D), padded(V)),), dtype)
 
-    def read(self, x: Array, reset: Array | None, state: State) -> None:
-        """Take the window's characters and what it starts from, and look at the parameters."""
+    def read(self, x: Array, origin: Array | None, state: State, first: State | None = None) -> None:
+        """Take the window's characters and what it starts from, and look at the parameters.
+
+        Where origin (T, B) is not -1, a text begins, with that row of `first`'s arrays as its state. Without
+        `first`, origin is true where a text begins, with zeros.
+        """
         V = self.config.vocab_size
         present = np.zeros(V + 1, np.bool_)
         present[x] = True
@@ -160,8 +165,11 @@ class Window:
         place = np.zeros(V + 1, np.int32)
         place[self.used] = np.arange(len(self.used), dtype=np.int32)
         self.index[:] = place[x]
-        for layer, arrays in zip(self.layers, state.layers, strict=True):
-            layer.reset[:] = False if reset is None else reset
+        rows: Any = -1 if origin is None else origin
+        if first is None:
+            first, rows = self.zero_state, -1 if origin is None else origin.astype(np.int32) - 1
+        for layer, arrays, begun in zip(self.layers, state.layers, first.layers, strict=True):
+            layer.origin[:], layer.first = rows, begun
             layer.set_state(arrays)
             layer.prepare()
         if self.embedded is not None:
@@ -220,6 +228,19 @@ class Window:
         """Logits from the last layer's output."""
         y, bias, H = self.outputs[-1][t0:t1], self.parameters["decoder.bias"], self.config.hidden_size
         gemm.product(self.unit, self.logits[t0:t1], bias, y, self.decoder.forward, H, b0, b1)
+
+    def compare(self, b0: int, b1: int) -> None:
+        """What `nats` needs of columns b0 to b1."""
+        V = self.config.vocab_size
+        loss.log_partitions(self.logits, self.largest, self.log_partitions, V, b0, b1)
+
+    def nats(self, places: Array, ids: Array) -> Array:
+        """-log p(ids[i]) at the place t * B + b = places[i], (n,)."""
+        logits = self.logits.reshape(self.T * self.B, -1)[places, ids]
+        largest, logs = (array.reshape(-1)[places] for array in (self.largest, self.log_partitions))
+        with np.errstate(all="ignore"):  # where training explodes, losses are no numbers
+            nats: Array = logs - (logits - largest)
+        return nats
 
     def backward(self, dropout_keys: list[int] | None, b0: int, b1: int) -> None:
         """From the logits' gradient (in their place) to every layer's gates', columns b0 to b1."""
@@ -311,6 +332,10 @@ class Window:
         """What the window ended with."""
         return State(tuple(layer.state() for layer in self.layers))
 
+    def states_after(self, places: Array) -> State:
+        """What was remembered after the steps t * B + b, arrays of (n, H)."""
+        return State(tuple(layer.states_after(places) for layer in self.layers))
+
 
 class Model:
     """A network's parameters with forward and backward over windows of any shape.
@@ -371,33 +396,48 @@ class Model:
 
         Ids are 0 .. V - 1, and V for START; where `reset` (T, B) is true, the state is zero before the step.
         """
-        window = self._forward(x, state, reset)
+        window = self._forward(x, reset, state)
         return window.logits[..., : self.config.vocab_size].copy(), window.state()
 
     def losses(
         self, x: Array, y: Array, state: State | None = None, reset: Array | None = None
     ) -> tuple[Array, State]:
         """-log p(y) in nats for each position (T, B), and the state after the last character."""
-        V = self.config.vocab_size
+        window = self._forward(x, reset, state, compare=True)
+        return window.nats(np.arange(x.size), y.reshape(-1)).reshape(x.shape), window.state()
 
-        def compare(window: Window, b0: int, b1: int) -> None:
-            window.targets[:, b0:b1] = y[:, b0:b1]
-            loss.cross_entropy(window.logits, window.targets, window.losses, 1.0, V, b0, b1)
+    def read(
+        self,
+        x: Array,
+        origin: Array,
+        first: State,
+        state: State | None,
+        places: Array,
+        ids: Array,
+        kept: Array,
+    ) -> tuple[Array, State, State]:
+        """Read texts that may begin with states of others, and predict any characters.
 
-        window = self._forward(x, state, reset, compare)
-        return window.losses.copy(), window.state()
+        Where origin (T, B) is not -1, a text begins, with that row of `first`'s arrays as its state. Returns
+        -log p(ids[i]) in nats at the place t * B + b = places[i], the states after the places `kept`, and
+        the state after the last characters.
+        """
+        window = self._forward(x, origin, state, first, compare=True)
+        return window.nats(places, ids), window.states_after(kept), window.state()
 
     def _forward(
         self,
         x: Array,
+        origin: Array | None,
         state: State | None,
-        reset: Array | None,
-        then: Callable[[Window, int, int], None] = lambda window, b0, b1: None,
+        first: State | None = None,
+        *,
+        compare: bool = False,
     ) -> Window:
-        """The window with its logits; `then` is called for shares of its columns, b0 to b1."""
+        """The window with its logits, and with `compare` what its `nats` needs. See Window.read."""
         T, B = x.shape
         window, n = self._window(T, B, False), self.workers.size
-        window.read(x, reset, state or self.zero_state(B))
+        window.read(x, origin, state or self.zero_state(B), first)
 
         def prepare(worker: int) -> None:
             window.make_table(worker, n)
@@ -405,7 +445,8 @@ class Model:
                 window.copy_weights(worker, n)
 
         def finish(worker: int) -> None:
-            then(window, *share(B, worker, n))
+            if compare:
+                window.compare(*share(B, worker, n))
 
         def pass_over(worker: int) -> None:
             window.forward(None, *share(B, worker, n))

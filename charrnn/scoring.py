@@ -14,26 +14,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from charrnn import prefixes
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import UNKNOWN_BITS, WEIGHT_PRECISIONS, WeightPrecision
 from charrnn.errors import ConfigError
 from charrnn.lines import Lines
 from charrnn.model import Model, State
 from charrnn.precision import require
+from charrnn.prefixes import Floats, Ids
 from charrnn.vocabulary import code_points
 from charrnn.workers import Workers
 
-Ids = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
-
 COLUMNS = 52  # lines that a thread reads side by side: four tiles of 13 rows; more are no faster
-WINDOW = 3072  # characters a call, at most: what they need should stay in the cache
-LOGITS = 2**24  # numbers a call, so that a large vocabulary does not need gigabytes
+WINDOW, LOGITS = prefixes.WINDOW, prefixes.LOGITS  # characters and numbers a call, at most
 CHARACTERS = 4096  # at a time for each column: how far lines are read before scores come out
 SHOWN = 1 << 20  # characters of a line that are kept; a longer one is counted whole, but kept in part
 NEWLINE = ord("\n")
@@ -100,11 +98,10 @@ class Scorer:
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Bits, characters and unknown ones of each line of `text`, which ends in "\\n"; (lines,) each."""
         lines = text.split("\n")[:-1]
-        places: dict[str, int] = {}
-        place = [places.setdefault(line, len(places)) for line in lines]
-        if len(places) == len(lines):
-            return self._lines(text)
-        bits, characters, unknown = self._lines("\n".join(places) + "\n")  # logs repeat themselves
+        different = sorted(set(lines))  # so that those that begin alike are neighbours
+        places = {line: number for number, line in enumerate(different)}
+        place = [places[line] for line in lines]
+        bits, characters, unknown = self._lines("".join(line + "\n" for line in different))
         return bits[place], characters[place], unknown[place]
 
     def _lines(
@@ -118,65 +115,17 @@ class Scorer:
         unknown = np.bincount(line[(ids < 0) & ~ends], minlength=count)
         line = line[ids >= 0]
         lengths = np.bincount(line, minlength=count)
-        nats = self.losses(ids[ids >= 0], lengths)
-        bits = np.bincount(line, weights=nats, minlength=count) * _BITS
+        bits = np.bincount(line, weights=self._losses(ids[ids >= 0], lengths), minlength=count) * _BITS
         return bits + unknown * self.unknown_bits, lengths + unknown, unknown
 
-    def losses(self, ids: Ids, lengths: npt.NDArray[np.int64]) -> Floats:
-        """-log p in nats of every character, (N,), of texts of these lengths that lie behind one another.
-
-        The texts are dealt out to columns, each a stack of texts, the longest first and in turns from left
-        to right and back. So all columns are about as high, and next to nothing is computed in vain.
-        """
-        B = min(self.columns, 1 << max(0, int(np.count_nonzero(lengths)) - 1).bit_length())
-        top, column, height = _deal(lengths + len(self.lead), B)
-        V = self.checkpoint.config.vocab_size
-        T = max(1, min(WINDOW // B, LOGITS // (B * V), 1 << max(0, height - 1).bit_length()))
-        S = -(-height // T) * T
-        time = np.arange(len(ids)) + np.repeat(top + len(self.lead) - (np.cumsum(lengths) - lengths), lengths)
-        place = time * B + np.repeat(column, lengths)  # of each character in (S, B)
-        y = np.zeros(S * B, np.int32)
-        y[place] = ids
-        first = (top * B + column)[lengths + len(self.lead) > 0]
-        if len(self.lead):
-            y[first] = self.newline
-        reset = np.zeros(S * B, np.bool_)
-        reset[first] = True
-        x = np.empty_like(y)
-        x[B:] = y[:-B]
-        x[reset] = V
-        x[:B] = V
-        result = np.empty(S * B, np.float32)
-        state = self.model.zero_state(B)
-        for t in range(0, S, T):
-            part = slice(t * B, (t + T) * B)
-            inputs, targets, starts = (array[part].reshape(T, B) for array in (x, y, reset))
-            losses, state = self.model.losses(inputs, targets, state, starts)
-            result[part] = losses.reshape(-1)
-        scores: Floats = result[place]
-        return scores
-
-
-def _deal(lengths: npt.NDArray[np.int64], B: int) -> tuple[Any, Any, int]:
-    """Where each text begins, its row and its column, both (n,), and the height of the highest of B columns.
-
-    Of lengths 5, 2, 4, 1 on two columns, the texts of 5 and 4 begin in row 0; then from the right comes the
-    one of 2, behind the 4, and the one of 1 behind the 5: both columns are 6 high.
-    """
-    n = len(lengths)
-    rounds = -(-n // B)
-    order = np.argsort(-lengths, kind="stable")
-    grid = np.zeros((rounds, B), np.int64)
-    grid.reshape(-1)[:n] = lengths[order]
-    grid[1::2] = grid[1::2, ::-1].copy()
-    tops = np.cumsum(grid, axis=0) - grid
-    height = int(grid.sum(axis=0).max()) if n else 0
-    columns = np.tile(np.arange(B), (rounds, 1))
-    for table in (tops, columns):
-        table[1::2] = table[1::2, ::-1].copy()
-    top, column = np.empty(n, np.int64), np.empty(n, np.int64)
-    top[order], column[order] = tops.reshape(-1)[:n], columns.reshape(-1)[:n]
-    return top, column, height
+    def _losses(self, ids: Ids, lengths: npt.NDArray[np.int64]) -> Floats:
+        """-log p in nats of every character, (N,), of lines of these lengths that lie behind one another."""
+        if not len(self.lead):
+            return prefixes.losses(self.model, ids, lengths, self.columns)
+        starts = np.cumsum(lengths) - lengths
+        leads = starts + np.arange(len(lengths))
+        with_leads = np.insert(ids, starts, self.newline)
+        return np.delete(prefixes.losses(self.model, with_leads, lengths + 1, self.columns), leads)
 
 
 class Stream:

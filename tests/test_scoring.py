@@ -156,22 +156,6 @@ def test_a_precision_that_is_not_there_is_refused(monkeypatch):
         Scorer(LINES, precision="bfloat16")
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(1, 9))
-def test_texts_are_dealt_out_to_columns_without_overlap(lengths, B):
-    top, column, height = scoring._deal(np.array(lengths), B)
-    taken = np.zeros((height, B), bool)
-    for t, c, n in zip(top, column, lengths, strict=True):
-        assert not taken[t : t + n, c].any()
-        taken[t : t + n, c] = True
-    assert taken.sum() == sum(lengths)
-    assert height <= -(-sum(lengths) // B) + 2 * max(lengths)
-
-
-def test_the_example_of_dealing():
-    top, column, height = scoring._deal(np.array([5, 2, 4, 1]), 2)
-    assert (top.tolist(), column.tolist(), height) == ([0, 4, 0, 5], [0, 1, 1, 0], 6)
-
-
 def test_surprises_read_a_file_as_evaluate_does(tmp_path):
     (tmp_path / "a").write_text("abc\ncd\n" * 300)
     for m in (LINES, PROSE):

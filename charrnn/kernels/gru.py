@@ -9,7 +9,7 @@ The reset gate acts after the recurrent product, so b_in and b_hn cannot be one.
 Buffers, all (T, B, padded), unless said:
     gates       in: W_ih x + b_ih; after forward: r, z, n; after backward: gradients of W_ih x + b_ih
     recurrent   after forward: W_hh h + b_hh; after backward: its gradients
-    h_prev      (T + 1, ...) what each step starts from, zero after a reset; [T] is the final state
+    h_prev      (T + 1, ...) what each step starts from, or what a text begins with; [T] is the final state
     h           the output
 """
 
@@ -20,6 +20,7 @@ from typing import Any
 from charrnn.kernels.activations import sigmoid, tanh
 from charrnn.kernels.gemm import product, product_plus
 from charrnn.kernels.jit import njit
+from charrnn.kernels.rows import begin
 
 
 @njit()
@@ -37,14 +38,12 @@ def _forward_row(gates: Any, recurrent: Any, h_prev: Any, h: Any, h_next: Any, H
 
 @njit()
 def forward(
-    unit: Any, gates: Any, recurrent: Any, h_prev: Any, h: Any, reset: Any, weight_hh: Any,
+    unit: Any, gates: Any, recurrent: Any, h_prev: Any, h: Any, origin: Any, first_h: Any, weight_hh: Any,
     bias_hh: Any, H: int, b0: int, b1: int,
 ) -> None:  # fmt: skip
-    """Columns b0 to b1 of the window; reset (T, B) zeroes the state before a step."""
+    """Columns b0 to b1 of the window; see rows.begin for origin (T, B) and first_h (rows, H)."""
     for t in range(gates.shape[0]):
-        for b in range(b0, b1):
-            if reset[t, b]:
-                h_prev[t, b] = 0
+        begin(h_prev[t], first_h, origin[t], H, b0, b1)
         product(unit, recurrent[t : t + 1], bias_hh, h_prev[t : t + 1], weight_hh, H, b0, b1)
         for b in range(b0, b1):
             _forward_row(gates[t, b], recurrent[t, b], h_prev[t, b], h[t, b], h_prev[t + 1, b], H)
@@ -71,7 +70,7 @@ def _backward_row(gates: Any, recurrent: Any, h_prev: Any, dh: Any, dh_next: Any
 
 @njit()
 def backward(
-    unit: Any, gates: Any, recurrent: Any, h_prev: Any, dh: Any, dh_next: Any, reset: Any,
+    unit: Any, gates: Any, recurrent: Any, h_prev: Any, dh: Any, dh_next: Any, origin: Any,
     weight_hh_t: Any, H: int, b0: int, b1: int,
 ) -> None:  # fmt: skip
     """Gradients of both products, in their place; dh_next (1, B, padded) ends as the initial state's.
@@ -84,5 +83,5 @@ def backward(
             _backward_row(gates[t, b], recurrent[t, b], h_prev[t, b], dh[t, b], dh_next[0, b], H)
         product_plus(unit, dh_next, dh_next, recurrent[t : t + 1], weight_hh_t, 3 * H, b0, b1)
         for b in range(b0, b1):
-            if reset[t, b]:
+            if origin[t, b] >= 0:
                 dh_next[0, b] = 0

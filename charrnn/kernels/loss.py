@@ -1,4 +1,4 @@
-"""Softmax cross-entropy of each row of logits, in nats, and its gradient."""
+"""Softmax cross-entropy of each row of logits, in nats, and its gradient; or what any loss is made of."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from charrnn.kernels.sums import total
 
 
 @njit()
-def _exponentials(row: Any, largest: Any, V: int) -> None:
+def _exponentials(out: Any, row: Any, largest: Any, V: int) -> None:
     for j in range(V):
-        row[j] = exp(row[j] - largest)
+        out[j] = exp(row[j] - largest)
 
 
 @njit()
@@ -43,9 +43,24 @@ def cross_entropy(logits: Any, targets: Any, losses: Any, weight: float, V: int,
             row, target = logits[t, b], targets[t, b]
             largest = _largest(row, V)  # subtracted, so that no exponential overflows
             at_target = row[target] - largest
-            _exponentials(row, largest, V)
+            _exponentials(row, row, largest, V)
             partition = total(row, V)
             # In float64, where the C libraries' logarithms agree in all that a float32 shows.
             losses[t, b] = row.dtype.type(math.log(np.float64(partition))) - at_target
             _scale(row, row.dtype.type(weight) / partition, V)
             row[target] -= row.dtype.type(weight)
+
+
+@njit()
+def log_partitions(logits: Any, largest: Any, logs: Any, V: int, b0: int, b1: int) -> None:
+    """The loss of any character i is logs[t, b] - (logits[t, b, i] - largest[t, b]), as in `cross_entropy`.
+
+    Shapes: logits (T, B, padded V), largest and logs (T, B).
+    """
+    exponentials = np.empty(V, logits.dtype)
+    for t in range(logits.shape[0]):
+        for b in range(b0, b1):
+            row = logits[t, b]
+            largest[t, b] = _largest(row, V)
+            _exponentials(exponentials, row, largest[t, b], V)
+            logs[t, b] = row.dtype.type(math.log(np.float64(total(exponentials, V))))

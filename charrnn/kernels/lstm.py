@@ -6,7 +6,7 @@
 
 Buffers, all (T, B, padded), unless said:
     gates       in: W_ih x + b_ih + b_hh; after forward: i, f, g, o; after backward: their gradients
-    h_prev      (T + 1, ...) what each step starts from, zero after a reset; [T] is the final state
+    h_prev      (T + 1, ...) what each step starts from, or what a text begins with; [T] is the final state
     c_prev      likewise
     h           the output
     tanh_c      tanh(c')
@@ -19,6 +19,7 @@ from typing import Any
 from charrnn.kernels.activations import sigmoid, tanh
 from charrnn.kernels.gemm import product_plus
 from charrnn.kernels.jit import njit
+from charrnn.kernels.rows import begin
 
 
 @njit()
@@ -36,15 +37,13 @@ def _forward_row(gates: Any, c_prev: Any, c: Any, tanh_c: Any, h: Any, h_next: A
 
 @njit()
 def forward(
-    unit: Any, gates: Any, h_prev: Any, c_prev: Any, h: Any, tanh_c: Any, reset: Any, weight_hh: Any,
-    H: int, b0: int, b1: int,
+    unit: Any, gates: Any, h_prev: Any, c_prev: Any, h: Any, tanh_c: Any, origin: Any, first_h: Any,
+    first_c: Any, weight_hh: Any, H: int, b0: int, b1: int,
 ) -> None:  # fmt: skip
-    """Columns b0 to b1 of the window; reset (T, B) zeroes the state before a step."""
+    """Columns b0 to b1 of the window; see rows.begin for origin (T, B), first_h and first_c (rows, H)."""
     for t in range(gates.shape[0]):
-        for b in range(b0, b1):
-            if reset[t, b]:
-                h_prev[t, b] = 0
-                c_prev[t, b] = 0
+        begin(h_prev[t], first_h, origin[t], H, b0, b1)
+        begin(c_prev[t], first_c, origin[t], H, b0, b1)
         now = gates[t : t + 1]
         product_plus(unit, now, now, h_prev[t : t + 1], weight_hh, H, b0, b1)
         for b in range(b0, b1):
@@ -75,7 +74,7 @@ def _backward_row(gates: Any, c_prev: Any, tanh_c: Any, dh: Any, dh_next: Any, d
 
 @njit()
 def backward(
-    unit: Any, gates: Any, c_prev: Any, tanh_c: Any, dh: Any, dh_next: Any, dc: Any, reset: Any,
+    unit: Any, gates: Any, c_prev: Any, tanh_c: Any, dh: Any, dh_next: Any, dc: Any, origin: Any,
     weight_hh_t: Any, H: int, b0: int, b1: int,
 ) -> None:  # fmt: skip
     """Gradients of the gates, in their place; dh_next and dc, (1, B, padded), end as the initial state's.
@@ -89,6 +88,6 @@ def backward(
             _backward_row(gates[t, b], c_prev[t, b], tanh_c[t, b], dh[t, b], dh_next[0, b], dc[0, b], H)
         product_plus(unit, dh_next, dh_next, gates[t : t + 1], weight_hh_t, 4 * H, b0, b1)
         for b in range(b0, b1):
-            if reset[t, b]:
+            if origin[t, b] >= 0:
                 dh_next[0, b] = 0
                 dc[0, b] = 0

@@ -4,7 +4,7 @@
 
 Buffers, all (T, B, padded), unless said:
     gates       in: W_ih x + b_ih + b_hh; after forward: h'; after backward: the gradient
-    h_prev      (T + 1, ...) what each step starts from, zero after a reset; [T] is the final state
+    h_prev      (T + 1, ...) what each step starts from, or what a text begins with; [T] is the final state
     h           the output
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 from charrnn.kernels.activations import tanh
 from charrnn.kernels.gemm import product_plus
 from charrnn.kernels.jit import njit
+from charrnn.kernels.rows import begin
 
 
 @njit()
@@ -32,22 +33,12 @@ def _forward_row(gates: Any, h: Any, h_next: Any, relu: bool, H: int) -> None:
 
 @njit()
 def forward(
-    unit: Any,
-    gates: Any,
-    h_prev: Any,
-    h: Any,
-    reset: Any,
-    weight_hh: Any,
-    relu: bool,
-    H: int,
-    b0: int,
-    b1: int,
-) -> None:
-    """Columns b0 to b1 of the window; reset (T, B) zeroes the state before a step."""
+    unit: Any, gates: Any, h_prev: Any, h: Any, origin: Any, first_h: Any, weight_hh: Any, relu: bool,
+    H: int, b0: int, b1: int,
+) -> None:  # fmt: skip
+    """Columns b0 to b1 of the window; see rows.begin for origin (T, B) and first_h (rows, H)."""
     for t in range(gates.shape[0]):
-        for b in range(b0, b1):
-            if reset[t, b]:
-                h_prev[t, b] = 0
+        begin(h_prev[t], first_h, origin[t], H, b0, b1)
         now = gates[t : t + 1]
         product_plus(unit, now, now, h_prev[t : t + 1], weight_hh, H, b0, b1)
         for b in range(b0, b1):
@@ -69,7 +60,7 @@ def _backward_row(gates: Any, dh: Any, dh_next: Any, relu: bool, H: int) -> None
 
 @njit()
 def backward(
-    unit: Any, gates: Any, dh: Any, dh_next: Any, reset: Any, weight_hh_t: Any, relu: bool,
+    unit: Any, gates: Any, dh: Any, dh_next: Any, origin: Any, weight_hh_t: Any, relu: bool,
     H: int, b0: int, b1: int,
 ) -> None:  # fmt: skip
     """The gates' gradient, in their place; dh_next (1, B, padded) ends as the initial state's.
@@ -82,5 +73,5 @@ def backward(
             _backward_row(gates[t, b], dh[t, b], dh_next[0, b], relu, H)
         product_plus(unit, dh_next, dh_next, gates[t : t + 1], weight_hh_t, H, b0, b1)
         for b in range(b0, b1):
-            if reset[t, b]:
+            if origin[t, b] >= 0:
                 dh_next[0, b] = 0

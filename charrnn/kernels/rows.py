@@ -39,6 +39,17 @@ def add(y: Any, x: Any, H: int, b0: int, b1: int) -> None:
 
 
 @njit()
+def begin(state: Any, first: Any, origin: Any, H: int, b0: int, b1: int) -> None:
+    """Where origin[b] is not -1, a text begins, with that row of `first` as its state.
+
+    Shapes: state (B, padded H), first (rows, H), origin (B,).
+    """
+    for b in range(b0, b1):
+        if origin[b] >= 0:
+            _copy(state[b], first[origin[b]], H)
+
+
+@njit()
 def _hash(x: np.uint32) -> np.uint32:
     # The finaliser of MurmurHash3: every bit of the result depends on every bit of x.
     x = np.uint32(x ^ (x >> np.uint32(16)))
