@@ -116,7 +116,7 @@ def _emit_transposed(builder: Any, lines: list[Any], words: Any, words_row: Any)
 
 
 @intrinsic
-def _transpose(typingctx: Any, words: Any, words_row: Any, source: Any, source_row: Any) -> Any:
+def transpose_block(typingctx: Any, words: Any, words_row: Any, source: Any, source_row: Any) -> Any:
     """16 rows of 16 words from 16 others. Addresses; strides in bytes."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -212,7 +212,7 @@ def transpose_words(target: Any, source: Any, k0: int, k1: int) -> None:
     """Rows k0 to k1 of target (K, R or more) = source^T, source (R, K or more); all multiples of 16."""
     for k in range(k0, k1, LANES):
         for r in range(0, source.shape[0], LANES):
-            _transpose(
+            transpose_block(
                 _at(target, k * target.shape[1] + r), target.shape[1] * 4,
                 _at(source, r * source.shape[1] + k), source.shape[1] * 4,
             )  # fmt: skip

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.kernels import amx
-from charrnn.kernels.bfloat16 import pairs, rounder_address
+from charrnn.kernels.bfloat16 import LANES, pairs, rounder_address, transpose_block
 from charrnn.kernels.jit import njit
 from charrnn.kernels.tile import TILE_ROWS, VECTOR_BYTES, call, tile_address
 
@@ -187,10 +187,19 @@ def transpose_panels(target: Any, source: Any, rows: int, p0: int, p1: int) -> N
     Shapes: source (panels of N, K, 32) holds (K, N); target (panels of K, N, 32) holds (N, K), and
     `rows` is N without padding. Panels p0 to p1 of the target.
     """
-    K = source.shape[1]
+    K, N = source.shape[1], target.shape[1]
     for p in range(p0, p1):
         width = min(PANEL, K - p * PANEL)
         for q in range(source.shape[0]):
-            for n in range(min(PANEL, rows - q * PANEL)):
+            height = min(PANEL, rows - q * PANEL)
+            if source.itemsize == 4 and width == PANEL and height == PANEL:
+                for n in range(0, PANEL, LANES):
+                    for k in range(0, PANEL, LANES):
+                        transpose_block(
+                            _address(target, (p * N + q * PANEL + n) * PANEL + k), PANEL * 4,
+                            _address(source, (q * K + p * PANEL + k) * PANEL + n), PANEL * 4,
+                        )  # fmt: skip
+                continue
+            for n in range(height):
                 for k in range(width):
                     target[p, q * PANEL + n, k] = source[q, p * PANEL + k, n]
