@@ -198,7 +198,10 @@ class Run:
         if p.step and not self.outputs.worth_keeping:
             # Nothing was evaluated yet, but there is something to write with.
             save(self._checkpoint(None, self._index()), self.outputs.model)
-        yield from self._save_resume()
+        if p.step:
+            yield from self._save_resume()
+        else:  # there is nothing to go on with
+            self.outputs.remove_resume()
         yield self._finished("interrupted", f"stopped at step {p.step}")
 
     def _step(self, rate: float) -> tuple[float, float]:

@@ -535,6 +535,24 @@ def test_a_signal_while_training_saves_and_says_how_to_go_on(
 
 
 @posix
+@pytest.mark.skipif("NUMBA_DISABLE_JIT" in os.environ, reason="nothing is compiled")
+def test_a_signal_while_kernels_are_compiled_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        command("train", folder / "corpus.txt", "-o", tmp_path / "models" / "m.safetensors", *TINY),
+        stderr=subprocess.PIPE,
+        env=environment(CHARRNN_CACHE_DIR=str(tmp_path / "cache")),
+    )
+    assert process.stderr is not None
+    while b"compiling" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.decode().splitlines()[-1] == "stopped before the first step: nothing is written"
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+@posix
 def test_the_first_signal_asks_and_the_second_does_not_wait() -> None:
     script = """
 import os, signal, time

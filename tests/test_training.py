@@ -281,6 +281,14 @@ def test_exploding_training_never_writes_a_model_with_nan(corpus, tmp_path):
         checkpoint.load(out)  # checks that all is finite
 
 
+def test_a_run_that_is_stopped_before_its_first_step_leaves_nothing(corpus, tmp_path):
+    out = tmp_path / "models" / "m.safetensors"
+    events = list(api.train(corpus, out=out, steps=5, stop=lambda: "SIGINT", **SMALL))
+    assert (events[-1].reason, events[-1].step) == ("interrupted", 0)
+    assert not out.parent.exists()
+    assert train(corpus, out, steps=5)[-1].reason == "budget"
+
+
 def test_an_interrupted_run_leaves_a_model_even_before_the_first_evaluation(corpus, tmp_path):
     out = tmp_path / "m.safetensors"
     events = stop_after(

@@ -207,6 +207,8 @@ def unsaved(event: Unsaved) -> str:
 
 def summary(finished: Finished, advice: str = "") -> list[str]:
     """How it ended, what the model is worth, how to do better, and the command that writes with it."""
+    if not finished.step:
+        return ["stopped before the first step: nothing is written"]
     path = str(finished.checkpoint)
     after = f"after {plural(finished.step, 'step')}, {wording.duration(finished.seconds)}"
     worth = ""

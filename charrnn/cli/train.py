@@ -235,9 +235,9 @@ def train(
         course = Course()
         with view, closing(events):  # at its end the run lets go of the model file
             finished = _follow(events, view, course, stop, Output() if json_lines else None)
-    if finished.reason == "interrupted" and not quiet and stop.exit_code:
+    if finished.reason == "interrupted" and finished.step and not quiet and stop.exit_code:
         say(f"go on with: {_resume_command(corpus, finished.checkpoint)}")
-    drawn = plot is None or _drawn(plot, course, finished)
+    drawn = plot is None or not finished.step or _drawn(plot, course, finished)
     if finished.reason == "interrupted":
         return stop.exit_code
     return ExitCode.DONE if drawn else ExitCode.FAILED
@@ -262,14 +262,14 @@ def _follow(
     events: Iterator[Event], view: View, course: Course, stop: StopRequest, output: Output | None
 ) -> Finished:
     """Show every event, remember it, write it to `output` as JSON, and return the last one."""
-    from charrnn.events import Evaluated, Finished, Step
+    from charrnn.events import Evaluated, Finished, Saved, Step
 
     clock: dict[str, Any] = {"epoch": 0.0, "seconds": 0.0}  # a Saved event carries none
     for event in events:
         view.show(event)
         course.take(event)
+        stop.saveable |= isinstance(event, (Step, Evaluated, Saved))
         if isinstance(event, (Step, Evaluated)):
-            stop.saveable = True
             clock = {"epoch": event.epoch, "seconds": event.seconds}
         if output is not None and (record := _record(event, clock)):
             try:
