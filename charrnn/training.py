@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from charrnn.checkpoint import Checkpoint, checked_history, save
 from charrnn.compilation import compile_kernels
 from charrnn.config import ModelConfig, TrainConfig
@@ -183,7 +185,7 @@ class Run:
             rate = learning_rate(self.train, progress)
             loss, norm = self._step(rate)
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise self._diverged(loss)
+                raise self._diverged("the gradient" if math.isfinite(loss) else "the loss")
             characters += self.batches.batch_size * self.batches.seq_len
             elapsed = time.monotonic() - reported
             if elapsed >= REPORT_SECONDS or p.step == 1:
@@ -197,6 +199,7 @@ class Run:
                 yield from self._now_and_then()
         if p.step and not self.outputs.worth_keeping:
             # Nothing was evaluated yet, but there is something to write with.
+            self._check_weights()
             save(self._checkpoint(None, self._index()), self.outputs.model)
         if p.step:
             yield from self._save_resume()
@@ -302,7 +305,8 @@ class Run:
         if result is None:
             return
         if not math.isfinite(result.loss):
-            raise self._diverged(result.loss)
+            raise self._diverged("the loss")
+        self._check_weights()
         train_loss = p.loss_sum / p.loss_count if p.loss_count else p.running_loss
         best = p.best_val_loss is None or result.loss < p.best_val_loss
         worse = p.best_val_loss is not None and result.loss > CLEARLY_WORSE * p.best_val_loss
@@ -359,9 +363,13 @@ class Run:
             "the best model is kept (more text or more --dropout would help, more time would not)"
         )
 
-    def _diverged(self, loss: float) -> TrainingError:
-        """A loss or gradient that is no number: what is in memory is lost, the model file is not."""
-        what = "the gradient" if math.isfinite(loss) else "the loss"
+    def _check_weights(self) -> None:
+        """They may overflow where the losses do not: a saturated network has the same from any weights."""
+        if not np.isfinite(self.model.parameters.flat).all():
+            raise self._diverged("a weight")
+
+    def _diverged(self, what: str) -> TrainingError:
+        """A loss, gradient or weight that is no number: what is in memory is lost, the model file is not."""
         try:
             self.outputs.flush()
         except SaveError as error:

@@ -281,6 +281,18 @@ def test_exploding_training_never_writes_a_model_with_nan(corpus, tmp_path):
         checkpoint.load(out)  # checks that all is finite
 
 
+def test_weights_that_overflow_while_the_losses_do_not_end_the_run(tmp_path):
+    corpus, out = tmp_path / "aa.txt", tmp_path / "m.safetensors"
+    corpus.write_text("aa")
+    with pytest.raises(TrainingError, match="a weight is no longer a finite number"):
+        train(
+            corpus, out, text=TextConfig(lines=True), cell="rnn", hidden_size=1, num_layers=1, dropout=0.95,
+            embedding_size=0, norm=False, learning_rate=1000.0, weight_decay=1000.0, l1=1000.0, clip=1e9,
+            warmup=1.0, batch_size=5, seq_len=1, steps=60, evaluations=3, val_fraction=0.9, seed=1,
+        )  # fmt: skip
+    assert not resume_path(out).exists()
+
+
 def test_a_run_that_is_stopped_before_its_first_step_leaves_nothing(corpus, tmp_path):
     out = tmp_path / "models" / "m.safetensors"
     events = list(api.train(corpus, out=out, steps=5, stop=lambda: "SIGINT", **SMALL))

@@ -77,7 +77,7 @@ class Numbers:
         given = settings(choice)
         what = f"{given}, {text}, {self.corpus.read_text(encoding='utf-8')[:20]!r}"
         contents = []
-        for threads in (1, *choice.sample((2, 3, 4, 8), 1)):
+        for threads in (1, *choice.sample(range(2, 9), 1)):
             for path in (self.out, resume_path(self.out)):
                 path.unlink(missing_ok=True)
             try:

@@ -57,7 +57,7 @@ class Races:
         self.campaign.ends_well("at once")
 
     def read_while_saving(self) -> None:
-        """Load, sample and copy while a run saves at every step."""
+        """Load, sample, score and copy while a run saves at every step."""
         self.folder.empty()
         out = self.folder.out
         child = self.folder.start()
@@ -71,6 +71,10 @@ class Races:
             seen += 1
             written = "".join(next(api.sample(model, seed=1, length=5)))
             self.report.check(len(written) == 5, f"read while it saves: it writes {written!r}")
+            read = [line for lines in api.score_lines(out, self.folder.corpus) for line in lines]
+            self.report.check(
+                all(line.bits > 0 for line in read), "read while it saves: a line costs nothing"
+            )
             copy = self.folder.path.parent / "copy.safetensors"
             copy.write_bytes(out.read_bytes())
             checkpoint.load(copy)
