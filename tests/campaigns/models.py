@@ -29,6 +29,7 @@ from charrnn.checkpoint import Checkpoint, resume_path
 from charrnn.cli import info, wording
 from charrnn.config import ModelConfig, TextConfig
 from charrnn.errors import CharrnnError
+from charrnn.events import Step
 from charrnn.vocabulary import Vocabulary
 
 from .harness import Report, TooLong, at_most, limit_memory, scratch
@@ -84,8 +85,9 @@ def small_models(folder: Path) -> Iterator[tuple[bytes, str]]:
     corpus.write_text("she sells sea shells\n" * 40)
     out = folder / "run.safetensors"
     asked: list[bool] = []
-    for _ in api.train(corpus, out=out, stop=lambda: "stop" if asked else None, **TRAINING):
-        asked.append(True)
+    for event in api.train(corpus, out=out, stop=lambda: "stop" if asked else None, **TRAINING):
+        if isinstance(event, Step):
+            asked.append(True)
     yield resume_path(out).read_bytes(), "resume"
 
 
