@@ -1,8 +1,9 @@
 """A process that makes an automaton of an expression, run by charrnn.expressions, which may end it any time.
 
-stdin: one object of JSON, {"pieces", "characters", "end", "memory"}. The pieces make up the expression: each
-is a text, or [a class such as "\\\\w", whether it stands in brackets]. `characters` are the model's, in one
-text; `end` is a character that is none of them; `memory` is how many bytes may be used.
+stdin: one object of JSON, {"pieces", "characters", "begin", "end", "memory", "seconds"}. The pieces make up
+the expression: each is a text, or [a set of characters such as "\\\\w", ".", or "[^a]", the flags it stands
+under]. `characters` are the model's, in one text; `begin` and `end` are characters that are none of them, nor
+in the expression; `memory` and `seconds` of computing are what may be used.
 
 stdout: one object of JSON, {"missing": a package}, {"error": a text}, or {"start": a state, "states":
 [[[character's index, next state], ..], ..], "final": [bool, ..]}; states are numbered from 0, and there is
@@ -25,55 +26,69 @@ def main() -> None:
         import resource  # not on Windows
 
         resource.setrlimit(resource.RLIMIT_AS, (asked["memory"], asked["memory"]))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CPU, (asked["seconds"], asked["seconds"] + 1))
     try:
         import outlines_core  # noqa: F401
     except ImportError:
         answer: dict[str, Any] = {"missing": "outlines-core"}
     else:
         try:
-            answer = _automaton(asked["pieces"], asked["characters"], asked["end"])
+            answer = _automaton(asked["pieces"], asked["characters"], asked["begin"], asked["end"])
         except ValueError as problem:
             answer = {"error": str(problem)}
     json.dump(answer, sys.stdout)
 
 
-def _automaton(pieces: list[Any], characters: str, end: str) -> dict[str, Any]:
+def _automaton(pieces: list[Any], characters: str, begin: str, end: str) -> dict[str, Any]:
     from outlines_core import Index, Vocabulary
 
     ids: dict[str | bytes, list[int]] = {}
     # Single bytes, too: the library refuses an expression with a place where nothing of its vocabulary fits,
     # though the rest of it may fit ("Paris|Orléans" without an é).
-    for n, token in enumerate([*characters, end, *(bytes([n]) for n in range(256))]):
+    for n, token in enumerate([*characters, end, begin, *(bytes([n]) for n in range(256))]):
         ids.setdefault(token if isinstance(token, bytes) else token.encode(), [n + 1])  # 0: its own end
     vocabulary = Vocabulary(0, ids)
+    last = len(characters) + 1  # the id of `end`, before that of `begin`
 
-    def index(expression: str) -> tuple[Any, dict[int, dict[int, int]]]:
-        # The library's automata follow the first of alternatives only up to its end: of "ab|abc" nothing
-        # would ever be abc. With a last character that comes nowhere else, there is one end for all.
-        found = Index(f"(?:{expression}){end}", vocabulary)
-        return found, found.get_transitions()
+    def index(expression: str) -> tuple[Any, dict[int, dict[int, int]], int]:
+        """The library's automaton, its transitions, and the state in which a text begins.
 
-    def members(name: str) -> str:
-        """The class as a list: its automaton has as many states as one character, whatever it holds."""
-        found, transitions = index(name)
-        edges = transitions[found.get_initial_state()]
-        own = sorted(n - 1 for n in edges if 0 < n <= len(characters))
-        # A class without members is not empty brackets, which would take in what follows.
-        return "".join(f"\\x{{{ord(characters[n]):X}}}" for n in own) or f"\\x{{{ord(end):X}}}"
+        The automata follow the first of alternatives only up to its end: of "ab|abc" nothing would ever be
+        abc. With a last character that comes nowhere else, there is one end for all. And the library looks
+        for matches that begin anywhere, too, of which there may be exponentially many ("[ab]{30}"): with a
+        first character that comes nowhere else, there is one.
+        """
+        found = Index(f"{begin}(?:{expression}){end}", vocabulary)
+        transitions = found.get_transitions()
+        return found, transitions, transitions[found.get_initial_state()].get(last + 1, -1)
 
-    classes = {piece[0]: "" for piece in pieces if not isinstance(piece, str)}
-    for name in classes:
-        classes[name] = members(name)
-    whole = "".join(
-        piece if isinstance(piece, str) else classes[piece[0]] if piece[1] else f"[{classes[piece[0]]}]"
-        for piece in pieces
-    )
-    found, transitions = index(whole)
+    def members(name: str, flags: str) -> str:
+        """The set as a list of the model's characters, which `begin` is none of.
+
+        The list's automaton has as many states as one character, whatever it holds.
+        """
+        _, transitions, start = index(f"(?{flags}:{name})" if flags else name)
+        own = sorted(ord(characters[n - 1]) for n in transitions.get(start, {}) if 0 < n < last)
+        ranges: list[list[int]] = []
+        for code in own:
+            if ranges and ranges[-1][1] == code - 1:
+                ranges[-1][1] = code
+            else:
+                ranges.append([code, code])
+        # A set without members is not empty brackets, which would take in what follows.
+        listed = "".join(f"\\x{{{low:X}}}-\\x{{{high:X}}}" for low, high in ranges or [[ord(end)] * 2])
+        return f"(?-i:[{listed}])" if "i" in flags else f"[{listed}]"
+
+    sets = {tuple(piece): "" for piece in pieces if not isinstance(piece, str)}
+    for name, flags in sets:
+        sets[name, flags] = members(name, flags)
+    whole = "".join(piece if isinstance(piece, str) else sets[tuple(piece)] for piece in pieces)
+    found, transitions, start = index(whole)
     numbers = {state: n for n, state in enumerate(transitions)}
     final_states = found.get_final_states()
-    last = len(characters) + 1  # the id of `end`
     return {
-        "start": numbers.get(found.get_initial_state(), -1),
+        "start": numbers.get(start, -1),
         "states": [
             [[n - 1, numbers[to]] for n, to in edges.items() if 0 < n < last and to in numbers]
             for edges in transitions.values()

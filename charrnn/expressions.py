@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from charrnn.errors import ConfigError, SamplingError, printable, quoted
 
-SECONDS = 2.0  # for one expression; a usual one takes a tenth of that
+SECONDS = 2  # of computing for one expression; a usual one takes a tenth of that
+PATIENCE = 5  # times as many seconds by the clock, on a busy machine; alone where computing cannot be bounded
 MEMORY = 2**30  # bytes, where the system can bound them
 MAX_STATES = 2**16
 MAX_EDGES = 2**24
@@ -31,7 +32,7 @@ MAX_LENGTH = 10_000  # characters of an expression
 SYNTAX = "see docs/control.md for what can be written"
 _WORKER = Path(__file__).with_name("expression_worker.py")
 
-Piece = str | tuple[str, bool]
+Piece = str | tuple[str, str]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -58,12 +59,16 @@ def compiled(expression: str, characters: str) -> Expression:
         raise ConfigError(
             f"the expression has {len(expression):,} characters", f"give at most {MAX_LENGTH:,}"
         )
+    others = (chr(n) for n in range(0x10FFFF, 0, -1) if chr(n) not in characters and chr(n) not in expression)
+    begin, end = next(others), next(others)
     answer = _ask(
         {
             "pieces": _pieces(expression),
             "characters": characters,
-            "end": next(chr(n) for n in range(0x10FFFF, 0, -1) if chr(n) not in characters),
+            "begin": begin,
+            "end": end,
             "memory": MEMORY,
+            "seconds": SECONDS,
         },
         expression,
     )
@@ -93,7 +98,7 @@ def _ask(question: dict[str, Any], expression: str) -> dict[str, Any]:
     command = [sys.executable, "-P", str(_WORKER)]
     try:
         done = subprocess.run(
-            command, input=json.dumps(question).encode(), capture_output=True, timeout=SECONDS
+            command, input=json.dumps(question).encode(), capture_output=True, timeout=PATIENCE * SECONDS
         )
     except subprocess.TimeoutExpired:
         raise _too_large(expression) from None
@@ -101,7 +106,7 @@ def _ask(question: dict[str, Any], expression: str) -> dict[str, Any]:
         raise SamplingError(
             f"Python cannot be started to read the expression: {printable(problem.strerror or str(problem))}"
         ) from problem
-    if done.returncode != 0:  # it had no more memory
+    if done.returncode != 0:  # it had no more memory, or time
         raise _too_large(expression)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
@@ -115,13 +120,14 @@ def _too_large(expression: str) -> ConfigError:
 
 
 def _pieces(expression: str) -> list[Piece]:
-    """The expression, cut where a class such as "\\w" stands: (the class, whether it stands in brackets).
+    """The expression, cut where a set of characters stands, "." or "\\w" or "[^a]": (the set, its flags).
 
     An automaton that knows all of Unicode's letters is large, one of the model's letters is not. Raises
     ConfigError for what is no expression, or none of whole texts.
     """
     pieces: list[Piece] = []
-    groups: list[int] = []  # where the open ones begin
+    flags = ""
+    groups: list[tuple[int, str]] = []  # where the open ones begin, and the flags outside
     brackets: list[int] = []
     at = 0
 
@@ -130,23 +136,30 @@ def _pieces(expression: str) -> list[Piece]:
 
     while found := _TOKEN.match(expression, at):
         token = found[0]
-        if found["class"]:
-            pieces.append((token, bool(brackets)))
-        elif token == "\\":
+        if token == "\\":
             refuse("a backslash with nothing after it")
-        elif brackets:
-            pieces.append(token)
+        if brackets or token.startswith("["):
             if token.startswith("["):
                 brackets.append(at)
             elif token == "]":
-                brackets.pop()
-        elif token.startswith("["):
+                opened = brackets.pop()
+                if not brackets:
+                    pieces.append((expression[opened : found.end()], flags))
+        elif found["class"]:
+            pieces.append((token, flags))
+        elif found["flags"]:
+            if unknown := set(token) - set("(?-:)" + _FLAGS):
+                refuse(f"the flag {min(unknown)}, which is not known here,")
+            if token.endswith(":"):
+                groups.append((at, flags))
+            flags = _changed(flags, token)
             pieces.append(token)
-            brackets.append(at)
         elif found["around"]:
             refuse("look-around, which an automaton does not have,")
         elif found["backward"]:
             refuse("a back-reference, which an automaton does not have,")
+        elif found["boundary"]:
+            refuse(f"{token}, which an automaton does not have,")
         elif found["anchor"]:
             # All of a text must match: its start and its end are where the expression's are.
             if (token, at) != ("^", 0) and (token, at) != ("$", len(expression) - 1):
@@ -154,25 +167,36 @@ def _pieces(expression: str) -> list[Piece]:
         else:
             pieces.append(token)
             if token == "(":
-                groups.append(at)
+                groups.append((at, flags))
             elif token == ")":
                 if not groups:
                     refuse("a ) without its (")
-                groups.pop()
+                flags = groups.pop()[1]
         at = found.end()
-    for opened, name in ((brackets, "["), (groups, "(")):
-        if opened:
-            at = opened[-1]
-            refuse(f"a {name} that is not closed")
+    if brackets:
+        at = brackets[0]
+        refuse("a [ that is not closed")
+    if groups:
+        at = groups[-1][0]
+        refuse("a ( that is not closed")
     return pieces
 
 
+def _changed(flags: str, token: str) -> str:
+    """The flags after "(?i-s)" or "(?i-s:"."""
+    on, _, off = token.partition("-")
+    return "".join(flag for flag in _FLAGS if (flag in flags or flag in on) and flag not in off)
+
+
+_FLAGS = "imsU"
 _TOKEN = re.compile(
     r"""
-    (?P<class> \\[wWdDsS] | \\[pP](?:\{[^{}]*\}|[A-Za-z]) )
-    | (?P<anchor> \\[bBAzZ<>] | [\^$] )
+    (?P<class> \\[wWdDsS] | \\[pP](?:\{[^{}]*\}|[A-Za-z]) | \. )
+    | (?P<boundary> \\[bB<>] )
+    | (?P<anchor> \\[Az] | [\^$] )
     | (?P<backward> \\[1-9] )
     | (?P<around> \(\?<?[=!] )
+    | (?P<flags> \(\?[A-Za-z]*(?:-[A-Za-z]*)?[:)] )
     | \\(?: x\{[^{}]*\} | . )?   # any other escape; alone it is the last character
     | \[\^?\]?                   # a ] that comes first is a character
     | .
@@ -187,6 +211,8 @@ def _why(expression: str) -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             re.compile(re.sub(r"\\[pP](\{[^{}]*\}|[A-Za-z])", "a", expression))
-    except (re.error, OverflowError, RecursionError) as problem:
+    except RecursionError:
+        return "it is nested too deeply"
+    except (re.error, OverflowError) as problem:
         return str(getattr(problem, "msg", problem))
     return "it has something that the syntax does not know"

@@ -84,7 +84,6 @@ def test_prose_never_comes_to_a_dead_end(bans, only):
         texts = map("".join, itertools.product(only or CHARACTERS, repeat=9))
         assert not any(allowed(text, bans, only, "", False) for text in texts)
         return
-    assert (found.table[FINAL + 1 :] >= 0).any(axis=1).all() or len(found.table) == 2
     reachable, frontier = {found.start()}, [found.start()]
     while frontier:
         row = found.table[frontier.pop()]
