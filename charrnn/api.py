@@ -18,7 +18,14 @@ import numpy as np
 
 from charrnn import checkpoint as files
 from charrnn.checkpoint import Checkpoint
-from charrnn.config import UNKNOWN_BITS, DynamicConfig, SampleConfig, TextConfig, WeightPrecision
+from charrnn.config import (
+    MAX_LINE_LENGTH,
+    UNKNOWN_BITS,
+    DynamicConfig,
+    SampleConfig,
+    TextConfig,
+    WeightPrecision,
+)
 from charrnn.corpus import Documents, read
 from charrnn.errors import CheckpointError, ConfigError
 from charrnn.events import Compiling, Evaluated, Event, Finished, Sampled, Saved, Started, Step, Unsaved
@@ -229,7 +236,7 @@ def enumerate_lines(
 
     Raises:
         ConfigError: `match` is no expression, or too large.
-        SamplingError: no line of the model's characters matches.
+        SamplingError: no line of the model's characters matches, or none so short.
     """
     from charrnn.enumeration import enumerate_lines as search
 
@@ -237,7 +244,9 @@ def enumerate_lines(
     if match is not None and "\n" in loaded.vocabulary:  # else no line of it ends, which the search says
         from charrnn.matching import Matching
 
-        settings["constraint"] = Matching(match, loaded.vocabulary.characters)
+        length = settings.get("length")
+        longest = MAX_LINE_LENGTH if length is None else max(0, length)
+        settings["constraint"] = Matching(match, loaded.vocabulary.characters, longest)
     return search(loaded, prompt, count=count, **settings)
 
 

@@ -42,15 +42,21 @@ class Automaton:
     starts: dict[str, int]  # by the longest end of the prompt with which a banned text begins
     ends: bool  # a text may end without a line's end, where `reach` is 0
 
-    def start(self, prompt: str = "") -> int:
-        """The state of a text that goes on from the prompt.
+    def start(self, prompt: str = "", length: int | None = None) -> int:
+        """The state of a text that goes on from the prompt, with at most so many characters.
 
         Raises:
-            SamplingError: there is no such text, of any length.
+            SamplingError: there is no such text.
         """
         state = self.starts[_longest_end(prompt, self.starts)]
-        if self.reach[state] == FAR:
+        shortest = int(self.reach[state])
+        if shortest == FAR:
             raise _no_text()
+        if length is not None and shortest > length:
+            raise SamplingError(
+                f"the shortest text that matches has {shortest:,} characters, not {length:,}",
+                f"give --length {shortest} or more",
+            )
         return state
 
 

@@ -88,7 +88,7 @@ class Control:
         """
         rules, track = self.arrays, self._start
         if self._automaton is not None:
-            track = replace(track, state=_begun(self._automaton, prompt, track.left))
+            track = replace(track, state=self._automaton.start(prompt, track.left))
         if not rules.window:
             return track
         assert self._vocabulary is not None
@@ -141,7 +141,7 @@ def prepare(
     """
     automaton = _automaton(model, config, prompt)
     if automaton is not None and prompt is not None:
-        _begun(automaton, prompt, length)
+        automaton.start(prompt, length)
     run = 0 if isinstance(config.novel, bool) else config.novel
     if automaton is None and not (run or config.dry or config.mirostat or config.typical < 1.0):
         return None
@@ -201,18 +201,6 @@ def _automaton(model: Checkpoint | Blend, config: SampleConfig, prompt: str | No
         only=config.only,
         prompt=prompt,
     )
-
-
-def _begun(automaton: Automaton, prompt: str, length: int) -> int:
-    """The state of a text that goes on from the prompt with at most so many characters."""
-    state = automaton.start(prompt)
-    shortest = int(automaton.reach[state])
-    if shortest > length:
-        raise SamplingError(
-            f"the shortest text that matches has {shortest:,} characters, not {length:,}",
-            f"give --length {shortest} or more",
-        )
-    return state
 
 
 def _rules(points: Ids) -> Rules:

@@ -12,15 +12,15 @@ from charrnn.expressions import compiled
 class Matching:
     """A constraint, see charrnn.predictor: whole lines match. Its states are those of an automaton."""
 
-    def __init__(self, expression: str, characters: str) -> None:
+    def __init__(self, expression: str, characters: str, length: int) -> None:
         """An expression over a model's characters (V), of which a line's end is one.
 
         Raises:
             ConfigError: it is no expression, or too large.
-            SamplingError: no line of these characters matches.
+            SamplingError: no line of these characters, and at most so many, matches.
         """
         automaton = build(characters, lines=True, expression=compiled(expression, characters))
-        self._start = automaton.start()
+        self._start = automaton.start(length=length)
         self._table, self._classes = automaton.table, automaton.classes
         self._newline = characters.index("\n")
 

@@ -71,7 +71,8 @@ class MixedNetwork:
         self.vocab_size = V
         self.precision = precision
         self.parts = [PlainNetwork(part, precision) for part in blend.parts]
-        self.mixing = np.array(blend.weights) / sum(blend.weights)  # (M,)
+        weights = np.array(blend.weights) / max(blend.weights)  # whose sum is no overflow
+        self.mixing = weights / weights.sum()  # (M,)
         self.ids: npt.NDArray[np.int64] = np.empty((len(self.parts), V + 1), np.int64)
         state = []
         for ids, checkpoint, network in zip(self.ids, blend.parts, self.parts, strict=True):

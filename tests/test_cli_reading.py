@@ -203,7 +203,9 @@ def test_heat_writes_pages_and_pictures(folder: Path, tmp_path: Path) -> None:
     for kind, begins in (("html", "<!doctype html>"), ("svg", "<svg ")):
         result = run(*m, f"--{kind}", tmp_path / "out")
         assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
-        assert (tmp_path / "out").read_text(encoding="utf-8").startswith(begins)
+        written = (tmp_path / "out").read_bytes()
+        assert written.decode().startswith(begins)
+        assert run(*m, f"--{kind}", "-").stdout == written
     assert "Not a directory" in error(run(*m, "--html", tmp_path / "out" / "in a file"))
 
 

@@ -474,6 +474,13 @@ def test_novel_on_the_command_line_goes_with_and_without_a_number():
         assert len(done.stdout.splitlines()) == 2
 
 
+def test_a_prompt_may_look_like_an_option():
+    for arguments in (["sample", "--prompt", "--novel", "--echo"], ["next", "--", "--novel"]):
+        done = test_cli.run(*arguments, cwd=ROOT / "docs")
+        assert b"'='" not in done.stderr
+        assert done.returncode == 0, done.stderr
+
+
 def test_what_is_not_asked_for_is_not_imported():
     program = (
         "import sys; from charrnn import api; next(next(api.sample(seed=1))); "

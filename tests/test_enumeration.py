@@ -183,6 +183,8 @@ def test_matching_says_what_cannot_be():
         api.enumerate_lines(toy(), match="(a")
     with pytest.raises(ConfigError, match="never seen a line end"):
         api.enumerate_lines(toy(characters="abc", lines=False), match="a")
+    with pytest.raises(SamplingError, match="the shortest text that matches has 5 characters, not 2"):
+        api.enumerate_lines(toy(), match="a{5}", length=2)
 
 
 def test_what_comes_before_the_memory_is_used_up_is_exact(monkeypatch):

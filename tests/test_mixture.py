@@ -56,6 +56,13 @@ def test_probabilities_are_the_weighted_mean_matched_by_character(text):
     assert np.exp(found).sum() == pytest.approx(1)
 
 
+def test_weights_of_any_size_are_shares():
+    (large, usual) = (
+        Predictor(blend([(PARTS[0][0], weight), (PARTS[1][0], weight)])) for weight in (1e308, 1.0)
+    )
+    np.testing.assert_array_equal(large.predict([large.start("ab")]), usual.predict([usual.start("ab")]))
+
+
 def test_a_character_that_no_model_writes_next_to_it_is_read_as_if_it_were_not_there():
     alone = Predictor(PARTS[0][0])
     both = MixedNetwork(blend(PARTS))  # type: ignore[arg-type]

@@ -112,12 +112,17 @@ class _Command(_Plain, TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Give --novel the value that it may go without: Typer knows no such options."""
-        after = [*args, ""][1:]
-        args = [
-            "--novel=lines" if arg == "--novel" and not following.isdigit() else arg
-            for arg, following in zip(args, after, strict=True)
-        ]
-        parsed: list[str] = super().parse_args(ctx, args)
+        names = {name for param in self.params if not getattr(param, "is_flag", False) for name in param.opts}
+        words, is_value = list(args), False
+        for at, word in enumerate(args):
+            if word == "--" and not is_value:
+                break
+            alone = not "".join(args[at + 1 : at + 2]).isdigit()
+            if word == "--novel" and word in names and not is_value and alone:
+                words[at] = "--novel=lines"
+            else:
+                is_value = word in names and not is_value
+        parsed: list[str] = super().parse_args(ctx, words)
         return parsed
 
 

@@ -179,13 +179,18 @@ def _heat(
             yield name, text, bits.tolist()
 
     checkpoint = api.load(model)
+    output = Output(colored=True)
     if html and svg:
         raise ConfigError("--html and --svg are given", "give one of them")
     if html or svg:
-        pages = heat.html(texts()) if html else heat.svg(texts())
-        atomic.write(Path(html or svg or ""), (page.encode() for page in pages))
+        path, pages = html or svg, heat.html(texts()) if html else heat.svg(texts())
+        if path == "-":
+            for page in pages:
+                output.write(page)
+            output.flush()
+        else:
+            atomic.write(Path(path or ""), (page.encode() for page in pages))
         return ExitCode.DONE
-    output = Output(colored=True)
     paint = None
     if color == "always" or (color == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")):
         from charrnn.cli.terminal import heat_painter
