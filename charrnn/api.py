@@ -28,7 +28,18 @@ from charrnn.config import (
 )
 from charrnn.corpus import Documents, read
 from charrnn.errors import CheckpointError, ConfigError
-from charrnn.events import Compiling, Evaluated, Event, Finished, Sampled, Saved, Started, Step, Unsaved
+from charrnn.events import (
+    Compiling,
+    Evaluated,
+    Event,
+    Finished,
+    Indexing,
+    Sampled,
+    Saved,
+    Started,
+    Step,
+    Unsaved,
+)
 from charrnn.generation import generate_all, generate_each
 from charrnn.mixture import Blend, blend
 
@@ -49,6 +60,7 @@ __all__ = [
     "Event",
     "Filling",
     "Finished",
+    "Indexing",
     "Line",
     "Offer",
     "Offers",

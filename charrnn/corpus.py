@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from pathlib import Path
@@ -95,10 +95,6 @@ class Documents:
         return positions.copy() if self.pieces is None else self.pieces.places(positions)
 
 
-class _Stopped(Exception):  # noqa: N818 - no error
-    """What was being made is no longer wanted."""
-
-
 @dataclass(frozen=True, eq=False, slots=True)
 class Corpus:
     """What was read: the documents, the characters in them, and how bytes became text."""
@@ -124,23 +120,18 @@ class Corpus:
                 digest.update(array[start : start + CHUNK].astype(little_endian, copy=False).data)
         return digest.hexdigest()
 
-    def novelty(self, stop: Callable[[], object] = lambda: None) -> Novelty | None:
-        """The index of all of it, training and validation alike; None when `stop()` is true meanwhile."""
+    def novelty(self) -> Generator[int, None, Novelty]:
+        """The index of all of it, training and validation alike; see `Novelty.build`."""
         documents = self.documents
         starts = documents.starts.tolist()
 
         def pieces() -> Iterator[str]:
             for start, end in pairwise([*starts, len(documents)]):
                 for at in range(start, end, CHUNK):
-                    if stop():
-                        raise _Stopped
                     yield self.vocabulary.decode(documents.ids[at : min(at + CHUNK, end)])
                 yield "\n"  # a file's last line may have no end
 
-        try:
-            return Novelty.build(pieces, by_line=documents.line_end >= 0)
-        except _Stopped:
-            return None
+        return Novelty.build(pieces, by_line=documents.line_end >= 0)
 
     def with_vocabulary(self, vocabulary: Vocabulary) -> Corpus:
         """The same text with the ids of another vocabulary, which has all its characters.

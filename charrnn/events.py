@@ -39,6 +39,14 @@ class Compiling:
 
 
 @dataclass(frozen=True, slots=True)
+class Indexing:
+    """Several times a second, while the index of a long text is made that a model file carries."""
+
+    characters_done: int
+    characters_total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """Several times a second: the state after a step."""
 
@@ -111,4 +119,4 @@ class Finished:
     measured_on: Measure
 
 
-Event = Started | Compiling | Step | Evaluated | Sampled | Saved | Unsaved | Finished
+Event = Started | Compiling | Indexing | Step | Evaluated | Sampled | Saved | Unsaved | Finished

@@ -13,7 +13,7 @@ import base64
 import binascii
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ MOST_BITS = 2**23
 MOST_PROBES = 16
 GRAMS = (8, 16)  # lengths of the runs that are kept: powers of two
 
-Hashes = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +37,6 @@ class Bloom:
 
     bits: bytes
     probes: int
-
-    @classmethod
-    def build(cls, each: int, count: int, hashes: Iterable[tuple[Hashes, Hashes]]) -> Bloom:
-        """Of `count` hashes, which come as pairs of arrays (n,); `each` bits for one."""
-        size = -(-min(max(count * each, 64), MOST_BITS) // 8) * 8
-        probes = min(max(round(math.log(2) * size / max(count, 1)), 1), round(math.log(2) * each))
-        bits = np.zeros(size, np.bool_)
-        for first, second in hashes:
-            for probe in range(probes):
-                bits[(first + probe * second) % size] = True
-            if bits.all():
-                break  # nothing more can be added
-        return cls(np.packbits(bits, bitorder="little").tobytes(), probes)
 
     @property
     def false_rate(self) -> float:
@@ -85,16 +72,25 @@ class Novelty:
     runs: dict[int, Bloom]  # by their length
 
     @classmethod
-    def build(cls, pieces: Callable[[], Iterable[str]], *, by_line: bool) -> Novelty:
-        """Of a text that `pieces()` gives, again and again, in pieces of any size.
+    def build(cls, pieces: Callable[[], Iterable[str]], *, by_line: bool) -> Generator[int, None, Novelty]:
+        """Of a text that `pieces()` gives, twice, in pieces of any size.
 
-        With `by_line`, runs do not go on from one line to the next.
+        With `by_line`, runs do not go on from one line to the next. Yields after each piece how many
+        characters are in the index by now; it can be left there.
         """
-        lines, runs = _count(pieces(), by_line=by_line)
-        return cls(
-            Bloom.build(LINE_BITS, lines, _line_hashes(pieces())),
-            {n: Bloom.build(RUN_BITS, runs[n], _run_hashes(pieces(), n, by_line)) for n in GRAMS},
-        )
+        counts = _Counts(by_line=by_line)
+        for piece in pieces():
+            counts.add(piece)
+            yield 0
+        kept = _Lines(counts.lines), _Runs(counts.runs(), by_line=by_line)
+        done = 0
+        for piece in pieces():
+            for part in kept:
+                part.add(piece)
+            done += len(piece)
+            yield done
+        lines, runs = kept
+        return cls(lines.bloom(), runs.blooms())
 
     def has_line(self, line: str) -> bool:
         """Whether a line, without its end, is in the text."""
@@ -125,77 +121,147 @@ class Novelty:
         return cls(Bloom.from_dict(values["lines"]), {n: Bloom.from_dict(runs[str(n)]) for n in GRAMS})
 
 
-def _count(pieces: Iterable[str], *, by_line: bool) -> tuple[int, dict[int, int]]:
+class Filling:
+    """A Bloom filter that is being filled."""
+
+    def __init__(self, each: int, count: int) -> None:
+        """For `count` hashes; `each` bits for one."""
+        size = -(-min(max(count * each, 64), MOST_BITS) // 8) * 8
+        self.probes = min(max(round(math.log(2) * size / max(count, 1)), 1), round(math.log(2) * each))
+        self._bits = np.zeros(size, np.bool_)
+        self._full = False
+
+    def add(self, first: Hashes, second: Hashes | None = None) -> None:
+        """Hashes, (n,) each; `second` is read where there is more than one probe."""
+        if self._full:
+            return
+        self._set(first)
+        for probe in range(1, self.probes):
+            assert second is not None
+            self._set(first + probe * second)
+        self._full = bool(self._bits.all())
+
+    def _set(self, hashes: Hashes) -> None:
+        size = len(self._bits)
+        # That of a long text is MOST_BITS, a power of two, by which there is no need to divide.
+        self._bits[hashes % size if size & (size - 1) else hashes & (size - 1)] = True
+
+    def bloom(self) -> Bloom:
+        return Bloom(np.packbits(self._bits, bitorder="little").tobytes(), self.probes)
+
+
+class _Counts:
     """How many lines there are, and how many runs of each length of GRAMS."""
-    lines, runs = 0, dict.fromkeys(GRAMS, 0)
-    total = begun = 0  # characters, and those of the line that has not ended yet
 
-    def add(lengths: Hashes) -> None:
-        for n in GRAMS:
-            runs[n] += int(np.maximum(lengths - (n - 1), 0).sum())
+    def __init__(self, *, by_line: bool) -> None:
+        self._by_line = by_line
+        self._ended = self._total = 0  # lines, characters
+        self._begun = 0  # characters of the line that has not ended yet
+        self._inside = dict.fromkeys(GRAMS, 0)  # runs in the lines that have ended, with `by_line`
 
-    for piece in pieces:
-        total += len(piece)
-        ends = np.flatnonzero(code_points(piece) == ord("\n")) + 1
-        if not len(ends):
-            begun += len(piece)
-            continue
-        lines += len(ends)
-        if by_line:
-            add(np.diff(ends, prepend=-begun))
-        begun = len(piece) - int(ends[-1])
-    add(np.array([begun if by_line else total]))
-    return lines + (begun > 0), runs
+    def add(self, piece: str) -> None:
+        self._total += len(piece)
+        if not (ended := piece.count("\n")):
+            self._begun += len(piece)
+            return
+        self._ended += ended
+        if self._by_line:
+            ends = np.flatnonzero(code_points(piece) == ord("\n")) + 1
+            lengths = np.diff(ends, prepend=-self._begun)
+            for n in GRAMS:
+                self._inside[n] += int(np.maximum(lengths - (n - 1), 0).sum())
+        self._begun = len(piece) - piece.rindex("\n") - 1
+
+    @property
+    def lines(self) -> int:
+        return self._ended + (self._begun > 0)
+
+    def runs(self) -> dict[int, int]:
+        rest = self._begun if self._by_line else self._total
+        return {n: inside + max(rest - (n - 1), 0) for n, inside in self._inside.items()}
+
+
+class _Lines:
+    """The filter of all lines, from pieces."""
+
+    def __init__(self, count: int) -> None:
+        self._filling = Filling(LINE_BITS, count)
+        self._line, self._begun = _hash(), False  # the one that has not ended yet
+
+    def add(self, piece: str) -> None:
+        rest, *others = _encoded(piece).split(b"\n")
+        self._line.update(rest)
+        self._begun = self._begun or bool(rest)
+        if others:
+            *whole, begun = others
+            digests = [self._line.digest(), *[_hash(line).digest() for line in whole]]
+            self._filling.add(*_halves(b"".join(digests)))
+            self._line, self._begun = _hash(begun), bool(begun)
+
+    def bloom(self) -> Bloom:
+        """Once all has been added."""
+        if self._begun:
+            self._filling.add(*_halves(self._line.digest()))
+        return self._filling.bloom()
 
 
 def _line_hash(line: str) -> tuple[int, int]:
-    return _halves(hashlib.blake2b(_encoded(line), digest_size=16))
+    (first,), (second,) = _halves(_hash(_encoded(line)).digest())
+    return int(first), int(second)
 
 
-def _halves(line: hashlib.blake2b) -> tuple[int, int]:
-    digest = line.digest()
-    return int.from_bytes(digest[:8], "little") % PRIME, int.from_bytes(digest[8:], "little") % PRIME
+def _hash(data: bytes = b"") -> hashlib.blake2b:
+    return hashlib.blake2b(data, digest_size=16)
+
+
+def _halves(digests: bytes) -> tuple[Hashes, Hashes]:
+    """Both hashes of each, (n,), from n digests of 16 bytes."""
+    first, second = np.frombuffer(digests, "<u8").astype(np.uint64, copy=False).reshape(-1, 2).T % PRIME
+    return first, second
 
 
 def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _line_hashes(pieces: Iterable[str]) -> Iterator[tuple[Hashes, Hashes]]:
-    line, begun = hashlib.blake2b(digest_size=16), False  # the one that has not ended yet
-    for piece in pieces:
-        rest, *others = piece.split("\n")
-        line.update(_encoded(rest))
-        begun = begun or bool(rest)
-        if others:
-            ended = [_halves(line), *map(_line_hash, others[:-1])]
-            line, begun = hashlib.blake2b(_encoded(others[-1]), digest_size=16), bool(others[-1])
-            first, second = np.array(ended, np.int64).T
-            yield first, second
-    if begun:
-        first, second = np.array([_halves(line)], np.int64).T
-        yield first, second
+class _Runs:
+    """The filters of all runs, by their length, from pieces."""
+
+    def __init__(self, counts: dict[int, int], *, by_line: bool) -> None:
+        self._fillings = {n: Filling(RUN_BITS, count) for n, count in counts.items()}
+        self._by_line = by_line
+        # With one probe, as in a long text, the second hash is not read.
+        several = any(filling.probes > 1 for filling in self._fillings.values())
+        self._bases = BASES if several else BASES[:1]
+        self._before = np.empty(0, np.uint64)  # the last characters, with which runs begin
+
+    def add(self, piece: str) -> None:
+        before = len(self._before)
+        points = np.concatenate([self._before, code_points(piece)])
+        self._before = points[max(len(points) - GRAMS[-1] + 1, 0) :]
+        ends = np.concatenate([[0], np.cumsum(points == ord("\n"))]) if self._by_line else None
+        both = [_polynomials(points + 1, base) for base in self._bases]
+        for n, filling in self._fillings.items():
+            at = max(before - n + 1, 0)  # runs before that ended in the piece before
+            found = [hashes[n][at:] for hashes in both]
+            if ends is not None:
+                inside = ends[n - 1 : -1] == ends[:-n]  # no line ends before the last character
+                found = [hashes[inside[at:]] for hashes in found]
+            filling.add(*found)
+
+    def blooms(self) -> dict[int, Bloom]:
+        return {n: filling.bloom() for n, filling in self._fillings.items()}
 
 
-def _run_hashes(pieces: Iterable[str], length: int, by_line: bool) -> Iterator[tuple[Hashes, Hashes]]:
-    before = np.empty(0, np.int64)
-    for piece in pieces:
-        points = np.concatenate([before, code_points(piece)])
-        before = points[max(len(points) - length + 1, 0) :]
-        if len(points) < length:
-            continue
-        first, second = (_polynomials(points + 1, length, base) for base in BASES)
-        if by_line:
-            ends = np.concatenate([[0], np.cumsum(points == ord("\n"))])
-            inside = ends[length - 1 : -1] == ends[:-length]  # no line ends before the last character
-            first, second = first[inside], second[inside]
-        yield first, second
-
-
-def _polynomials(values: Hashes, length: int, base: int) -> Hashes:
-    """For each run of `length`, a power of two: the sum of values[i] * base^(length - 1 - i) mod PRIME."""
-    done, power = 1, base
-    while done < length:
-        values = (values[:-done] * power + values[done:]) % PRIME
-        done, power = 2 * done, power * power % PRIME
-    return values
+def _polynomials(values: Hashes, base: int) -> dict[int, Hashes]:
+    """By n of GRAMS, for each run: the sum of values[i] * base^(n - 1 - i) mod PRIME."""
+    found, length, power = {}, 1, base
+    while length < GRAMS[-1]:
+        values = values[:-length] * power + values[length:]
+        # Congruent, and quicker than a division: 2^31 is 1 modulo PRIME. The four rounds to 16 characters,
+        # which are below 2^21, lead to no sum above 1.5 * 2^63.
+        values = (values & PRIME) + (values >> 31)
+        length, power = 2 * length, power * power % PRIME
+        if length in GRAMS:
+            found[length] = values % PRIME
+    return found

@@ -29,6 +29,7 @@ from charrnn.events import (
     Evaluated,
     Event,
     Finished,
+    Indexing,
     Measure,
     Reason,
     Sampled,
@@ -163,10 +164,13 @@ class Run:
             yield Compiling(done, total)
             if self.stop():
                 break
+        yield from self._index()
         if p.step == 0:
             p.evaluated_at = p.prelude = self._seconds()
+        else:  # all that was done already when the run began
+            self._started = time.monotonic() - p.seconds
         reported, characters, speed = time.monotonic(), 0, math.nan
-        while not self.stop():
+        while self._novelty is not None and not self.stop():
             if self._evaluation_due():
                 before = time.monotonic()
                 yield from self._evaluate()
@@ -200,7 +204,7 @@ class Run:
         if p.step and not self.outputs.worth_keeping:
             # Nothing was evaluated yet, but there is something to write with.
             self._check_weights()
-            save(self._checkpoint(None, self._index()), self.outputs.model)
+            save(self._checkpoint(None, self._novelty), self.outputs.model)
         if p.step:
             yield from self._save_resume()
         else:  # there is nothing to go on with
@@ -296,9 +300,6 @@ class Run:
 
     def _evaluate(self) -> Iterator[Event]:
         p = self.position
-        novelty = self._index()  # made once: no part of what an evaluation takes
-        if novelty is None:
-            return
         before = self._seconds()
         documents = self.validation if len(self.validation) else self.text
         result = evaluate(self.model, documents, self.stop)
@@ -326,7 +327,7 @@ class Run:
         if best:
             p.best_val_loss = result.loss
             if result.loss < self.outputs.evaluated:
-                self.outputs.keep(self._checkpoint(result.loss, novelty))
+                self.outputs.keep(self._checkpoint(result.loss, self._novelty))
                 outcomes = list(self._try(self._save_model))
         saved = not any(isinstance(outcome, Unsaved) for outcome in outcomes)
         yield Evaluated(
@@ -399,11 +400,21 @@ class Run:
             novelty=novelty,
         )
 
-    def _index(self) -> Novelty | None:
-        """Of the text, for what is saved: a long one takes a while. None when told to stop meanwhile."""
-        if self._novelty is None:
-            self._novelty = self.corpus.novelty(self.stop)
-        return self._novelty
+    def _index(self) -> Iterator[Indexing]:
+        """Of the text, for what is saved; before the first step, so that a budget in minutes knows its cost.
+
+        It is not made when told to stop meanwhile.
+        """
+        made, told, total = self.corpus.novelty(), time.monotonic(), len(self.corpus.documents)
+        while not self.stop():
+            try:
+                done = next(made)
+            except StopIteration as end:
+                self._novelty = end.value
+                return
+            if time.monotonic() - told >= REPORT_SECONDS:
+                yield Indexing(min(done, total), total)
+                told = time.monotonic()
 
     def _try(self, save: Callable[[], Iterator[Saved]]) -> Iterator[Saved | Unsaved]:
         """Training goes on where a file cannot be written, until that is the last thing to do."""

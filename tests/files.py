@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -12,7 +12,17 @@ from charrnn.checkpoint import Checkpoint
 from charrnn.config import ModelConfig, TextConfig
 from charrnn.vocabulary import Vocabulary
 
+T = TypeVar("T")
 ROW = {"step": 10, "epoch": 0.5, "train_loss": 1.25, "val_loss": 1.5}
+
+
+def result(work: Generator[object, None, T]) -> T:
+    """What a generator returns once it has been run to its end."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
 
 
 def checkpoint(seed: int = 0, characters: str = "\nab", **settings: Any) -> Checkpoint:

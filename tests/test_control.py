@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import test_cli
 import test_generation
+from files import result
 from test_generation import LINES, PROSE, compiled_only, let_load, make
 
 from charrnn import api, drafts, generation, particles, paths
@@ -65,7 +66,7 @@ def write(checkpoint: Checkpoint, count: int = 1, prompt: str = "", *, threads=N
 
 def indexed(checkpoint: Checkpoint, text: str) -> Checkpoint:
     """The model, as if it had been trained on the text."""
-    return replace(checkpoint, novelty=Novelty.build(lambda: [text], by_line=checkpoint.text.lines))
+    return replace(checkpoint, novelty=result(Novelty.build(lambda: [text], by_line=checkpoint.text.lines)))
 
 
 # --- exactly this shape ---------------------------------------------------------
@@ -345,7 +346,7 @@ def test_a_model_without_an_index_says_so():
 def test_an_index_that_is_too_full_says_what_would_do():
     checkpoint = make()
     full = replace(indexed(checkpoint, "abc" * 20), novelty=None)
-    novelty = Novelty.build(lambda: ["abc" * 20], by_line=False)
+    novelty = result(Novelty.build(lambda: ["abc" * 20], by_line=False))
     runs = {n: replace(bloom, bits=b"\xef" * 64, probes=1) for n, bloom in novelty.runs.items()}
     full = replace(full, novelty=replace(novelty, runs=runs))
     with pytest.raises(SamplingError, match=r"too full for runs of 8 characters: .* give --novel 33"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import files
@@ -15,12 +16,13 @@ from charrnn.config import TextConfig
 from charrnn.corpus import read
 from charrnn.errors import CheckpointError
 from charrnn.events import Finished
-from charrnn.novelty import Bloom, Novelty
+from charrnn.novelty import Filling, Novelty
 from charrnn.steering import BASES, contains, hash_begun
 
 
 def build(text: str, *, by_line: bool = False, cut: int = 10**9) -> Novelty:
-    return Novelty.build(lambda: [text[n : n + cut] for n in range(0, len(text), cut)], by_line=by_line)
+    pieces = [text[n : n + cut] for n in range(0, len(text), cut)]
+    return files.result(Novelty.build(lambda: pieces, by_line=by_line))
 
 
 def has_run(index: Novelty, run: str) -> bool:
@@ -64,6 +66,25 @@ def test_runs_of_lines_end_with_their_line():
     assert has_run(build("abcdefg\nhijklmnop\n"), "efg\nhijk")
 
 
+@pytest.mark.parametrize(
+    ("most_bits", "by_line", "digest"),
+    [
+        (8388608, False, "61449e926fadfc0b"),
+        (8388608, True, "948a615c79614be0"),
+        (65536, False, "c926b5350886d4f1"),
+        (65536, True, "5503edd3c338e9ac"),
+        (1000, False, "ef454cc2be597796"),
+        (1000, True, "5d320f2ca998e911"),
+    ],
+)
+def test_an_index_has_the_bytes_it_always_had(monkeypatch, most_bits, by_line, digest):
+    monkeypatch.setattr(novelty, "MOST_BITS", most_bits)
+    random = np.random.default_rng(1)
+    text = "".join(random.choice(list("abcdefgh é語🙂\n"), 20_000))
+    record = json.dumps(build(text, by_line=by_line, cut=700).to_dict())
+    assert hashlib.sha256(record.encode()).hexdigest()[:16] == digest
+
+
 def test_its_size_is_bounded(monkeypatch):
     monkeypatch.setattr(novelty, "MOST_BITS", 1024)
     random = np.random.default_rng(1)
@@ -95,7 +116,7 @@ def test_a_training_run_writes_an_index_and_files_say_the_same_again(tmp_path):
 def test_lines_of_several_files_are_kept_apart(tmp_path):
     (tmp_path / "a.txt").write_text("one\ntwo")
     (tmp_path / "b.txt").write_text("three\nfour\n")
-    index = read([tmp_path / "a.txt", tmp_path / "b.txt"]).novelty()
+    index = files.result(read([tmp_path / "a.txt", tmp_path / "b.txt"]).novelty())
     assert all(map(index.has_line, ["one", "two", "three", "four"]))
     assert not index.has_line("twothree")
 
@@ -133,6 +154,6 @@ def test_a_damaged_index_is_named(change, words, tmp_path):
 
 
 def test_a_filter_of_nothing_holds_nothing():
-    empty = Bloom.build(8, 0, [])
+    empty = Filling(8, 0).bloom()
     assert empty.false_rate == 0.0
     assert not contains(empty.bits, empty.probes, 5, 7)

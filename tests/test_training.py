@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from charrnn.checkpoint import resume_path
 from charrnn.config import TextConfig
 from charrnn.corpus import Corpus
 from charrnn.errors import CheckpointError, ConfigError, TrainingError
-from charrnn.events import Evaluated, Finished, Saved, Started, Step
+from charrnn.evaluation import evaluate
+from charrnn.events import Evaluated, Finished, Indexing, Saved, Started, Step
 from charrnn.model import Model
 
 TEXT = "she sells sea shells by the sea shore, and the shells she sells are sea shells.\n" * 40
@@ -120,23 +122,30 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(corpus, tmp_path, ce
         assert out.read_bytes() == expected
 
 
-def test_a_run_stops_while_it_makes_its_index_and_resumes_to_the_same_bytes(corpus, tmp_path, monkeypatch):
-    settings = {"steps": 12, "evaluations": 2}
+@pytest.mark.parametrize("step", [0, 3])
+def test_a_run_stops_while_it_makes_its_index_and_resumes_to_the_same_bytes(
+    corpus, tmp_path, monkeypatch, step
+):
+    settings = {**SMALL, "steps": 12, "evaluations": 2}
     straight, out = tmp_path / "straight.safetensors", tmp_path / "m.safetensors"
     train(corpus, straight, **settings)
+    if step:
+        stop_after(step, lambda stop: api.train(corpus, out=out, stop=stop, **settings))
     asked, real = [], Corpus.novelty
 
-    def interrupted(self, stop):
+    def interrupted(self):
         asked.append(True)
-        return real(self, stop)
+        return real(self)
 
     monkeypatch.setattr(Corpus, "novelty", interrupted)
-    events = list(api.train(corpus, out=out, stop=lambda: "SIGINT" if asked else None, **SMALL, **settings))
-    assert events[-1].reason == "interrupted"
-    assert not any(isinstance(event, Evaluated) for event in events)
-    assert checkpoint.load(out).novelty is None
+    stopped = api.train(
+        corpus, out=out, resume=bool(step), stop=lambda: "SIGINT" if asked else None, **settings
+    )
+    events = list(stopped)
+    assert (events[-1].reason, events[-1].step) == ("interrupted", step)
+    assert not any(isinstance(event, Evaluated | Step) for event in events)
     monkeypatch.undo()
-    list(api.train(corpus, out=out, resume=True))
+    list(api.train(corpus, out=out, resume=bool(step), **settings))
     assert out.read_bytes() == straight.read_bytes()
 
 
@@ -448,6 +457,52 @@ def test_a_budget_in_minutes_is_kept(corpus, tmp_path):
     rates = [e.learning_rate for e in events if isinstance(e, Step)]
     assert rates[-1] < max(rates)
     assert time.monotonic() - begun < 60
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A step takes a second, an evaluation two, the index a hundred; nothing else takes time."""
+    seconds, gradient, novelty = [0.0], Model.gradient, Corpus.novelty
+
+    def evaluation(*args):
+        seconds[0] += 2.0
+        return evaluate(*args)
+
+    def step(self, *args, **options):
+        seconds[0] += 1.0
+        return gradient(self, *args, **options)
+
+    def index(self):
+        for done in range(100):
+            seconds[0] += 1.0
+            yield done
+        return (yield from novelty(self))
+
+    monkeypatch.setattr(Model, "gradient", step)
+    monkeypatch.setattr(Corpus, "novelty", index)
+    monkeypatch.setattr("charrnn.training.evaluate", evaluation)
+    monkeypatch.setattr("charrnn.training.time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    monkeypatch.setattr("charrnn.runs.time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    return seconds
+
+
+def test_the_minutes_have_room_for_the_index(corpus, tmp_path, clock):
+    events = train(corpus, tmp_path / "m.safetensors", minutes=5, most_epochs=1e6)
+    assert events[-1].reason == "budget"
+    assert 295 <= events[-1].seconds <= 301
+    steps = [n for n, event in enumerate(events) if isinstance(event, Step)]
+    told = [n for n, event in enumerate(events) if isinstance(event, Indexing)]
+    assert len(told) >= 100
+    assert told[-1] < steps[0]
+
+
+def test_the_index_of_a_resumed_run_costs_none_of_its_minutes(corpus, tmp_path, clock):
+    out, settings = tmp_path / "m.safetensors", {"minutes": 5, "most_epochs": 1e6}
+    events = stop_after(20, lambda stop: api.train(corpus, out=out, stop=stop, **SMALL, **settings))
+    before = events[-1].seconds
+    events = list(api.train(corpus, out=out, resume=True))
+    assert next(event for event in events if isinstance(event, Step)).seconds == before + 1
+    assert 295 <= events[-1].seconds <= 301
 
 
 def test_the_default_model_file_is_named_after_the_corpus(corpus, tmp_path, monkeypatch):

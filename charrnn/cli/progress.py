@@ -16,10 +16,11 @@ from charrnn.cli import wording
 from charrnn.cli.process import say, say_at_once
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.errors import printable
-from charrnn.events import Compiling, Evaluated, Event, Finished, Started, Step, Unsaved
+from charrnn.events import Compiling, Evaluated, Event, Finished, Indexing, Started, Step, Unsaved
 
 STOPPING = "stopping: saving the model (Ctrl-C again does not wait)"
 COMPILING = "compiling kernels (first time on this machine)"
+INDEXING = "making an index of the text (for sample --novel)"
 STEP_SECONDS = 10.0  # between two step lines where there is no terminal
 FIRST_STEP_SECONDS = 1.0  # until the first one, which says how long it will take
 
@@ -115,7 +116,7 @@ class Lines(Notes):
 
     def __init__(self) -> None:
         self._next_step: float | None = None  # on time.monotonic()'s clock
-        self._compiling = False
+        self._prepared: set[str] = set()  # what was said of the time before the first step
         self._course = Course()
 
     def show(self, event: Event) -> None:
@@ -124,9 +125,10 @@ class Lines(Notes):
                 say(line)
         super().show(event)
         self._course.take(event)
-        if isinstance(event, Compiling) and not self._compiling:
-            self._compiling = True
-            say(COMPILING)
+        if isinstance(event, Compiling):
+            self._prepare(COMPILING)
+        elif isinstance(event, Indexing):
+            self._prepare(INDEXING)
         elif isinstance(event, Step):
             now = time.monotonic()
             if self._next_step is None:
@@ -139,6 +141,11 @@ class Lines(Notes):
         elif isinstance(event, Finished):
             for line in summary(event, self._course.advice(event)):
                 say(line)
+
+    def _prepare(self, what: str) -> None:
+        if what not in self._prepared:
+            self._prepared.add(what)
+            say(what)
 
 
 def header(started: Started) -> list[str]:

@@ -20,7 +20,17 @@ from charrnn.cli import chart, progress, wording
 from charrnn.cli.chart import Point
 from charrnn.cli.process import say_at_once
 from charrnn.errors import printable
-from charrnn.events import Compiling, Evaluated, Event, Finished, Sampled, Started, Step, Unsaved
+from charrnn.events import (
+    Compiling,
+    Evaluated,
+    Event,
+    Finished,
+    Indexing,
+    Sampled,
+    Started,
+    Step,
+    Unsaved,
+)
 
 REFRESH_SECONDS = 0.125
 SAMPLE_LINES = 6
@@ -67,6 +77,8 @@ class LiveView(progress.View):
         elif isinstance(event, Compiling):
             done = f"{event.kernels_done} of {event.kernels_total}"
             self._status = f"{progress.COMPILING}: {done}"
+        elif isinstance(event, Indexing):
+            self._status = f"{progress.INDEXING}: {event.characters_done / event.characters_total:.0%}"
         elif isinstance(event, Step):
             self._take_step(event)
         elif isinstance(event, Evaluated):
