@@ -40,6 +40,14 @@ PEAK_RATE = 0.0105  # of an LSTM of SIZES[0]
 DEFAULTS = TrainConfig(steps=1)
 WINDOW = DEFAULTS.seq_len
 
+WORDS = {
+    "hidden_size": "hidden size {:g}",
+    "num_layers": "{:g} layer",
+    "dropout": "dropout {:g}",
+    "epochs": "{:g} epochs",
+    "minutes": "{:g} minutes",
+}
+
 Speed = Callable[[ModelConfig, int, int], float]  # characters a second of a network for B and T
 
 
@@ -56,7 +64,8 @@ def needs_speed(characters: int, given: dict[str, Any]) -> bool:
     by_the_clock = "minutes" in given or (
         not given.keys() & {"epochs", "steps"} and "minutes" in _budget(characters)
     )
-    return by_the_clock and characters > SMALLEST_VALIDATED and not given.keys() >= {"hidden_size", "dropout"}
+    decided = given.keys() >= {"hidden_size", "dropout", "weight_decay"}
+    return by_the_clock and characters > SMALLEST_VALIDATED and not decided
 
 
 def plan(characters: int, vocab_size: int, given: dict[str, Any], speed: Speed | None = None) -> Plan:
@@ -89,7 +98,8 @@ def plan(characters: int, vocab_size: int, given: dict[str, Any], speed: Speed |
         settings.setdefault("dropout", _dropout(epochs, network.num_parameters / text))
         settings.setdefault("weight_decay", 0.2 if epochs < FEW_EPOCHS else 0.3)
         settings.setdefault("learning_rate", _peak_rate(network))
-    return Plan(settings, _reason(settings, given, characters, epochs))
+    times = f"read at most {epochs:,.0f} times" if read == math.inf else _times(epochs)
+    return Plan(settings, _reason(settings, given, characters, times))
 
 
 def _val_fraction(characters: int) -> float:
@@ -124,7 +134,10 @@ def _batch_size(characters: int, vocab_size: int, given: dict[str, Any]) -> int:
 def _size(
     text: float, vocab_size: int, known: dict[str, Any], speed: Speed | None
 ) -> tuple[float, dict[str, Any]]:
-    """The characters that will be read, and the hidden size where it is not known."""
+    """The characters that will be read, and the hidden size where it is not known.
+
+    Without a speed, minutes have room for any number.
+    """
 
     def read(H: int) -> float:
         if "epochs" in known:
@@ -132,7 +145,7 @@ def _size(
         if "steps" in known:
             return float(known["steps"] * known["batch_size"] * known.get("seq_len", WINDOW))
         if speed is None:
-            return MOST_EPOCHS * text
+            return math.inf
         network = _network(vocab_size, {**known, "hidden_size": H})
         seconds = 60.0 * float(known["minutes"]) * TRAINING_SHARE
         return seconds * speed(network, known["batch_size"], known.get("seq_len", WINDOW))
@@ -168,19 +181,18 @@ def _peak_rate(network: ModelConfig) -> float:
     return round(rate / 2 if network.cell == "rnn" else rate, 4)
 
 
-def _reason(settings: dict[str, Any], given: dict[str, Any], characters: int, epochs: float) -> str:
-    named = ("hidden_size", "num_layers", "dropout", "epochs", "minutes")
+def _reason(settings: dict[str, Any], given: dict[str, Any], characters: int, times: str) -> str:
     own = [
-        f"{name.replace('_', ' ')} {settings[name]:g}"
-        for name in named
+        words.format(settings[name])
+        for name, words in WORDS.items()
         if name in settings.keys() - given.keys()
     ]
-    if not own:
-        return ""
-    return f"{', '.join(own)}: for {characters:,} characters, read about {_times(epochs)}"
+    return f"{', '.join(own)}: for {characters:,} characters, {times}" if own else ""
 
 
 def _times(epochs: float) -> str:
+    if epochs < 0.01:
+        return "of which less than 1 % is read"
     if epochs < 0.95:
-        return f"{100 * epochs:.0f} % of them once"
-    return "once" if epochs < 1.5 else f"{epochs:.0f} times"
+        return f"of which about {100 * epochs:.0f} % is read"
+    return "read about once" if epochs < 1.5 else f"read about {epochs:,.0f} times"

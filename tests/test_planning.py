@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import re
 import runpy
 from pathlib import Path
 
 import pytest
 
 from charrnn.config import ModelConfig, TrainConfig
-from charrnn.planning import LARGEST_WINDOW, MOST_EPOCHS, SIZES, SMALLEST_VALIDATED, needs_speed, plan
+from charrnn.planning import (
+    FEW_EPOCHS,
+    LARGEST_WINDOW,
+    MOST_EPOCHS,
+    SIZES,
+    SMALLEST_VALIDATED,
+    TRAINING_SHARE,
+    needs_speed,
+    plan,
+)
 
 DOCS = Path(__file__).parent.parent / "docs"
 LENGTHS = (2, 11, 500, 2_000, 10**4, 10**5, 10**6, 10**7, 10**8, 2 * 10**9)
@@ -42,6 +52,45 @@ def test_a_plan_suits_any_corpus(characters, flops):
         assert len({"minutes", "epochs", "steps"} & made.settings.keys()) == 1
         assert made.reason
         assert "\n" not in made.reason
+
+
+GIVEN = (
+    {},
+    {"dropout": 0.1},
+    {"hidden_size": 512},
+    {"hidden_size": 512, "dropout": 0.1},
+    {"hidden_size": 512, "dropout": 0.1, "weight_decay": 0.1},
+)
+
+
+@pytest.mark.parametrize("flops", [1e9, 3e11, 1e13])
+@pytest.mark.parametrize("characters", [*LENGTHS, 1_100_000])
+def test_the_reason_says_how_often_the_text_is_read(characters, flops):
+    budgets = ({}, {"minutes": 0.05}, {"minutes": 5}, {"minutes": 600}, {"epochs": 3}, {"steps": 100})
+    for vocab_size, budget, given in itertools.product((65, 5_000), budgets, GIVEN):
+        made = plan(characters, vocab_size, {**budget, **given}, machine(flops))
+        model, train = configs(made.settings, vocab_size)
+        text = characters * (1 - train.val_fraction)
+        times, most = train.epochs, train.most_epochs
+        if train.steps is not None:
+            times = train.steps * train.batch_size * train.seq_len / text
+        elif train.minutes is not None:
+            speed = machine(flops)(model, train.batch_size, train.seq_len)
+            times = min(60 * TRAINING_SHARE * train.minutes * speed / text, most)
+        if characters > SMALLEST_VALIDATED and "weight_decay" not in given:
+            assert train.weight_decay == (0.2 if times < FEW_EPOCHS else 0.3)
+        if made.reason:
+            assert _says(made.reason.rpartition(f"{characters:,} characters, ")[2], times, most)
+
+
+def _says(words, times, most):
+    if match := re.fullmatch(r"read at most ([\d,]+) times", words):
+        return float(match[1].replace(",", "")) == most
+    if match := re.fullmatch(r"of which about (\d+) % is read", words):
+        return abs(float(match[1]) - 100 * times) <= 0.5
+    if match := re.fullmatch(r"read about ([\d,]+) times", words):
+        return abs(float(match[1].replace(",", "")) - times) <= 0.5
+    return {"of which less than 1 % is read": times < 0.01, "read about once": 0.95 <= times < 1.5}[words]
 
 
 def test_what_is_given_is_kept_and_not_explained():
@@ -94,13 +143,14 @@ def test_speed_is_asked_for_where_it_decides_and_nowhere_else():
         asked.append(network.hidden_size)
         return 1e5
 
-    for given in ({"epochs": 3}, {"steps": 3}, {"minutes": 1, "hidden_size": 64, "dropout": 0.1}):
+    decided = {"hidden_size": 64, "dropout": 0.1, "weight_decay": 0.1}
+    for given in ({"epochs": 3}, {"steps": 3}, {"minutes": 1, **decided}):
         assert not needs_speed(10**6, given)
         plan(10**6, 65, given, speed)
     plan(1_000, 65, {"minutes": 1}, speed)
     plan(10**4, 65, {}, speed)  # its default is a number of epochs
     assert asked == []
-    for given in ({"minutes": 1}, {}, {"minutes": 1, "hidden_size": 64}):
+    for given in ({"minutes": 1}, {}, {"minutes": 1, "hidden_size": 64, "dropout": 0.1}):
         assert needs_speed(10**6, given)
         asked.clear()
         plan(10**6, 65, given, speed)
