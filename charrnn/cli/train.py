@@ -125,9 +125,7 @@ def train(
     ] = None,
     lr: Annotated[
         float | None,
-        _option(
-            _LEARNING, f"Peak learning rate [{default(TrainConfig, 'learning_rate')}].", "--lr", metavar="X"
-        ),
+        _option(_LEARNING, "Peak learning rate [suits the network].", "--lr", metavar="X"),
     ] = None,
     warmup: Annotated[
         float | None,
