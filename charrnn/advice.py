@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from charrnn.config import TrainConfig
+from charrnn.errors import decimal
 
 CLEARLY_WORSE = 1.01  # a last validation loss this many times the best is no noise
 NARROW = 0.1  # nats between training and validation below which a network has not learned all it could
@@ -29,8 +30,8 @@ def advise(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: fl
         cure = "more --dropout" if dropout < MUCH_DROPOUT else "a smaller --hidden-size"
         return (
             f"it overfitted: after epoch {best['epoch']:,.1f} the validation loss rose from "
-            f"{best['val_loss']:.4f} to {last['val_loss']:.4f} while the training loss fell; the best model "
-            f"is kept. More text or {cure}{_now(dropout)} would help, more time would not"
+            f"{decimal(best['val_loss'])} to {decimal(last['val_loss'])} while the training loss fell; "
+            f"the best model is kept. More text or {cure}{_now(dropout)} would help, more time would not"
         )
     gap = last["val_loss"] - (last["train_loss"] - inflation(dropout))
     if gap < NARROW:
@@ -40,9 +41,9 @@ def advise(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: fl
         if dropout > 0:
             cures.append(f"less --dropout{_now(dropout)}")
         return (
-            f"it could learn more: it predicts the text that it was trained on ({last['train_loss']:.4f}"
+            f"it could learn more: it predicts the text that it was trained on ({decimal(last['train_loss'])}"
             f"{' with dropout' if dropout else ''}) hardly better than text that is new to it "
-            f"({last['val_loss']:.4f}). Try {' or '.join(cures)}"
+            f"({decimal(last['val_loss'])}). Try {' or '.join(cures)}"
         )
     return ""
 

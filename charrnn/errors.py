@@ -93,3 +93,8 @@ def quoted(value: object, limit: int = 60) -> str:
     """`repr(value)` as a message may show it: escaped, and cut where it is long."""
     whole = repr(value)
     return whole if len(whole) <= limit else whole[:limit] + "..."
+
+
+def decimal(value: float, digits: int = 4) -> str:
+    """1.43214 -> 1.4321; what has exploded is short, too: 2.31e+25"""
+    return f"{value:.{digits}f}" if not abs(value) >= 1e6 else f"{value:.2e}"

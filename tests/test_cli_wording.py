@@ -39,6 +39,11 @@ def test_durations_carry_over(seconds: float, said: str) -> None:
     assert wording.duration(seconds) == said
 
 
+def test_a_loss_that_has_exploded_is_short() -> None:
+    assert wording.loss(1.4321) == "1.4321 nats/char (2.066 bits)"
+    assert wording.loss(2.3112831134e25) == "2.31e+25 nats/char (3.33e+25 bits)"
+
+
 def test_a_sparkline_spans_lowest_to_highest_and_squeezes_by_means() -> None:
     assert wording.sparkline([4, 2, 1, 1], 2) == "█▁"
     assert wording.sparkline(range(8), 8) == "▁▂▃▄▅▆▇█"

@@ -184,6 +184,12 @@ def test_labels_stand_where_their_values_are():
     assert not lines[1][: chart.LABEL_WIDTH].strip()
 
 
+@pytest.mark.parametrize("high", [2.0, 2e6, 2.3e25])
+def test_the_labels_of_exploded_losses_have_room(high: float):
+    rows = chart.draw([chart.Line([(0.0, 1.0), (1.0, high)], "cyan")], None, "", 20, 6)
+    assert {len(row[0][0]) for row in rows} == {chart.LABEL_WIDTH}
+
+
 def test_the_mark_lies_over_all_lines():
     lines, rows = shown([(0.0, 2.0), (1.0, 1.0)], mark=(1.0, 1.0))
     assert lines[-1][-1] == "●"

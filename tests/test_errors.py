@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import sys
 import pytest
 
 from charrnn import errors
-from charrnn.errors import CharrnnError, CheckpointError, ExitCode, printable, quoted
+from charrnn.errors import CharrnnError, CheckpointError, ExitCode, decimal, printable, quoted
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
 
@@ -59,6 +60,20 @@ def test_errors_pass_between_processes() -> None:
 )
 def test_printable_escapes_what_would_move_the_cursor(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (1.43214, "1.4321"),
+        (999_999.0, "999999.0000"),
+        (2.3112831e25, "2.31e+25"),
+        (math.nan, "nan"),
+        (math.inf, "inf"),
+    ],
+)
+def test_a_number_that_has_exploded_is_short(value: float, shown: str) -> None:
+    assert decimal(value) == shown
 
 
 def test_quoted_is_escaped_and_cut() -> None:

@@ -49,7 +49,8 @@ def draw(
         styles[row // 4][column // 2] = mark_style
     labels = [""] * height
     for value, label in ticks(low, high, max(1, height // 2)):
-        labels[_place(0.0, value, low, high, width, height)[1] // 4] = label
+        short = label if len(label) < LABEL_WIDTH else f"{value:.1e}".replace("e+", "e")
+        labels[_place(0.0, value, low, high, width, height)[1] // 4] = short
     return [
         [(f"{label:>{LABEL_WIDTH - 1}} ", "dim"), *_runs(row, row_styles)]
         for label, row, row_styles in zip(labels, cells, styles, strict=True)

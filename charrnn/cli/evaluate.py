@@ -12,7 +12,7 @@ from charrnn.cli.meter import Meter
 from charrnn.cli.options import Json, OnUnknown, default
 from charrnn.cli.process import Output
 from charrnn.config import DynamicConfig
-from charrnn.errors import ConfigError, ExitCode
+from charrnn.errors import ConfigError, ExitCode, decimal
 
 
 def _default(name: str) -> Any:
@@ -62,12 +62,12 @@ def evaluate(
         lines = [json.dumps({name: wording.json_number(value) for name, value in values.items()})]
     else:
         lines = [
-            f"loss {result.loss:.4f} nats/char, {result.bpc:.4f} bits/char, "
-            f"perplexity {result.perplexity:.2f}, {result.characters} characters"
+            f"loss {decimal(result.loss)} nats/char, {decimal(result.bpc)} bits/char, "
+            f"perplexity {decimal(result.perplexity, 2)}, {result.characters} characters"
         ]
         if dynamic:
             loss, bpc = values["dynamic_loss"], values["dynamic_bpc"]
-            lines.append(f"dynamic loss {loss:.4f} nats/char, {bpc:.4f} bits/char")
+            lines.append(f"dynamic loss {decimal(loss)} nats/char, {decimal(bpc)} bits/char")
     output = Output()
     output.write("\n".join(lines) + "\n")
     output.flush()

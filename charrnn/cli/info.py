@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 from charrnn.cli import wording
 from charrnn.cli.options import PLOT, Json
 from charrnn.cli.process import Output
-from charrnn.errors import ExitCode, printable
+from charrnn.errors import ExitCode, decimal, printable
 
 if TYPE_CHECKING:
     from charrnn.checkpoint import Checkpoint
@@ -117,11 +118,14 @@ def _history(checkpoint: Checkpoint, width: int) -> list[str]:
     if len(history) > SHOWN_EVALUATIONS:
         lines.append(f"{'...':>10}")
     lines += [
-        f"{row['step']:>10}{row['epoch']:>9.2f}"
-        f"{_float(row.get('train_loss')):>12.4f}{_float(row.get('val_loss')):>12.4f}"
+        f"{row['step']:>10}{row['epoch']:>9.2f}{_loss(row, 'train_loss'):>12}{_loss(row, 'val_loss'):>12}"
         for row in history[-SHOWN_EVALUATIONS:]
     ]
     return lines
+
+
+def _loss(row: Mapping[str, Any], name: str) -> str:
+    return decimal(_float(row.get(name)))
 
 
 def _float(value: Any) -> float:

@@ -15,7 +15,7 @@ from charrnn import advice
 from charrnn.cli import wording
 from charrnn.cli.process import say, say_at_once
 from charrnn.config import ModelConfig, TrainConfig
-from charrnn.errors import printable
+from charrnn.errors import decimal, printable
 from charrnn.events import Compiling, Evaluated, Event, Finished, Indexing, Started, Step, Unsaved
 
 STOPPING = "stopping: saving the model (Ctrl-C again does not wait)"
@@ -203,7 +203,7 @@ def step_line(step: Step, left: str) -> str:
 def evaluated_line(event: Evaluated) -> str:
     return (
         f"step {event.step}  epoch {event.epoch:.2f}  {wording.duration(event.seconds)}  "
-        f"{event.measured_on} {wording.loss(event.val_loss)}  latest {event.train_loss:.4f}"
+        f"{event.measured_on} {wording.loss(event.val_loss)}  latest {decimal(event.train_loss)}"
         f"{'  best' if event.best else ''}{', saved' if event.saved else ''}"
     )
 

@@ -19,7 +19,7 @@ from charrnn import heat
 from charrnn.cli import chart, progress, wording
 from charrnn.cli.chart import Point
 from charrnn.cli.process import say_at_once
-from charrnn.errors import printable
+from charrnn.errors import decimal, printable
 from charrnn.events import (
     Compiling,
     Evaluated,
@@ -204,7 +204,11 @@ class LiveView(progress.View):
         name = "validation  " if evaluated.measured_on == "validation" else "same text   "
         parts: list[str | tuple[str, str]] = [(name, VALIDATION), wording.loss(evaluated.val_loss)]
         if self._best is not None:
-            parts += ["   ", ("● best ", BEST), f"{self._best.val_loss:.4f} at epoch {self._best.epoch:.2f}"]
+            parts += [
+                "   ",
+                ("● best ", BEST),
+                f"{decimal(self._best.val_loss)} at epoch {self._best.epoch:.2f}",
+            ]
         return self._line(*parts)
 
     def _line(self, *parts: str | tuple[str, str]) -> Text:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from charrnn.errors import decimal
+
 _BARS = "▁▂▃▄▅▆▇█"
 _JOINERS = "\u200c\u200d"  # hold emoji and some scripts together; harmless on a terminal
 
@@ -37,7 +39,7 @@ def duration(seconds: float) -> str:
 
 def loss(nats: float) -> str:
     """1.4321 -> 1.4321 nats/char (2.066 bits)"""
-    return f"{nats:.4f} nats/char ({nats / math.log(2):.3f} bits)"
+    return f"{decimal(nats)} nats/char ({decimal(nats / math.log(2), 3)} bits)"
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
