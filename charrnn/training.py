@@ -22,7 +22,7 @@ from charrnn.compilation import compile_kernels
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.container import DamageError
 from charrnn.corpus import Batches, Corpus, split
-from charrnn.errors import SaveError, TrainingError
+from charrnn.errors import SaveError, TrainingError, decimal
 from charrnn.evaluation import evaluate
 from charrnn.events import (
     Compiling,
@@ -48,6 +48,7 @@ REPORT_SECONDS = 0.1  # between two Step events
 SAVE_SECONDS = 60.0  # between two resume files at the most, and two tries to write one
 PREVIEW_SECONDS = 10.0  # between two samples
 CLEARLY_WORSE = 1.01  # an evaluation this many times the best counts towards an early stop
+NOTHING_LEFT = 5e-5  # a loss below this is shown as 0.0000
 EVALUATION_SHARE = 0.08  # of the time that training takes, at the most
 QUICKLY_EVALUATED = 20_000  # characters, which take no second
 # Reading one character after another costs about as much as training on so many.
@@ -78,7 +79,7 @@ class _Position:
     evaluated_step: int = -1
     evaluation_seconds: float = 0.0  # what the last one took
     evaluated_at: float = 0.0  # in seconds
-    worse: int = 0  # evaluations in a row clearly worse than the best
+    worse: int = 0  # evaluations in a row clearly worse than the best, or the same
     best_val_loss: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -178,8 +179,8 @@ class Run:
                 if p.evaluated_step != p.step:
                     break  # told to stop in the middle; the resumed run evaluates here
             if p.evaluated_step == p.step:  # just now, or before the run was killed and resumed
-                if p.worse >= self.train.patience:
-                    yield from self._finish("early-stop", self._why_early())
+                if why := self._why_early():
+                    yield from self._finish("early-stop", why)
                     return
                 if self._progress(p.step) >= 1.0:
                     yield from self._finish("budget")
@@ -310,7 +311,10 @@ class Run:
         self._check_weights()
         train_loss = p.loss_sum / p.loss_count if p.loss_count else p.running_loss
         best = p.best_val_loss is None or result.loss < p.best_val_loss
-        worse = p.best_val_loss is not None and result.loss > CLEARLY_WORSE * p.best_val_loss
+        # Exactly the best again: the weights do not matter any more, as where float32 has no better loss.
+        worse = p.best_val_loss is not None and (
+            result.loss > CLEARLY_WORSE * p.best_val_loss or result.loss == p.best_val_loss
+        )
         p.history.append(
             {
                 "step": p.step,
@@ -357,7 +361,14 @@ class Run:
         )  # fmt: skip
 
     def _why_early(self) -> str:
+        """Why more training would be of no use; empty where it may be."""
         p = self.position
+        if p.best_val_loss is not None and p.best_val_loss < NOTHING_LEFT:
+            return (
+                f"stopped early: the {self.measured_on} loss is {decimal(p.best_val_loss)}, as low as it gets"
+            )
+        if p.worse < self.train.patience:
+            return ""
         best = min(p.history, key=lambda entry: entry["val_loss"])
         return (
             f"stopped early: the {self.measured_on} loss has not improved since step {best['step']}; "

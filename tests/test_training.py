@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -258,6 +259,23 @@ def test_it_stops_early_when_validation_gets_worse(tmp_path):
     assert model.history[-1]["val_loss"] > best
 
 
+def test_it_stops_when_there_is_nothing_left_to_learn(tmp_path):
+    path, out = tmp_path / "a.txt", tmp_path / "m.safetensors"
+    path.write_text("a" * 5000, encoding="utf-8")
+    finished = train(path, out, epochs=40, learning_rate=0.01)[-1]
+    assert finished.reason == "early-stop"
+    assert "validation loss is 0.0000, as low as it gets" in finished.message
+    assert finished.epoch < 39
+
+
+def test_it_stops_when_the_loss_stays_what_it_is(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("charrnn.training.evaluate", lambda *args: replace(evaluate(*args), loss=1.5))
+    settings = {"steps": 40, "evaluations": 10, "patience": 3}
+    finished = train(corpus, tmp_path / "m.safetensors", **settings)[-1]
+    assert (finished.reason, finished.step) == ("early-stop", 16)
+    assert "has not improved since step 4" in finished.message
+
+
 def test_a_loss_that_is_no_number_stops_and_says_what_to_change(corpus, tmp_path, monkeypatch):
     out = tmp_path / "m.safetensors"
     gradient = Model.gradient
@@ -459,6 +477,9 @@ def test_a_budget_in_minutes_is_kept(corpus, tmp_path):
     assert time.monotonic() - begun < 60
 
 
+FIVE_MINUTES = {"minutes": 5, "most_epochs": 1e6, "weight_decay": 0.1}  # all that speed would decide
+
+
 @pytest.fixture
 def clock(monkeypatch):
     """A step takes a second, an evaluation two, the index a hundred; nothing else takes time."""
@@ -487,7 +508,7 @@ def clock(monkeypatch):
 
 
 def test_the_minutes_have_room_for_the_index(corpus, tmp_path, clock):
-    events = train(corpus, tmp_path / "m.safetensors", minutes=5, most_epochs=1e6)
+    events = train(corpus, tmp_path / "m.safetensors", **FIVE_MINUTES)
     assert events[-1].reason == "budget"
     assert 295 <= events[-1].seconds <= 301
     steps = [n for n, event in enumerate(events) if isinstance(event, Step)]
@@ -497,8 +518,8 @@ def test_the_minutes_have_room_for_the_index(corpus, tmp_path, clock):
 
 
 def test_the_index_of_a_resumed_run_costs_none_of_its_minutes(corpus, tmp_path, clock):
-    out, settings = tmp_path / "m.safetensors", {"minutes": 5, "most_epochs": 1e6}
-    events = stop_after(20, lambda stop: api.train(corpus, out=out, stop=stop, **SMALL, **settings))
+    out, settings = tmp_path / "m.safetensors", {**SMALL, **FIVE_MINUTES}
+    events = stop_after(20, lambda stop: api.train(corpus, out=out, stop=stop, **settings))
     before = events[-1].seconds
     events = list(api.train(corpus, out=out, resume=True))
     assert next(event for event in events if isinstance(event, Step)).seconds == before + 1
