@@ -105,11 +105,8 @@ def test_wrong_settings_of_dynamic_evaluation_are_named(
     assert said in result.stderr.decode()
 
 
-@posix
-@pytest.mark.parametrize(("rows", "columns"), [(40, 100), (24, 80), (12, 60), (5, 30)])
-def test_the_live_view_draws_what_the_terminal_has_room_for(
-    folder: Path, tmp_path: Path, rows: int, columns: int
-) -> None:
+def on_terminal(rows: int, columns: int, *args: object, cwd: Path) -> tuple[int, str]:
+    """The exit code, and what a terminal of this size is sent."""
     import fcntl
     import os
     import pty
@@ -121,9 +118,8 @@ def test_the_live_view_draws_what_the_terminal_has_room_for(
 
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    args = ("train", folder / "corpus.txt", "--steps", 30, *TINY, "-o", "m.safetensors")
     size = {"LINES": "", "COLUMNS": "", "TERM": "xterm", "NO_COLOR": "", "PYTHONIOENCODING": "utf-8"}
-    with subprocess.Popen(command(*args), stderr=theirs, env=environment(**size), cwd=tmp_path) as process:
+    with subprocess.Popen(command(*args), stderr=theirs, env=environment(**size), cwd=cwd) as process:
         os.close(theirs)
         shown = b""
         try:
@@ -132,9 +128,32 @@ def test_the_live_view_draws_what_the_terminal_has_room_for(
         except OSError:  # the other side has gone
             pass
         os.close(ours)
-        assert process.wait(60) == 0
-    text = shown.decode()
-    braille = re.search(r"[\u2801-\u28ff]", text)
-    assert bool(braille) == (rows >= 24)
+        return process.wait(60), shown.decode()
+
+
+@posix
+@pytest.mark.parametrize(("rows", "columns"), [(40, 100), (24, 80), (12, 60), (5, 30)])
+def test_the_live_view_draws_what_the_terminal_has_room_for(
+    folder: Path, tmp_path: Path, rows: int, columns: int
+) -> None:
+    args = ("train", folder / "corpus.txt", "--steps", 30, *TINY, "-o", "m.safetensors")
+    code, text = on_terminal(rows, columns, *args, cwd=tmp_path)
+    assert code == 0
+    assert bool(re.search(r"[\u2801-\u28ff]", text)) == (rows >= 24)
     assert "validation" in text
     assert "write with it" in text
+    assert re.findall(r"step (\d+)  epoch", text)[-1] == "30" or rows < 12
+    words = text[text.rindex("done after") :].partition("write with it")[0].splitlines()
+    assert all(len(line) <= columns for line in words)
+    assert "parameters in m.safetensors" in " ".join(words)
+
+
+@posix
+@pytest.mark.parametrize("columns", [30, 90])
+def test_an_error_breaks_between_words(tmp_path: Path, columns: int) -> None:
+    path = tmp_path / "no-such-text-with-a-name-of-some-length.txt"
+    said = run("info", path).stderr.decode()
+    code, text = on_terminal(24, columns, "info", path, cwd=tmp_path)
+    assert code == 1
+    assert text.split() == said.split()
+    assert all(len(line) <= columns or " " not in line for line in text.splitlines())

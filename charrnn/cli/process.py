@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Container
 from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import NoReturn, Self
+from typing import NoReturn, Self, TextIO
 
 from charrnn.errors import CharrnnError, ConfigError, ExitCode, printable
 
@@ -35,12 +35,38 @@ class UsageError(CharrnnError):
     exit_code = ExitCode.USAGE
 
 
-def say(line: str, end: str = "\n") -> None:
-    """Write one line to stderr. A reader who has gone is no reason to stop."""
+def say(line: str, end: str = "\n", *, command: bool = False) -> None:
+    """Write one line to stderr. A reader who has gone is no reason to stop.
+
+    A terminal shows it in as many lines as it takes, unless it holds a command, which may be copied.
+    """
     with suppress(OSError, ValueError):
         if sys.stderr is not None:
+            if end and not command:
+                line = _folded(line, _columns(sys.stderr))
             sys.stderr.write(line + end)
             sys.stderr.flush()
+
+
+def _columns(stream: TextIO) -> int:
+    """Of the terminal that it is; 0 where it is none, or one that does not say."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def _folded(text: str, width: int) -> str:
+    """In lines of at most `width` characters, broken between words; a longer word, as a path is, stays whole.
+
+    With no width, the text as it is.
+    """
+    if not width:
+        return text
+    from textwrap import fill
+
+    lines = text.split("\n")
+    return "\n".join(fill(line, width, break_long_words=False, break_on_hyphens=False) for line in lines)
 
 
 def say_at_once(text: str) -> None:

@@ -21,6 +21,7 @@ from charrnn.events import Compiling, Evaluated, Event, Finished, Indexing, Star
 STOPPING = "stopping: saving the model (Ctrl-C again does not wait)"
 COMPILING = "compiling kernels (first time on this machine)"
 INDEXING = "making an index of the text (for sample --novel)"
+COMMAND = "write with it: "
 STEP_SECONDS = 10.0  # between two step lines where there is no terminal
 FIRST_STEP_SECONDS = 1.0  # until the first one, which says how long it will take
 
@@ -140,7 +141,7 @@ class Lines(Notes):
             say(evaluated_line(event))
         elif isinstance(event, Finished):
             for line in summary(event, self._course.advice(event)):
-                say(line)
+                say(line, command=line.startswith(COMMAND))
 
     def _prepare(self, what: str) -> None:
         if what not in self._prepared:
@@ -225,7 +226,7 @@ def summary(finished: Finished, advice: str = "") -> list[str]:
     if finished.reason == "interrupted":
         return [f"stopped {after}: {worth}{parameters}"]
     command = shlex.join(["charrnn", "sample", "-m", path])
-    lines = [finished.message, f"done {after}: {worth}{parameters}", advice, f"write with it: {command}"]
+    lines = [finished.message, f"done {after}: {worth}{parameters}", advice, COMMAND + command]
     return [printable(line) for line in lines if line]
 
 

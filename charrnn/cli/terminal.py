@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Self
 
 from rich.color import ColorSystem
@@ -18,7 +19,7 @@ from rich.text import Text
 from charrnn import heat
 from charrnn.cli import chart, progress, wording
 from charrnn.cli.chart import Point
-from charrnn.cli.process import say_at_once
+from charrnn.cli.process import say, say_at_once
 from charrnn.errors import decimal, printable
 from charrnn.events import (
     Compiling,
@@ -89,12 +90,14 @@ class LiveView(progress.View):
             self._sample = event
         elif isinstance(event, Finished):
             self._finished = event
+            if self._step is not None:  # the last one that was shown is not the last
+                self._step = replace(
+                    self._step, step=event.step, epoch=event.epoch, train_loss=event.train_loss
+                )
             self._close()
             self._console.print()
-            advice = self._course.advice(event)
-            for line in progress.summary(event, advice):
-                # A sentence is wrapped between words; what may be copied, a path or a command, never.
-                self._console.print(Text(line), soft_wrap=line != advice)
+            for line in progress.summary(event, self._course.advice(event)):
+                say(line, command=line.startswith(progress.COMMAND))
             return
         now = time.monotonic()
         if now >= self._due or not isinstance(event, Step):

@@ -234,7 +234,7 @@ def train(
         with view, closing(events):  # at its end the run lets go of the model file
             finished = _follow(events, view, course, stop, Output() if json_lines else None)
     if finished.reason == "interrupted" and finished.step and not quiet and stop.exit_code:
-        say(f"go on with: {_resume_command(corpus, finished.checkpoint)}")
+        say(f"go on with: {_resume_command(corpus, finished.checkpoint)}", command=True)
     drawn = plot is None or not finished.step or _drawn(plot, course, finished)
     if finished.reason == "interrupted":
         return stop.exit_code
