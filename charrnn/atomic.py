@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,59 +16,122 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | g
 # Windows replaces no file that somebody reads at this moment.
 _REPLACE_TRIES, _REPLACE_SECONDS = 20, 0.05
 
+_naming = threading.RLock()  # held while a temporary file is made or renamed, and from `abandon` on
+_ABANDON_SECONDS = 0.2  # for a disk that does not answer
+
 
 def write(path: Path, chunks: Iterable[bytes]) -> None:
     """Write the file `path`, replacing it at once when all of it is on the disk.
 
     Folders that are missing are made, the mode follows the umask, and a symbolic link stays: the
     file that it points to is replaced. On a failure the old file is as it was, and nothing is left
-    beside it. Only a killed process leaves its temporary file; its name is fixed, so that there is
-    at most one, which `clean` removes and the next write replaces.
+    beside it. Only a killed process leaves its temporary file, and one that ends without `abandon`;
+    its name is fixed, so that there is at most one, which `clean` removes and the next write replaces.
 
     Raises:
         OSError: the disk is full, the folder may not be written, `path` is no regular file, ...
     """
-    path = _resolved(path)
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if path.exists() and not path.is_file():  # a rename would turn /dev/null into a file
-        raise OSError(errno.EINVAL, "It is a device, no regular file", str(path))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:  # but it is no folder
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path.parent)) from error
-
-    temporary = _temporary(path)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
+    path = _target(path)
+    make_folders(path.parent)
+    temporary = _Temporary(path)
     with contextlib.ExitStack() as cleanup:
-        with _closing(os.open(temporary, _CREATE, 0o666)) as descriptor:
-            cleanup.callback(_remove, temporary)
+        with _closing(temporary.create()) as descriptor:
+            cleanup.callback(temporary.remove)
+            temporary.about = os.fstat(descriptor)
             for chunk in chunks:
                 _write_all(descriptor, chunk)
             os.fsync(descriptor)  # before the rename, which must not reach the disk first
-            written = os.fstat(descriptor)
         # Closed by now, since Windows renames no open file.
-        if not os.path.samestat(written, os.stat(temporary)):
-            cleanup.pop_all()  # the temporary file is not ours
-            raise OSError(errno.EBUSY, "Another process is writing it", str(path))
-        _replace(temporary, path)
-        cleanup.pop_all()
+        with _naming:
+            if not temporary.is_ours():
+                raise OSError(errno.EBUSY, "Another process is writing it", str(path))
+            _replace(temporary.path, path)
     _sync_folder(path.parent)
+
+
+def abandon() -> None:
+    """Remove what this process has not written whole, because it ends now: nothing is written after this.
+
+    For signal handlers: callable at any moment, from any thread. A disk that does not answer is not waited
+    for when another thread does so already.
+    """
+    if _naming.acquire(timeout=_ABANDON_SECONDS):  # for good
+        for temporary in list(_unfinished):
+            temporary.remove()
 
 
 def clean(path: Path) -> None:
     """Remove what a killed process has left of a `write(path, ...)`. Nobody else may be writing it."""
     with contextlib.suppress(OSError):
-        os.unlink(_temporary(_resolved(path)))
+        os.unlink(_temporary_path(_resolved(path)))
+
+
+def make_folders(folder: Path) -> list[Path]:
+    """Make the folder and those above it; those that were missing, the innermost first."""
+    missing = []
+    for parent in (folder, *folder.parents):
+        if parent.exists():
+            break
+        missing.append(parent)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # but it is no folder
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
+    return missing
+
+
+def _target(path: Path) -> Path:
+    """The file that `path` leads to. OSError: it cannot be one."""
+    path = _resolved(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():  # a rename would turn /dev/null into a file
+        raise OSError(errno.EINVAL, "It is a pipe or a device, no regular file", str(path))
+    return path
 
 
 def _resolved(path: Path) -> Path:
     return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
-def _temporary(path: Path) -> Path:
+def _temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
+
+
+class _Temporary:
+    """What is written beside the file `path`, and becomes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = _temporary_path(path)
+        self.about: os.stat_result | None = None  # None: it was made at this moment
+
+    def create(self) -> int:
+        """Open it, in place of what a killed process has left."""
+        with _naming:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+            _unfinished.add(self)  # before it is there: a signal may come in between
+            try:
+                return os.open(self.path, _CREATE, 0o666)
+            except BaseException:
+                _unfinished.discard(self)
+                raise
+
+    def is_ours(self) -> bool:
+        """Whether nobody else has taken it away, or put another in its place."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.about is None or os.path.samestat(self.about, os.stat(self.path))
+        return False
+
+    def remove(self) -> None:
+        """Remove it, unless it has become the file, or is another's."""
+        with contextlib.suppress(OSError):  # what brought us here says more
+            if self.is_ours():
+                os.unlink(self.path)
+        _unfinished.discard(self)
+
+
+_unfinished: set[_Temporary] = set()  # of this process
 
 
 @contextlib.contextmanager
@@ -100,11 +164,6 @@ def _replace(temporary: Path, path: Path) -> None:
             if sys.platform != "win32" or attempt == _REPLACE_TRIES - 1:
                 raise
             time.sleep(_REPLACE_SECONDS)
-
-
-def _remove(temporary: Path) -> None:
-    with contextlib.suppress(OSError):  # what brought us here says more
-        os.unlink(temporary)
 
 
 def _sync_folder(folder: Path) -> None:

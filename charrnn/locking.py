@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from charrnn import atomic
 from charrnn.checkpoint import resume_path
 from charrnn.errors import TrainingError, printable
 from charrnn.unwritable import unwritable
@@ -45,7 +46,7 @@ def exclusive(out: Path) -> Iterator[None]:
     """
     try:
         path = lock_path(out)
-        made = _make_folders(path.parent)
+        made = atomic.make_folders(path.parent)
         descriptor = _open_locked(out, path)
     except (OSError, ValueError) as error:
         raise unwritable(out, error) from error
@@ -123,17 +124,3 @@ def _read_holder(descriptor: int) -> str:
         if text := os.read(descriptor, _LONGEST_HOLDER).decode("utf-8", "replace"):
             return printable(text)
     return "another process"
-
-
-def _make_folders(folder: Path) -> list[Path]:
-    """Make the folder and those above it; those that were missing, the innermost first."""
-    missing = []
-    for parent in (folder, *folder.parents):
-        if parent.exists():
-            break
-        missing.append(parent)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:  # but it is no folder
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
-    return missing

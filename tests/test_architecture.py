@@ -36,7 +36,7 @@ ARROWS = {
         "container", "novelty", "outputs", "parameters", "workers",
     },
     "outputs": {"atomic", "checkpoint", "events", "parameters"},
-    "locking": {"checkpoint", "unwritable"},
+    "locking": {"atomic", "checkpoint", "unwritable"},
     "dynamic": {"corpus", "evaluation", "kernels", "model", "parameters", "workers"},
     "advice": set(),
     "plotting": {"atomic", "curves"},

@@ -210,13 +210,30 @@ def test_two_writers_of_one_file_never_mix(old: Path) -> None:
     def chunks() -> Iterator[bytes]:
         yield b"first"
         other = old.parent / ".m.bin.tmp"  # another process begins meanwhile, and is not done
-        other.unlink()
+        other.unlink()  # its inode is not used again while it is open
         other.write_bytes(b"half")
 
     with pytest.raises(OSError, match="Another process is writing it"):
         atomic.write(old, chunks())
     assert old.read_bytes() == b"old"
     assert (old.parent / ".m.bin.tmp").read_bytes() == b"half"  # left to whom it belongs
+
+
+@unix_only
+def test_nor_do_two_of_one_process(old: Path) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"first"
+        with pytest.raises(OSError, match="Another process"):
+            atomic.write(old, outer())
+
+    def outer() -> Iterator[bytes]:
+        yield b"half"
+        atomic.write(old, [b"third"])
+
+    with pytest.raises(OSError, match="Another process"):
+        atomic.write(old, chunks())
+    assert old.read_bytes() == b"third"
+    assert names(old.parent) == ["m.bin"]
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
@@ -286,6 +303,82 @@ def test_windows_waits_for_readers_of_the_old_file(old: Path, monkeypatch: pytes
     monkeypatch.undo()
     assert old.read_bytes() == b"new"
     assert len(tries) == 3
+
+
+@unix_only
+@pytest.mark.parametrize("thread", ["main", "another"])
+def test_a_process_that_ends_may_take_what_it_has_not_written_whole_with_it(old: Path, thread: str) -> None:
+    """Called by a signal's handler, in the main thread or for it, whatever that does at the moment."""
+    program = f"""
+        import os, threading, time
+        from pathlib import Path
+        from charrnn import atomic
+
+        def end():
+            atomic.abandon()
+            os._exit(7)
+
+        def chunks():
+            yield bytes(1 << 20)
+            if {thread!r} == "main":
+                end()
+            threading.Thread(target=end).start()
+
+        while True:
+            atomic.write(Path({str(old)!r}), chunks())
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (7, b"")
+    assert names(old.parent) == ["m.bin"]
+    assert old.read_bytes() in (b"old", bytes(1 << 20))
+
+
+@unix_only
+@pytest.mark.parametrize("function", ["open", "replace", "unlink"])
+def test_it_may_do_so_within_any_call_to_the_system(old: Path, function: str) -> None:
+    program = f"""
+        import os
+        from pathlib import Path
+        from charrnn import atomic
+
+        real = os.{function}
+
+        def interrupted(*arguments):
+            real(*arguments)
+            os.{function} = real
+            atomic.abandon()
+            os._exit(7)
+
+        os.{function} = interrupted
+        atomic.write(Path({str(old)!r}), [b"new"])
+    """
+    (old.parent / ".m.bin.tmp").write_bytes(b"half")
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (7, b"")
+    assert names(old.parent) == ["m.bin"]
+    assert old.read_bytes() == (b"new" if function == "replace" else b"old")
+
+
+@unix_only
+def test_what_another_process_writes_meanwhile_stays_when_this_one_ends(old: Path) -> None:
+    program = f"""
+        import os
+        from pathlib import Path
+        from charrnn import atomic
+
+        def chunks():
+            yield b"first"
+            other = Path({str(old)!r}).with_name(".m.bin.tmp")
+            other.rename(other.with_name("away"))  # so that its inode is not used again
+            other.write_bytes(b"half")
+            atomic.abandon()
+            os._exit(7)
+
+        atomic.write(Path({str(old)!r}), chunks())
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (7, b"")
+    assert (old.parent / ".m.bin.tmp").read_bytes() == b"half"
 
 
 def test_what_a_killed_write_left_can_be_removed(old: Path) -> None:

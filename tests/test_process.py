@@ -125,3 +125,40 @@ process.run(program, [], ())
     )
     assert result.stdout.decode().split() == ["asked", "SIGINT"]
     assert result.returncode == 0
+
+
+@posix
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("late", [False, True])
+def test_a_signal_leaves_nothing_half_written(tmp_path: Path, number: int, code: int, late: bool) -> None:
+    script = f"""
+import hashlib, time
+from pathlib import Path
+from charrnn import atomic
+from charrnn.cli import process
+
+def chunks():
+    yield b"half"
+    print("ready", flush=True)
+    if {late}:
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000_000)
+    time.sleep(60)
+
+process.run(lambda args: atomic.write(Path("out"), chunks()) or 0, [], ())
+"""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        assert os.listdir(tmp_path) == [".out.tmp"]
+        process.send_signal(number)
+        try:
+            assert process.wait(60) == code
+        finally:
+            process.kill()
+    assert os.listdir(tmp_path) == []

@@ -15,6 +15,7 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import NoReturn, Self, TextIO
 
+from charrnn import atomic
 from charrnn.errors import CharrnnError, ConfigError, ExitCode, printable
 
 DEBUG = bool(os.environ.get("CHARRNN_DEBUG"))  # show the traceback behind an error's one line
@@ -175,7 +176,7 @@ class StopRequest:
         _answered += 1
         if self.at_once:
             self._restore()
-            os._exit(128 + number)
+            _leave_on_signal(number)
         self.ask(signal.Signals(number).name, ExitCode(128 + number))
         self._announce()
 
@@ -242,7 +243,9 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _leave_on_signal(number: int, frame: FrameType | None) -> None:
+def _leave_on_signal(number: int, frame: FrameType | None = None) -> NoReturn:
+    """End at once, but for what is half written, which goes."""
+    atomic.abandon()
     os._exit(128 + number)
 
 
