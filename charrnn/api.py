@@ -77,6 +77,7 @@ __all__ = [
     "evaluate",
     "fill",
     "load",
+    "model_path",
     "next_characters",
     "offers",
     "sample",
@@ -114,11 +115,19 @@ def load(path: str | Path | None = None) -> Checkpoint:
     Raises:
         CheckpointError: there is none, or the file is damaged.
     """
-    if path is None:
-        path = files.newest("checkpoints") or files.bundled()
-        if path is None:
-            raise CheckpointError("there is no model yet", "train one: charrnn train corpus.txt")
-    return files.load(path)
+    return files.load(model_path(path))
+
+
+def model_path(path: str | Path | None = None) -> Path:
+    """The file that `load` reads.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    found = files.newest("checkpoints") or files.bundled() if path is None else Path(path)
+    if found is None:
+        raise CheckpointError("there is no model yet", "train one: charrnn train corpus.txt")
+    return found
 
 
 def sample(

@@ -11,8 +11,10 @@ from typing import Any
 from charrnn import atomic, curves
 from charrnn.curves import Curves, Words, svg
 from charrnn.errors import CharrnnError, ConfigError, printable
+from charrnn.unwritable import writing
 
 SUFFIXES = (".svg", ".png")
+OPTION = "--plot"  # names the file
 
 
 def check(path: str | Path) -> None:
@@ -47,10 +49,8 @@ def draw(path: str | Path, history: Iterable[Mapping[str, Any]], words: Words) -
             f"there is no loss of {printable(words.title)} to draw", "it is measured while a model trains"
         )
     content = svg(found, words).encode() if path.suffix.lower() == ".svg" else _png(found, words)
-    try:
+    with writing(path, OPTION):
         atomic.write(path, [content])
-    except OSError as error:
-        raise CharrnnError(f"cannot write {printable(str(path))}", error.strerror or str(error)) from error
 
 
 def _png(found: Curves, words: Words) -> bytes:

@@ -21,6 +21,7 @@ from charrnn.unreadable import why_unreadable
 CHUNK_BYTES = 1 << 18  # read at a time: small, so that the memory is about that of the ids
 HEAD_BYTES = 8192  # looked at to tell text from other files
 MODEL_SUFFIX = ".safetensors"
+_STDIN = 0
 
 # What people give by mistake, by its first bytes: what it is, and what to do.
 SIGNATURES = {
@@ -37,14 +38,20 @@ class Source:
 
     path: Path | None  # None: standard input
     in_folder: bool = False  # found in a folder: left out, not refused, when it is no text
+    packed: bool = False  # a .gz is read as it is
 
     @property
     def name(self) -> str:
         """How messages name it: printable, on one line."""
         return "standard input" if self.path is None else printable(str(self.path))
 
+    @property
+    def file(self) -> Path | int:
+        """Its path, or the descriptor of standard input."""
+        return _STDIN if self.path is None else self.path
+
     def chunks(self, stdin: BinaryIO | None = None, *, as_they_come: bool = False) -> Iterator[bytes]:
-        """Its bytes, unpacked where it is a .gz, CHUNK_BYTES at a time; none is empty.
+        """Its bytes, unpacked where it is a .gz and not `packed`, CHUNK_BYTES at a time; none is empty.
 
         With `as_they_come` a chunk is what is there, so that nobody waits for what a pipe has not got yet.
 
@@ -76,7 +83,7 @@ class Source:
             if stream is None:
                 raise ValueError("it is closed")
             return contextlib.nullcontext(stream)  # not ours to close
-        if self.path.suffix.lower() == ".gz":
+        if self.path.suffix.lower() == ".gz" and not self.packed:
             return gzip.open(self.path, "rb")  # type: ignore[return-value]
         return open(self.path, "rb")
 

@@ -18,7 +18,7 @@ ARROWS = {
     "config": set(),
     "__main__": {"cli"},
     "cli": {
-        "api", "events", "advice", "atomic", "curves", "heat", "plotting",
+        "api", "events", "advice", "atomic", "curves", "heat", "plotting", "sources", "unwritable",
         "checkpoint", "scoring",  # for their types alone
     },
     "api": {
@@ -39,7 +39,7 @@ ARROWS = {
     "locking": {"atomic", "checkpoint", "unwritable"},
     "dynamic": {"corpus", "evaluation", "kernels", "model", "parameters", "workers"},
     "advice": set(),
-    "plotting": {"atomic", "curves"},
+    "plotting": {"atomic", "curves", "unwritable"},
     "curves": set(),
     "compilation": {"kernels", "model", "optimizer", "workers"},
     "events": {"corpus"},  # for its type alone

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_cli import command, environment, posix, run, write_model
 
@@ -198,6 +201,26 @@ def test_heat_without_colours_has_bars_and_with_them_escapes(folder: Path) -> No
     assert "▃" not in coloured
 
 
+def test_heat_never_replaces_what_it_reads(folder: Path, tmp_path: Path) -> None:
+    text, model = tmp_path / "text", folder / "lines.safetensors"
+    text.write_bytes(NAMES)
+    (tmp_path / "link").symlink_to(text)
+    for option, out in (("--html", text), ("--svg", tmp_path / "link"), ("--html", model)):
+        said = error(run("score", "-m", model, text, option, out), 2)
+        assert said.startswith(f"charrnn: error: {out} is ")
+        assert option in said
+    assert text.read_bytes() == NAMES
+    assert run("info", model).returncode == 0
+
+
+def test_a_page_that_cannot_be_written_is_named(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "page.html"
+    said = error(run("score", "-m", folder / "lines.safetensors", folder / "text", "--html", out))
+    assert f"{out} cannot be written: Not a directory: " in said
+    assert "--html" in said
+
+
 def test_heat_writes_pages_and_pictures(folder: Path, tmp_path: Path) -> None:
     m = ("score", "-m", folder / "prose.safetensors", folder / "text")
     for kind, begins in (("html", "<!doctype html>"), ("svg", "<svg ")):
@@ -309,6 +332,93 @@ def test_decompress_refuses_and_writes_nothing(folder: Path, tmp_path: Path) -> 
 
 
 def test_compress_names_a_file_that_is_not_there(folder: Path, tmp_path: Path) -> None:
-    result = run("compress", tmp_path / "none", "-o", tmp_path / "out", "-m", folder / "lines.safetensors")
-    assert "none" in error(result)
-    assert list(tmp_path.iterdir()) == []
+    m = ("-m", folder / "lines.safetensors")
+    for name in ("compress", "decompress"):
+        result = run(name, "none", "-o", tmp_path / "new" / "out", *m, cwd=tmp_path)
+        assert error(result) == "charrnn: error: none does not exist: check the path"
+        assert "cannot be read: Is a directory" in error(run(name, tmp_path, *m))
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_compress_reads_a_gz_file_as_it_is(folder: Path, tmp_path: Path) -> None:
+    m = ("-m", folder / "lines.safetensors")
+    (tmp_path / "a.gz").write_bytes(b"no gzip at all")
+    packed = run("compress", *m, tmp_path / "a.gz").stdout
+    assert run("decompress", *m, stdin=packed).stdout == b"no gzip at all"
+
+
+@posix
+@pytest.mark.parametrize("name", ["compress", "decompress"])
+def test_what_is_read_is_never_replaced(folder: Path, tmp_path: Path, name: str) -> None:
+    model, text = tmp_path / "checkpoints" / "m.safetensors", tmp_path / "text"
+    model.parent.mkdir()
+    model.write_bytes((folder / "lines.safetensors").read_bytes())
+    text.write_bytes(run("compress", "-m", model, stdin=NAMES).stdout if name == "decompress" else NAMES)
+    (tmp_path / "link").symlink_to(text)
+    before = {path: path.read_bytes() for path in (model, text)}
+    for out, model_option in (
+        (model, ("-m", model)),
+        (model, ()),  # it is the newest
+        (text, ("-m", model)),
+        (tmp_path / "link", ("-m", model)),
+        (tmp_path / "checkpoints" / ".." / "text", ("-m", model)),
+    ):
+        said = error(run(name, text, "-o", out, *model_option, cwd=tmp_path), 2)
+        assert "which would be lost: write elsewhere with --out" in said
+        assert said.startswith(f"charrnn: error: {out} is {'the model' if out == model else 'what is read'}")
+    with open(text, "rb") as stdin:
+        words = command(name, "-o", text, "-m", model)
+        result = subprocess.run(words, stdin=stdin, capture_output=True, env=environment(), timeout=60)
+    assert "is what is read" in error(result, 2)
+    assert before == {path: path.read_bytes() for path in before}
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@posix
+@pytest.mark.parametrize("name", ["compress", "decompress"])
+def test_what_cannot_be_written_is_named_as_it_was_given(folder: Path, tmp_path: Path, name: str) -> None:
+    m = ("-m", folder / "lines.safetensors")
+    data = np.random.default_rng(0).bytes(10_000)
+    data = run("compress", *m, stdin=data).stdout if name == "decompress" else data
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    for out, reason in (
+        ("file/x", "Not a directory: a folder in its path is a file; write elsewhere with --out"),
+        (".", "Is a directory: write elsewhere with --out"),
+        ("pipe", "It is a pipe or a device, no regular file: write elsewhere with --out"),
+        ("/dev/full", "It is a pipe or a device, no regular file: write elsewhere with --out"),
+    ):
+        said = error(run(name, "-o", out, *m, stdin=data, cwd=tmp_path))
+        assert said == f"charrnn: error: {out} cannot be written: {reason}"
+    result = subprocess.run(
+        ["sh", "-c", 'ulimit -f 4; exec "$@"', "sh", *command(name, "-o", "x", *m)],
+        input=data, capture_output=True, env=environment(), timeout=120, cwd=tmp_path,
+    )  # fmt: skip
+    assert error(result).startswith("charrnn: error: x cannot be written: File too large: raise the limit")
+    assert sorted(os.listdir(tmp_path)) == ["file", "pipe"]
+
+
+@posix
+@pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else True, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_is_said_without_names_of_ours(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "ro").mkdir(0o555)
+    words = ("compress", "-o", "ro/x", "-m", folder / "lines.safetensors")
+    said = error(run(*words, stdin=NAMES, cwd=tmp_path))
+    assert said.startswith("charrnn: error: ro/x cannot be written: Permission denied: check the permissions")
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_compress_that_is_interrupted_leaves_nothing(folder: Path, tmp_path: Path, number: int) -> None:
+    words = command("compress", "-m", folder / "lines.safetensors", "-o", "out")
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, env=environment()
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(NAMES * 30_000)
+        process.stdin.flush()
+        while not os.listdir(tmp_path) and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(number)
+        assert process.wait(60) == 128 + number
+    assert os.listdir(tmp_path) == []

@@ -6,10 +6,10 @@ import contextlib
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 import typer
 
@@ -17,9 +17,7 @@ from charrnn.cli.meter import Meter
 from charrnn.cli.options import ModelPath
 from charrnn.cli.process import Output, say
 from charrnn.cli.wording import count
-from charrnn.errors import CharrnnError, ConfigError, ExitCode
-
-_CHUNK = 1 << 18  # bytes read at a time
+from charrnn.errors import ConfigError, ExitCode
 
 File = Annotated[str, typer.Argument(metavar="[FILE]", help="Any file, or - for stdin [-].")]
 Out = Annotated[str, typer.Option("-o", "--out", metavar="PATH", help="Where to write, or - for stdout [-].")]
@@ -34,8 +32,7 @@ def compress(file: File = "-", model: ModelPath = None, out: Out = "-", quiet: Q
         raise ConfigError(
             "stdout is a terminal, and what is compressed is no text", "give -o PATH, or a pipe"
         )
-    checkpoint = api.load(model)
-    sizes = _write(file, out, "compressing", partial(api.compress, checkpoint), quiet=quiet)
+    sizes = _write(file, model, out, "compressing", api.compress, quiet=quiet)
     if out != "-" and not quiet:
         bits = f": {8 * sizes[1] / sizes[0]:.3f} bits a byte" if sizes[0] else ""
         say(f"{count(sizes[0])} bytes became {count(sizes[1])}{bits}")
@@ -46,17 +43,29 @@ def decompress(file: File = "-", model: ModelPath = None, out: Out = "-") -> int
     """Make the bytes again that `compress` was given, with the model that it used."""
     from charrnn import api
 
-    checkpoint = api.load(model)
-    _write(file, out, "decompressing", partial(api.decompress, checkpoint))
+    _write(file, model, out, "decompressing", api.decompress)
     return ExitCode.DONE
 
 
 def _write(
-    file: str, out: str, what: str, change: partial[Iterator[bytes]], *, quiet: bool = False
+    file: str,
+    model: str | None,
+    out: str,
+    what: str,
+    change: Callable[..., Iterator[bytes]],
+    *,
+    quiet: bool = False,
 ) -> tuple[int, int]:
     """Write what `change` makes of a file: whole, or not at all. Returns the bytes read and written."""
-    from charrnn import atomic
+    from charrnn import api, atomic
+    from charrnn.sources import Source
+    from charrnn.unwritable import refuse_overwriting, writing
 
+    source = Source(None if file == "-" else Path(file), packed=True)
+    model_path = api.model_path(model)
+    if out != "-":
+        refuse_overwriting(Path(out), [("what is read", source.file), ("the model", model_path)])
+    checkpoint = api.load(model_path)
     sizes = [0, 0]
 
     def counted(chunks: Iterable[bytes], which: int) -> Iterator[bytes]:
@@ -64,21 +73,23 @@ def _write(
             sizes[which] += len(chunk)
             yield chunk
 
-    with _opened(file) as stream, Meter(shown=not quiet and not _on_screen(out)) as meter:
-        total = _size(stream)
+    with Meter(shown=not quiet and not _on_screen(out)) as meter:
+        chunks = source.chunks()
+        first = list(islice(chunks, 1))  # what cannot be read is said before anything is written
+        total = _size(source.file)
 
         def report(done: int) -> None:
             meter(f"{what}  {done / total:.0%}" if total else f"{what}  {count(done)} bytes")
 
-        chunks = iter(lambda: stream.read(_CHUNK), b"")
-        pieces = counted(change(counted(chunks, 0), report=report), 1)
+        pieces = counted(change(checkpoint, counted(chain(first, chunks), 0), report=report), 1)
         if out == "-":
             output = Output(raw_bytes=True)
             for piece in pieces:
                 output.write(piece.decode("latin-1"))
             output.flush()
         else:
-            atomic.write(Path(out), pieces)
+            with writing(Path(out)):
+                atomic.write(Path(out), pieces)
     return sizes[0], sizes[1]
 
 
@@ -86,17 +97,9 @@ def _on_screen(out: str) -> bool:
     return out == "-" and sys.stdout is not None and sys.stdout.isatty()
 
 
-def _size(stream: BinaryIO) -> int:
+def _size(file: Path | int) -> int:
     """Bytes of a file; 0 for a pipe, whose end nobody knows."""
     with contextlib.suppress(OSError):
-        about = os.fstat(stream.fileno())
+        about = os.stat(file)
         return about.st_size if stat.S_ISREG(about.st_mode) else 0
     return 0
-
-
-def _opened(file: str) -> contextlib.AbstractContextManager[BinaryIO]:
-    if file != "-":
-        return open(file, "rb")
-    if sys.stdin is None:
-        raise CharrnnError("stdin is closed", "name a file")
-    return contextlib.nullcontext(sys.stdin.buffer)  # not ours to close

@@ -173,23 +173,31 @@ def _heat(
     paths: list[str], model: str | None, unknown_bits: float, html: str | None, svg: str | None, color: str
 ) -> int:
     from charrnn import api, atomic, heat
+    from charrnn.sources import find
+    from charrnn.unwritable import refuse_overwriting, writing
 
     def texts() -> Iterator[heat.Piece]:
         for name, text, bits in api.surprises(checkpoint, paths, unknown_bits=unknown_bits):
             yield name, text, bits.tolist()
 
-    checkpoint = api.load(model)
-    output = Output(colored=True)
     if html and svg:
         raise ConfigError("--html and --svg are given", "give one of them")
-    if html or svg:
-        path, pages = html or svg, heat.html(texts()) if html else heat.svg(texts())
-        if path == "-":
-            for page in pages:
-                output.write(page)
+    page, option = html or svg, "--html" if html else "--svg"
+    model_path = api.model_path(model)
+    if page and page != "-":
+        read = [("what is read", source.file) for source in find(paths)]
+        refuse_overwriting(Path(page), [*read, ("the model", model_path)], option)
+    checkpoint = api.load(model_path)
+    output = Output(colored=True)
+    if page:
+        pieces = heat.html(texts()) if html else heat.svg(texts())
+        if page == "-":
+            for piece in pieces:
+                output.write(piece)
             output.flush()
         else:
-            atomic.write(Path(path or ""), (page.encode() for page in pages))
+            with writing(Path(page), option):
+                atomic.write(Path(page), (piece.encode() for piece in pieces))
         return ExitCode.DONE
     paint = None
     if color == "always" or (color == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")):
