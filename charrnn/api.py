@@ -86,6 +86,7 @@ __all__ = [
     "score_lines",
     "surprises",
     "train",
+    "training_files",
 ]
 
 Paths = str | Path | Sequence[str | Path]
@@ -545,7 +546,7 @@ def train(
     weights, its vocabulary grown by the corpus's characters.
 
     Raises:
-        ConfigError: a setting is out of range or contradicts another.
+        ConfigError: a setting is out of range or contradicts another; `out` is a file of the corpus.
         CorpusError: the corpus cannot be read.
         CheckpointError: a model file cannot be read, or another would be overwritten.
         SaveError: the model file cannot be written, at the beginning or still at the end; in between that
@@ -563,3 +564,25 @@ def train(
         )  # fmt: skip
         yield started
         yield from run.events()
+
+
+def training_files(
+    corpus: Paths, out: str | Path | None = None, init_from: str | Path | None = None
+) -> list[tuple[str, Path | int]]:
+    """What `train` reads and writes: what each file is, and its path, or the descriptor of standard input.
+
+    Whoever writes more than `train` does can see that it is none of these.
+
+    Raises:
+        CorpusError: a path names nothing that can be read.
+    """
+    from charrnn.runs import corpus_files, model_path
+
+    paths = _paths(corpus)
+    model = model_path(paths, None if out is None else Path(out))
+    written: list[tuple[str, Path | int]] = [
+        ("the model file", model),
+        ("the file that --resume needs", files.resume_path(model)),
+    ]
+    initial = [] if init_from is None else [("the model to start from", Path(init_from))]
+    return [*written, *initial, *corpus_files(paths)]

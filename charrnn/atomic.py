@@ -49,6 +49,24 @@ def write(path: Path, chunks: Iterable[bytes]) -> None:
     _sync_folder(path.parent)
 
 
+def check(path: Path) -> None:
+    """That `write(path, ...)` could begin now. Nothing of the attempt stays.
+
+    Raises:
+        OSError: as `write` does at its beginning.
+    """
+    path = _target(path)
+    made = make_folders(path.parent)
+    try:
+        temporary = _Temporary(path)
+        if not os.path.lexists(temporary.path):  # else another writes it, or a killed process did
+            with _closing(temporary.create()) as descriptor:
+                temporary.about = os.fstat(descriptor)
+            temporary.remove()
+    finally:
+        remove_empty(made)
+
+
 def abandon() -> None:
     """Remove what this process has not written whole, because it ends now: nothing is written after this.
 
@@ -78,6 +96,13 @@ def make_folders(folder: Path) -> list[Path]:
     except FileExistsError as error:  # but it is no folder
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
     return missing
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those that `make_folders` has made, if nothing is in them."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _target(path: Path) -> Path:

@@ -57,9 +57,7 @@ def exclusive(out: Path) -> Iterator[None]:
         yield
     finally:
         _release(path, descriptor)
-        for folder in made:
-            with contextlib.suppress(OSError):  # something is in it
-                folder.rmdir()
+        atomic.remove_empty(made)
 
 
 def _open_locked(out: Path, path: Path) -> int:

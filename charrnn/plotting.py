@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,23 +24,26 @@ def check(path: str | Path) -> None:
     Raises:
         ConfigError: its suffix is none of ours, or it is a folder.
         CharrnnError: what draws a PNG is not installed.
+        SaveError: it cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"plot is {printable(str(path))!r}", "give a name that ends in .svg or .png")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise ConfigError(f"{printable(str(path))} is a folder", "name a file to draw into")
     if path.suffix.lower() == ".png" and find_spec("matplotlib") is None:
         raise CharrnnError(
             "a PNG needs Matplotlib", "pip install 'charrnn[plot]', or give a name that ends in .svg"
         )
+    with writing(path, OPTION):
+        atomic.check(path)
 
 
 def draw(path: str | Path, history: Iterable[Mapping[str, Any]], words: Words) -> None:
     """Draw a training history, as a model file has it, into an .svg or .png file; atomically.
 
     Raises:
-        ConfigError, CharrnnError: as `check`; or the history is empty, or the file cannot be written.
+        ConfigError, CharrnnError: as `check`; or the history is empty.
     """
     path = Path(path)
     check(path)

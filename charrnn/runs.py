@@ -24,9 +24,11 @@ from charrnn.model import initial_tensors
 from charrnn.parameters import Array
 from charrnn.planning import Plan, needs_speed, plan
 from charrnn.precision import choose, require
+from charrnn.sources import find
 from charrnn.speed import characters_per_second
 from charrnn.training import Run, fingerprint
 from charrnn.unreadable import why_unreadable
+from charrnn.unwritable import refuse_overwriting
 from charrnn.vocabulary import Vocabulary
 from charrnn.workers import Workers
 
@@ -38,6 +40,7 @@ FINE_TUNING_RATE = 2e-3
 _MODEL_SETTINGS = {f.name for f in fields(ModelConfig)} - {"vocab_size"}
 _TRAIN_SETTINGS = {f.name for f in fields(TrainConfig)}
 _BUDGETS = {"minutes", "epochs", "steps"}
+_MODELS = Path("checkpoints")
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,20 @@ class _Interrupted:
     @property
     def vocabulary(self) -> Vocabulary:
         return Vocabulary(self.record["vocabulary"])
+
+
+def model_path(paths: Sequence[str | Path], out: Path | None, folder: Path = _MODELS) -> Path:
+    """The file that a run on a corpus writes: `out`, or one in `folder` that is called as the corpus."""
+    return folder / f"{corpus_name(paths[0])}.safetensors" if out is None else out
+
+
+def corpus_files(paths: Sequence[str | Path]) -> list[tuple[str, Path | int]]:
+    """What a run reads; for `refuse_overwriting`.
+
+    Raises:
+        CorpusError: a path names nothing that can be read.
+    """
+    return [("a file of the corpus", source.file) for source in find(paths)]
 
 
 def prepare(
@@ -99,11 +116,12 @@ def prepare(
     # What is out of range is said before a long text is read.
     ModelConfig(1, **_only(given, _MODEL_SETTINGS))
     TrainConfig(**({} if budgets else {"steps": 1}) | _only(given, _TRAIN_SETTINGS))
-    name = corpus_name(paths[0])
-    if out is None:
-        out = Path("checkpoints") / f"{name}.safetensors"
+    out = model_path(paths, out)
     if os.path.isdir(out):
-        raise ConfigError(f"{out} is a folder", f"name the model file: -o {out / name}.safetensors")
+        raise ConfigError(f"{out} is a folder", f"name the model file: -o {model_path(paths, None, out)}")
+    corpora = corpus_files(paths)
+    for path in (out, files.resume_path(out)):
+        refuse_overwriting(path, corpora)
 
     held.enter_context(exclusive(out))
     notes: tuple[str, ...] = ()

@@ -29,7 +29,8 @@ ARROWS = {
     },
     "runs": {
         "training", "planning", "precision", "speed", "generation", "checkpoint", "compilation", "corpus",
-        "locking", "unreadable", "vocabulary", "events", "model", "workers", "parameters",
+        "locking", "sources", "unreadable", "unwritable", "vocabulary", "events", "model", "workers",
+        "parameters",
     },
     "training": {
         "corpus", "model", "optimizer", "evaluation", "checkpoint", "compilation", "events",

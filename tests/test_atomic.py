@@ -236,6 +236,19 @@ def test_nor_do_two_of_one_process(old: Path) -> None:
     assert names(old.parent) == ["m.bin"]
 
 
+def test_what_can_be_written_can_be_checked_before_and_leaves_nothing(old: Path) -> None:
+    for path in (old, old.with_name("new"), old.parent / "a" / "b" / "new"):
+        atomic.check(path)
+    assert names(old.parent) == ["m.bin"]
+    (old.parent / ".m.bin.tmp").write_bytes(b"half")  # of another who writes it now
+    atomic.check(old)
+    assert names(old.parent) == [".m.bin.tmp", "m.bin"]
+    for path in (old.parent, old / "new", old.with_name("x" * 255)):
+        with pytest.raises(OSError):  # noqa: PT011
+            atomic.check(path)
+    assert old.read_bytes() == b"old"
+
+
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         atomic.write(tmp_path, [b"x"])

@@ -634,6 +634,26 @@ def test_a_second_training_into_the_same_file_is_refused(
 
 
 @posix
+@pytest.mark.parametrize("options", [(), ("--force",), ("--resume",)])
+def test_a_model_never_replaces_its_corpus(tmp_path: Path, options: tuple[str, ...]) -> None:
+    corpus = tmp_path / "texts" / "c.txt"
+    corpus.parent.mkdir()
+    corpus.write_text(TEXT)
+    (tmp_path / "link").symlink_to(corpus)
+    (tmp_path / "m.resume.safetensors").symlink_to(corpus)
+    for out in ("texts/c.txt", "link", corpus, "m.safetensors"):
+        result = run("train", "texts", "-o", out, "--steps", 1, *TINY, *options, cwd=tmp_path)
+        assert (result.returncode, result.stdout) == (2, b"")
+        assert b" is a file of the corpus, which would be lost: write elsewhere" in result.stderr
+    with corpus.open("rb") as stdin:
+        words = command("train", "-", "-o", corpus, "--steps", 1, *TINY, *options)
+        result = subprocess.run(words, stdin=stdin, capture_output=True, env=environment(), timeout=60)
+    assert result.returncode == 2
+    assert corpus.read_text() == TEXT
+    assert sorted(os.listdir(tmp_path)) == ["link", "m.resume.safetensors", "texts"]
+
+
+@posix
 def test_a_disk_that_cannot_take_the_run_is_one_line_at_once(folder: Path, tmp_path: Path) -> None:
     script = 'ulimit -f 4; exec "$@"'
     args = command(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from test_cli import TEXT, TINY, posix, run, write_model
+from test_cli import TEXT, TINY, command, environment, posix, run, write_model
 
 
 @pytest.fixture(scope="module")
@@ -35,25 +36,78 @@ def test_training_draws_its_losses_and_says_how_to_do_better(folder: Path, tmp_p
     assert "Try --steps 24 or" in result.stderr.decode()
 
 
-@pytest.mark.parametrize(("name", "said", "code"), [("loss.jpg", "ends in .svg or .png", 2), (".", "", 2)])
+@pytest.mark.parametrize(
+    ("name", "said", "code"),
+    [
+        ("loss.jpg", "ends in .svg or .png", 2),
+        (".", "", 2),
+        ("file/loss.svg", "file/loss.svg cannot be written: Not a directory: ", 1),
+        (f"{'x' * 252}.svg", "cannot be written: File name too long: write elsewhere with --plot", 1),
+    ],
+)
 def test_where_nothing_can_be_drawn_nothing_is_trained(
     folder: Path, tmp_path: Path, name: str, said: str, code: int
 ) -> None:
+    (tmp_path / "file").touch()
     model = tmp_path / "m.safetensors"
-    result = run("train", folder / "corpus.txt", "--steps", 1, *TINY, "-o", model, "--plot", tmp_path / name)
+    words = ("train", folder / "corpus.txt", "--steps", 1, *TINY, "-o", model, "--plot", name)
+    result = run(*words, cwd=tmp_path)
     assert (result.returncode, result.stdout) == (code, b"")
     assert said in result.stderr.decode()
-    assert not model.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_drawing_that_cannot_be_written_costs_no_model(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    model = tmp_path / "m.safetensors"
-    args = ("train", folder / "corpus.txt", "--steps", 4, *TINY, "-o", model, "-q")
-    result = run(*args, "--plot", tmp_path / "file" / "loss.svg")
-    assert (result.returncode, result.stdout) == (1, b"")
-    (line,) = result.stderr.decode().splitlines()
-    assert line.startswith("charrnn: error: cannot write ")
+@posix
+def test_a_drawing_replaces_nothing_that_training_reads_or_writes(folder: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "texts" / "corpus.svg"
+    corpus.parent.mkdir()
+    corpus.write_text(TEXT)
+    (tmp_path / "link.svg").symlink_to(corpus)
+    (tmp_path / "later.svg").symlink_to("m.safetensors")
+    (tmp_path / "resume.svg").symlink_to("m.resume.safetensors")
+    before = sorted(tmp_path.iterdir())
+    for out, plot, what in (
+        ("x.svg", "x.svg", "the model file"),
+        ("x.svg", "texts/../x.svg", "the model file"),
+        ("m.safetensors", "later.svg", "the model file"),
+        ("m.safetensors", "resume.svg", "the file that --resume needs"),
+        ("m.safetensors", "link.svg", "a file of the corpus"),
+    ):
+        result = run("train", "texts", "--steps", 1, *TINY, "-o", out, "--plot", plot, cwd=tmp_path)
+        assert (result.returncode, result.stdout) == (2, b"")
+        said = result.stderr.decode().splitlines()[0]
+        assert said.startswith(f"charrnn: error: {plot} is {what}, which would be lost: ")
+        assert said.endswith("--plot")
+    assert sorted(tmp_path.iterdir()) == before
+    assert corpus.read_text() == TEXT
+
+
+def test_info_does_not_draw_over_the_model(folder: Path, tmp_path: Path) -> None:
+    model = tmp_path / "m.svg"
+    model.write_bytes((folder / "prose.safetensors").read_bytes())
+    result = run("info", model, "--plot", model)
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert b"m.svg is the model, which would be lost" in result.stderr
+    assert run("info", model).returncode == 0
+
+
+@posix
+def test_a_drawing_that_cannot_be_written_any_more_costs_no_model(folder: Path, tmp_path: Path) -> None:
+    model, pictures = tmp_path / "m.safetensors", tmp_path / "pictures"
+    pictures.mkdir()
+    args = ("--epochs", 40, *TINY, "-o", model, "--json", "--plot", pictures / "loss.svg")
+    with subprocess.Popen(
+        command("train", folder / "corpus.txt", *args),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        pictures.rmdir()
+        pictures.touch()
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    last = said.decode().splitlines()[-1]
+    assert last.startswith(f"charrnn: error: {pictures / 'loss.svg'} cannot be written: Not a directory: ")
     assert run("info", model).returncode == 0
 
 

@@ -28,11 +28,11 @@ def info(
     json_lines: Json = False,
 ) -> int:
     """Show what a model is, its vocabulary, and how it was trained."""
-    from charrnn import api, plotting
+    from charrnn import api
     from charrnn.cli import plots
 
     if plot is not None:
-        plotting.check(plot)
+        plots.check(plot, [("the model", Path(model))])
     checkpoint = api.load(model)
     if plot is not None:
         validated = checkpoint.settings.get("val_fraction") != 0

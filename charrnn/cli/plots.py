@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from charrnn import plotting
 from charrnn.cli import progress
 from charrnn.config import ModelConfig
 from charrnn.curves import Words
+from charrnn.unwritable import refuse_overwriting
+
+
+def check(path: str, files: Iterable[tuple[str, Path | int]]) -> None:
+    """That a picture can be drawn into the file `path`, which is none of `files`.
+
+    Raises:
+        ConfigError, CharrnnError: see `plotting.check` and `unwritable.refuse_overwriting`.
+    """
+    refuse_overwriting(Path(path), files, plotting.OPTION)
+    plotting.check(path)
 
 
 def draw(

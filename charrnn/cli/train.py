@@ -183,12 +183,11 @@ def train(
     if bytes and encoding is not None:
         raise ConfigError("--bytes and --encoding contradict each other", "give one of them")
     from charrnn import api
+    from charrnn.cli import plots
     from charrnn.cli.progress import Course
 
     if plot is not None:
-        from charrnn import plotting
-
-        plotting.check(plot)
+        plots.check(plot, api.training_files(corpus, out, init_from))
     text = TextConfig(
         encoding=encoding or TextConfig().encoding,
         bytes=bytes,
