@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from charrnn.config import TextConfig
-from charrnn.errors import CorpusError, printable
+from charrnn.errors import ConfigError, CorpusError, printable
 from charrnn.unreadable import why_unreadable
 
 CHUNK_BYTES = 1 << 18  # read at a time: small, so that the memory is about that of the ids
@@ -107,12 +107,15 @@ def find(paths: Sequence[str | Path]) -> list[Source]:
     what lies behind links to folders are left out.
 
     Raises:
+        ConfigError: a path is empty.
         CorpusError: a path does not exist, may not be read, is a model, or holds no file.
     """
     if not paths:
         raise CorpusError("no corpus was given", "give text files, folders, or - for stdin")
     sources: list[Source] = []
     for given in paths:
+        if given == "":  # Path("") is the current folder
+            raise ConfigError("the path of a corpus is empty", "name a file or a folder, or - for stdin")
         if str(given) == "-":
             sources.append(Source(None))
             continue

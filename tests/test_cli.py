@@ -203,6 +203,19 @@ def test_every_public_name_is_there() -> None:
         (("sample", "--count", "9" * 30), "count is 9999"),
         (("eval", "m.safetensors"), "CORPUS... is missing"),
         (("info", "a", "b"), "b"),
+        (("train", ""), "CORPUS... is an empty path"),
+        (("train", "a.txt", ""), "CORPUS... is an empty path"),
+        (("train", "a.txt", "-o", ""), "--out is an empty path"),
+        (("train", "a.txt", "--init-from", ""), "--init-from is an empty path"),
+        (("train", "a.txt", "--plot", ""), "--plot is an empty path"),
+        (("sample", "-m", ""), "--model is an empty path"),
+        (("sample", "--prompts", ""), "--prompts is an empty path"),
+        (("classify", "-m", "a", "-m", ""), "--model is an empty path"),
+        (("info", ""), "MODEL is an empty path"),
+        (("eval", "", "a.txt"), "MODEL is an empty path"),
+        (("score", ""), "[FILE...] is an empty path"),
+        (("score", "--html", ""), "--html is an empty path"),
+        (("compress", ""), "[FILE] is an empty path"),
     ],
 )
 def test_wrong_usage_is_two_lines_and_exit_code_2(args: tuple[str, ...], said: str) -> None:
@@ -266,11 +279,23 @@ def test_an_unknown_character_in_the_prompt_is_named_or_skipped(prose: Path) -> 
 @posix
 def test_a_full_disk_behind_stdout_is_one_line(prose: Path) -> None:
     with open("/dev/full", "wb") as full:
-        for args in (("sample", "-m", prose), ("info", prose), ("--help",)):
+        for args in (("sample", "-m", prose), ("info", prose), ("--help",), ("train", "-h"), ("--version",)):
             result = subprocess.run(
                 command(*args), stdout=full, stderr=subprocess.PIPE, env=environment(), timeout=60
             )
-            assert "No space left on device" in failed(result)
+            assert failed(result) == "charrnn: error: cannot write to stdout: No space left on device"
+
+
+@posix
+def test_help_that_nobody_reads_ends_quietly() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    for args in (("--help",), ("train", "--help"), ("--version",)):
+        result = subprocess.run(
+            command(*args), stdout=write, stderr=subprocess.PIPE, env=environment(), timeout=60
+        )
+        assert (result.returncode, result.stderr) == (0, b"")
+    os.close(write)
 
 
 def test_debug_shows_where_an_error_came_from(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import pytest
 
 from charrnn.config import TextConfig
-from charrnn.errors import CorpusError, printable
+from charrnn.errors import ConfigError, CorpusError, printable
 from charrnn.sources import CHUNK_BYTES, Source, find, why_not_text
 
 
@@ -42,6 +42,11 @@ def test_a_folder_stands_for_its_files_sorted_by_path(tmp_path: Path) -> None:
         (tmp_path / name).write_text(name)
     found = [source.path.relative_to(tmp_path).as_posix() for source in find([tmp_path])]  # type: ignore[union-attr]
     assert found == ["a/b/c.md", "a/z.txt", "b.txt"]
+
+
+def test_an_empty_path_is_not_the_current_folder() -> None:
+    with pytest.raises(ConfigError, match="is empty"):
+        find([""])
 
 
 def test_links_to_files_are_followed_and_links_to_folders_are_not(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ help is plain text, grouped, one line an option. What a value may be is checked 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Annotated, Any, get_args, get_type_hints
@@ -23,7 +24,7 @@ from charrnn.cli.evaluate import evaluate
 from charrnn.cli.fill import fill
 from charrnn.cli.info import info
 from charrnn.cli.next import next_
-from charrnn.cli.process import UsageError, say
+from charrnn.cli.process import UsageError, say, writing_failed
 from charrnn.cli.sample import sample
 from charrnn.cli.score import score
 from charrnn.cli.train import train
@@ -35,6 +36,7 @@ _MISSING = {  # what to do about an argument that is not there
     "PATTERN": "give a text with gaps, such as 'the q???k brown ___'",
     "MODEL": "name a model file, such as checkpoints/mine.safetensors",
 }
+_PATH = re.compile("PATH|FILE|MODEL|CORPUS")  # what such an option or argument is called in the help
 _NUMBERS = {int: "a whole number", float: "a number"}
 
 
@@ -84,6 +86,14 @@ class _Plain:
             param.process_value = _converter(param, kind)
         return params
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse; on the way --help and --version print."""
+        try:
+            parsed: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
+        except OSError as problem:
+            raise writing_failed(problem) from None
+        return parsed
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         arguments = [p.metavar for p in self.params if p.param_type_name == "argument"]
         return [*arguments, "[OPTIONS]"]
@@ -122,8 +132,7 @@ class _Command(_Plain, TyperCommand):
                 words[at] = "--novel=lines"
             else:
                 is_value = word in names and not is_value
-        parsed: list[str] = super().parse_args(ctx, words)
-        return parsed
+        return super().parse_args(ctx, words)
 
 
 class _Group(_Plain, TyperGroup):
@@ -147,16 +156,24 @@ def _names(param: Any) -> str:
     return f"{names} {param.metavar}" if param.metavar else names
 
 
+def _long_name(param: Any) -> str:
+    return str(param.metavar if param.param_type_name == "argument" else param.opts[-1])
+
+
 def _converter(param: Any, kind: type | None) -> Callable[[Any, Any], Any]:
     def process_value(ctx: Any, value: Any) -> Any:
         if kind is not None and isinstance(value, str):
             try:
                 value = kind(value)
             except ValueError:
-                message = f"{param.opts[-1]} is {value!r}: give {_NUMBERS[kind]}"
+                message = f"{_long_name(param)} is {value!r}: give {_NUMBERS[kind]}"
                 raise UsageError(message) from None
-        if param.required and not value and not ctx.resilient_parsing:
-            raise UsageError(f"{param.metavar} is missing", _MISSING[param.metavar])
+        if not ctx.resilient_parsing:
+            values = value if isinstance(value, (list, tuple)) else [value]
+            if "" in values and _PATH.search(param.metavar or ""):
+                raise UsageError(f"{_long_name(param)} is an empty path", "name a file")
+            if param.required and not value:
+                raise UsageError(f"{param.metavar} is missing", _MISSING[param.metavar])
         return param.callback(ctx, param, value) if param.callback else value
 
     return process_value

@@ -111,7 +111,7 @@ class Output:
         try:
             self._stream.write(text.encode(self._encoding, self._errors))
         except OSError as problem:
-            raise _writing_failed(problem) from None
+            raise writing_failed(problem) from None
         now = time.monotonic()
         if self._each or now >= self._due:
             self.flush()
@@ -121,10 +121,11 @@ class Output:
         try:
             self._stream.flush()
         except OSError as problem:
-            raise _writing_failed(problem) from None
+            raise writing_failed(problem) from None
 
 
-def _writing_failed(problem: OSError) -> Exception:
+def writing_failed(problem: OSError) -> Exception:
+    """The error for stdout that cannot be written: ClosedPipe, or a CharrnnError that says why."""
     # Windows reports a closed pipe as EINVAL.
     closed = {errno.EPIPE, errno.EINVAL} if sys.platform == "win32" else {errno.EPIPE}
     if problem.errno in closed:
