@@ -3,7 +3,8 @@
     python -m tests.campaigns.signals --ends 300 --seed 1
 
 The process ends with 130, 143, or quietly; its answer takes less than a second; it says no traceback; a
-terminal gets its cursor back; and `--resume` ends a training run as if it had not been interrupted.
+terminal gets its cursor back; a file that a command writes is whole or not there, with nothing beside it;
+and `--resume` ends a training run as if it had not been interrupted.
 """
 
 from __future__ import annotations
@@ -32,11 +33,16 @@ TRAIN = ["--hidden-size", "16", "--num-layers", "1", "--embedding-size", "8", "-
 
 
 class Call(NamedTuple):
-    """A command line that is ended; `writes` one that writes on and on, so that a closed pipe ends it."""
+    """A command line that is ended.
+
+    `writes`: it writes on and on, so that a closed pipe ends it. `out`: the file that it writes, and one that
+    holds what that is to hold.
+    """
 
     name: str
     words: list[object]
     writes: bool = False
+    out: tuple[Path, Path] | None = None
 
 
 class Ender:
@@ -59,9 +65,12 @@ class Ender:
         self._run("train", self.corpus, *TRAIN, "--steps", 800, "-o", self.expected)
         self.small = folder / "small"
         self._run("compress", "-m", self.model, self.lines, "-o", self.small)
+        self.page = folder / "page.html"
+        self._run("score", "-m", self.model, self.corpus, "--html", self.page)
 
     def _run(self, *words: object) -> None:
-        subprocess.run(command(*words, "-q"), env=TERMINAL, check=True, capture_output=True)
+        quiet = ["-q"] * (words[0] != "score")
+        subprocess.run(command(*words, *quiet), env=TERMINAL, check=True, capture_output=True)
 
     def calls(self) -> list[Call]:
         out = self.folder / "out.safetensors"
@@ -88,8 +97,9 @@ class Ender:
             Call("score --top", ["score", *with_model, self.lines, "--top", 5]),
             Call("score --heat", ["score", *with_model, self.lines, "--heat", "--color", "always"], True),
             Call("classify", ["classify", *others, self.lines], True),
-            Call("compress", ["compress", *with_model, self.lines, "-o", self.folder / "out.small"]),
-            Call("decompress", ["decompress", *with_model, self.small, "-o", self.folder / "out.txt"]),
+            self._writing("score --html", "out.html", self.page, "score", self.corpus, option="--html"),
+            self._writing("compress", "out.small", self.small, "compress", self.lines),
+            self._writing("decompress", "out.txt", self.lines, "decompress", self.small),
             Call("enumerate", ["enumerate", *with_model, "-n", 10**6, "--match", "[a-z]{30}"]),
             Call("fill", ["fill", *with_model, "she ___ by ___ shore ___", "-n", 200, "--gap", 200]),
             Call("next", ["next", *with_model, "she "]),
@@ -97,8 +107,12 @@ class Ender:
             Call("--help", ["--help"]),
         ]
 
+    def _writing(self, name: str, out: str, like: Path, *words: object, option: str = "-o") -> Call:
+        path = self.folder / out
+        return Call(name, [*words, "-m", self.model, option, path], out=(path, like))
+
     def end_one(self) -> None:
-        name, words, writes = self.random.choice(self.calls())
+        name, words, writes, out = self.random.choice(self.calls())
         how = self.random.choice(("SIGINT", "SIGTERM", "pipe", "SIGINT twice"))
         terminal = how != "pipe" and "--json" not in words and self.random.random() < 0.4
         for path in self.folder.glob("*out*"):
@@ -162,6 +176,8 @@ class Ender:
         self.report.count("had ended" if early else "before its first line" if too_early else how)
         if not early and not too_early:
             self._judge(what, name, how, process.returncode, took, bytes(said))
+            if out is not None:
+                self._look(what, *out)
         if name == "train" and (self.folder / "out.safetensors").exists():
             self._resume(what, words)
 
@@ -178,6 +194,12 @@ class Ender:
             report.check(
                 said.rindex(b"\x1b[?25h") > said.rindex(b"\x1b[?25l"), f"{what}: the cursor stays hidden"
             )
+
+    def _look(self, what: str, out: Path, like: Path) -> None:
+        left = {path.name for path in self.folder.glob("*out*")}
+        self.report.check(left <= {out.name}, f"{what}: it leaves {sorted(left)}")
+        whole = not out.exists() or out.read_bytes() == like.read_bytes()
+        self.report.check(whole, f"{what}: {out.name} is not whole")
 
     def _resume(self, what: str, words: list[object]) -> None:
         out = self.folder / "out.safetensors"
