@@ -264,8 +264,9 @@ def test_a_helper_that_cannot_start_is_no_error(started, monkeypatch):
 def test_a_run_that_does_not_begin_lets_the_helper_end(started, monkeypatch, tmp_path):
     helpers = []
     monkeypatch.setattr(compilation, "Helper", lambda: helpers.append(Helper()) or helpers[-1])
+    (tmp_path / "empty.txt").touch()
     with pytest.raises(CorpusError):
-        next(api.train(tmp_path / "no such corpus.txt", out=tmp_path / "m.safetensors"))
+        next(api.train(tmp_path / "empty.txt", out=tmp_path / "m.safetensors"))
     assert started
     assert helpers[0]._process.stdin.closed
 
