@@ -7,8 +7,7 @@ import sys
 import time
 from typing import Self
 
-from charrnn.cli.process import say
-from charrnn.cli.progress import is_terminal
+from charrnn.cli.process import is_terminal, say
 
 AFTER = 1.0  # seconds: what is done sooner needs no meter
 EVERY = 0.2  # seconds

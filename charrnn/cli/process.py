@@ -49,6 +49,12 @@ def say(line: str, end: str = "\n", *, command: bool = False) -> None:
             sys.stderr.flush()
 
 
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a picture that moves, with colours, is welcome on `stream`."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return stream is not None and stream.isatty() and not plain
+
+
 def _columns(stream: TextIO) -> int:
     """Of the terminal that it is; 0 where it is none, or one that does not say."""
     try:

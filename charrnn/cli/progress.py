@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import math
-import os
 import shlex
 import time
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
 from charrnn import advice
 from charrnn.cli import wording
@@ -24,12 +23,6 @@ INDEXING = "making an index of the text (for sample --novel)"
 COMMAND = "write with it: "
 STEP_SECONDS = 10.0  # between two step lines where there is no terminal
 FIRST_STEP_SECONDS = 1.0  # until the first one, which says how long it will take
-
-
-def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a picture that moves, with colours, is welcome on `stream`."""
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return stream is not None and stream.isatty() and not plain
 
 
 class Course:

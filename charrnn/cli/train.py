@@ -12,7 +12,7 @@ import typer
 
 from charrnn.cli import wording
 from charrnn.cli.options import PLOT, default
-from charrnn.cli.process import ClosedPipe, Output, StopRequest, say
+from charrnn.cli.process import ClosedPipe, Output, StopRequest, is_terminal, say
 from charrnn.config import (
     CELLS,
     NONLINEARITIES,
@@ -246,8 +246,8 @@ def _view(*, quiet: bool, json_lines: bool) -> View:
 
     if quiet:
         return progress.Silence()
-    if progress.is_terminal(sys.stderr):
-        if json_lines and progress.is_terminal(sys.stdout):
+    if is_terminal(sys.stderr):
+        if json_lines and is_terminal(sys.stdout):
             return progress.Notes()  # two moving pictures on one screen are none
         from charrnn.cli.terminal import LiveView
 
