@@ -65,8 +65,7 @@ def plan(ids: Ids, lengths: Whole, columns: int, vocab_size: int, most_states: i
     if np.count_nonzero(shared) > most_states:  # those go without that gain the least
         without = np.argsort(-shared, kind="stable")[most_states:]
         same[without] = shared[without] = 0
-    place, target, owner = (np.zeros(N, np.int64) for _ in range(3))
-    kernels.find_owners(lengths, shared, owner, parent)
+    kernels.find_parents(lengths, shared, parent)
     own = lengths - shared
     B = min(columns, 1 << max(0, int(np.count_nonzero(own)) - 1).bit_length())
     T = max(1, min(WINDOW // B, LOGITS // (B * vocab_size), _rows(lengths, own, B)))
@@ -77,11 +76,11 @@ def plan(ids: Ids, lengths: Whole, columns: int, vocab_size: int, most_states: i
     slots = 1 + int(np.count_nonzero(goes_on))  # the first is the zero state
     slot[goes_on] = np.arange(1, slots)
     x, origin = np.zeros(S * B, np.int32), np.full(S * B, -1, np.int32)
-    kept, target_place = np.zeros(slots, np.int64), np.zeros(N, np.int64)
-    target_id = np.zeros(N, np.int32)
+    kept = np.zeros(slots, np.int64)
+    target, target_place, target_id = np.zeros(N, np.int64), np.zeros(N, np.int64), np.zeros(N, np.int32)
     count = kernels.lay_out(
-        ids, lengths, same, shared, top, column, slot, B, vocab_size, x, origin, place, kept, target,
-        target_place, target_id,
+        ids, lengths, same, shared, top, column, slot, B, vocab_size, x, origin, kept, target, target_place,
+        target_id,
     )  # fmt: skip
     target_place, target_id = target_place[:count], target_id[:count]
     windows = []

@@ -38,8 +38,9 @@ def compare(ids: Any, lengths: Any, least: int, same: Any, shared: Any) -> None:
 
 
 @njit()
-def find_owners(lengths: Any, shared: Any, owner: Any, parent: Any) -> None:
-    """owner (N,): the text that computes each step. parent[i]: that of text i's last shared step, or -1."""
+def find_parents(lengths: Any, shared: Any, parent: Any) -> None:
+    """parent[i]: the text that computes the last of the steps that text i shares, or -1."""
+    owner = np.empty(lengths.sum(), np.int64)  # of each step, the text that computes it
     start, before = 0, 0
     for i in range(len(lengths)):
         for j in range(lengths[i]):
@@ -120,15 +121,16 @@ def schedule(lengths: Any, shared: Any, parent: Any, T: int, B: int, top: Any, c
 @njit()
 def lay_out(
     ids: Any, lengths: Any, same: Any, shared: Any, top: Any, column: Any, slot: Any, B: int, start_id: int,
-    x: Any, origin: Any, place: Any, kept: Any, target: Any, target_place: Any, target_id: Any,
+    x: Any, origin: Any, kept: Any, target: Any, target_place: Any, target_id: Any,
 ) -> int:  # fmt: skip
     """Fill in what is read where, and which losses are wanted.
 
     x and origin (rows * B,): each step's input, and where a text's own steps begin the slot of the state that
-    they begin with, slot[i]. place (N,) of each step; kept (slots,): the place whose state goes there.
-    target (N,): which loss is that of each character; target_place and target_id of that loss. Returns how
-    many losses there are.
+    they begin with, slot[i]. kept (slots,): the place, row * B + column, whose state goes there. target (N,):
+    which loss is that of each character; target_place and target_id of that loss. Returns how many losses
+    there are.
     """
+    place = np.empty(len(ids), np.int64)  # of each step
     start, before, count = 0, 0, 0
     for i in range(len(lengths)):
         for j in range(lengths[i]):
