@@ -9,21 +9,13 @@ import numpy as np
 
 from charrnn.kernels.activations import exp
 from charrnn.kernels.jit import njit
-from charrnn.kernels.sums import total
+from charrnn.kernels.sums import largest, total
 
 
 @njit()
-def _exponentials(out: Any, row: Any, largest: Any, V: int) -> None:
+def _exponentials(out: Any, row: Any, top: Any, V: int) -> None:
     for j in range(V):
-        out[j] = exp(row[j] - largest)
-
-
-@njit()
-def _largest(row: Any, V: int) -> Any:
-    largest = row[0]
-    for j in range(1, V):
-        largest = row[j] if row[j] > largest else largest
-    return largest
+        out[j] = exp(row[j] - top)
 
 
 @njit()
@@ -41,9 +33,9 @@ def cross_entropy(logits: Any, targets: Any, losses: Any, weight: float, V: int,
     for t in range(logits.shape[0]):
         for b in range(b0, b1):
             row, target = logits[t, b], targets[t, b]
-            largest = _largest(row, V)  # subtracted, so that no exponential overflows
-            at_target = row[target] - largest
-            _exponentials(row, row, largest, V)
+            top = largest(row, V)  # subtracted, so that no exponential overflows
+            at_target = row[target] - top
+            _exponentials(row, row, top, V)
             partition = total(row, V)
             # In float64, where the C libraries' logarithms agree in all that a float32 shows.
             losses[t, b] = row.dtype.type(math.log(np.float64(partition))) - at_target
@@ -52,15 +44,15 @@ def cross_entropy(logits: Any, targets: Any, losses: Any, weight: float, V: int,
 
 
 @njit()
-def log_partitions(logits: Any, largest: Any, logs: Any, V: int, b0: int, b1: int) -> None:
-    """The loss of any character i is logs[t, b] - (logits[t, b, i] - largest[t, b]), as in `cross_entropy`.
+def log_partitions(logits: Any, tops: Any, logs: Any, V: int, b0: int, b1: int) -> None:
+    """The loss of any character i is logs[t, b] - (logits[t, b, i] - tops[t, b]), as in `cross_entropy`.
 
-    Shapes: logits (T, B, padded V), largest and logs (T, B).
+    Shapes: logits (T, B, padded V), tops and logs (T, B).
     """
     exponentials = np.empty(V, logits.dtype)
     for t in range(logits.shape[0]):
         for b in range(b0, b1):
             row = logits[t, b]
-            largest[t, b] = _largest(row, V)
-            _exponentials(exponentials, row, largest[t, b], V)
+            tops[t, b] = largest(row, V)
+            _exponentials(exponentials, row, tops[t, b], V)
             logs[t, b] = row.dtype.type(math.log(np.float64(total(exponentials, V))))
