@@ -239,6 +239,7 @@ def run_peak(_: argparse.Namespace) -> None:
     import numpy as np
 
     from charrnn.kernels import gemm
+    from charrnn.kernels.prefetch import NOTHING
     from charrnn.parameters import aligned
     from charrnn.workers import Workers, share
 
@@ -249,7 +250,7 @@ def run_peak(_: argparse.Namespace) -> None:
     a[:], b[:] = 0.5, 0.5
 
     def product() -> None:
-        workers.run(lambda w: gemm.product(unit, c, bias, a, b, K, *share(M, w, workers.size)))
+        workers.run(lambda w: gemm.product(unit, c, bias, a, b, K, *share(M, w, workers.size), NOTHING))
 
     product()
     serve(lambda seconds: 2 * M * K * N / quickest(seconds, product) / 1e9)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from charrnn.config import ModelConfig
-from charrnn.kernels import gemm, gru, lstm, rnn, rows
+from charrnn.kernels import gemm, gru, lstm, prefetch, rnn, rows
 from charrnn.kernels.gemm import padded, panels
 from charrnn.kernels.memory import aligned
 from charrnn.operands import Arithmetic, Rows, Weight, sum_outer_products
@@ -24,8 +24,9 @@ from charrnn.workers import share
 class Recurrent:
     """One layer over a window of T steps and B columns; the subclasses are the cells.
 
-    `gates` (T, B, padded G*H) must hold `W_ih x + bias` before forward, and after backward holds the
-    gradient of just that. `output` (T, B, padded H) is h.
+    It reads `x` (T, B, padded H), or, as the first, the rows `index` (T, B) of `table`, which must hold
+    W_ih x + bias of each distinct character. `gates` (T, B, padded G*H) after backward is the gradient of
+    W_ih x. `output` (T, B, padded H) is h, and `dh`, of the same shape, must hold its gradient.
     """
 
     states = 1  # arrays of (B, H) that are carried from step to step
@@ -58,6 +59,8 @@ class Recurrent:
         self.bias = aligned(self.bias_ih.shape, dtype)  # of the input product
         self.origin = np.zeros((T, B), np.int32)
         self.first: tuple[Array, ...] = ()  # the states that `origin` is a row of
+        self.x, self.dh = (np.zeros((0, 0, 0), dtype) for _ in range(2))
+        self.table, self.index = np.zeros((0, 0), dtype), np.zeros((0, 0), np.int32)
         self.gates = aligned((T, B, padded(G * H)), dtype)
         self.output = aligned((T, B, padded(H)), dtype)
         self.h_prev = aligned((T + 1, B, padded(H)), dtype)
@@ -66,6 +69,26 @@ class Recurrent:
             self.dh_next = aligned((1, B, padded(H)), dtype)
             self.h_prev_rows = Rows(self.h_prev[:-1], H, arithmetic, are_inputs=True)
             self.gates_rows = Rows(self.gates, G * H, arithmetic)
+
+    def connect(self, **arrays: Array | None) -> None:
+        """Use these as `x`, `table`, `index` and `dh`; after `share_scratch`."""
+        for name, array in arrays.items():
+            if array is not None:
+                setattr(self, name, array)
+        self.soon_forward = prefetch.table(*self._soon_forward())
+        self.soon_backward = prefetch.table(*self._soon_backward())
+
+    def _soon_forward(self) -> tuple[tuple[Array, int], ...]:
+        """Forward, what is worked on after a step's recurrent product; see prefetch.table."""
+        return (self.output, 0), (self.h_prev, 1), (self.x, 1), (self.gates, 1)
+
+    def _soon_backward(self) -> tuple[tuple[Array, int], ...]:
+        """And backward."""
+        return (self.gates, -1), (self.dh, -1)
+
+    def _inputs(self) -> tuple[Array, ...]:
+        """As kernels.inputs takes them."""
+        return self.table, self.index, self.x, self.weight_ih.forward, self.bias
 
     def share_scratch(self, other: Any) -> None:
         """Use those buffers of another layer that nothing reads once it is done with the same steps."""
@@ -114,8 +137,8 @@ class Recurrent:
         """Steps t0 to t1, those before them being done."""
         raise NotImplementedError
 
-    def backward(self, dh: Array, b0: int, b1: int) -> None:
-        """The gates' gradient from the output's, dh (T, B, padded H)."""
+    def backward(self, b0: int, b1: int) -> None:
+        """The gates' gradient from the output's."""
         raise NotImplementedError
 
     def copy_rows(self, b0: int, b1: int) -> None:
@@ -168,17 +191,25 @@ class LSTM(Recurrent):
     def state_gradient(self) -> tuple[Array, ...]:
         return (*super().state_gradient(), self.dc[0, :, : self.H].copy())
 
-    def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
-        steps, states = slice(t0, t1), slice(t0, t1 + 1)
-        lstm.forward(
-            self.unit, self.gates[steps], self.h_prev[states], self.c_prev[states], self.output[steps],
-            self.tanh_c[steps], self.origin[steps], *self.first, self.weight_hh.forward, self.H, b0, b1,
+    def _soon_forward(self) -> tuple[tuple[Array, int], ...]:
+        return (
+            (self.output, 0), (self.h_prev, 1), (self.c_prev, 1), (self.tanh_c, 0), (self.x, 1),
+            (self.gates, 1),
         )  # fmt: skip
 
-    def backward(self, dh: Array, b0: int, b1: int) -> None:
+    def _soon_backward(self) -> tuple[tuple[Array, int], ...]:
+        return (self.gates, -1), (self.c_prev, -1), (self.tanh_c, -1), (self.dh, -1)
+
+    def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
+        lstm.forward(
+            self.unit, self.soon_forward, *self._inputs(), self.gates, self.h_prev, self.c_prev, self.output,
+            self.tanh_c, self.origin, *self.first, self.weight_hh.forward, self.H, b0, b1, t0, t1,
+        )  # fmt: skip
+
+    def backward(self, b0: int, b1: int) -> None:
         lstm.backward(
-            self.unit, self.gates, self.c_prev, self.tanh_c, dh, self.dh_next, self.dc, self.origin,
-            self.weight_hh.backward, self.H, b0, b1,
+            self.unit, self.soon_backward, self.gates, self.c_prev, self.tanh_c, self.dh, self.dh_next,
+            self.dc, self.origin, self.weight_hh.backward, self.H, b0, b1,
         )  # fmt: skip
 
 
@@ -206,17 +237,23 @@ class GRU(Recurrent):
     def recurrent_rows(self) -> Rows:
         return self._recurrent_rows
 
+    def _soon_forward(self) -> tuple[tuple[Array, int], ...]:
+        return *super()._soon_forward(), (self.recurrent, 1)
+
+    def _soon_backward(self) -> tuple[tuple[Array, int], ...]:
+        return (self.gates, -1), (self.recurrent, -1), (self.h_prev, -1), (self.dh, -1)
+
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
-        steps, states = slice(t0, t1), slice(t0, t1 + 1)
         gru.forward(
-            self.unit, self.gates[steps], self.recurrent[steps], self.h_prev[states], self.output[steps],
-            self.origin[steps], *self.first, self.weight_hh.forward, self.bias_hh, self.H, b0, b1,
+            self.unit, self.soon_forward, *self._inputs(), self.gates, self.recurrent, self.h_prev,
+            self.output, self.origin, *self.first, self.weight_hh.forward, self.bias_hh, self.H, b0, b1,
+            t0, t1,
         )  # fmt: skip
 
-    def backward(self, dh: Array, b0: int, b1: int) -> None:
+    def backward(self, b0: int, b1: int) -> None:
         gru.backward(
-            self.unit, self.gates, self.recurrent, self.h_prev, dh, self.dh_next, self.origin,
-            self.weight_hh.backward, self.H, b0, b1,
+            self.unit, self.soon_backward, self.gates, self.recurrent, self.h_prev, self.dh, self.dh_next,
+            self.origin, self.weight_hh.backward, self.H, b0, b1,
         )  # fmt: skip
 
 
@@ -228,16 +265,15 @@ class RNN(Recurrent):
         self.relu = config.nonlinearity == "relu"
 
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
-        steps, states = slice(t0, t1), slice(t0, t1 + 1)
         rnn.forward(
-            self.unit, self.gates[steps], self.h_prev[states], self.output[steps], self.origin[steps],
-            *self.first, self.weight_hh.forward, self.relu, self.H, b0, b1,
+            self.unit, self.soon_forward, *self._inputs(), self.gates, self.h_prev, self.output, self.origin,
+            *self.first, self.weight_hh.forward, self.relu, self.H, b0, b1, t0, t1,
         )  # fmt: skip
 
-    def backward(self, dh: Array, b0: int, b1: int) -> None:
+    def backward(self, b0: int, b1: int) -> None:
         rnn.backward(
-            self.unit, self.gates, dh, self.dh_next, self.origin, self.weight_hh.backward,
-            self.relu, self.H, b0, b1,
+            self.unit, self.soon_backward, self.gates, self.dh, self.dh_next, self.origin,
+            self.weight_hh.backward, self.relu, self.H, b0, b1,
         )  # fmt: skip
 
 

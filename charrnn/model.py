@@ -17,6 +17,7 @@ from charrnn.config import ModelConfig
 from charrnn.kernels import gemm, loss, norm, rows
 from charrnn.kernels.gemm import PANEL, padded, panels
 from charrnn.kernels.memory import aligned
+from charrnn.kernels.prefetch import NOTHING
 from charrnn.layers import LAYERS
 from charrnn.operands import Arithmetic, Rows, Weight, sum_outer_products
 from charrnn.parameters import Array, Parameters
@@ -135,6 +136,9 @@ class Window:
         D = config.input_size
         # The first layer's input product is a look-up: one row for each distinct character.
         self.table = aligned((U, padded(config.gates * H)), dtype)
+        self.layers[0].connect(table=self.table, index=self.index)
+        for layer, x in zip(self.layers[1:], self.outputs[:-1], strict=True):
+            layer.connect(x=x)
         self.embedded = aligned((1, U, padded(D)), dtype) if config.embedding_size else None
         self.mean = np.zeros((config.num_layers, T, B), dtype)
         self.scale = np.zeros((config.num_layers, T, B), dtype)
@@ -148,6 +152,8 @@ class Window:
             self.d_table = aligned(self.table.shape, dtype)
             self.d_embedded = aligned((1, U, padded(D)), dtype)
             self.d_skip_input = aligned((1, U, padded(D)), dtype)
+            for layer, d_output in zip(self.layers, self.d_outputs, strict=True):
+                layer.connect(dh=self.dh if config.norm else d_output)
             self.output_rows = [Rows(output, H, self.arithmetic, are_inputs=True) for output in self.outputs]
             self.logits_rows = Rows(self.logits, V, self.arithmetic)
             self.zero = aligned((max(padded(H), padded(D), padded(V)),), dtype)
@@ -185,7 +191,15 @@ class Window:
         if self.embedded is not None:
             D = self.config.embedding_size
             gemm.product(
-                self.exact, self.table[None], first.bias, self.embedded, first.weight_ih.forward, D, u0, u1
+                self.exact,
+                self.table[None],
+                first.bias,
+                self.embedded,
+                first.weight_ih.forward,
+                D,
+                u0,
+                u1,
+                NOTHING,
             )
         else:
             weight = first.weight_ih.forward
@@ -204,12 +218,7 @@ class Window:
         """Layer k with what surrounds it: columns b0 to b1, steps t0 to t1."""
         config, layer, H = self.config, self.layers[k], self.config.hidden_size
         steps = slice(t0, t1)
-        gates, y, h = layer.gates[steps], self.outputs[k][steps], layer.output[steps]
-        if k == 0:
-            rows.gather(gates, self.table, self.index[steps], layer.width, b0, b1)
-        else:
-            x, weight = self.outputs[k - 1][steps], layer.weight_ih.forward
-            gemm.product(self.unit, gates, layer.bias, x, weight, H, b0, b1)
+        y, h = self.outputs[k][steps], layer.output[steps]
         layer.forward(b0, b1, t0, t1)
         if config.norm:
             weight, bias = self.parameters[f"norm_l{k}.weight"], self.parameters[f"norm_l{k}.bias"]
@@ -227,7 +236,7 @@ class Window:
     def decode(self, b0: int, b1: int, t0: int, t1: int) -> None:
         """Logits from the last layer's output."""
         y, bias, H = self.outputs[-1][t0:t1], self.parameters["decoder.bias"], self.config.hidden_size
-        gemm.product(self.unit, self.logits[t0:t1], bias, y, self.decoder.forward, H, b0, b1)
+        gemm.product(self.unit, self.logits[t0:t1], bias, y, self.decoder.forward, H, b0, b1, NOTHING)
 
     def compare(self, b0: int, b1: int) -> None:
         """What `nats` needs of columns b0 to b1."""
@@ -246,7 +255,9 @@ class Window:
         """From the logits' gradient (in their place) to every layer's gates', columns b0 to b1."""
         config, p, H = self.config, self.parameters, self.config.hidden_size
         V, unit = config.vocab_size, self.unit
-        gemm.product(unit, self.d_outputs[-1], self.zero, self.logits, self.decoder.backward, V, b0, b1)
+        gemm.product(
+            unit, self.d_outputs[-1], self.zero, self.logits, self.decoder.backward, V, b0, b1, NOTHING
+        )
         self.logits_rows.refresh(b0, b1)
         for k in reversed(range(len(self.layers))):
             layer, dy = self.layers[k], self.d_outputs[k]
@@ -257,16 +268,16 @@ class Window:
                     self.dh, dy, layer.output, self.mean[k], self.scale[k], p[f"norm_l{k}.weight"],
                     H, b0, b1,
                 )  # fmt: skip
-            layer.backward(self.dh if config.norm else dy, b0, b1)
+            layer.backward(b0, b1)
             layer.copy_rows(b0, b1)
             self.output_rows[k].refresh(b0, b1)
             if k == 0:
                 break
             dx, weight = self.d_outputs[k - 1], layer.weight_ih.backward
             if config.has_skip(k):
-                gemm.product_plus(unit, dx, dy, layer.gates, weight, layer.width, b0, b1)
+                gemm.product_plus(unit, dx, dy, layer.gates, weight, layer.width, b0, b1, NOTHING)
             else:
-                gemm.product(unit, dx, self.zero, layer.gates, weight, layer.width, b0, b1)
+                gemm.product(unit, dx, self.zero, layer.gates, weight, layer.width, b0, b1, NOTHING)
 
     def transpose_rows(self, worker: int, workers: int) -> None:
         """This worker's share of the transposes that some units want for the gradients of the weights."""
@@ -315,7 +326,7 @@ class Window:
         u0, u1 = share(len(self.used), worker, workers)
         gemm.product_plus(
             self.exact, self.d_embedded, self.d_skip_input, self.d_table[None], first.weight_ih.backward,
-            first.width, u0, u1,
+            first.width, u0, u1, NOTHING,
         )  # fmt: skip
         known = self.used[u0:u1]
         known = known[known < V]

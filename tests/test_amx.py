@@ -74,7 +74,7 @@ def module(prefix):
     """LLVM's module with the tile as its one function."""
     word = ir.IntType(64)
     written = ir.Module("amx")
-    function = ir.Function(written, ir.FunctionType(ir.VoidType(), [word] * 11), "tile")
+    function = ir.Function(written, ir.FunctionType(ir.VoidType(), [word] * len(tile.POINTERS.args)), "tile")
     builder = ir.IRBuilder(function.append_basic_block())
     amx.emit_tile(builder, function.args, prefix)
     builder.ret_void()
@@ -110,17 +110,22 @@ def emulated():
 
 def test_the_tile_multiplies(emulated):
     address, emulator = emulated
-    function = ctypes.CFUNCTYPE(None, *[NUMBER] * 11)(address)
+    function = ctypes.CFUNCTYPE(None, *[NUMBER] * len(tile.POINTERS.args))(address)
     assert amx.multiplies(function)
     assert emulator.registers is None  # released
 
 
+def less_deep(*arguments):
+    *start, depth, ahead, ahead_k = arguments
+    return *start, max(1, depth - 16), ahead, ahead_k
+
+
 def test_a_tile_that_computes_something_else_is_found_out(emulated):
     address, _ = emulated
-    function = ctypes.CFUNCTYPE(None, *[NUMBER] * 11)(address)
+    function = ctypes.CFUNCTYPE(None, *[NUMBER] * len(tile.POINTERS.args))(address)
     assert not amx.multiplies(lambda *arguments: None)
     assert not amx.multiplies(lambda rows, *arguments: function(max(1, rows - 1), *arguments))
-    assert not amx.multiplies(lambda *arguments: function(*arguments[:-1], max(1, arguments[-1] - 16)))
+    assert not amx.multiplies(lambda *arguments: function(*less_deep(*arguments)))
 
 
 @x86

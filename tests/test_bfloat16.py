@@ -20,6 +20,7 @@ from charrnn.kernels import bfloat16, gemm
 from charrnn.kernels.bfloat16 import pairs, whole_pairs
 from charrnn.kernels.gemm import PANEL, padded, panels
 from charrnn.kernels.memory import aligned
+from charrnn.kernels.prefetch import NOTHING
 from charrnn.kernels.tile import HAS_BFLOAT16
 from charrnn.model import Model, initial_tensors
 from charrnn.optimizer import AdamW
@@ -156,8 +157,8 @@ def test_products_are_those_of_the_rounded_operands(T, B, K, N):
     bfloat16.round_panels(forward, stored, 0, panels(N))
     C, plus = aligned(D.shape, np.float32), aligned(D.shape, np.float32)
     for b0, b1 in ((0, B // 2), (B // 2, B)):
-        gemm.product(unit, C, bias, A, forward, K, b0, b1)
-        gemm.product_plus(unit, plus, D, A, forward, K, b0, b1)
+        gemm.product(unit, C, bias, A, forward, K, b0, b1, NOTHING)
+        gemm.product_plus(unit, plus, D, A, forward, K, b0, b1, NOTHING)
     x, w = rounded(A[..., :K]).astype(np.float64), rounded(W).astype(np.float64)
     exact = x @ w.T
     accuracy = 2.0**-23 * (K + 1) * (abs(x) @ abs(w).T + abs(bias[:N]) + abs(D[..., :N]))
@@ -166,7 +167,7 @@ def test_products_are_those_of_the_rounded_operands(T, B, K, N):
     coarse = 2.0**-7 * (abs(A[..., :K]) @ abs(W).T + 1e-6)
     assert (abs(C[..., :N] - bias[:N] - A[..., :K] @ W.T) <= coarse).all()
     whole = aligned(D.shape, np.float32)
-    gemm.product(unit, whole, bias, A, forward, K, 0, B)
+    gemm.product(unit, whole, bias, A, forward, K, 0, B, NOTHING)
     assert whole.tobytes() == C.tobytes()
 
 

@@ -35,10 +35,11 @@ _ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA = 158, 0x1023, 18
 def emit_tile(builder: Any, arguments: Any, prefix: str = "llvm.x86.") -> None:
     """C = init + A B for 1 to ROWS rows and 32 columns; the arguments are those of `charrnn.kernels.tile`.
 
-    a_k must be 1. The sum runs to the next multiple of 16 words: there A can be read, and B is zero.
+    a_k must be 1. The sum runs to the next multiple of 16 words: there A can be read, and B is zero. Nothing
+    is prefetched: its instructions are too few for that.
     `prefix` begins the names of the instructions, so that a test can put an emulator in their place.
     """
-    rows, init, init_row, a, a_row, _, b, b_k, c, c_row, depth = arguments
+    rows, init, init_row, a, a_row, _, b, b_k, c, c_row, depth, _, _ = arguments
     word, byte = rows.type, ir.IntType(8)
 
     def number(value: int) -> Any:
@@ -127,9 +128,9 @@ def _emitted(typingctx: Any, arguments: Any) -> Any:
 
 def _tile(
     rows: int, init: int, init_row: int, a: int, a_row: int, a_k: int, b: int, b_k: int, c: int,
-    c_row: int, depth: int,
+    c_row: int, depth: int, ahead: int, ahead_k: int,
 ) -> None:  # fmt: skip
-    _emitted((rows, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth))
+    _emitted((rows, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth, ahead, ahead_k))
 
 
 @functools.cache
@@ -144,7 +145,7 @@ def tile_address() -> int:
     if not (here and HAS_BFLOAT16 and {"amx-tile", "amx-bf16"} <= FEATURES and _granted()):
         return 0
     address = int(_compiled().address)
-    function = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * 11)(address)
+    function = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * len(POINTERS.args))(address)
     return address if multiplies(function) else 0
 
 
@@ -170,7 +171,7 @@ def multiplies(tile: Any) -> bool:
         left, right = _words(a), _words(b)
         tile(
             rows, init.ctypes.data, init.shape[1], left.ctypes.data, left.shape[1], 1,
-            right.ctypes.data, right.shape[1], c.ctypes.data, c.shape[1], depth,
+            right.ctypes.data, right.shape[1], c.ctypes.data, c.shape[1], depth, 0, 0,
         )  # fmt: skip
         expected = np.zeros_like(c)
         product = np.einsum("rki,kni->rn", a[:, :depth].astype(np.float64), b[:depth, :_COLUMNS])

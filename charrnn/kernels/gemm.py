@@ -24,7 +24,10 @@ import numpy.typing as npt
 from charrnn.kernels import amx
 from charrnn.kernels.bfloat16 import LANES, pairs, rounder_address, transpose_block
 from charrnn.kernels.jit import njit
-from charrnn.kernels.tile import TILE_ROWS, VECTOR_BYTES, call, tile_address
+from charrnn.kernels.machine import address_of, call
+from charrnn.kernels.memory import LINE
+from charrnn.kernels.prefetch import ahead
+from charrnn.kernels.tile import TILE_ROWS, VECTOR_BYTES, tile_address
 
 PANEL = 32  # columns; part of the memory layout, so the same on every CPU
 # Strides as typed numbers: Numba compiles a function anew for each literal that it is called with.
@@ -48,7 +51,7 @@ def padded(columns: int) -> int:
 # What multiplies, as kernels are told: a vector of addresses and sizes. The kernels are then the same for
 # every precision, and compiled once.
 Unit = np.ndarray[Any, np.dtype[np.intp]]
-_TILE, _HEIGHT, _TRANSPOSED, _ROUND, _WORDS, _WORDS_ROW = range(6)
+_TILE, _HEIGHT, _LOOPS, _TRANSPOSED, _ROUND, _WORDS, _WORDS_ROW = range(7)
 
 
 def unit(precision: str, words: npt.NDArray[Any] | None = None) -> Unit:
@@ -56,12 +59,13 @@ def unit(precision: str, words: npt.NDArray[Any] | None = None) -> Unit:
 
     For bfloat16, T, B and K are at least those of any A. The array must be kept.
     """
+    loops = address_of(multiply)
     if words is None:
-        return np.array([tile_address(precision), TILE_ROWS, False, 0, 0, 0], np.intp)
+        return np.array([tile_address(precision), TILE_ROWS, loops, False, 0, 0, 0], np.intp)
     rounding = rounder_address(), words.ctypes.data, words.shape[2]
     if (tile := amx.tile_address()) != 0:
-        return np.array([tile, amx.ROWS, True, *rounding], np.intp)
-    return np.array([tile_address(precision), TILE_ROWS, False, *rounding], np.intp)
+        return np.array([tile, amx.ROWS, loops, True, *rounding], np.intp)
+    return np.array([tile_address(precision), TILE_ROWS, loops, False, *rounding], np.intp)
 
 
 def wants_transposed(unit: Unit) -> bool:
@@ -69,25 +73,41 @@ def wants_transposed(unit: Unit) -> bool:
     return bool(unit[_TRANSPOSED])
 
 
-@njit()
-def _panel(
-    unit: Any, size: int, init: int, init_row: int, a: int, a_row: int, a_k: int, b: int, b_k: int,
-    c: int, c_row: int, rows: int, depth: int,
+def multiply(
+    tile: int, height: int, size: int, init: int, init_row: int, a: int, a_row: int, a_k: int, b: int,
+    b_panel: int, b_k: int, c: int, c_row: int, panels: int, times: int, width: int, rows: int, depth: int,
+    plan: int, parts: int,
 ) -> None:  # fmt: skip
-    """One panel of C = init + A B: `rows` rows of 32 columns. Addresses; strides in elements of `size`."""
-    columns = 2 * VECTOR_BYTES // size
-    tiles = -(-rows // unit[_HEIGHT])
-    for column in range(0, PANEL * size, columns * size):
-        low = 0
-        for n in range(1, tiles + 1):
-            high = rows * n // tiles  # heights that differ by one at the most
-            arguments = (
-                high - low, init + low * init_row * size + column, init_row,
-                a + low * a_row * size, a_row, a_k, b + column, b_k,
-                c + low * c_row * size + column, c_row, depth,
-            )  # fmt: skip
-            call(unit[_TILE], arguments)
-            low = high
+    """The loops around the tile: C = init + A B for `times` blocks of `rows` rows, `width` rows apart.
+
+    Addresses; strides in elements of `size` bytes; `plan` has `parts` rows. Kernels call it at its address:
+    one copy of it is compiled far sooner than one for each of them.
+    """
+    panel, columns = PANEL * size, 2 * VECTOR_BYTES  # in bytes; a tile's are a panel's, or some of them
+    tiles = -(-rows // height)
+    left = panels * times * tiles * (panel // columns)
+    for p in range(panels):  # outermost: the panel is then read from the cache for each block
+        for t in range(times):
+            for column in range(0, panel, columns):
+                low = 0
+                for n in range(1, tiles + 1):
+                    left -= 1
+                    next_line, step = ahead(plan, parts, left, depth, a)
+                    high = rows * n // tiles  # heights that differ by one at the most
+                    first, across = (t * width + low) * size, p * panel + column
+                    arguments = (
+                        high - low, init + first * init_row + across, init_row, a + first * a_row, a_row, a_k,
+                        b + p * b_panel * size + column, b_k, c + first * c_row + across, c_row, depth,
+                        next_line, step,
+                    )  # fmt: skip
+                    call(tile, arguments)
+                    low = high
+
+
+@njit()
+def terms(unit: Any, K: int) -> int:
+    """How many steps a tile takes to sum over K."""
+    return K if unit[_ROUND] == 0 else pairs(K)
 
 
 @njit()
@@ -100,47 +120,41 @@ def _address(array: Any, element: int) -> int:
 def _operand(unit: Any, A: Any, K: int, b0: int, b1: int) -> Any:
     """A, or what it is rounded to: the address, elements from row to row, elements that a sum runs over."""
     if unit[_ROUND] == 0:
-        return _address(A, 0), np.intp(A.shape[2]), np.intp(K)
+        return _address(A, 0), np.intp(A.shape[2]), terms(unit, K)
     sizes = (A.shape[0], A.shape[1], A.shape[2], K, b0, b1)
     call(unit[_ROUND], (unit[_WORDS], unit[_WORDS_ROW], _address(A, 0), *sizes))
-    return unit[_WORDS], unit[_WORDS_ROW], np.intp(pairs(K))
+    return unit[_WORDS], unit[_WORDS_ROW], terms(unit, K)
 
 
 @njit()
-def product(unit: Any, C: Any, bias: Any, A: Any, B: Any, K: int, b0: int, b1: int) -> None:
+def product(unit: Any, C: Any, bias: Any, A: Any, B: Any, K: int, b0: int, b1: int, plan: Any) -> None:
     """C[t, b] = bias + A[t, b, :K] B for every t and b0 <= b < b1.
 
     Shapes: C (T, B, padded N), bias (padded N,), A (T, B, padded K), B (panels, K, 32). For a unit of
-    bfloat16, B is in pairs.
+    bfloat16, B is in pairs. `plan` says what is prefetched meanwhile, see charrnn.kernels.prefetch.
     """
-    a, a_row, depth = _operand(unit, A, K, b0, b1)
-    c_row, b_panel, size = C.shape[2], B.shape[1] * B.shape[2], C.itemsize
-    times, width, rows = _as_few_blocks(C, b0, b1)
-    for p in range(B.shape[0]):  # outermost: the panel is then read from the cache for each t
-        column = p * PANEL
-        for t in range(times):
-            first = t * width + b0
-            _panel(
-                unit, size, _address(bias, column), _SAME, a + first * a_row * size, a_row, _NEXT,
-                _address(B, p * b_panel), _ROW, _address(C, first * c_row + column), c_row, rows, depth,
-            )  # fmt: skip
+    _product(unit, C, _address(bias, 0), _SAME, A, B, K, b0, b1, plan)
 
 
 @njit()
-def product_plus(unit: Any, C: Any, D: Any, A: Any, B: Any, K: int, b0: int, b1: int) -> None:
+def product_plus(unit: Any, C: Any, D: Any, A: Any, B: Any, K: int, b0: int, b1: int, plan: Any) -> None:
     """C[t, b] = D[t, b] + A[t, b, :K] B; D has the shape of C and may be C. See `product`."""
+    _product(unit, C, _address(D, 0), C.shape[2], A, B, K, b0, b1, plan)
+
+
+@njit()
+def _product(
+    unit: Any, C: Any, init: int, init_row: int, A: Any, B: Any, K: int, b0: int, b1: int, plan: Any
+) -> None:
     a, a_row, depth = _operand(unit, A, K, b0, b1)
-    c_row, b_panel, size = C.shape[2], B.shape[1] * B.shape[2], C.itemsize
+    c_row, size = C.shape[2], C.itemsize
     times, width, rows = _as_few_blocks(C, b0, b1)
-    for p in range(B.shape[0]):
-        column = p * PANEL
-        for t in range(times):
-            first = t * width + b0
-            place = first * c_row + column
-            _panel(
-                unit, size, _address(D, place), c_row, a + first * a_row * size, a_row, _NEXT,
-                _address(B, p * b_panel), _ROW, _address(C, place), c_row, rows, depth,
-            )  # fmt: skip
+    arguments = (
+        unit[_TILE], unit[_HEIGHT], size, init + b0 * init_row * size, init_row, a + b0 * a_row * size, a_row,
+        _NEXT, _address(B, 0), B.shape[1] * B.shape[2], _ROW, _address(C, b0 * c_row), c_row, B.shape[0],
+        times, width, rows, depth, _address(plan, 0), len(plan),
+    )  # fmt: skip
+    call(unit[_LOOPS], arguments)
 
 
 @njit()
@@ -165,18 +179,28 @@ def outer_product(unit: Any, C: Any, zero: Any, A: Any, G: Any, rows: int, p0: i
     g_row, K = G.shape[1], C.shape[1]
     a_row, a_k = (A.shape[1], _NEXT) if unit[_TRANSPOSED] else (_NEXT, A.shape[1])
     blocks = max(1, -(-rows // DEPTH))
+    plan = np.empty((3, 3), np.intp)
     low = 0
     for n in range(1, blocks + 1):  # outermost: a block of A then stays in the cache for all panels
         high = rows * n // blocks
         if unit[_TRANSPOSED]:
             high -= high % 16
         for p in range(p0, p1):
+            following, row = (p + 1, low) if p + 1 < p1 else (p0, high)
+            for side in range(2):  # a panel's row is two lines
+                plan[side, 0] = _address(G, row * g_row + following * PANEL) + side * LINE
+                plan[side, 1], plan[side, 2] = 1, g_row * G.itemsize
+            block = (high - low) * a_k * A.itemsize if following == p0 else 0
+            plan[2, 0] = _address(A, row * a_k)
+            plan[2, 1], plan[2, 2] = -(-block // (LINE * (high - low))), LINE
             c = _address(C, p * K * PANEL)
             init, init_row = (_address(zero, 0), _SAME) if n == 1 else (c, _ROW)
-            _panel(
-                unit, C.itemsize, init, init_row, _address(A, low * a_k), a_row, a_k,
-                _address(G, low * g_row + p * PANEL), g_row, c, _ROW, K, high - low,
+            arguments = (
+                unit[_TILE], unit[_HEIGHT], C.itemsize, init, init_row, _address(A, low * a_k), a_row, a_k,
+                _address(G, low * g_row + p * PANEL), _SAME, g_row, c, _ROW, 1, 1, 0, K, high - low,
+                _address(plan, 0), len(plan),
             )  # fmt: skip
+            call(unit[_LOOPS], arguments)
         low = high
 
 

@@ -5,7 +5,7 @@
     h' = o tanh(c')
 
 Buffers, all (T, B, padded), unless said:
-    gates       in: W_ih x + b_ih + b_hh; after forward: i, f, g, o; after backward: their gradients
+    gates       after forward: i, f, g, o; after backward: their gradients
     h_prev      (T + 1, ...) what each step starts from, or what a text begins with; [T] is the final state
     c_prev      likewise
     h           the output
@@ -16,9 +16,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from charrnn.kernels import inputs
 from charrnn.kernels.activations import sigmoid, tanh
-from charrnn.kernels.gemm import product_plus
+from charrnn.kernels.gemm import product_plus, terms
 from charrnn.kernels.jit import njit
+from charrnn.kernels.prefetch import plan_step
 from charrnn.kernels.rows import begin
 
 
@@ -37,15 +41,23 @@ def _forward_row(gates: Any, c_prev: Any, c: Any, tanh_c: Any, h: Any, h_next: A
 
 @njit()
 def forward(
-    unit: Any, gates: Any, h_prev: Any, c_prev: Any, h: Any, tanh_c: Any, origin: Any, first_h: Any,
-    first_c: Any, weight_hh: Any, H: int, b0: int, b1: int,
+    unit: Any, soon: Any, table: Any, index: Any, x: Any, weight_ih: Any, bias: Any, gates: Any, h_prev: Any,
+    c_prev: Any, h: Any, tanh_c: Any, origin: Any, first_h: Any, first_c: Any, weight_hh: Any, H: int,
+    b0: int, b1: int, t0: int, t1: int,
 ) -> None:  # fmt: skip
-    """Columns b0 to b1 of the window; see rows.begin for origin (T, B), first_h and first_c (rows, H)."""
-    for t in range(gates.shape[0]):
+    """Columns b0 to b1, steps t0 to t1 of the window.
+
+    See prefetch.table for `soon`, inputs.read for table, index, x, weight_ih and bias, rows.begin for origin
+    (T, B), first_h and first_c (rows, H).
+    """
+    plan, B = np.empty((len(soon), 3), np.intp), gates.shape[1]
+    for t in range(t0, t1):
         begin(h_prev[t], first_h, origin[t], H, b0, b1)
         begin(c_prev[t], first_c, origin[t], H, b0, b1)
+        inputs.read(unit, gates, table, index, x, weight_ih, bias, H, t, b0, b1, plan[:0])
+        plan_step(plan, soon, t * B + b0, b1 - b0, terms(unit, H))
         now = gates[t : t + 1]
-        product_plus(unit, now, now, h_prev[t : t + 1], weight_hh, H, b0, b1)
+        product_plus(unit, now, now, h_prev[t : t + 1], weight_hh, H, b0, b1, plan)
         for b in range(b0, b1):
             _forward_row(
                 gates[t, b], c_prev[t, b], c_prev[t + 1, b], tanh_c[t, b], h[t, b],
@@ -74,7 +86,7 @@ def _backward_row(gates: Any, c_prev: Any, tanh_c: Any, dh: Any, dh_next: Any, d
 
 @njit()
 def backward(
-    unit: Any, gates: Any, c_prev: Any, tanh_c: Any, dh: Any, dh_next: Any, dc: Any, origin: Any,
+    unit: Any, soon: Any, gates: Any, c_prev: Any, tanh_c: Any, dh: Any, dh_next: Any, dc: Any, origin: Any,
     weight_hh_t: Any, H: int, b0: int, b1: int,
 ) -> None:  # fmt: skip
     """Gradients of the gates, in their place; dh_next and dc, (1, B, padded), end as the initial state's.
@@ -83,10 +95,12 @@ def backward(
     """
     dh_next[0, b0:b1] = 0
     dc[0, b0:b1] = 0
-    for t in range(gates.shape[0] - 1, -1, -1):
+    (T, B, _), plan = gates.shape, np.empty((len(soon), 3), np.intp)
+    for t in range(T - 1, -1, -1):
         for b in range(b0, b1):
             _backward_row(gates[t, b], c_prev[t, b], tanh_c[t, b], dh[t, b], dh_next[0, b], dc[0, b], H)
-        product_plus(unit, dh_next, dh_next, gates[t : t + 1], weight_hh_t, 4 * H, b0, b1)
+        plan_step(plan, soon, t * B + b0, b1 - b0, terms(unit, 4 * H))
+        product_plus(unit, dh_next, dh_next, gates[t : t + 1], weight_hh_t, 4 * H, b0, b1, plan)
         for b in range(b0, b1):
             if origin[t, b] >= 0:
                 dh_next[0, b] = 0

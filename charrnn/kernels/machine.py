@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from charrnn.kernels.jit import JIT_DISABLED, cfunc
+from charrnn.kernels.jit import JIT_DISABLED, Task, address_of_nothing, cfunc, recorded
 
 _compiled: dict[Any, Any] = {}  # kept, since their machine code would go with them
 _compiling = threading.Lock()
@@ -25,6 +25,9 @@ def address_of(function: Callable[..., None]) -> int:
     """Where the machine code of a function of integers is; it is compiled if need be. 0 without the JIT."""
     if JIT_DISABLED:
         return 0
+    name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+    if recorded(Task(name, lambda: address_of(function), needed=True)):
+        return address_of_nothing()
     with _compiling:
         if function not in _compiled:
             signature = types.void(*[types.intp] * function.__code__.co_argcount)
@@ -59,3 +62,14 @@ def floats(typingctx: Any, address: Any) -> Any:
         return builder.inttoptr(args[0], ir.FloatType().as_pointer())
 
     return types.CPointer(types.float32)(types.intp), codegen
+
+
+@intrinsic
+def word_at(typingctx: Any, address: Any) -> Any:
+    """The integer at an address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        return builder.load(builder.inttoptr(args[0], word.as_pointer()), align=8, typ=word)
+
+    return types.intp(types.intp), codegen

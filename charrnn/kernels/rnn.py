@@ -3,7 +3,7 @@
     h' = tanh or relu of (W_ih x + b_ih + W_hh h + b_hh)
 
 Buffers, all (T, B, padded), unless said:
-    gates       in: W_ih x + b_ih + b_hh; after forward: h'; after backward: the gradient
+    gates       after forward: h'; after backward: the gradient
     h_prev      (T + 1, ...) what each step starts from, or what a text begins with; [T] is the final state
     h           the output
 """
@@ -12,9 +12,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+from charrnn.kernels import inputs
 from charrnn.kernels.activations import tanh
-from charrnn.kernels.gemm import product_plus
+from charrnn.kernels.gemm import product_plus, terms
 from charrnn.kernels.jit import njit
+from charrnn.kernels.prefetch import plan_step
 from charrnn.kernels.rows import begin
 
 
@@ -33,14 +37,21 @@ def _forward_row(gates: Any, h: Any, h_next: Any, relu: bool, H: int) -> None:
 
 @njit()
 def forward(
-    unit: Any, gates: Any, h_prev: Any, h: Any, origin: Any, first_h: Any, weight_hh: Any, relu: bool,
-    H: int, b0: int, b1: int,
+    unit: Any, soon: Any, table: Any, index: Any, x: Any, weight_ih: Any, bias: Any, gates: Any, h_prev: Any,
+    h: Any, origin: Any, first_h: Any, weight_hh: Any, relu: bool, H: int, b0: int, b1: int, t0: int, t1: int,
 ) -> None:  # fmt: skip
-    """Columns b0 to b1 of the window; see rows.begin for origin (T, B) and first_h (rows, H)."""
-    for t in range(gates.shape[0]):
+    """Columns b0 to b1, steps t0 to t1 of the window.
+
+    See prefetch.table for `soon`, inputs.read for table, index, x, weight_ih and bias, rows.begin for
+    origin (T, B) and first_h (rows, H).
+    """
+    plan, B = np.empty((len(soon), 3), np.intp), gates.shape[1]
+    for t in range(t0, t1):
         begin(h_prev[t], first_h, origin[t], H, b0, b1)
+        inputs.read(unit, gates, table, index, x, weight_ih, bias, H, t, b0, b1, plan[:0])
+        plan_step(plan, soon, t * B + b0, b1 - b0, terms(unit, H))
         now = gates[t : t + 1]
-        product_plus(unit, now, now, h_prev[t : t + 1], weight_hh, H, b0, b1)
+        product_plus(unit, now, now, h_prev[t : t + 1], weight_hh, H, b0, b1, plan)
         for b in range(b0, b1):
             _forward_row(gates[t, b], h[t, b], h_prev[t + 1, b], relu, H)
 
@@ -60,7 +71,7 @@ def _backward_row(gates: Any, dh: Any, dh_next: Any, relu: bool, H: int) -> None
 
 @njit()
 def backward(
-    unit: Any, gates: Any, dh: Any, dh_next: Any, origin: Any, weight_hh_t: Any, relu: bool,
+    unit: Any, soon: Any, gates: Any, dh: Any, dh_next: Any, origin: Any, weight_hh_t: Any, relu: bool,
     H: int, b0: int, b1: int,
 ) -> None:  # fmt: skip
     """The gates' gradient, in their place; dh_next (1, B, padded) ends as the initial state's.
@@ -68,10 +79,12 @@ def backward(
     dh (T, B, padded) is the gradient of the output h; weight_hh_t (panels of H, H, 32).
     """
     dh_next[0, b0:b1] = 0
-    for t in range(gates.shape[0] - 1, -1, -1):
+    (T, B, _), plan = gates.shape, np.empty((len(soon), 3), np.intp)
+    for t in range(T - 1, -1, -1):
         for b in range(b0, b1):
             _backward_row(gates[t, b], dh[t, b], dh_next[0, b], relu, H)
-        product_plus(unit, dh_next, dh_next, gates[t : t + 1], weight_hh_t, H, b0, b1)
+        plan_step(plan, soon, t * B + b0, b1 - b0, terms(unit, H))
+        product_plus(unit, dh_next, dh_next, gates[t : t + 1], weight_hh_t, H, b0, b1, plan)
         for b in range(b0, b1):
             if origin[t, b] >= 0:
                 dh_next[0, b] = 0

@@ -1,0 +1,30 @@
+"""What a recurrent layer reads at a step, W_ih x + b: a product, or for the first layer a look-up.
+
+The first layer's x is one of a few embedded characters: the product of each is computed once a window, as a
+row of a table. Both are done a step at a time, so that the recurrent product finds the gates in the cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from charrnn.kernels.gemm import product
+from charrnn.kernels.jit import njit
+from charrnn.kernels.rows import gather
+
+
+@njit()
+def read(
+    unit: Any, gates: Any, table: Any, index: Any, x: Any, weight_ih: Any, bias: Any, K: int, t: int,
+    b0: int, b1: int, plan: Any,
+) -> None:  # fmt: skip
+    """gates[t, b] = table[index[t, b]], or bias + x[t, b] W_ih^T where the table has no rows; b0 <= b < b1.
+
+    Shapes: gates (T, B, padded N), table (U, padded N), index (T, B), x (T, B, padded K), weight_ih
+    (panels of N, K, 32), bias (padded N,). See gemm.product for the plan.
+    """
+    now = gates[t : t + 1]
+    if len(table) > 0:
+        gather(now, table, index[t : t + 1], bias.shape[0], b0, b1)
+    else:
+        product(unit, now, bias, x[t : t + 1], weight_ih, K, b0, b1, plan)
