@@ -1,7 +1,8 @@
 """What a recurrent layer reads at a step, W_ih x + b: a product, or for the first layer a look-up.
 
 The first layer's x is one of a few embedded characters: the product of each is computed once a window, as a
-row of a table. Both are done a step at a time, so that the recurrent product finds the gates in the cache.
+row of a table. Both are done a few steps at a time, so that the recurrent product finds the gates in the
+cache, but for enough rows at once that the weights are not read for a single one.
 """
 
 from __future__ import annotations
@@ -12,19 +13,27 @@ from charrnn.kernels.gemm import product
 from charrnn.kernels.jit import njit
 from charrnn.kernels.rows import gather
 
+ROWS = 26  # of gates that are worth a product of their own: two tiles of the widest kind
+
+
+@njit()
+def steps_at_once(b0: int, b1: int) -> int:
+    """How many steps to read together, for columns b0 to b1."""
+    return max(1, ROWS // max(1, b1 - b0))
+
 
 @njit()
 def read(
-    unit: Any, gates: Any, table: Any, index: Any, x: Any, weight_ih: Any, bias: Any, K: int, t: int,
-    b0: int, b1: int, plan: Any,
+    unit: Any, gates: Any, table: Any, index: Any, x: Any, weight_ih: Any, bias: Any, K: int, t0: int,
+    t1: int, b0: int, b1: int, plan: Any,
 ) -> None:  # fmt: skip
-    """gates[t, b] = table[index[t, b]], or bias + x[t, b] W_ih^T where the table has no rows; b0 <= b < b1.
+    """gates[t, b] = table[index[t, b]], or bias + x[t, b] W_ih^T where the table has no rows.
 
-    Shapes: gates (T, B, padded N), table (U, padded N), index (T, B), x (T, B, padded K), weight_ih
-    (panels of N, K, 32), bias (padded N,). See gemm.product for the plan.
+    For t0 <= t < t1 and b0 <= b < b1. Shapes: gates (T, B, padded N), table (U, padded N), index (T, B), x
+    (T, B, padded K), weight_ih (panels of N, K, 32), bias (padded N,). See gemm.product for the plan.
     """
-    now = gates[t : t + 1]
+    now = gates[t0:t1]
     if len(table) > 0:
-        gather(now, table, index[t : t + 1], bias.shape[0], b0, b1)
+        gather(now, table, index[t0:t1], bias.shape[0], b0, b1)
     else:
-        product(unit, now, bias, x[t : t + 1], weight_ih, K, b0, b1, plan)
+        product(unit, now, bias, x[t0:t1], weight_ih, K, b0, b1, plan)
