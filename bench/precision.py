@@ -2,6 +2,7 @@
 
     python bench/precision.py corpus.txt
     python bench/precision.py corpus.txt --hidden 128 --cell gru --steps 1000 --seeds 5
+    python bench/precision.py corpus.txt --write curves.svg        # also as a figure, a line for each run
 
 For each seed, both precisions train the same network on the same windows, taking turns in this process. Shown
 are validation losses in nats per character, as means over the seeds, and how far seeds lie apart: rounding
@@ -19,6 +20,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+import curves_figure
+from learned import Run
 from report import Table, times
 
 PRECISIONS = ("float32", "bfloat16")
@@ -80,6 +83,19 @@ def losses_table(seeds: list[dict[str, Training]]) -> Table:
     return Table(("step", *PRECISIONS, "difference", "between seeds"), tuple(rows))
 
 
+def curves(a: argparse.Namespace, seeds: list[dict[str, Training]]) -> list[Run]:
+    """All runs, as `curves_figure` draws them."""
+    text = {"name": a.corpus.stem, "lines": False}
+    return [
+        Run(
+            text, "charrnn", precision, [], {"steps": a.steps}, seed,
+            points=[(0.0, step, loss, loss) for step, loss in runs[precision].losses.items()],
+        )
+        for seed, runs in enumerate(seeds)
+        for precision in PRECISIONS
+    ]  # fmt: skip
+
+
 def speed_up(seeds: list[dict[str, Training]]) -> float | None:
     """How many steps bfloat16 takes in the time of one in float32."""
     first, second = ([s for runs in seeds for s in runs[p].seconds_per_step] for p in PRECISIONS)
@@ -101,16 +117,24 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--dropout", type=float, default=0.0)
     parser.add_argument("--norm", action="store_true", help="with layer norm and skip connections")
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="the losses over the steps, as .svg or .png"
+    )
     a = parser.parse_args(argv)
+    if a.write:
+        curves_figure.require()
     seeds = []
     with tempfile.TemporaryDirectory(prefix="charrnn-bench-") as folder:
         for seed in range(1, a.seeds + 1):
             seeds.append(compare(a, seed, Path(folder)))
             ends = "  ".join(f"{p} {list(run.losses.values())[-1]:.4f}" for p, run in seeds[-1].items())
             print(f"seed {seed}: {ends}", file=sys.stderr, flush=True)
-    print(f"{a.cell.upper()} {a.layers} x {a.hidden}, {a.steps} steps, {a.seeds} seeds\n")
+    about = f"{a.cell.upper()} {a.layers} x {a.hidden}, {a.steps:,} steps, {a.seeds} seeds"
+    print(f"{about}\n")
     print(losses_table(seeds).plain())
     print(f"\nsteps in the same time, bfloat16 : float32   {times(speed_up(seeds))}")
+    if a.write:
+        curves_figure.draw(curves(a, seeds), about, a.write)
 
 
 if __name__ == "__main__":
