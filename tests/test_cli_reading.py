@@ -412,14 +412,14 @@ def test_a_folder_that_may_not_be_written_is_said_without_names_of_ours(folder: 
 def test_compress_that_is_interrupted_leaves_nothing(
     folder: Path, tmp_path: Path, name: str, code: int
 ) -> None:
-    words = command("compress", "-m", folder / "lines.safetensors", "-o", "out")
+    words = command("compress", "-m", folder / "lines.safetensors", "-o", "new/folder/out")
     with subprocess.Popen(
         words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, env=environment()
     ) as process:
         assert process.stdin is not None
         process.stdin.write(NAMES * 30_000)
         process.stdin.flush()
-        while not os.listdir(tmp_path) and process.poll() is None:
+        while not (tmp_path / "new" / "folder" / ".out.tmp").exists() and process.poll() is None:
             time.sleep(0.01)
         process.send_signal(signal.Signals[name])
         assert process.wait(60) == code
