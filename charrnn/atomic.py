@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 # "x" as open() has it: a link that somebody laid at the known name of a temporary file is not followed.
@@ -16,7 +16,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | g
 # Windows replaces no file that somebody reads at this moment.
 _REPLACE_TRIES, _REPLACE_SECONDS = 20, 0.05
 
-_naming = threading.RLock()  # held while a temporary file is made or renamed, and from `abandon` on
+_naming = threading.RLock()  # held while files or folders are made or renamed, and from `abandon` on
 _ABANDON_SECONDS = 0.2  # for a disk that does not answer
 
 
@@ -24,17 +24,17 @@ def write(path: Path, chunks: Iterable[bytes]) -> None:
     """Write the file `path`, replacing it at once when all of it is on the disk.
 
     Folders that are missing are made, the mode follows the umask, and a symbolic link stays: the
-    file that it points to is replaced. On a failure the old file is as it was, and nothing is left
-    beside it. Only a killed process leaves its temporary file, and one that ends without `abandon`;
+    file that it points to is replaced. On a failure the old file is as it was, and nothing new is
+    left. Only a killed process leaves its temporary file, and one that ends without `abandon`;
     its name is fixed, so that there is at most one, which `clean` removes and the next write replaces.
 
     Raises:
         OSError: the disk is full, the folder may not be written, `path` is no regular file, ...
     """
     path = _target(path)
-    make_folders(path.parent)
     temporary = _Temporary(path)
     with contextlib.ExitStack() as cleanup:
+        cleanup.enter_context(folders(path.parent))
         with _closing(temporary.create()) as descriptor:
             cleanup.callback(temporary.remove)
             temporary.about = os.fstat(descriptor)
@@ -46,7 +46,7 @@ def write(path: Path, chunks: Iterable[bytes]) -> None:
             if not temporary.is_ours():
                 raise OSError(errno.EBUSY, "Another process is writing it", str(path))
             _replace(temporary.path, path)
-    _sync_folder(path.parent)
+        _sync_folder(path.parent)
 
 
 def check(path: Path) -> None:
@@ -56,19 +56,18 @@ def check(path: Path) -> None:
         OSError: as `write` does at its beginning.
     """
     path = _target(path)
-    made = make_folders(path.parent)
-    try:
+    with folders(path.parent):
         temporary = _Temporary(path)
         if not os.path.lexists(temporary.path):  # else another writes it, or a killed process did
             with _closing(temporary.create()) as descriptor:
                 temporary.about = os.fstat(descriptor)
             temporary.remove()
-    finally:
-        remove_empty(made)
 
 
 def abandon() -> None:
     """Remove what this process has not written whole, because it ends now: nothing is written after this.
+
+    And what `also_abandoning` names, and the folders that were made for it.
 
     For signal handlers: callable at any moment, from any thread. A disk that does not answer is not waited
     for when another thread does so already.
@@ -76,6 +75,10 @@ def abandon() -> None:
     if _naming.acquire(timeout=_ABANDON_SECONDS):  # for good
         for temporary in list(_unfinished):
             temporary.remove()
+        for remove in _also.copy():
+            remove()
+        for made in reversed(_made):
+            _remove_empty(made)
 
 
 def clean(path: Path) -> None:
@@ -84,22 +87,46 @@ def clean(path: Path) -> None:
         os.unlink(_temporary_path(_resolved(path)))
 
 
-def make_folders(folder: Path) -> list[Path]:
-    """Make the folder and those above it; those that were missing, the innermost first."""
-    missing = []
+@contextlib.contextmanager
+def also_abandoning(remove: Callable[[], None]) -> Iterator[None]:
+    """While this is held, `abandon` calls `remove`, which may be at any moment and from any thread.
+
+    Nothing that `naming` guards is done afterwards.
+    """
+    _also.append(remove)
+    try:
+        yield
+    finally:
+        _also.remove(remove)
+
+
+def naming() -> contextlib.AbstractContextManager[object]:
+    """Held while a file is made that `abandon` is to remove."""
+    return _naming
+
+
+@contextlib.contextmanager
+def folders(folder: Path) -> Iterator[None]:
+    """Make the folder and those above it. Those that were missing go again if they are empty at the end."""
+    missing = []  # the innermost first
     for parent in (folder, *folder.parents):
         if parent.exists():
             break
         missing.append(parent)
+    _made.append(missing)  # before they are there: a signal may come in between
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as error:  # but it is no folder
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
-    return missing
+        with _naming:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except FileExistsError as error:  # but it is no folder
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
+        yield
+    finally:
+        _remove_empty(missing)
+        _made.remove(missing)
 
 
-def remove_empty(folders: Iterable[Path]) -> None:
-    """Remove those that `make_folders` has made, if nothing is in them."""
+def _remove_empty(folders: Iterable[Path]) -> None:
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -156,7 +183,10 @@ class _Temporary:
         _unfinished.discard(self)
 
 
-_unfinished: set[_Temporary] = set()  # of this process
+# Of this process: what `abandon` removes.
+_unfinished: set[_Temporary] = set()
+_also: list[Callable[[], None]] = []
+_made: list[list[Path]] = []  # folders
 
 
 @contextlib.contextmanager

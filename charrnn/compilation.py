@@ -86,8 +86,10 @@ class Helper:
 
 def help_out(config: dict[str, Any], bfloat16: bool) -> None:
     """What the helper does: the list from its end, but first what others on it need."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)  # a half-written file is then removed
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)  # a half-written file is then removed
     threading.Thread(target=_end_with_parent, daemon=True).start()
     gc.disable()  # 6 % of the time; what is left behind goes with the process, in seconds
     try:

@@ -68,6 +68,13 @@ class Documents:
     def __len__(self) -> int:
         return len(self.ids) if self.pieces is None else self.pieces.total
 
+    def head(self, count: int) -> Documents:
+        """Its first `count` characters, or all."""
+        starts = self.starts[self.starts < count]
+        if self.pieces is None:
+            return replace(self, ids=self.ids[:count], starts=starts)
+        return replace(self, starts=starts, pieces=replace(self.pieces, total=min(count, self.pieces.total)))
+
     def at(self, positions: npt.NDArray[np.int64]) -> IdArray:
         """The ids at these positions, 0 .. N-1, of any shape."""
         return self.ids[self._places(positions)]

@@ -25,6 +25,7 @@ class ExitCode(IntEnum):
     DONE = 0
     FAILED = 1
     USAGE = 2
+    HUNG_UP = 129  # 128 + SIGHUP: the terminal was closed
     INTERRUPTED = 130  # 128 + SIGINT, as shells report Ctrl-C
     TERMINATED = 143  # 128 + SIGTERM
 

@@ -20,7 +20,7 @@ from charrnn.checkpoint import resume_path
 from charrnn.errors import TrainingError, printable
 from charrnn.unwritable import unwritable
 
-_OPEN = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_OPEN = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 # Where the folder's file system has no locks, training goes on without.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 _HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
@@ -44,49 +44,89 @@ def exclusive(out: Path) -> Iterator[None]:
         TrainingError: somebody else holds it; names the process, the computer and the time.
         SaveError: the folder cannot be written.
     """
-    try:
-        path = lock_path(out)
-        made = atomic.make_folders(path.parent)
-        descriptor = _open_locked(out, path)
-    except (OSError, ValueError) as error:
-        raise unwritable(out, error) from error
-    try:
-        with contextlib.suppress(OSError):  # a full disk is said when the model is to be written
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, _holder().encode()[:_LONGEST_HOLDER])
-        yield
-    finally:
-        _release(path, descriptor)
-        atomic.remove_empty(made)
-
-
-def _open_locked(out: Path, path: Path) -> int:
-    while True:
-        descriptor = os.open(path, _OPEN, 0o666)
+    with contextlib.ExitStack() as held:
         try:
-            if not _lock(descriptor):
-                raise TrainingError(
-                    f"{printable(str(out))} is being trained by {_read_holder(descriptor)}",
-                    "wait for it, or write another file with -o",
-                )
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                    return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)  # the one who held it has removed the file: take the new one
+            lock = _Lock(lock_path(out))
+            held.enter_context(atomic.folders(lock.path.parent))
+            held.enter_context(atomic.also_abandoning(lock.abandon))
+            lock.take(out)
+            held.callback(lock.release)
+        except (OSError, ValueError) as error:
+            raise unwritable(out, error) from error
+        lock.say_who_holds_it()
+        yield
 
 
-def _release(path: Path, descriptor: int) -> None:
-    """Remove the file and let go of it; whoever has opened it meanwhile sees that it has gone."""
-    with contextlib.suppress(OSError):
-        if sys.platform == "win32":  # removes no open file, nor one that another has opened
-            os.close(descriptor)
-            os.unlink(path)
-        else:
-            os.unlink(path)
-            os.close(descriptor)
+class _Lock:
+    """The small file, and the lock on it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None  # of the file while it is held, or about to be
+
+    def take(self, out: Path) -> None:
+        """
+        Raises:
+            TrainingError: somebody else holds it.
+            OSError: the file cannot be made.
+        """
+        while True:
+            with atomic.naming():
+                self._descriptor = descriptor = os.open(self.path, _OPEN | os.O_CREAT, 0o666)
+            try:
+                if not _lock(descriptor):
+                    raise TrainingError(
+                        f"{printable(str(out))} is being trained by {_read_holder(descriptor)}",
+                        "wait for it, or write another file with -o",
+                    )
+                if self._is_there(descriptor):
+                    return
+            except BaseException:
+                self._close(descriptor)
+                raise
+            self._close(descriptor)  # the one who held it has removed the file: take the new one
+
+    def say_who_holds_it(self) -> None:
+        assert self._descriptor is not None
+        with contextlib.suppress(OSError):  # a full disk is said when the model is to be written
+            os.ftruncate(self._descriptor, 0)
+            os.write(self._descriptor, _holder().encode()[:_LONGEST_HOLDER])
+
+    def release(self) -> None:
+        """Remove the file and let go of it; whoever has opened it meanwhile sees that it has gone."""
+        descriptor = self._descriptor
+        assert descriptor is not None
+        with contextlib.suppress(OSError):
+            if sys.platform == "win32":  # removes no open file, nor one that another has opened
+                self._close(descriptor)
+                os.unlink(self.path)
+            else:
+                os.unlink(self.path)
+                self._close(descriptor)
+
+    def abandon(self) -> None:
+        """Remove the file, unless somebody else holds it, because the process ends; at any moment.
+
+        It may have been made a moment ago, and not be locked yet: then this locks it. To lock it again harms
+        nobody.
+        """
+        with contextlib.suppress(OSError):
+            descriptor = self._descriptor
+            if descriptor is None:
+                descriptor = os.open(self.path, _OPEN)
+            if (_lock(descriptor) or sys.platform == "win32") and self._is_there(descriptor):
+                self._descriptor = descriptor
+                self.release()
+
+    def _is_there(self, descriptor: int) -> bool:
+        """Whether the file that was opened is still the one of that name."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.path.samestat(os.fstat(descriptor), os.stat(self.path))
+        return False
+
+    def _close(self, descriptor: int) -> None:
+        self._descriptor = None
+        os.close(descriptor)
 
 
 def _lock(descriptor: int) -> bool:

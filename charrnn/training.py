@@ -53,6 +53,7 @@ EVALUATION_SHARE = 0.08  # of the time that training takes, at the most
 QUICKLY_EVALUATED = 20_000  # characters, which take no second
 # Reading one character after another costs about as much as training on so many.
 EVALUATION_COST = 2
+LARGEST_MEASURED = 200_000  # characters of the training text, where none are kept for validation
 
 Stop = Callable[[], str | None]
 Preview = Callable[[Checkpoint], str]
@@ -136,6 +137,8 @@ class Run:
             raise TrainingError("no text is left for training", "give a smaller --val-fraction")
         self.batches = Batches(self.text, train.batch_size, train.seq_len, train.seed)
         self.measured_on: Measure = "validation" if len(self.validation) else "training"
+        # With --lines, a text of one line has none to validate on, however long it is.
+        self.measured = self.validation if len(self.validation) else self.text.head(LARGEST_MEASURED)
         self.steps = train.steps
         if train.epochs is not None:
             self.steps = max(1, round(train.epochs * self.batches.windows_per_epoch))
@@ -268,12 +271,9 @@ class Run:
         if self.steps is None:
             return 0
         window = self.batches.batch_size * self.batches.seq_len
-        cost = EVALUATION_COST * max(self._evaluated_characters() - QUICKLY_EVALUATED, 0) / window
+        cost = EVALUATION_COST * max(len(self.measured) - QUICKLY_EVALUATED, 0) / window
         evenly = -(-self.steps // self.train.evaluations)
         return max(evenly, round(cost / EVALUATION_SHARE))
-
-    def _evaluated_characters(self) -> int:
-        return len(self.validation) or len(self.text)
 
     def _evaluation_seconds(self) -> float:
         """What the last evaluation took; before the first one, what it will take at the speed of training."""
@@ -281,7 +281,7 @@ class Run:
         if p.evaluation_seconds or not p.step:
             return p.evaluation_seconds
         learned = p.step * self.batches.batch_size * self.batches.seq_len
-        return EVALUATION_COST * self._evaluated_characters() * (self._seconds() - p.prelude) / learned
+        return EVALUATION_COST * len(self.measured) * (self._seconds() - p.prelude) / learned
 
     def _evaluation_due(self) -> bool:
         p = self.position
@@ -302,8 +302,7 @@ class Run:
     def _evaluate(self) -> Iterator[Event]:
         p = self.position
         before = self._seconds()
-        documents = self.validation if len(self.validation) else self.text
-        result = evaluate(self.model, documents, self.stop)
+        result = evaluate(self.model, self.measured, self.stop)
         if result is None:
             return
         if not math.isfinite(result.loss):

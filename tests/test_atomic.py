@@ -40,6 +40,21 @@ def test_missing_folders_are_made(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / "m.bin").read_bytes() == b"x"
 
 
+def test_missing_folders_go_again_with_what_could_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there").mkdir()
+
+    def fail(_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    for folder in ("new", "there"):
+        with pytest.raises(OSError, match="Input/output"):
+            atomic.write(tmp_path / folder / "a" / "b" / "m.bin", [b"x"])
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
 def test_a_path_in_the_current_folder_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     atomic.write(Path("m.bin"), [b"x"])
@@ -344,6 +359,33 @@ def test_a_process_that_ends_may_take_what_it_has_not_written_whole_with_it(old:
     assert (done.returncode, done.stderr) == (7, b"")
     assert names(old.parent) == ["m.bin"]
     assert old.read_bytes() in (b"old", bytes(1 << 20))
+
+
+@unix_only
+@pytest.mark.parametrize("function", ["open", "mkdir"])
+def test_the_folders_that_were_made_for_it_go_with_it(tmp_path: Path, function: str) -> None:
+    program = f"""
+        import os
+        from pathlib import Path
+        from charrnn import atomic
+
+        real = os.{function}
+
+        def interrupted(*arguments):
+            real(*arguments)
+            if "b" in str(arguments[0]):
+                os.{function} = real
+                atomic.abandon()
+                os._exit(7)
+
+        os.{function} = interrupted
+        os.chdir({str(tmp_path)!r})
+        atomic.write(Path("a/b/m.bin"), [b"new"])
+    """
+    (tmp_path / "other").mkdir()
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (7, b"")
+    assert [path.name for path in tmp_path.rglob("*")] == ["other"]
 
 
 @unix_only

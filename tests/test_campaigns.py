@@ -16,7 +16,7 @@ SLICES = {
     "disks": ("--runs", 16),
     "races": ("--rounds", 4),
     "models": ("--mutations", 200),
-    "texts": ("--texts", 150, "--size", 2_000_000),
+    "texts": ("--texts", 150, "--size", 2_000_000, "--line-size", 0),
     "commands": ("--calls", 60),
     "signals": ("--ends", 5, "--seconds", 60),  # on a machine that others use
     "numbers": ("--runs", 30),

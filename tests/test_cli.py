@@ -8,8 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ CHARACTERS = "\n abcdefghijklmnopqrstuvwxyzä"
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 40
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and /dev/full are POSIX")
+SIGNALS = [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)]
 
 
 def command(*args: object) -> list[str]:
@@ -421,8 +424,8 @@ def test_closed_standard_streams_leave_no_noise(prose: Path, tmp_path: Path) -> 
 
 
 @posix
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_end_a_sample_quietly(prose: Path, number: int, code: int) -> None:
+@pytest.mark.parametrize(("name", "code"), SIGNALS)
+def test_signals_end_a_sample_quietly(prose: Path, name: str, code: int) -> None:
     with subprocess.Popen(
         command("sample", "-m", prose, "-n", 1_000_000_000),
         stdout=subprocess.PIPE,
@@ -432,7 +435,7 @@ def test_signals_end_a_sample_quietly(prose: Path, number: int, code: int) -> No
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.read(10)
-        process.send_signal(number)
+        process.send_signal(signal.Signals[name])
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait(60) == code
@@ -543,12 +546,12 @@ def training(folder: Path, tmp_path: Path) -> Start:
 
 
 @posix
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("name", "code"), SIGNALS)
 def test_a_signal_while_training_saves_and_says_how_to_go_on(
-    training: Start, tmp_path: Path, number: int, code: int
+    training: Start, tmp_path: Path, name: str, code: int
 ) -> None:
     process = training("-o", "m.safetensors")
-    process.send_signal(number)
+    process.send_signal(signal.Signals[name])
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == code
     assert (tmp_path / "m.safetensors").exists()
@@ -557,6 +560,52 @@ def test_a_signal_while_training_saves_and_says_how_to_go_on(
     assert any(line.startswith("stopping: saving") for line in said)
     assert said[-1].startswith("go on with: charrnn train ")
     assert said[-1].endswith("-o m.safetensors --resume")
+
+
+@posix
+def test_a_terminal_that_is_closed_lets_training_save(folder: Path, tmp_path: Path) -> None:
+    import pty
+
+    for options in ((), ("--json",)):
+        pid, screen = pty.fork()
+        if pid == 0:
+            os.chdir(tmp_path)
+            words = ("train", folder / "corpus.txt", "--steps", 10**9, *TINY, "-o", "m.safetensors")
+            os.execvpe(sys.executable, command(*words, *options, "--force"), environment(TERM="xterm"))
+        try:
+            shown = b""
+            while b"chars/s" not in shown and b'"step"' not in shown:
+                shown += os.read(screen, 65536)
+            os.close(screen)  # which sends the signal; and a shell sends it again
+            for _ in range(3):
+                os.kill(pid, signal.SIGHUP)
+                time.sleep(0.002)
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 129
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert sorted(os.listdir(tmp_path)) == ["m.resume.safetensors", "m.safetensors"]
+        for path in tmp_path.iterdir():
+            path.unlink()
+
+
+@posix
+def test_nohup_goes_on_when_the_terminal_is_closed(folder: Path, tmp_path: Path) -> None:
+    script = 'trap "" HUP; exec "$@"'  # as nohup does it
+    words = command("train", folder / "corpus.txt", "--steps", 10**9, *TINY, "--json", "-o", "m.safetensors")
+    with subprocess.Popen(
+        ["sh", "-c", script, "sh", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=environment(), cwd=tmp_path,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        last = json.loads(process.stdout.readline())["step"]
+        process.send_signal(signal.SIGHUP)
+        for _ in range(50):
+            last = json.loads(process.stdout.readline())["step"]
+        assert last > 50
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        assert process.returncode == 143
 
 
 @posix

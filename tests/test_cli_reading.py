@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import command, environment, posix, run, write_model
+from test_cli import SIGNALS, command, environment, posix, run, write_model
 
 ROOT = Path(__file__).parent.parent
 NAMES = b"hello\nworld\n\nxyz\n"
@@ -408,17 +408,19 @@ def test_a_folder_that_may_not_be_written_is_said_without_names_of_ours(folder: 
 
 
 @posix
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_compress_that_is_interrupted_leaves_nothing(folder: Path, tmp_path: Path, number: int) -> None:
-    words = command("compress", "-m", folder / "lines.safetensors", "-o", "out")
+@pytest.mark.parametrize(("name", "code"), SIGNALS)
+def test_compress_that_is_interrupted_leaves_nothing(
+    folder: Path, tmp_path: Path, name: str, code: int
+) -> None:
+    words = command("compress", "-m", folder / "lines.safetensors", "-o", "new/folder/out")
     with subprocess.Popen(
         words, stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path, env=environment()
     ) as process:
         assert process.stdin is not None
         process.stdin.write(NAMES * 30_000)
         process.stdin.flush()
-        while not os.listdir(tmp_path) and process.poll() is None:
+        while not (tmp_path / "new" / "folder" / ".out.tmp").exists() and process.poll() is None:
             time.sleep(0.01)
-        process.send_signal(number)
-        assert process.wait(60) == 128 + number
+        process.send_signal(signal.Signals[name])
+        assert process.wait(60) == code
     assert os.listdir(tmp_path) == []

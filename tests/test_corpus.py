@@ -194,6 +194,16 @@ def test_a_single_line_has_its_line_end_in_the_vocabulary() -> None:
     assert corpus.documents.line_end == 0
 
 
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 7, 99])
+def test_the_head_of_documents_is_their_beginning(count: int) -> None:
+    prose = make([0, 1, 2, 0, 1, 2, 2], starts=(0, 3))
+    lines, _ = make_lines("ab\nc\nab\nbc\n")
+    for documents in (prose, lines, split(lines, 0.5, 1)[0]):
+        head = documents.head(count)
+        assert all_ids(head).tolist() == all_ids(documents).tolist()[:count]
+        assert start_positions(head) == [start for start in start_positions(documents) if start < count]
+
+
 def test_prose_has_no_line_documents() -> None:
     corpus = read_text("ab\nc\n")
     assert corpus.documents.line_end == -1

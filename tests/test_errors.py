@@ -20,6 +20,7 @@ def test_exit_codes_are_those_of_the_contract() -> None:
         "DONE": 0,
         "FAILED": 1,
         "USAGE": 2,
+        "HUNG_UP": 129,
         "INTERRUPTED": 130,
         "TERMINATED": 143,
     }

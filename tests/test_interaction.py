@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_cli import command, environment, failed, run
+from test_cli import SIGNALS, command, environment, failed, run
 from toys import toy
 
 from charrnn import checkpoint
@@ -163,11 +163,11 @@ def test_ctrl_c_writes_nothing_and_is_130(folder):
     assert terminal.end() == (130, "")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_leave_the_terminal_as_it_was(folder, number, code):
+@pytest.mark.parametrize(("name", "code"), SIGNALS)
+def test_signals_leave_the_terminal_as_it_was(folder, name, code):
     terminal = started(folder)
     terminal.press(b"ab")
-    terminal.signal(number)
+    terminal.signal(signal.Signals[name])
     assert terminal.end() == (code, "")
     assert terminal.seen.rfind(b"\x1b[?2004l") > terminal.seen.rfind(b"\x1b[?2004h")
     assert terminal.seen.rfind(b"\x1b[?25h") > terminal.seen.rfind(b"\x1b[?25l")

@@ -81,6 +81,72 @@ def test_a_killed_process_blocks_nobody_and_its_litter_goes(tmp_path: Path) -> N
 
 
 @posix
+@pytest.mark.parametrize("call", ["os.open", "fcntl.flock", "os.write", "os.unlink"])
+def test_a_process_that_ends_by_a_signal_takes_its_file_with_it(tmp_path: Path, call: str) -> None:
+    """Whatever it does at that moment, and the folders that it made."""
+    out = tmp_path / "new" / "folder" / "m.safetensors"
+    program = f"""
+import fcntl, os
+from pathlib import Path
+from charrnn import atomic
+from charrnn.locking import exclusive
+
+real = {call}
+
+def interrupted(*arguments):
+    real(*arguments)
+    {call} = real
+    atomic.abandon()
+    os._exit(7)
+
+{call} = interrupted
+with exclusive(Path({str(out)!r})):
+    pass
+"""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": path},
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (7, b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+@posix
+def test_but_never_the_file_of_another(tmp_path: Path) -> None:
+    out = tmp_path / "m.safetensors"
+    program = f"""
+import fcntl, os
+from pathlib import Path
+from charrnn import atomic
+from charrnn.locking import exclusive
+
+real = fcntl.flock
+
+def interrupted(*arguments):
+    try:
+        real(*arguments)
+    finally:
+        fcntl.flock = real
+        atomic.abandon()
+        os._exit(7)
+
+fcntl.flock = interrupted
+with exclusive(Path({str(out)!r})):
+    pass
+"""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    with holder(out):
+        done = subprocess.run(
+            [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}, timeout=60
+        )
+        assert done.returncode == 7
+        assert lock_path(out).exists()
+
+
+@posix
 def test_all_names_of_a_file_are_one(tmp_path: Path) -> None:
     out = tmp_path / "m.safetensors"
     link = tmp_path / "elsewhere" / "link.safetensors"

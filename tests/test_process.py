@@ -17,6 +17,7 @@ from charrnn.events import Unsaved
 
 ROOT = Path(__file__).parent.parent
 posix = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+SIGNALS = [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)]
 
 
 class Terminal(io.TextIOWrapper):
@@ -73,8 +74,8 @@ def test_what_cannot_be_saved_is_a_warning(
 
 
 @posix
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_is_answered_while_the_main_thread_is_in_a_long_call(number: int, code: int) -> None:
+@pytest.mark.parametrize(("name", "code"), SIGNALS)
+def test_a_signal_is_answered_while_the_main_thread_is_in_a_long_call(name: str, code: int) -> None:
     script = """
 import hashlib
 from charrnn.cli import process
@@ -91,7 +92,7 @@ process.run(program, [], ())
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        process.send_signal(number)
+        process.send_signal(signal.Signals[name])
         try:
             assert process.wait(60) == code
         finally:
@@ -128,9 +129,9 @@ process.run(program, [], ())
 
 
 @posix
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("name", "code"), SIGNALS)
 @pytest.mark.parametrize("late", [False, True])
-def test_a_signal_leaves_nothing_half_written(tmp_path: Path, number: int, code: int, late: bool) -> None:
+def test_a_signal_leaves_nothing_half_written(tmp_path: Path, name: str, code: int, late: bool) -> None:
     script = f"""
 import hashlib, time
 from pathlib import Path
@@ -156,7 +157,7 @@ process.run(lambda args: atomic.write(Path("out"), chunks()) or 0, [], ())
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         assert os.listdir(tmp_path) == [".out.tmp"]
-        process.send_signal(number)
+        process.send_signal(signal.Signals[name])
         try:
             assert process.wait(60) == code
         finally:

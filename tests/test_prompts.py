@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import sys
 from typing import Any
 
 import pytest
@@ -12,8 +14,9 @@ from test_generation import let_load
 from toys import toy
 
 from charrnn import api, generation, paths
-from charrnn.config import SampleConfig
-from charrnn.errors import SamplingError, VocabularyError
+from charrnn.cli import prompts
+from charrnn.config import SampleConfig, TextConfig
+from charrnn.errors import CorpusError, SamplingError, VocabularyError
 from charrnn.generation import generate
 
 PROMPTS = ["a", "", "bca", "abcd" * 20, "d", "ab", "a"] * 3
@@ -133,3 +136,20 @@ def test_an_unknown_character_is_named_after_the_texts_before_it():
 
 def test_there_may_be_no_prompt_at_all():
     assert written(api.sample_each(toy(), [])) == []
+
+
+def test_a_prompt_that_is_too_long_is_refused_and_no_more_of_it_is_read(monkeypatch):
+    monkeypatch.setattr(prompts, "LONGEST", 10)
+    lines = io.BytesIO(b"a" * 10 + b"\n" + b"b" * 11 + b"\nc\n")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(lines))
+    taken = prompts.Prompts("-", TextConfig())
+    assert taken.take(1) == ["a" * 10]
+    with pytest.raises(
+        CorpusError, match="line 2 of the prompts is longer than 10 bytes: give its end alone"
+    ):
+        taken.take(1)
+    stdin = io.TextIOWrapper(io.BytesIO(b"d" * 1000))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    with pytest.raises(CorpusError, match="the prompt on stdin is longer than 10 bytes"):
+        prompts.from_stdin(TextConfig())
+    assert stdin.buffer.tell() <= 11

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from charrnn import api, checkpoint
+from charrnn import api, checkpoint, training
 from charrnn.checkpoint import resume_path
 from charrnn.config import TextConfig
 from charrnn.corpus import Corpus
@@ -530,3 +530,18 @@ def test_the_default_model_file_is_named_after_the_corpus(corpus, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     list(api.train(corpus, **SMALL, steps=2))
     assert Path("checkpoints/shells.safetensors").is_file()
+
+
+@pytest.mark.parametrize("lines", [False, True])
+def test_without_validation_the_beginning_of_a_long_text_is_measured(tmp_path, monkeypatch, lines):
+    """A text of one line has no second one to validate on, and may be long."""
+    monkeypatch.setattr(training, "LARGEST_MEASURED", 500)
+    path = tmp_path / "line.txt"
+    path.write_text(TEXT.replace("\n", " "), encoding="utf-8")
+    out = tmp_path / "m.safetensors"
+    text = TextConfig(lines=lines)
+    events = train(path, out, steps=5, val_fraction=0.1 if lines else 0.0, text=text)
+    assert events[-1].measured_on == "training"
+    path.write_text(TEXT.replace("\n", " ")[:500], encoding="utf-8")
+    beginning = api.evaluate(out, path, text=TextConfig())  # adds no line end
+    assert events[-1].best_val_loss == pytest.approx(beginning.loss, abs=1e-6)

@@ -10,12 +10,12 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from charrnn.cli import wording
-from charrnn.cli.process import Output
+from charrnn.cli.process import Output, install, leave_on_signal, say_at_once
 from charrnn.errors import CharrnnError, ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _shown(character: str) -> str:
 
 @contextmanager
 def _terminal_restored() -> Iterator[None]:
-    """Leave the terminal as it was, however this ends; SIGTERM would end the process at once."""
+    """Leave the terminal as it was, however this ends; a signal would end the process at once."""
     try:
         import termios
     except ImportError:  # Windows, where nobody sends signals and the editor restores by itself
@@ -177,19 +177,18 @@ def _terminal_restored() -> Iterator[None]:
     before = termios.tcgetattr(descriptor)
 
     def restore() -> None:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # it is closed
+            termios.tcsetattr(descriptor, termios.TCSANOW, before)  # waits for nobody
 
     def leave(number: int, frame: FrameType | None) -> None:
         restore()
-        os.write(sys.stderr.fileno(), FORGET_THE_EDITOR.encode())
-        os._exit(128 + number)
+        say_at_once(FORGET_THE_EDITOR)
+        leave_on_signal(number)
 
-    handled = [number for number in (signal.SIGTERM, signal.SIGHUP)
-               if signal.getsignal(number) is not signal.SIG_IGN]  # fmt: skip
-    previous = {number: signal.signal(number, leave) for number in handled}
+    previous = install(leave)
     try:
         yield
     finally:
         restore()
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler)  # type: ignore[arg-type]

@@ -21,7 +21,9 @@ from charrnn.errors import CharrnnError, ConfigError, ExitCode, printable
 DEBUG = bool(os.environ.get("CHARRNN_DEBUG"))  # show the traceback behind an error's one line
 FLUSH_SECONDS = 0.05  # text waits no longer than this before a pipe's reader sees it
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
+# SIGHUP says that the terminal is closed; Windows has none.
+_HANGUP = getattr(signal, "SIGHUP", None)
+_STOPPING = (signal.SIGINT, signal.SIGTERM, *([_HANGUP] if _HANGUP is not None else []))
 _LATE_SECONDS = 0.3  # after which a signal is answered for the main thread
 _answered = 0  # signals
 
@@ -117,7 +119,7 @@ class Output:
         try:
             self._stream.write(text.encode(self._encoding, self._errors))
         except OSError as problem:
-            raise writing_failed(problem) from None
+            raise writing_failed(problem, to_terminal=self._each) from None
         now = time.monotonic()
         if self._each or now >= self._due:
             self.flush()
@@ -127,20 +129,25 @@ class Output:
         try:
             self._stream.flush()
         except OSError as problem:
-            raise writing_failed(problem) from None
+            raise writing_failed(problem, to_terminal=self._each) from None
 
 
-def writing_failed(problem: OSError) -> Exception:
+def writing_failed(problem: OSError, *, to_terminal: bool = False) -> Exception:
     """The error for stdout that cannot be written: ClosedPipe, or a CharrnnError that says why."""
-    # Windows reports a closed pipe as EINVAL.
+    # Windows reports a closed pipe as EINVAL; a terminal that was closed is EIO.
     closed = {errno.EPIPE, errno.EINVAL} if sys.platform == "win32" else {errno.EPIPE}
+    if to_terminal:
+        closed.add(errno.EIO)
     if problem.errno in closed:
         return ClosedPipe()
     return CharrnnError("cannot write to stdout", problem.strerror or str(problem))
 
 
 class StopRequest:
-    """Makes the first Ctrl-C or SIGTERM a request to save and stop; the second does not wait.
+    """Makes the first signal that stops a request to save and stop; a second does not wait.
+
+    Unless that is SIGHUP: a terminal that is closed sends several, its own and those of the shell in it,
+    and nobody is left who could be impatient.
 
     Called by the training loop between steps, it gives the signal's name, or None to go on. Before
     `saveable` is set there is nothing worth saving, and the first signal does not wait either.
@@ -158,10 +165,12 @@ class StopRequest:
         return self.reason
 
     def ask(self, reason: str, exit_code: ExitCode) -> None:
-        self.reason, self.exit_code = reason, exit_code
+        """The first reason stands."""
+        if self.reason is None:
+            self.reason, self.exit_code = reason, exit_code
 
     def __enter__(self) -> Self:
-        self._previous = _install(self._on_signal)
+        self._previous = install(self._on_signal)
         return self
 
     def __exit__(
@@ -173,19 +182,19 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    @property
-    def at_once(self) -> bool:
-        """Whether the next signal ends the process without a save."""
-        return self.reason is not None or not self.saveable
+    def at_once(self, number: int) -> bool:
+        """Whether this signal, if it comes now, ends the process without a save."""
+        return not self.saveable or (self.reason is not None and number != _HANGUP)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         global _answered
         _answered += 1
-        if self.at_once:
+        if self.at_once(number):
             self._restore()
-            _leave_on_signal(number)
-        self.ask(signal.Signals(number).name, ExitCode(128 + number))
-        self._announce()
+            leave_on_signal(number)
+        if self.reason is None:
+            self.ask(signal.Signals(number).name, ExitCode(128 + number))
+            self._announce()
 
 
 def run(program: Callable[[list[str]], int], args: list[str], commands: Container[str]) -> NoReturn:
@@ -194,7 +203,7 @@ def run(program: Callable[[list[str]], int], args: list[str], commands: Containe
     `commands` are the words that `args` may begin with, so that a line can point to their help.
     """
     _keep_standard_descriptors()
-    _install(_leave_on_signal)
+    install(leave_on_signal)
     _watch_signals()
     if not (DEBUG or sys.warnoptions):
         warnings.simplefilter("ignore")  # they are about our code, not about the user's text
@@ -250,7 +259,7 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _leave_on_signal(number: int, frame: FrameType | None = None) -> NoReturn:
+def leave_on_signal(number: int, frame: FrameType | None = None) -> NoReturn:
     """End at once, but for what is half written, which goes."""
     atomic.abandon()
     os._exit(128 + number)
@@ -277,14 +286,14 @@ def _watch_signals() -> None:
             time.sleep(_LATE_SECONDS)
             handler = signal.getsignal(number)
             request = getattr(handler, "__self__", None)
-            waits = isinstance(request, StopRequest) and not request.at_once
+            waits = isinstance(request, StopRequest) and not request.at_once(number)
             if _answered < came and not waits and callable(handler):
                 handler(number, None)
 
     threading.Thread(target=watch, name="charrnn-signals", daemon=True).start()
 
 
-def _install(
+def install(
     handler: Callable[[int, FrameType | None], None],
 ) -> dict[signal.Signals, object]:
     """Set `handler` for the stopping signals and return what was there before.

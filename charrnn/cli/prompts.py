@@ -7,11 +7,13 @@ import os
 import queue
 import sys
 import threading
+from itertools import count
 
 from charrnn.config import TextConfig
 from charrnn.errors import CorpusError
 
 READ_AHEAD = 4096  # prompts
+LONGEST = 1 << 24  # bytes of a prompt, for which the network needs minutes, and 40 bytes of memory for each
 
 
 def argument(value: str, text: TextConfig) -> str:
@@ -23,15 +25,21 @@ def from_stdin(text: TextConfig) -> str:
     """All of stdin but its last line end, read as the model's corpus was.
 
     Raises:
-        CorpusError: stdin is closed, or is no UTF-8.
+        CorpusError: stdin is closed, is no UTF-8, or too long.
     """
     if sys.stdin is None:
         raise CorpusError("stdin is closed", "give the prompt as --prompt TEXT")
-    data = sys.stdin.buffer.read()
+    data = sys.stdin.buffer.read(LONGEST + 1)
+    if len(data) > LONGEST:
+        raise _too_long("the prompt on stdin")
     prompt = _decoded(data, text, "the prompt on stdin", begins=True)
     if not text.keep_newlines and not text.bytes:
         prompt = prompt.replace("\r\n", "\n").replace("\r", "\n")
     return prompt.removesuffix("\n").removesuffix("\r")
+
+
+def _too_long(what: str) -> CorpusError:
+    return CorpusError(f"{what} is longer than {LONGEST:,} bytes", "give its end alone, as tail -c does")
 
 
 def _decoded(data: bytes, text: TextConfig, what: str, *, begins: bool) -> str:
@@ -105,14 +113,18 @@ class Prompts:
 
     def _read(self) -> None:
         try:
-            for number, line in enumerate(self._stream, 1):
+            for number in count(1):
+                if not (line := self._stream.readline(LONGEST + 2)):
+                    break
                 self._lines.put(self._prompt(line, number))
         except Exception as problem:
             self._lines.put(problem)
         self._lines.put(None)
 
     def _prompt(self, line: bytes, number: int) -> str:
-        line = line.removesuffix(b"\n")
-        prompt = _decoded(line, self._text, f"line {number} of the prompts", begins=number == 1)
+        line, what = line.removesuffix(b"\n"), f"line {number} of the prompts"
+        if len(line) > LONGEST:
+            raise _too_long(what)
+        prompt = _decoded(line, self._text, what, begins=number == 1)
         keeps = self._text.keep_newlines or self._text.bytes
         return prompt if keeps else prompt.removesuffix("\r")

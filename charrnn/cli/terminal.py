@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Self
 
@@ -42,6 +45,33 @@ POINT_EVERY = 0.004  # of the budget between two points of the training curve
 TRAINING, VALIDATION, BEST = "cyan", "yellow", "bold green"
 
 
+class _Screen(io.TextIOBase):
+    """stderr; that its terminal is closed is no reason to stop, above all while the run saves."""
+
+    def __init__(self) -> None:
+        assert sys.stderr is not None
+        self._stream = sys.stderr
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding
+
+
 class LiveView(progress.View):
     """Redraws, in place on stderr, all that is known about the run."""
 
@@ -49,7 +79,7 @@ class LiveView(progress.View):
 
     def __init__(self) -> None:
         # Everything below is a Text, never a str: rich reads no markup in it.
-        self._console = Console(stderr=True, force_terminal=True, highlight=False)
+        self._console = Console(file=_Screen(), force_terminal=True, highlight=False)  # type: ignore[arg-type]
         self._status = "reading the text"
         self._due = 0.0
         self._step: Step | None = None

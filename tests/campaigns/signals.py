@@ -1,22 +1,27 @@
-"""Ends every command at random moments: by Ctrl-C, by SIGTERM, by closing its pipe, or its terminal's.
+"""Ends every command at random moments: by a signal, by closing its pipe, or by closing its terminal.
 
     python -m tests.campaigns.signals --ends 300 --seed 1
 
-The process ends with 130, 143, or quietly; its answer takes less than a second; it says no traceback; a
-terminal gets its cursor back; a file that a command writes is whole or not there, with nothing beside it;
-and `--resume` ends a training run as if it had not been interrupted.
+The process ends with 129, 130, 143, or quietly; its answer takes less than a second; it says no traceback; a
+terminal gets its cursor back, and is as it was; a file that a command writes is whole or not there, with
+nothing beside it; and `--resume` ends a training run as if it had not been interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
+import functools
 import os
 import pty
 import random
+import select
+import shutil
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -29,6 +34,16 @@ from .harness import Report, command, environment, hear_ctrl_c, scratch
 TERMINAL = environment(TERM="xterm", NO_COLOR="")
 GRACE = 30.0  # until it is said to hang
 TEXT = "she sells sea shells by the sea shore, and the shells she sells are sea shells.\n" * 400
+# How to end it: the signals that are sent, and the exit codes, ours and the system's, before Python runs a
+# line of ours.
+HOW: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "SIGINT": ((signal.SIGINT,), (130, -2)),
+    "SIGINT twice": ((signal.SIGINT, signal.SIGINT), (130, -2)),
+    "SIGTERM": ((signal.SIGTERM,), (143, -15)),
+    "SIGHUP": ((signal.SIGHUP,), (129, -1)),
+    "closed terminal": ((), (129, -1)),
+    "pipe": ((), (0,)),
+}
 TRAIN = ["--hidden-size", "16", "--num-layers", "1", "--embedding-size", "8", "--threads", "2"]
 
 
@@ -36,13 +51,16 @@ class Call(NamedTuple):
     """A command line that is ended.
 
     `writes`: it writes on and on, so that a closed pipe ends it. `out`: the file that it writes, and one that
-    holds what that is to hold.
+    holds what that is to hold. `typed`: it is an editor, and this is typed into it. `cold`: no kernel is
+    compiled yet.
     """
 
     name: str
     words: list[object]
     writes: bool = False
     out: tuple[Path, Path] | None = None
+    typed: bytes = b""
+    cold: bool = False
 
 
 class Ender:
@@ -81,6 +99,9 @@ class Ender:
             Call("train --json", ["train", self.corpus, *TRAIN, "--steps", 800, "-o", out, "--json"], True),
             Call("train, reading", ["train", self.large, *TRAIN, "--steps", 10**9, "-o", out, "--force"]),
             Call("train, wide", ["train", self.corpus, "--hidden-size", 1024, "--steps", 10**9, "-o", out]),
+            Call("train, compiling", ["train", self.corpus, *TRAIN, "--steps", 10**9, "-o", out], cold=True),
+            Call("sample, compiling", ["sample", *with_model, "-n", 10**9], True, cold=True),
+            Call("sample --interactive", ["sample", "--interactive", *with_model], typed=b"she \tsh\x1b[C"),
             Call("sample", ["sample", *endless], True),
             Call("sample many", ["sample", *with_model, "-n", 300, "--count", 10**6], True),
             Call("sample a mixture", ["sample", *others, "-n", 10**9], True),
@@ -111,32 +132,47 @@ class Ender:
         path = self.folder / out
         return Call(name, [*words, "-m", self.model, option, path], out=(path, like))
 
-    def end_one(self) -> None:
-        name, words, writes, out = self.random.choice(self.calls())
-        how = self.random.choice(("SIGINT", "SIGTERM", "pipe", "SIGINT twice"))
+    def end_one(self, only: str) -> None:
+        call = self.random.choice([call for call in self.calls() if only in call.name])
+        name, words = call.name, call.words
+        how = self.random.choice(
+            ("SIGTERM",) if call.typed else ("SIGINT", "SIGTERM", "pipe", "SIGINT twice")
+        )
+        how = self.random.choice((how, how, "SIGHUP", "closed terminal", "SIGINT" if call.typed else how))
+        if how == "closed terminal" and "--json" in words:
+            how = "SIGHUP"
         terminal = how != "pipe" and "--json" not in words and self.random.random() < 0.4
+        terminal = terminal or how == "closed terminal" or bool(call.typed)
         for path in self.folder.glob("*out*"):
             path.unlink()
-        wait = self.random.uniform(0.0, 2.5)
+        cache = self.folder / "cache"
+        shutil.rmtree(cache, ignore_errors=True)
+        wait = self.random.uniform(0.0, 6.0 if call.cold or call.typed else 2.5)
         what = f"{name}, {how} after {wait:.2f} s{', on a terminal' if terminal else ''}"
         ours, theirs = pty.openpty() if terminal else (-1, -1)
+        before = termios.tcgetattr(theirs) if terminal else []
         process = subprocess.Popen(
             command(*words),
-            stdin=subprocess.DEVNULL,
+            stdin=theirs if call.typed else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=theirs if terminal else subprocess.PIPE,
-            env=TERMINAL,
+            env={**TERMINAL, "CHARRNN_CACHE_DIR": str(cache)} if call.cold else TERMINAL,
+            start_new_session=terminal,
+            # The system tells those whose terminal it is that it was closed; when they end, it makes it new.
+            preexec_fn=functools.partial(fcntl.ioctl, 2, termios.TIOCSCTTY, 0)
+            if how == "closed terminal"
+            else None,
         )
-        said = bytearray()
+        said, stdout, closing = bytearray(), bytearray(), threading.Event()
         readers = []
         if terminal:
-            os.close(theirs)
-            readers.append(threading.Thread(target=_drain, args=(ours, said), daemon=True))
+            readers.append(
+                threading.Thread(target=_watch, args=(ours, said, call.typed, closing), daemon=True)
+            )
         else:
             assert process.stderr is not None
             readers.append(threading.Thread(target=_drain, args=(process.stderr.fileno(), said), daemon=True))
         assert process.stdout is not None
-        stdout = bytearray()
         if how != "pipe":
             readers.append(
                 threading.Thread(target=_drain, args=(process.stdout.fileno(), stdout), daemon=True)
@@ -148,12 +184,15 @@ class Ender:
         asked = time.monotonic()
         if how == "pipe":
             process.stdout.close()
-        else:
-            process.send_signal(signal.SIGTERM if how == "SIGTERM" else signal.SIGINT)
-            if how == "SIGINT twice":
-                time.sleep(0.05)
-                process.send_signal(signal.SIGINT)
-        ends = writes or how != "pipe"
+        if how == "closed terminal":
+            os.close(theirs)
+            closing.set()
+            readers[0].join()
+            os.close(ours)
+        for number in HOW[how][0]:
+            process.send_signal(number)
+            time.sleep(0.05 * (how == "SIGINT twice"))
+        ends = call.writes or how != "pipe"
         try:
             process.wait(GRACE if ends else 0.5)
         except subprocess.TimeoutExpired:
@@ -163,10 +202,15 @@ class Ender:
             process.wait()
             early = True
         took = time.monotonic() - asked
+        if terminal and how != "closed terminal":
+            same = termios.tcgetattr(theirs) == before
+            self.report.check(same, f"{what}: the terminal is not as it was")
+            os.close(theirs)
         for reader in readers:
             reader.join(5)
-        with contextlib.suppress(OSError):
-            os.close(ours)
+        if how != "closed terminal":
+            with contextlib.suppress(OSError):
+                os.close(ours)
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 with contextlib.suppress(OSError):
@@ -176,24 +220,22 @@ class Ender:
         self.report.count("had ended" if early else "before its first line" if too_early else how)
         if not early and not too_early:
             self._judge(what, name, how, process.returncode, took, bytes(said))
-            if out is not None:
-                self._look(what, *out)
+            if call.out is not None:
+                self._look(what, *call.out)
         if name == "train" and (self.folder / "out.safetensors").exists():
             self._resume(what, words)
 
     def _judge(self, what: str, name: str, how: str, code: int, took: float, said: bytes) -> None:
         report = self.report
-        # Before Python runs a line of ours, the system ends it: shells report the same 130 and 143.
-        wanted = {"SIGINT": (130, -2), "SIGINT twice": (130, -2), "SIGTERM": (143, -15), "pipe": (0,)}[how]
-        report.check(code in wanted or code == 0, f"{what}: exit code {code}, says {said[-300:]!r}")
+        report.check(code in HOW[how][1] or code == 0, f"{what}: exit code {code}, says {said[-300:]!r}")
         report.check(b"Traceback" not in said and b"error:" not in said, f"{what}: says {said[-600:]!r}")
         if how != "pipe":  # a pipe is noticed when something is written
             self.slowest = max(self.slowest, took)
             report.check(took < self.seconds, f"{what}: it took {took:.2f} s")
-        if b"\x1b[?25l" in said:
-            report.check(
-                said.rindex(b"\x1b[?25h") > said.rindex(b"\x1b[?25l"), f"{what}: the cursor stays hidden"
-            )
+        if how == "closed terminal":  # which is told nothing any more
+            return
+        for on, off in ((b"\x1b[?25l", b"\x1b[?25h"), (b"\x1b[?2004h", b"\x1b[?2004l")):
+            report.check(said.rfind(off) >= said.rfind(on), f"{what}: {on!r} stays")
 
     def _look(self, what: str, out: Path, like: Path) -> None:
         left = {path.name for path in self.folder.glob("*out*")}
@@ -220,18 +262,34 @@ def _drain(descriptor: int, into: bytearray) -> None:
             into += piece
 
 
+def _watch(screen: int, into: bytearray, typed: bytes, closing: threading.Event) -> None:
+    """Be a terminal, whose keys are pressed once an editor is there."""
+    with contextlib.suppress(OSError):
+        while not closing.is_set():
+            if not select.select([screen], [], [], 0.02)[0]:
+                continue
+            if not (piece := os.read(screen, 1 << 16)):
+                return
+            into += piece
+            os.write(screen, b"\x1b[1;1R" * piece.count(b"\x1b[6n"))  # where the cursor is
+            if typed and b"Esc: end" in into:
+                os.write(screen, typed)
+                typed = b""
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--ends", type=int, default=300)
     parser.add_argument("--seconds", type=float, default=1.0, help="in which each is to be answered")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", help="the commands whose names hold this")
     options = parser.parse_args(arguments)
     hear_ctrl_c()
     report = Report("signals and pipes")
     with scratch() as folder:
         ender = Ender(folder, report, options.seed, options.seconds)
         for _ in range(options.ends):
-            ender.end_one()
+            ender.end_one(options.only)
     print(f"slowest answer: {ender.slowest:.2f} s", file=sys.stderr)
     return report.finish()
 

@@ -5,17 +5,26 @@
 What is text in the encoding comes back character by character, as Python itself decodes it; what is not is
 refused in one printable line. Files may grow, shrink or go while they are read; there are pipes, sockets,
 folders that contain themselves, and .gz files that are cut short or expand a thousandfold.
+
+Every command that reads is given one line of --line-size bytes (a gigabyte needs 3 GB of memory, the file
+included): it ends, or Ctrl-C ends it, with the memory of the ids where it trains or measures, and that of a
+short line where it reads line by line.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
+import math
 import os
 import random
+import signal
 import socket
+import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -24,10 +33,13 @@ from charrnn.config import TextConfig
 from charrnn.corpus import Corpus, read
 from charrnn.errors import CharrnnError
 
-from .harness import Report, TooLong, at_most, scratch
+from .harness import Report, TooLong, at_most, command, environment, hear_ctrl_c, scratch
 
 SECONDS = 30
 MEMORY_CONSTANT = 40_000_000  # bytes: the table of all code points, and buffers
+PROCESS_MEMORY = 400_000_000  # of a command with all that it imports
+LINE_SECONDS = 5.0  # until a command that reads a long line is interrupted
+ANSWER_SECONDS = 1.0
 CHARACTER_BYTES = 250  # of memory for each different character
 PIECES = [
     b"she sells sea shells\n", b"\r\n", b"\r", b"\n\n", b"\0", b"\xef\xbb\xbf", b"\xff\xfe", b"\xc3\xa9",
@@ -218,22 +230,94 @@ class Texts:
             path.unlink()
             self.report.count("large")
 
+    def one_line(self, size: int) -> None:
+        """Every command that reads, on a text without a line end."""
+        path, out = self.folder / "line.txt", self.folder / "out"
+        words = ["she", "sells", "sea", "shells", "by", "the", "shore", "tide", "foam", "salt", "wind"]
+        block = " ".join(self.random.choices(words, k=100_000)).encode() + b" "
+        with path.open("wb") as file:
+            for left in range(size, 0, -len(block)):
+                file.write(block[:left])
+        models = [self.folder / f"{kind}.safetensors" for kind in ("prose", "lines")]
+        train = ["train", path, "--steps", 3, "--hidden-size", 32, "--num-layers", 1, "-q"]
+        self.one_command("train", [*train, "-o", models[0]], size, ends=True)
+        self.one_command("train --lines", [*train, "--lines", "-o", models[1]], size, ends=True)
+        for model in models:
+            read = ["-m", model, path]
+            self.one_command("eval", ["eval", model, path], size)
+            self.one_command("eval --dynamic", ["eval", model, path, "--dynamic"], size)
+            for name, call in (
+                ("score", ["score", *read]),
+                ("score --top", ["score", *read, "--top", 3]),
+                ("score --heat", ["score", *read, "--heat", "--color", "always"]),
+                ("score --html", ["score", *read, "--html", out]),
+                ("classify", ["classify", "-m", model, *read]),
+                ("compress", ["compress", *read, "-o", out]),
+            ):
+                self.one_command(name, call, 0)
+            for option in ("--prompt", "--prompts"):
+                self.one_command(
+                    f"sample {option}", ["sample", "-m", model, option, "-", "-n", 5], 0, stdin=path
+                )
+        left = sorted(
+            file.name for file in self.folder.glob("*") if file.suffix not in (".txt", ".safetensors")
+        )
+        self.report.check("out" not in left and ".out.tmp" not in left, f"one line: it leaves {left}")
+        path.unlink()
+
+    def one_command(
+        self, name: str, words: list[object], ids: int, *, ends: bool = False, stdin: Path | None = None
+    ) -> None:
+        """It ends by itself, or with Ctrl-C after a while; its memory is that of so many bytes of ids.
+
+        What is given on stdin is a prompt, which may be too long.
+        """
+        with open(stdin or os.devnull, "rb") as given:
+            process = subprocess.Popen(
+                command(*words), stdin=given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                env=environment(NO_COLOR=""),
+            )  # fmt: skip
+        peak, begun, asked = 0, time.monotonic(), math.inf
+        while process.poll() is None and time.monotonic() < asked + SECONDS:
+            with contextlib.suppress(OSError, IndexError):
+                peak = (
+                    int(Path(f"/proc/{process.pid}/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+                )
+            if not ends and asked == math.inf and time.monotonic() > begun + LINE_SECONDS:
+                process.send_signal(signal.SIGINT)
+                asked = time.monotonic()
+            time.sleep(0.01)
+        took = time.monotonic() - asked
+        process.kill()
+        said = process.communicate()[1]
+        what = f"one line: {name}"
+        wanted = (0,) if ends else (0, 130) if stdin is None else (0, 1, 130)
+        self.report.check(process.returncode in wanted, f"{what}: exit code {process.returncode}: {said!r}")
+        self.report.check(b"Traceback" not in said and said.count(b"\n") <= 1, f"{what}: says {said!r}")
+        self.report.check(took < ANSWER_SECONDS, f"{what}: Ctrl-C is answered after {took:.1f} s")
+        self.report.check(peak < PROCESS_MEMORY + 1.25 * ids, f"{what}: {peak:,} bytes of memory")
+        self.report.count("one line")
+
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--texts", type=int, default=5000)
     parser.add_argument("--size", type=int, default=200_000_000, help="bytes of the large ones")
+    parser.add_argument("--line-size", type=int, default=50_000_000, help="bytes of the one line; 0: none")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
+    hear_ctrl_c()
     report = Report("hostile texts")
     with scratch() as folder:
         texts = Texts(folder, report, options.seed)
         kinds: list[Callable[[], None]] = [texts.changing, texts.special, texts.compressed]
         kinds += [lambda n=n: texts.random_bytes(n) for n in range(options.texts)]  # type: ignore[misc]
-        kinds.append(lambda: texts.large(options.size))
-        for work in kinds:
+        large = [lambda: texts.large(options.size)]
+        if options.line_size:
+            large.append(lambda: texts.one_line(options.line_size))
+        for work in kinds + large:
             try:
-                with at_most(SECONDS if work is not kinds[-1] else 0):
+                with at_most(SECONDS if work not in large else 0):
                     work()
             except TooLong:
                 report.breaks(f"{work} takes more than {SECONDS} s")
