@@ -500,11 +500,13 @@ class Model:
         state: State | None = None,
         reset: Array | None = None,
         dropout_seed: int | None = None,
+        then: tuple[Phase, ...] = (),
     ) -> tuple[float, State]:
         """Put the gradient of the mean loss over the window into `gradients`; return that loss and the state.
 
         Truncated back-propagation through time: the given state is a constant. Shapes as in `forward`.
-        Dropout acts when `dropout_seed` is given.
+        Dropout acts when `dropout_seed` is given. What comes `then` is done by the same threads before they
+        rest: to wake them again would take a hundredth of a step of a small network.
         """
         (T, B), V, n = x.shape, self.config.vocab_size, self.workers.size
         window = self._window(T, B, True)
@@ -533,8 +535,10 @@ class Model:
             *([lambda worker: window.transpose_rows(worker, n)] if window.transposes else []),
             lambda worker: window.parameter_gradients(worker, n),
             lambda worker: window.embedding_gradient(worker, n),
+            *then,
         )
-        return float(np.mean(window.losses, dtype=np.float64)), window.state()
+        total = np.add.reduce(window.losses, axis=None, dtype=np.float64)
+        return float(total) / window.losses.size, window.state()
 
     def state_gradient(self) -> State:
         """The gradient of the state that the last `gradient()` started from."""

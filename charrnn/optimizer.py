@@ -12,7 +12,7 @@ from charrnn.kernels import adamw
 from charrnn.kernels.adamw import BLOCK
 from charrnn.kernels.memory import aligned
 from charrnn.parameters import Array, Parameters
-from charrnn.workers import Workers, share
+from charrnn.workers import Phase, Workers, share
 
 
 def learning_rate(config: TrainConfig, progress: float) -> float:
@@ -46,6 +46,11 @@ class AdamW:
 
         Returns the norm before that. Where it is not finite, nothing is changed.
         """
+        self.workers.run(*self.phases(gradients, rate))
+        return self.finish()
+
+    def phases(self, gradients: Parameters, rate: float) -> tuple[Phase, ...]:
+        """A step as work for `Workers.run`, which may do something else before; then comes `finish`."""
         c, n, step = self.config, self.workers.size, self.steps + 1
         corrections = 1.0 - c.beta1**step, 1.0 - c.beta2**step
         arrays = self.parameters.flat, gradients.flat, self.m, self.v
@@ -68,10 +73,13 @@ class AdamW:
                     c.epsilon, decay, l1,
                 )  # fmt: skip
 
-        self.workers.run(sum_squares, update)
+        return sum_squares, update
+
+    def finish(self) -> float:
+        """After a step's phases: count it if the gradient was finite; its norm."""
         norm = self._norm()
         if math.isfinite(norm):
-            self.steps = step
+            self.steps += 1
         return norm
 
     def _norm(self) -> float:

@@ -28,8 +28,7 @@ def characters_per_second(
     best, began, steps = math.inf, math.inf, -1
     while steps < LEAST_STEPS or time.perf_counter() - began < LEAST_SECONDS:
         before = time.perf_counter()
-        model.gradient(x, x, dropout_seed=1)
-        optimizer.step(model.gradients, 0.0)
+        model.gradient(x, x, dropout_seed=1, then=optimizer.phases(model.gradients, 0.0))
         after = time.perf_counter()
         steps += 1
         if steps == 0:

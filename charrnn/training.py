@@ -220,8 +220,11 @@ class Run:
         p = self.position
         x, y, reset = self.batches.window(p.epoch, p.window)
         state = self.state if p.window else None  # an epoch starts from zero
-        loss, self.state = self.model.gradient(x, y, state, reset, mix(self.train.seed, p.step))
-        norm = self.optimizer.step(self.model.gradients, rate) if math.isfinite(loss) else math.nan
+        loss, self.state = self.model.gradient(
+            x, y, state, reset, mix(self.train.seed, p.step),
+            then=self.optimizer.phases(self.model.gradients, rate),
+        )  # fmt: skip
+        norm = self.optimizer.finish()
         p.step += 1
         p.window += 1
         if p.window == self.batches.windows_per_epoch:
