@@ -57,7 +57,8 @@ def initial_tensors(config: ModelConfig, seed: int) -> dict[str, Array]:
     """New parameters, in PyTorch's names and layout (float32).
 
     Recurrent weights are orthogonal, gate by gate (Saxe et al. 2014), and the identity for ReLU (Le et al.
-    2015); an LSTM's forget bias is 1 (Jozefowicz et al. 2015); input weights are Xavier-uniform.
+    2015); input weights are Xavier-uniform. Without layer norm, an LSTM's forget bias is 1 (Jozefowicz et al.
+    2015); with it, it learns faster from 0, as all other biases do.
     """
     random = np.random.default_rng([seed, 0])
     H = config.hidden_size
@@ -79,7 +80,7 @@ def initial_tensors(config: ModelConfig, seed: int) -> dict[str, Array]:
             value[:] = random.uniform(-bound, bound, shape)
         elif name == "decoder.weight":
             value[:] = random.uniform(-1.0, 1.0, shape) / np.sqrt(H)
-        elif ".bias_ih" in name and config.cell == "lstm":
+        elif ".bias_ih" in name and config.cell == "lstm" and not config.norm:
             value[H : 2 * H] = 1.0
         elif name.startswith("norm_") and name.endswith(".weight"):
             value[:] = 1.0
