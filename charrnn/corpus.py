@@ -318,12 +318,15 @@ class Batches:
         self.seed = seed
         self.windows_per_epoch = stream // seq_len  # K
         self._stream = stream  # S
+        self._drawn = 0, 0  # an epoch and its offset
 
     def offset(self, epoch: int) -> int:
         """Where the first stream starts in this epoch, 0 .. S-1."""
         if epoch == 0 or self.windows_per_epoch == 1:
             return 0
-        return int(np.random.default_rng([self.seed, epoch]).integers(self._stream))
+        if epoch != self._drawn[0]:  # to make a generator takes longer than all the rest of `window`
+            self._drawn = epoch, int(np.random.default_rng([self.seed, epoch]).integers(self._stream))
+        return self._drawn[1]
 
     def window(
         self, epoch: int, k: int
