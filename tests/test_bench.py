@@ -19,10 +19,11 @@ from charrnn.corpus import read, split
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "bench"))  # where its scripts find each other
-machine, measure, networks, odd_lines, ours, report, sections, speed, tables = (
+machine, measure, networks, odd_lines, ours, precision, report, sections, speed, tables = (
     importlib.import_module(name)
     for name in (
-        "machine", "measure", "networks", "odd_lines", "ours", "report", "sections", "speed", "tables",
+        "machine", "measure", "networks", "odd_lines", "ours", "precision", "report", "sections", "speed",
+        "tables",
     )
 )  # fmt: skip
 MARKED = "# Title\n\n<!-- speed -->\nold | table\n<!-- /speed -->\n\nThe rest.\n"
@@ -213,6 +214,22 @@ def test_reduced_precision_is_compared_with_numpy_where_there_is_any():
     row = comparison("one text", CHARRNN=[8.0], CHARRNN_BF16=[12.0], NUMPY=[4.0])
     table = tables.sampling([row])
     assert dict(zip(table.header, table.rows[0], strict=True))["charrnn bfloat16 : NumPy"] == "3.00 x"
+
+
+def test_the_curves_of_both_precisions_have_each_evaluation_of_each_seed():
+    a = argparse.Namespace(corpus=Path("a.txt"), steps=20)
+    seeds = []
+    for seed in range(2):
+        runs = {name: precision.Training(iter(())) for name in precision.PRECISIONS}
+        for offset, run in enumerate(runs.values()):
+            run.losses = {10: 2.0 + seed + offset / 8, 20: 1.0 + seed + offset / 8}
+        seeds.append(runs)
+    found = precision.curves(a, seeds)
+    assert [(run.recipe, run.seed) for run in found] == [
+        ("float32", 0), ("bfloat16", 0), ("float32", 1), ("bfloat16", 1)
+    ]  # fmt: skip
+    assert {run.what for run in found} == {"a, 20 steps"}
+    assert [point[1:4:2] for point in found[3].points] == [(10, 3.125), (20, 2.125)]
 
 
 @pytest.fixture
