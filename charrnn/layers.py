@@ -70,11 +70,22 @@ class Recurrent:
             self.h_prev_rows = Rows(self.h_prev[:-1], H, arithmetic, are_inputs=True)
             self.gates_rows = Rows(self.gates, G * H, arithmetic)
 
-    def connect(self, **arrays: Array | None) -> None:
-        """Use these as `x`, `table`, `index` and `dh`; after `share_scratch`."""
-        for name, array in arrays.items():
-            if array is not None:
-                setattr(self, name, array)
+    def look_up(self, table: Array, index: Array) -> None:
+        """Be the first layer, and read these. As the next two, after `share_scratch`."""
+        self.table, self.index = table, index
+        self._list_what_is_soon()
+
+    def follow(self, x: Array) -> None:
+        """Read what the layer before passes on."""
+        self.x = x
+        self._list_what_is_soon()
+
+    def receive(self, dh: Array) -> None:
+        """Take the output's gradient from here."""
+        self.dh = dh
+        self._list_what_is_soon()
+
+    def _list_what_is_soon(self) -> None:
         self.soon_forward = prefetch.table(*self._soon_forward())
         self.soon_backward = prefetch.table(*self._soon_backward())
 
@@ -157,7 +168,7 @@ class Recurrent:
         j0, j1 = p0 * gemm.PANEL, p1 * gemm.PANEL
         recurrent, gates = self.recurrent_rows, self.gates_rows
         sum_outer_products(
-            self.unit, self._gradient("weight_hh"), self.zero, self.h_prev_rows, recurrent, p0, p1
+            self.unit, self._gradient("weight_hh"), self.zero, self.h_prev_rows, recurrent, worker, workers
         )
         rows.column_sums(self._gradient("bias_ih"), gates.source, j0, j1)
         if recurrent is gates:
@@ -165,7 +176,9 @@ class Recurrent:
         else:
             rows.column_sums(self._gradient("bias_hh"), recurrent.source, j0, j1)
         if inputs is not None:
-            sum_outer_products(self.unit, self._gradient("weight_ih"), self.zero, inputs, gates, p0, p1)
+            sum_outer_products(
+                self.unit, self._gradient("weight_ih"), self.zero, inputs, gates, worker, workers
+            )
 
 
 class LSTM(Recurrent):

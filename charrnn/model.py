@@ -137,9 +137,9 @@ class Window:
         D = config.input_size
         # The first layer's input product is a look-up: one row for each distinct character.
         self.table = aligned((U, padded(config.gates * H)), dtype)
-        self.layers[0].connect(table=self.table, index=self.index)
+        self.layers[0].look_up(self.table, self.index)
         for layer, x in zip(self.layers[1:], self.outputs[:-1], strict=True):
-            layer.connect(x=x)
+            layer.follow(x)
         self.embedded = aligned((1, U, padded(D)), dtype) if config.embedding_size else None
         self.mean = np.zeros((config.num_layers, T, B), dtype)
         self.scale = np.zeros((config.num_layers, T, B), dtype)
@@ -154,7 +154,7 @@ class Window:
             self.d_embedded = aligned((1, U, padded(D)), dtype)
             self.d_skip_input = aligned((1, U, padded(D)), dtype)
             for layer, d_output in zip(self.layers, self.d_outputs, strict=True):
-                layer.connect(dh=self.dh if config.norm else d_output)
+                layer.receive(self.dh if config.norm else d_output)
             self.output_rows = [Rows(output, H, self.arithmetic, are_inputs=True) for output in self.outputs]
             self.logits_rows = Rows(self.logits, V, self.arithmetic)
             self.zero = aligned((max(padded(H), padded(D), padded(V)),), dtype)
@@ -297,10 +297,10 @@ class Window:
                     g[f"norm_l{k}.weight"], g[f"norm_l{k}.bias"], self.d_outputs[k], layer.output,
                     self.mean[k], self.scale[k], j0, j1,
                 )  # fmt: skip
-        p0, p1 = share(panels(config.vocab_size), worker, workers)
         sum_outer_products(
-            self.unit, g["decoder.weight"], self.zero, self.output_rows[-1], self.logits_rows, p0, p1
+            self.unit, g["decoder.weight"], self.zero, self.output_rows[-1], self.logits_rows, worker, workers
         )
+        p0, p1 = share(panels(config.vocab_size), worker, workers)
         rows.column_sums(g["decoder.bias"], self.logits, p0 * PANEL, p1 * PANEL)
 
         first, U = self.layers[0], len(self.used)
@@ -310,7 +310,18 @@ class Window:
         rows.scatter_add(self.d_table, first.gates, self.index, j0, j1)
         d_weight = g["rnn.weight_ih_l0"]
         if self.embedded is not None:
-            gemm.outer_product(self.exact, d_weight, self.zero, self.embedded[0], self.d_table, U, p0, p1)
+            gemm.outer_product(
+                self.exact,
+                d_weight,
+                self.zero,
+                self.embedded[0],
+                self.d_table,
+                U,
+                p0,
+                p1,
+                0,
+                config.embedding_size,
+            )
             j0, j1 = share(config.embedding_size, worker, workers)
             self.d_skip_input[0, :U, j0:j1] = 0
             if config.has_skip(0):

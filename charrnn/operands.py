@@ -18,6 +18,8 @@ from charrnn.kernels.memory import aligned
 from charrnn.parameters import Array
 from charrnn.workers import share
 
+MANY_PANELS = 16  # for each worker: one more or less is no matter
+
 
 class Arithmetic:
     """The precision of a window's products, and the `unit` that its kernels multiply with.
@@ -98,11 +100,19 @@ class Rows:
 
 
 def sum_outer_products(
-    unit: Unit, gradient: Array, zero: Array, inputs: Rows, outputs: Rows, p0: int, p1: int
+    unit: Unit, gradient: Array, zero: Array, inputs: Rows, outputs: Rows, worker: int, workers: int
 ) -> None:
-    """Panels p0 to p1 of the gradient of W, (panels of N, K, 32), from the x and dy of y = x W^T."""
+    """A share of the gradient of W, (panels of N, K, 32), from the x and dy of y = x W^T.
+
+    The shares are of panels, unless these are few: then of rows of all of them, which are nearly even.
+    """
     A, G = inputs.operand, outputs.operand
-    gemm.outer_product(unit, gradient, zero, A, G, len(G), p0, p1)
+    count, K = gradient.shape[:2]
+    if count % workers == 0 or count > MANY_PANELS * workers:
+        parts = *share(count, worker, workers), 0, K
+    else:
+        parts = 0, count, *share(K, worker, workers)
+    gemm.outer_product(unit, gradient, zero, A, G, len(G), *parts)
 
 
 def _blocks(n: int) -> int:

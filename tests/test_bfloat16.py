@@ -183,7 +183,7 @@ def test_outer_products_are_those_of_the_rounded_operands(T, B, K, N):
         paired.append(words.reshape(-1, rows.shape[2]))
     C, zero = aligned((panels(N), K, PANEL), np.float32), aligned((PANEL,), np.float32)
     unit = gemm.unit("bfloat16", room(1, 1, 1))
-    gemm.outer_product(unit, C, zero, *paired, pairs(T) * B, 0, panels(N))
+    gemm.outer_product(unit, C, zero, *paired, pairs(T) * B, 0, panels(N), 0, K)
     a, g = (rounded(x[..., :n]).reshape(T * B, n).astype(np.float64) for x, n in ((A, K), (G, N)))
     got = C.transpose(0, 2, 1).reshape(-1, K)[:N]
     accuracy = 2.0**-23 * (T * B + 1) * (abs(g).T @ abs(a))

@@ -293,11 +293,13 @@ def test_tensors_come_back_as_they_went_in():
         assert all(np.array_equal(back[n], tensors[n]) for n in tensors)
 
 
-def test_initial_parameters_are_what_the_literature_says():
+def test_initial_parameters():
     H = 24
     lstm = initial_tensors(ModelConfig(10, hidden_size=H, num_layers=2), 1)
-    assert (lstm["rnn.bias_ih_l1"][H : 2 * H] == 1).all()
+    assert not lstm["rnn.bias_ih_l1"].any()
     assert not lstm["rnn.bias_hh_l1"].any()
+    without_norm = initial_tensors(ModelConfig(10, hidden_size=H, num_layers=2, norm=False), 1)
+    assert without_norm["rnn.bias_ih_l1"].tolist() == [0] * H + [1] * H + [0] * 2 * H  # the forget gate's
     for gate in lstm["rnn.weight_hh_l0"].reshape(4, H, H):
         np.testing.assert_allclose(gate @ gate.T, np.eye(H), atol=1e-5)
     relu = initial_tensors(ModelConfig(10, "rnn", "relu", H, 1), 1)

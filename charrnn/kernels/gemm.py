@@ -169,12 +169,14 @@ def _as_few_blocks(C: Any, b0: int, b1: int) -> Any:
 
 
 @njit()
-def outer_product(unit: Any, C: Any, zero: Any, A: Any, G: Any, rows: int, p0: int, p1: int) -> None:
+def outer_product(
+    unit: Any, C: Any, zero: Any, A: Any, G: Any, rows: int, p0: int, p1: int, k0: int, k1: int
+) -> None:
     """A weight's gradient: C[p, k] = sum over rows r of A[r, k] G[r, 32 p : 32 p + 32].
 
     Shapes: C (panels, K, 32), zero (32,), A (R, padded K), G (R, padded N); for a unit of bfloat16, pairs
-    of rows. If it `wants_transposed`, A is (K, R or more), and R a multiple of 16. Panels p0 to p1 only:
-    threads share the columns, each sums over all rows in order, and nothing is left to reduce.
+    of rows. If it `wants_transposed`, A is (K, R or more), and R a multiple of 16. Panels p0 to p1 and
+    numbers k0 to k1 only: threads share C, each sums over all rows in order, and nothing is left to reduce.
     """
     g_row, K = G.shape[1], C.shape[1]
     a_row, a_k = (A.shape[1], _NEXT) if unit[_TRANSPOSED] else (_NEXT, A.shape[1])
@@ -193,12 +195,12 @@ def outer_product(unit: Any, C: Any, zero: Any, A: Any, G: Any, rows: int, p0: i
             block = (high - low) * a_k * A.itemsize if following == p0 else 0
             plan[2, 0] = _address(A, row * a_k)
             plan[2, 1], plan[2, 2] = -(-block // (LINE * (high - low))), LINE
-            c = _address(C, p * K * PANEL)
+            c = _address(C, (p * K + k0) * PANEL)
             init, init_row = (_address(zero, 0), _SAME) if n == 1 else (c, _ROW)
             arguments = (
-                unit[_TILE], unit[_HEIGHT], C.itemsize, init, init_row, _address(A, low * a_k), a_row, a_k,
-                _address(G, low * g_row + p * PANEL), _SAME, g_row, c, _ROW, 1, 1, 0, K, high - low,
-                _address(plan, 0), len(plan),
+                unit[_TILE], unit[_HEIGHT], C.itemsize, init, init_row, _address(A, low * a_k + k0 * a_row),
+                a_row, a_k, _address(G, low * g_row + p * PANEL), _SAME, g_row, c, _ROW, 1, 1, 0, k1 - k0,
+                high - low, _address(plan, 0), len(plan),
             )  # fmt: skip
             call(unit[_LOOPS], arguments)
         low = high

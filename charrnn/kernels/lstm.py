@@ -95,6 +95,7 @@ def backward(
     """Gradients of the gates, in their place; dh_next and dc, (1, B, padded), end as the initial state's.
 
     dh (T, B, padded) is the gradient of the output h; weight_hh_t (panels of H, 4H, 32).
+    See prefetch.table for `soon`.
     """
     dh_next[0, b0:b1] = 0
     dc[0, b0:b1] = 0

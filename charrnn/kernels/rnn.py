@@ -80,6 +80,7 @@ def backward(
     """The gates' gradient, in their place; dh_next (1, B, padded) ends as the initial state's.
 
     dh (T, B, padded) is the gradient of the output h; weight_hh_t (panels of H, H, 32).
+    See prefetch.table for `soon`.
     """
     dh_next[0, b0:b1] = 0
     (T, B, _), plan = gates.shape, np.empty((len(soon), 3), np.intp)
