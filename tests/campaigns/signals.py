@@ -284,6 +284,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default="", help="the commands whose names hold this")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup, all commands would ignore it
     hear_ctrl_c()
     report = Report("signals and pipes")
     with scratch() as folder:
