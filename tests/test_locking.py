@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from test_cli import environment
 
 from charrnn.errors import SaveError, TrainingError
 from charrnn.locking import exclusive, lock_path
 
-ROOT = Path(__file__).parent.parent
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and links are POSIX")
 
 
@@ -31,13 +31,12 @@ with exclusive(Path({str(out)!r})):
     print("held", flush=True)
     sys.stdin.read()
 """
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with subprocess.Popen(
         [sys.executable, "-c", program],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment(),
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
@@ -103,11 +102,10 @@ def interrupted(*arguments):
 with exclusive(Path({str(out)!r})):
     pass
 """
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment(),
         timeout=60,
     )
     assert (done.returncode, done.stderr) == (7, b"")
@@ -137,11 +135,8 @@ fcntl.flock = interrupted
 with exclusive(Path({str(out)!r})):
     pass
 """
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with holder(out):
-        done = subprocess.run(
-            [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}, timeout=60
-        )
+        done = subprocess.run([sys.executable, "-c", program], env=environment(), timeout=60)
         assert done.returncode == 7
         assert lock_path(out).exists()
 

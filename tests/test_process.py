@@ -10,14 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_cli import SIGNALS, environment
 
 from charrnn.cli import progress
 from charrnn.cli.process import Output
 from charrnn.events import Unsaved
 
-ROOT = Path(__file__).parent.parent
 posix = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
-SIGNALS = [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)]
 
 
 class Terminal(io.TextIOWrapper):
@@ -86,9 +85,8 @@ def program(args):
 
 process.run(program, [], ())
 """
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment()
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
@@ -117,11 +115,10 @@ def program(args):
 
 process.run(program, [], ())
 """
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     result = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment(),
         timeout=60,
     )
     assert result.stdout.decode().split() == ["asked", "SIGINT"]
@@ -147,12 +144,11 @@ def chunks():
 
 process.run(lambda args: atomic.write(Path("out"), chunks()) or 0, [], ())
 """
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with subprocess.Popen(
         [sys.executable, "-c", script],
         stdout=subprocess.PIPE,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": path},
+        env=environment(),
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
