@@ -18,7 +18,6 @@ the end of a vector: what pads a row must be zero.
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, register_jitable
 
-from charrnn.kernels.jit import Task, address_of_nothing, cfunc, njit, recorded
+from charrnn.kernels.jit import njit
+from charrnn.kernels.machine import address_of
 from charrnn.kernels.tile import order
 
 LANES = 16  # words that are made at once, from twice as many numbers
@@ -177,18 +177,9 @@ def _round_rows(
                 _round_neighbours(target + i * 4, source + i * 8)
 
 
-_compiled: list[Any] = []  # kept, since its machine code would go with it
-_compiling = threading.Lock()
-
-
 def rounder_address() -> int:
     """Where `_round_rows` begins, compiled when it is first asked for: kernels are for all CPUs."""
-    if recorded(Task("bfloat16.rounder", rounder_address, needed=True)):
-        return address_of_nothing()
-    with _compiling:
-        if not _compiled:
-            _compiled.append(cfunc(types.void(*[types.intp] * 9))(_round_rows))
-        return int(_compiled[0].address)
+    return address_of(_round_rows, "bfloat16.rounder")
 
 
 @njit()

@@ -21,13 +21,16 @@ _compiled: dict[Any, Any] = {}  # kept, since their machine code would go with t
 _compiling = threading.Lock()
 
 
-def address_of(function: Callable[..., None]) -> int:
-    """Where the machine code of a function of integers is; it is compiled if need be. 0 without the JIT."""
-    if JIT_DISABLED:
-        return 0
-    name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+def address_of(function: Callable[..., None], name: str = "") -> int:
+    """Where the machine code of a function of integers is; it is compiled if need be. 0 without the JIT.
+
+    `name` is what the list of tasks calls it [module.function].
+    """
+    name = name or f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
     if recorded(Task(name, lambda: address_of(function), needed=True)):
         return address_of_nothing()
+    if JIT_DISABLED:
+        return 0
     with _compiling:
         if function not in _compiled:
             signature = types.void(*[types.intp] * function.__code__.co_argcount)

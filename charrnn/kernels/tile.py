@@ -12,7 +12,6 @@ While it multiplies, which needs little of the memory, a tile can also prefetch 
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -22,7 +21,7 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
-from charrnn.kernels.jit import JIT_DISABLED, Task, address_of_nothing, cfunc, recorded
+from charrnn.kernels.machine import address_of
 
 
 def _cpu_features() -> frozenset[str]:
@@ -217,8 +216,6 @@ def _tile_pairs(
 
 
 _TILES = {"float32": _tile_float32, "float64": _tile_float64, "bfloat16": _tile_pairs}
-_compiled: dict[str, Any] = {}  # kept, since their machine code would go with them
-_compiling = threading.Lock()
 
 
 def tile_address(precision: str) -> int:
@@ -227,9 +224,4 @@ def tile_address(precision: str) -> int:
     There is one copy of its machine code, which kernels call: linked into each of them, as Numba would do,
     it took a third of the time that compiling them takes.
     """
-    if recorded(Task(f"tile.{precision}", lambda: tile_address(precision), needed=True)):
-        return address_of_nothing()
-    with _compiling:
-        if precision not in _compiled and not JIT_DISABLED:
-            _compiled[precision] = cfunc(POINTERS)(_TILES[precision])
-        return _compiled[precision].address if precision in _compiled else 0
+    return address_of(_TILES[precision], f"tile.{precision}")
