@@ -17,23 +17,22 @@ ROWS = 26  # of gates that are worth a product of their own: two tiles of the wi
 
 
 @njit()
-def steps_at_once(b0: int, b1: int) -> int:
-    """How many steps to read together, for columns b0 to b1."""
-    return max(1, ROWS // max(1, b1 - b0))
-
-
-@njit()
 def read(
-    unit: Any, gates: Any, table: Any, index: Any, x: Any, weight_ih: Any, bias: Any, K: int, t0: int,
+    unit: Any, gates: Any, table: Any, index: Any, x: Any, weight_ih: Any, bias: Any, K: int, t: int, t0: int,
     t1: int, b0: int, b1: int, plan: Any,
 ) -> None:  # fmt: skip
-    """gates[t, b] = table[index[t, b]], or bias + x[t, b] W_ih^T where the table has no rows.
+    """gates[t, b] = table[index[t, b]], or bias + x[t, b] W_ih^T where the table has no rows; b0 <= b < b1.
 
-    For t0 <= t < t1 and b0 <= b < b1. Shapes: gates (T, B, padded N), table (U, padded N), index (T, B), x
-    (T, B, padded K), weight_ih (panels of N, K, 32), bias (padded N,). See gemm.product for the plan.
+    Called for t = t0, .. t1 - 1, it reads at some of them the next few steps. Shapes: gates (T, B, padded N),
+    table (U, padded N), index (T, B), x (T, B, padded K), weight_ih (panels of N, K, 32), bias (padded N,).
+    See gemm.product for the plan.
     """
-    now = gates[t0:t1]
+    block = max(1, ROWS // max(1, b1 - b0))
+    if (t - t0) % block:
+        return
+    stop = min(t + block, t1)
+    now = gates[t:stop]
     if len(table) > 0:
-        gather(now, table, index[t0:t1], bias.shape[0], b0, b1)
+        gather(now, table, index[t:stop], bias.shape[0], b0, b1)
     else:
-        product(unit, now, bias, x[t0:t1], weight_ih, K, b0, b1, plan)
+        product(unit, now, bias, x[t:stop], weight_ih, K, b0, b1, plan)

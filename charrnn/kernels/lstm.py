@@ -51,13 +51,10 @@ def forward(
     (T, B), first_h and first_c (rows, H).
     """
     plan, B = np.empty((len(soon), 3), np.intp), gates.shape[1]
-    block = inputs.steps_at_once(b0, b1)
     for t in range(t0, t1):
         begin(h_prev[t], first_h, origin[t], H, b0, b1)
         begin(c_prev[t], first_c, origin[t], H, b0, b1)
-        if (t - t0) % block == 0:
-            stop = min(t + block, t1)
-            inputs.read(unit, gates, table, index, x, weight_ih, bias, H, t, stop, b0, b1, plan[:0])
+        inputs.read(unit, gates, table, index, x, weight_ih, bias, H, t, t0, t1, b0, b1, plan[:0])
         plan_step(plan, soon, t * B + b0, b1 - b0, terms(unit, H))
         now = gates[t : t + 1]
         product_plus(unit, now, now, h_prev[t : t + 1], weight_hh, H, b0, b1, plan)
