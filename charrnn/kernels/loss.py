@@ -13,9 +13,16 @@ from charrnn.kernels.sums import largest, total
 
 
 @njit()
-def _exponentials(out: Any, row: Any, top: Any, V: int) -> None:
+def _exponentials(row: Any, top: Any, V: int) -> None:
+    # In their place: given twice, a row would be taken one number at a time, for fear of an overlap.
     for j in range(V):
-        out[j] = exp(row[j] - top)
+        row[j] = exp(row[j] - top)
+
+
+@njit()
+def _copy(to: Any, row: Any, V: int) -> None:
+    for j in range(V):
+        to[j] = row[j]
 
 
 @njit()
@@ -35,7 +42,7 @@ def cross_entropy(logits: Any, targets: Any, losses: Any, weight: float, V: int,
             row, target = logits[t, b], targets[t, b]
             top = largest(row, V)  # subtracted, so that no exponential overflows
             at_target = row[target] - top
-            _exponentials(row, row, top, V)
+            _exponentials(row, top, V)
             partition = total(row, V)
             # In float64, where the C libraries' logarithms agree in all that a float32 shows.
             losses[t, b] = row.dtype.type(math.log(np.float64(partition))) - at_target
@@ -54,5 +61,6 @@ def log_partitions(logits: Any, tops: Any, logs: Any, V: int, b0: int, b1: int) 
         for b in range(b0, b1):
             row = logits[t, b]
             tops[t, b] = largest(row, V)
-            _exponentials(exponentials, row, tops[t, b], V)
+            _copy(exponentials, row, V)
+            _exponentials(exponentials, tops[t, b], V)
             logs[t, b] = row.dtype.type(math.log(np.float64(total(exponentials, V))))
