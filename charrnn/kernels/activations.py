@@ -23,13 +23,34 @@ _NINE, _ONE, _HALF = np.float32(9.0), np.float32(1.0), np.float32(0.5)
 
 
 @register_jitable
+def _within(x: Any, limit: Any) -> Any:
+    # One after the other, in the order that a CPU's maximum and minimum have: a NaN passes both.
+    x = -limit if -limit > x else x
+    return limit if limit < x else x
+
+
+@register_jitable
 def _tanh_float32(x: Any) -> Any:
-    x = _NINE if x > _NINE else (-_NINE if x < -_NINE else x)  # a NaN passes both
+    x = _within(x, _NINE)
     u = x * x
     numerator = x * ((((_P4 * u + _P3) * u + _P2) * u + _P1) * u + _P0)
     denominator = (((_Q4 * u + _Q3) * u + _Q2) * u + _Q1) * u + _Q0
-    y = numerator / denominator
-    return _ONE if y > _ONE else (-_ONE if y < -_ONE else y)
+    return _within(numerator / denominator, _ONE)
+
+
+# 0.5 + 0.5 tanh(0.5 x) with the factors in the coefficients: powers of two, which round nothing.
+_R0, _R1, _R2, _R3, _R4 = (np.float32(p / 4 ** (n + 1)) for n, p in enumerate(_P))
+_S0, _S1, _S2, _S3, _S4 = (np.float32(q / 4**n) for n, q in enumerate(_Q))
+_EIGHTEEN = np.float32(18.0)
+
+
+@register_jitable
+def _sigmoid_float32(x: Any) -> Any:
+    x = _within(x, _EIGHTEEN)
+    u = x * x
+    numerator = x * ((((_R4 * u + _R3) * u + _R2) * u + _R1) * u + _R0)
+    denominator = (((_S4 * u + _S3) * u + _S2) * u + _S1) * u + _S0
+    return _HALF + _within(numerator / denominator, _HALF)
 
 
 def tanh(x: Any) -> Any:
@@ -52,7 +73,7 @@ def sigmoid(x: Any) -> Any:
 @overload(sigmoid)
 def _sigmoid(x):  # type: ignore[no-untyped-def]
     if x == types.float32:
-        return lambda x: _HALF + _HALF * _tanh_float32(_HALF * x)
+        return lambda x: _sigmoid_float32(x)
     return lambda x: 0.5 + 0.5 * math.tanh(0.5 * x)
 
 
