@@ -12,12 +12,50 @@ from charrnn.kernels.barrier import Barrier
 from charrnn.kernels.floats import flush_denormals
 
 Phase = Callable[[int], None]
-Answers = queue.SimpleQueue[BaseException | None]
-Order = tuple[tuple[Phase, ...], Barrier, Answers]  # what a worker is told to do; None: go
 
 
 class _NotReached(Exception):  # noqa: N818 - no error of its own
     """Another worker failed, so that a phase was not begun."""
+
+
+class _Order:
+    """Phases for some workers. Made for each call: after an interrupted wait, late threads meet nobody."""
+
+    def __init__(self, phases: tuple[Phase, ...], workers: int) -> None:
+        self.phases, self.workers = phases, workers
+        self.barrier = Barrier(workers)
+        self._errors: list[BaseException | None] = []
+        self._all_ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def carry_out(self, worker: int) -> None:
+        """One worker's part."""
+        try:
+            for count, phase in enumerate(self.phases):
+                if count > 0 and not self.barrier.wait():
+                    raise _NotReached
+                phase(worker)
+        except BaseException as error:
+            self.barrier.break_up()
+            self._end(error)
+        else:
+            self._end(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        self._errors.append(error)
+        if len(self._errors) == self.workers:  # to wake who waits for each would take his CPU from the last
+            self._all_ended.put(None)
+
+    def wait(self) -> None:
+        """Until all workers have ended; raises the first exception of one of them."""
+        while True:
+            try:
+                self._all_ended.get(timeout=0.2)  # Windows sees Ctrl-C only between waits
+                break
+            except queue.Empty:
+                continue
+        for error in self._errors:
+            if error is not None and not isinstance(error, _NotReached):
+                raise error
 
 
 def available_threads() -> int:
@@ -43,7 +81,7 @@ class Workers:
         self.size = available_threads() if size is None else size
         if not 1 <= self.size <= 1024:
             raise ConfigError(f"threads is {self.size}", "give a whole number from 1 to 1024")
-        self._inboxes: list[queue.SimpleQueue[Order | None]]
+        self._inboxes: list[queue.SimpleQueue[_Order | None]]
         self._inboxes = [queue.SimpleQueue() for _ in range(self.size)]
         for number, inbox in enumerate(self._inboxes):
             threading.Thread(
@@ -55,41 +93,18 @@ class Workers:
 
         The first exception that one raises is raised here; the phases after it are not begun.
         """
-        # All anew for each call: after an interrupted wait, late threads meet nobody else.
-        answers: Answers = queue.SimpleQueue()
-        barrier = Barrier(self.size)
+        order = _Order(phases, self.size)
         for inbox in self._inboxes:
-            inbox.put((phases, barrier, answers))
-        errors = [_wait_for(answers) for _ in self._inboxes]
-        for error in errors:
-            if error is not None and not isinstance(error, _NotReached):
-                raise error
+            inbox.put(order)
+        order.wait()
 
     def __del__(self) -> None:
         for inbox in getattr(self, "_inboxes", ()):
             inbox.put(None)
 
 
-def _wait_for(answers: Answers) -> BaseException | None:
-    while True:
-        try:
-            return answers.get(timeout=0.2)  # Windows sees Ctrl-C only between waits
-        except queue.Empty:
-            continue
-
-
-def _work(number: int, inbox: queue.SimpleQueue[Order | None]) -> None:
+def _work(number: int, inbox: queue.SimpleQueue[_Order | None]) -> None:
     flush_denormals()
     while (order := inbox.get()) is not None:
-        phases, barrier, answers = order
-        try:
-            for count, phase in enumerate(phases):
-                if count > 0 and not barrier.wait():
-                    raise _NotReached
-                phase(number)
-        except BaseException as error:
-            barrier.break_up()
-            answers.put(error)
-        else:
-            answers.put(None)
-        del order, phases, barrier, answers
+        order.carry_out(number)
+        del order
