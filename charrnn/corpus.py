@@ -20,6 +20,9 @@ from charrnn.reading import CHUNK, NEWLINE, Decoder, Encoder, Ids, LineEnds
 from charrnn.sources import Source, find, why_not_text
 from charrnn.vocabulary import IdArray, OnUnknown, Vocabulary
 
+Inputs = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]  # x, y, reset
+LOOKED_UP = 20_000  # positions at once, where several windows have so many
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Pieces:
@@ -79,9 +82,7 @@ class Documents:
         """The ids at these positions, 0 .. N-1, of any shape."""
         return self.ids[self._places(positions)]
 
-    def look_up(
-        self, positions: npt.NDArray[np.int64]
-    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    def look_up(self, positions: npt.NDArray[np.int64]) -> Inputs:
         """Inputs x, targets y and resets, for positions 0 .. N-1 of any shape.
 
         y is the character there, x the one before it or, where a document starts, START = V.
@@ -319,6 +320,9 @@ class Batches:
         self.windows_per_epoch = stream // seq_len  # K
         self._stream = stream  # S
         self._drawn = 0, 0  # an epoch and its offset
+        # Between two training steps the caches know nothing of this: a few windows cost little more than one.
+        self._together = max(1, LOOKED_UP // (batch_size * seq_len))
+        self._held: tuple[tuple[int, int], Inputs] | None = None  # which epoch's, from which window on
 
     def offset(self, epoch: int) -> int:
         """Where the first stream starts in this epoch, 0 .. S-1."""
@@ -328,9 +332,7 @@ class Batches:
             self._drawn = epoch, int(np.random.default_rng([self.seed, epoch]).integers(self._stream))
         return self._drawn[1]
 
-    def window(
-        self, epoch: int, k: int
-    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+    def window(self, epoch: int, k: int) -> Inputs:
         """Inputs, targets and resets of window k = 0 .. K-1 of an epoch, each (T, B).
 
         Target y[t, j] is the character at some position; input x[t, j] is the character before
@@ -341,10 +343,14 @@ class Batches:
         """
         if not 0 <= k < self.windows_per_epoch:
             raise IndexError(f"window {k} of {self.windows_per_epoch}")
-        T, B = self.seq_len, self.batch_size
-        streams = self.offset(epoch) + self._stream * np.arange(B, dtype=np.int64)  # (B,)
-        times = k * T + np.arange(T, dtype=np.int64)  # (T,)
-        return self.documents.look_up((times[:, None] + streams) % len(self.documents))
+        first, n = k - k % self._together, k % self._together
+        if self._held is None or self._held[0] != (epoch, first):
+            T, B = self.seq_len, self.batch_size
+            streams = self.offset(epoch) + self._stream * np.arange(B, dtype=np.int64)  # (B,)
+            times = first * T + np.arange(self._together * T, dtype=np.int64).reshape(-1, T, 1)
+            self._held = (epoch, first), self.documents.look_up((times + streams) % len(self.documents))
+        x, y, reset = self._held[1]
+        return x[n], y[n], reset[n]
 
 
 def _check_length(length: int, sources: list[Source], left_out: list[str], skipped: int) -> None:
