@@ -162,15 +162,18 @@ class Recurrent:
         """After backward: the gradient of `W_hh h + b_hh`."""
         return self.gates_rows
 
-    def parameter_gradients(self, inputs: Rows | None, worker: int, workers: int) -> None:
-        """A share of the gradients; `inputs` are the layer's, None where the caller has W_ih's."""
+    def parameter_gradients(self, inputs: Rows | None, d_inputs: Array, worker: int, workers: int) -> None:
+        """A share of the gradients; `inputs` are the layer's, None where the caller has W_ih's.
+
+        The rows of d_inputs (.., .., padded G*H) add up to the gradient of b_ih.
+        """
         p0, p1 = share(panels(self.width), worker, workers)
         j0, j1 = p0 * gemm.PANEL, p1 * gemm.PANEL
         recurrent, gates = self.recurrent_rows, self.gates_rows
         sum_outer_products(
             self.unit, self._gradient("weight_hh"), self.zero, self.h_prev_rows, recurrent, worker, workers
         )
-        rows.column_sums(self._gradient("bias_ih"), gates.source, j0, j1)
+        rows.column_sums(self._gradient("bias_ih"), d_inputs, j0, j1)
         if recurrent is gates:
             self._gradient("bias_hh")[j0:j1] = self._gradient("bias_ih")[j0:j1]
         else:

@@ -132,7 +132,8 @@ class Window:
         self.zero_state = State.zero(config, 1, dtype)
         self.targets = np.zeros((T, B), np.int32)
         self.index = np.zeros((T, B), np.int32)  # of each character among the window's distinct ones
-        self.used = np.zeros(0, np.int64)  # those, as ids
+        self.used = np.zeros(0, np.int32)  # those, as ids
+        self.known = 0  # how many of them are characters: START, the largest id, is the zero vector
         U = min(V + 1, T * B)
         D = config.input_size
         # The first layer's input product is a look-up: one row for each distinct character.
@@ -168,7 +169,8 @@ class Window:
         V = self.config.vocab_size
         present = np.zeros(V + 1, np.bool_)
         present[x] = True
-        self.used = np.flatnonzero(present)
+        self.used = np.flatnonzero(present).astype(np.int32)
+        self.known = len(self.used) - int(present[V])
         place = np.zeros(V + 1, np.int32)
         place[self.used] = np.arange(len(self.used), dtype=np.int32)
         self.index[:] = place[x]
@@ -180,10 +182,9 @@ class Window:
             layer.set_state(arrays)
             layer.prepare()
         if self.embedded is not None:
-            known = self.used[self.used < V]  # START, the largest id, stays the zero vector
-            D = self.config.embedding_size
-            self.embedded[0, : len(known), :D] = self.parameters["embedding.weight"][known]
-            self.embedded[0, len(known) : len(self.used), :D] = 0
+            known, D = self.known, self.config.embedding_size
+            self.embedded[0, :known, :D] = self.parameters["embedding.weight"][self.used[:known]]
+            self.embedded[0, known : len(self.used), :D] = 0
 
     def make_table(self, worker: int, workers: int) -> None:
         """This worker's share of the first layer's input products."""
@@ -289,8 +290,13 @@ class Window:
         """This worker's columns of every gradient but the embedding's; sums run over all rows."""
         assert self.gradients is not None
         config, g = self.config, self.gradients
+        first, U = self.layers[0], len(self.used)
+        p0, p1 = share(panels(first.width), worker, workers)
+        self.d_table[:U, p0 * PANEL : p1 * PANEL] = 0
+        rows.scatter_add(self.d_table, first.gates, self.index, p0 * PANEL, p1 * PANEL)
         for k, layer in enumerate(self.layers):
-            layer.parameter_gradients(self.output_rows[k - 1] if k else None, worker, workers)
+            inputs, d_inputs = (self.output_rows[k - 1], layer.gates) if k else (None, self.d_table[None, :U])
+            layer.parameter_gradients(inputs, d_inputs, worker, workers)
             if config.norm:
                 j0, j1 = share(config.hidden_size, worker, workers)
                 norm.parameter_gradients(
@@ -300,14 +306,9 @@ class Window:
         sum_outer_products(
             self.unit, g["decoder.weight"], self.zero, self.output_rows[-1], self.logits_rows, worker, workers
         )
-        p0, p1 = share(panels(config.vocab_size), worker, workers)
-        rows.column_sums(g["decoder.bias"], self.logits, p0 * PANEL, p1 * PANEL)
+        v0, v1 = share(panels(config.vocab_size), worker, workers)
+        rows.column_sums(g["decoder.bias"], self.logits, v0 * PANEL, v1 * PANEL)
 
-        first, U = self.layers[0], len(self.used)
-        p0, p1 = share(panels(first.width), worker, workers)
-        j0, j1 = p0 * PANEL, p1 * PANEL
-        self.d_table[:U, j0:j1] = 0
-        rows.scatter_add(self.d_table, first.gates, self.index, j0, j1)
         d_weight = g["rnn.weight_ih_l0"]
         if self.embedded is not None:
             gemm.outer_product(
@@ -334,16 +335,15 @@ class Window:
         if self.embedded is None:
             return
         assert self.gradients is not None
-        first, V, D = self.layers[0], self.config.vocab_size, self.config.embedding_size
+        first, D = self.layers[0], self.config.embedding_size
         u0, u1 = share(len(self.used), worker, workers)
         gemm.product_plus(
             self.exact, self.d_embedded, self.d_skip_input, self.d_table[None], first.weight_ih.backward,
             first.width, u0, u1, NOTHING,
         )  # fmt: skip
-        known = self.used[u0:u1]
-        known = known[known < V]
+        u1 = min(u1, self.known)
         gradient = self.gradients["embedding.weight"]
-        gradient[known] = self.d_embedded[0, u0 : u0 + len(known), :D]
+        rows.scatter_add(gradient, self.d_embedded[:, u0:u1], self.used[None, u0:u1], 0, D)
 
     def copy_weights(self, worker: int, workers: int) -> None:
         """This worker's share of the weights as the products read them: rounded, transposed."""

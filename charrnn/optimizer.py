@@ -66,11 +66,10 @@ class AdamW:
                 return
             scale = c.clip / norm if norm > c.clip else 1.0
             for low, high, decay, l1 in ((0, decayed, c.weight_decay, c.l1), (decayed, end, 0.0, 0.0)):
-                first, last = share(high - low, worker, n)
-                part = slice(low + first, low + last)
+                n0, n1 = share(high - low, worker, n)
                 adamw.adamw(
-                    *(a[part] for a in arrays), scale, rate, c.beta1, c.beta2, *corrections,
-                    c.epsilon, decay, l1,
+                    *arrays, low + n0, low + n1, scale, rate, c.beta1, c.beta2, *corrections, c.epsilon,
+                    decay, l1,
                 )  # fmt: skip
 
         return sum_squares, update
@@ -84,7 +83,7 @@ class AdamW:
 
     def _norm(self) -> float:
         """The Euclidean norm of all gradients, from the partial sums in their order."""
-        return math.sqrt(float(np.sum(self._partial)))
+        return math.sqrt(float(np.add.reduce(self._partial)))
 
     def tensors(self) -> dict[str, Array]:
         """The moments themselves, to be written to a file before the next step."""

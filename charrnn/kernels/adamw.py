@@ -21,7 +21,7 @@ def squared_norms(partial: Any, gradient: Any, n0: int, n1: int) -> None:
 
 @njit()
 def adamw(
-    parameters: Any, gradient: Any, m: Any, v: Any, scale: float, learning_rate: float,
+    parameters: Any, gradient: Any, m: Any, v: Any, n0: int, n1: int, scale: float, learning_rate: float,
     beta1: float, beta2: float, correction1: float, correction2: float, epsilon: float,
     weight_decay: float, l1: float,
 ) -> None:  # fmt: skip
@@ -35,6 +35,7 @@ def adamw(
     correction = 1 - beta^step.
     """
     number = parameters.dtype.type
+    parameters, gradient, m, v = parameters[n0:n1], gradient[n0:n1], m[n0:n1], v[n0:n1]
     one, zero = number(1), number(0)
     keep = one - number(learning_rate * weight_decay)
     b1, b2, factor = number(beta1), number(beta2), number(scale)
