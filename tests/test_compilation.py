@@ -151,6 +151,21 @@ def test_a_damaged_file_is_compiled_anew(cache, damage):
 
 
 @compiled_only
+def test_what_killed_processes_left_in_the_cache_goes(cache):
+    kernel, x = jit.njit()(add_one), np.zeros(3)
+    folder = Path(kernel._cache.cache_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    old, new = folder / "a.tmp", folder / "b.tmp"
+    for path, age in ((old, 2 * jit.LITTER_SECONDS), (new, 1.0)):
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - age, time.time() - age))
+    kernel(x, 3)
+    assert {path.suffix for path in folder.iterdir()} == {".tmp", ".nbc"}
+    assert new.exists()  # another process may be writing it
+    assert not old.exists()
+
+
+@compiled_only
 def test_a_full_disk_is_no_error(cache, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

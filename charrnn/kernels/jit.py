@@ -10,12 +10,14 @@ is there in full or not at all.
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import os
 import pickle
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -67,6 +69,7 @@ def _cache_dir() -> Path | None:
 
 
 CACHE_DIR = _cache_dir()
+LITTER_SECONDS = 3600.0  # from when on a temporary file is nobody's
 JIT_DISABLED = bool(numba.config.DISABLE_JIT)  # kernels then run as plain Python
 _decorating = threading.Lock()
 
@@ -97,6 +100,7 @@ class _Files:
         """Keep it if that is possible: what cannot be written is compiled again by the next process."""
         path = self.path(key)
         temporary = path.with_suffix(f".{os.urandom(8).hex()}.tmp")
+        _remove_litter(path.parent)
         with suppress(OSError):
             try:
                 temporary.write_bytes(dumps(data))
@@ -104,6 +108,15 @@ class _Files:
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
+
+
+@functools.cache
+def _remove_litter(folder: Path) -> None:
+    """What processes left that were killed while they wrote. Once a process: others write in the meantime."""
+    for temporary in folder.glob("*.tmp"):
+        with suppress(OSError):
+            if time.time() - temporary.stat().st_mtime > LITTER_SECONDS:
+                temporary.unlink()
 
 
 @dataclass(frozen=True)
