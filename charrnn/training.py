@@ -53,7 +53,7 @@ EVALUATION_SHARE = 0.08  # of the time that training takes, at the most
 QUICKLY_EVALUATED = 20_000  # characters, which take no second
 # Reading one character after another costs about as much as training on so many.
 EVALUATION_COST = 2
-LARGEST_MEASURED = 200_000  # characters of the training text, where none are kept for validation
+LARGEST_MEASURED = 200_000  # characters, or twice the share that is kept for validation
 
 Stop = Callable[[], str | None]
 Preview = Callable[[Checkpoint], str]
@@ -137,8 +137,11 @@ class Run:
             raise TrainingError("no text is left for training", "give a smaller --val-fraction")
         self.batches = Batches(self.text, train.batch_size, train.seq_len, train.seed)
         self.measured_on: Measure = "validation" if len(self.validation) else "training"
-        # With --lines, a text of one line has none to validate on, however long it is.
-        self.measured = self.validation if len(self.validation) else self.text.head(LARGEST_MEASURED)
+        # With --lines, one line may be nearly all of the text: the only one, or one for validation.
+        most = LARGEST_MEASURED
+        if len(self.validation):
+            most = max(most, round(2 * train.val_fraction * len(corpus.documents)))
+        self.measured = (self.validation if len(self.validation) else self.text).head(most)
         self.steps = train.steps
         if train.epochs is not None:
             self.steps = max(1, round(train.epochs * self.batches.windows_per_epoch))

@@ -16,12 +16,13 @@ import pytest
 
 from charrnn import api, checkpoint, training
 from charrnn.checkpoint import resume_path
-from charrnn.config import TextConfig
-from charrnn.corpus import Corpus
+from charrnn.config import ModelConfig, TextConfig, TrainConfig
+from charrnn.corpus import Corpus, read
 from charrnn.errors import CheckpointError, ConfigError, TrainingError
 from charrnn.evaluation import evaluate
 from charrnn.events import Evaluated, Finished, Indexing, Saved, Started, Step
-from charrnn.model import Model
+from charrnn.model import Model, initial_tensors
+from charrnn.workers import Workers
 
 TEXT = "she sells sea shells by the sea shore, and the shells she sells are sea shells.\n" * 40
 SMALL = {"hidden_size": 12, "num_layers": 2, "batch_size": 4, "seq_len": 10, "dropout": 0.1}
@@ -530,6 +531,23 @@ def test_the_default_model_file_is_named_after_the_corpus(corpus, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     list(api.train(corpus, **SMALL, steps=2))
     assert Path("checkpoints/shells.safetensors").is_file()
+
+
+def test_a_line_for_validation_that_is_most_of_the_text_is_measured_in_part(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "LARGEST_MEASURED", 500)
+    path = tmp_path / "lines.txt"
+    path.write_text("ab\n" + 3000 * "abc" + "\n", encoding="utf-8")
+    corpus = read([path], TextConfig(lines=True))
+    config = ModelConfig(corpus.documents.vocab_size, hidden_size=4)
+    for seed in range(8):  # which of both lines is kept is drawn
+        run = training.Run(
+            corpus, config, TrainConfig(steps=1, val_fraction=0.05, seed=seed), out=tmp_path / "m",
+            tensors=initial_tensors(config, 1), init="", fingerprint="", workers=Workers(1),
+        )  # fmt: skip
+        assert len(run.measured) == min(len(run.validation), 900)
+        if len(run.validation) > 900:
+            return
+    pytest.fail("the long line was never drawn")
 
 
 @pytest.mark.parametrize("lines", [False, True])
