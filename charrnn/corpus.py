@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from charrnn.config import TextConfig
 from charrnn.errors import CorpusError, VocabularyError
+from charrnn.memory import total_memory
 from charrnn.novelty import Novelty
 from charrnn.reading import CHUNK, NEWLINE, Decoder, Encoder, Ids, LineEnds
 from charrnn.sources import Source, find, why_not_text
@@ -22,6 +24,7 @@ from charrnn.vocabulary import IdArray, OnUnknown, Vocabulary
 
 Inputs = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]  # x, y, reset
 LOOKED_UP = 20_000  # positions at once, where several windows have so many
+MEMORY_SHARE = 0.75  # of all memory, the most that a text may take
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -176,7 +179,8 @@ def read(
     that of the text, or the given one. Needs the memory of the ids and about 10 MB.
 
     Raises:
-        CorpusError: something cannot be read or decoded, or there are fewer than two characters.
+        CorpusError: something cannot be read or decoded, there are fewer than two characters, or so many
+            that they would fill the memory.
         ConfigError: the encoding is not known.
         VocabularyError: the given vocabulary lacks a character, and `on_unknown` is "error".
     """
@@ -194,6 +198,7 @@ def read(
         line_ends = LineEnds(encoder.id_of(NEWLINE))
 
     ids = Ids(encoder.dtype)
+    most = MEMORY_SHARE * (total_memory() or math.inf)  # beyond, the machine would stand still
     starts: list[int] = []
     left_out: list[str] = []  # files in folders that are no text
     sources = find(paths)
@@ -214,6 +219,11 @@ def read(
             line += int(np.count_nonzero(points == NEWLINE))
             ids.widen(encoder.dtype)
             ids.append(line_ends.clean(piece) if line_ends else piece)
+            if ids.nbytes > most:
+                raise CorpusError(
+                    f"{source.name} is larger than the memory: read {ids.nbytes / 1e9:.1f} GB of text so far",
+                    "train on a part of it: head -c 1G FILE | charrnn train -",
+                )
         if line_ends:
             ids.append(line_ends.finish_file())
         # Where lines are documents, the line end before a file says that one starts.

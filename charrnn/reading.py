@@ -127,6 +127,11 @@ class Ids:
     def __len__(self) -> int:
         return self._length
 
+    @property
+    def nbytes(self) -> int:
+        """What they take."""
+        return self._length * self.dtype.itemsize
+
     def append(self, ids: npt.NDArray[np.integer]) -> None:
         """Adds ids (n,), which fit `dtype`."""
         length = self._length + len(ids)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from charrnn import corpus as corpus_module
 from charrnn.config import TextConfig
 from charrnn.corpus import Batches, Corpus, Documents, read, split
 from charrnn.errors import CharrnnError, ConfigError, CorpusError, VocabularyError
@@ -166,6 +167,32 @@ def test_many_characters_before_the_257th(tmp_path: Path) -> None:
     corpus = read([tmp_path / "x.txt"])
     assert corpus.documents.ids.dtype == np.uint16
     assert content(corpus) == text
+
+
+def test_more_text_than_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus_module, "total_memory", lambda: 8_000_000)
+
+    class Endless(io.RawIOBase):
+        """`yes`, as a pipe gives it."""
+
+        given = 0
+
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: memoryview) -> int:
+            self.given += len(buffer)
+            buffer[:] = (b"y\n" * len(buffer))[: len(buffer)]
+            return len(buffer)
+
+    pipe = Endless()
+    with pytest.raises(CorpusError, match=r"standard input is larger than the memory.*\n?.*head -c"):
+        read(["-"], stdin=io.BufferedReader(pipe))
+    assert 6_000_000 < pipe.given < 16_000_000
+    (tmp_path / "x.txt").write_text("ab" * 3_000_000)  # the very most that fits
+    assert len(read([tmp_path / "x.txt"]).documents) == 6_000_000
+    monkeypatch.setattr(corpus_module, "total_memory", lambda: None)  # the system does not say
+    assert len(read([tmp_path / "x.txt"]).documents) == 6_000_000
 
 
 # Lines
