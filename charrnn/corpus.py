@@ -221,7 +221,7 @@ def read(
             ids.append(line_ends.clean(piece) if line_ends else piece)
             if ids.nbytes > most:
                 raise CorpusError(
-                    f"{source.name} is larger than the memory: read {ids.nbytes / 1e9:.1f} GB of text so far",
+                    f"{source.name} has more text than memory holds ({ids.nbytes / 1e9:.1f} GB so far)",
                     "train on a part of it: head -c 1G FILE | charrnn train -",
                 )
         if line_ends:
