@@ -25,6 +25,7 @@ _OPEN = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 _HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 _LONGEST_HOLDER = 300  # bytes
+_HOLDER_TRIES, _HOLDER_SECONDS = 20, 0.05
 _LOCKED_BYTE = 1 << 30  # on Windows, where a byte that is locked cannot be read: one beyond the text
 
 
@@ -156,9 +157,14 @@ def _holder() -> str:
 
 
 def _read_holder(descriptor: int) -> str:
-    """What the file says of who holds it. Nothing in it is trusted."""
+    """What the file says of who holds it. Nothing in it is trusted.
+
+    Who has just taken the lock writes a moment later; until then there is nothing, or whom it took it from.
+    """
     with contextlib.suppress(OSError):
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        if text := os.read(descriptor, _LONGEST_HOLDER).decode("utf-8", "replace"):
-            return printable(text)
+        for _ in range(_HOLDER_TRIES):
+            time.sleep(_HOLDER_SECONDS)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            if text := os.read(descriptor, _LONGEST_HOLDER).decode("utf-8", "replace"):
+                return printable(text)
     return "another process"

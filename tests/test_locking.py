@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,30 @@ with exclusive(Path({str(out)!r})):
             assert process.stdin is not None
             process.stdin.close()
             process.wait(60)
+
+
+@posix
+@pytest.mark.parametrize("left", ["", "process 1 on elsewhere since 2001-01-01 00:00:00"])
+def test_a_first_that_has_just_begun_is_named(tmp_path: Path, left: str) -> None:
+    """Between taking the lock and writing its name; `left`: by a run that was killed."""
+    import fcntl
+
+    out = tmp_path / "m.safetensors"
+    path = lock_path(out)
+    path.write_text(left)
+    with path.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+        def write() -> None:
+            file.truncate(0)
+            file.write("process 4711 on here since 2026-11-25 12:00:00")
+            file.flush()
+
+        later = threading.Timer(0.02 if left else 0.2, write)
+        later.start()
+        with pytest.raises(TrainingError, match="is being trained by process 4711 on here"), exclusive(out):
+            pass
+        later.join()
 
 
 def test_the_second_is_refused_and_told_who_the_first_is(tmp_path: Path) -> None:
