@@ -290,12 +290,10 @@ class Window:
         """This worker's columns of every gradient but the embedding's; sums run over all rows."""
         assert self.gradients is not None
         config, g = self.config, self.gradients
-        first, U = self.layers[0], len(self.used)
-        p0, p1 = share(panels(first.width), worker, workers)
-        self.d_table[:U, p0 * PANEL : p1 * PANEL] = 0
-        rows.scatter_add(self.d_table, first.gates, self.index, p0 * PANEL, p1 * PANEL)
+        self._table_gradient(worker, workers)
+        d_table = self.d_table[None, : len(self.used)]
         for k, layer in enumerate(self.layers):
-            inputs, d_inputs = (self.output_rows[k - 1], layer.gates) if k else (None, self.d_table[None, :U])
+            inputs, d_inputs = (self.output_rows[k - 1], layer.gates) if k else (None, d_table)
             layer.parameter_gradients(inputs, d_inputs, worker, workers)
             if config.norm:
                 j0, j1 = share(config.hidden_size, worker, workers)
@@ -306,29 +304,25 @@ class Window:
         sum_outer_products(
             self.unit, g["decoder.weight"], self.zero, self.output_rows[-1], self.logits_rows, worker, workers
         )
-        v0, v1 = share(panels(config.vocab_size), worker, workers)
-        rows.column_sums(g["decoder.bias"], self.logits, v0 * PANEL, v1 * PANEL)
+        p0, p1 = share(panels(config.vocab_size), worker, workers)
+        rows.column_sums(g["decoder.bias"], self.logits, p0 * PANEL, p1 * PANEL)
 
-        d_weight = g["rnn.weight_ih_l0"]
-        if self.embedded is not None:
-            gemm.outer_product(
-                self.exact,
-                d_weight,
-                self.zero,
-                self.embedded[0],
-                self.d_table,
-                U,
-                p0,
-                p1,
-                0,
-                config.embedding_size,
-            )
-            j0, j1 = share(config.embedding_size, worker, workers)
-            self.d_skip_input[0, :U, j0:j1] = 0
-            if config.has_skip(0):
-                rows.scatter_add(self.d_skip_input[0], self.d_outputs[0], self.index, j0, j1)
-        else:
+    def _table_gradient(self, worker: int, workers: int) -> None:
+        """The gradients of the table and the weight it was made with, and what a skip adds to its input."""
+        assert self.gradients is not None
+        first, U, D = self.layers[0], len(self.used), self.config.embedding_size
+        d_weight = self.gradients["rnn.weight_ih_l0"]
+        p0, p1 = share(panels(first.width), worker, workers)
+        self.d_table[:U, p0 * PANEL : p1 * PANEL] = 0
+        rows.scatter_add(self.d_table, first.gates, self.index, p0 * PANEL, p1 * PANEL)
+        if self.embedded is None:
             rows.scatter_panel_rows(d_weight, self.d_table, self.used, p0, p1)
+            return
+        gemm.outer_product(self.exact, d_weight, self.zero, self.embedded[0], self.d_table, U, p0, p1, 0, D)
+        j0, j1 = share(D, worker, workers)
+        self.d_skip_input[0, :U, j0:j1] = 0
+        if self.config.has_skip(0):
+            rows.scatter_add(self.d_skip_input[0], self.d_outputs[0], self.index, j0, j1)
 
     def embedding_gradient(self, worker: int, workers: int) -> None:
         """This worker's rows of the embedding's gradient, from that of the table."""
