@@ -151,6 +151,51 @@ def test_a_damaged_file_is_compiled_anew(cache, damage):
 
 
 @compiled_only
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.parametrize(
+    "held", ["numba.core.compiler_lock.global_compiler_lock", "charrnn.kernels.machine._compiling"]
+)
+def test_a_child_that_is_forked_while_a_thread_compiles_can_compile(held, tmp_path):
+    module, _, lock = held.rpartition(".")
+    program = f"""
+import os, signal, threading, time
+import numpy as np
+from {module} import {lock} as lock
+from charrnn.kernels import jit, machine
+
+@jit.njit()
+def add_one(x):
+    x[0] += 1
+
+def nothing(n: int) -> None:
+    pass
+
+compiles = threading.Event()
+def compile():
+    with lock:
+        compiles.set()
+        time.sleep(0.3)
+
+threading.Thread(target=compile, daemon=True).start()
+compiles.wait()
+child = os.fork()
+if not child:
+    signal.alarm(30)
+    x = np.zeros(3)
+    add_one(x)
+    machine.address_of(nothing)
+    os._exit(int(x[0]))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    path = tmp_path / "program.py"
+    path.write_text(program, encoding="utf-8")
+    words = [sys.executable, "-W", "ignore", str(path)]  # later versions warn of such a fork
+    environment = {**os.environ, "CHARRNN_CACHE_DIR": str(tmp_path / "cache")}
+    run = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120)
+    assert run.stdout == "1\n", run.stderr
+
+
+@compiled_only
 def test_what_killed_processes_left_in_the_cache_goes(cache):
     kernel, x = jit.njit()(add_one), np.zeros(3)
     folder = Path(kernel._cache.cache_path)

@@ -28,6 +28,7 @@ import llvmlite
 import numba
 import numpy as np
 from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 
@@ -72,6 +73,19 @@ CACHE_DIR = _cache_dir()
 LITTER_SECONDS = 3600.0  # from when on a temporary file is nobody's
 JIT_DISABLED = bool(numba.config.DISABLE_JIT)  # kernels then run as plain Python
 _decorating = threading.Lock()
+
+
+def hold_while_forking(lock: Any) -> None:
+    """A child process has no other thread than the one that forked: what another holds, nobody lets go of.
+
+    Of several, those that are taken first must be given last.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+
+
+hold_while_forking(global_compiler_lock)
+hold_while_forking(_decorating)
 
 
 class _Files:

@@ -15,10 +15,18 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from charrnn.kernels.jit import JIT_DISABLED, Task, address_of_nothing, cfunc, recorded
+from charrnn.kernels.jit import (
+    JIT_DISABLED,
+    Task,
+    address_of_nothing,
+    cfunc,
+    hold_while_forking,
+    recorded,
+)
 
 _compiled: dict[Any, Any] = {}  # kept, since their machine code would go with them
 _compiling = threading.Lock()
+hold_while_forking(_compiling)
 
 
 def address_of(function: Callable[..., None], name: str = "") -> int:
