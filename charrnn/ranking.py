@@ -10,7 +10,7 @@ lines are what charrnn.enumeration lists.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Literal
 
 import numpy as np
@@ -20,6 +20,8 @@ from charrnn.config import SampleConfig
 from charrnn.errors import ConfigError
 from charrnn.mixture import Blend
 from charrnn.predictor import Cursor, Predictor
+
+TOGETHER = 64  # texts that are read side by side
 
 
 def best_of_each(
@@ -56,18 +58,24 @@ def _best_of_each(
     echo: bool,
 ) -> Iterator[Iterator[str]]:
     last: tuple[str, Cursor] | None = None  # prompts that are all the same are read once
-    while group := ["".join(pieces) for pieces in islice(texts, n)]:
+    while (first := next(texts, None)) is not None:
         prompt = next(prompts)
         if last is None or last[0] != prompt:
             last = prompt, predictor.start(prompt, on_unknown)
-        text = group[_best(predictor, last[1], group)]
+        text = _best(predictor, last[1], islice(chain([first], texts), n))
         before = "".join(c for c in prompt if c in predictor.vocabulary) if echo else ""
         yield iter([before + text])
 
 
-def _best(predictor: Predictor, start: Cursor, texts: list[str]) -> int:
-    """Which of the texts it is."""
-    ids = [predictor.vocabulary.encode(text).astype(np.int64) for text in texts]
-    totals = predictor.score([start] * len(ids), ids)
-    means = [total / max(1, len(text)) for total, text in zip(totals, texts, strict=True)]
-    return max(range(len(means)), key=means.__getitem__)
+def _best(predictor: Predictor, start: Cursor, texts: Iterator[Iterator[str]]) -> str:
+    """The best of some texts, of which a few are held at a time."""
+    best: tuple[str, float] | None = None
+    while group := ["".join(pieces) for pieces in islice(texts, TOGETHER)]:
+        ids = [predictor.vocabulary.encode(text).astype(np.int64) for text in group]
+        totals = predictor.score([start] * len(ids), ids)
+        for text, total in zip(group, totals, strict=True):
+            mean = total / max(1, len(text))
+            if best is None or mean > best[1]:
+                best = text, mean
+    assert best is not None
+    return best[0]

@@ -7,8 +7,9 @@ import pytest
 from toys import toy
 
 import charrnn
-from charrnn import api
+from charrnn import api, ranking
 from charrnn.errors import ConfigError
+from charrnn.predictor import Predictor
 
 
 def per_character(checkpoint, prompt: str, text: str) -> float:
@@ -31,6 +32,21 @@ def test_it_is_the_one_that_surprises_least(lines):
         group = every[7 * n : 7 * n + 7]
         assert best[n] == max(group, key=lambda text: per_character(checkpoint, "ab", text))
     assert best != every[::7]
+
+
+def test_of_very_many_a_few_are_held_at_a_time(monkeypatch):
+    checkpoint, n = toy(seed=2), 3 * ranking.TOGETHER + 5
+    score, held = Predictor.score, []
+
+    def watched(self, starts, texts):
+        held.append(len(texts))
+        return score(self, starts, texts)
+
+    monkeypatch.setattr(Predictor, "score", watched)
+    (best,) = written(api.sample(checkpoint, count=1, best_of=n, seed=3, length=8))
+    every = written(api.sample(checkpoint, count=n, seed=3, length=8))
+    assert best == max(every, key=lambda text: per_character(checkpoint, "", text))
+    assert held == [ranking.TOGETHER] * 3 + [5]
 
 
 def test_each_comes_when_its_own_samples_are_there():
