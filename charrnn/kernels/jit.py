@@ -72,7 +72,7 @@ def _cache_dir() -> Path | None:
 CACHE_DIR = _cache_dir()
 LITTER_SECONDS = 3600.0  # from when on a temporary file is nobody's
 JIT_DISABLED = bool(numba.config.DISABLE_JIT)  # kernels then run as plain Python
-_decorating = threading.Lock()
+_decorating = threading.RLock()
 
 
 def hold_while_forking(lock: Any) -> None:

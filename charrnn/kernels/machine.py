@@ -25,7 +25,7 @@ from charrnn.kernels.jit import (
 )
 
 _compiled: dict[Any, Any] = {}  # kept, since their machine code would go with them
-_compiling = threading.Lock()
+_compiling = threading.RLock()
 hold_while_forking(_compiling)
 
 
