@@ -254,12 +254,13 @@ def test_a_team_of_threads_computes_the_same_bits(cell, nonlinearity, norm, resi
     prompt = np.arange(V)
     for n, options in enumerate(FILTERS):
         config = SampleConfig(**options)
-        numbers = np.random.default_rng(n).random(60)
+        numbers = np.random.default_rng(n).random(40)
         plain, cursor = PlainPath(network, config), Cursor(V, network.initial_state())
         for character in prompt:
             plain.read(cursor, np.array([character]))
         expected = [plain.write([cursor], [numbers[i : i + 1]], -1)[0].item() for i in range(len(numbers))]
-        for threads in (1, 2, 3, 5):  # more than there are panels, too
+        # More than there are panels, too. Filters are each thread's own, however many there are.
+        for threads in (1, 2, 3, 5) if n == 0 else (3,):
             path, other = CompiledPath(network, config, kernels, threads), Cursor(V, network.initial_state())
             assert path._pace.members == threads
             path.read(other, prompt)
