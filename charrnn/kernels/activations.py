@@ -17,8 +17,6 @@ from numba.extending import intrinsic, overload, register_jitable
 from charrnn.kernels.coefficients import TANH_P, TANH_Q
 
 _P, _Q = (tuple(map(np.float32, row)) for row in (TANH_P, TANH_Q))
-_P0, _P1, _P2, _P3, _P4 = _P
-_Q0, _Q1, _Q2, _Q3, _Q4 = _Q
 _NINE, _ONE, _HALF = np.float32(9.0), np.float32(1.0), np.float32(0.5)
 
 
@@ -30,27 +28,28 @@ def _within(x: Any, limit: Any) -> Any:
 
 
 @register_jitable
-def _tanh_float32(x: Any) -> Any:
-    x = _within(x, _NINE)
+def _odd(x: Any, p: Any, q: Any) -> Any:
+    """x P(x^2) / Q(x^2), both of degree 4, from the coefficients."""
     u = x * x
-    numerator = x * ((((_P4 * u + _P3) * u + _P2) * u + _P1) * u + _P0)
-    denominator = (((_Q4 * u + _Q3) * u + _Q2) * u + _Q1) * u + _Q0
-    return _within(numerator / denominator, _ONE)
+    numerator = x * ((((p[4] * u + p[3]) * u + p[2]) * u + p[1]) * u + p[0])
+    denominator = (((q[4] * u + q[3]) * u + q[2]) * u + q[1]) * u + q[0]
+    return numerator / denominator
+
+
+@register_jitable
+def _tanh_float32(x: Any) -> Any:
+    return _within(_odd(_within(x, _NINE), _P, _Q), _ONE)
 
 
 # 0.5 + 0.5 tanh(0.5 x) with the factors in the coefficients: powers of two, which round nothing.
-_R0, _R1, _R2, _R3, _R4 = (np.float32(p / 4 ** (n + 1)) for n, p in enumerate(_P))
-_S0, _S1, _S2, _S3, _S4 = (np.float32(q / 4**n) for n, q in enumerate(_Q))
+_HALF_P = tuple(np.float32(p / 4 ** (n + 1)) for n, p in enumerate(_P))
+_HALF_Q = tuple(np.float32(q / 4**n) for n, q in enumerate(_Q))
 _EIGHTEEN = np.float32(18.0)
 
 
 @register_jitable
 def _sigmoid_float32(x: Any) -> Any:
-    x = _within(x, _EIGHTEEN)
-    u = x * x
-    numerator = x * ((((_R4 * u + _R3) * u + _R2) * u + _R1) * u + _R0)
-    denominator = (((_S4 * u + _S3) * u + _S2) * u + _S1) * u + _S0
-    return _HALF + _within(numerator / denominator, _HALF)
+    return _HALF + _within(_odd(_within(x, _EIGHTEEN), _HALF_P, _HALF_Q), _HALF)
 
 
 def tanh(x: Any) -> Any:
