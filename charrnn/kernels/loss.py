@@ -9,6 +9,7 @@ import numpy as np
 
 from charrnn.kernels.activations import exp
 from charrnn.kernels.jit import njit
+from charrnn.kernels.rows import _copy
 from charrnn.kernels.sums import largest, total
 
 
@@ -17,12 +18,6 @@ def _exponentials(row: Any, top: Any, V: int) -> None:
     # In their place: given twice, a row would be taken one number at a time, for fear of an overlap.
     for j in range(V):
         row[j] = exp(row[j] - top)
-
-
-@njit()
-def _copy(to: Any, row: Any, V: int) -> None:
-    for j in range(V):
-        to[j] = row[j]
 
 
 @njit()
