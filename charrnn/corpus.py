@@ -222,7 +222,7 @@ def read(
             if ids.nbytes > most:
                 raise CorpusError(
                     f"{source.name} has more text than memory holds ({ids.nbytes / 1e9:.1f} GB so far)",
-                    "train on a part of it: head -c 1G FILE | charrnn train -",
+                    "take a part of it: head -c 1G FILE | charrnn ... -",
                 )
         if line_ends:
             ids.append(line_ends.finish_file())
@@ -329,18 +329,15 @@ class Batches:
         self.seed = seed
         self.windows_per_epoch = stream // seq_len  # K
         self._stream = stream  # S
-        self._drawn = 0, 0  # an epoch and its offset
         # Between two training steps the caches know nothing of this: a few windows cost little more than one.
         self._together = max(1, LOOKED_UP // (batch_size * seq_len))
-        self._held: tuple[tuple[int, int], Inputs] | None = None  # which epoch's, from which window on
+        self._held: tuple[tuple[int, int], Inputs] | None = None  # an epoch, and which of its groups
 
     def offset(self, epoch: int) -> int:
         """Where the first stream starts in this epoch, 0 .. S-1."""
         if epoch == 0 or self.windows_per_epoch == 1:
             return 0
-        if epoch != self._drawn[0]:  # to make a generator takes longer than all the rest of `window`
-            self._drawn = epoch, int(np.random.default_rng([self.seed, epoch]).integers(self._stream))
-        return self._drawn[1]
+        return int(np.random.default_rng([self.seed, epoch]).integers(self._stream))
 
     def window(self, epoch: int, k: int) -> Inputs:
         """Inputs, targets and resets of window k = 0 .. K-1 of an epoch, each (T, B).
@@ -353,12 +350,13 @@ class Batches:
         """
         if not 0 <= k < self.windows_per_epoch:
             raise IndexError(f"window {k} of {self.windows_per_epoch}")
-        first, n = k - k % self._together, k % self._together
-        if self._held is None or self._held[0] != (epoch, first):
+        group, n = divmod(k, self._together)
+        if self._held is None or self._held[0] != (epoch, group):
             T, B = self.seq_len, self.batch_size
+            length = self._together * T
             streams = self.offset(epoch) + self._stream * np.arange(B, dtype=np.int64)  # (B,)
-            times = first * T + np.arange(self._together * T, dtype=np.int64).reshape(-1, T, 1)
-            self._held = (epoch, first), self.documents.look_up((times + streams) % len(self.documents))
+            times = group * length + np.arange(length, dtype=np.int64).reshape(-1, T, 1)
+            self._held = (epoch, group), self.documents.look_up((times + streams) % len(self.documents))
         x, y, reset = self._held[1]
         return x[n], y[n], reset[n]
 
