@@ -136,12 +136,14 @@ class Run:
         if not len(self.text):
             raise TrainingError("no text is left for training", "give a smaller --val-fraction")
         self.batches = Batches(self.text, train.batch_size, train.seq_len, train.seed)
-        self.measured_on: Measure = "validation" if len(self.validation) else "training"
         # With --lines, one line may be nearly all of the text: the only one, or one for validation.
-        most = LARGEST_MEASURED
+        self.measured_on: Measure
         if len(self.validation):
-            most = max(most, round(2 * train.val_fraction * len(corpus.documents)))
-        self.measured = (self.validation if len(self.validation) else self.text).head(most)
+            share = round(2 * train.val_fraction * len(corpus.documents))
+            self.measured_on, measured, most = "validation", self.validation, max(LARGEST_MEASURED, share)
+        else:
+            self.measured_on, measured, most = "training", self.text, LARGEST_MEASURED
+        self.measured = measured.head(most)
         self.steps = train.steps
         if train.epochs is not None:
             self.steps = max(1, round(train.epochs * self.batches.windows_per_epoch))
