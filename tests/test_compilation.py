@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numba import types
+from test_cli import environment
 
 import charrnn
 from charrnn import api, compilation
@@ -190,8 +191,8 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     path = tmp_path / "program.py"
     path.write_text(program, encoding="utf-8")
     words = [sys.executable, "-W", "ignore", str(path)]  # later versions warn of such a fork
-    environment = {**os.environ, "CHARRNN_CACHE_DIR": str(tmp_path / "cache")}
-    run = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120)
+    variables = environment(CHARRNN_CACHE_DIR=str(tmp_path / "cache"))
+    run = subprocess.run(words, capture_output=True, text=True, env=variables, timeout=120)
     assert run.stdout == "1\n", run.stderr
 
 
