@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from charrnn import container
-from charrnn.config import ModelConfig, TextConfig
+from charrnn.config import ModelConfig, TextConfig, format_version
 from charrnn.container import Array, Container, DamageError, Record
 from charrnn.errors import CheckpointError, ConfigError, VocabularyError, printable, quoted
 from charrnn.novelty import Novelty
 from charrnn.vocabulary import Vocabulary
 
-FORMAT_VERSION = 2  # of a model; a reader refuses what is newer
-PLAIN_VERSION = 1  # of a model without an index, and of a resume file: what the first charrnn reads, too
+FORMAT_VERSION = 3  # a reader refuses what is newer; a file has the lowest that can hold it
+INDEX_VERSION = 2  # of a model with an index of its training text
 SUFFIX = container.SUFFIX
 RESUME_SUFFIX = ".resume" + SUFFIX
 
@@ -85,8 +85,12 @@ def load(path: str | Path) -> Checkpoint:
     return replace(checkpoint, tensors=ordered)
 
 
-def save_resume(path: str | Path, tensors: Mapping[str, Array], state: Mapping[str, Any]) -> None:
+def save_resume(
+    path: str | Path, tensors: Mapping[str, Array], state: Mapping[str, Any], version: int = 1
+) -> None:
     """Write what a run needs to go on: float32 and int64 tensors, and a state of plain JSON.
+
+    `version` is the lowest version of the file format that knows what the state says.
 
     Raises:
         SaveError: the file cannot be written; the old one is then as it was.
@@ -97,7 +101,7 @@ def save_resume(path: str | Path, tensors: Mapping[str, Array], state: Mapping[s
             raise CheckpointError(
                 f"{printable(str(path))} is not written: {name} is {tensor.dtype}, not float32 or int64"
             )
-    record = {"format_version": PLAIN_VERSION, "kind": "resume", "state": dict(state)}
+    record = {"format_version": version, "kind": "resume", "state": dict(state)}
     container.write(path, tensors, record)
 
 
@@ -149,7 +153,7 @@ def bundled() -> Path | None:
 
 def _record(checkpoint: Checkpoint) -> Record:
     record = {
-        "format_version": PLAIN_VERSION,
+        "format_version": format_version(checkpoint.config, checkpoint.text),
         "model": checkpoint.config.to_dict(),
         "vocabulary": checkpoint.vocabulary.characters,
         "text": checkpoint.text.to_dict(),
@@ -159,7 +163,8 @@ def _record(checkpoint: Checkpoint) -> Record:
         "settings": checkpoint.settings,
     }
     if checkpoint.novelty is not None:
-        record |= {"format_version": FORMAT_VERSION, "novelty": checkpoint.novelty.to_dict()}
+        version = max(INDEX_VERSION, format_version(checkpoint.config, checkpoint.text))
+        record |= {"format_version": version, "novelty": checkpoint.novelty.to_dict()}
     return record
 
 
@@ -236,10 +241,9 @@ def _check_kind(file: Container, *, wants_resume: bool) -> None:
     if type(version) is not int or version < 1:
         raise DamageError("its record has no format version")
     is_resume = file.record.get("kind") == "resume"
-    newest = PLAIN_VERSION if is_resume else FORMAT_VERSION
-    if version > newest:
+    if version > FORMAT_VERSION:
         raise CheckpointError(
-            f"{file.name} was made by a newer charrnn (its format is {version}, not {newest})",
+            f"{file.name} was made by a newer charrnn (its format is {version}, not {FORMAT_VERSION})",
             "upgrade charrnn",
         )
     if is_resume and not wants_resume:

@@ -6,7 +6,7 @@ A setting outside its range raises ConfigError, which names the setting, the val
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, TypeVar, get_args
 
 from charrnn.errors import ConfigError, quoted
@@ -15,11 +15,13 @@ Cell = Literal["lstm", "gru", "rnn"]
 Nonlinearity = Literal["tanh", "relu"]
 WeightPrecision = Literal["float32", "bfloat16"]
 TrainPrecision = Literal["auto", "float32", "bfloat16"]
+ValSplit = Literal["scattered", "end"]
 
 CELLS: tuple[str, ...] = get_args(Cell)
 NONLINEARITIES: tuple[str, ...] = get_args(Nonlinearity)
 WEIGHT_PRECISIONS: tuple[str, ...] = get_args(WeightPrecision)
 TRAIN_PRECISIONS: tuple[str, ...] = get_args(TrainPrecision)
+VAL_SPLITS: tuple[str, ...] = get_args(ValSplit)
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of H rows in weight_ih and weight_hh
 
 
@@ -54,11 +56,35 @@ def _require_bool(name: str, value: object) -> None:
 Config = TypeVar("Config", "TextConfig", "ModelConfig")
 
 
+def later(default: Any, version: int) -> Any:
+    """A setting that came with this version of the file format.
+
+    A file does not have it where it stands at its default, so that programs from before can read the file.
+    """
+    return field(default=default, metadata={"version": version})
+
+
+def _is_written(config: Any, setting: Field[Any]) -> bool:
+    return "version" not in setting.metadata or getattr(config, setting.name) != setting.default
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The settings of a configuration by name, as files and fingerprints have them."""
+    return {s.name: getattr(config, s.name) for s in fields(config) if _is_written(config, s)}
+
+
+def format_version(*configs: Any) -> int:
+    """The lowest version of the file format that can hold these configurations."""
+    written = (s for config in configs for s in fields(config) if _is_written(config, s))
+    return max(int(setting.metadata.get("version", 1)) for setting in written)
+
+
 def _from_dict(cls: type[Config], values: object, what: str) -> Config:
     if not isinstance(values, dict):
         raise ConfigError(f"{what} is not a table of settings")
-    names = {field.name for field in fields(cls)}
-    if missing := sorted(names - values.keys()):
+    names = {setting.name for setting in fields(cls)}
+    first = {setting.name for setting in fields(cls) if "version" not in setting.metadata}
+    if missing := sorted(first - values.keys()):
         raise ConfigError(f"{what} lacks {', '.join(missing)}")
     if unknown := sorted(map(quoted, values.keys() - names)):
         raise ConfigError(f"{what} has unknown settings, such as {unknown[0]}")
@@ -86,8 +112,8 @@ class TextConfig:
             _require_bool(name, getattr(self, name))
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings by name, as `from_dict` takes them."""
-        return asdict(self)
+        """The settings by name, as `from_dict` takes them."""
+        return to_dict(self)
 
     @classmethod
     def from_dict(cls, values: object) -> TextConfig:
@@ -171,8 +197,8 @@ class ModelConfig:
         return sum(math.prod(shape) for shape in self.parameter_shapes().values())
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings by name, as `from_dict` takes them."""
-        return asdict(self)
+        """The settings by name, as `from_dict` takes them."""
+        return to_dict(self)
 
     @classmethod
     def from_dict(cls, values: object) -> ModelConfig:
@@ -209,6 +235,9 @@ class TrainConfig:
     seed: int = 1
     # Of what matrix products read; sums and weights are float32. auto: settled before a run
     precision: TrainPrecision = "auto"
+    # Which part of the text is kept for validation. None, as before there was a choice: scattered where lines
+    # are texts, else the end.
+    val_split: ValSplit | None = later(None, version=3)
 
     def __post_init__(self) -> None:
         budgets = [b for b in (self.minutes, self.epochs, self.steps) if b is not None]
@@ -245,6 +274,12 @@ class TrainConfig:
             "precision",
             self.precision,
             "one of " + ", ".join(TRAIN_PRECISIONS),
+        )
+        _require(
+            self.val_split is None or self.val_split in VAL_SPLITS,
+            "val_split",
+            self.val_split,
+            "one of " + ", ".join(VAL_SPLITS),
         )
 
 

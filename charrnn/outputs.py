@@ -66,14 +66,14 @@ class Outputs:
             if best is not None and len(best.history) < len(history):
                 save(replace(best, history=list(history)), self.model)
 
-    def save_resume(self, tensors: Mapping[str, Array], record: Mapping[str, Any]) -> None:
-        """Write what the run needs to go on, after the model that it speaks of.
+    def save_resume(self, tensors: Mapping[str, Array], record: Mapping[str, Any], version: int) -> None:
+        """Write what the run needs to go on, after the model that it speaks of; see checkpoint.save_resume.
 
         Raises:
             SaveError: one of them cannot be written.
         """
         self.flush()
-        save_resume(self.resume, tensors, record)
+        save_resume(self.resume, tensors, record, version)
 
     def remove_resume(self) -> None:
         """The run is over. A resume file that cannot be removed harms nobody: to resume it ends at once."""

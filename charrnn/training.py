@@ -19,7 +19,7 @@ import numpy as np
 
 from charrnn.checkpoint import Checkpoint, checked_history, save
 from charrnn.compilation import compile_kernels
-from charrnn.config import ModelConfig, TrainConfig
+from charrnn.config import ModelConfig, TrainConfig, format_version, to_dict
 from charrnn.container import DamageError
 from charrnn.corpus import Batches, Corpus, split
 from charrnn.errors import SaveError, TrainingError, decimal
@@ -61,7 +61,7 @@ Preview = Callable[[Checkpoint], str]
 
 def fingerprint(corpus: Corpus, model: ModelConfig, train: TrainConfig, init: str) -> str:
     """What makes two runs the same: corpus, network, settings and the weights it starts from."""
-    parts = [corpus.fingerprint(), asdict(model), asdict(train), init]
+    parts = [corpus.fingerprint(), to_dict(model), to_dict(train), init]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -414,7 +414,7 @@ class Run:
             history=list(self.position.history),
             best_val_loss=val_loss,
             run=self.fingerprint,
-            settings=asdict(self.train),
+            settings=to_dict(self.train),
             novelty=novelty,
         )
 
@@ -459,15 +459,15 @@ class Run:
             "run": self.fingerprint,
             "init": self.init,
             "vocabulary": self.corpus.vocabulary.characters,
-            "model": asdict(self.config),
-            "train": asdict(self.train),
-            "text": asdict(self.corpus.text),
+            "model": to_dict(self.config),
+            "train": to_dict(self.train),
+            "text": to_dict(self.corpus.text),
             "updates": self.optimizer.steps,
             "position": p.to_record(),
         }
         self._saved_at = time.monotonic()  # or tried to
         yield from self._save_model()
-        self.outputs.save_resume(tensors, record)
+        self.outputs.save_resume(tensors, record, format_version(self.config, self.train, self.corpus.text))
         loss = math.nan if p.best_val_loss is None else p.best_val_loss
         yield Saved(p.step, self.outputs.resume, loss, "resume")
 

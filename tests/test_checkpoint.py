@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from charrnn import checkpoint as module
 from charrnn.checkpoint import (
+    FORMAT_VERSION,
     Checkpoint,
     bundled,
     load,
@@ -506,7 +507,9 @@ def test_weights_that_are_no_numbers_are_refused(
 
 
 def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path, content: bytes) -> None:
-    error = refusal(tmp_path, files.with_record(content, lambda r: r.update(format_version=3, new_entry=1)))
+    error = refusal(
+        tmp_path, files.with_record(content, lambda r: r.update(format_version=FORMAT_VERSION + 1, x=1))
+    )
     assert "newer charrnn" in error.message
     assert error.hint == "upgrade charrnn"
 
@@ -645,7 +648,7 @@ def test_a_resume_file_without_a_state_is_refused(tmp_path: Path, state: Any) ->
 def test_a_newer_resume_file_asks_for_an_upgrade(tmp_path: Path) -> None:
     path = tmp_path / "r.safetensors"
     save_resume(path, {}, {})
-    path.write_bytes(record(format_version=2)(path.read_bytes()))
+    path.write_bytes(record(format_version=FORMAT_VERSION + 1)(path.read_bytes()))
     with pytest.raises(CheckpointError, match="upgrade charrnn"):
         load_resume(path)
 

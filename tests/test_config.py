@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn.config import CELLS, ModelConfig, SampleConfig, TextConfig, TrainConfig
+from charrnn.config import (
+    CELLS,
+    ModelConfig,
+    SampleConfig,
+    TextConfig,
+    TrainConfig,
+    format_version,
+    later,
+    to_dict,
+)
 from charrnn.errors import ConfigError
 
 NO_NUMBERS = [None, "1", [], {}, True, math.nan, math.inf, -math.inf, 10**400, -(10**400)]
@@ -183,6 +192,31 @@ def test_a_dictionary_gives_the_same_model_back(
 def test_a_dictionary_gives_the_same_text_settings_back() -> None:
     config = TextConfig(encoding="latin-1", lines=True)
     assert TextConfig.from_dict(config.to_dict()) == config
+
+
+@dataclasses.dataclass(frozen=True)
+class Grown:
+    """A configuration that got settings with later versions of the file format."""
+
+    old: int = 1
+    new: int | None = later(None, version=2)
+    newer: str = later("", version=3)
+
+
+def test_a_later_setting_is_written_only_where_it_says_something() -> None:
+    assert to_dict(Grown()) == {"old": 1}
+    assert to_dict(Grown(new=0)) == {"old": 1, "new": 0}
+    assert to_dict(train(steps=1)).keys() == {f.name for f in dataclasses.fields(train(steps=1))} - {
+        "val_split"
+    }
+
+
+def test_the_format_is_the_lowest_that_can_hold_what_is_written() -> None:
+    assert format_version(Grown()) == 1
+    assert format_version(Grown(old=5, new=3)) == 2
+    assert format_version(Grown(newer="x")) == 3
+    assert format_version(Grown(), Grown(new=1), Grown()) == 2
+    assert format_version(model(), TextConfig(lines=True)) == 1
 
 
 @pytest.mark.parametrize("cls", [ModelConfig, TextConfig])
