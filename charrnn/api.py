@@ -334,20 +334,25 @@ def score(
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     """How surprising each character of a text is to the model: -log p in nats, (characters,).
 
-    A model of lines reads each line as a text of its own.
+    A model of lines reads each line as a text of its own; the end of an empty one, which training leaves out,
+    costs nothing.
 
     Raises:
         CheckpointError: the model cannot be loaded.
         VocabularyError: the text holds a character that the model has never seen.
     """
     from charrnn.evaluation import surprises
+    from charrnn.reading import empty_lines
 
     checkpoint = _checkpoint(model)
     vocabulary = checkpoint.vocabulary
     ids = vocabulary.encode(text, on_unknown)
     line_end = vocabulary.characters.index("\n") if checkpoint.text.lines else -1
     starts = np.zeros(min(1, len(ids)), np.int64)
-    return surprises(_model(checkpoint, threads), Documents(ids, len(vocabulary), starts, line_end))
+    losses = surprises(_model(checkpoint, threads), Documents(ids, len(vocabulary), starts, line_end))
+    if checkpoint.text.lines:
+        losses[empty_lines(ids, line_end, at_line_start=True)] = 0
+    return losses
 
 
 def score_lines(

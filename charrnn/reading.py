@@ -229,6 +229,14 @@ class Encoder:
         return Vocabulary.from_code_points(np.array(self._points)[order])
 
 
+def empty_lines(ids: npt.NDArray[np.integer], newline: int, at_line_start: bool) -> npt.NDArray[np.bool_]:
+    """Which of these ids (n,) are the ends of empty lines; `at_line_start` says what comes before them."""
+    ends = ids == newline
+    begins = np.concatenate(([at_line_start], ends[:-1]))
+    empty: npt.NDArray[np.bool_] = ends & begins[: len(ids)]
+    return empty
+
+
 class LineEnds:
     """Leaves out empty lines, and ends the last line of each file, on ids."""
 
@@ -241,11 +249,9 @@ class LineEnds:
         """The ids (n,) without the "\\n" of empty lines."""
         if not len(ids):
             return ids
-        ends = ids == self.newline
-        begins = np.concatenate(([self._at_line_start], ends[:-1]))
-        empty = ends & begins
+        empty = empty_lines(ids, self.newline, self._at_line_start)
         self.empty_lines += int(np.count_nonzero(empty))
-        self._at_line_start = bool(ends[-1])
+        self._at_line_start = bool(ids[-1] == self.newline)
         return ids[~empty] if empty.any() else ids
 
     def finish_file(self) -> npt.NDArray[np.uint32]:

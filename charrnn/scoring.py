@@ -1,8 +1,8 @@
 """How surprising lines are to a network, many side by side: bits a line, in the order of input.
 
-Each line is a text of its own, its "\\n" the last character. A model of lines reads it as it was trained to.
-A model of prose begins as `sample` does, after a line end, which is not counted. Where the model has never
-seen a "\\n" there is neither.
+Each line is a text of its own, its "\\n" the last character. A model of lines reads it as it was trained to,
+and says nothing of an empty one, which training leaves out. A model of prose begins as `sample` does, after a
+line end, which is not counted. Where the model has never seen a "\\n" there is neither.
 
 A character that the model has never seen cannot have a probability of the network's. It counts as
 `unknown_bits`, and the network goes on as if it were not there.
@@ -27,6 +27,7 @@ from charrnn.lines import Lines
 from charrnn.model import Model, State
 from charrnn.precision import require
 from charrnn.prefixes import Floats, Ids
+from charrnn.reading import empty_lines
 from charrnn.vocabulary import code_points
 from charrnn.workers import Workers
 
@@ -42,7 +43,7 @@ class LineScore(NamedTuple):
     """One line, without its "\\n", and what it costs the model."""
 
     text: str
-    bits: float  # -log2 p of all its characters
+    bits: float | None  # -log2 p of all its characters; None: an empty line, to a model of lines
     characters: int  # its "\n" included, where the model knows that
     unknown: int  # of them, those that the model has never seen
     file: str
@@ -50,8 +51,10 @@ class LineScore(NamedTuple):
     cut: bool = False  # the text is only the beginning of a line of more than SHOWN characters
 
     @property
-    def bpc(self) -> float:
-        """Bits a character; 0 for an empty line of a model that knows no "\\n"."""
+    def bpc(self) -> float | None:
+        """Bits a character, or None; 0 for an empty line of a model that knows no "\\n"."""
+        if self.bits is None:
+            return None
         return self.bits / self.characters if self.characters else 0.0
 
 
@@ -93,15 +96,24 @@ class Scorer:
         """The id of each character, (N,); -1 for what the model has never seen."""
         return self._table[code_points(text)]
 
+    def leaves_out(self, line: str) -> bool:
+        """Whether a line, without its end, is one that training leaves out: the model cannot know it."""
+        return not line and self.checkpoint.text.lines
+
     def lines(
         self, text: str
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Bits, characters and unknown ones of each line of `text`, which ends in "\\n"; (lines,) each."""
+        """Bits, characters and unknown ones of each line of `text`, which ends in "\\n"; (lines,) each.
+
+        They are 0 for a line that is left out.
+        """
         lines = text.split("\n")[:-1]
         different = sorted(set(lines))  # so that those that begin alike are neighbours
         places = {line: number for number, line in enumerate(different)}
         place = [places[line] for line in lines]
         bits, characters, unknown = self._lines("".join(line + "\n" for line in different))
+        if different and self.leaves_out(different[0]):
+            bits[0] = characters[0] = unknown[0] = 0
         return bits[place], characters[place], unknown[place]
 
     def _lines(
@@ -136,6 +148,7 @@ class Stream:
         self._line_end = scorer.newline if scorer.checkpoint.text.lines else -2
         self._start = scorer.checkpoint.config.vocab_size
         self._last = self._start
+        self._at_line_start = True
         self._state: State = scorer.model.zero_state(1)
         if after_line_end:
             self.losses(scorer.lead)
@@ -156,11 +169,17 @@ class Stream:
         return result
 
     def bits(self, text: str) -> npt.NDArray[np.float64]:
-        """-log2 p of each character of the text, (n,); `unknown_bits` for what the model has never seen."""
+        """-log2 p of each character of the text, (n,); `unknown_bits` for what the model has never seen.
+
+        The end of a line that is left out costs nothing.
+        """
         ids = self._scorer.encode(text)
         result = np.full(len(ids), self._scorer.unknown_bits)
         known = ids >= 0
         result[known] = self.losses(ids[known]).astype(np.float64) * _BITS
+        if self._line_end >= 0 and len(ids):
+            result[empty_lines(ids, self._line_end, self._at_line_start)] = 0
+            self._at_line_start = bool(ids[-1] == self._line_end)
         return result
 
 
@@ -199,6 +218,8 @@ def score_lines(scorer: Scorer, lines: Iterable[Lines]) -> Iterator[list[LineSco
         columns = (values.tolist() for values in scorer.lines(text))
         texts = text[:-1].split("\n")
         yield [
-            LineScore(line, bits, characters, unknown, file, number + index)
+            LineScore(
+                line, None if scorer.leaves_out(line) else bits, characters, unknown, file, number + index
+            )
             for index, (line, bits, characters, unknown) in enumerate(zip(texts, *columns, strict=True))
         ]

@@ -25,7 +25,7 @@ ARROWS = {
         "runs", "generation", "dynamic", "evaluation", "checkpoint", "compilation", "corpus", "events",
         "model", "workers",
         "lines", "scoring", "classification", "prediction", "compression",
-        "mixture", "enumeration", "matching", "filling", "offers", "ranking",
+        "mixture", "enumeration", "matching", "filling", "offers", "ranking", "reading",
     },
     "runs": {
         "training", "planning", "precision", "speed", "generation", "checkpoint", "compilation", "corpus",
@@ -58,7 +58,7 @@ ARROWS = {
     "particles": {"paths", "steering"},
     "prediction": {"predictor", "generation", "mixture", "sampling", "checkpoint"},
     "classification": {"scoring", "lines"},
-    "scoring": {"lines", "model", "prefixes", "checkpoint", "precision", "vocabulary", "workers"},
+    "scoring": {"lines", "reading", "model", "prefixes", "checkpoint", "precision", "vocabulary", "workers"},
     "prefixes": {"model", "kernels"},
     "lines": {"reading", "sources"},
     "heat": set(),

@@ -33,6 +33,7 @@ def classify(
 
     paths = list(models or ())
     labels = _labels(paths)
+    nothing = (None,) * len(labels)  # that is known of a line
     weights = None if prior is None else _numbers(prior)
     checkpoints = [api.load(path) for path in paths]
     raw = bool(checkpoints) and all(checkpoint.text.bytes for checkpoint in checkpoints)
@@ -42,16 +43,19 @@ def classify(
         for line in lines:
             best = line.best
             if json_lines:
+                posterior, bits = line.posterior or nothing, line.bits or nothing
                 values = {
-                    "model": labels[best],
-                    "probability": line.posterior[best],
-                    "posterior": dict(zip(labels, line.posterior, strict=True)),
-                    "bits": dict(zip(labels, map(wording.json_number, line.bits), strict=True)),
+                    "model": None if best is None else labels[best],
+                    "probability": None if best is None else line.posterior[best],
+                    "posterior": dict(zip(labels, posterior, strict=True)),
+                    "bits": dict(zip(labels, map(wording.json_number, bits), strict=True)),
                     "file": line.file,
                     "number": line.number,
                     "line": wording.json_text(line.text, raw),
                 }
                 output.write(json.dumps(values) + "\n")
+            elif best is None:
+                output.write(f"\t\t{line.text}\n")
             else:
                 output.write(f"{labels[best]}\t{line.posterior[best]:.4f}\t{line.text}\n")
         output.flush()

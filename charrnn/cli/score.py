@@ -100,7 +100,8 @@ def score(
         return ExitCode.DONE
     cut = 0
     if threshold is not None:
-        scores = ([line for line in lines if not line.bpc <= threshold] for lines in scores)
+        least = threshold
+        scores = ([line for line in lines if _surprise(line) > least] for lines in scores)
     if top is not None:
         scores = iter([_most_surprising(scores, top)])
     for lines in scores:
@@ -113,8 +114,16 @@ def score(
     return ExitCode.DONE
 
 
+def _surprise(line: LineScore) -> float:
+    """Bits a character, by which lines are compared: -inf for no figure, inf for one that is no number."""
+    if line.bpc is None:
+        return -math.inf
+    return line.bpc if line.bpc == line.bpc else math.inf  # a network gone wild
+
+
 def _as_text(line: LineScore) -> str:
-    return f"{line.bpc:.4f}\t{line.text}\n"
+    figure = "" if line.bpc is None else f"{line.bpc:.4f}"
+    return f"{figure}\t{line.text}\n"
 
 
 def _as_json(line: LineScore, raw_bytes: bool) -> str:
@@ -138,7 +147,9 @@ def _most_surprising(scores: Iterator[list[LineScore]], count: int) -> list[Line
     index = 0
     for lines in scores:
         for line in lines:
-            bpc = line.bpc if line.bpc == line.bpc else math.inf  # a network gone wild
+            bpc = _surprise(line)
+            if bpc == -math.inf:
+                continue
             index -= 1
             if len(heap) < count:
                 heapq.heappush(heap, (bpc, index, line))
@@ -150,10 +161,13 @@ def _most_surprising(scores: Iterator[list[LineScore]], count: int) -> list[Line
 def _write_total(output: Output, scores: Iterator[list[LineScore]], json_lines: bool) -> None:
     bits, characters, unknown, count = 0.0, 0, 0, 0
     for lines in scores:
-        bits += sum(line.bits for line in lines)
-        characters += sum(line.characters for line in lines)
-        unknown += sum(line.unknown for line in lines)
-        count += len(lines)
+        for line in lines:
+            if line.bits is None:
+                continue
+            bits += line.bits
+            characters += line.characters
+            unknown += line.unknown
+            count += 1
     bpc = bits / characters if characters else 0.0
     if json_lines:
         values = {
