@@ -529,10 +529,12 @@ def train(
     *,
     out: str | Path | None = None,
     text: TextConfig = TextConfig(),  # noqa: B008 (frozen)
+    val: Paths = (),
     resume: bool = False,
     init_from: str | Path | None = None,
     force: bool = False,
     threads: int | None = None,
+    keep_models: int = 0,
     stop: Callable[[], str | None] = lambda: None,
     previews: bool = False,
     **settings: Any,
@@ -540,8 +542,10 @@ def train(
     """Train on a corpus; yields what happens. The file `out` always holds the best model so far.
 
     `settings` are fields of ModelConfig (but vocab_size) and TrainConfig; what is absent or None is chosen
-    to suit the corpus. `stop` is asked after each step: when it returns a text, the run is saved and ends.
-    `previews` asks for a sample of what the network writes by now, every ten seconds.
+    to suit the corpus. `val` is a text of its own whose loss says which model is the best; without it, a part
+    of the corpus is kept for that. `keep_models` is how many of the models evaluated last are kept as well,
+    in a folder beside `out`. `stop` is asked after each step: when it returns a text, the run is saved and
+    ends. `previews` asks for a sample of what the network writes by now, every ten seconds.
     `resume` goes on with the interrupted run that wrote `out`; `init_from` starts from another model's
     weights, its vocabulary grown by the corpus's characters.
 
@@ -554,20 +558,24 @@ def train(
         TrainingError: the loss is no longer a number; somebody else is training into the same file.
     """
     from charrnn.compilation import Helper
-    from charrnn.runs import prepare
+    from charrnn.runs import Request, prepare
 
+    request = Request(
+        _paths(corpus), None if out is None else Path(out), text, settings, _paths(val), resume, init_from,
+        force, threads, keep_models, previews,
+    )  # fmt: skip
     with contextlib.ExitStack() as held:
-        run, started = yield from prepare(
-            _paths(corpus), None if out is None else Path(out), text, settings,
-            resume=resume, init_from=init_from, force=force, threads=threads, stop=stop,
-            previews=previews, helper=held.enter_context(Helper()), held=held,
-        )  # fmt: skip
+        helper = held.enter_context(Helper())
+        run, started = yield from prepare(request, stop=stop, helper=helper, held=held)
         yield started
         yield from run.events()
 
 
 def training_files(
-    corpus: Paths, out: str | Path | None = None, init_from: str | Path | None = None
+    corpus: Paths,
+    out: str | Path | None = None,
+    init_from: str | Path | None = None,
+    val: Paths = (),
 ) -> list[tuple[str, Path | int]]:
     """What `train` reads and writes: what each file is, and its path, or the descriptor of standard input.
 
@@ -585,4 +593,4 @@ def training_files(
         ("the file that --resume needs", files.resume_path(model)),
     ]
     initial = [] if init_from is None else [("the model to start from", Path(init_from))]
-    return [*written, *initial, *corpus_files(paths)]
+    return [*written, *initial, *corpus_files(paths, _paths(val))]

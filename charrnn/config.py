@@ -238,6 +238,7 @@ class TrainConfig:
     # Which part of the text is kept for validation. None, as before there was a choice: scattered where lines
     # are texts, else the end.
     val_split: ValSplit | None = later(None, version=3)
+    val_text: str = later("", version=3)  # fingerprint of a text of its own for validation; "": there is none
 
     def __post_init__(self) -> None:
         budgets = [b for b in (self.minutes, self.epochs, self.steps) if b is not None]
@@ -281,6 +282,17 @@ class TrainConfig:
             self.val_split,
             "one of " + ", ".join(VAL_SPLITS),
         )
+        _require(isinstance(self.val_text, str), "val_text", self.val_text, "a text")
+
+
+def split_of(val_split: ValSplit | None, *, lines: bool) -> ValSplit:
+    """What a setting means: None is what charrnn did before there was a choice."""
+    return val_split or ("scattered" if lines else "end")
+
+
+def canonical(val_split: ValSplit | None, *, lines: bool) -> ValSplit | None:
+    """The setting as files have it: None where it means the same, so that equal runs look equal."""
+    return None if split_of(val_split, lines=lines) == split_of(None, lines=lines) else val_split
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ class Started:
     """Once, before the first step: what will be trained on what."""
 
     corpus: Corpus
+    different: int  # characters in the corpus; the model may know others, too
+    validation: Corpus | None  # where that is a text of its own
     model: ModelConfig
     train: TrainConfig
     train_characters: int
@@ -86,12 +88,12 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A file was written: the best model so far, or what `--resume` needs."""
+    """A file was written: the best model so far, what `--resume` needs, or the model evaluated just now."""
 
     step: int
     path: Path
     val_loss: float
-    kind: Literal["model", "resume"]
+    kind: Literal["model", "resume", "kept"]
 
 
 @dataclass(frozen=True, slots=True)

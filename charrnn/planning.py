@@ -77,6 +77,7 @@ def plan(characters: int, vocab_size: int, given: dict[str, Any], speed: Speed |
     text = characters * (1.0 - val_fraction)
     chosen: dict[str, Any] = {
         "val_fraction": val_fraction,
+        "val_split": "scattered",
         "batch_size": _batch_size(characters, vocab_size, given),
     }
     if not given.keys() & {"minutes", "epochs", "steps"}:

@@ -30,12 +30,13 @@ ARROWS = {
     "runs": {
         "training", "planning", "precision", "speed", "generation", "checkpoint", "compilation", "corpus",
         "locking", "sources", "unreadable", "unwritable", "vocabulary", "events", "model", "workers",
-        "parameters",
+        "parameters", "validation",
     },
     "training": {
         "corpus", "model", "optimizer", "evaluation", "checkpoint", "compilation", "events",
-        "container", "novelty", "outputs", "parameters", "workers",
+        "container", "novelty", "outputs", "parameters", "validation", "workers",
     },
+    "validation": {"corpus", "reading", "vocabulary"},
     "outputs": {"atomic", "checkpoint", "events", "parameters"},
     "locking": {"atomic", "checkpoint", "unwritable"},
     "dynamic": {"corpus", "evaluation", "kernels", "model", "parameters", "workers"},

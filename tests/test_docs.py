@@ -34,7 +34,7 @@ def test_no_number_stands_as_the_default_of_what_is_planned():
     machine = [lambda network, batch, window, speed=speed: speed for speed in (1e3, 1e5, 1e7)]
     plans = [plan(n, 65, {}, speed).settings for n in (11, 10**4, 10**6, 10**9) for speed in machine]
     train = COMMANDS.split("## charrnn train\n")[1].split("\n## ")[0]
-    for name in set().union(*plans) - {"minutes", "epochs", "most_epochs"}:
+    for name in set().union(*plans) - {"minutes", "epochs", "most_epochs", "val_split"}:
         option = {"learning_rate": "lr"}.get(name, name.replace("_", "-"))
         (line,) = re.findall(rf"^  --{option} .*$", train, re.M)
         assert re.search(r"\[(suits the (text|network)|as wide as a layer|0\.1 at the most)\]", line), line
