@@ -16,7 +16,6 @@ from charrnn.cli.process import ClosedPipe, Output, StopRequest, is_terminal, sa
 from charrnn.config import (
     CELLS,
     NONLINEARITIES,
-    VAL_SPLITS,
     Cell,
     ModelConfig,
     Nonlinearity,
@@ -84,7 +83,7 @@ def train(
     ] = None,
     val_split: Annotated[
         ValSplit | None,
-        _option(_READING, "Where it is taken from [scattered].", metavar="|".join(VAL_SPLITS)),
+        _option(_READING, "scattered, or end: which part that is [scattered].", metavar="NAME"),
     ] = None,
     val: Annotated[
         list[str] | None,
