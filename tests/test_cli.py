@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support.environment import environment
 
 import charrnn
 import charrnn.cli
@@ -30,11 +31,6 @@ SIGNALS = [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)]
 
 def command(*args: object) -> list[str]:
     return [sys.executable, "-m", "charrnn", *map(str, args)]
-
-
-def environment(**variables: str) -> dict[str, str]:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "", **variables}
 
 
 def run(
@@ -668,7 +664,7 @@ def test_a_terminal_gets_a_live_view_unless_colour_is_unwelcome(folder: Path, tm
             command(*args),
             stdout=subprocess.PIPE,
             stderr=theirs,
-            env=environment(**{"TERM": "xterm", "NO_COLOR": "", **variables}),
+            env=environment(**{"TERM": "xterm", **variables}),
             cwd=tmp_path,
         ) as process:
             os.close(theirs)

@@ -20,6 +20,8 @@ NAMES = {
     "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS",
 }  # fmt: skip
 PREFIXES = ("LC_", "PIP_", "SSL_", "PYENV_")
+# Whoever runs pytest by hand may have the kernels run as plain Python, in the tests and in what they start.
+CHOSEN = ("NUMBA_DISABLE_JIT",)
 
 
 def scrubbed(variables):
@@ -35,7 +37,16 @@ def environment(**variables):
     """What a process of the tests starts with: the charrnn of this folder, no terminal, and `variables`."""
     kept = scrubbed(os.environ)
     kept.pop("TERM", None)
-    return {**kept, "PYTHONPATH": ROOT, **variables}
+    chosen = {name: os.environ[name] for name in CHOSEN if name in os.environ}
+    return {**kept, **chosen, "PYTHONPATH": ROOT, **variables}
+
+
+def scrub():
+    """Make it that of this process, and so of all that it starts. pytest's own variables stay."""
+    for name in os.environ.keys() - environment().keys():
+        if not name.startswith("PYTEST_"):
+            del os.environ[name]
+    os.environ.update(environment())
 
 
 if __name__ == "__main__":
