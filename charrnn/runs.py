@@ -160,8 +160,8 @@ def prepare(
             planned = f"as {out} was trained"
         else:
             if needs_speed(len(corpus.documents), given):
-                for done, total in compile_kernels(guess, choose(wanted, guess) == "bfloat16"):
-                    yield Compiling(done, total)
+                for compiled in compile_kernels(guess, choose(wanted, guess) == "bfloat16"):
+                    yield Compiling(*compiled)
             chosen = _planned(corpus, given, wanted, workers)
             planned = chosen.reason
             model = ModelConfig(len(corpus.vocabulary), **_only(chosen.settings, _MODEL_SETTINGS))
