@@ -622,6 +622,27 @@ def test_a_signal_while_kernels_are_compiled_leaves_nothing_behind(folder: Path,
 
 
 @posix
+@pytest.mark.skipif("NUMBA_DISABLE_JIT" in os.environ, reason="nothing is compiled")
+@pytest.mark.parametrize("changed", [(), ("--hidden-size", 6)])
+def test_a_run_that_is_killed_while_kernels_are_compiled_just_starts_again(
+    folder: Path, tmp_path: Path, changed: tuple[object, ...]
+) -> None:
+    words = ("train", folder / "corpus.txt", *TINY, "--steps", 2, "-o", "m.safetensors")
+    with subprocess.Popen(
+        command(*words), stderr=subprocess.PIPE, cwd=tmp_path,
+        env=environment(CHARRNN_CACHE_DIR=str(tmp_path / "cache")),
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        while b"compiling" not in process.stderr.readline():
+            pass
+        process.kill()
+    assert (tmp_path / "m.resume.safetensors").exists()
+    again = run(*words, *changed, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "m.safetensors"]
+
+
+@posix
 def test_the_first_signal_asks_and_the_second_does_not_wait() -> None:
     script = """
 import os, signal, time
