@@ -90,7 +90,8 @@ ARROWS = {
     "operands": {"kernels", "parameters", "workers"},
     "optimizer": {"kernels", "parameters", "workers"},
     "parameters": {"kernels"},
-    "workers": {"kernels"},
+    "workers": {"kernels", "quota"},
+    "quota": set(),
     "steering": {"sampling"},
     "sampling": set(),
     "kernels": {"sampling", "steering", "coding"},  # only the files of LOOPS
