@@ -191,7 +191,8 @@ def test_every_public_name_is_there() -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("trian",), "did you mean 'train'"),
+        (("trian",), "there is no command trian: did you mean train?"),
+        (("frobnicate",), "there is no command frobnicate"),
         (("train",), "CORPUS... is missing"),
         (("train", "x", "--hiden-size", "3"), "did you mean --hidden-size?"),
         (("train", "x", "--hidden-size", "three"), "--hidden-size is 'three'"),
