@@ -357,12 +357,14 @@ def score_lines(
     unknown_bits: float = UNKNOWN_BITS,
     precision: WeightPrecision = "float32",
     threads: int | None = None,
+    before_waiting: Callable[[], None] = lambda: None,
 ) -> Iterator[list[LineScore]]:
     """How surprising each line is, as a text of its own, in lists of as many lines as have come meanwhile.
 
     Memory does not depend on how many lines there are, nor on how long they are. See charrnn.scoring for what
     is counted. Nothing in the text stops it: bytes that are no text, and characters that the model has never
     seen, count as `unknown_bits` each. In bfloat16 it is quicker, on CPUs that have it, and less exact.
+    `before_waiting` is called whenever the next line has not come yet: flush there what you wrote.
 
     Raises:
         CheckpointError: the model cannot be loaded.
@@ -375,7 +377,10 @@ def score_lines(
     scorer = scoring.Scorer(
         checkpoint, threads=threads, unknown_bits=_unknown_bits(unknown_bits), precision=precision
     )
-    return scoring.score_lines(scorer, lines.read_lines(_paths(corpus), checkpoint.text, scorer.most))
+    return scoring.score_lines(
+        scorer,
+        lines.read_lines(_paths(corpus), checkpoint.text, scorer.most, before_waiting),
+    )
 
 
 def surprises(
@@ -384,11 +389,12 @@ def surprises(
     *,
     unknown_bits: float = UNKNOWN_BITS,
     threads: int | None = None,
+    before_waiting: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[str, str, np.ndarray[Any, np.dtype[np.float64]]]]:
     """Each file's name, text and -log2 p of each of its characters, (n,), piece by piece as it comes.
 
     The text is read as `evaluate` reads it: every character given all those before it in its document, which
-    is the file, or the line for a model of lines.
+    is the file, or the line for a model of lines. `before_waiting`: see `score_lines`.
 
     Raises:
         CheckpointError: the model cannot be loaded.
@@ -399,7 +405,7 @@ def surprises(
     checkpoint = _checkpoint(model)
     scorer = scoring.Scorer(checkpoint, threads=threads, unknown_bits=_unknown_bits(unknown_bits))
     stream = scoring.Stream(scorer)
-    for name, text in lines.read_texts(_paths(corpus), checkpoint.text, scoring.WINDOW):
+    for name, text in lines.read_texts(_paths(corpus), checkpoint.text, scoring.WINDOW, before_waiting):
         if text is None:
             stream = scoring.Stream(scorer)
         else:
@@ -433,10 +439,11 @@ def classify(
     prior: Sequence[float] | None = None,
     unknown_bits: float = UNKNOWN_BITS,
     threads: int | None = None,
+    before_waiting: Callable[[], None] = lambda: None,
 ) -> Iterator[list[LineClass]]:
     """Which model's text each line is, in lists of as many lines as have come meanwhile.
 
-    `prior` has a positive weight for each model; None: all alike.
+    `prior` has a positive weight for each model; None: all alike. `before_waiting`: see `score_lines`.
 
     Raises:
         CheckpointError: a model cannot be loaded.
@@ -463,7 +470,7 @@ def classify(
     return classification.classify_lines(
         scorers,
         [weight / sum(weights) for weight in weights],
-        lines.read_lines(_paths(corpus), text, scorers[0].most),
+        lines.read_lines(_paths(corpus), text, scorers[0].most, before_waiting),
     )
 
 

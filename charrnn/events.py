@@ -34,10 +34,11 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Compiling:
-    """While kernels are compiled, which happens once on each machine."""
+    """While kernels are compiled, which happens once on each machine, where a folder can keep them."""
 
     kernels_done: int
     kernels_total: int
+    kept: bool = True  # for the next run
 
 
 @dataclass(frozen=True, slots=True)

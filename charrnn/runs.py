@@ -62,6 +62,10 @@ class _Interrupted:
     record: dict[str, Any]
 
     @property
+    def step(self) -> int:
+        return int(self.record["position"]["step"])
+
+    @property
     def text(self) -> TextConfig:
         return TextConfig(**self.record["text"])
 
@@ -200,9 +204,11 @@ def prepare(
     old = None if force and not resume else _interrupted(out)
     if resume and old is None and there is None:
         notes = (f"there is no interrupted run of {out}: starting from the beginning",)
+    if old is not None and not resume and not old.step:
+        old = None  # killed before it had saved a step: nothing is lost
     if old is not None and not resume:
         raise TrainingError(
-            f"{out} belongs to a run that was interrupted at step {old.record['position']['step']}",
+            f"{out} belongs to a run that was interrupted at step {old.step}",
             "--resume goes on with it, --force starts anew",
         )
 
@@ -236,8 +242,8 @@ def prepare(
             planned = f"as {out} was trained"
         else:
             if needs_speed(len(texts.corpus.documents), given):
-                for done, total in compile_kernels(guess, choose(wanted, guess) == "bfloat16"):
-                    yield Compiling(done, total)
+                for compiled in compile_kernels(guess, choose(wanted, guess) == "bfloat16"):
+                    yield Compiling(*compiled)
             chosen = _planned(texts.corpus, given, wanted, workers)
             planned = chosen.reason
             model = ModelConfig(len(texts.corpus.vocabulary), **_only(chosen.settings, _MODEL_SETTINGS))
@@ -358,8 +364,8 @@ def _interrupted(out: Path) -> _Interrupted | None:
     found = _Interrupted(*files.load_resume(path))
     try:
         _ = found.text, found.model, found.train, found.vocabulary
-        _ = found.record["run"], found.record["init"], found.record["position"]["step"]
-    except (KeyError, TypeError, AttributeError, CharrnnError) as error:
+        _ = found.record["run"], found.record["init"], found.step
+    except (KeyError, TypeError, ValueError, AttributeError, CharrnnError) as error:
         raise CheckpointError(f"{path} does not hold a run", "remove it to start anew") from error
     return found
 

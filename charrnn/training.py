@@ -178,8 +178,8 @@ class Run:
             yield self._finished("complete", "the run was complete already")
             return
         yield from self._save_resume()  # at once, so that a disk that cannot be written is an error here
-        for done, total in compile_kernels(self.config, self.model.bfloat16):
-            yield Compiling(done, total)
+        for compiled in compile_kernels(self.config, self.model.bfloat16):
+            yield Compiling(*compiled)
             if self.stop():
                 break
         yield from self._index()

@@ -18,7 +18,7 @@ ARROWS = {
     "config": set(),
     "__main__": {"cli"},
     "cli": {
-        "api", "events", "advice", "atomic", "curves", "heat", "plotting", "sources", "unwritable",
+        "api", "events", "advice", "atomic", "curves", "heat", "plotting", "sources", "unwritable", "waiting",
         "checkpoint", "scoring",  # for their types alone
     },
     "api": {
@@ -59,9 +59,10 @@ ARROWS = {
     "particles": {"paths", "steering"},
     "prediction": {"predictor", "generation", "mixture", "sampling", "checkpoint"},
     "classification": {"scoring", "lines"},
+    "waiting": set(),
     "scoring": {"lines", "model", "prefixes", "checkpoint", "precision", "vocabulary", "workers"},
     "prefixes": {"model", "kernels"},
-    "lines": {"reading", "sources"},
+    "lines": {"reading", "sources", "waiting"},
     "heat": set(),
     "compression": {"coding", "paths", "plain", "checkpoint", "vocabulary", "kernels", "workers"},
     "coding": set(),
@@ -90,7 +91,8 @@ ARROWS = {
     "operands": {"kernels", "parameters", "workers"},
     "optimizer": {"kernels", "parameters", "workers"},
     "parameters": {"kernels"},
-    "workers": {"kernels"},
+    "workers": {"kernels", "quota"},
+    "quota": set(),
     "steering": {"sampling"},
     "sampling": set(),
     "kernels": {"sampling", "steering", "coding"},  # only the files of LOOPS
@@ -246,6 +248,25 @@ def test_the_command_line_takes_no_more_than_a_type_from_the_checkpoint() -> Non
     for path in (PACKAGE / "cli").glob("*.py"):
         taken = {name for module, name in imports(path) if module == "charrnn.checkpoint"}
         assert taken <= {"Checkpoint"}, path.name
+
+
+def test_every_command_that_reads_lines_flushes_before_it_waits_for_more() -> None:
+    reading = {
+        node.name
+        for node in ast.walk(ast.parse((PACKAGE / "api.py").read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef) and "before_waiting" in [a.arg for a in node.args.kwonlyargs]
+    }
+    assert reading == {"score_lines", "surprises", "classify"}
+    used = set()
+    for path in (PACKAGE / "cli").glob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
+                continue
+            if ast.unparse(call.func.value) == "api" and call.func.attr in reading:
+                given = {word.arg: ast.unparse(word.value) for word in call.keywords}
+                assert given.get("before_waiting") == "output.flush", f"{path.name}: {call.func.attr}"
+                used.add(call.func.attr)
+    assert used == reading
 
 
 def test_only_the_command_line_prints() -> None:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support.environment import environment
 
 import charrnn
 import charrnn.cli
@@ -30,11 +31,6 @@ SIGNALS = [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)]
 
 def command(*args: object) -> list[str]:
     return [sys.executable, "-m", "charrnn", *map(str, args)]
-
-
-def environment(**variables: str) -> dict[str, str]:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "", **variables}
 
 
 def run(
@@ -195,7 +191,8 @@ def test_every_public_name_is_there() -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("trian",), "did you mean 'train'"),
+        (("trian",), "there is no command trian: did you mean train?"),
+        (("frobnicate",), "there is no command frobnicate"),
         (("train",), "CORPUS... is missing"),
         (("train", "x", "--hiden-size", "3"), "did you mean --hidden-size?"),
         (("train", "x", "--hidden-size", "three"), "--hidden-size is 'three'"),
@@ -626,6 +623,27 @@ def test_a_signal_while_kernels_are_compiled_leaves_nothing_behind(folder: Path,
 
 
 @posix
+@pytest.mark.skipif("NUMBA_DISABLE_JIT" in os.environ, reason="nothing is compiled")
+@pytest.mark.parametrize("changed", [(), ("--hidden-size", 6)])
+def test_a_run_that_is_killed_while_kernels_are_compiled_just_starts_again(
+    folder: Path, tmp_path: Path, changed: tuple[object, ...]
+) -> None:
+    words = ("train", folder / "corpus.txt", *TINY, "--steps", 2, "-o", "m.safetensors")
+    with subprocess.Popen(
+        command(*words), stderr=subprocess.PIPE, cwd=tmp_path,
+        env=environment(CHARRNN_CACHE_DIR=str(tmp_path / "cache")),
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        while b"compiling" not in process.stderr.readline():
+            pass
+        process.kill()
+    assert (tmp_path / "m.resume.safetensors").exists()
+    again = run(*words, *changed, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "m.safetensors"]
+
+
+@posix
 def test_the_first_signal_asks_and_the_second_does_not_wait() -> None:
     script = """
 import os, signal, time
@@ -668,7 +686,7 @@ def test_a_terminal_gets_a_live_view_unless_colour_is_unwelcome(folder: Path, tm
             command(*args),
             stdout=subprocess.PIPE,
             stderr=theirs,
-            env=environment(**{"TERM": "xterm", "NO_COLOR": "", **variables}),
+            env=environment(**{"TERM": "xterm", **variables}),
             cwd=tmp_path,
         ) as process:
             os.close(theirs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import re
 import runpy
@@ -50,6 +51,34 @@ def test_every_option_in_the_readme_exists():
         known = COMMANDS.split(f"## charrnn {name}\n")[1].split("\n## ")[0]
         for option in options:
             assert re.search(rf"(?<![\w-]){option}(?![\w-])", known), f"charrnn {name} has no {option}"
+
+
+def test_every_variable_that_is_read_stands_in_the_table():
+    table = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    documented = set(re.findall(r"`(\w+)`", " ".join(rows)))
+    read = set()
+    for path in (ROOT / "charrnn").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        uses = [
+            node for node in ast.walk(tree) if getattr(node, "attr", "") in ("environ", "environb", "getenv")
+        ]
+        names = [name for node in ast.walk(tree) for name in _variable(node)]
+        assert len(names) == len(uses), f"{path.name} reads a variable in a way that is not seen here"
+        read |= set(names)
+    assert {"CHARRNN_CACHE_DIR", "CHARRNN_DEBUG", "TERM"} <= read
+    assert read <= documented
+    assert {name for name in documented if name.startswith("CHARRNN_")} <= read
+
+
+def _variable(node):
+    """The name in os.environ.get("NAME"), os.environ["NAME"] or os.getenv("NAME"), in a list."""
+    name = None
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.environ.get", "os.getenv"):
+        name = node.args[0]
+    elif isinstance(node, ast.Subscript) and ast.unparse(node.value) == "os.environ":
+        name = node.slice
+    return [name.value] if isinstance(name, ast.Constant) else []
 
 
 def test_links_lead_somewhere():

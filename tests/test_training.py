@@ -381,6 +381,35 @@ def test_an_interrupted_run_is_neither_forgotten_nor_mixed_up(corpus, tmp_path):
     assert out.read_bytes() == before
 
 
+@pytest.mark.parametrize("changed", [{}, {"hidden_size": 7}, {"seed": 9}])
+def test_a_run_that_had_not_made_a_step_is_begun_again_without_a_question(corpus, tmp_path, changed):
+    """What is killed while kernels are compiled has written its resume file, and has nothing to lose."""
+    out, fresh = tmp_path / "m.safetensors", tmp_path / "fresh.safetensors"
+    events = api.train(corpus, out=out, **SMALL, steps=6)
+    assert any(isinstance(event, Saved) and event.step == 0 for event in (next(events), next(events)))
+    left = resume_path(out).read_bytes()
+    events.close()
+    resume_path(out).write_bytes(left)
+    train(corpus, fresh, **{"steps": 6, **changed})
+    assert train(corpus, out, **{"steps": 6, **changed})[-1].reason == "budget"
+    assert out.read_bytes() == fresh.read_bytes()
+    assert not resume_path(out).exists()
+
+
+def test_a_run_that_had_not_made_a_step_replaces_no_other_model(corpus, tmp_path):
+    out = tmp_path / "m.safetensors"
+    train(corpus, out, steps=3)
+    before = out.read_bytes()
+    events = api.train(corpus, out=out, **SMALL, steps=6, force=True)
+    assert any(isinstance(event, Saved) and event.step == 0 for event in (next(events), next(events)))
+    left = resume_path(out).read_bytes()
+    events.close()
+    resume_path(out).write_bytes(left)
+    with pytest.raises(CheckpointError, match="holds another model"):
+        train(corpus, out, steps=6)
+    assert out.read_bytes() == before
+
+
 def test_a_damaged_resume_file_is_one_clear_error(corpus, tmp_path):
     out = tmp_path / "m.safetensors"
     stop_after(5, lambda stop: api.train(corpus, out=out, stop=stop, **SMALL, steps=30))

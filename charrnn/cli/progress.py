@@ -19,7 +19,7 @@ from charrnn.errors import decimal, printable
 from charrnn.events import Compiling, Evaluated, Event, Finished, Indexing, Started, Step, Unsaved
 
 STOPPING = "stopping: saving the model (Ctrl-C again does not wait)"
-COMPILING = "compiling kernels (first time on this machine)"
+COMPILING = "compiling kernels"
 INDEXING = "making an index of the text (for sample --novel)"
 COMMAND = "write with it: "
 STEP_SECONDS = 10.0  # between two step lines where there is no terminal
@@ -128,7 +128,7 @@ class Lines(Notes):
         super().show(event)
         self._course.take(event)
         if isinstance(event, Compiling):
-            self._prepare(COMPILING)
+            self._prepare(compiling(event))
         elif isinstance(event, Indexing):
             self._prepare(INDEXING)
         elif isinstance(event, Step):
@@ -148,6 +148,16 @@ class Lines(Notes):
         if what not in self._prepared:
             self._prepared.add(what)
             say(what)
+
+
+def compiling(event: Compiling) -> str:
+    """What is waited for, and whether the next run waits for it again."""
+    kept = (
+        "first time on this machine"
+        if event.kept
+        else "each time, with no folder to keep them: set CHARRNN_CACHE_DIR"
+    )
+    return f"{COMPILING} ({kept})"
 
 
 def header(started: Started) -> list[str]:
