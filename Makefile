@@ -2,20 +2,22 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# Runs a command in an environment without whatever would change what it does, such as PYTHONPATH or COLUMNS.
+SCRUBBED = -I tests/support/environment.py
 
 $(VENV)/.installed: pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "charrnn needs Python 3.11 or later: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(PYTHON) -I -c 'import sys; sys.exit(sys.version_info < (3, 11) and "charrnn needs Python 3.11 or later: make PYTHON=python3.12 ...")'
+	$(PYTHON) $(SCRUBBED) $(PYTHON) -m venv $(VENV)
+	$(BIN)/python $(SCRUBBED) $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 # Learns place names and writes new ones: those that it has learned by heart are left out.
 demo: $(VENV)/.installed
-	@$(BIN)/charrnn train corpora/places.txt --lines --minutes 0.6 -o checkpoints/demo.safetensors --force
-	@$(BIN)/charrnn sample -m checkpoints/demo.safetensors --count 40 | grep -vxFf corpora/places.txt | head -20
+	@$(BIN)/python $(SCRUBBED) $(BIN)/charrnn train corpora/places.txt --lines --minutes 0.6 -o checkpoints/demo.safetensors --force
+	@$(BIN)/python $(SCRUBBED) $(BIN)/charrnn sample -m checkpoints/demo.safetensors --count 40 | grep -vxFf corpora/places.txt | head -20
 
 test: $(VENV)/.installed
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python $(SCRUBBED) $(BIN)/ruff check .
+	$(BIN)/python $(SCRUBBED) $(BIN)/ruff format --check .
+	$(BIN)/python $(SCRUBBED) $(BIN)/mypy
+	$(BIN)/python $(SCRUBBED) $(BIN)/python -m pytest -n auto --dist worksteal

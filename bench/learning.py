@@ -67,7 +67,7 @@ class Learner:
         command = [
             HERE, "-m", "charrnn", "train", str(text.path), "--json", "-o", str(out),
             "--seed", str(run.seed), "--val-fraction", str(self.val_fraction),
-            *(["--lines"] if text.lines else []), *options,
+            *(["--lines"] if text.lines else ["--val-split", "end"]), *options,
         ]  # fmt: skip
         environment = machine.environment()
         if not self.cached:

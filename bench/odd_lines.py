@@ -18,7 +18,9 @@ import numpy as np
 from charrnn import load
 from charrnn.api import score_lines
 from charrnn.checkpoint import Checkpoint
-from charrnn.corpus import read, split
+from charrnn.config import TrainConfig
+from charrnn.corpus import read
+from charrnn.validation import split
 
 
 def main() -> None:
@@ -51,7 +53,9 @@ def main() -> None:
 def lines_of(path: Path, model: Checkpoint, held_out: bool) -> list[str]:
     """The text's lines, or those that training with its defaults keeps for validation."""
     corpus = read([path], model.text, vocabulary=model.vocabulary, on_unknown="skip")
-    documents = split(corpus.documents, 0.1, 1)[1] if held_out else corpus.documents
+    newline = corpus.vocabulary.characters.find("\n")
+    held = split(corpus.documents, TrainConfig(steps=1), newline)[1]
+    documents = held if held_out else corpus.documents
     return model.vocabulary.decode(documents.at(np.arange(len(documents)))).splitlines()
 
 

@@ -214,11 +214,15 @@ def run_split(a: argparse.Namespace) -> None:
     """
     import numpy as np
 
-    from charrnn.config import TextConfig
-    from charrnn.corpus import read, split
+    from charrnn.config import TextConfig, TrainConfig
+    from charrnn.corpus import read
+    from charrnn.validation import split
 
     corpus = read([a.corpus], TextConfig(lines=a.lines))
-    parts = split(corpus.documents, a.val_fraction, a.seed)
+    train = TrainConfig(
+        steps=1, val_fraction=a.val_fraction, seed=a.seed
+    )  # of prose its end, see learning.py
+    parts = split(corpus.documents, train, corpus.vocabulary.characters.find("\n"))
     for name, part in zip(("train", "validation"), parts, strict=True):
         text = corpus.vocabulary.decode(part.at(np.arange(len(part))))  # its ids are the whole text's
         if a.lines:

@@ -61,6 +61,7 @@ def compare(a: argparse.Namespace, seed: int, folder: Path) -> dict[str, Trainin
         settings = {
             "cell": a.cell, "hidden_size": a.hidden, "num_layers": a.layers, "embedding_size": a.hidden,
             "batch_size": a.batch, "seq_len": a.seq, "dropout": a.dropout, "norm": a.norm, "residual": a.norm,
+            "val_split": "end",
             "val_fraction": 0.02,  # with more, there would be fewer evaluations
             "steps": a.steps, "evaluations": a.evaluations, "seed": seed, "threads": a.threads,
         }  # fmt: skip

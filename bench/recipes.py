@@ -14,7 +14,8 @@ Side = Literal["charrnn", "PyTorch"]
 BUDGETS = ("--minutes", "--epochs", "--steps")
 # What all recipes must have in common, or what the harness itself needs.
 FIXED = (
-    "-o", "--out", "--lines", "--seed", "--val-fraction", "--threads", "--json", "-q", "--quiet", "--resume",
+    "-o", "--out", "--lines", "--seed", "--val-fraction", "--val-split", "--val", "--threads", "--json", "-q",
+    "--quiet", "--resume",
     "--force", "--plot",
 )  # fmt: skip
 FIXED_TORCH = ("--train", "--validation", "--seed", "--seconds", "--steps")

@@ -13,6 +13,11 @@ CLEARLY_WORSE = 1.01  # a last validation loss this many times the best is no no
 NARROW = 0.1  # nats between training and validation below which a network has not learned all it could
 FEW_PASSES = 10.0  # over the text; with more of them, it is rather the network that is too small
 MUCH_DROPOUT = 0.5
+# Where validation is of another kind than training. A first evaluation comes before a network could overfit,
+# and its training loss, a mean since the start, is higher than the network's by then.
+EARLY = 8.0  # passes over the text until the first evaluation
+HARDER = 0.4  # nats by which validation is then above training
+EASIER = 0.5  # of the training loss: below that, validation is no text of the kind
 
 
 def advise(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: float) -> str:
@@ -22,9 +27,11 @@ def advise(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: fl
     latter over text that was kept out of training. The training loss is the mean while the weights still
     changed, and with dropout, which makes it larger than that of the network which is judged.
     """
-    rows = [row for row in history if _is_finite(row["train_loss"]) and _is_finite(row["val_loss"])]
+    rows = _measured(history)
     if not rows:
         return ""
+    if doubt := doubts(history, train, dropout):
+        return doubt
     best, last = min(rows, key=lambda row: float(row["val_loss"])), rows[-1]
     if last["val_loss"] > CLEARLY_WORSE * best["val_loss"] and last["train_loss"] < best["train_loss"]:
         cure = "more --dropout" if dropout < MUCH_DROPOUT else "a smaller --hidden-size"
@@ -46,6 +53,40 @@ def advise(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: fl
             f"({decimal(last['val_loss'])}). Try {' or '.join(cures)}"
         )
     return ""
+
+
+def doubts(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: float) -> str:
+    """One sentence where the validation text is of another kind than the training text, else ""."""
+    rows = _measured(history)
+    if not rows:
+        return ""
+    first, last = rows[0], rows[-1]
+    if first["epoch"] <= EARLY and first["val_loss"] > first["train_loss"] + HARDER:
+        what = (
+            f"unlike the training text: from the start its loss ({decimal(first['val_loss'])}) was far above "
+            f"that of training ({decimal(first['train_loss'])})"
+        )
+    elif last["val_loss"] < EASIER * (last["train_loss"] - inflation(dropout)):
+        what = (
+            f"much easier than the training text ({decimal(last['val_loss'])} against "
+            f"{decimal(last['train_loss'])}): padding, a table, or text that training has, too"
+        )
+    else:
+        return ""
+    cure = "give another --val" if train.val_text else "--val FILE names a better one"
+    if train.val_split == "end":
+        cure = "--val-split scattered takes it from all of the text"
+    return f"the validation text is {what}. The model was chosen by it; {cure}"
+
+
+def after_early_stop(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: float) -> str:
+    """One sentence about a run that ended since its validation loss no longer fell."""
+    doubt = doubts(history, train, dropout)
+    return doubt or f"more text or more --dropout{_now(dropout)} would help, more time would not"
+
+
+def _measured(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [row for row in history if _is_finite(row["train_loss"]) and _is_finite(row["val_loss"])]
 
 
 def inflation(dropout: float) -> float:

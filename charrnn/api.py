@@ -362,12 +362,14 @@ def score_lines(
     unknown_bits: float = UNKNOWN_BITS,
     precision: WeightPrecision = "float32",
     threads: int | None = None,
+    before_waiting: Callable[[], None] = lambda: None,
 ) -> Iterator[list[LineScore]]:
     """How surprising each line is, as a text of its own, in lists of as many lines as have come meanwhile.
 
     Memory does not depend on how many lines there are, nor on how long they are. See charrnn.scoring for what
     is counted. Nothing in the text stops it: bytes that are no text, and characters that the model has never
     seen, count as `unknown_bits` each. In bfloat16 it is quicker, on CPUs that have it, and less exact.
+    `before_waiting` is called whenever the next line has not come yet: flush there what you wrote.
 
     Raises:
         CheckpointError: the model cannot be loaded.
@@ -380,7 +382,10 @@ def score_lines(
     scorer = scoring.Scorer(
         checkpoint, threads=threads, unknown_bits=_unknown_bits(unknown_bits), precision=precision
     )
-    return scoring.score_lines(scorer, lines.read_lines(_paths(corpus), checkpoint.text, scorer.most))
+    return scoring.score_lines(
+        scorer,
+        lines.read_lines(_paths(corpus), checkpoint.text, scorer.most, before_waiting),
+    )
 
 
 def surprises(
@@ -389,11 +394,12 @@ def surprises(
     *,
     unknown_bits: float = UNKNOWN_BITS,
     threads: int | None = None,
+    before_waiting: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[str, str, np.ndarray[Any, np.dtype[np.float64]]]]:
     """Each file's name, text and -log2 p of each of its characters, (n,), piece by piece as it comes.
 
     The text is read as `evaluate` reads it: every character given all those before it in its document, which
-    is the file, or the line for a model of lines.
+    is the file, or the line for a model of lines. `before_waiting`: see `score_lines`.
 
     Raises:
         CheckpointError: the model cannot be loaded.
@@ -404,7 +410,7 @@ def surprises(
     checkpoint = _checkpoint(model)
     scorer = scoring.Scorer(checkpoint, threads=threads, unknown_bits=_unknown_bits(unknown_bits))
     stream = scoring.Stream(scorer)
-    for name, text in lines.read_texts(_paths(corpus), checkpoint.text, scoring.WINDOW):
+    for name, text in lines.read_texts(_paths(corpus), checkpoint.text, scoring.WINDOW, before_waiting):
         if text is None:
             stream = scoring.Stream(scorer)
         else:
@@ -438,10 +444,11 @@ def classify(
     prior: Sequence[float] | None = None,
     unknown_bits: float = UNKNOWN_BITS,
     threads: int | None = None,
+    before_waiting: Callable[[], None] = lambda: None,
 ) -> Iterator[list[LineClass]]:
     """Which model's text each line is, in lists of as many lines as have come meanwhile.
 
-    `prior` has a positive weight for each model; None: all alike.
+    `prior` has a positive weight for each model; None: all alike. `before_waiting`: see `score_lines`.
 
     Raises:
         CheckpointError: a model cannot be loaded.
@@ -468,7 +475,7 @@ def classify(
     return classification.classify_lines(
         scorers,
         [weight / sum(weights) for weight in weights],
-        lines.read_lines(_paths(corpus), text, scorers[0].most),
+        lines.read_lines(_paths(corpus), text, scorers[0].most, before_waiting),
     )
 
 
@@ -534,10 +541,12 @@ def train(
     *,
     out: str | Path | None = None,
     text: TextConfig = TextConfig(),  # noqa: B008 (frozen)
+    val: Paths = (),
     resume: bool = False,
     init_from: str | Path | None = None,
     force: bool = False,
     threads: int | None = None,
+    keep_models: int = 0,
     stop: Callable[[], str | None] = lambda: None,
     previews: bool = False,
     **settings: Any,
@@ -545,8 +554,10 @@ def train(
     """Train on a corpus; yields what happens. The file `out` always holds the best model so far.
 
     `settings` are fields of ModelConfig (but vocab_size) and TrainConfig; what is absent or None is chosen
-    to suit the corpus. `stop` is asked after each step: when it returns a text, the run is saved and ends.
-    `previews` asks for a sample of what the network writes by now, every ten seconds.
+    to suit the corpus. `val` is a text of its own whose loss says which model is the best; without it, a part
+    of the corpus is kept for that. `keep_models` is how many of the models evaluated last are kept as well,
+    in a folder beside `out`. `stop` is asked after each step: when it returns a text, the run is saved and
+    ends. `previews` asks for a sample of what the network writes by now, every ten seconds.
     `resume` goes on with the interrupted run that wrote `out`; `init_from` starts from another model's
     weights, its vocabulary grown by the corpus's characters.
 
@@ -559,20 +570,24 @@ def train(
         TrainingError: the loss is no longer a number; somebody else is training into the same file.
     """
     from charrnn.compilation import Helper
-    from charrnn.runs import prepare
+    from charrnn.runs import Request, prepare
 
+    request = Request(
+        _paths(corpus), None if out is None else Path(out), text, settings, _paths(val), resume, init_from,
+        force, threads, keep_models, previews,
+    )  # fmt: skip
     with contextlib.ExitStack() as held:
-        run, started = yield from prepare(
-            _paths(corpus), None if out is None else Path(out), text, settings,
-            resume=resume, init_from=init_from, force=force, threads=threads, stop=stop,
-            previews=previews, helper=held.enter_context(Helper()), held=held,
-        )  # fmt: skip
+        helper = held.enter_context(Helper())
+        run, started = yield from prepare(request, stop=stop, helper=helper, held=held)
         yield started
         yield from run.events()
 
 
 def training_files(
-    corpus: Paths, out: str | Path | None = None, init_from: str | Path | None = None
+    corpus: Paths,
+    out: str | Path | None = None,
+    init_from: str | Path | None = None,
+    val: Paths = (),
 ) -> list[tuple[str, Path | int]]:
     """What `train` reads and writes: what each file is, and its path, or the descriptor of standard input.
 
@@ -590,4 +605,4 @@ def training_files(
         ("the file that --resume needs", files.resume_path(model)),
     ]
     initial = [] if init_from is None else [("the model to start from", Path(init_from))]
-    return [*written, *initial, *corpus_files(paths)]
+    return [*written, *initial, *corpus_files(paths, _paths(val))]

@@ -110,10 +110,11 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def compile_kernels(config: ModelConfig, bfloat16: bool = False) -> Iterator[tuple[int, int]]:
+def compile_kernels(config: ModelConfig, bfloat16: bool = False) -> Iterator[tuple[int, int, bool]]:
     """Compile, or load from the cache, all that training such a network calls, in the precision it has.
 
-    Yields (done, total) several times a second while something has to be compiled.
+    Several times a second while something has to be compiled, yields how much is done, of how much, and
+    whether a cache keeps it.
     """
     smallest = _smallest(config)
     tasks = _tasks(smallest, bfloat16)
@@ -135,7 +136,7 @@ def compile_kernels(config: ModelConfig, bfloat16: bool = False) -> Iterator[tup
         if not thread.is_alive():
             break
         if compiling:
-            yield len(tasks) - len(_missing(tasks)), len(tasks)
+            yield len(tasks) - len(_missing(tasks)), len(tasks), jit.CACHE_DIR is not None
     if errors:
         raise errors[0]
 

@@ -1,4 +1,4 @@
-"""Texts -> documents of ids, the split into training and validation, and batches of windows."""
+"""Texts -> documents of ids, and batches of windows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import BinaryIO
@@ -52,21 +52,32 @@ class Pieces:
         return places
 
 
+def _are_among(positions: npt.NDArray[np.int64], some: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which of the positions, of any shape, are in the sorted `some` (n,)."""
+    if not len(some):
+        return np.zeros(positions.shape, np.bool_)
+    found: npt.NDArray[np.bool_] = some[np.searchsorted(some, positions, side="right") - 1] == positions
+    return found
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Documents:
     """N characters, cut into documents. The arrays are read-only.
 
-    A document starts at each of `starts` and, where lines are documents, after each line end.
+    A document starts at each of `starts` and, where lines are documents, after each line end. At each of
+    `cuts` one goes on whose characters before it belong to another part of the text.
     """
 
     ids: IdArray  # (N,), the smallest type that holds 0 .. vocab_size-1; with pieces, what they are of
     vocab_size: int  # V
-    starts: npt.NDArray[np.int64]  # sorted; 0 is among them when N > 0
+    starts: npt.NDArray[np.int64]  # sorted
     line_end: int = -1  # the id of "\n" where every line is a document, else -1
-    pieces: Pieces | None = None  # whole lines
+    pieces: Pieces | None = None  # whole lines, or blocks of prose
+    # Sorted; 0 is among them or among the starts when N > 0.
+    cuts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
-        for name in ("ids", "starts"):
+        for name in ("ids", "starts", "cuts"):
             view = getattr(self, name).view()
             view.flags.writeable = False
             object.__setattr__(self, name, view)
@@ -76,10 +87,10 @@ class Documents:
 
     def head(self, count: int) -> Documents:
         """Its first `count` characters, or all."""
-        starts = self.starts[self.starts < count]
+        part = replace(self, starts=self.starts[self.starts < count], cuts=self.cuts[self.cuts < count])
         if self.pieces is None:
-            return replace(self, ids=self.ids[:count], starts=starts)
-        return replace(self, starts=starts, pieces=replace(self.pieces, total=min(count, self.pieces.total)))
+            return replace(part, ids=self.ids[:count])
+        return replace(part, pieces=replace(self.pieces, total=min(count, self.pieces.total)))
 
     def at(self, positions: npt.NDArray[np.int64]) -> IdArray:
         """The ids at these positions, 0 .. N-1, of any shape."""
@@ -88,17 +99,19 @@ class Documents:
     def look_up(self, positions: npt.NDArray[np.int64]) -> Inputs:
         """Inputs x, targets y and resets, for positions 0 .. N-1 of any shape.
 
-        y is the character there, x the one before it or, where a document starts, START = V.
+        y is the character there, x the one before it or, where a document starts, START = V. At a reset the
+        state is zero: where a document starts, and at a cut, where x is the character of the other part.
         """
         places = self._places(positions)
         y = self.ids[places].astype(np.int32)
         places -= 1
         x = self.ids[places].astype(np.int32)
-        after = np.searchsorted(self.starts, positions, side="right")
-        reset: npt.NDArray[np.bool_] = self.starts[after - 1] == positions
+        reset = _are_among(positions, self.starts)
         if self.line_end >= 0:
             reset |= x == self.line_end  # also before a piece, since another line ends there
         x[reset] = self.vocab_size
+        if len(self.cuts):
+            reset |= _are_among(positions, self.cuts)
         return x, y, reset
 
     def _places(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -241,64 +254,6 @@ def read(
     )
     notes = _notes(decoder, line_ends, left_out, encoder.skipped)
     return Corpus(documents, vocabulary, text, corpus_name(paths[0]), notes)
-
-
-def split(documents: Documents, val_fraction: float, seed: int) -> tuple[Documents, Documents]:
-    """Training and validation documents, which share no character of the text.
-
-    Validation is the last `val_fraction` of the characters; where lines are documents, it is that
-    fraction of the lines, chosen by `seed`, each part in the text's order. Each part gets at least
-    one character or line, if there are two; 0 gives none. Both share the ids of the whole text.
-    """
-    total = len(documents)
-    if documents.line_end >= 0:
-        return _split_lines(documents, val_fraction, seed)
-    cut = total - _val_count(val_fraction, total)
-    inside = documents.starts[documents.starts > cut] - cut
-    val_starts = np.concatenate((np.zeros(min(1, total - cut), np.int64), inside))
-    return (
-        replace(documents, ids=documents.ids[:cut], starts=documents.starts[documents.starts < cut]),
-        replace(documents, ids=documents.ids[cut:], starts=val_starts),
-    )
-
-
-def _val_count(val_fraction: float, total: int) -> int:
-    """How many of `total` characters or lines are validation."""
-    if val_fraction == 0 or total < 2:
-        return 0
-    return min(max(round(val_fraction * total), 1), total - 1)
-
-
-def _split_lines(documents: Documents, val_fraction: float, seed: int) -> tuple[Documents, Documents]:
-    ids = documents.ids
-    chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
-    lines = sum(int(np.count_nonzero(chunk == documents.line_end)) for chunk in chunks)
-    lines += bool(len(ids)) and ids[-1] != documents.line_end
-    is_val = np.zeros(lines, np.bool_)  # by line
-    is_val[: _val_count(val_fraction, lines)] = True
-    np.random.default_rng(seed).shuffle(is_val)
-
-    # Where each line of the validation starts and ends, from chunk to chunk.
-    starts, ends = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    line = begin = 0  # the first line that ends in the chunk or later, and where it starts
-    for low, chunk in zip(range(0, len(ids), CHUNK), chunks, strict=True):
-        after = np.flatnonzero(chunk == documents.line_end) + (low + 1)  # a line's end belongs to that line
-        chosen = is_val[line : line + len(after)]
-        starts.append(np.concatenate(([begin], after))[:-1][chosen])
-        ends.append(after[chosen])
-        line += len(after)
-        begin = int(after[-1]) if len(after) else begin
-    if is_val[line:].any():  # the last line, which nothing ends
-        starts.append(np.array([begin]))
-        ends.append(np.array([len(ids)]))
-    val = np.concatenate(starts), np.concatenate(ends)
-    train = np.append(0, val[1]), np.append(val[0], len(ids))
-
-    def part(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> Documents:
-        pieces = Pieces.between(starts, ends)
-        return replace(documents, starts=np.zeros(min(1, pieces.total), np.int64), pieces=pieces)
-
-    return part(*train), part(*val)
 
 
 class Batches:

@@ -87,21 +87,22 @@ def _losses(
 
 
 def _streams(documents: Documents) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Where to cut the text into at most STREAMS parts of about the same length: at document starts."""
+    """Where to cut the text into at most STREAMS parts of about the same length: where the state is zero."""
     count = len(documents)
+    fresh = np.union1d(documents.starts, documents.cuts)
     cuts = {0} if count else set()
     for stream in range(1, STREAMS):
         wanted = count * stream // STREAMS
-        found = _next_start(documents, wanted)
+        found = _next_start(documents, fresh, wanted)
         if found < count:
             cuts.add(found)
     return np.array(sorted(cuts), np.int64)
 
 
-def _next_start(documents: Documents, position: int) -> int:
-    """The first document start at or after `position`; the text's length when there is none."""
-    at = int(np.searchsorted(documents.starts, position))
-    found = int(documents.starts[at]) if at < len(documents.starts) else len(documents)
+def _next_start(documents: Documents, fresh: np.ndarray[Any, np.dtype[np.int64]], position: int) -> int:
+    """The first of `fresh`, or of lines that are documents, from `position` on; else the text's length."""
+    at = int(np.searchsorted(fresh, position))
+    found = int(fresh[at]) if at < len(fresh) else len(documents)
     if documents.line_end >= 0 and position > 0:
         for low in range(position - 1, found, 2**16):
             ids = documents.at(np.arange(low, min(low + 2**16, found)))

@@ -19,6 +19,8 @@ class Started:
     """Once, before the first step: what will be trained on what."""
 
     corpus: Corpus
+    different: int  # characters in the corpus; the model may know others, too
+    validation: Corpus | None  # where that is a text of its own
     model: ModelConfig
     train: TrainConfig
     train_characters: int
@@ -32,10 +34,11 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Compiling:
-    """While kernels are compiled, which happens once on each machine."""
+    """While kernels are compiled, which happens once on each machine, where a folder can keep them."""
 
     kernels_done: int
     kernels_total: int
+    kept: bool = True  # for the next run
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +89,12 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A file was written: the best model so far, or what `--resume` needs."""
+    """A file was written: the best model so far, what `--resume` needs, or the model evaluated just now."""
 
     step: int
     path: Path
     val_loss: float
-    kind: Literal["model", "resume"]
+    kind: Literal["model", "resume", "kept"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from charrnn.config import TextConfig
 from charrnn.errors import CorpusError
 from charrnn.reading import BYTE_ORDER_MARK, check_encoding
 from charrnn.sources import Source, find, why_not_text
+from charrnn.waiting import BeforeWaiting, take
 
 FIRST_BURST = 1 << 13  # characters at the most, so that the first lines are soon out; then ever twice as many
 _PATIENCE = 0.1  # seconds between two looks at whether anybody still wants the rest
@@ -79,10 +80,15 @@ def decode(chunks: Iterable[bytes], text: TextConfig) -> Iterator[str]:
 
 
 def read_lines(
-    paths: Sequence[str | Path], text: TextConfig, most: int, stdin: BinaryIO | None = None
+    paths: Sequence[str | Path],
+    text: TextConfig,
+    most: int,
+    before_waiting: BeforeWaiting,
+    stdin: BinaryIO | None = None,
 ) -> Iterator[Lines]:
     """The lines of files, folders and "-", as many at a time as have come, up to `most` characters.
 
+    `before_waiting` is called whenever none has come yet; see charrnn.waiting.
     A last line without "\\n" gets one. A line that is about as long as that, or longer, comes in pieces.
 
     Raises:
@@ -90,7 +96,7 @@ def read_lines(
         ConfigError: the encoding is not known.
     """
     file = _File("", most)
-    for burst in Ahead(_chunks(find(paths), text, stdin), most).bursts():
+    for burst in Ahead(_chunks(find(paths), text, stdin), most, before_waiting).bursts():
         for name, piece in _joined(burst):
             if name != file.name:
                 file = _File(name, most)
@@ -98,10 +104,14 @@ def read_lines(
 
 
 def read_texts(
-    paths: Sequence[str | Path], text: TextConfig, most: int, stdin: BinaryIO | None = None
+    paths: Sequence[str | Path],
+    text: TextConfig,
+    most: int,
+    before_waiting: BeforeWaiting,
+    stdin: BinaryIO | None = None,
 ) -> Iterator[tuple[str, str | None]]:
     """The files' names and texts, in pieces as they come, and None where a file ends; see `read_lines`."""
-    for burst in Ahead(_chunks(find(paths), text, stdin), most).bursts():
+    for burst in Ahead(_chunks(find(paths), text, stdin), most, before_waiting).bursts():
         for name, piece in _joined(burst):
             yield from ((name, part) for part in _parts(piece, most))
 
@@ -217,8 +227,9 @@ class Ahead:
     is, chunks gather, and large bursts are what a batch wants. No clock is needed for either.
     """
 
-    def __init__(self, chunks: Iterator[Chunk], most: int) -> None:
+    def __init__(self, chunks: Iterator[Chunk], most: int, before_waiting: BeforeWaiting) -> None:
         self._most = most
+        self._before_waiting = before_waiting
         self._queue: queue.Queue[Chunk | BaseException | None] = queue.Queue(2 * -(-most // FIRST_BURST))
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._take, args=(chunks,), name="charrnn-read", daemon=True)
@@ -233,7 +244,7 @@ class Ahead:
         limit = min(FIRST_BURST, self._most)
         try:
             while True:
-                item = _wait_for(self._queue)
+                item = take(self._queue, self._before_waiting)
                 burst: list[Chunk] = []
                 characters = 0
                 while isinstance(item, tuple):
@@ -271,9 +282,3 @@ class Ahead:
             with suppress(queue.Full):
                 self._queue.put(item, timeout=_PATIENCE)
                 return
-
-
-def _wait_for(items: queue.Queue[Chunk | BaseException | None]) -> Chunk | BaseException | None:
-    while True:
-        with suppress(queue.Empty):
-            return items.get(timeout=_PATIENCE)  # Windows sees Ctrl-C only between waits

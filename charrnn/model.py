@@ -17,6 +17,7 @@ from charrnn.config import ModelConfig
 from charrnn.kernels import gemm, loss, norm, rows
 from charrnn.kernels.gemm import PANEL, padded, panels
 from charrnn.kernels.memory import aligned
+from charrnn.kernels.orthogonal import orthogonalize
 from charrnn.kernels.prefetch import NOTHING
 from charrnn.layers import LAYERS
 from charrnn.operands import Arithmetic, Rows, Weight, sum_outer_products
@@ -73,8 +74,9 @@ def initial_tensors(config: ModelConfig, seed: int) -> dict[str, Array]:
                 if config.cell == "rnn" and config.nonlinearity == "relu":
                     value[block] = np.eye(H)
                 else:
-                    q, r = np.linalg.qr(random.standard_normal((H, H)))
-                    value[block] = q * np.where(np.diag(r) < 0, -1.0, 1.0)
+                    q = random.standard_normal((H, H))
+                    orthogonalize(q)
+                    value[block] = q
         elif ".weight_ih" in name:
             bound = np.sqrt(6.0 / (shape[0] + shape[1]))
             value[:] = random.uniform(-bound, bound, shape)

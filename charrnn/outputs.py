@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from charrnn import atomic
-from charrnn.checkpoint import Checkpoint, load, resume_path, save, save_resume
+from charrnn.checkpoint import SUFFIX, Checkpoint, load, resume_path, save, save_resume
 from charrnn.errors import CheckpointError
 from charrnn.events import Saved
 from charrnn.parameters import Array
 
 
 class Outputs:
-    """The files of the run that writes the model file `model`."""
+    """The files of the run that writes the model file `model`, and the models evaluated last in a folder."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, keeps: int = 0) -> None:
         self.model, self.resume = model, resume_path(model)
+        self.folder, self.keeps = kept_models_folder(model), keeps
         self.evaluated = math.inf  # loss of this run's model that the file holds
         self._best: Checkpoint | None = None  # of this process
         self._waiting = False  # whether that could not be written yet
@@ -59,6 +60,20 @@ class Outputs:
         self.evaluated, self._waiting = best.best_val_loss, False
         return Saved(best.history[-1]["step"], self.model, self.evaluated, "model")
 
+    def keep_another(self, checkpoint: Checkpoint) -> Path:
+        """Write a model that was just evaluated into the folder, and remove what is older than the last few.
+
+        Raises:
+            SaveError: it cannot be written.
+        """
+        step = checkpoint.history[-1]["step"]
+        path = self.folder / f"step-{step}-loss-{checkpoint.best_val_loss:.4f}{SUFFIX}"
+        save(checkpoint, path)
+        for old in sorted(self.folder.glob(f"step-*-loss-*{SUFFIX}"), key=_step)[: -self.keeps]:
+            with contextlib.suppress(OSError):  # one too many harms nobody
+                old.unlink()
+        return path
+
     def complete(self, history: list[dict[str, Any]]) -> None:
         """Let the model file, which was written when the model was best, know what came after."""
         with contextlib.suppress(CheckpointError):  # then it knows less, and is as good
@@ -79,3 +94,14 @@ class Outputs:
         """The run is over. A resume file that cannot be removed harms nobody: to resume it ends at once."""
         with contextlib.suppress(OSError):
             self.resume.unlink()
+
+
+def kept_models_folder(model: Path) -> Path:
+    """Where the models that were evaluated last are kept: m.models/ beside m.safetensors."""
+    return model.with_name(model.name.removesuffix(SUFFIX) + ".models")
+
+
+def _step(path: Path) -> int:
+    """Of `step-1200-loss-1.4142.safetensors`; of a file that is called otherwise, 0."""
+    word = path.name.split("-")[1]
+    return int(word) if word.isdigit() else 0

@@ -10,6 +10,9 @@ Three rules, each with its evidence in docs/quality.md, and a few sizes:
 3. A text that would be read more than MOST_EPOCHS times ends the run sooner: more would only be learned by
    heart.
 
+They hold for short texts, too: a list of a hundred names gets a small network, much dropout and few passes,
+so that what it writes is like the list, and not from it.
+
 A budget in minutes becomes characters through the speed of each size, measured on this machine. With
 epochs or steps nothing is measured, so that the same command plans the same on every machine.
 """
@@ -25,16 +28,18 @@ from charrnn.config import ModelConfig, TrainConfig
 
 # Below this, a tenth of the text says nothing about the rest: all of it is learned, and the loss over it
 # stands in for the validation loss.
-SMALLEST_VALIDATED = 2_000
+SMALLEST_VALIDATED = 500
+SHORT = 2_000  # characters that any machine reads as often as is planned: its speed decides nothing
 # A larger validation text only takes longer to read; see `_val_fraction`.
 LARGEST_VALIDATION = 200_000
 LARGEST_WINDOW = 2**25  # logits in a window of T * B characters: 128 MB
 
 SIZES = (128, 192, 256, 384, 512, 768, 1024)  # of the hidden state, in two layers
-TINY = 64  # hidden size, in one layer, for a text that is learned by heart
+SMALL_SIZES = ((2_500, 64), (10_000, 96))  # of texts of at most so many characters
 READ_PER_PARAMETER = 3.3
 MOST_EPOCHS = 30.0
 TRAINING_SHARE = 0.9  # of a budget in minutes; the rest is evaluated and saved
+MOST_DROPOUT = 0.75
 FEW_EPOCHS = 8.0  # in which a text is hardly learned by heart
 PEAK_RATE = 0.0105  # of an LSTM of SIZES[0]
 DEFAULTS = TrainConfig(steps=1)
@@ -65,7 +70,7 @@ def needs_speed(characters: int, given: dict[str, Any]) -> bool:
         not given.keys() & {"epochs", "steps"} and "minutes" in _budget(characters)
     )
     decided = given.keys() >= {"hidden_size", "dropout", "weight_decay"}
-    return by_the_clock and characters > SMALLEST_VALIDATED and not decided
+    return by_the_clock and characters > SHORT and not decided
 
 
 def plan(characters: int, vocab_size: int, given: dict[str, Any], speed: Speed | None = None) -> Plan:
@@ -77,12 +82,11 @@ def plan(characters: int, vocab_size: int, given: dict[str, Any], speed: Speed |
     text = characters * (1.0 - val_fraction)
     chosen: dict[str, Any] = {
         "val_fraction": val_fraction,
+        "val_split": "scattered",
         "batch_size": _batch_size(characters, vocab_size, given),
     }
     if not given.keys() & {"minutes", "epochs", "steps"}:
         chosen |= _budget(characters)
-    if characters <= SMALLEST_VALIDATED:
-        chosen |= {"hidden_size": TINY, "num_layers": 1, "weight_decay": 0.0}
     known = {**chosen, **given}
     read, size = _size(text, vocab_size, known, speed if needs_speed(characters, given) else None)
     settings = {**chosen, **size, **given}
@@ -91,13 +95,11 @@ def plan(characters: int, vocab_size: int, given: dict[str, Any], speed: Speed |
     network = _network(vocab_size, settings)
     epochs = read / text
     if "minutes" in settings:
-        most = MOST_EPOCHS if characters > SMALLEST_VALIDATED else _budget(characters)["epochs"]
-        settings.setdefault("most_epochs", most)
-        epochs = min(epochs, most)
-    if characters > SMALLEST_VALIDATED:
-        settings.setdefault("dropout", _dropout(epochs, network.num_parameters / text))
-        settings.setdefault("weight_decay", 0.2 if epochs < FEW_EPOCHS else 0.3)
-        settings.setdefault("learning_rate", _peak_rate(network))
+        settings.setdefault("most_epochs", MOST_EPOCHS)
+        epochs = min(epochs, MOST_EPOCHS)
+    settings.setdefault("dropout", _dropout(epochs, network.num_parameters / text))
+    settings.setdefault("weight_decay", 0.2 if epochs < FEW_EPOCHS else 0.3)
+    settings.setdefault("learning_rate", _peak_rate(network))
     times = f"read at most {epochs:,.0f} times" if read == math.inf else _times(epochs)
     return Plan(settings, _reason(settings, given, characters, times))
 
@@ -111,7 +113,6 @@ def _val_fraction(characters: int) -> float:
 def _budget(characters: int) -> dict[str, float]:
     """How long a text is trained on when nobody says: short ones by epochs, long ones by the clock."""
     for limit, budget in (
-        (SMALLEST_VALIDATED, {"epochs": 300.0}),
         (50_000, {"epochs": 40.0}),
         (500_000, {"epochs": 30.0}),
         (3_000_000, {"minutes": 3.0}),
@@ -152,8 +153,9 @@ def _size(
 
     if "hidden_size" in known:
         return read(known["hidden_size"]), {}
-    best, characters = SIZES[0], read(SIZES[0])
-    for H in SIZES[1:]:
+    smallest = next((H for limit, H in SMALL_SIZES if text <= limit), SIZES[0])
+    best, characters = smallest, read(smallest)
+    for H in [size for size in SIZES if smallest < size]:
         needed = READ_PER_PARAMETER * _network(vocab_size, {**known, "hidden_size": H}).num_parameters
         possible = read(H)
         if min(possible, MOST_EPOCHS * text) < needed:
@@ -172,7 +174,7 @@ def _network(vocab_size: int, settings: dict[str, Any]) -> ModelConfig:
 def _dropout(epochs: float, parameters_per_character: float) -> float:
     """0.1 at 13 epochs with as many parameters as characters, 0.1 more for each doubling of epochs."""
     rate = 0.1 + 0.1 * math.log2(max(epochs, 1e-3) / 13.0) + 0.07 * math.log2(parameters_per_character)
-    return round(20.0 * min(max(rate, 0.0), 0.6)) / 20.0
+    return round(20.0 * min(max(rate, 0.0), MOST_DROPOUT)) / 20.0
 
 
 def _peak_rate(network: ModelConfig) -> float:

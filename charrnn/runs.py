@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -14,7 +14,15 @@ from typing import Any
 from charrnn import checkpoint as files
 from charrnn.checkpoint import Checkpoint
 from charrnn.compilation import Helper, compile_kernels
-from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig, TrainPrecision
+from charrnn.config import (
+    ModelConfig,
+    SampleConfig,
+    TextConfig,
+    TrainConfig,
+    TrainPrecision,
+    canonical,
+    split_of,
+)
 from charrnn.corpus import Corpus, corpus_name, read
 from charrnn.errors import CharrnnError, CheckpointError, ConfigError, TrainingError, VocabularyError
 from charrnn.events import Compiling, Started
@@ -29,7 +37,8 @@ from charrnn.speed import characters_per_second
 from charrnn.training import Run, fingerprint
 from charrnn.unreadable import why_unreadable
 from charrnn.unwritable import refuse_overwriting
-from charrnn.vocabulary import Vocabulary
+from charrnn.validation import unlearned
+from charrnn.vocabulary import Vocabulary, describe
 from charrnn.workers import Workers
 
 PREVIEW = SampleConfig(seed=1, length=200)
@@ -39,6 +48,8 @@ FINE_TUNING_RATE = 2e-3
 
 _MODEL_SETTINGS = {f.name for f in fields(ModelConfig)} - {"vocab_size"}
 _TRAIN_SETTINGS = {f.name for f in fields(TrainConfig)}
+MOST_KEPT = 10_000  # evaluated models beside the best
+MUCH_UNLEARNED = 0.002  # share of a validation text that training does not explain
 _BUDGETS = {"minutes", "epochs", "steps"}
 _MODELS = Path("checkpoints")
 
@@ -49,6 +60,10 @@ class _Interrupted:
 
     tensors: dict[str, Array]
     record: dict[str, Any]
+
+    @property
+    def step(self) -> int:
+        return int(self.record["position"]["step"])
 
     @property
     def text(self) -> TextConfig:
@@ -72,29 +87,100 @@ def model_path(paths: Sequence[str | Path], out: Path | None, folder: Path = _MO
     return folder / f"{corpus_name(paths[0])}.safetensors" if out is None else out
 
 
-def corpus_files(paths: Sequence[str | Path]) -> list[tuple[str, Path | int]]:
+def corpus_files(paths: Sequence[str | Path], val: Sequence[str | Path] = ()) -> list[tuple[str, Path | int]]:
     """What a run reads; for `refuse_overwriting`.
 
     Raises:
         CorpusError: a path names nothing that can be read.
     """
-    return [("a file of the corpus", source.file) for source in find(paths)]
+    validation = find(val) if val else []
+    return [
+        *(("a file of the corpus", source.file) for source in find(paths)),
+        *(("a text for validation", source.file) for source in validation),
+    ]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks `train` for; see `charrnn.api.train`."""
+
+    paths: Sequence[str | Path]
+    out: Path | None
+    text: TextConfig
+    settings: dict[str, Any]  # of ModelConfig (but vocab_size) and TrainConfig; None: what suits the corpus
+    val: Sequence[str | Path] = ()
+    resume: bool = False
+    init_from: str | Path | None = None
+    force: bool = False
+    threads: int | None = None
+    keep_models: int = 0
+    previews: bool = False
+
+    def checked(self) -> dict[str, Any]:
+        """The settings that were given.
+
+        Raises:
+            ConfigError: one is out of range or contradicts another, which is said before a long text is read.
+            TypeError: there is no such setting.
+        """
+        if unknown := self.settings.keys() - _MODEL_SETTINGS - (_TRAIN_SETTINGS - {"val_text"}):
+            raise TypeError(f"train() has no settings named {', '.join(sorted(unknown))}")
+        given = {name: value for name, value in self.settings.items() if value is not None}
+        if len(budgets := sorted(given.keys() & _BUDGETS)) > 1:
+            raise ConfigError(
+                f"the budget is given as {' and as '.join(budgets)}",
+                "give one of --minutes, --epochs and --steps",
+            )
+        if self.resume and self.init_from is not None:
+            raise ConfigError("--resume and --init-from contradict each other", "give one of them")
+        for name in ("val_fraction", "val_split"):
+            if self.val and name in given:
+                option = f"--{name.replace('_', '-')}"
+                raise ConfigError(
+                    f"{option} cuts the corpus, --val names another text for validation",
+                    "give one of them",
+                )
+        if "-" in map(str, self.val) and "-" in map(str, self.paths):
+            raise ConfigError("standard input is both corpus and validation", "name a file for one of them")
+        if not 0 <= self.keep_models <= MOST_KEPT:
+            raise ConfigError(
+                f"keep-models is {self.keep_models}", f"give a whole number from 0 to {MOST_KEPT:,}"
+            )
+        ModelConfig(1, **_only(given, _MODEL_SETTINGS))
+        TrainConfig(**({} if budgets else {"steps": 1}) | _only(given, _TRAIN_SETTINGS))
+        return given
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """What a run reads: the corpus, and perhaps a text of its own for validation, in one vocabulary."""
+
+    corpus: Corpus
+    validation: Corpus | None
+    different: int  # characters in the corpus itself
+
+    @classmethod
+    def read(cls, request: Request, text: TextConfig) -> _Texts:
+        corpus = read(request.paths, text)
+        different = len(corpus.vocabulary)
+        if not request.val:
+            return cls(corpus, None, different)
+        validation = read(request.val, text)
+        return cls(corpus, validation, different).within(corpus.vocabulary.merged(validation.vocabulary))
+
+    def within(self, vocabulary: Vocabulary) -> _Texts:
+        """The same in a vocabulary that has all their characters. VocabularyError: it has not."""
+        validation = self.validation and self.validation.with_vocabulary(vocabulary)
+        return replace(self, corpus=self.corpus.with_vocabulary(vocabulary), validation=validation)
+
+    @property
+    def val_text(self) -> str:
+        """What TrainConfig says of the validation text."""
+        return "" if self.validation is None else self.validation.fingerprint()
 
 
 def prepare(
-    paths: Sequence[str | Path],
-    out: Path | None,
-    text: TextConfig,
-    settings: dict[str, Any],
-    *,
-    resume: bool,
-    init_from: str | Path | None,
-    force: bool,
-    threads: int | None,
-    stop: Callable[[], str | None],
-    previews: bool,
-    helper: Helper,
-    held: ExitStack,
+    request: Request, *, stop: Callable[[], str | None], helper: Helper, held: ExitStack
 ) -> Generator[Compiling, None, tuple[Run, Started]]:
     """The run that was asked for, ready to start; see `charrnn.api.train`.
 
@@ -102,24 +188,13 @@ def prepare(
 
     `held` lets go of the model file when the run is over.
     """
-    if unknown := settings.keys() - _MODEL_SETTINGS - _TRAIN_SETTINGS:
-        raise TypeError(f"train() has no settings named {', '.join(sorted(unknown))}")
     began = time.monotonic()
-    given = {name: value for name, value in settings.items() if value is not None}
-    if len(budgets := sorted(given.keys() & _BUDGETS)) > 1:
-        raise ConfigError(
-            f"the budget is given as {' and as '.join(budgets)}",
-            "give one of --minutes, --epochs and --steps",
-        )
-    if resume and init_from is not None:
-        raise ConfigError("--resume and --init-from contradict each other", "give one of them")
-    # What is out of range is said before a long text is read.
-    ModelConfig(1, **_only(given, _MODEL_SETTINGS))
-    TrainConfig(**({} if budgets else {"steps": 1}) | _only(given, _TRAIN_SETTINGS))
-    out = model_path(paths, out)
+    given, resume, force, threads = request.checked(), request.resume, request.force, request.threads
+    paths, text = request.paths, request.text
+    out = model_path(paths, request.out)
     if os.path.isdir(out):
         raise ConfigError(f"{out} is a folder", f"name the model file: -o {model_path(paths, None, out)}")
-    corpora = corpus_files(paths)
+    corpora = corpus_files(paths, request.val)
     for path in (out, files.resume_path(out)):
         refuse_overwriting(path, corpora)
 
@@ -129,20 +204,25 @@ def prepare(
     old = None if force and not resume else _interrupted(out)
     if resume and old is None and there is None:
         notes = (f"there is no interrupted run of {out}: starting from the beginning",)
+    if old is not None and not resume and not old.step:
+        old = None  # killed before it had saved a step: nothing is lost
     if old is not None and not resume:
         raise TrainingError(
-            f"{out} belongs to a run that was interrupted at step {old.record['position']['step']}",
+            f"{out} belongs to a run that was interrupted at step {old.step}",
             "--resume goes on with it, --force starts anew",
         )
 
-    initial = files.load(init_from) if init_from is not None else None
+    initial = files.load(request.init_from) if request.init_from is not None else None
     workers = Workers(threads)
     planned = ""
     if old is not None:
-        _refuse_changes(old, given, text)
+        _refuse_changes(old, given, request)
         require(old.train.precision, "go on with the run on a CPU that has, or start anew with --force")
         helper.start(old.model, threads, old.train.precision == "bfloat16")
-        corpus = _recoded(read(paths, old.text), old.vocabulary)
+        try:
+            texts = _Texts.read(request, old.text).within(old.vocabulary)
+        except VocabularyError as error:
+            raise _another_corpus(out, there) from error
         model, train, init = old.model, old.train, str(old.record["init"])
     else:
         if initial is not None:
@@ -150,23 +230,30 @@ def prepare(
         guess = ModelConfig(1, **_only(given, _MODEL_SETTINGS))
         wanted = given.get("precision", "auto")
         helper.start(guess, threads, choose(wanted, guess) == "bfloat16")
-        corpus, init = read(paths, text), ""
+        texts, init = _Texts.read(request, text), ""
         if initial is not None:
-            corpus = corpus.with_vocabulary(initial.vocabulary.merged(corpus.vocabulary))
+            texts = texts.within(initial.vocabulary.merged(texts.corpus.vocabulary))
             init = _digest(initial)
-        before = _same_plan(there, given, corpus, init)
+        if texts.validation is not None:
+            given |= {"val_fraction": 0.0, "val_text": texts.val_text}
+        before = _same_plan(there, given, texts, init)
         if before is not None:
             model, train = before
             planned = f"as {out} was trained"
         else:
-            if needs_speed(len(corpus.documents), given):
-                for done, total in compile_kernels(guess, choose(wanted, guess) == "bfloat16"):
-                    yield Compiling(done, total)
-            chosen = _planned(corpus, given, wanted, workers)
+            if needs_speed(len(texts.corpus.documents), given):
+                for compiled in compile_kernels(guess, choose(wanted, guess) == "bfloat16"):
+                    yield Compiling(*compiled)
+            chosen = _planned(texts.corpus, given, wanted, workers)
             planned = chosen.reason
-            model = ModelConfig(len(corpus.vocabulary), **_only(chosen.settings, _MODEL_SETTINGS))
+            model = ModelConfig(len(texts.corpus.vocabulary), **_only(chosen.settings, _MODEL_SETTINGS))
             train = TrainConfig(**_only(chosen.settings, _TRAIN_SETTINGS))
-            train = replace(train, precision=choose(train.precision, model))
+            train = replace(
+                train,
+                precision=choose(train.precision, model),
+                val_split=None if train.val_text else canonical(train.val_split, lines=text.lines),
+            )
+    corpus = texts.corpus
     identity = fingerprint(corpus, model, train, init)
     same = isinstance(there, Checkpoint) and there.run == identity
     # Killed between its last save and its end, a run is complete: to resume it is no error.
@@ -176,8 +263,8 @@ def prepare(
             f"the run that wrote {out} is complete",
             "train it further with --init-from, or anew with --force",
         )
-    if old is not None and old.record["run"] != identity:
-        raise _another_corpus()
+    if old is not None and (old.record["run"] != identity or train.val_text != texts.val_text):
+        raise _another_corpus(out, there)
     if there is not None and not (force or same or old is not None):
         raise CheckpointError(
             f"{out} holds {'another model' if isinstance(there, Checkpoint) else 'something else'}",
@@ -189,7 +276,8 @@ def prepare(
         tensors = _grown(initial, corpus.vocabulary, tensors)
     run = Run(
         corpus, model, train, out=out, tensors=tensors, init=init, fingerprint=identity,
-        workers=workers, began=began, stop=stop, preview=_preview if previews else None,
+        workers=workers, validation=texts.validation, keep=request.keep_models, began=began, stop=stop,
+        preview=_preview if request.previews else None,
     )  # fmt: skip
     run.outputs.clean()
     if same and (resume or not force):
@@ -200,10 +288,28 @@ def prepare(
     if complete and isinstance(there, Checkpoint):
         run.set_complete(there)
     started = Started(
-        corpus, model, train, len(run.text), len(run.validation), workers.size, out,
-        run.position.step, (*corpus.notes, *notes), planned,
+        corpus, texts.different, texts.validation, model, train, len(run.text), len(run.validation),
+        workers.size, out, run.position.step, (*corpus.notes, *notes, *_warnings(run, given)), planned,
     )  # fmt: skip
     return run, started
+
+
+def _warnings(run: Run, given: dict[str, Any]) -> Iterator[str]:
+    """What makes the loss that a model is judged by say less than people think."""
+    if not len(run.validation):
+        if "val_fraction" not in given:
+            yield (
+                "the text is too short to keep a part of it for validation: nothing tells how well the model "
+                "does on new text (--val FILE names one)"
+            )
+        return
+    new, share = unlearned(run.text, run.validation)
+    if share > MUCH_UNLEARNED:
+        such = ", ".join(describe(run.corpus.vocabulary.characters[n]) for n in new[:3])
+        yield (
+            f"{share:.1%} of the validation text are characters that the training text does not have "
+            f"({such}{', ...' if len(new) > 3 else ''}): its loss says little about them"
+        )
 
 
 def _planned(corpus: Corpus, given: dict[str, Any], precision: TrainPrecision, workers: Workers) -> Plan:
@@ -215,7 +321,7 @@ def _planned(corpus: Corpus, given: dict[str, Any], precision: TrainPrecision, w
 
 
 def _same_plan(
-    there: Checkpoint | Path | None, given: dict[str, Any], corpus: Corpus, init: str
+    there: Checkpoint | Path | None, given: dict[str, Any], texts: _Texts, init: str
 ) -> tuple[ModelConfig, TrainConfig] | None:
     """What the model in the file was planned as, if the same was asked for.
 
@@ -229,11 +335,16 @@ def _same_plan(
         return None  # of another version
     chosen = {**asdict(there.config), **asdict(train)}
     asked = {name: value for name, value in given.items() if (name, value) != ("precision", "auto")}
-    if any(chosen[name] != value for name, value in asked.items()) or (
-        not given.keys() & _BUDGETS and train.steps is not None
+    if "val_split" in asked:
+        asked["val_split"] = canonical(asked["val_split"], lines=texts.corpus.text.lines)
+    if (
+        train.val_text != texts.val_text
+        or any(chosen[name] != value for name, value in asked.items())
+        or (not given.keys() & _BUDGETS and train.steps is not None)
     ):
         return None
-    return (there.config, train) if fingerprint(corpus, there.config, train, init) == there.run else None
+    same = fingerprint(texts.corpus, there.config, train, init) == there.run
+    return (there.config, train) if same else None
 
 
 def _model_at(out: Path) -> Checkpoint | Path | None:
@@ -253,8 +364,8 @@ def _interrupted(out: Path) -> _Interrupted | None:
     found = _Interrupted(*files.load_resume(path))
     try:
         _ = found.text, found.model, found.train, found.vocabulary
-        _ = found.record["run"], found.record["init"], found.record["position"]["step"]
-    except (KeyError, TypeError, AttributeError, CharrnnError) as error:
+        _ = found.record["run"], found.record["init"], found.step
+    except (KeyError, TypeError, ValueError, AttributeError, CharrnnError) as error:
         raise CheckpointError(f"{path} does not hold a run", "remove it to start anew") from error
     return found
 
@@ -266,9 +377,15 @@ def _exists(path: Path) -> bool:
         raise CheckpointError(*why_unreadable(path, error)) from error
 
 
-def _refuse_changes(old: _Interrupted, given: dict[str, Any], text: TextConfig) -> None:
+def _refuse_changes(old: _Interrupted, given: dict[str, Any], request: Request) -> None:
     """A resumed run keeps its settings: one that was given anew must be the same."""
-    if text not in (TextConfig(), old.text):
+    if bool(old.train.val_text) != bool(request.val):
+        raise ConfigError(
+            "the interrupted run was judged by "
+            + ("a text of its own" if old.train.val_text else "a part of its corpus"),
+            "give it again, as --val FILE" if old.train.val_text else "leave out --val with --resume",
+        )
+    if request.text not in (TextConfig(), old.text):
         raise ConfigError(
             "the interrupted run read its corpus with other options", "leave them out with --resume"
         )
@@ -276,6 +393,8 @@ def _refuse_changes(old: _Interrupted, given: dict[str, Any], text: TextConfig) 
         if (name, value) == ("precision", "auto"):
             continue  # it was settled when the run began
         before = getattr(old.model if name in _MODEL_SETTINGS else old.train, name)
+        if name == "val_split":
+            before = split_of(before, lines=old.text.lines)
         if value != before:
             raise ConfigError(
                 f"{name.replace('_', '-')} {value} is not what the interrupted run has, {before}",
@@ -283,17 +402,11 @@ def _refuse_changes(old: _Interrupted, given: dict[str, Any], text: TextConfig) 
             )
 
 
-def _recoded(corpus: Corpus, vocabulary: Vocabulary) -> Corpus:
-    try:
-        return corpus.with_vocabulary(vocabulary)
-    except VocabularyError as error:
-        raise _another_corpus() from error
-
-
-def _another_corpus() -> TrainingError:
+def _another_corpus(out: Path, there: Checkpoint | Path | None) -> TrainingError:
+    tune = f", or learn the new text from what it has learned, with --init-from {out} and another -o"
     return TrainingError(
         "the corpus is not the one that the interrupted run read",
-        "give the same text, or start anew with --force",
+        "give the same text, or start anew with --force" + (tune if isinstance(there, Checkpoint) else ""),
     )
 
 

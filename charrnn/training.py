@@ -21,7 +21,7 @@ from charrnn.checkpoint import Checkpoint, checked_history, save
 from charrnn.compilation import compile_kernels
 from charrnn.config import ModelConfig, TrainConfig, format_version, to_dict
 from charrnn.container import DamageError
-from charrnn.corpus import Batches, Corpus, split
+from charrnn.corpus import Batches, Corpus
 from charrnn.errors import SaveError, TrainingError, decimal
 from charrnn.evaluation import evaluate
 from charrnn.events import (
@@ -42,6 +42,7 @@ from charrnn.novelty import Novelty
 from charrnn.optimizer import AdamW, learning_rate
 from charrnn.outputs import Outputs
 from charrnn.parameters import Array
+from charrnn.validation import split
 from charrnn.workers import Workers
 
 REPORT_SECONDS = 0.1  # between two Step events
@@ -109,9 +110,11 @@ class _Position:
 class Run:
     """One training run of `config` on `corpus`, which writes its best model to `out`.
 
-    `tensors` are the parameters it starts from, `init` names the model they came from. `began` is when the
-    clock of a budget in minutes began to run (time.monotonic). `stop` is asked after each step: a text ends
-    the run, saved. `preview` writes a sample of a checkpoint.
+    `validation` is a text of its own that it is judged by, with the corpus's vocabulary; else a part of the
+    corpus is, which it does not learn from. `keep` is how many of the models evaluated last stay beside
+    `out`. `tensors` are the parameters it starts from, `init` names the model they came from. `began` is when
+    the clock of a budget in minutes began to run (time.monotonic). `stop` is asked after each step: a text
+    ends the run, saved. `preview` writes a sample of a checkpoint.
     """
 
     def __init__(
@@ -125,14 +128,19 @@ class Run:
         init: str,
         fingerprint: str,
         workers: Workers,
+        validation: Corpus | None = None,
+        keep: int = 0,
         began: float | None = None,
         stop: Stop = lambda: None,
         preview: Preview | None = None,
     ) -> None:
         self.corpus, self.config, self.train = corpus, config, train
-        self.outputs, self.init, self.fingerprint = Outputs(out), init, fingerprint
+        self.outputs, self.init, self.fingerprint = Outputs(out, keep), init, fingerprint
         self.stop, self.preview = stop, preview
-        self.text, self.validation = split(corpus.documents, train.val_fraction, train.seed)
+        newline = corpus.vocabulary.characters.find("\n")
+        self.text, self.validation = split(corpus.documents, train, newline)
+        if validation is not None:
+            self.validation = validation.documents
         if not len(self.text):
             raise TrainingError("no text is left for training", "give a smaller --val-fraction")
         self.batches = Batches(self.text, train.batch_size, train.seq_len, train.seed)
@@ -140,7 +148,8 @@ class Run:
         self.measured_on: Measure
         if len(self.validation):
             share = round(2 * train.val_fraction * len(corpus.documents))
-            self.measured_on, measured, most = "validation", self.validation, max(LARGEST_MEASURED, share)
+            most = max(LARGEST_MEASURED, share) if validation is None else len(self.validation)
+            self.measured_on, measured = "validation", self.validation
         else:
             self.measured_on, measured, most = "training", self.text, LARGEST_MEASURED
         self.measured = measured.head(most)
@@ -169,8 +178,8 @@ class Run:
             yield self._finished("complete", "the run was complete already")
             return
         yield from self._save_resume()  # at once, so that a disk that cannot be written is an error here
-        for done, total in compile_kernels(self.config, self.model.bfloat16):
-            yield Compiling(done, total)
+        for compiled in compile_kernels(self.config, self.model.bfloat16):
+            yield Compiling(*compiled)
             if self.stop():
                 break
         yield from self._index()
@@ -341,6 +350,7 @@ class Run:
                 self.outputs.keep(self._checkpoint(result.loss, self._novelty))
                 outcomes = list(self._try(self._save_model))
         saved = not any(isinstance(outcome, Unsaved) for outcome in outcomes)
+        outcomes += self._try(lambda: self._keep_another(result.loss))
         yield Evaluated(
             p.step, self._epoch(), self._seconds(), train_loss, result.loss, result.bpc, best,
             best and saved, self.measured_on,
@@ -379,7 +389,7 @@ class Run:
         best = min(p.history, key=lambda entry: entry["val_loss"])
         return (
             f"stopped early: the {self.measured_on} loss has not improved since step {best['step']}; "
-            "the best model is kept (more text or more --dropout would help, more time would not)"
+            "the best model is kept"
         )
 
     def _check_weights(self) -> None:
@@ -446,6 +456,12 @@ class Run:
         saved = self.outputs.flush()
         if saved is not None:
             yield saved
+
+    def _keep_another(self, loss: float) -> Iterator[Saved]:
+        """The model as it is, beside those that were evaluated last, where that was asked for."""
+        if self.outputs.keeps:
+            path = self.outputs.keep_another(self._checkpoint(loss, self._novelty))
+            yield Saved(self.position.step, path, loss, "kept")
 
     def _save_resume(self) -> Iterator[Saved]:
         """What `--resume` needs, after the model that it speaks of."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from charrnn.errors import ConfigError
 from charrnn.kernels.barrier import Barrier
 from charrnn.kernels.floats import flush_denormals
+from charrnn.quota import cpu_quota
 
 Phase = Callable[[int], None]
 
@@ -59,10 +61,17 @@ class _Order:
 
 
 def available_threads() -> int:
-    """The CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """As many as the CPUs that this process may use, and not more than its quota of them pays for."""
+    cpus: int | None
+    if hasattr(os, "process_cpu_count"):  # of Python 3.13, which also hears PYTHON_CPU_COUNT
+        cpus = os.process_cpu_count()
+    elif hasattr(os, "sched_getaffinity"):
+        cpus = len(os.sched_getaffinity(0))
+    else:
+        cpus = os.cpu_count()
+    quota = cpu_quota()
+    paid = math.ceil(quota) if quota is not None else cpus
+    return max(1, min(cpus or 1, paid or 1))
 
 
 def share(n: int, worker: int, workers: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from charrnn.planning import plan
 PAGE = Path(__file__).parent / "quality.md"
 BEGIN, END = "<!-- plans -->", "<!-- /plans -->"
 FLOPS = 3e11
-LENGTHS = (11, 20_000, 200_000, 1_100_000, 20_000_000, 2_000_000_000)
+LENGTHS = (11, 1_100, 20_000, 200_000, 1_100_000, 20_000_000, 2_000_000_000)
 BUDGETS: tuple[dict[str, float], ...] = ({}, {"minutes": 1}, {"minutes": 3}, {"minutes": 10}, {"minutes": 60})
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from charrnn.advice import advise, inflation
+from charrnn.advice import advise, after_early_stop, doubts, inflation
 from charrnn.config import TrainConfig
 
 MINUTES = TrainConfig(minutes=3)
@@ -75,3 +75,32 @@ def test_twice_the_budget_is_written_as_it_is_given():
     rows = history((1.7, 1.7))
     assert "--steps 3000000 " in advise(rows, TrainConfig(steps=1_500_000), 0.1) + " "
     assert "--minutes 0.5" in advise(rows, TrainConfig(minutes=0.25), 0.0)
+
+
+UNLIKE = ((1.9, 3.1), (1.4, 3.2), (1.1, 3.6))
+EASIER = ((1.9, 0.4), (1.4, 0.001), (1.3, 0.0005))
+
+
+@pytest.mark.parametrize(("losses", "said"), [(UNLIKE, "unlike the training text"), (EASIER, "much easier")])
+@pytest.mark.parametrize(
+    ("settings", "cure"),
+    [
+        ({"val_split": "end"}, "--val-split scattered"),
+        ({"val_split": "scattered"}, "--val FILE names a better one"),
+        ({"val_text": "f00d"}, "give another --val"),
+    ],
+)
+def test_a_validation_text_of_another_kind_is_doubted_in_place_of_advice(losses, said, settings, cure):
+    train = TrainConfig(minutes=3, **settings)
+    for advice in (advise(history(*losses), train, 0.2), after_early_stop(history(*losses), train, 0.2)):
+        assert advice.startswith(f"the validation text is {said}")
+        assert advice.endswith(cure) or cure in advice
+        assert "dropout" not in advice
+
+
+def test_an_ordinary_validation_text_is_not_doubted():
+    for losses in (((2.3, 2.0), (1.6, 1.7)), ((2.0, 2.1), (1.2, 1.7)), ((1.7, 1.5), (1.5, 1.2))):
+        assert doubts(history(*losses), MINUTES, 0.3) == ""
+    late = [{"step": 1, "epoch": 30.0, "train_loss": 0.2, "val_loss": 2.5}]  # by then it may have overfitted
+    assert doubts(late, MINUTES, 0.0) == ""
+    assert after_early_stop(late, MINUTES, 0.1).startswith("more text or more --dropout (now 0.1) would help")

@@ -18,7 +18,7 @@ ARROWS = {
     "config": set(),
     "__main__": {"cli"},
     "cli": {
-        "api", "events", "advice", "atomic", "curves", "heat", "plotting", "sources", "unwritable",
+        "api", "events", "advice", "atomic", "curves", "heat", "plotting", "sources", "unwritable", "waiting",
         "checkpoint", "scoring",  # for their types alone
     },
     "api": {
@@ -30,12 +30,13 @@ ARROWS = {
     "runs": {
         "training", "planning", "precision", "speed", "generation", "checkpoint", "compilation", "corpus",
         "locking", "sources", "unreadable", "unwritable", "vocabulary", "events", "model", "workers",
-        "parameters",
+        "parameters", "validation",
     },
     "training": {
         "corpus", "model", "optimizer", "evaluation", "checkpoint", "compilation", "events",
-        "container", "novelty", "outputs", "parameters", "workers",
+        "container", "novelty", "outputs", "parameters", "validation", "workers",
     },
+    "validation": {"corpus", "reading", "vocabulary"},
     "outputs": {"atomic", "checkpoint", "events", "parameters"},
     "locking": {"atomic", "checkpoint", "unwritable"},
     "dynamic": {"corpus", "evaluation", "kernels", "model", "parameters", "workers"},
@@ -58,9 +59,10 @@ ARROWS = {
     "particles": {"paths", "steering"},
     "prediction": {"predictor", "generation", "mixture", "sampling", "checkpoint"},
     "classification": {"scoring", "lines"},
+    "waiting": set(),
     "scoring": {"lines", "reading", "model", "prefixes", "checkpoint", "precision", "vocabulary", "workers"},
     "prefixes": {"model", "kernels"},
-    "lines": {"reading", "sources"},
+    "lines": {"reading", "sources", "waiting"},
     "heat": set(),
     "compression": {"coding", "paths", "plain", "checkpoint", "vocabulary", "kernels", "workers"},
     "coding": set(),
@@ -79,8 +81,10 @@ ARROWS = {
     "atomic": set(),
     "corpus": {"vocabulary", "reading", "sources", "novelty", "memory"},
     "memory": set(),
-    "reading": {"vocabulary", "sources"},
-    "sources": {"unreadable"},
+    "reading": {"vocabulary", "sources", "detection", "normalization"},
+    "sources": {"unreadable", "detection"},
+    "detection": set(),
+    "normalization": set(),
     "unreadable": set(),
     "unwritable": set(),
     "vocabulary": set(),
@@ -89,7 +93,8 @@ ARROWS = {
     "operands": {"kernels", "parameters", "workers"},
     "optimizer": {"kernels", "parameters", "workers"},
     "parameters": {"kernels"},
-    "workers": {"kernels"},
+    "workers": {"kernels", "quota"},
+    "quota": set(),
     "steering": {"sampling"},
     "sampling": set(),
     "kernels": {"sampling", "steering", "coding"},  # only the files of LOOPS
@@ -197,6 +202,12 @@ def test_safetensors_is_imported_by_the_container_alone() -> None:
     assert importers("safetensors") == {"container.py"}
 
 
+def test_the_detector_of_encodings_is_imported_only_when_bytes_are_no_text() -> None:
+    assert importers("chardet") == {"detection.py"}
+    tree = ast.parse((PACKAGE / "detection.py").read_text(encoding="utf-8"))
+    assert not [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "chardet"]
+
+
 def test_matplotlib_is_imported_only_to_draw_a_png() -> None:
     assert importers("matplotlib") == {"plotting.py"}
     tree = ast.parse((PACKAGE / "plotting.py").read_text(encoding="utf-8"))
@@ -245,6 +256,25 @@ def test_the_command_line_takes_no_more_than_a_type_from_the_checkpoint() -> Non
     for path in (PACKAGE / "cli").glob("*.py"):
         taken = {name for module, name in imports(path) if module == "charrnn.checkpoint"}
         assert taken <= {"Checkpoint"}, path.name
+
+
+def test_every_command_that_reads_lines_flushes_before_it_waits_for_more() -> None:
+    reading = {
+        node.name
+        for node in ast.walk(ast.parse((PACKAGE / "api.py").read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef) and "before_waiting" in [a.arg for a in node.args.kwonlyargs]
+    }
+    assert reading == {"score_lines", "surprises", "classify"}
+    used = set()
+    for path in (PACKAGE / "cli").glob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
+                continue
+            if ast.unparse(call.func.value) == "api" and call.func.attr in reading:
+                given = {word.arg: ast.unparse(word.value) for word in call.keywords}
+                assert given.get("before_waiting") == "output.flush", f"{path.name}: {call.func.attr}"
+                used.add(call.func.attr)
+    assert used == reading
 
 
 def test_only_the_command_line_prints() -> None:

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 import charrnn
-from charrnn.config import ModelConfig
-from charrnn.corpus import read, split
+from charrnn.config import ModelConfig, TrainConfig
+from charrnn.corpus import read
+from charrnn.validation import split
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "bench"))  # where its scripts find each other
@@ -300,7 +301,8 @@ def test_held_out_lines_are_those_that_training_did_not_see():
     model, path = charrnn.load(ROOT / "checkpoints" / "places.safetensors"), ROOT / "corpora" / "places.txt"
     every = odd_lines.lines_of(path, model, held_out=False)
     held_out = odd_lines.lines_of(path, model, held_out=True)
-    training, validation = split(read([path], model.text).documents, 0.1, 1)
+    newline = model.vocabulary.characters.index("\n")
+    training, validation = split(read([path], model.text).documents, TrainConfig(steps=1), newline)
     assert every == path.read_text(encoding="utf-8").splitlines()
     assert len(held_out) == round(0.1 * len(every))
     assert (

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support.environment import environment
 from test_generation import AVX2, host_has_avx2
 
 from charrnn import api, checkpoint, precision
@@ -310,10 +310,7 @@ def test_bfloat16_is_refused_where_the_cpu_has_none(monkeypatch):
 )
 def test_a_cpu_without_the_instructions_trains_the_same_in_float32(corpus, tmp_path, cpu, features):
     """As Numba sees it: what it compiles for decides, not what is there."""
-    variables = {
-        **os.environ, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features,
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-    }  # fmt: skip
+    variables = environment(NUMBA_CPU_NAME=cpu, NUMBA_CPU_FEATURES=features)
     command = [sys.executable, "-m", "charrnn", "train", str(corpus), "-o", str(tmp_path / "m")]
     command += ["--steps", "4", "--hidden-size", "128", "--num-layers", "2", "--dropout", "0.2", "-q"]
     asked = subprocess.run([*command, "--precision", "bfloat16"], env=variables, capture_output=True)
@@ -325,8 +322,7 @@ def test_a_cpu_without_the_instructions_trains_the_same_in_float32(corpus, tmp_p
     assert checkpoint.load(tmp_path / "m").settings["precision"] == "float32"
     out = tmp_path / "native"
     own = [*command, "--precision", "float32", "-o", str(out)]
-    native = {name: value for name, value in variables.items() if not name.startswith("NUMBA_CPU")}
-    subprocess.run(own, env=native, check=True)
+    subprocess.run(own, env=environment(), check=True)
     assert out.read_bytes() == (tmp_path / "m").read_bytes()
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.environment import environment
 
 ROOT = Path(__file__).parent.parent
 SLICES = {
@@ -25,13 +26,11 @@ SLICES = {
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the campaigns fork their runs")
+@pytest.mark.timeout(660)
 @pytest.mark.parametrize("name", SLICES)
 def test_no_promise_is_broken(name: str) -> None:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     words = [sys.executable, "-m", f"tests.campaigns.{name}", *map(str, SLICES[name])]
-    result = subprocess.run(
-        words, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, timeout=600
-    )
+    result = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=600)
     assert result.returncode == 0, result.stderr[-3000:]
     rows = [line for line in result.stdout.splitlines() if line.startswith("| ")]
     assert rows

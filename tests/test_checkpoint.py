@@ -22,6 +22,7 @@ import pytest
 import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.environment import ROOT, environment
 
 from charrnn import checkpoint as module
 from charrnn.checkpoint import (
@@ -141,14 +142,10 @@ def test_bytes_do_not_depend_on_the_process(tmp_path: Path) -> None:
     contents = set()
     for seed in "12":
         path = tmp_path / f"{seed}.safetensors"
-        environment = {
-            **os.environ,
-            "PYTHONHASHSEED": seed,
-            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
-        }
+        folders = os.pathsep.join([ROOT, str(Path(__file__).parent)])
         subprocess.run(
             [sys.executable, "-c", textwrap.dedent(program), str(path)],
-            env=environment,
+            env=environment(PYTHONHASHSEED=seed, PYTHONPATH=folders),
             check=True,
         )
         contents.add(path.read_bytes())

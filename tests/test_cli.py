@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support.environment import environment
 
 import charrnn
 import charrnn.cli
@@ -30,11 +31,6 @@ SIGNALS = [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)]
 
 def command(*args: object) -> list[str]:
     return [sys.executable, "-m", "charrnn", *map(str, args)]
-
-
-def environment(**variables: str) -> dict[str, str]:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "", **variables}
 
 
 def run(
@@ -104,7 +100,8 @@ def raw(folder: Path) -> Path:
     return write_model(folder / "raw.safetensors", bytes=True)
 
 
-TINY = ("--hidden-size", 8, "--num-layers", 1, "--embedding-size", 4, "--val-fraction", 0.1, "--threads", 1)
+TINY_NETWORK = ("--hidden-size", 8, "--num-layers", 1, "--embedding-size", 4, "--threads", 1)
+TINY = (*TINY_NETWORK, "--val-fraction", 0.1)
 
 
 # help, version, start-up
@@ -195,7 +192,8 @@ def test_every_public_name_is_there() -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("trian",), "did you mean 'train'"),
+        (("trian",), "there is no command trian: did you mean train?"),
+        (("frobnicate",), "there is no command frobnicate"),
         (("train",), "CORPUS... is missing"),
         (("train", "x", "--hiden-size", "3"), "did you mean --hidden-size?"),
         (("train", "x", "--hidden-size", "three"), "--hidden-size is 'three'"),
@@ -487,6 +485,64 @@ def test_hello_world_is_learnt_by_heart(tmp_path: Path) -> None:
     assert run(*args).stdout == b"hello world\n"
 
 
+def test_a_short_list_is_not_recited_and_a_shorter_one_is_said_to_be_unvalidated(tmp_path: Path) -> None:
+    names = [
+        f"{a}{b}{c}"
+        for a in ("Bel", "Mar", "Tor", "Van", "Lin")
+        for b in "aeiou"
+        for c in ("no", "ka", "ris")
+    ]
+    (tmp_path / "names.txt").write_text("\n".join(names) + "\n")
+    (tmp_path / "few.txt").write_text("\n".join(names[::6]) + "\n")
+    trained = run("train", "names.txt", "--lines", "-o", "m", cwd=tmp_path)
+    assert trained.returncode == 0
+    assert b"too short" not in trained.stderr
+    written = run("sample", "-m", "m", "--count", 100, "--seed", 1, cwd=tmp_path).stdout.decode().splitlines()
+    assert len(set(written) & set(names)) < 50
+    few = run("train", "few.txt", "--lines", "-o", "few", cwd=tmp_path)
+    assert few.returncode == 0
+    assert b"note: the text is too short to keep a part of it for validation" in few.stderr
+    asked = run("train", "few.txt", "--lines", "-o", "few", "--force", "--val-fraction", 0, cwd=tmp_path)
+    assert b"too short" not in asked.stderr
+
+
+def test_another_text_for_validation_is_shown_and_stands_in_the_command_that_goes_on(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "other.txt").write_text("over the dog jumps the lazy fox\n" * 30)
+    args = ("train", folder / "corpus.txt", "--val", tmp_path / "other.txt", "--steps", 6, *TINY_NETWORK)
+    result = run(*args, "-o", tmp_path / "m", "--keep-models", 2)
+    said = result.stderr.decode().splitlines()
+    assert result.returncode == 0
+    assert said[:2] == ["text      corpus: 1,760 characters, 28 different", "judged by other: 960 characters"]
+    assert len(list((tmp_path / "m.models").iterdir())) == 2
+    for wrong in (("--val-fraction", 0.1), ("--val-split", "end")):
+        refused = run(*args, "-o", tmp_path / "n", *wrong)
+        assert refused.returncode == 2
+        assert b"--val names another text" in refused.stderr
+    assert run(*args[:3], tmp_path / "none.txt", *args[4:]).returncode == 1
+    assert run("train", folder / "corpus.txt", "--val-split", "middle").returncode == 2
+
+
+@posix
+def test_a_stopped_run_says_with_what_text_to_go_on(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "other text.txt").write_text("over the dog jumps the lazy fox\n" * 30)
+    words = ("train", folder / "corpus.txt", "--val", "other text.txt", "--steps", 10**9, *TINY_NETWORK)
+    with subprocess.Popen(
+        command(*words, "--json", "--keep-models", 3, "-o", "m"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(),
+        cwd=tmp_path,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    (line,) = (line for line in said.decode().splitlines() if line.startswith("go on with: "))
+    assert line.endswith("--val 'other text.txt' -o m --resume --keep-models 3")
+
+
 STEP = {"event", "step", "epoch", "seconds", "train_loss"}
 KEYS = {
     "step": STEP | {"chars_per_second", "learning_rate", "grad_norm"},
@@ -626,6 +682,27 @@ def test_a_signal_while_kernels_are_compiled_leaves_nothing_behind(folder: Path,
 
 
 @posix
+@pytest.mark.skipif("NUMBA_DISABLE_JIT" in os.environ, reason="nothing is compiled")
+@pytest.mark.parametrize("changed", [(), ("--hidden-size", 6)])
+def test_a_run_that_is_killed_while_kernels_are_compiled_just_starts_again(
+    folder: Path, tmp_path: Path, changed: tuple[object, ...]
+) -> None:
+    words = ("train", folder / "corpus.txt", *TINY, "--steps", 2, "-o", "m.safetensors")
+    with subprocess.Popen(
+        command(*words), stderr=subprocess.PIPE, cwd=tmp_path,
+        env=environment(CHARRNN_CACHE_DIR=str(tmp_path / "cache")),
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        while b"compiling" not in process.stderr.readline():
+            pass
+        process.kill()
+    assert (tmp_path / "m.resume.safetensors").exists()
+    again = run(*words, *changed, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "m.safetensors"]
+
+
+@posix
 def test_the_first_signal_asks_and_the_second_does_not_wait() -> None:
     script = """
 import os, signal, time
@@ -668,7 +745,7 @@ def test_a_terminal_gets_a_live_view_unless_colour_is_unwelcome(folder: Path, tm
             command(*args),
             stdout=subprocess.PIPE,
             stderr=theirs,
-            env=environment(**{"TERM": "xterm", "NO_COLOR": "", **variables}),
+            env=environment(**{"TERM": "xterm", **variables}),
             cwd=tmp_path,
         ) as process:
             os.close(theirs)

@@ -9,7 +9,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from test_cli import TEXT, TINY, command, environment, posix, run, write_model
+from support.environment import environment
+from test_cli import TEXT, TINY, command, posix, run, write_model
 
 
 @pytest.fixture(scope="module")
@@ -168,12 +169,10 @@ def on_terminal(rows: int, columns: int, *args: object, cwd: Path) -> tuple[int,
     import subprocess
     import termios
 
-    from test_cli import command, environment
-
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    size = {"LINES": "", "COLUMNS": "", "TERM": "xterm", "NO_COLOR": "", "PYTHONIOENCODING": "utf-8"}
-    with subprocess.Popen(command(*args), stderr=theirs, env=environment(**size), cwd=cwd) as process:
+    variables = environment(TERM="xterm", PYTHONIOENCODING="utf-8")
+    with subprocess.Popen(command(*args), stderr=theirs, env=variables, cwd=cwd) as process:
         os.close(theirs)
         shown = b""
         try:

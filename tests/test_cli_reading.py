@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import SIGNALS, command, environment, posix, run, write_model
+from support.environment import environment
+from test_cli import SIGNALS, command, posix, run, write_model
 
 ROOT = Path(__file__).parent.parent
 NAMES = b"hello\nworld\n\nxyz\n"

@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_cli import command, environment, failed, posix, run
+from support.environment import environment
+from test_cli import command, failed, posix, run
 from toys import toy
 
 import charrnn

@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numba import types
-from test_cli import environment
+from support.environment import environment
 
-import charrnn
 from charrnn import api, compilation
 from charrnn.compilation import Helper, compile_kernels
 from charrnn.config import CELLS, ModelConfig
@@ -80,7 +79,7 @@ def test_progress_rises_to_the_number_of_kernels(monkeypatch):
     seen = list(compile_kernels(ModelConfig(7, "rnn", norm=False)))
     assert seen, "compiling takes a while, and nothing was said"
     assert seen == sorted(seen)
-    assert {total for _, total in seen} == {6}
+    assert {(total, kept) for _, total, kept in seen} == {(6, jit.CACHE_DIR is not None)}
 
 
 @compiled_only
@@ -339,7 +338,7 @@ def helping(cache: Path, **settings: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-P", "-c", compilation._HELPER, json.dumps([sys.path, config.to_dict(), False])],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env={**os.environ, "CHARRNN_CACHE_DIR": str(cache)},
+        env=environment(CHARRNN_CACHE_DIR=str(cache)),
     )  # fmt: skip
 
 
@@ -373,10 +372,7 @@ print(sum(task.done() for task in tasks), len(tasks))
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True,
-        env={
-            **os.environ, "CHARRNN_CACHE_DIR": str(tmp_path),
-            "PYTHONPATH": str(Path(charrnn.__file__).parents[1]),
-        },
+        env=environment(CHARRNN_CACHE_DIR=str(tmp_path)),
     )  # fmt: skip
     count, total = done.stdout.split()
     assert count == total != "0"

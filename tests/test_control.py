@@ -19,6 +19,7 @@ import pytest
 import test_cli
 import test_generation
 from files import result
+from support.environment import environment
 from test_generation import LINES, PROSE, compiled_only, let_load, make
 
 from charrnn import api, drafts, generation, particles, paths
@@ -491,4 +492,4 @@ def test_what_is_not_asked_for_is_not_imported():
         "import sys; from charrnn import api; next(next(api.sample(seed=1))); "
         "assert not {'charrnn.automaton', 'charrnn.expressions', 'charrnn.particles'} & sys.modules.keys()"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT / "docs", env=test_cli.environment(), check=True)
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT / "docs", env=environment(), check=True)

@@ -1,4 +1,4 @@
-"""Texts -> documents, the split, and batches of windows."""
+"""Texts -> documents, and batches of windows."""
 
 from __future__ import annotations
 
@@ -6,54 +6,19 @@ import gzip
 import io
 import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from documents import BYTES, LINES, all_ids, content, make, make_lines, read_bytes, read_text, start_positions
 from hypothesis import given
 from hypothesis import strategies as st
 
 from charrnn import corpus as corpus_module
-from charrnn.config import TextConfig
-from charrnn.corpus import Batches, Corpus, Documents, read, split
+from charrnn.config import TextConfig, TrainConfig
+from charrnn.corpus import Batches, Corpus, Documents, read
 from charrnn.errors import CharrnnError, ConfigError, CorpusError, VocabularyError
+from charrnn.validation import split
 from charrnn.vocabulary import Vocabulary
-
-LINES = TextConfig(lines=True)
-BYTES = TextConfig(bytes=True)
-
-
-def read_bytes(data: bytes, text: TextConfig | None = None, **options: object) -> Corpus:
-    return read(["-"], text or TextConfig(), stdin=io.BytesIO(data), **options)  # type: ignore[arg-type]
-
-
-def read_text(text: str, config: TextConfig | None = None, **options: object) -> Corpus:
-    return read_bytes(text.encode(), config, **options)
-
-
-def content(corpus: Corpus) -> str:
-    return corpus.vocabulary.decode(corpus.documents.ids)
-
-
-def start_positions(documents: Documents) -> list[int]:
-    _, _, reset = documents.look_up(np.arange(len(documents)))
-    return np.flatnonzero(reset).tolist()
-
-
-def all_ids(documents: Documents) -> np.ndarray[Any, Any]:
-    return documents.at(np.arange(len(documents)))
-
-
-def make(ids: object, starts: object = (0,), line_end: int = -1, vocab_size: int = 0) -> Documents:
-    array = np.array(ids, np.uint16)
-    size = vocab_size or int(array.max(initial=0)) + 1
-    return Documents(array, size, np.array(starts, np.int64), line_end)
-
-
-def make_lines(text: str) -> tuple[Documents, Vocabulary]:
-    corpus = read_text(text, LINES)
-    return corpus.documents, corpus.vocabulary
-
 
 # Reading
 
@@ -225,7 +190,10 @@ def test_a_single_line_has_its_line_end_in_the_vocabulary() -> None:
 def test_the_head_of_documents_is_their_beginning(count: int) -> None:
     prose = make([0, 1, 2, 0, 1, 2, 2], starts=(0, 3))
     lines, _ = make_lines("ab\nc\nab\nbc\n")
-    for documents in (prose, lines, split(lines, 0.5, 1)[0]):
+    blocks = split(
+        make(range(50), (0, 20)), TrainConfig(steps=1, val_fraction=0.4, val_split="scattered"), -1
+    )
+    for documents in (prose, lines, *blocks, split(lines, TrainConfig(steps=1, val_fraction=0.5), 0)[0]):
         head = documents.head(count)
         assert all_ids(head).tolist() == all_ids(documents).tolist()[:count]
         assert start_positions(head) == [start for start in start_positions(documents) if start < count]
@@ -450,125 +418,6 @@ def test_documents_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="read-only"):
         documents.ids[0] = 1
     ids[0] = 0  # the caller's own array is still the caller's
-
-
-# The split
-
-
-@given(st.integers(2, 400), st.floats(0.001, 0.9))
-def test_validation_is_the_last_characters(total: int, fraction: float) -> None:
-    documents = make(np.arange(total))
-    train, val = split(documents, fraction, seed=1)
-    assert np.array_equal(np.concatenate((train.ids, val.ids)), documents.ids)
-    assert len(val) == min(max(round(fraction * total), 1), total - 1)
-    assert np.shares_memory(train.ids, documents.ids)
-    assert np.shares_memory(val.ids, documents.ids)
-    assert start_positions(train) == start_positions(val) == [0]
-
-
-@pytest.mark.parametrize(
-    ("starts", "train_starts", "val_starts"),
-    [([0], [0], [0]), ([0, 3, 8], [0, 3], [0, 2]), ([0, 6], [0], [0]), ([0, 5, 7, 9], [0, 5], [0, 1, 3])],
-)
-def test_documents_go_on_starting_where_they_did(
-    starts: list[int], train_starts: list[int], val_starts: list[int]
-) -> None:
-    train, val = split(make(range(10), starts), 0.4, seed=1)
-    assert train.starts.tolist() == train_starts
-    assert val.starts.tolist() == val_starts
-
-
-def test_no_validation_when_none_is_wanted() -> None:
-    for documents in (make(range(10)), make_lines("a\nb\nc\n")[0]):
-        train, val = split(documents, 0.0, seed=1)
-        assert np.array_equal(all_ids(train), documents.ids)
-        assert len(val) == len(val.starts) == 0
-
-
-@given(st.lists(st.text("abc", min_size=1), min_size=2, max_size=60), st.floats(0.01, 0.9))
-def test_validation_is_that_part_of_the_lines(lines: list[str], fraction: float) -> None:
-    lines = [f"{number}{line}\n" for number, line in enumerate(lines)]
-    documents, vocabulary = make_lines("".join(lines))
-    train, val = split(documents, fraction, seed=3)
-    parts = [vocabulary.decode(all_ids(part)).splitlines(keepends=True) for part in (train, val)]
-    assert sorted(parts[0] + parts[1]) == sorted(lines)
-    for part in parts:
-        assert part == sorted(part, key=lambda line: lines.index(line))
-        assert part
-    assert len(parts[1]) == min(max(round(fraction * len(lines)), 1), len(lines) - 1)
-    assert len(start_positions(val)) == len(parts[1])
-    assert (train.line_end, train.vocab_size) == (documents.line_end, documents.vocab_size)
-
-
-def test_the_seed_chooses_the_lines() -> None:
-    documents, vocabulary = make_lines("".join(f"{number}\n" for number in range(500)))
-    choices = [vocabulary.decode(all_ids(split(documents, 0.1, seed)[1])) for seed in (1, 1, 2)]
-    assert choices[0] == choices[1] != choices[2]
-    numbers = [int(line) for line in choices[0].splitlines()]
-    assert len(numbers) == 50
-    assert min(numbers) < 100  # not a block of them
-    assert max(numbers) > 400
-
-
-def test_lines_that_cross_chunks_stay_whole() -> None:
-    lines = [f"{number}{'x' * 5000}\n" for number in range(300)]
-    documents, vocabulary = make_lines("".join(lines))
-    train, val = split(documents, 0.3, seed=1)
-    both = [vocabulary.decode(all_ids(part)).splitlines(keepends=True) for part in (train, val)]
-    assert len(both[1]) == 90
-    assert sorted(both[0] + both[1]) == sorted(lines)
-
-
-@given(st.lists(st.integers(1, 5), min_size=2, max_size=40), st.floats(0.01, 0.9), st.booleans())
-def test_parts_of_lines_read_like_copies_of_them(lengths: list[int], fraction: float, ended: bool) -> None:
-    ids = np.concatenate([[*[n % 3 + 1] * n, 0] for n in lengths])[: None if ended else -1]
-    for part in split(make(ids, line_end=0), fraction, seed=2):
-        copy = make(all_ids(part), line_end=0, vocab_size=part.vocab_size)
-        positions = np.arange(len(part)).reshape(-1, 1)
-        for own, copied in zip(part.look_up(positions), copy.look_up(positions), strict=True):
-            assert np.array_equal(own, copied)
-
-
-def test_the_split_copies_no_text() -> None:
-    documents = make_lines("".join(f"line {number}\n" for number in range(200)))[0]
-    for part in split(documents, 0.3, seed=1):
-        assert np.shares_memory(part.ids, documents.ids)
-
-
-def test_a_single_line_is_all_training() -> None:
-    train, val = split(make_lines("abc\n")[0], 0.5, seed=1)
-    assert (len(train), len(val)) == (4, 0)
-
-
-def test_a_last_line_without_an_end_is_a_line() -> None:
-    documents = make([1, 0, 1, 0, 2, 2], line_end=0)
-    for seed in range(5):
-        train, val = split(documents, 0.34, seed)
-        assert len(train) == 4
-        assert len(val) == 2
-
-
-@pytest.mark.parametrize("config", [TextConfig(), LINES], ids=["prose", "lines"])
-@pytest.mark.parametrize("batch_size", [1, 3, 8])
-def test_validation_text_never_reaches_training(config: TextConfig, batch_size: int) -> None:
-    text = "".join(f"line {number}\n" for number in range(200))
-    plain = read_text(text, config)
-    val_text = plain.vocabulary.decode(all_ids(split(plain.documents, 0.2, seed=4)[1]))
-    if config.lines:
-        chosen = val_text.splitlines()
-        marked = "".join(("Ω" * len(line) if line in chosen else line) + "\n" for line in text.splitlines())
-    else:
-        marked = text.removesuffix(val_text) + "Ω" * len(val_text)
-    corpus = read_text(marked, config)
-    sentinel = int(corpus.vocabulary.encode("Ω")[0])
-    train, val = split(corpus.documents, 0.2, seed=4)
-    assert np.count_nonzero(all_ids(val) == sentinel) == marked.count("Ω") > 0
-    batches = Batches(train, batch_size, 16, seed=5)
-    for epoch in range(6):
-        for k in range(batches.windows_per_epoch):
-            x, y, _ = batches.window(epoch, k)
-            assert sentinel not in x
-            assert sentinel not in y
 
 
 # Batches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import re
 import runpy
@@ -34,7 +35,7 @@ def test_no_number_stands_as_the_default_of_what_is_planned():
     machine = [lambda network, batch, window, speed=speed: speed for speed in (1e3, 1e5, 1e7)]
     plans = [plan(n, 65, {}, speed).settings for n in (11, 10**4, 10**6, 10**9) for speed in machine]
     train = COMMANDS.split("## charrnn train\n")[1].split("\n## ")[0]
-    for name in set().union(*plans) - {"minutes", "epochs", "most_epochs"}:
+    for name in set().union(*plans) - {"minutes", "epochs", "most_epochs", "val_split"}:
         option = {"learning_rate": "lr"}.get(name, name.replace("_", "-"))
         (line,) = re.findall(rf"^  --{option} .*$", train, re.M)
         assert re.search(r"\[(suits the (text|network)|as wide as a layer|0\.1 at the most)\]", line), line
@@ -50,6 +51,34 @@ def test_every_option_in_the_readme_exists():
         known = COMMANDS.split(f"## charrnn {name}\n")[1].split("\n## ")[0]
         for option in options:
             assert re.search(rf"(?<![\w-]){option}(?![\w-])", known), f"charrnn {name} has no {option}"
+
+
+def test_every_variable_that_is_read_stands_in_the_table():
+    table = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    documented = set(re.findall(r"`(\w+)`", " ".join(rows)))
+    read = set()
+    for path in (ROOT / "charrnn").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        uses = [
+            node for node in ast.walk(tree) if getattr(node, "attr", "") in ("environ", "environb", "getenv")
+        ]
+        names = [name for node in ast.walk(tree) for name in _variable(node)]
+        assert len(names) == len(uses), f"{path.name} reads a variable in a way that is not seen here"
+        read |= set(names)
+    assert {"CHARRNN_CACHE_DIR", "CHARRNN_DEBUG", "TERM"} <= read
+    assert read <= documented
+    assert {name for name in documented if name.startswith("CHARRNN_")} <= read
+
+
+def _variable(node):
+    """The name in os.environ.get("NAME"), os.environ["NAME"] or os.getenv("NAME"), in a list."""
+    name = None
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.environ.get", "os.getenv"):
+        name = node.args[0]
+    elif isinstance(node, ast.Subscript) and ast.unparse(node.value) == "os.environ":
+        name = node.slice
+    return [name.value] if isinstance(name, ast.Constant) else []
 
 
 def test_links_lead_somewhere():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import itertools
 import math
-import os
 import subprocess
 import sys
 import weakref
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.environment import environment
 
 from charrnn import drafts, generation, paths, sampling
 from charrnn.checkpoint import Checkpoint
@@ -370,12 +370,7 @@ for n in range(4):
 """
     done = subprocess.run(
         [sys.executable, "-c", program, tmp_path],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(Path(generation.__file__).parents[1]),
-            "NUMBA_CPU_NAME": "haswell",
-            "NUMBA_CPU_FEATURES": AVX2,
-        },
+        env=environment(NUMBA_CPU_NAME="haswell", NUMBA_CPU_FEATURES=AVX2),
         capture_output=True,
         check=True,
     )
@@ -458,10 +453,9 @@ first = next(pieces)
 assert not {"numba", "llvmlite"} & sys.modules.keys()
 sys.stdout.buffer.write(first.encode())
 """
-    root = str(Path(generation.__file__).parents[1])
     done = subprocess.run(
         [sys.executable, "-c", program, tmp_path / "m.safetensors"],
-        env={**os.environ, "PYTHONPATH": root},
+        env=environment(),
         capture_output=True,
         check=True,
     )

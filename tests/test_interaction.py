@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_cli import SIGNALS, command, environment, failed, run
+from support.environment import environment
+from test_cli import SIGNALS, command, failed, run
 from toys import toy
 
 from charrnn import checkpoint

@@ -20,8 +20,12 @@ TEXT = TextConfig()
 MOST = 1 << 16
 
 
+def nothing() -> None:
+    """Before waiting: nobody has written anything."""
+
+
 def read(data: bytes, text: TextConfig = TEXT, most: int = MOST) -> list[Lines]:
-    return list(read_lines(["-"], text, most, stdin=io.BytesIO(data)))
+    return list(read_lines(["-"], text, most, nothing, stdin=io.BytesIO(data)))
 
 
 def joined(lines: list[Lines]) -> str:
@@ -87,7 +91,7 @@ def test_files_gz_and_folders_are_read_with_their_names_and_numbers(tmp_path: Pa
     (tmp_path / "a.txt").write_text("one\ntwo")
     (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"three\n"))
     (tmp_path / "c.pdf").write_bytes(b"%PDF-1.4")
-    found = list(read_lines([tmp_path, tmp_path / "a.txt"], TEXT, MOST))
+    found = list(read_lines([tmp_path, tmp_path / "a.txt"], TEXT, MOST, nothing))
     names = [(Path(lines.file).name, lines.number, lines.text) for lines in found]
     a = ("a.txt", 1, "one\ntwo\n")
     assert names == [a, ("b.txt.gz", 1, "three\n"), a] or joined(found) == "one\ntwo\nthree\none\ntwo\n"
@@ -97,15 +101,15 @@ def test_files_gz_and_folders_are_read_with_their_names_and_numbers(tmp_path: Pa
 def test_a_pdf_is_refused_and_a_missing_file_named(tmp_path: Path) -> None:
     (tmp_path / "c.pdf").write_bytes(b"%PDF-1.4")
     with pytest.raises(CorpusError, match="PDF"):
-        list(read_lines([tmp_path / "c.pdf"], TEXT, MOST))
+        list(read_lines([tmp_path / "c.pdf"], TEXT, MOST, nothing))
     with pytest.raises(CorpusError, match="does not exist"):
-        list(read_lines([tmp_path / "none.txt"], TEXT, MOST))
+        list(read_lines([tmp_path / "none.txt"], TEXT, MOST, nothing))
 
 
 def test_lines_come_while_the_pipe_is_open() -> None:
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as stream:
-        lines = read_lines(["-"], TEXT, MOST, stdin=stream)
+        lines = read_lines(["-"], TEXT, MOST, nothing, stdin=stream)
         for word in ("first\n", "second\n"):
             os.write(writing, word.encode())
             assert next(lines).text == word
@@ -123,7 +127,7 @@ def test_what_came_meanwhile_comes_at_once_and_an_error_after_it() -> None:
         there.set()
         raise CorpusError("broken")
 
-    bursts = Ahead(chunks(), 100).bursts()
+    bursts = Ahead(chunks(), 100, nothing).bursts()
     first = next(bursts)
     there.wait()
     rest = list(first)
@@ -145,7 +149,7 @@ def test_reading_ahead_ends_when_nobody_wants_more() -> None:
             taken.append(n)
             yield "f", "a" * 10_000
 
-    ahead = Ahead(chunks(), 20_000)
+    ahead = Ahead(chunks(), 20_000, nothing)
     bursts = ahead.bursts()
     next(bursts)
     bursts.close()
@@ -157,6 +161,6 @@ def test_reading_ahead_ends_when_nobody_wants_more() -> None:
 def test_texts_say_where_files_end(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("abcde")
     (tmp_path / "b").write_text("")
-    found = list(read_texts([tmp_path / "a", tmp_path / "b", tmp_path / "a"], TEXT, 2))
+    found = list(read_texts([tmp_path / "a", tmp_path / "b", tmp_path / "a"], TEXT, 2, nothing))
     texts = [text for _, text in found]
     assert texts == ["ab", "cd", "e", None, None, "ab", "cd", "e", None]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from test_cli import environment
+from support.environment import environment
 
 from charrnn.errors import SaveError, TrainingError
 from charrnn.locking import exclusive, lock_path

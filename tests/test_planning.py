@@ -14,7 +14,9 @@ from charrnn.planning import (
     FEW_EPOCHS,
     LARGEST_WINDOW,
     MOST_EPOCHS,
+    SHORT,
     SIZES,
+    SMALL_SIZES,
     SMALLEST_VALIDATED,
     TRAINING_SHARE,
     needs_speed,
@@ -77,7 +79,7 @@ def test_the_reason_says_how_often_the_text_is_read(characters, flops):
         elif train.minutes is not None:
             speed = machine(flops)(model, train.batch_size, train.seq_len)
             times = min(60 * TRAINING_SHARE * train.minutes * speed / text, most)
-        if characters > SMALLEST_VALIDATED and "weight_decay" not in given:
+        if characters > SHORT and "weight_decay" not in given:
             assert train.weight_decay == (0.2 if times < FEW_EPOCHS else 0.3)
         if made.reason:
             assert _says(made.reason.rpartition(f"{characters:,} characters, ")[2], times, most)
@@ -103,7 +105,7 @@ def test_what_is_given_is_kept_and_not_explained():
 
 
 def test_more_time_or_a_faster_machine_never_makes_the_network_smaller():
-    for characters in LENGTHS[4:]:
+    for characters in LENGTHS[5:]:
         sizes = [
             [
                 plan(characters, 65, {"minutes": minutes}, machine(flops)).settings["hidden_size"]
@@ -134,6 +136,30 @@ def test_a_short_text_ends_a_long_run_sooner():
     _, train = configs(plan(20_000, 65, {"minutes": 600}, machine(3e11)).settings, 65)
     assert train.most_epochs == MOST_EPOCHS
     assert train.minutes == 600
+
+
+def test_no_length_of_a_text_is_a_cliff():
+    """Where one text is a tenth longer than another, their plans are alike."""
+    lengths = [int(2 * 1.1**n) for n in range(120)]
+    sizes = [H for _, H in SMALL_SIZES] + list(SIZES)
+    for shorter, longer in itertools.pairwise(lengths):
+        (a, run), (b, next_run) = (
+            configs(plan(n, 65, {"epochs": 40}).settings, 65) for n in (shorter, longer)
+        )
+        assert abs(a.dropout - b.dropout) < 0.11
+        assert a.num_layers == b.num_layers
+        assert abs(sizes.index(a.hidden_size) - sizes.index(b.hidden_size)) <= 1
+        assert run.weight_decay == next_run.weight_decay
+        assert run.learning_rate < 1.6 * next_run.learning_rate
+        assert plan(longer, 65, {}, machine(1e11)).settings.get("epochs", 0) <= 40
+
+
+def test_a_short_list_is_read_few_times_with_much_dropout():
+    model, train = configs(plan(1_100, 40, {}).settings, 40)
+    assert train.epochs <= 40
+    assert train.val_fraction == 0.1
+    assert model.dropout >= 0.6
+    assert model.hidden_size <= 64
 
 
 def test_speed_is_asked_for_where_it_decides_and_nowhere_else():

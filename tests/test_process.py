@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli import SIGNALS, environment
+from support.environment import environment
+from test_cli import SIGNALS
 
 from charrnn.cli import progress
 from charrnn.cli.process import Output

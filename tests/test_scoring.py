@@ -62,7 +62,7 @@ def naive_bits(m, line: str) -> tuple[float | None, int, int]:
 
 def scores(scorer: Scorer, text: str, most: int | None = None) -> list[LineScore]:
     data = io.BytesIO(text.encode("utf-8", "surrogateescape"))
-    lines = read_lines(["-"], scorer.checkpoint.text, most or scorer.most, stdin=data)
+    lines = read_lines(["-"], scorer.checkpoint.text, most or scorer.most, lambda: None, stdin=data)
     return [line for together in score_lines(scorer, lines) for line in together]
 
 

@@ -20,7 +20,7 @@ from charrnn.config import ModelConfig, TextConfig, TrainConfig
 from charrnn.corpus import Corpus, read
 from charrnn.errors import CheckpointError, ConfigError, TrainingError
 from charrnn.evaluation import evaluate
-from charrnn.events import Evaluated, Finished, Indexing, Saved, Started, Step
+from charrnn.events import Evaluated, Finished, Indexing, Saved, Started, Step, Unsaved
 from charrnn.model import Model, initial_tensors
 from charrnn.workers import Workers
 
@@ -86,7 +86,8 @@ def test_training_learns(corpus, tmp_path):
 def test_the_model_file_holds_the_best_so_far(corpus, tmp_path):
     out = tmp_path / "m.safetensors"
     best = np.inf
-    for event in api.train(corpus, out=out, **SMALL, steps=60, evaluations=6, learning_rate=0.3):
+    settings = {"steps": 60, "evaluations": 6, "learning_rate": 0.3, "val_split": "end"}
+    for event in api.train(corpus, out=out, **SMALL, **settings):
         if isinstance(event, Evaluated):
             best = min(best, event.val_loss)
         if isinstance(event, Saved) and event.kind == "model":
@@ -232,7 +233,7 @@ def test_validation_text_never_reaches_training(tmp_path, monkeypatch):
         return gradient(self, x, y, *args, **options)
 
     monkeypatch.setattr(Model, "gradient", watched)
-    events = train(path, tmp_path / "m.safetensors", epochs=3)
+    events = train(path, tmp_path / "m.safetensors", epochs=3, val_split="end")
     vocabulary = events[0].corpus.vocabulary
     assert events[0].val_characters >= 270
     assert vocabulary.characters.index("Z") not in seen
@@ -377,6 +378,35 @@ def test_an_interrupted_run_is_neither_forgotten_nor_mixed_up(corpus, tmp_path):
     events = train(corpus, out, steps=30, resume=True)  # killed just before its end: nothing is left to do
     assert events[-1].reason == "complete"
     assert events[-1].best_val_loss == checkpoint.load(out).best_val_loss
+    assert out.read_bytes() == before
+
+
+@pytest.mark.parametrize("changed", [{}, {"hidden_size": 7}, {"seed": 9}])
+def test_a_run_that_had_not_made_a_step_is_begun_again_without_a_question(corpus, tmp_path, changed):
+    """What is killed while kernels are compiled has written its resume file, and has nothing to lose."""
+    out, fresh = tmp_path / "m.safetensors", tmp_path / "fresh.safetensors"
+    events = api.train(corpus, out=out, **SMALL, steps=6)
+    assert any(isinstance(event, Saved) and event.step == 0 for event in (next(events), next(events)))
+    left = resume_path(out).read_bytes()
+    events.close()
+    resume_path(out).write_bytes(left)
+    train(corpus, fresh, **{"steps": 6, **changed})
+    assert train(corpus, out, **{"steps": 6, **changed})[-1].reason == "budget"
+    assert out.read_bytes() == fresh.read_bytes()
+    assert not resume_path(out).exists()
+
+
+def test_a_run_that_had_not_made_a_step_replaces_no_other_model(corpus, tmp_path):
+    out = tmp_path / "m.safetensors"
+    train(corpus, out, steps=3)
+    before = out.read_bytes()
+    events = api.train(corpus, out=out, **SMALL, steps=6, force=True)
+    assert any(isinstance(event, Saved) and event.step == 0 for event in (next(events), next(events)))
+    left = resume_path(out).read_bytes()
+    events.close()
+    resume_path(out).write_bytes(left)
+    with pytest.raises(CheckpointError, match="holds another model"):
+        train(corpus, out, steps=6)
     assert out.read_bytes() == before
 
 
@@ -563,3 +593,186 @@ def test_without_validation_the_beginning_of_a_long_text_is_measured(tmp_path, m
     path.write_text(TEXT.replace("\n", " ")[:500], encoding="utf-8")
     beginning = api.evaluate(out, path, text=TextConfig())  # adds no line end
     assert events[-1].best_val_loss == pytest.approx(beginning.loss, abs=1e-6)
+
+
+# What a run is judged by
+
+
+OTHER = "the shells that he sells are sea shells, too; she sells more.\n" * 12
+
+
+@pytest.fixture
+def other(tmp_path):
+    path = tmp_path / "other.txt"
+    path.write_text(OTHER, encoding="utf-8")
+    return path
+
+
+def test_another_text_for_validation_chooses_the_model(corpus, other, tmp_path):
+    out = tmp_path / "m.safetensors"
+    events = train(corpus, out, steps=60, evaluations=6, learning_rate=0.1, val=other)
+    started = events[0]
+    assert (started.train_characters, started.val_characters) == (len(TEXT), len(OTHER))
+    assert started.different == len(set(TEXT))
+    losses = [event.val_loss for event in events if isinstance(event, Evaluated)]
+    assert checkpoint.load(out).best_val_loss == min(losses)
+    assert api.evaluate(out, other).loss == pytest.approx(min(losses), abs=1e-6)
+    assert set(checkpoint.load(out).vocabulary.characters) == set(TEXT + OTHER)
+
+
+def test_all_of_another_text_is_measured_however_long(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "LARGEST_MEASURED", 50)
+    (tmp_path / "other.txt").write_text(OTHER)
+    text = read([corpus])
+    validation = read([tmp_path / "other.txt"])
+    validation = validation.with_vocabulary(text.vocabulary.merged(validation.vocabulary))
+    text = text.with_vocabulary(validation.vocabulary)
+    config = ModelConfig(len(text.vocabulary), hidden_size=4, embedding_size=4, num_layers=1)
+    settings = TrainConfig(steps=1, val_fraction=0.0, val_text="f00d")
+    run = training.Run(
+        text, config, settings, out=tmp_path / "m",
+        tensors=initial_tensors(config, 1), init="", fingerprint="", workers=Workers(1),
+        validation=validation,
+    )  # fmt: skip
+    assert len(run.measured) == len(OTHER)
+
+
+def test_a_run_that_is_judged_by_another_text_resumes_with_it_to_the_same_bytes(corpus, other, tmp_path):
+    settings = {"steps": 30, "evaluations": 3}
+    straight, out = tmp_path / "straight.safetensors", tmp_path / "m.safetensors"
+    train(corpus, straight, val=other, **settings)
+    stop_after(13, lambda stop: api.train(corpus, out=out, stop=stop, val=other, **SMALL, **settings))
+    with pytest.raises(ConfigError, match="judged by a text of its own: give it again, as --val FILE"):
+        list(api.train(corpus, out=out, resume=True))
+    with pytest.raises(TrainingError, match="not the one"):
+        list(api.train(corpus, out=out, resume=True, val=corpus))
+    list(api.train(corpus, out=out, resume=True, val=other))
+    assert out.read_bytes() == straight.read_bytes()
+
+
+def test_a_run_that_is_judged_by_its_corpus_takes_no_other_text_when_resumed(corpus, other, tmp_path):
+    out = tmp_path / "m.safetensors"
+    stop_after(5, lambda stop: api.train(corpus, out=out, stop=stop, **SMALL, steps=30))
+    with pytest.raises(ConfigError, match="a part of its corpus: leave out --val"):
+        list(api.train(corpus, out=out, resume=True, val=other))
+
+
+@pytest.mark.parametrize("settings", [{"val_fraction": 0.2}, {"val_split": "end"}])
+def test_what_cuts_the_corpus_contradicts_another_text_for_validation(corpus, other, tmp_path, settings):
+    with pytest.raises(ConfigError, match="--val names another text"):
+        train(corpus, tmp_path / "m.safetensors", steps=1, val=other, **settings)
+    with pytest.raises(ConfigError, match="standard input is both"):
+        train("-", tmp_path / "m.safetensors", steps=1, val="-")
+
+
+def test_the_same_command_again_repeats_a_run_that_is_judged_by_another_text(corpus, other, tmp_path):
+    out = tmp_path / "m.safetensors"
+    train(corpus, out, steps=12, val=other)
+    before = out.read_bytes()
+    train(corpus, out, steps=12, val=other)
+    assert out.read_bytes() == before
+    with pytest.raises(CheckpointError, match="another model"):
+        train(corpus, out, steps=12)
+
+
+def test_characters_that_only_validation_has_are_named(corpus, tmp_path):
+    (tmp_path / "other.txt").write_text("she säys: ñö. " * 20, encoding="utf-8")
+    started = train(corpus, tmp_path / "m.safetensors", steps=1, val=tmp_path / "other.txt")[0]
+    (note,) = (note for note in started.notes if "validation" in note)
+    assert "U+00E4" in note
+    assert "training text does not have" in note
+
+
+def test_a_scattered_split_shows_no_run_a_target_of_its_validation(tmp_path, monkeypatch):
+    path = tmp_path / "c.txt"
+    path.write_text("".join(chr(0x4E00 + n) for n in range(6_000)), encoding="utf-8")
+    targets = set()
+    gradient = Model.gradient
+
+    def watched(self, x, y, *args, **options):
+        targets.update(np.unique(y).tolist())
+        return gradient(self, x, y, *args, **options)
+
+    monkeypatch.setattr(Model, "gradient", watched)
+    started = train(path, tmp_path / "m.safetensors", epochs=2)[0]
+    assert started.val_characters == pytest.approx(600, rel=0.6)
+    assert len(targets) <= started.train_characters  # each character stands once
+
+
+def test_an_old_run_and_the_end_of_a_text_are_one_and_the_same(corpus, tmp_path):
+    """A file of the first version says nothing about the split: its prose was validated on the end."""
+    out = tmp_path / "m.safetensors"
+    settings = {"steps": 30, "evaluations": 3, "val_split": "end"}
+    straight = tmp_path / "straight.safetensors"
+    train(corpus, straight, **settings)
+    assert "val_split" not in checkpoint.load(straight).settings
+    stop_after(13, lambda stop: api.train(corpus, out=out, stop=stop, **SMALL, **settings))
+    _tensors, record = checkpoint.load_resume(resume_path(out))
+    assert "val_split" not in record["train"]
+    assert b'"format_version":1' in resume_path(out).read_bytes().replace(b" ", b"").replace(b"\\", b"")
+    list(api.train(corpus, out=out, resume=True))
+    assert out.read_bytes() == straight.read_bytes()
+
+
+def test_a_resume_file_with_new_settings_is_of_the_new_format(corpus, tmp_path):
+    out = tmp_path / "m.safetensors"
+    stop_after(5, lambda stop: api.train(corpus, out=out, stop=stop, **SMALL, steps=30))
+    assert b'"format_version":3' in resume_path(out).read_bytes().replace(b" ", b"").replace(b"\\", b"")
+
+
+def test_a_split_that_was_chosen_is_kept_when_resumed(corpus, tmp_path):
+    out = tmp_path / "m.safetensors"
+    stop_after(5, lambda stop: api.train(corpus, out=out, stop=stop, **SMALL, steps=30))
+    with pytest.raises(ConfigError, match="val-split end is not what the interrupted run has, scattered"):
+        list(api.train(corpus, out=out, resume=True, val_split="end"))
+    list(api.train(corpus, out=out, resume=True, val_split="scattered"))
+
+
+def test_another_corpus_on_resume_is_led_to_fine_tuning(corpus, other, tmp_path):
+    out = tmp_path / "m.safetensors"
+    stop_after(25, lambda stop: api.train(corpus, out=out, stop=stop, **SMALL, steps=30, evaluations=3))
+    with pytest.raises(TrainingError, match=f"--init-from {out}"):
+        list(api.train(other, out=out, resume=True))
+
+
+def test_fine_tuning_counts_the_characters_of_its_own_text(corpus, tmp_path):
+    base, new = tmp_path / "base.safetensors", tmp_path / "new.txt"
+    train(corpus, base, steps=2)
+    new.write_text("Aha, Öl. " * 300, encoding="utf-8")
+    started = next(iter(api.train(new, out=tmp_path / "tuned.safetensors", init_from=base, steps=1)))
+    assert started.different == len(set("Aha, Öl. "))
+    assert len(started.corpus.vocabulary) > started.different
+
+
+def test_the_models_that_were_evaluated_last_are_kept(corpus, tmp_path):
+    out = tmp_path / "m.safetensors"
+    events = train(corpus, out, steps=60, evaluations=6, keep_models=3)
+    kept = sorted((tmp_path / "m.models").iterdir(), key=lambda path: int(path.name.split("-")[1]))
+    evaluations = [event for event in events if isinstance(event, Evaluated)][-3:]
+    assert [path.name for path in kept] == [
+        f"step-{event.step}-loss-{event.val_loss:.4f}.safetensors" for event in evaluations
+    ]
+    for path, event in zip(kept, evaluations, strict=True):
+        model = checkpoint.load(path)
+        assert model.best_val_loss == event.val_loss
+        assert model.history[-1]["step"] == event.step
+    assert {event.path for event in events if isinstance(event, Saved) and event.kind == "kept"} >= set(kept)
+    alone = tmp_path / "alone.safetensors"
+    train(corpus, alone, steps=60, evaluations=6)
+    assert alone.read_bytes() == out.read_bytes()
+    assert not (tmp_path / "alone.models").exists()
+
+
+def test_a_kept_model_that_cannot_be_written_is_a_warning(corpus, tmp_path):
+    out = tmp_path / "m.safetensors"
+    (tmp_path / "m.models").write_text("a file where the folder should be")
+    events = train(corpus, out, steps=20, evaluations=2, keep_models=3)
+    assert any(isinstance(event, Unsaved) for event in events)
+    assert isinstance(events[-1], Finished)
+    assert out.exists()
+
+
+@pytest.mark.parametrize("count", [-1, 10**9])
+def test_a_number_of_kept_models_out_of_range_is_refused(corpus, tmp_path, count):
+    with pytest.raises(ConfigError, match="keep-models"):
+        train(corpus, tmp_path / "m.safetensors", steps=1, keep_models=count)

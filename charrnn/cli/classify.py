@@ -37,8 +37,14 @@ def classify(
     weights = None if prior is None else _numbers(prior)
     checkpoints = [api.load(path) for path in paths]
     raw = bool(checkpoints) and all(checkpoint.text.bytes for checkpoint in checkpoints)
-    results = api.classify(checkpoints, files or ["-"], prior=weights, unknown_bits=unknown_bits)
     output = Output(raw_bytes=raw and not json_lines, errors="surrogateescape")
+    results = api.classify(
+        checkpoints,
+        files or ["-"],
+        prior=weights,
+        unknown_bits=unknown_bits,
+        before_waiting=output.flush,
+    )
     for lines in results:
         for line in lines:
             best = line.best
@@ -58,7 +64,7 @@ def classify(
                 output.write(f"\t\t{line.text}\n")
             else:
                 output.write(f"{labels[best]}\t{line.posterior[best]:.4f}\t{line.text}\n")
-        output.flush()
+    output.flush()
     return ExitCode.DONE
 
 

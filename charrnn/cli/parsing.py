@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
-from difflib import get_close_matches
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
@@ -27,6 +26,7 @@ from charrnn.cli.next import next_
 from charrnn.cli.process import UsageError, say, writing_failed
 from charrnn.cli.sample import sample
 from charrnn.cli.score import score
+from charrnn.cli.spelling import close_names
 from charrnn.cli.train import train
 from charrnn.errors import ExitCode
 
@@ -56,18 +56,25 @@ def invoke(args: list[str]) -> int:
             say(str(problem))
             return ExitCode.USAGE
         if getattr(problem, "exit_code", None) == 2 and hasattr(problem, "format_message"):
-            raise UsageError(_usage_message(problem)) from None
+            raise _usage_error(problem) from None
         raise
 
 
-def _usage_message(problem: Any) -> str:
-    if name := getattr(problem, "option_name", None):
-        if near := get_close_matches(name, getattr(problem, "possibilities", None) or (), n=1):
-            return f"there is no option {name}: did you mean {near[0]}?"
-        if problem.message.lower().startswith("no such option"):
-            return f"there is no option {name}"
+def _usage_error(problem: Any) -> UsageError:
+    """Click's, in our words."""
+    if type(problem).__name__ == "NoSuchOption":
+        params = problem.ctx.command.params if problem.ctx is not None else ()
+        options = [name for param in params for name in (*param.opts, *param.secondary_opts)]
+        return _no_such("option", problem.option_name, [name for name in options if name.startswith("--")])
     message: str = problem.format_message()
-    return message[:1].lower() + message[1:].rstrip(".")
+    return UsageError(message[:1].lower() + message[1:].rstrip("."))
+
+
+def _no_such(kind: str, name: str, names: Iterable[str]) -> UsageError:
+    near = close_names(name, names)
+    return UsageError(
+        f"there is no {kind} {name or repr(name)}", f"did you mean {' or '.join(near)}?" if near else ""
+    )
 
 
 class _Plain:
@@ -140,6 +147,13 @@ class _Group(_Plain, TyperGroup):
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return ["COMMAND", "..."]
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first of `args` names."""
+        known = self.get_command(ctx, args[0]) is not None
+        if known or ctx.resilient_parsing or args[0].startswith("-"):
+            return super().resolve_command(ctx, args)
+        raise _no_such("command", args[0], self.commands)
 
     def write_groups(self, formatter: Any, groups: dict[str, list[tuple[str, str]]]) -> None:
         commands = [(name, str(c.short_help)) for name, c in self.commands.items()]

@@ -8,17 +8,18 @@ from __future__ import annotations
 import math
 import shlex
 import time
+from dataclasses import replace
 from typing import Any, Self
 
 from charrnn import advice
 from charrnn.cli import wording
 from charrnn.cli.process import say, say_at_once
-from charrnn.config import ModelConfig, TrainConfig
+from charrnn.config import ModelConfig, TrainConfig, split_of
 from charrnn.errors import decimal, printable
 from charrnn.events import Compiling, Evaluated, Event, Finished, Indexing, Started, Step, Unsaved
 
 STOPPING = "stopping: saving the model (Ctrl-C again does not wait)"
-COMPILING = "compiling kernels (first time on this machine)"
+COMPILING = "compiling kernels"
 INDEXING = "making an index of the text (for sample --novel)"
 COMMAND = "write with it: "
 STEP_SECONDS = 10.0  # between two step lines where there is no terminal
@@ -61,9 +62,16 @@ class Course:
 
     def advice(self, finished: Finished) -> str:
         """A sentence about how to do better; empty where nothing is clear, or the run says it itself."""
-        if self.started is None or finished.reason != "budget" or finished.measured_on != "validation":
+        if self.started is None or finished.measured_on != "validation":
             return ""
-        return advice.advise(self.history, self.started.train, self.started.model.dropout)
+        train = self.started.train
+        if not train.val_text:
+            lines = self.started.corpus.text.lines
+            train = replace(train, val_split=split_of(train.val_split, lines=lines))
+        known = self.history, train, self.started.model.dropout
+        if finished.reason == "early-stop" and round(finished.best_val_loss, 4) > 0:
+            return advice.after_early_stop(*known)
+        return advice.advise(*known) if finished.reason == "budget" else ""
 
 
 class View:
@@ -120,7 +128,7 @@ class Lines(Notes):
         super().show(event)
         self._course.take(event)
         if isinstance(event, Compiling):
-            self._prepare(COMPILING)
+            self._prepare(compiling(event))
         elif isinstance(event, Indexing):
             self._prepare(INDEXING)
         elif isinstance(event, Step):
@@ -142,20 +150,38 @@ class Lines(Notes):
             say(what)
 
 
+def compiling(event: Compiling) -> str:
+    """What is waited for, and whether the next run waits for it again."""
+    kept = (
+        "first time on this machine"
+        if event.kept
+        else "each time, with no folder to keep them: set CHARRNN_CACHE_DIR"
+    )
+    return f"{COMPILING} ({kept})"
+
+
 def header(started: Started) -> list[str]:
     """What will be trained on what, for how long, and into which file."""
     corpus = started.corpus
-    held_out = f", {wording.count(started.val_characters)} of them for validation"
+    characters, held_out = started.train_characters, ""
+    if started.val_characters and started.validation is None:
+        characters += started.val_characters
+        held_out = f", {wording.count(started.val_characters)} of them for validation"
     lines = [
-        f"text      {printable(corpus.name)}: "
-        f"{wording.count(started.train_characters + started.val_characters)} characters"
-        f"{held_out if started.val_characters else ''}, {len(corpus.vocabulary)} different",
+        f"text      {printable(corpus.name)}: {wording.count(characters)} characters{held_out}, "
+        f"{wording.count(started.different)} different",
         f"model     {network(started.model)}",
         f"training  {budget(started.train)}, {plural(started.threads, 'thread')}, {started.train.precision}",
         f"writes    {printable(str(started.out))}",
     ]
+    if started.validation is not None:
+        lines.insert(
+            1,
+            f"judged by {printable(started.validation.name)}: "
+            f"{wording.count(started.val_characters)} characters",
+        )
     if started.planned:
-        lines.insert(3, f"planned   {printable(started.planned)}")
+        lines.insert(-1, f"planned   {printable(started.planned)}")
     if started.resumed_step:
         lines.append(f"resumed   after step {wording.count(started.resumed_step)}")
     return lines

@@ -11,6 +11,7 @@ from itertools import count
 
 from charrnn.config import TextConfig
 from charrnn.errors import CorpusError
+from charrnn.waiting import BeforeWaiting, take
 
 READ_AHEAD = 4096  # prompts
 LONGEST = 1 << 24  # bytes of a prompt, for which the network needs minutes, and 40 bytes of memory for each
@@ -58,21 +59,21 @@ class Prompts:
     """The lines of a file or of stdin (`-`), read as the model's corpus was, by a thread of their own.
 
     So a text can be written while the line after it is still to come, and no more than READ_AHEAD lines are
-    in memory.
+    in memory. `before_waiting` is called whenever the next one has not come yet; see charrnn.waiting.
 
     Raises:
         OSError: the file cannot be opened.
         CorpusError: stdin is closed.
     """
 
-    def __init__(self, name: str, text: TextConfig) -> None:
+    def __init__(self, name: str, text: TextConfig, before_waiting: BeforeWaiting) -> None:
         if name == "-":
             if sys.stdin is None:
                 raise CorpusError("stdin is closed", "name a file: --prompts FILE")
             self._stream = sys.stdin.buffer
         else:
             self._stream = open(name, "rb")  # noqa: SIM115 - the process ends before the file does
-        self._text = text
+        self._text, self._before_waiting = text, before_waiting
         # A line, or what went wrong; None at the end.
         self._lines: queue.Queue[str | Exception | None] = queue.Queue(READ_AHEAD)
         self._waiting: Exception | None = None
@@ -100,16 +101,13 @@ class Prompts:
         return found
 
     def _next(self, wait: bool) -> str | Exception | None:
-        while True:
-            try:
-                line = self._lines.get(block=wait, timeout=0.2)  # Windows sees Ctrl-C only between waits
-            except queue.Empty:
-                if wait:
-                    continue
-                return None
-            if line is None:
-                self._ended = True
-            return line
+        try:
+            line = take(self._lines, self._before_waiting) if wait else self._lines.get_nowait()
+        except queue.Empty:
+            return None
+        if line is None:
+            self._ended = True
+        return line
 
     def _read(self) -> None:
         try:

@@ -191,11 +191,11 @@ def sample(
     }
     settings = {name: value for name, value in settings.items() if value is not None}
     settings |= {"count": count, "best_of": best_of, "on_unknown": on_unknown, "echo": echo}
+    output = Output(raw_bytes=text.bytes)
     if prompts is not None:
-        texts = api.sample_each(checkpoint, Prompts(prompts, text).take, **settings)
+        texts = api.sample_each(checkpoint, Prompts(prompts, text, output.flush).take, **settings)
     else:
         texts = api.sample(checkpoint, given, **settings)
-    output = Output(raw_bytes=text.bytes)
     for index, pieces in enumerate(texts):
         if index and not text.lines:
             output.write("\n")  # an empty line between two texts

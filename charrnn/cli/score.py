@@ -94,7 +94,9 @@ def score(
     raw = checkpoint.text.bytes
     output = Output(raw_bytes=raw and not json_lines, errors="surrogateescape")
     chosen: dict[str, Any] = {"precision": precision} if precision is not None else {}
-    scores = api.score_lines(checkpoint, paths, unknown_bits=unknown_bits, **chosen)
+    scores = api.score_lines(
+        checkpoint, paths, unknown_bits=unknown_bits, before_waiting=output.flush, **chosen
+    )
     if total:
         _write_total(output, scores, json_lines)
         return ExitCode.DONE
@@ -106,8 +108,8 @@ def score(
         scores = iter([_most_surprising(scores, top)])
     for lines in scores:
         output.write("".join(_as_json(line, raw) if json_lines else _as_text(line) for line in lines))
-        output.flush()  # whoever follows a log sees each line at once
         cut += sum(line.cut for line in lines)
+    output.flush()
     if cut:
         lines_are = "lines are" if cut > 1 else "line is"
         say(f"note: {wording.count(cut)} very long {lines_are} shown in part, and scored whole")
@@ -191,7 +193,8 @@ def _heat(
     from charrnn.unwritable import refuse_overwriting, writing
 
     def texts() -> Iterator[heat.Piece]:
-        for name, text, bits in api.surprises(checkpoint, paths, unknown_bits=unknown_bits):
+        found = api.surprises(checkpoint, paths, unknown_bits=unknown_bits, before_waiting=output.flush)
+        for name, text, bits in found:
             yield name, text, bits.tolist()
 
     if html and svg:
@@ -220,5 +223,5 @@ def _heat(
         paint = heat_painter(forced=color == "always")
     for piece in heat.painted(texts(), paint) if paint else heat.marked(texts()):
         output.write(piece)
-        output.flush()
+    output.flush()
     return ExitCode.DONE

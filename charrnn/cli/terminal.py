@@ -107,7 +107,7 @@ class LiveView(progress.View):
             self._announce(event)
         elif isinstance(event, Compiling):
             done = f"{event.kernels_done} of {event.kernels_total}"
-            self._status = f"{progress.COMPILING}: {done}"
+            self._status = f"{progress.compiling(event)}: {done}"
         elif isinstance(event, Indexing):
             self._status = f"{progress.INDEXING}: {event.characters_done / event.characters_total:.0%}"
         elif isinstance(event, Step):

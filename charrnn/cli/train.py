@@ -22,6 +22,7 @@ from charrnn.config import (
     TextConfig,
     TrainConfig,
     TrainPrecision,
+    ValSplit,
 )
 from charrnn.errors import CharrnnError, ConfigError, ExitCode, printable
 
@@ -79,6 +80,14 @@ def train(
             f"Share kept for validation [{default(TrainConfig, 'val_fraction')} at the most].",
             metavar="P",
         ),
+    ] = None,
+    val_split: Annotated[
+        ValSplit | None,
+        _option(_READING, "scattered, or end: which part that is [scattered].", metavar="NAME"),
+    ] = None,
+    val: Annotated[
+        list[str] | None,
+        _option(_READING, "Another text for validation; repeatable.", "--val", metavar="FILE"),
     ] = None,
     cell: Annotated[
         Cell | None,
@@ -159,6 +168,7 @@ def train(
         str | None, _option(_RUN, "Start from this model's weights (fine-tune).", metavar="PATH")
     ] = None,
     force: Annotated[bool, _option(_RUN, "Overwrite another model at OUT.", "--force")] = False,
+    keep_models: Annotated[int, _option(_RUN, "Keep the last N evaluated models, too [0].", metavar="N")] = 0,
     plot: Annotated[str | None, _option(_RUN, PLOT, metavar="PATH")] = None,
     seed: Annotated[
         int | None,
@@ -187,7 +197,7 @@ def train(
     from charrnn.cli.progress import Course
 
     if plot is not None:
-        plots.check(plot, api.training_files(corpus, out, init_from))
+        plots.check(plot, api.training_files(corpus, out, init_from, val or ()))
     text = TextConfig(
         encoding=encoding or TextConfig().encoding,
         bytes=bytes,
@@ -200,10 +210,12 @@ def train(
             corpus,
             out=out,
             text=text,
+            val=val or (),
             resume=resume,
             init_from=init_from,
             force=force,
             threads=threads,
+            keep_models=keep_models,
             stop=stop,
             previews=view.previews,
             cell=cell,
@@ -225,6 +237,7 @@ def train(
             l1=l1,
             clip=clip,
             val_fraction=val_fraction,
+            val_split=val_split,
             patience=patience,
             seed=seed,
             precision=precision,
@@ -233,7 +246,8 @@ def train(
         with view, closing(events):  # at its end the run lets go of the model file
             finished = _follow(events, view, course, stop, Output() if json_lines else None)
     if finished.reason == "interrupted" and finished.step and not quiet and stop.exit_code:
-        say(f"go on with: {_resume_command(corpus, finished.checkpoint)}", command=True)
+        again = _resume_command(corpus, finished.checkpoint, val or [], keep_models)
+        say(f"go on with: {again}", command=True)
     drawn = plot is None or not finished.step or _drawn(plot, course, finished)
     if finished.reason == "interrupted":
         return stop.exit_code
@@ -321,8 +335,13 @@ def _drawn(path: str, course: Course, finished: Finished) -> bool:
     return True
 
 
-def _resume_command(corpus: list[str], checkpoint: Path) -> str:
+def _resume_command(corpus: list[str], checkpoint: Path, val: list[str], keep_models: int) -> str:
     """The command line that goes on with the run, which remembers its settings itself."""
-    before = "... | " if "-" in corpus else ""
-    words = ["charrnn", "train", *corpus, "-o", str(checkpoint), "--resume"]
+    before = "... | " if "-" in corpus or "-" in val else ""
+    words = ["charrnn", "train", *corpus]
+    for file in val:
+        words += ["--val", file]
+    words += ["-o", str(checkpoint), "--resume"]
+    if keep_models:
+        words += ["--keep-models", str(keep_models)]
     return printable(before + shlex.join(words))

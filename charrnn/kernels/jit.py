@@ -15,7 +15,6 @@ import hashlib
 import os
 import pickle
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +31,8 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 
+from charrnn.kernels import cache
+
 
 def _sources_hash() -> str:
     """Hash of all that decides what machine code comes out (Numba itself adds the CPU)."""
@@ -46,30 +47,7 @@ def _sources_hash() -> str:
     return digest.hexdigest()[:16]
 
 
-def _user_cache() -> Path:
-    if configured := os.environ.get("CHARRNN_CACHE_DIR"):
-        return Path(configured)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "charrnn"
-
-
-def _cache_dir() -> Path | None:
-    """A folder that can be written, or None: then every process compiles anew."""
-    try:
-        folder = _user_cache() / f"kernels-{_sources_hash()}"
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except (OSError, RuntimeError):  # RuntimeError: there is no home folder to expand
-        return None
-
-
-CACHE_DIR = _cache_dir()
+CACHE_DIR = cache.folder(f"kernels-{_sources_hash()}")
 LITTER_SECONDS = 3600.0  # from when on a temporary file is nobody's
 JIT_DISABLED = bool(numba.config.DISABLE_JIT)  # kernels then run as plain Python
 _decorating = threading.RLock()

@@ -26,7 +26,8 @@ import typer
 
 from charrnn.cli import COMMANDS, parsing, process
 
-from .harness import ROOT, Report, TooLong, at_most, command, environment, limit_memory, scratch
+from ..support.environment import environment
+from .harness import ROOT, Report, TooLong, at_most, command, limit_memory, scratch
 from .models import small_models
 
 SECONDS = 20  # that a call may take

@@ -105,11 +105,6 @@ def hear_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def environment(**more: str) -> dict[str, str]:
-    """What it runs in: the charrnn of this folder."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
-
-
 class TooLong(BaseException):
     """What was tried did not end in time. No error, so that what is tried does not catch it."""
 

@@ -18,7 +18,8 @@ import sys
 import time
 from pathlib import Path
 
-from .harness import Report, command, environment, hear_ctrl_c, scratch
+from ..support.environment import environment
+from .harness import Report, command, hear_ctrl_c, scratch
 
 WORDS = (
     "the", "sea", "and", "a", "ship", "went", "over", "under", "old", "new", "king", "salt", "wind", "of"

@@ -22,8 +22,9 @@ from pathlib import Path
 from charrnn import api, checkpoint
 from charrnn.errors import CheckpointError
 
+from ..support.environment import environment
 from .crashes import Campaign, Folder, outcome_of
-from .harness import Child, Report, command, environment, scratch
+from .harness import Child, Report, command, scratch
 
 
 class Races:

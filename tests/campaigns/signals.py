@@ -29,9 +29,10 @@ from typing import NamedTuple
 
 from charrnn import checkpoint
 
-from .harness import Report, command, environment, hear_ctrl_c, scratch
+from ..support.environment import environment
+from .harness import Report, command, hear_ctrl_c, scratch
 
-TERMINAL = environment(TERM="xterm", NO_COLOR="")
+TERMINAL = environment(TERM="xterm")
 GRACE = 30.0  # until it is said to hang
 TEXT = "she sells sea shells by the sea shore, and the shells she sells are sea shells.\n" * 400
 # How to end it: the signals that are sent, and the exit codes, ours and the system's, before Python runs a

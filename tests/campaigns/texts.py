@@ -33,7 +33,8 @@ from charrnn.config import TextConfig
 from charrnn.corpus import Corpus, read
 from charrnn.errors import CharrnnError
 
-from .harness import Report, TooLong, at_most, command, environment, hear_ctrl_c, scratch
+from ..support.environment import environment
+from .harness import Report, TooLong, at_most, command, hear_ctrl_c, scratch
 
 SECONDS = 30
 MEMORY_CONSTANT = 40_000_000  # bytes: the table of all code points, and buffers
@@ -275,7 +276,7 @@ class Texts:
         with open(stdin or os.devnull, "rb") as given:
             process = subprocess.Popen(
                 command(*words), stdin=given, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                env=environment(NO_COLOR=""),
+                env=environment(),
             )  # fmt: skip
         peak, begun, asked = 0, time.monotonic(), math.inf
         while process.poll() is None and time.monotonic() < asked + SECONDS:

@@ -1,0 +1,125 @@
+"""Where machine code is kept: a folder that can be written, and that nobody else can."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.environment import environment
+from test_cli import TEXT, TINY, run
+
+from charrnn.cli.progress import compiling
+from charrnn.events import Compiling
+from charrnn.kernels import cache, jit
+
+posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no folders of this kind")
+NOWHERE = f"{os.devnull}/nowhere"  # cannot be made, not even by root
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The only folder for temporary files, where none can be made at home."""
+    monkeypatch.setenv("CHARRNN_CACHE_DIR", NOWHERE)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(cache, "SHARED", ())
+    return tmp_path
+
+
+def mine(temporary: Path, number: int = 0) -> Path:
+    return temporary / (f"charrnn-{os.geteuid()}" + (f"-{number}" if number else ""))
+
+
+def test_the_folder_that_was_asked_for_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHARRNN_CACHE_DIR", str(tmp_path / "asked" / "for"))
+    assert cache.folder("kernels") == tmp_path / "asked" / "for" / "kernels"
+    assert (tmp_path / "asked" / "for" / "kernels").is_dir()
+
+
+@posix
+def test_else_a_temporary_one_that_is_the_users_alone(temporary: Path) -> None:
+    before = os.umask(0)
+    try:
+        assert cache.folder("kernels") == mine(temporary) / "kernels"
+    finally:
+        os.umask(before)
+    assert mine(temporary).stat().st_mode & 0o777 == 0o700
+    assert cache.folder("kernels") == mine(temporary) / "kernels"  # found again
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777])
+def test_one_that_others_can_write_to_is_not_trusted(temporary: Path, mode: int) -> None:
+    mine(temporary).mkdir()
+    mine(temporary).chmod(mode)
+    assert cache.folder("kernels") == mine(temporary, 1) / "kernels"
+    assert list(mine(temporary).iterdir()) == []
+
+
+@posix
+def test_a_link_or_a_file_of_that_name_is_not_trusted(temporary: Path) -> None:
+    (temporary / "elsewhere").mkdir(mode=0o700)
+    mine(temporary).symlink_to(temporary / "elsewhere")
+    mine(temporary, 1).touch()
+    assert cache.folder("kernels") == mine(temporary, 2) / "kernels"
+    assert list((temporary / "elsewhere").iterdir()) == []
+
+
+@posix
+def test_one_of_a_stranger_is_not_trusted(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    me = os.geteuid()
+    for number in range(cache.NAMES):
+        (temporary / (f"charrnn-{me + 1}" + (f"-{number}" if number else ""))).mkdir(mode=0o700)
+    monkeypatch.setattr(os, "geteuid", lambda: me + 1)  # whose folders are now another's
+    assert cache.folder("kernels") is None
+    assert [path for path in temporary.iterdir() if list(path.iterdir())] == []
+
+
+@posix
+@pytest.mark.parametrize(("mode", "trusted"), [(0o1777, True), (0o777, False), (0o770, False)])
+def test_a_folder_where_others_can_rename_it_keeps_none(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch, mode: int, trusted: bool
+) -> None:
+    shared = temporary / "shared"
+    shared.mkdir()
+    shared.chmod(mode)
+    monkeypatch.setenv("TMPDIR", str(shared))
+    assert (cache.folder("kernels") is not None) == trusted
+    below = shared / "below"
+    below.mkdir(mode=0o700)
+    monkeypatch.setenv("TMPDIR", str(below))
+    assert (cache.folder("kernels") is not None) == trusted
+
+
+@posix
+@pytest.mark.skipif(jit.JIT_DISABLED, reason="nothing is compiled")
+def test_without_a_home_the_second_run_is_warm(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    variables = {"TMPDIR": str(tmp_path / "tmp"), "HOME": NOWHERE, "XDG_CACHE_HOME": ""}
+    args = ("train", "-", "--steps", 2, *TINY, "-o", tmp_path / "m", "--force")
+    said = [run(*args, stdin=TEXT.encode(), cwd=tmp_path, **variables).stderr.decode() for _ in range(2)]
+    assert "compiling kernels (first time on this machine)" in said[0]
+    assert "compiling" not in said[1]
+
+
+@posix
+@pytest.mark.skipif(jit.JIT_DISABLED, reason="nothing is compiled")
+def test_where_nothing_can_keep_them_it_is_said_that_each_run_compiles(tmp_path: Path) -> None:
+    program = f"""
+import sys
+from charrnn.kernels import cache
+cache.SHARED = ()
+from charrnn.cli import main
+sys.argv[1:] = ["train", "-", "--steps", "1", *{[str(word) for word in TINY]}, "-o", "m"]
+main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=TEXT.encode(), capture_output=True, cwd=tmp_path,
+        env=environment(CHARRNN_CACHE_DIR=NOWHERE, TMPDIR=""), timeout=250,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.decode()
+    assert "first time" not in said
+    assert compiling(Compiling(1, 2, kept=False)) in said

@@ -1,0 +1,85 @@
+"""The surroundings of the tests: nobody's variables, and no test without an end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.environment import ROOT, environment
+
+SCRUBBED = Path(ROOT, "tests", "support", "environment.py")
+HOSTILE = {
+    "PYTHONUNBUFFERED": "1", "PYTHONPATH": "/nowhere", "PYTHONWARNINGS": "error", "PYTHONHOME": "/nowhere",
+    "NUMBA_NUM_THREADS": "1", "NUMBA_DISABLE_JIT": "1", "CHARRNN_DEBUG": "1", "CHARRNN_CACHE_DIR": "/no",
+    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "COLUMNS": "9", "LINES": "3",
+    "NO_COLOR": "1", "FORCE_COLOR": "1", "COLORTERM": "truecolor", "CLICOLOR_FORCE": "1", "MAKEFLAGS": "-k",
+    "PYTEST_ADDOPTS": "--nonsense", "COMP_WORDS": "x", "_CHARRNN_COMPLETE": "complete_bash",
+}  # fmt: skip
+NEEDED = {
+    "PATH": "/bin", "HOME": "/home", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "CI": "true", "TMPDIR": "/tmp",
+    "PIP_INDEX_URL": "x", "https_proxy": "x", "SSL_CERT_FILE": "x", "REQUESTS_CA_BUNDLE": "x",
+    "OPENBLAS_CORETYPE": "Haswell", "OPENBLAS_L2_SIZE": "1024",
+}  # fmt: skip
+
+
+def test_only_what_is_needed_reaches_a_command() -> None:
+    program = "import json, os; print(json.dumps(dict(os.environ)))"
+    done = subprocess.run(
+        [sys.executable, "-I", SCRUBBED, sys.executable, "-I", "-c", program],
+        env=HOSTILE | NEEDED, capture_output=True, check=True, timeout=60,
+    )  # fmt: skip
+    given = json.loads(done.stdout)
+    assert given.items() >= NEEDED.items()
+    assert not given.keys() & HOSTILE.keys()
+
+
+def test_nothing_else_reaches_what_a_test_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**HOSTILE, "TERM": "dumb"}.items():
+        monkeypatch.setenv(name, value)
+    given = environment(COLUMNS="80")
+    assert given.keys() & (HOSTILE.keys() | {"TERM"}) == {"PYTHONPATH", "NUMBA_DISABLE_JIT", "COLUMNS"}
+    assert given["PYTHONPATH"] == ROOT
+    assert given["COLUMNS"] == "80"
+
+
+def test_this_process_is_scrubbed_too() -> None:
+    assert os.environ.keys() & HOSTILE.keys() <= {"PYTHONPATH", "NUMBA_DISABLE_JIT"}
+
+
+def test_there_is_one_environment_for_all_tests() -> None:
+    for path in Path(ROOT, "tests").rglob("*.py"):
+        if path not in (SCRUBBED, Path(__file__)):
+            assert "**os.environ" not in path.read_text(encoding="utf-8"), path
+
+
+def test_the_makefile_runs_everything_scrubbed() -> None:
+    recipes = [line for line in Path(ROOT, "Makefile").read_text().splitlines() if line.startswith("\t")]
+    runs = [line for line in recipes if "$(BIN)" in line or "$(PYTHON) -m" in line]
+    assert len(runs) == 8
+    assert all(" $(SCRUBBED) " in line for line in runs)
+
+
+def test_a_test_that_waits_for_ever_fails(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    assert 0 < float(pytestconfig.getini("timeout")) <= 300
+    endless = tmp_path / "test_endless.py"
+    endless.write_text(
+        "import subprocess, sys\n"
+        "def test_endless():\n"
+        "    with subprocess.Popen(\n"
+        "        [sys.executable, '-c', 'import os; os.read(0, 1)'],\n"
+        "        stdin=subprocess.PIPE, stdout=subprocess.PIPE,\n"
+        "    ) as process:\n"
+        "        process.stdout.readline()\n"
+    )
+    words = ["-m", "pytest", "-c", Path(ROOT, "pyproject.toml"), "--rootdir", tmp_path, "-o", "timeout=2"]
+    done = subprocess.run(
+        [sys.executable, *words, "-p", "no:cacheprovider", endless],
+        capture_output=True, text=True, cwd=tmp_path, env=environment(), timeout=100,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "Timeout" in done.stderr + done.stdout
+    assert "test_endless" in done.stderr + done.stdout
