@@ -7,9 +7,9 @@ SAMPLE = 1 << 16  # bytes that are looked at, at the most
 _WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
 # What people have, since Windows and the web wrote it; of others there is too much that looks like anything.
 _NARROW = (
-    "cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258", "cp874", "cp866",
-    "iso8859-1", "iso8859-2", "iso8859-5", "iso8859-7", "iso8859-9", "iso8859-15", "koi8-r", "koi8-u",
-    "mac-roman", "gb18030", "big5", "shift_jis", "cp932", "euc-jp", "euc-kr", "cp949",
+    "cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258", "cp874",
+    "cp866", "iso8859-1", "iso8859-2", "iso8859-5", "iso8859-7", "iso8859-9", "iso8859-15", "koi8-r",
+    "koi8-u", "mac-roman", "gb18030", "big5", "shift_jis", "cp932", "euc-jp", "euc-kr", "cp949",
 )  # fmt: skip
 # Supersets that are told apart by nothing in most texts, and the name that people know.
 _USUAL = {"cp932": "shift_jis", "big5hkscs": "big5", "euc_jis_2004": "euc-jp", "koi8-u": "koi8-r"}

@@ -8,7 +8,6 @@ what a file holds. A byte that is no text in the encoding becomes one of the cod
 from __future__ import annotations
 
 import codecs
-import io
 import queue
 import re
 import threading
@@ -21,13 +20,14 @@ from typing import BinaryIO, NamedTuple
 
 from charrnn.config import TextConfig
 from charrnn.errors import CorpusError
-from charrnn.reading import BYTE_ORDER_MARK, check_encoding
+from charrnn.reading import KEEP_BYTES, Cleaner, check_encoding, same
 from charrnn.sources import Source, find, why_not_text
 from charrnn.waiting import BeforeWaiting, take
 
 FIRST_BURST = 1 << 13  # characters at the most, so that the first lines are soon out; then ever twice as many
 _PATIENCE = 0.1  # seconds between two looks at whether anybody still wants the rest
 
+BYTES = re.compile("[\udc80-\udcff]")  # that are no text in the encoding
 _NO_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for no byte
 
 
@@ -41,18 +41,10 @@ class Lines(NamedTuple):
     last: bool = True  # of a line's pieces; it alone ends in "\n"
 
 
-def _keep_bytes(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    bad = error.object[error.start : error.end]
-    return "".join(chr(0xDC00 + byte) if byte >= 0x80 else "\ufffd" for byte in bad), error.end
-
-
-codecs.register_error("charrnn-keep-bytes", _keep_bytes)
-
-
 def decode(chunks: Iterable[bytes], text: TextConfig) -> Iterator[str]:
-    """The text of one file, in non-empty pieces; line ends and a byte order mark as `reading` has them.
+    """The text of one file, in non-empty pieces; line ends and byte order marks as `reading` has them.
+
+    A byte that is no text stays, as lines come out as they went in, unless the configuration says otherwise.
 
     Raises:
         ConfigError: the encoding is not known.
@@ -62,20 +54,16 @@ def decode(chunks: Iterable[bytes], text: TextConfig) -> Iterator[str]:
             yield chunk.decode("latin-1")
         return
     check_encoding(text.encoding)
-    decoder = codecs.getincrementaldecoder(text.encoding)("charrnn-keep-bytes")
-    newlines = io.IncrementalNewlineDecoder(None, translate=True)
-    can_make_halves = not codecs.lookup(text.encoding).name.startswith("utf-8")
-    at_start = True
+    decoder = codecs.getincrementaldecoder(text.encoding)(KEEP_BYTES)
+    cleaner = Cleaner(text)
+    can_make_halves = not same(text.encoding, "utf-8")
     for chunk in chain(chunks, [b""]):
         piece = decoder.decode(chunk, not chunk)
-        if at_start and piece:
-            piece = piece.removeprefix(BYTE_ORDER_MARK)
-            at_start = False
-        if not text.keep_newlines:
-            piece = newlines.decode(piece, not chunk)
         if can_make_halves:
             piece = _NO_CHARACTER.sub("\ufffd", piece)
-        if piece:
+        if text.encoding_errors != "strict" and not piece.isascii():
+            piece = BYTES.sub("" if text.encoding_errors == "skip" else "\ufffd", piece)
+        if piece := cleaner.clean(piece, last=not chunk):
             yield piece
 
 
