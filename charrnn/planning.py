@@ -73,6 +73,13 @@ def needs_speed(characters: int, given: dict[str, Any]) -> bool:
     return by_the_clock and characters > SHORT and not decided
 
 
+def by_speed(characters: int, given: dict[str, Any]) -> set[str]:
+    """The settings that a plan chooses by the machine's speed."""
+    if not needs_speed(characters, given):
+        return set()
+    return {"hidden_size", "embedding_size", "dropout", "weight_decay", "learning_rate"} - given.keys()
+
+
 def plan(characters: int, vocab_size: int, given: dict[str, Any], speed: Speed | None = None) -> Plan:
     """All settings for a corpus of so many characters, those `given` first.
 

@@ -20,6 +20,7 @@ from charrnn.config import (
     TextConfig,
     TrainConfig,
     TrainPrecision,
+    ValSplit,
     canonical,
     split_of,
 )
@@ -30,7 +31,7 @@ from charrnn.generation import generate
 from charrnn.locking import exclusive
 from charrnn.model import initial_tensors
 from charrnn.parameters import Array
-from charrnn.planning import Plan, needs_speed, plan
+from charrnn.planning import Plan, by_speed, needs_speed, plan
 from charrnn.precision import choose, require
 from charrnn.sources import find
 from charrnn.speed import characters_per_second
@@ -251,7 +252,7 @@ def prepare(
             train = replace(
                 train,
                 precision=choose(train.precision, model),
-                val_split=None if train.val_text else canonical(train.val_split, lines=text.lines),
+                val_split=_canonical(train.val_split, texts),
             )
     corpus = texts.corpus
     identity = fingerprint(corpus, model, train, init)
@@ -325,7 +326,8 @@ def _same_plan(
 ) -> tuple[ModelConfig, TrainConfig] | None:
     """What the model in the file was planned as, if the same was asked for.
 
-    A plan that depends on the machine's speed is not made twice: to repeat a command repeats the run.
+    A plan that depends on the machine's speed is not made twice: to repeat a command repeats the run. What
+    does not depend on it must be as it would be planned now.
     """
     if not isinstance(there, Checkpoint):
         return None
@@ -333,18 +335,25 @@ def _same_plan(
         train = TrainConfig(**there.settings)
     except (TypeError, ConfigError):
         return None  # of another version
+    corpus = texts.corpus
     chosen = {**asdict(there.config), **asdict(train)}
-    asked = {name: value for name, value in given.items() if (name, value) != ("precision", "auto")}
-    if "val_split" in asked:
-        asked["val_split"] = canonical(asked["val_split"], lines=texts.corpus.text.lines)
-    if (
-        train.val_text != texts.val_text
-        or any(chosen[name] != value for name, value in asked.items())
-        or (not given.keys() & _BUDGETS and train.steps is not None)
-    ):
+    made = plan(len(corpus.documents), len(corpus.vocabulary), given, lambda *_: 1.0).settings
+    free = by_speed(len(corpus.documents), given) | {"precision"} - given.keys()
+    if given.get("precision") == "auto":
+        free |= {"precision"}
+    made |= {name: chosen[name] for name in free}
+    made["val_split"] = _canonical(made["val_split"], texts)
+    model = ModelConfig(len(corpus.vocabulary), **_only(made, _MODEL_SETTINGS))
+    if (model, TrainConfig(**_only(made, _TRAIN_SETTINGS))) != (there.config, train):
         return None
-    same = fingerprint(texts.corpus, there.config, train, init) == there.run
-    return (there.config, train) if same else None
+    return (model, train) if fingerprint(corpus, model, train, init) == there.run else None
+
+
+def _canonical(val_split: ValSplit | None, texts: _Texts) -> ValSplit | None:
+    """The setting as files have it: None where it says nothing."""
+    if texts.validation is not None:
+        return None
+    return canonical(val_split, lines=texts.corpus.text.lines)
 
 
 def _model_at(out: Path) -> Checkpoint | Path | None:

@@ -776,3 +776,31 @@ def test_a_kept_model_that_cannot_be_written_is_a_warning(corpus, tmp_path):
 def test_a_number_of_kept_models_out_of_range_is_refused(corpus, tmp_path, count):
     with pytest.raises(ConfigError, match="keep-models"):
         train(corpus, tmp_path / "m.safetensors", steps=1, keep_models=count)
+
+
+def test_a_command_without_an_option_that_it_had_is_another_run(corpus, tmp_path):
+    """What the model in the file was given is not taken for what would be planned."""
+    out = tmp_path / "m.safetensors"
+    settings = {"steps": 5, "hidden_size": 12, "num_layers": 1}
+    list(api.train(corpus, out=out, **settings, dropout=0.25, val_split="end"))
+    for dropped in ({"dropout": 0.25}, {"val_split": "end"}, {}):
+        with pytest.raises(CheckpointError, match="another model"):
+            list(api.train(corpus, out=out, **settings, **dropped))
+        started = next(iter(api.train(corpus, out=out, force=True, **settings, **dropped)))
+        assert started.planned != f"as {out} was trained"
+
+
+def test_a_plan_by_speed_is_repeated_and_one_that_was_asked_for_is_not(corpus, tmp_path, monkeypatch):
+    out = tmp_path / "m.safetensors"
+    monkeypatch.setattr("charrnn.runs.characters_per_second", lambda *_, **__: 1e6)
+    long = tmp_path / "long.txt"
+    long.write_text(corpus.read_text() * 10)
+    first, *_ = list(api.train(long, out=out, minutes=0.02, num_layers=1))
+    before = out.read_bytes()
+    monkeypatch.setattr("charrnn.runs.characters_per_second", lambda *_, **__: 1e2)
+    again = next(iter(api.train(long, out=out, minutes=0.02, num_layers=1)))
+    assert again.planned == f"as {out} was trained"
+    assert (again.model, again.train) == (first.model, first.train)
+    assert out.read_bytes() == before
+    with pytest.raises(CheckpointError, match="another model"):
+        list(api.train(long, out=out, minutes=0.02))  # two layers

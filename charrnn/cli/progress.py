@@ -171,7 +171,8 @@ def header(started: Started) -> list[str]:
         f"text      {printable(corpus.name)}: {wording.count(characters)} characters{held_out}, "
         f"{wording.count(started.different)} different",
         f"model     {network(started.model)}",
-        f"training  {budget(started.train)}, {plural(started.threads, 'thread')}, {started.train.precision}",
+        f"training  {budget(started.train)}, {plural(started.threads, 'thread')}, "
+        f"{started.train.precision}, seed {started.train.seed}",
         f"writes    {printable(str(started.out))}",
     ]
     if started.validation is not None:
