@@ -50,7 +50,7 @@ def posteriors(bits: npt.ArrayLike, prior: Sequence[float]) -> npt.NDArray[np.fl
 
 
 def common_text(scorers: Sequence[Scorer]) -> TextConfig:
-    """How lines are read for all models: as the first reads them that does not read bytes."""
+    """How lines are read for all models: as commands do for the first that does not read bytes."""
     texts = [scorer.checkpoint.text for scorer in scorers]
     first = next((text for text in texts if not text.bytes), texts[0])
     return replace(first, keep_newlines=all(text.keep_newlines for text in texts))

@@ -27,7 +27,7 @@ def likely_encoding(data: bytes) -> str | None:
         return None
     from chardet import detect  # not at the top: it is large, and hardly ever needed
 
-    found = detect(
+    found: str | None = detect(
         data,
         include_encodings=("ascii", *(_WIDE if wide else _NARROW)),
         no_match_encoding="ascii",
@@ -41,7 +41,8 @@ def likely_encoding(data: bytes) -> str | None:
 
 
 def _telling_lines(data: bytes) -> bytes:
-    lines, size = [], 0
+    lines: list[bytes] = []
+    size = 0
     for line in data.splitlines(keepends=True):
         if not line.isascii() and (not lines or size + len(line) <= SAMPLE):
             lines.append(line[:SAMPLE])

@@ -19,11 +19,13 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from charrnn.config import TextConfig
+from charrnn.detection import likely_encoding
 from charrnn.errors import CorpusError
-from charrnn.reading import KEEP_BYTES, Cleaner, check_encoding, same
+from charrnn.reading import KEEP_BYTES, Cleaner, check_encoding, same, what_to_try
 from charrnn.sources import Source, find, why_not_text
 from charrnn.waiting import BeforeWaiting, take
 
+NEAR = 1 << 14  # characters before and behind a byte that is no text, which tell what it is
 FIRST_BURST = 1 << 13  # characters at the most, so that the first lines are soon out; then ever twice as many
 _PATIENCE = 0.1  # seconds between two looks at whether anybody still wants the rest
 
@@ -270,3 +272,22 @@ class Ahead:
             with suppress(queue.Full):
                 self._queue.put(item, timeout=_PATIENCE)
                 return
+
+
+def what_to_try_with(text: str, config: TextConfig, expected: str) -> str | None:
+    """What to do about bytes that are no text as it was read, see reading.what_to_try; None: no such byte."""
+    if config.bytes or (text.isascii() and "\0" not in text):
+        return None
+    if found := BYTES.search(text):
+        near = text[max(0, found.start() - NEAR) : found.start() + NEAR]
+        return what_to_try(_bytes_of(near, config.encoding), config.encoding, expected)
+    # Text in UTF-16 is good UTF-8 that is full of NUL.
+    likely = likely_encoding(_bytes_of(text[:NEAR], config.encoding)) if "\0" in text else None
+    return None if likely is None else f"it looks like {likely}: --encoding {likely}"
+
+
+def _bytes_of(text: str, encoding: str) -> bytes:
+    """What became this text, but for what became U+FFFD."""
+    return b"".join(
+        bytes([ord(c) - 0xDC00]) if BYTES.match(c) else c.encode(encoding, "replace") for c in text
+    )

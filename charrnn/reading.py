@@ -206,7 +206,7 @@ def what_to_try(data: bytes, encoding: str, expected: str | None = None) -> str:
             hints.append(f"try --encoding {expected}, as that of the model's own text")
         elif (found := likely_encoding(data)) is not None and not same(found, encoding):
             hints.append(f"it looks like {found}: --encoding {found}")
-    if good > bad or bad <= FEW:
+    if good > bad or 0 < bad <= FEW:
         hints.append("--encoding-errors skip leaves bad bytes out")
     return ", or ".join(hints) or "try another --encoding, or --bytes"
 

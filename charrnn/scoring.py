@@ -25,6 +25,7 @@ from charrnn.config import UNKNOWN_BITS, WEIGHT_PRECISIONS, WeightPrecision
 from charrnn.errors import ConfigError
 from charrnn.lines import Lines
 from charrnn.model import Model, State
+from charrnn.normalization import Normaliser, normalised
 from charrnn.precision import require
 from charrnn.prefixes import Floats, Ids
 from charrnn.reading import empty_lines
@@ -79,6 +80,7 @@ class Scorer:
             raise ConfigError(f"precision is {precision!r}", f"give {' or '.join(WEIGHT_PRECISIONS)}")
         require(precision, "read with --precision float32, which works everywhere", ConfigError)
         self.checkpoint = checkpoint
+        self.form = checkpoint.text.normal_form  # in which texts are read, however they are written
         self.unknown_bits = unknown_bits
         rounds = precision == "bfloat16"
         self.model = Model(checkpoint.config, workers=Workers(threads), reads_bfloat16=rounds)
@@ -107,7 +109,7 @@ class Scorer:
 
         They are 0 for a line that is left out.
         """
-        lines = text.split("\n")[:-1]
+        lines = normalised(text, self.form).split("\n")[:-1]
         different = sorted(set(lines))  # so that those that begin alike are neighbours
         places = {line: number for number, line in enumerate(different)}
         place = [places[line] for line in lines]
@@ -189,10 +191,12 @@ class LongLine:
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
         self._stream = Stream(scorer, after_line_end=True)
+        self._normaliser = Normaliser(scorer.form)
         self.bits, self.characters, self.unknown = 0.0, 0, 0
 
     def add(self, text: str) -> None:
         """The line goes on with `text`; its last piece ends in "\\n"."""
+        text = self._normaliser.add(text)
         if self._scorer.newline < 0:
             text = text.removesuffix("\n")
         self.bits += float(np.sum(self._stream.bits(text)))
@@ -203,17 +207,17 @@ class LongLine:
 def score_lines(scorer: Scorer, lines: Iterable[Lines]) -> Iterator[list[LineScore]]:
     """The score of each line, in order, as many at a time as came together."""
     long: LongLine | None = None
-    shown = ""
+    shown, length = "", 0
     for text, file, number, piece, last in lines:
         if piece:
             long = long or LongLine(scorer)
             long.add(text)
             shown += text[: SHOWN - len(shown)]
+            length += len(text)
             if last:
-                cut = long.characters > SHOWN + 1
                 score = (long.bits, long.characters, long.unknown)
-                yield [LineScore(shown.removesuffix("\n"), *score, file, number, cut)]
-                long, shown = None, ""
+                yield [LineScore(shown.removesuffix("\n"), *score, file, number, length > SHOWN + 1)]
+                long, shown, length = None, "", 0
             continue
         columns = (values.tolist() for values in scorer.lines(text))
         texts = text[:-1].split("\n")

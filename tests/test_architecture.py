@@ -19,13 +19,14 @@ ARROWS = {
     "__main__": {"cli"},
     "cli": {
         "api", "events", "advice", "atomic", "curves", "heat", "plotting", "sources", "unwritable", "waiting",
+        "lines", "reading",
         "checkpoint", "scoring",  # for their types alone
     },
     "api": {
         "runs", "generation", "dynamic", "evaluation", "checkpoint", "compilation", "corpus", "events",
         "model", "workers",
         "lines", "scoring", "classification", "prediction", "compression",
-        "mixture", "enumeration", "matching", "filling", "offers", "ranking", "reading",
+        "mixture", "enumeration", "matching", "filling", "offers", "ranking", "reading", "normalization",
     },
     "runs": {
         "training", "planning", "precision", "speed", "generation", "checkpoint", "compilation", "corpus",
@@ -51,7 +52,7 @@ ARROWS = {
     "enumeration": {"predictor", "mixture", "checkpoint"},
     "matching": {"automaton", "expressions"},
     "filling": {"predictor", "mixture", "checkpoint", "vocabulary"},
-    "offers": {"predictor", "mixture", "checkpoint"},
+    "offers": {"predictor", "mixture", "checkpoint", "normalization"},
     "ranking": {"predictor", "mixture", "checkpoint"},
     "predictor": {"generation", "paths", "mixture", "checkpoint"},
     "generation": {"drafts", "paths", "plain", "mixture", "checkpoint", "control", "particles", "steering"},
@@ -60,9 +61,12 @@ ARROWS = {
     "prediction": {"predictor", "generation", "mixture", "sampling", "checkpoint"},
     "classification": {"scoring", "lines"},
     "waiting": set(),
-    "scoring": {"lines", "reading", "model", "prefixes", "checkpoint", "precision", "vocabulary", "workers"},
+    "scoring": {
+        "lines", "reading", "normalization", "model", "prefixes", "checkpoint", "precision", "vocabulary",
+        "workers",
+    },
     "prefixes": {"model", "kernels"},
-    "lines": {"reading", "sources", "waiting"},
+    "lines": {"reading", "sources", "waiting", "detection"},
     "heat": set(),
     "compression": {"coding", "paths", "plain", "checkpoint", "vocabulary", "kernels", "workers"},
     "coding": set(),

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from charrnn.cli import wording
-from charrnn.cli.options import Files, Json, UnknownBits
+from charrnn.cli import undecoded, wording
+from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, UnknownBits
 from charrnn.cli.process import Output
 from charrnn.config import UNKNOWN_BITS
 from charrnn.errors import ConfigError, ExitCode
@@ -26,6 +26,8 @@ def classify(
         typer.Option(metavar="P,P,...", help="How frequent each model's text is [all alike]."),
     ] = None,
     unknown_bits: UnknownBits = UNKNOWN_BITS,
+    encoding: Encoding = None,
+    encoding_errors: EncodingErrors = None,
     json_lines: Json = False,
 ) -> int:
     """Say of each line which model's text it is: the model, its probability, the line."""
@@ -44,7 +46,12 @@ def classify(
         prior=weights,
         unknown_bits=unknown_bits,
         before_waiting=output.flush,
+        encoding=encoding,
+        encoding_errors=encoding_errors,
     )
+    own = next((checkpoint.text for checkpoint in checkpoints if not checkpoint.text.bytes), None)
+    if own is not None:
+        results = undecoded.told(results, own.of_commands(encoding, encoding_errors), own)
     for lines in results:
         for line in lines:
             best = line.best

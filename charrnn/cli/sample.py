@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from charrnn.cli import models
-from charrnn.cli.options import OnUnknown, default
+from charrnn.cli.options import Encoding, EncodingErrors, OnUnknown, default
 from charrnn.cli.process import Output
 from charrnn.cli.prompts import Prompts, argument, from_stdin
 from charrnn.config import DEFAULT_SAMPLE_LENGTH, SampleConfig
@@ -136,6 +136,8 @@ def sample(
         ),
     ] = None,
     on_unknown: OnUnknown = "error",
+    encoding: Encoding = None,
+    encoding_errors: EncodingErrors = None,
     interactive: Annotated[
         bool, typer.Option("--interactive", help="Write by hand, with the model's offers in view.")
     ] = False,
@@ -163,8 +165,8 @@ def sample(
     from charrnn import api
 
     checkpoint = models.load(model)
-    text = checkpoint.text
-    given = from_stdin(text) if prompt == "-" else argument(prompt, text)
+    text = checkpoint.text.of_commands(encoding, encoding_errors)
+    given = from_stdin(text, checkpoint.text) if prompt == "-" else argument(prompt, text)
     if count is None:
         count = LINES_AT_ONCE if text.lines and not given and prompts is None else 1
     settings: dict[str, Any] = {
@@ -193,7 +195,9 @@ def sample(
     settings |= {"count": count, "best_of": best_of, "on_unknown": on_unknown, "echo": echo}
     output = Output(raw_bytes=text.bytes)
     if prompts is not None:
-        texts = api.sample_each(checkpoint, Prompts(prompts, text, output.flush).take, **settings)
+        texts = api.sample_each(
+            checkpoint, Prompts(prompts, text, checkpoint.text, output.flush).take, **settings
+        )
     else:
         texts = api.sample(checkpoint, given, **settings)
     for index, pieces in enumerate(texts):

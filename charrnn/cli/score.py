@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charrnn.cli import wording
-from charrnn.cli.options import Files, Json, ModelPath, UnknownBits
+from charrnn.cli import undecoded, wording
+from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, ModelPath, UnknownBits
 from charrnn.cli.process import Output, say
 from charrnn.config import UNKNOWN_BITS
 from charrnn.errors import ConfigError, ExitCode
@@ -47,6 +47,8 @@ def score(
         str | None,
         typer.Option(metavar="NAME", help="bfloat16: rounded numbers, sooner [float32]."),
     ] = None,
+    encoding: Encoding = None,
+    encoding_errors: EncodingErrors = None,
     json_lines: Json = False,
     heat: Annotated[
         bool,
@@ -86,17 +88,20 @@ def score(
             wanted.append("--json")
         if wanted:
             raise ConfigError(f"{wanted[0]} is about lines, --heat about characters", "give one of them")
-        return _heat(paths, model, unknown_bits, html, svg, color)
+        reading = encoding, encoding_errors
+        return _heat(paths, model, unknown_bits, html, svg, color, reading)
 
     from charrnn import api
 
     checkpoint = api.load(model)
+    text = checkpoint.text.of_commands(encoding, encoding_errors)
     raw = checkpoint.text.bytes
     output = Output(raw_bytes=raw and not json_lines, errors="surrogateescape")
     chosen: dict[str, Any] = {"precision": precision} if precision is not None else {}
     scores = api.score_lines(
-        checkpoint, paths, unknown_bits=unknown_bits, before_waiting=output.flush, **chosen
+        checkpoint, paths, unknown_bits=unknown_bits, before_waiting=output.flush, text=text, **chosen
     )
+    scores = undecoded.told(scores, text, checkpoint.text)
     if total:
         _write_total(output, scores, json_lines)
         return ExitCode.DONE
@@ -186,16 +191,22 @@ def _write_total(output: Output, scores: Iterator[list[LineScore]], json_lines: 
 
 
 def _heat(
-    paths: list[str], model: str | None, unknown_bits: float, html: str | None, svg: str | None, color: str
-) -> int:
+    paths: list[str], model: str | None, unknown_bits: float, html: str | None, svg: str | None, color: str,
+    reading: tuple[str | None, Any],
+) -> int:  # fmt: skip
     from charrnn import api, atomic, heat
     from charrnn.sources import find
     from charrnn.unwritable import refuse_overwriting, writing
 
     def texts() -> Iterator[heat.Piece]:
-        found = api.surprises(checkpoint, paths, unknown_bits=unknown_bits, before_waiting=output.flush)
-        for name, text, bits in found:
-            yield name, text, bits.tolist()
+        text = checkpoint.text.of_commands(*reading)
+        notice = undecoded.Notice(text, checkpoint.text)
+        found = api.surprises(
+            checkpoint, paths, unknown_bits=unknown_bits, before_waiting=output.flush, text=text
+        )
+        for name, piece, bits in found:
+            notice.look(piece, name)
+            yield name, piece, bits.tolist()
 
     if html and svg:
         raise ConfigError("--html and --svg are given", "give one of them")
