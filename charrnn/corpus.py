@@ -17,6 +17,7 @@ import numpy.typing as npt
 from charrnn.config import TextConfig
 from charrnn.errors import CorpusError, VocabularyError
 from charrnn.memory import total_memory
+from charrnn.normalization import form_of
 from charrnn.novelty import Novelty
 from charrnn.reading import CHUNK, NEWLINE, Decoder, Encoder, Ids, LineEnds
 from charrnn.sources import Source, find, why_not_text
@@ -148,16 +149,15 @@ class Corpus:
 
     def novelty(self) -> Generator[int, None, Novelty]:
         """The index of all of it, training and validation alike; see `Novelty.build`."""
+        return Novelty.build(self.pieces, by_line=self.documents.line_end >= 0)
+
+    def pieces(self) -> Iterator[str]:
+        """The text, in pieces, a line end behind each document: a file's last line may have none."""
         documents = self.documents
-        starts = documents.starts.tolist()
-
-        def pieces() -> Iterator[str]:
-            for start, end in pairwise([*starts, len(documents)]):
-                for at in range(start, end, CHUNK):
-                    yield self.vocabulary.decode(documents.ids[at : min(at + CHUNK, end)])
-                yield "\n"  # a file's last line may have no end
-
-        return Novelty.build(pieces, by_line=documents.line_end >= 0)
+        for start, end in pairwise([*documents.starts.tolist(), len(documents)]):
+            for at in range(start, end, CHUNK):
+                yield self.vocabulary.decode(documents.ids[at : min(at + CHUNK, end)])
+            yield "\n"
 
     def with_vocabulary(self, vocabulary: Vocabulary) -> Corpus:
         """The same text with the ids of another vocabulary, which has all its characters.
@@ -202,6 +202,7 @@ def read(
         VocabularyError: the given vocabulary lacks a character, and `on_unknown` is "error".
     """
     decoder = Decoder(text, expected)
+    learns = vocabulary is None
     encoder = Encoder(vocabulary, on_unknown)
     line_ends: LineEnds | None = None
     if text.lines:
@@ -257,8 +258,11 @@ def read(
         vocabulary.characters.index("\n") if text.lines else -1,
     )
     notes = _notes(decoder, line_ends, left_out, encoder.skipped)
-    text = replace(text, normal_form=text.normal_form or decoder.forms.form)
-    return Corpus(documents, vocabulary, text, corpus_name(paths[0]), notes)
+    corpus = Corpus(documents, vocabulary, text, corpus_name(paths[0]), notes)
+    if learns and not text.bytes:
+        form = form_of(vocabulary.characters, corpus.pieces)
+        corpus = replace(corpus, text=replace(text, normal_form=form))
+    return corpus
 
 
 class Batches:

@@ -47,15 +47,11 @@ def decode(chunks: Iterable[bytes], text: TextConfig) -> Iterator[str]:
     """The text of one file, in non-empty pieces; line ends and byte order marks as `reading` has them.
 
     A byte that is no text stays, as lines come out as they went in, unless the configuration says otherwise.
-
-    Raises:
-        ConfigError: the encoding is not known.
     """
     if text.bytes:
         for chunk in chunks:
             yield chunk.decode("latin-1")
         return
-    check_encoding(text.encoding)
     decoder = codecs.getincrementaldecoder(text.encoding)(KEEP_BYTES)
     cleaner = Cleaner(text)
     can_make_halves = not same(text.encoding, "utf-8")
@@ -173,6 +169,8 @@ Chunk = tuple[str, str | None]  # a file's name, and text of it; None: the file 
 
 
 def _chunks(sources: list[Source], text: TextConfig, stdin: BinaryIO | None) -> Iterator[Chunk]:
+    if not text.bytes:
+        check_encoding(text.encoding)
     for source in sources:
         chunks = source.chunks(stdin, as_they_come=True)
         head = next(chunks, b"")

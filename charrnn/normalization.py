@@ -7,6 +7,8 @@ files. To a model these are different characters.
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Callable, Iterable
+from itertools import chain
 
 from charrnn.config import NORMAL_FORMS, NormalForm
 
@@ -72,24 +74,16 @@ class Normaliser:
         return result
 
 
-class FormFinder:
-    """Finds out which form a text has that comes in pieces."""
+def form_of(characters: str, pieces: Callable[[], Iterable[str]]) -> NormalForm | None:
+    """The form of a text that `pieces()` gives, of these different characters.
 
-    def __init__(self) -> None:
-        self._left: list[NormalForm] = list(NORMAL_FORMS)  # those that all of it is in so far
-        self._whole = Whole()
-
-    def add(self, piece: str, *, last: bool = False) -> None:
-        """The text goes on; `last` says that another begins after it."""
-        if not self._left:
-            return
-        text = self._whole.add(piece)
-        if last:
-            text += self._whole.finish()
-        if not text.isascii():
-            self._left = [form for form in self._left if unicodedata.is_normalized(form, text)]
-
-    @property
-    def form(self) -> NormalForm | None:
-        """The form of all texts; None: none, or any, as where no character can be written in two ways."""
-        return self._left[0] if len(self._left) == 1 else None
+    None: it is in none, or in any, as where none of its characters can be written in two ways. The text is
+    looked at only if some of them join others.
+    """
+    left = [f for f in NORMAL_FORMS if all(unicodedata.is_normalized(f, c) for c in characters)]
+    if left and any(map(joins, characters)):
+        whole = Whole()
+        for piece in chain(pieces(), "\n"):
+            text = whole.add(piece)
+            left = [form for form in left if unicodedata.is_normalized(form, text)]
+    return left[0] if len(left) == 1 else None

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from charrnn.config import TextConfig
 from charrnn.detection import likely_encoding
 from charrnn.errors import ConfigError, CorpusError
-from charrnn.normalization import FormFinder, Normaliser
+from charrnn.normalization import Normaliser
 from charrnn.vocabulary import (
     IdArray,
     OnUnknown,
@@ -125,7 +125,6 @@ class Decoder:
         self.marks = 0  # byte order marks that were left out within files
         self.bad = 0  # places whose bytes are no text, and were skipped or replaced
         self.normalised = False  # something was
-        self.forms = FormFinder()
         self._expected = expected
 
     def decode(self, chunks: Iterable[bytes], name: str) -> Iterator[CodePoints]:
@@ -163,7 +162,6 @@ class Decoder:
                 replacement = "" if self.text.encoding_errors == "skip" else "\ufffd"
                 piece = _SURROGATES.sub(replacement, piece)
             piece = normaliser.add(cleaner.clean(piece, last=final), last=final)
-            self.forms.add(piece, last=final)
             lines += piece.count("\n")
             if piece:
                 yield (

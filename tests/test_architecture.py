@@ -83,7 +83,7 @@ ARROWS = {
     "checkpoint": {"vocabulary", "container", "novelty"},
     "container": {"atomic", "unreadable", "unwritable"},
     "atomic": set(),
-    "corpus": {"vocabulary", "reading", "sources", "novelty", "memory"},
+    "corpus": {"vocabulary", "reading", "sources", "novelty", "memory", "normalization"},
     "memory": set(),
     "reading": {"vocabulary", "sources", "detection", "normalization"},
     "sources": {"unreadable", "detection"},

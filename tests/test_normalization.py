@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn.normalization import LONGEST, FormFinder, Normaliser, joins, normalised
+from charrnn.normalization import LONGEST, Normaliser, form_of, joins, normalised
 
 # Letters and marks that meet, Hangul in parts, and what changes places.
 PARTS = "ae\n \u0301\u0323\u0308é\u1ebd각각ᄀ\u1161\u11a8か\u3099क\u093c\u09c7\u09be語<\u0338"
@@ -55,15 +55,19 @@ def test_whatever_can_be_joined_is_known_to_be() -> None:
             assert joins(second), hex(ord(character))
 
 
-@given(st.lists(st.text(PARTS), max_size=3), st.integers(1, 5))
-def test_a_form_is_what_all_texts_are_in(texts: list[str], size: int) -> None:
-    finder = FormFinder()
-    for text in texts:
-        for piece in cut(text, size):
-            finder.add(piece)
-        finder.add("", last=True)
-    forms = [form for form in ("NFC", "NFD") if all(unicodedata.is_normalized(form, text) for text in texts)]
-    assert finder.form == (forms[0] if len(forms) == 1 else None)
+@given(st.text(PARTS), st.integers(1, 5))
+def test_a_form_is_what_all_of_a_text_is_in(text: str, size: int) -> None:
+    forms = [form for form in ("NFC", "NFD") if unicodedata.is_normalized(form, text)]
+    assert form_of("".join(set(text)), lambda: cut(text, size)) == (forms[0] if len(forms) == 1 else None)
+
+
+def test_a_text_is_looked_at_only_where_characters_join() -> None:
+    def no_pieces() -> list[str]:
+        raise AssertionError
+
+    assert form_of("café и語", no_pieces) == "NFC"
+    with pytest.raises(AssertionError):
+        form_of("cafe\u0301", no_pieces)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +83,4 @@ def test_a_form_is_what_all_texts_are_in(texts: list[str], size: int) -> None:
     ],
 )
 def test_a_text_has_a_form_only_where_it_could_have_another(text: str, form: str | None) -> None:
-    finder = FormFinder()
-    finder.add(text, last=True)
-    assert finder.form == form
+    assert form_of("".join(set(text)), lambda: [text]) == form

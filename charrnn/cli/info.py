@@ -59,6 +59,8 @@ def _record(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
             "bytes": text.bytes,
             "lines": text.lines,
             "keep_newlines": text.keep_newlines,
+            "encoding_errors": text.encoding_errors,
+            "normal_form": text.normal_form,
         },
         "best_val_loss": best,
         "best_val_bpc": None if best is None else best / math.log(2),
@@ -82,7 +84,11 @@ def _table(path: str, checkpoint: Checkpoint) -> list[str]:
             "text",
             ("bytes" if text.bytes else printable(text.encoding))
             + (", every line a text of its own" if text.lines else "")
-            + (", line ends as they are" if text.keep_newlines else ""),
+            + (", line ends as they are" if text.keep_newlines else "")
+            + {"strict": "", "skip": ", bad bytes left out", "replace": ", bad bytes replaced"}[
+                text.encoding_errors
+            ]
+            + (f", in {text.normal_form}" if text.normal_form else ""),
         ),
     ]
     if checkpoint.best_val_loss is not None:

@@ -51,7 +51,7 @@ Encoding = Annotated[
 EncodingErrors = Annotated[
     Handling | None,
     typer.Option(
-        "--encoding-errors", metavar="WHAT", help="Bytes that are no text: strict, skip or replace."
+        "--encoding-errors", metavar="WHAT", help="Bad bytes: strict, skip or replace [as in training]."
     ),
 ]
 UnknownBits = Annotated[
