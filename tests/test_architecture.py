@@ -18,7 +18,8 @@ ARROWS = {
     "config": set(),
     "__main__": {"cli"},
     "cli": {
-        "api", "events", "advice", "atomic", "curves", "heat", "plotting", "sources", "unwritable", "waiting",
+        "api", "events", "advice", "atomic", "curves", "heat", "plotting", "sources", "spelling",
+        "unwritable", "waiting",
         "checkpoint", "scoring",  # for their types alone
     },
     "api": {
@@ -83,7 +84,8 @@ ARROWS = {
     "memory": set(),
     "reading": {"vocabulary", "sources"},
     "sources": {"unreadable"},
-    "unreadable": set(),
+    "unreadable": {"spelling"},
+    "spelling": set(),
     "unwritable": set(),
     "vocabulary": set(),
     "model": {"kernels", "layers", "operands", "parameters", "workers"},

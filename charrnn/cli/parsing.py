@@ -26,9 +26,9 @@ from charrnn.cli.next import next_
 from charrnn.cli.process import UsageError, say, writing_failed
 from charrnn.cli.sample import sample
 from charrnn.cli.score import score
-from charrnn.cli.spelling import close_names
 from charrnn.cli.train import train
 from charrnn.errors import ExitCode
+from charrnn.spelling import close_names
 
 _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 _MISSING = {  # what to do about an argument that is not there
