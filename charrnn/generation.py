@@ -19,7 +19,7 @@ import numpy.typing as npt
 from charrnn import control
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import DEFAULT_SAMPLE_LENGTH, MAX_LINE_LENGTH, SampleConfig, WeightPrecision
-from charrnn.drafts import Ending, Rules, Text
+from charrnn.drafts import Ending, Outlet, Rules, Text
 from charrnn.errors import CharrnnError, SamplingError, VocabularyError
 from charrnn.mixture import Blend, MixedNetwork
 from charrnn.paths import CompiledPath, Cursor, Network, Paths, PlainPath
@@ -124,7 +124,7 @@ class _Writer(ABC):
     ) -> None:
         """`prompt` is what all texts go on from; None: each has its own."""
         self._vocabulary = checkpoint.vocabulary
-        self._lines = checkpoint.text.lines
+        self._lines, self._bytes = checkpoint.text.lines, checkpoint.text.bytes
         self._config = config
         default = MAX_LINE_LENGTH if self._lines else DEFAULT_SAMPLE_LENGTH
         self._length = default if config.length is None else config.length
@@ -134,7 +134,7 @@ class _Writer(ABC):
         self._rules = Rules.of(checkpoint, config)
         self._paths = Paths(self._network, config, threads, self._control, predicts=predicts)
         self._unsettled: deque[Text] = deque()  # may still be drawn anew, since they stood before
-        self._seen: set[str] = set()  # lines of those that may not
+        self._seen: set[bytes] = set()  # those that may not, see Text.settle
         self._ended, self._ended_characters = 0, 0
         self._lock = threading.Lock()  # a program may take its texts on several threads
 
@@ -149,8 +149,14 @@ class _Writer(ABC):
 
     def _new_text(self, index: int, before: str) -> Text:
         """Text number `index`, which goes on from `before`."""
-        ending = Ending(self._lines, self._config.until)
-        text = Text(index, ending, self._length, self._rules, self._seen, before[before.rfind("\n") + 1 :])
+        config, line = self._config, before[before.rfind("\n") + 1 :]
+        ending = Ending(self._lines, config.stops)
+        outlet = Outlet(
+            config.stops if config.drop_until else (),
+            whole_characters=self._bytes and config.match is None,  # which says itself where a text ends
+            before=line,
+        )
+        text = Text(index, ending, outlet, self._length, self._rules, self._seen, line)
         if self._rules.unique:
             self._unsettled.append(text)
         return text
@@ -168,14 +174,9 @@ class _Writer(ABC):
                 yield text.take()
 
     def _settle(self, text: Text) -> None:
-        """Complete the texts up to this one, in their order: each is another than those before.
-
-        This one itself is not completed where it is written line by line, but those before it are.
-        """
+        """Complete the texts up to this one, in their order: each is another than those before."""
         while not text.settled:
             first = self._unsettled[0]
-            if first is text and self._rules.by_line and first.left:
-                return
             while first.left:
                 self._write(first)
             if first.settle():
@@ -186,7 +187,7 @@ class _Writer(ABC):
         path = self._path(text)
         group = self._group(text, path.most_texts)
         longest = path.longest(len(group))
-        ends = self._lines or self._config.until or self._config.match is not None or self._rules.holds
+        ends = self._lines or self._config.stops or self._config.match is not None or self._rules.holds
         if len(group) > 1 and ends:
             longest = min(longest, SHORT_PIECE)
         if self._config.exact:
@@ -217,9 +218,7 @@ class _Writer(ABC):
 
     def _is_alone(self, most: int, others: Iterable[Text]) -> bool:
         """Whether a text is now written by itself, so that the others wait."""
-        if most == 1 or (self._rules.by_line and self._rules.unique):  # lines before must be known
-            return True
-        return sum(other.waiting for other in others) > CHARACTERS_AHEAD
+        return most == 1 or sum(other.waiting for other in others) > CHARACTERS_AHEAD
 
     def _write_with_particles(self, text: Text) -> None:
         """The whole of it: to draw freely what fits would take for ever."""
