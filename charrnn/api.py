@@ -264,14 +264,16 @@ def enumerate_lines(
     model: AnyModel | None = None,
     prompt: str = "",
     *,
-    count: int = 100,
+    count: int | None = None,
+    above: float | None = None,
     match: str | None = None,
     **settings: Any,
 ) -> Iterator[Line]:
     """The `count` most probable whole lines that go on from the prompt, exactly, the most probable first.
 
-    With `match`, only those whose characters after the prompt match the expression as a whole. `settings` are
-    those of charrnn.enumeration.enumerate_lines, which says what else raises what.
+    100 without a `count`; with `above`, all that are at least so probable. With `match`, only those whose
+    characters after the prompt match the expression as a whole. `settings` are those of
+    charrnn.enumeration.enumerate_lines, which says what else raises what.
 
     Raises:
         ConfigError: `match` is no expression, or too large.
@@ -286,7 +288,7 @@ def enumerate_lines(
         length = settings.get("length")
         longest = MAX_LINE_LENGTH if length is None else max(0, length)
         settings["constraint"] = Matching(match, loaded.vocabulary.characters, longest)
-    return search(loaded, prompt, count=count, **settings)
+    return search(loaded, prompt, count=count, above=above, **settings)
 
 
 def offers(model: AnyModel | None = None, precision: WeightPrecision = "float32") -> Offers:
