@@ -92,7 +92,7 @@ def enumerate_lines(
         raise ConfigError(f"length is {length}", "give a whole number from 0 up")
     predictor = Predictor(checkpoint, precision, threads)
     predictor.require_line_end()
-    start = predictor.start(prompt, on_unknown)
+    start = predictor.start_line(prompt, on_unknown)
     known = "".join(c for c in prompt.rpartition("\n")[2] if c in predictor.vocabulary)
     longest = MAX_LINE_LENGTH if length is None else length
     least = -math.inf if above is None else math.log(above)

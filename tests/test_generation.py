@@ -652,6 +652,55 @@ def test_prose_without_a_prompt_begins_as_after_a_line_end(prose):
     assert write(prose, length=80) == by_hand(prose, "\n", 80) == write(prose, "\n", length=80)
 
 
+class Expecting:
+    """A network to which a line's end is as probable as is said of what it has read."""
+
+    def __init__(self, vocabulary: Vocabulary, expects: dict[str, float]) -> None:
+        self._characters = vocabulary.characters
+        self._expects = expects
+
+    def initial_state(self) -> str:
+        return ""
+
+    def step(self, character: int, read: str) -> tuple[np.ndarray, str]:
+        read += self._characters[character] if character < len(self._characters) else "^"
+        p = self._expects.get(read, 0.0)
+        others = (1 - p) / (len(self._characters) - 1)
+        row = [p if c == "\n" else others for c in self._characters]
+        return np.log(np.maximum(row, 1e-30)), read
+
+
+@pytest.mark.parametrize(
+    ("characters", "expects", "expected"),
+    [
+        ("\n ab", {"^\n": 0.9}, "\n"),  # no sentences
+        ("\n .ab", {"^\n": 0.9}, "\n"),  # none ends where its line does
+        ("\n .ab", {"^.": 0.3, "^.\n": 0.001}, ".\n"),
+        ("\n .ab", {"^.": 0.3, "^.\n": 0.8}, ".\n\n"),
+        ("\n .ab。", {"^.": 0.01, "^。": 0.2, "^。\n": 0.5}, "。\n\n"),
+        (" .ab", {}, ""),
+    ],
+)
+def test_prose_begins_as_after_the_end_of_a_sentence_that_is_usual(characters, expects, expected):
+    vocabulary = Vocabulary("".join(sorted(characters)))
+    found = generation.lead(Expecting(vocabulary, expects), vocabulary)  # type: ignore[arg-type]
+    assert vocabulary.decode(found) == expected
+
+
+@pytest.mark.parametrize("after", [None, 0, 10])
+def test_prose_without_a_prompt_begins_with_a_sentence_on_both_paths(after, monkeypatch):
+    checkpoint = make(characters="\n .abc")
+    checkpoint.tensors["decoder.bias"][0] += 1.0  # a line's end is usual
+    expected = by_hand(checkpoint, ".\n\n", 80)
+    let_load(monkeypatch, Ready(after))
+    assert write(checkpoint, length=80) == expected
+    assert write(checkpoint, ".\n\n", length=80) == expected
+    batches = iter([[""], []])
+    config = SampleConfig(seed=1, length=80)
+    (each,) = generation.generate_each(checkpoint, lambda most: next(batches), config)
+    assert "".join(each) == expected
+
+
 def test_prose_without_line_ends_begins_at_the_start_of_a_document():
     checkpoint = make(characters="abc")
     assert write(checkpoint, length=80) == by_hand(checkpoint, "", 80)
