@@ -21,7 +21,7 @@ import test_generation
 from files import result
 from test_generation import LINES, PROSE, compiled_only, let_load, make
 
-from charrnn import api, drafts, generation, particles, paths
+from charrnn import api, control, drafts, generation, particles, paths
 from charrnn import checkpoint as files
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import SampleConfig
@@ -114,6 +114,36 @@ def test_prose_ends_where_the_expression_does(length):
         texts = write(checkpoint, 100, match=expression, length=length) if (expression, length) != (
             "[ab]+c", 1) else []  # fmt: skip
         assert all(re.fullmatch(expression, text) and len(text) <= length for text in texts)
+
+
+@pytest.mark.parametrize("text", [PROSE, LINES], ids=["prose", "lines"])
+def test_masked_texts_end_with_a_word_where_the_expression_only_counts(text):
+    checkpoint = make(characters="\n .ab", text=text, seed=3)
+    checkpoint.tensors["decoder.bias"][:] += -9.0, 0.5, -9.0, 0.0, 0.0  # words, and hardly ever an end
+    ends = [one.removesuffix("\n") for one in write(checkpoint, 60, match=".{10,40}")]
+    assert all(10 <= len(one) <= 40 for one in ends)
+    assert not any(" " in one[30:] for one in ends)
+    if text is PROSE:  # where the word ends, the text does; a line has to be ended by the model
+        free = write(checkpoint, 60, length=80)
+        assert all(f.startswith(one + " ") or len(one) == 40 for f, one in zip(free, ends, strict=True))
+        assert sum(len(one) == 40 for one in ends) < 10
+    for one in write(checkpoint, 60, match="(?s).{20,39}[.]"):
+        assert one.removesuffix("\n").endswith(".")
+        assert not set(" \n") & set(one.removesuffix("\n")[30:])
+
+
+def test_exact_texts_know_nothing_of_natural_ends():
+    checkpoint = make(characters="\n .ab")
+    config = SampleConfig(match=".{10,40}", exact=True)
+    steered = control.prepare(checkpoint, config, 500, "")
+    assert steered is not None
+    for control_ in (steered, steered.weighing):
+        rules = control_.arrays
+        assert rules.table[:, rules.classes[1]].tolist() == rules.table[:, rules.classes[3]].tolist()
+    masked = control.prepare(checkpoint, SampleConfig(match=".{10,40}"), 500, "")
+    assert masked is not None
+    rules = masked.arrays
+    assert rules.table[:, rules.classes[1]].tolist() != rules.table[:, rules.classes[3]].tolist()
 
 
 def test_an_expression_that_allows_everything_changes_nothing():
@@ -401,7 +431,7 @@ def test_texts_are_unique_in_whatever_order_they_are_taken():
 
 STEERED: list[dict[str, Any]] = [
     {"match": r"[a-c]{2}\w*( \w{1,3}){1,9}"},
-    {"match": r"\w(\w\w)*", "exact": True},
+    {"match": r"\w(\w\w)*", "exact": True}, {"match": "(?s).{5,30}"}, {"match": ".{8,30}[de]"},
     {"ban": ("ab", "ee", "c\n"), "only": "abcde 🙂\n"},
     {"ban": ("ab",), "mirostat": 1.5},
     {"typical": 0.6, "dry": 0.8, "dry_length": 2},
