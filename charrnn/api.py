@@ -68,6 +68,7 @@ __all__ = [
     "Saved",
     "Started",
     "Step",
+    "Texts",
     "Unsaved",
     "blend",
     "classify",
@@ -141,12 +142,12 @@ def sample(
     echo: bool = False,
     threads: int | None = None,
     **settings: Any,
-) -> Iterator[Iterator[str]]:
+) -> Texts:
     """`count` texts, each an iterator of its pieces as they are written.
 
     `settings` are the fields of SampleConfig. The same seed gives the same texts, on any number of threads;
-    None: all CPUs. With `best_of`, each text is the one of so many that surprises the model least, and comes
-    in one piece; see charrnn.ranking.
+    None: all CPUs. Without a seed a new one is chosen: it is the result's `seed`. With `best_of`, each text
+    is the one of so many that surprises the model least, and comes in one piece; see charrnn.ranking.
 
     Raises:
         CheckpointError: the model cannot be loaded.
@@ -155,17 +156,31 @@ def sample(
     """
     checkpoint, config = _loaded(model), _sample_config(settings)
     if best_of == 1:
-        return generate_all(
+        texts = generate_all(
             checkpoint, prompt, config, count=count, on_unknown=on_unknown, echo=echo, threads=threads
         )
+        return Texts(texts, config)
     from charrnn.ranking import best_of_each
 
     texts = generate_all(
         checkpoint, prompt, config, count=count * best_of, on_unknown=on_unknown, threads=threads
     )
-    return best_of_each(
+    best = best_of_each(
         checkpoint, texts, best_of, repeat(prompt), config, on_unknown=on_unknown, echo=echo, threads=threads
     )
+    return Texts(best, config)
+
+
+class Texts(Iterator[Iterator[str]]):
+    """The texts of a run, one after the other."""
+
+    def __init__(self, texts: Iterator[Iterator[str]], config: SampleConfig) -> None:
+        assert config.seed is not None
+        self.seed = config.seed  # writes the same texts again
+        self._texts = texts
+
+    def __next__(self) -> Iterator[str]:
+        return next(self._texts)
 
 
 def sample_each(
@@ -178,7 +193,7 @@ def sample_each(
     echo: bool = False,
     threads: int | None = None,
     **settings: Any,
-) -> Iterator[Iterator[str]]:
+) -> Texts:
     """`count` texts for each prompt, in the order of the prompts, as `sample` gives them.
 
     They are written side by side, but no more prompts are taken than that needs, one at first. In place of
@@ -193,9 +208,10 @@ def sample_each(
     checkpoint, config = _loaded(model), _sample_config(settings)
     take = prompts if callable(prompts) else _Taking(prompts)
     if best_of == 1:
-        return generate_each(
+        texts = generate_each(
             checkpoint, take, config, count=count, on_unknown=on_unknown, echo=echo, threads=threads
         )
+        return Texts(texts, config)
     from charrnn.ranking import best_of_each
 
     taken: deque[str] = deque()
@@ -209,9 +225,10 @@ def sample_each(
         checkpoint, take_and_keep, config, count=count * best_of, on_unknown=on_unknown, threads=threads
     )
     given = iter(taken.popleft, None)  # the prompt of each text that is kept
-    return best_of_each(
+    best = best_of_each(
         checkpoint, texts, best_of, given, config, on_unknown=on_unknown, echo=echo, threads=threads
     )
+    return Texts(best, config)
 
 
 class _Taking:
@@ -247,14 +264,16 @@ def enumerate_lines(
     model: AnyModel | None = None,
     prompt: str = "",
     *,
-    count: int = 100,
+    count: int | None = None,
+    above: float | None = None,
     match: str | None = None,
     **settings: Any,
 ) -> Iterator[Line]:
     """The `count` most probable whole lines that go on from the prompt, exactly, the most probable first.
 
-    With `match`, only those whose characters after the prompt match the expression as a whole. `settings` are
-    those of charrnn.enumeration.enumerate_lines, which says what else raises what.
+    100 without a `count`; with `above`, all that are at least so probable. With `match`, only those whose
+    characters after the prompt match the expression as a whole. `settings` are those of
+    charrnn.enumeration.enumerate_lines, which says what else raises what.
 
     Raises:
         ConfigError: `match` is no expression, or too large.
@@ -269,7 +288,7 @@ def enumerate_lines(
         length = settings.get("length")
         longest = MAX_LINE_LENGTH if length is None else max(0, length)
         settings["constraint"] = Matching(match, loaded.vocabulary.characters, longest)
-    return search(loaded, prompt, count=count, **settings)
+    return search(loaded, prompt, count=count, above=above, **settings)
 
 
 def offers(model: AnyModel | None = None, precision: WeightPrecision = "float32") -> Offers:

@@ -55,7 +55,10 @@ ARROWS = {
     "offers": {"predictor", "mixture", "checkpoint"},
     "ranking": {"predictor", "mixture", "checkpoint"},
     "predictor": {"generation", "paths", "mixture", "checkpoint"},
-    "generation": {"drafts", "paths", "plain", "mixture", "checkpoint", "control", "particles", "steering"},
+    "generation": {
+        "drafts", "paths", "plain", "mixture", "checkpoint", "control", "particles", "sampling", "steering",
+        "vocabulary",
+    },
     "drafts": {"control", "paths", "novelty", "mixture", "checkpoint", "steering"},
     "particles": {"paths", "steering"},
     "prediction": {"predictor", "generation", "mixture", "sampling", "checkpoint"},
