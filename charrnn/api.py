@@ -22,6 +22,7 @@ from charrnn.config import (
     MAX_LINE_LENGTH,
     UNKNOWN_BITS,
     DynamicConfig,
+    EncodingErrors,
     SampleConfig,
     TextConfig,
     WeightPrecision,
@@ -42,6 +43,7 @@ from charrnn.events import (
 )
 from charrnn.generation import generate_all, generate_each
 from charrnn.mixture import Blend, blend
+from charrnn.normalization import Normaliser, normalised
 
 if TYPE_CHECKING:
     from charrnn.classification import LineClass
@@ -154,7 +156,8 @@ def sample(
         ConfigError: a setting is out of range.
         VocabularyError: the prompt holds a character that the model has never seen.
     """
-    checkpoint, config = _loaded(model), _sample_config(settings)
+    checkpoint = _loaded(model)
+    config, prompt = _sample_config(settings, checkpoint), _own(checkpoint, prompt)
     if best_of == 1:
         texts = generate_all(
             checkpoint, prompt, config, count=count, on_unknown=on_unknown, echo=echo, threads=threads
@@ -205,8 +208,13 @@ def sample_each(
         VocabularyError: while the texts are taken: which prompt holds a character that the model has never
             seen.
     """
-    checkpoint, config = _loaded(model), _sample_config(settings)
-    take = prompts if callable(prompts) else _Taking(prompts)
+    checkpoint = _loaded(model)
+    config = _sample_config(settings, checkpoint)
+    source = prompts if callable(prompts) else _Taking(prompts)
+
+    def take(most: int) -> list[str]:
+        return [_own(checkpoint, prompt) for prompt in source(most)]
+
     if best_of == 1:
         texts = generate_each(
             checkpoint, take, config, count=count, on_unknown=on_unknown, echo=echo, threads=threads
@@ -252,9 +260,26 @@ def _checkpoint(model: Checkpoint | str | Path | None) -> Checkpoint:
     return model if isinstance(model, Checkpoint) else load(model)
 
 
-def _sample_config(settings: dict[str, Any]) -> SampleConfig:
-    """With a seed, a new one where none is given."""
+def _own(model: Checkpoint | Blend, text: str) -> str:
+    """A text in the normal form of the model's corpus. What users give passes here, or through a Scorer."""
+    return normalised(text, model.text.normal_form)
+
+
+def _own_expression(model: Checkpoint | Blend, expression: str) -> str:
+    """The same for an expression, unless a character of it would become several: `+` would mean the last."""
+    return _own(model, expression) if model.text.normal_form == "NFC" else expression
+
+
+def _sample_config(settings: dict[str, Any], model: Checkpoint | Blend) -> SampleConfig:
+    """In the model's normal form, and with a seed, a new one where none is given."""
     config = SampleConfig(**settings)
+    config = replace(
+        config,
+        until=tuple(_own(model, text) for text in config.stops),
+        ban=tuple(_own(model, text) for text in config.ban),
+        only=None if config.only is None else _own(model, config.only),
+        match=None if config.match is None else _own_expression(model, config.match),
+    )
     if config.seed is None:
         config = replace(config, seed=int(np.random.SeedSequence().generate_state(1)[0]))
     return config
@@ -282,12 +307,15 @@ def enumerate_lines(
     from charrnn.enumeration import enumerate_lines as search
 
     loaded = _loaded(model)
+    prompt = _own(loaded, prompt)
     if match is not None and "\n" in loaded.vocabulary:  # else no line of it ends, which the search says
         from charrnn.matching import Matching
 
         length = settings.get("length")
         longest = MAX_LINE_LENGTH if length is None else max(0, length)
-        settings["constraint"] = Matching(match, loaded.vocabulary.characters, longest)
+        settings["constraint"] = Matching(
+            _own_expression(loaded, match), loaded.vocabulary.characters, longest
+        )
     return search(loaded, prompt, count=count, above=above, **settings)
 
 
@@ -309,7 +337,8 @@ def fill(model: AnyModel | None, pattern: str, *, count: int = 10, **settings: A
     """
     from charrnn.filling import fill as search
 
-    return search(_loaded(model), pattern, count=count, **settings)
+    loaded = _loaded(model)
+    return search(loaded, _own(loaded, pattern), count=count, **settings)
 
 
 def evaluate(
@@ -321,9 +350,11 @@ def evaluate(
     dynamic: DynamicConfig | None = None,
     threads: int | None = None,
     report: Callable[[str, float], None] = lambda what, share: None,
+    note: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
-    """The loss over a text, which is read as the model's own corpus was, or as `text` says.
+    """The loss over a text, which is read as the model's own corpus was, but in UTF-8; or as `text` says.
 
+    It is brought to the normal form of that corpus. `note` is told what reading changed or left out.
     With `dynamic` the result is a charrnn.dynamic.DynamicEvaluation, which also has the loss of a network
     that adapts to the text. `report` is told some times a second what is being done, "reading" or then
     "adapting", and what share of that is done.
@@ -334,8 +365,14 @@ def evaluate(
     from charrnn.evaluation import evaluate as evaluate_documents
 
     checkpoint = _checkpoint(model)
-    own = checkpoint.text if text is None else text
-    documents = read(_paths(corpus), own, vocabulary=checkpoint.vocabulary, on_unknown=on_unknown).documents
+    own = checkpoint.text.of_commands() if text is None else text
+    found = read(
+        _paths(corpus), own,
+        vocabulary=checkpoint.vocabulary, on_unknown=on_unknown, expected=checkpoint.text.encoding,
+    )  # fmt: skip
+    for line in found.notes:
+        note(line)
+    documents = found.documents
     network = _model(checkpoint, threads)
     count = len(documents)
     result = evaluate_documents(network, documents, report=lambda done: report("reading", done / count))
@@ -353,20 +390,26 @@ def score(
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
     """How surprising each character of a text is to the model: -log p in nats, (characters,).
 
-    A model of lines reads each line as a text of its own.
+    The characters are those of the text in the normal form of the model's corpus.
+    A model of lines reads each line as a text of its own; the end of an empty one, which training leaves out,
+    costs nothing.
 
     Raises:
         CheckpointError: the model cannot be loaded.
         VocabularyError: the text holds a character that the model has never seen.
     """
     from charrnn.evaluation import surprises
+    from charrnn.reading import empty_lines
 
     checkpoint = _checkpoint(model)
     vocabulary = checkpoint.vocabulary
-    ids = vocabulary.encode(text, on_unknown)
+    ids = vocabulary.encode(_own(checkpoint, text), on_unknown)
     line_end = vocabulary.characters.index("\n") if checkpoint.text.lines else -1
     starts = np.zeros(min(1, len(ids)), np.int64)
-    return surprises(_model(checkpoint, threads), Documents(ids, len(vocabulary), starts, line_end))
+    losses = surprises(_model(checkpoint, threads), Documents(ids, len(vocabulary), starts, line_end))
+    if checkpoint.text.lines:
+        losses[empty_lines(ids, line_end, at_line_start=True)] = 0
+    return losses
 
 
 def score_lines(
@@ -377,13 +420,15 @@ def score_lines(
     precision: WeightPrecision = "float32",
     threads: int | None = None,
     before_waiting: Callable[[], None] = lambda: None,
+    text: TextConfig | None = None,
 ) -> Iterator[list[LineScore]]:
     """How surprising each line is, as a text of its own, in lists of as many lines as have come meanwhile.
 
     Memory does not depend on how many lines there are, nor on how long they are. See charrnn.scoring for what
     is counted. Nothing in the text stops it: bytes that are no text, and characters that the model has never
     seen, count as `unknown_bits` each. In bfloat16 it is quicker, on CPUs that have it, and less exact.
-    `before_waiting` is called whenever the next line has not come yet: flush there what you wrote.
+    The text is read as `evaluate` reads it. `before_waiting` is called whenever the next line has not come
+    yet: flush there what you wrote.
 
     Raises:
         CheckpointError: the model cannot be loaded.
@@ -398,7 +443,7 @@ def score_lines(
     )
     return scoring.score_lines(
         scorer,
-        lines.read_lines(_paths(corpus), checkpoint.text, scorer.most, before_waiting),
+        lines.read_lines(_paths(corpus), text or checkpoint.text.of_commands(), scorer.most, before_waiting),
     )
 
 
@@ -409,6 +454,7 @@ def surprises(
     unknown_bits: float = UNKNOWN_BITS,
     threads: int | None = None,
     before_waiting: Callable[[], None] = lambda: None,
+    text: TextConfig | None = None,
 ) -> Iterator[tuple[str, str, np.ndarray[Any, np.dtype[np.float64]]]]:
     """Each file's name, text and -log2 p of each of its characters, (n,), piece by piece as it comes.
 
@@ -423,12 +469,13 @@ def surprises(
 
     checkpoint = _checkpoint(model)
     scorer = scoring.Scorer(checkpoint, threads=threads, unknown_bits=_unknown_bits(unknown_bits))
-    stream = scoring.Stream(scorer)
-    for name, text in lines.read_texts(_paths(corpus), checkpoint.text, scoring.WINDOW, before_waiting):
-        if text is None:
+    stream, normaliser = scoring.Stream(scorer), Normaliser(scorer.form)
+    reads = text or checkpoint.text.of_commands()
+    for name, piece in lines.read_texts(_paths(corpus), reads, scoring.WINDOW, before_waiting):
+        if own := normaliser.add(piece or "", last=piece is None):
+            yield name, own, stream.bits(own)
+        if piece is None:
             stream = scoring.Stream(scorer)
-        else:
-            yield name, text, stream.bits(text)
 
 
 def next_characters(
@@ -448,6 +495,7 @@ def next_characters(
     from charrnn import prediction
 
     checkpoint = _loaded(model)
+    prompt = _own(checkpoint, prompt)
     return prediction.next_characters(checkpoint, prompt, temperature=temperature, on_unknown=on_unknown)
 
 
@@ -459,10 +507,13 @@ def classify(
     unknown_bits: float = UNKNOWN_BITS,
     threads: int | None = None,
     before_waiting: Callable[[], None] = lambda: None,
+    encoding: str | None = None,
+    encoding_errors: EncodingErrors | None = None,
 ) -> Iterator[list[LineClass]]:
     """Which model's text each line is, in lists of as many lines as have come meanwhile.
 
-    `prior` has a positive weight for each model; None: all alike. `before_waiting`: see `score_lines`.
+    `prior` has a positive weight for each model; None: all alike. `before_waiting`: see `score_lines`. The
+    text is UTF-8 unless another encoding is given.
 
     Raises:
         CheckpointError: a model cannot be loaded.
@@ -485,7 +536,7 @@ def classify(
     scorers = [
         scoring.Scorer(checkpoint, threads=threads, unknown_bits=unknown_bits) for checkpoint in checkpoints
     ]
-    text = classification.common_text(scorers)
+    text = classification.common_text(scorers).of_commands(encoding, encoding_errors)
     return classification.classify_lines(
         scorers,
         [weight / sum(weights) for weight in weights],

@@ -47,6 +47,7 @@ class Automaton:
         Distances  # (S,) the fewest characters from here to where the text may end; 0 without an expression
     )
     starts: dict[str, int]  # by the longest end of the prompt with which a banned text begins
+    nothing: int  # where a line starts that goes on from nothing, and may not be empty; -1: it may
     ends: bool  # a text may end without a line's end, where `reach` is 0
 
     def start(self, prompt: str = "", length: int | None = None) -> int:
@@ -55,7 +56,9 @@ class Automaton:
         Raises:
             SamplingError: there is no such text.
         """
-        state = self.starts[_longest_end(prompt, self.starts)]
+        state = self.nothing
+        if prompt or state < 0:
+            state = self.starts[_longest_end(prompt, self.starts)]
         shortest = int(self.reach[state])
         if shortest == FAR:
             raise _no_text()
@@ -76,13 +79,15 @@ def build(
     only: str | None = None,
     prompt: str | None = "",
     natural: bool = False,
+    empty: bool = True,
 ) -> Automaton:
     """The automaton of texts that match, hold no banned text and have no other characters than `only`.
 
     With `lines`, a text ends with its line: "\\n" completes it where it may end, and stands nowhere else.
     Else nothing completes it. A banned text does not appear across the end of the prompt either; None is
     any prompt, of which Automaton.start is told later. With `natural`, texts end with a word where the
-    expression does not say how they end: see `_end_with_words`.
+    expression does not say how they end: see `_end_with_words`. Unless it may be `empty`, a line that goes on
+    from nothing does not end at once.
 
     Raises:
         ConfigError: a banned text or the set of characters is empty, or it would be too large.
@@ -140,13 +145,20 @@ def build(
         rows.append(row)
         may_end.append(ends)
         frontier = new
+    starts = {end: int(number[start * K + place]) for end, place in starts.items()}
+    begins = list(starts.values())
+    nothing = -1
+    if lines and not empty and not prompt:
+        nothing = found
+        rows.append(np.where(is_newline, FORBIDDEN, np.concatenate(rows)[starts[""], None]))
+        may_end.append(np.zeros(1, np.bool_))
+        begins = [nothing] if prompt == "" else [*begins, nothing]
     table = np.concatenate(rows)
     if expression is None and newline < 0:
         reach = _reach_for_ever(table)
     else:
         reach = _reach(table, np.concatenate(may_end))
-    starts = {end: int(number[start * K + place]) for end, place in starts.items()}
-    if all(reach[state] == FAR for state in starts.values()):
+    if all(reach[state] == FAR for state in begins):
         raise _no_text()
     # No state leads to one that leads nowhere.
     table[(table >= 0) & (reach[table] == FAR)] = FORBIDDEN
@@ -155,7 +167,7 @@ def build(
     if expression is None:
         reach[reach < FAR] = 0
     ends = expression is not None and not lines
-    return Automaton(table, classes.reshape(-1).astype(np.int32), reach, starts, ends)
+    return Automaton(table, classes.reshape(-1).astype(np.int32), reach, starts, nothing, ends)
 
 
 def _no_text() -> SamplingError:

@@ -3,7 +3,8 @@
     p(model | line) = prior(model) p(line | model) / sum over all models
 
 p(line | model) is 2^-bits of charrnn.scoring, so that a character that a model has never seen counts against
-it as heavily as `unknown_bits` says, and is no proof.
+it as heavily as `unknown_bits` says, and is no proof. An empty line is no model's where one of them is a
+model of lines, which cannot know it.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ class LineClass(NamedTuple):
     """One line, without its "\\n", and what each model makes of it, in the order of the models."""
 
     text: str
-    posterior: tuple[float, ...]  # sums to 1
-    bits: tuple[float, ...]
+    posterior: tuple[float, ...]  # sums to 1; empty for an empty line, if that is no model's
+    bits: tuple[float, ...]  # likewise
     file: str
     number: int  # of the line in its file, from 1 on
     cut: bool = False  # the text is only the beginning of a line of more than SHOWN characters
 
     @property
-    def best(self) -> int:
-        """Which model is the most probable; the first of several."""
-        return self.posterior.index(max(self.posterior))
+    def best(self) -> int | None:
+        """Which model is the most probable, the first of several; None: the line is no model's."""
+        return self.posterior.index(max(self.posterior)) if self.posterior else None
 
 
 def posteriors(bits: npt.ArrayLike, prior: Sequence[float]) -> npt.NDArray[np.float64]:
@@ -49,7 +50,7 @@ def posteriors(bits: npt.ArrayLike, prior: Sequence[float]) -> npt.NDArray[np.fl
 
 
 def common_text(scorers: Sequence[Scorer]) -> TextConfig:
-    """How lines are read for all models: as the first reads them that does not read bytes."""
+    """How lines are read for all models: as commands do for the first that does not read bytes."""
     texts = [scorer.checkpoint.text for scorer in scorers]
     first = next((text for text in texts if not text.bytes), texts[0])
     return replace(first, keep_newlines=all(text.keep_newlines for text in texts))
@@ -63,6 +64,9 @@ def classify_lines(
     long: list[LongLine] = []
     shown, length = "", 0
 
+    def left_out(line: str) -> bool:
+        return any(scorer.leaves_out(line) for scorer in scorers)
+
     def views(text: str) -> list[str]:
         """The text in each model's characters: a model of bytes reads it in UTF-8."""
         raw = text.encode("utf-8", "surrogateescape").decode("latin-1") if any(as_bytes) else ""
@@ -70,9 +74,10 @@ def classify_lines(
 
     def result(texts: list[str], bits: Any, file: str, number: int, cut: bool = False) -> list[LineClass]:
         both = zip(texts, posteriors(bits, prior).tolist(), bits.tolist(), strict=True)
-        return [
+        found = [
             LineClass(text, tuple(p), tuple(b), file, number + n, cut) for n, (text, p, b) in enumerate(both)
         ]
+        return [line._replace(posterior=(), bits=()) if left_out(line.text) else line for line in found]
 
     for text, file, number, piece, last in lines:
         if not piece:

@@ -6,7 +6,7 @@ A setting outside its range raises ConfigError, which names the setting, the val
 from __future__ import annotations
 
 import math
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar, get_args
 
 from charrnn.errors import ConfigError, quoted
@@ -16,12 +16,17 @@ Nonlinearity = Literal["tanh", "relu"]
 WeightPrecision = Literal["float32", "bfloat16"]
 TrainPrecision = Literal["auto", "float32", "bfloat16"]
 ValSplit = Literal["scattered", "end"]
+EncodingErrors = Literal["strict", "skip", "replace"]
+NormalForm = Literal["NFC", "NFD"]
 
 CELLS: tuple[str, ...] = get_args(Cell)
 NONLINEARITIES: tuple[str, ...] = get_args(Nonlinearity)
 WEIGHT_PRECISIONS: tuple[str, ...] = get_args(WeightPrecision)
 TRAIN_PRECISIONS: tuple[str, ...] = get_args(TrainPrecision)
 VAL_SPLITS: tuple[str, ...] = get_args(ValSplit)
+ENCODING_ERRORS: tuple[str, ...] = get_args(EncodingErrors)
+NORMAL_FORMS: tuple[NormalForm, ...] = get_args(NormalForm)
+DEFAULT_ENCODING = "utf-8"
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of H rows in weight_ih and weight_hh
 
 
@@ -95,10 +100,14 @@ def _from_dict(cls: type[Config], values: object, what: str) -> Config:
 class TextConfig:
     """How bytes become text. Stored in the model file, so that later commands read alike."""
 
-    encoding: str = "utf-8"
+    encoding: str = DEFAULT_ENCODING
     bytes: bool = False  # every byte is a character (U+0000 to U+00FF); encoding is not used
     lines: bool = False  # every line is one document, its "\n" the document's last character
     keep_newlines: bool = False  # leave CRLF and CR as they are
+    # What becomes of bytes that are no text: they are an error, left out, or each place becomes U+FFFD.
+    encoding_errors: EncodingErrors = later("strict", version=3)
+    # To which texts are brought where they are read: the form of the corpus, which itself was left as it was.
+    normal_form: NormalForm | None = later(None, version=3)
 
     def __post_init__(self) -> None:
         ok = isinstance(self.encoding, str) and self.encoding and self.encoding.isascii()
@@ -110,6 +119,36 @@ class TextConfig:
         )
         for name in ("bytes", "lines", "keep_newlines"):
             _require_bool(name, getattr(self, name))
+        _require(
+            self.encoding_errors in ENCODING_ERRORS,
+            "encoding_errors",
+            self.encoding_errors,
+            "one of " + ", ".join(ENCODING_ERRORS),
+        )
+        _require(
+            self.normal_form is None or self.normal_form in NORMAL_FORMS,
+            "normal_form",
+            self.normal_form,
+            "one of " + ", ".join(NORMAL_FORMS),
+        )
+
+    def of_commands(
+        self, encoding: str | None = None, encoding_errors: EncodingErrors | None = None
+    ) -> TextConfig:
+        """How commands read text for a model whose corpus was read so: as UTF-8, whatever that was.
+
+        Raises:
+            ConfigError: an encoding is given, and the model reads bytes; or it is no name of one.
+        """
+        if self.bytes:
+            if encoding is not None:
+                raise ConfigError("the model reads bytes, which have no encoding", "leave out --encoding")
+            return self
+        return replace(
+            self,
+            encoding=encoding or DEFAULT_ENCODING,
+            encoding_errors=encoding_errors or self.encoding_errors,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The settings by name, as `from_dict` takes them."""

@@ -201,6 +201,7 @@ def _automaton(model: Checkpoint | Blend, config: SampleConfig, prompt: str | No
         only=config.only,
         prompt=prompt,
         natural=not config.exact,
+        empty=not model.text.lines,
     )
 
 

@@ -135,7 +135,9 @@ class Corpus:
         The same on every machine; the corpus's name does not matter.
         """
         digest = hashlib.sha256()
-        settings = {"text": self.text.to_dict(), "vocabulary": self.vocabulary.characters}
+        # The normal form is that of the ids.
+        text = replace(self.text, normal_form=None).to_dict()
+        settings = {"text": text, "vocabulary": self.vocabulary.characters}
         digest.update(json.dumps(settings, sort_keys=True).encode())
         for array in (self.documents.starts, self.documents.ids):
             little_endian = array.dtype.newbyteorder("<")
@@ -185,11 +187,13 @@ def read(
     vocabulary: Vocabulary | None = None,
     on_unknown: OnUnknown = "error",
     stdin: BinaryIO | None = None,
+    expected: str | None = None,
 ) -> Corpus:
     """Reads files, folders, .gz files and "-" (`stdin`) as one corpus, in one pass.
 
     Each file is a document; with `text.lines` each line is, its "\\n" included. The vocabulary is
-    that of the text, or the given one. Needs the memory of the ids and about 10 MB.
+    that of the text, or the given one. `expected` is the encoding to name where the text is none in its own.
+    Needs the memory of the ids and about 10 MB.
 
     Raises:
         CorpusError: something cannot be read or decoded, there are fewer than two characters, or so many
@@ -197,7 +201,7 @@ def read(
         ConfigError: the encoding is not known.
         VocabularyError: the given vocabulary lacks a character, and `on_unknown` is "error".
     """
-    decoder = Decoder(text)
+    decoder = Decoder(text, expected)
     encoder = Encoder(vocabulary, on_unknown)
     line_ends: LineEnds | None = None
     if text.lines:
@@ -253,6 +257,7 @@ def read(
         vocabulary.characters.index("\n") if text.lines else -1,
     )
     notes = _notes(decoder, line_ends, left_out, encoder.skipped)
+    text = replace(text, normal_form=text.normal_form or decoder.forms.form)
     return Corpus(documents, vocabulary, text, corpus_name(paths[0]), notes)
 
 
@@ -339,6 +344,14 @@ def _notes(
             name for end, name in (("\r\n", "CRLF"), ("\r", "CR")) if end in decoder.line_ends
         )
         notes.append(f"{kinds} line ends became LF (--keep-newlines leaves them)")
+    if decoder.marks:
+        notes.append(_counted(decoder.marks, "byte order mark") + " left out at the start of lines")
+    if decoder.bad:
+        what = "left out" if decoder.text.encoding_errors == "skip" else "replaced by U+FFFD"
+        places = f"{decoder.bad:,} places were" if decoder.bad > 1 else "1 place was"
+        notes.append(f"{places} no {decoder.text.encoding.upper()} text, and {what}")
+    if decoder.normalised:
+        notes.append(f"the text was brought to {decoder.text.normal_form}, the form of the model's own")
     if line_ends and line_ends.empty_lines:
         notes.append(_counted(line_ends.empty_lines, "empty line") + " left out")
     if skipped:

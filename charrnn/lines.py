@@ -8,7 +8,6 @@ what a file holds. A byte that is no text in the encoding becomes one of the cod
 from __future__ import annotations
 
 import codecs
-import io
 import queue
 import re
 import threading
@@ -20,14 +19,17 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from charrnn.config import TextConfig
+from charrnn.detection import likely_encoding
 from charrnn.errors import CorpusError
-from charrnn.reading import BYTE_ORDER_MARK, check_encoding
+from charrnn.reading import KEEP_BYTES, Cleaner, check_encoding, same, what_to_try
 from charrnn.sources import Source, find, why_not_text
 from charrnn.waiting import BeforeWaiting, take
 
+NEAR = 1 << 14  # characters before and behind a byte that is no text, which tell what it is
 FIRST_BURST = 1 << 13  # characters at the most, so that the first lines are soon out; then ever twice as many
 _PATIENCE = 0.1  # seconds between two looks at whether anybody still wants the rest
 
+BYTES = re.compile("[\udc80-\udcff]")  # that are no text in the encoding
 _NO_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for no byte
 
 
@@ -41,18 +43,10 @@ class Lines(NamedTuple):
     last: bool = True  # of a line's pieces; it alone ends in "\n"
 
 
-def _keep_bytes(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    bad = error.object[error.start : error.end]
-    return "".join(chr(0xDC00 + byte) if byte >= 0x80 else "\ufffd" for byte in bad), error.end
-
-
-codecs.register_error("charrnn-keep-bytes", _keep_bytes)
-
-
 def decode(chunks: Iterable[bytes], text: TextConfig) -> Iterator[str]:
-    """The text of one file, in non-empty pieces; line ends and a byte order mark as `reading` has them.
+    """The text of one file, in non-empty pieces; line ends and byte order marks as `reading` has them.
+
+    A byte that is no text stays, as lines come out as they went in, unless the configuration says otherwise.
 
     Raises:
         ConfigError: the encoding is not known.
@@ -62,20 +56,16 @@ def decode(chunks: Iterable[bytes], text: TextConfig) -> Iterator[str]:
             yield chunk.decode("latin-1")
         return
     check_encoding(text.encoding)
-    decoder = codecs.getincrementaldecoder(text.encoding)("charrnn-keep-bytes")
-    newlines = io.IncrementalNewlineDecoder(None, translate=True)
-    can_make_halves = not codecs.lookup(text.encoding).name.startswith("utf-8")
-    at_start = True
+    decoder = codecs.getincrementaldecoder(text.encoding)(KEEP_BYTES)
+    cleaner = Cleaner(text)
+    can_make_halves = not same(text.encoding, "utf-8")
     for chunk in chain(chunks, [b""]):
         piece = decoder.decode(chunk, not chunk)
-        if at_start and piece:
-            piece = piece.removeprefix(BYTE_ORDER_MARK)
-            at_start = False
-        if not text.keep_newlines:
-            piece = newlines.decode(piece, not chunk)
         if can_make_halves:
             piece = _NO_CHARACTER.sub("\ufffd", piece)
-        if piece:
+        if text.encoding_errors != "strict" and not piece.isascii():
+            piece = BYTES.sub("" if text.encoding_errors == "skip" else "\ufffd", piece)
+        if piece := cleaner.clean(piece, last=not chunk):
             yield piece
 
 
@@ -282,3 +272,22 @@ class Ahead:
             with suppress(queue.Full):
                 self._queue.put(item, timeout=_PATIENCE)
                 return
+
+
+def what_to_try_with(text: str, config: TextConfig, expected: str) -> str | None:
+    """What to do about bytes that are no text as it was read, see reading.what_to_try; None: no such byte."""
+    if config.bytes or (text.isascii() and "\0" not in text):
+        return None
+    if found := BYTES.search(text):
+        near = text[max(0, found.start() - NEAR) : found.start() + NEAR]
+        return what_to_try(_bytes_of(near, config.encoding), config.encoding, expected)
+    # Text in UTF-16 is good UTF-8 that is full of NUL.
+    likely = likely_encoding(_bytes_of(text[:NEAR], config.encoding)) if "\0" in text else None
+    return None if likely is None else f"it looks like {likely}: --encoding {likely}"
+
+
+def _bytes_of(text: str, encoding: str) -> bytes:
+    """What became this text, but for what became U+FFFD."""
+    return b"".join(
+        bytes([ord(c) - 0xDC00]) if BYTES.match(c) else c.encode(encoding, "replace") for c in text
+    )

@@ -60,7 +60,9 @@ class Blend:
         characters = "".join(sorted(set("".join(part.vocabulary.characters for part in self.parts))))
         object.__setattr__(self, "vocabulary", Vocabulary(characters))
         lines = any(text.lines for text in texts)
-        object.__setattr__(self, "text", replace(texts[0], lines=lines))
+        forms = {text.normal_form for text in texts} - {None}
+        form = forms.pop() if len(forms) == 1 else None
+        object.__setattr__(self, "text", replace(texts[0], lines=lines, normal_form=form))
 
 
 class MixedNetwork:

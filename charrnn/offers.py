@@ -10,6 +10,7 @@ import numpy as np
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import WeightPrecision
 from charrnn.mixture import Blend
+from charrnn.normalization import normalised
 from charrnn.predictor import Cursor, Predictor
 
 LONGEST = 40  # characters that are offered at a time
@@ -41,17 +42,20 @@ class Offers:
 
     def __init__(self, checkpoint: Checkpoint | Blend, precision: WeightPrecision = "float32") -> None:
         self._predictor = Predictor(checkpoint, precision, threads=1)
+        self._form = checkpoint.text.normal_form
         self._read: list[int] = []  # the characters of the text, and after each:
         self._after: list[tuple[Any, Any]] = []  # the state and log p (V,) of what comes next
 
     def unknown(self, text: str) -> str:
         """The characters of the text that the model has never seen, in order, each once."""
+        text = normalised(text, self._form)
         return "".join(dict.fromkeys(c for c in text if c not in self._predictor.vocabulary))
 
     def after(self, text: str) -> Offer:
         """What may follow the text."""
         if self._predictor.lines:
             text = text.rpartition("\n")[2]
+        text = normalised(text, self._form)
         cursor, row = self._go_to(self._predictor.vocabulary.encode(text, "skip").tolist())
         characters = self._predictor.vocabulary.characters
         order = np.argsort(-row, kind="stable")[:CHOICES].tolist()

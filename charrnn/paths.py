@@ -8,6 +8,7 @@ are shared out among the threads; of a single one, if the network is large, each
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 import weakref
@@ -128,7 +129,8 @@ class PlainPath:
     ) -> list[Ids]:
         """What each text goes on with: a character for each of its uniforms (n,), up to `end`.
 
-        Steered texts may stop before, see Cursor; `weighing` is by the rules of Control.weighing.
+        What has read nothing but START is not ended: no text is empty. Steered texts may stop before, see
+        Cursor; `weighing` is by the rules of Control.weighing.
         """
         started, steps = time.perf_counter(), 0
         steered = _rules(self._steered, weighing)
@@ -138,13 +140,16 @@ class PlainPath:
             ids: list[int] = []
             tracks = None if rules is None else control.listed(cursor.track, len(numbers))
             for u in numbers.tolist():
-                logits, cursor.state = self._network.step(cursor.last, cursor.state)
+                values, cursor.state = self._network.step(cursor.last, cursor.state)
+                logits = values.tolist()
+                if end >= 0 and cursor.last == len(logits):
+                    logits[end] = -math.inf
                 steps += 1
                 if rules is None:
-                    cursor.last = sampling.sample(logits.tolist(), *self._free, u, *self._scratch)
+                    cursor.last = sampling.sample(logits, *self._free, u, *self._scratch)
                 else:
                     cursor.last = steering.step(
-                        logits.tolist(), self._filters, u, *self._scratch, rules, tracks, 0, len(ids)
+                        logits, self._filters, u, *self._scratch, rules, tracks, 0, len(ids)
                     )
                 if cursor.last < 0:
                     break

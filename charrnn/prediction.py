@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from charrnn import sampling
@@ -22,8 +23,9 @@ def next_characters(
     """All V characters with the probability that each comes after the prompt, the most probable first.
 
     The prompt is read as `generate` reads it, and these are the probabilities that it chooses by, before any
-    filter. Temperature 1 is the network's own; 0 leaves the most probable character alone. Of characters that
-    are equally probable the lower code point comes first.
+    filter: so the end of an empty line has 0 in a model of lines. Temperature 1 is the network's own; 0
+    leaves the most probable character alone. Of characters that are equally probable the lower code point
+    comes first.
 
     Raises:
         VocabularyError: the prompt holds a character that the model has never seen.
@@ -32,8 +34,11 @@ def next_characters(
     config = SampleConfig(temperature=temperature)
     vocabulary = checkpoint.vocabulary
     V = len(vocabulary)
-    cursor = Predictor(checkpoint).start(prompt, on_unknown)
+    predictor = Predictor(checkpoint)
+    cursor = predictor.start(prompt, on_unknown)
     logits = network_of(checkpoint, config.precision).step(cursor.last, cursor.state)[0].tolist()
+    if predictor.lines and cursor.last == V:
+        logits[predictor.newline] = -math.inf
     p = [0.0] * V
     if temperature == 0:
         p[sampling.argmax(logits)] = 1.0

@@ -99,11 +99,16 @@ class Predictor:
     def predict(self, cursors: Sequence[Cursor]) -> LogProbabilities:
         """Each text reads its last character: log p of what comes next, (texts, V).
 
-        A text then goes on with `cursor.last` set to the next character. Until then it must not be read.
+        No line of a model of lines is empty: where one begins, its end has -inf. A text then goes on with
+        `cursor.last` set to the next character. Until then it must not be read.
         """
         self._predictions += len(cursors)
         # How many are to come, nobody knows: as many again.
-        return self._paths.best(self._predictions).predict(cursors)
+        found = self._paths.best(self._predictions).predict(cursors)
+        if self.lines:
+            begins = [cursor.last == len(self.vocabulary) for cursor in cursors]
+            found[begins, self.newline] = -np.inf
+        return found
 
     def score(self, starts: Sequence[Cursor], texts: Sequence[Ids]) -> list[float]:
         """log p of each text, given that it goes on from its start; none of these changes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
@@ -11,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.config import TextConfig
+from charrnn.detection import likely_encoding
 from charrnn.errors import ConfigError, CorpusError
+from charrnn.normalization import FormFinder, Normaliser
 from charrnn.vocabulary import (
     IdArray,
     OnUnknown,
@@ -40,18 +43,90 @@ def check_encoding(name: str) -> None:
         ) from error
 
 
-class Decoder:
-    """Bytes of one file after another -> code points.
+KEEP_BYTES = "charrnn-keep-bytes"  # a byte that is no text becomes U+DC80 .. U+DCFF (PEP 383)
+_MARK = "charrnn-mark"  # each place that is no text becomes a lone surrogate
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
-    A byte order mark at the start of a file is dropped, and each CRLF and CR becomes LF, unless
-    the configuration keeps them. With `bytes`, each byte is a character and nothing is changed.
+
+def _keep_bytes(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    bad = error.object[error.start : error.end]
+    return "".join(chr(0xDC00 + byte) if byte >= 0x80 else "\ufffd" for byte in bad), error.end
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "\udc80", error.end
+
+
+codecs.register_error(KEEP_BYTES, _keep_bytes)
+codecs.register_error(_MARK, _mark)
+
+
+class Cleaner:
+    """Takes out of one file's text what programs put there for other programs.
+
+    CRLF and CR become LF, unless the configuration keeps them. Byte order marks at the start of a line are
+    left out: `cat` puts those of files into the middle of others. With `bytes` nothing is changed.
     """
 
     def __init__(self, text: TextConfig) -> None:
+        self._keeps_marks = text.bytes
+        keeps_line_ends = text.bytes or text.keep_newlines
+        self._newlines = None if keeps_line_ends else io.IncrementalNewlineDecoder(None, translate=True)
+        self._at_start, self._at_line_start = True, True
+        self.marks = 0  # left out, but for one at the start of the file, which is usual
+
+    def clean(self, piece: str, *, last: bool = False) -> str:
+        """The next piece of the text; a CR at its end waits for the next one, unless it is the `last`."""
+        if self._newlines is not None:  # holds the CR
+            piece = self._newlines.decode(piece, last)
+        if not self._keeps_marks and piece:
+            piece = self._without_marks(piece)
+        return piece
+
+    @property
+    def line_ends(self) -> set[str]:
+        """The kinds that became "\\n": "\\r\\n", "\\r"."""
+        seen = self._newlines.newlines if self._newlines is not None else None
+        return {seen} - {"\n"} if isinstance(seen, str) else set(seen or ()) - {"\n"}
+
+    def _without_marks(self, piece: str) -> str:
+        result = piece
+        if not piece.isascii() and BYTE_ORDER_MARK in piece:
+            if self._at_line_start:
+                result = result.lstrip(BYTE_ORDER_MARK)
+            result = _MARKS.sub("\n", result)
+            self.marks += len(piece) - len(result) - (self._at_start and piece[0] == BYTE_ORDER_MARK)
+        self._at_start = False
+        if result:
+            self._at_line_start = result.endswith("\n")
+        return result
+
+
+_MARKS = re.compile(f"\n{BYTE_ORDER_MARK}+")
+
+
+class Decoder:
+    """Bytes of one file after another -> code points, cleaned as `Cleaner` says.
+
+    With `bytes`, each byte is a character and nothing is changed. Where the configuration has a normal form,
+    the text is brought to it.
+    """
+
+    def __init__(self, text: TextConfig, expected: str | None = None) -> None:
+        """`expected` is the encoding that is named to whoever gives a text that is none in its own."""
         if not text.bytes:
             check_encoding(text.encoding)
         self.text = text
         self.line_ends: set[str] = set()  # the kinds that became "\n": "\r\n", "\r"
+        self.marks = 0  # byte order marks that were left out within files
+        self.bad = 0  # places whose bytes are no text, and were skipped or replaced
+        self.normalised = False  # something was
+        self.forms = FormFinder()
+        self._expected = expected
 
     def decode(self, chunks: Iterable[bytes], name: str) -> Iterator[CodePoints]:
         """The code points of one file, which errors call `name`, in non-empty pieces (n,).
@@ -59,57 +134,86 @@ class Decoder:
         The chunks are not empty, either.
 
         Raises:
-            CorpusError: the bytes are no text in the encoding; says at which byte.
+            CorpusError: the bytes are no text in the encoding; says at which byte, and what they look like.
         """
         if self.text.bytes:
             for chunk in chunks:
                 yield np.frombuffer(chunk, np.uint8)
             return
-        decoder = codecs.getincrementaldecoder(self.text.encoding)()
-        newlines = io.IncrementalNewlineDecoder(None, translate=True)  # holds a CR between chunks
-        fed = 0  # bytes
-        at_start = True
+        strict = self.text.encoding_errors == "strict"
+        decoder = codecs.getincrementaldecoder(self.text.encoding)("strict" if strict else _MARK)
+        cleaner = Cleaner(self.text)
+        normaliser = Normaliser(self.text.normal_form)
+        fed, lines = 0, 0  # bytes; line ends
         for chunk in chain(chunks, [b""]):
             final = not chunk
             fed += len(chunk)
             try:
                 piece = decoder.decode(chunk, final)
             except UnicodeError as error:
-                raise self._undecodable(name, fed, error) from error
-            if at_start and piece:
-                piece = piece.removeprefix(BYTE_ORDER_MARK)
-                at_start = False
-            if not self.text.keep_newlines:
-                piece = newlines.decode(piece, final)
-            if piece.isascii():
-                points: CodePoints = np.frombuffer(piece.encode("ascii"), np.uint8)
-            else:
-                points = code_points(piece)
+                raise self._undecodable(name, fed, lines, error) from error
+            if not piece.isascii() and (halves := _SURROGATES.findall(piece)):
                 # Some codecs, such as unicode_escape, make halves of surrogate pairs.
-                if np.any((points >= 0xD800) & (points <= 0xDFFF)):
+                if strict:
                     raise CorpusError(
                         f"{name} holds half of a surrogate pair, which is no character",
                         "try another --encoding, or --bytes",
                     )
-            if len(points):
-                yield points
-        seen = newlines.newlines
-        self.line_ends.update({seen} if isinstance(seen, str) else seen or ())
-        self.line_ends.discard("\n")
+                self.bad += len(halves)
+                replacement = "" if self.text.encoding_errors == "skip" else "\ufffd"
+                piece = _SURROGATES.sub(replacement, piece)
+            piece = normaliser.add(cleaner.clean(piece, last=final), last=final)
+            self.forms.add(piece, last=final)
+            lines += piece.count("\n")
+            if piece:
+                yield (
+                    np.frombuffer(piece.encode("ascii"), np.uint8) if piece.isascii() else code_points(piece)
+                )
+        self.line_ends |= cleaner.line_ends
+        self.marks += cleaner.marks
+        self.normalised = self.normalised or normaliser.changed
 
-    def _undecodable(self, name: str, fed: int, error: UnicodeError) -> CorpusError:
-        encoding = self.text.encoding.upper()
-        utf_8 = codecs.lookup(self.text.encoding).name.startswith("utf-8")
-        hint = f"try {'--encoding latin-1' if utf_8 else 'another --encoding'}, or --bytes"
+    def _undecodable(self, name: str, fed: int, lines: int, error: UnicodeError) -> CorpusError:
+        encoding = self.text.encoding
         if not isinstance(error, UnicodeDecodeError):
-            return CorpusError(f"{name} is not {encoding} text ({error})", hint)
+            return CorpusError(
+                f"{name} is not {encoding.upper()} text ({error})", "try another --encoding, or --bytes"
+            )
         # The decoder saw what it had kept of earlier chunks, then this one: the end of all fed.
         offset = fed - len(error.object) + error.start
         bad = error.object[error.start : error.end][:4].hex(" ").upper()
+        before = error.object[: error.start].decode(encoding, "ignore")
+        line = lines + len(_LINE_ENDS.findall(before)) + 1
         return CorpusError(
-            f"{name} is not {encoding} text: byte offset {offset} holds {bad} ({error.reason})",
-            hint,
+            f"{name} is not {encoding.upper()} text: byte offset {offset} holds {bad} ({error.reason}), "
+            f"in line {line:,}",
+            what_to_try(error.object, encoding, self._expected),
         )
+
+
+_LINE_ENDS = re.compile("\r\n?|\n")
+FEW = 3  # bad places, which may be no more than damage
+
+
+def what_to_try(data: bytes, encoding: str, expected: str | None = None) -> str:
+    """What to do about bytes that are no text in this encoding, though the `expected` one may be theirs."""
+    text = data.decode(encoding, _MARK)
+    bad = len(_SURROGATES.findall(text))
+    good = len(text) - len(text.encode("ascii", "ignore")) - bad  # characters that say something
+    hints = []
+    if good <= bad:
+        if expected is not None and not same(expected, encoding):
+            hints.append(f"try --encoding {expected}, as that of the model's own text")
+        elif (found := likely_encoding(data)) is not None and not same(found, encoding):
+            hints.append(f"it looks like {found}: --encoding {found}")
+    if good > bad or 0 < bad <= FEW:
+        hints.append("--encoding-errors skip leaves bad bytes out")
+    return ", or ".join(hints) or "try another --encoding, or --bytes"
+
+
+def same(encoding: str, other: str) -> bool:
+    """Whether these are two names of one encoding, which Python knows."""
+    return codecs.lookup(encoding).name == codecs.lookup(other).name
 
 
 class Ids:
@@ -229,6 +333,14 @@ class Encoder:
         return Vocabulary.from_code_points(np.array(self._points)[order])
 
 
+def empty_lines(ids: npt.NDArray[np.integer], newline: int, at_line_start: bool) -> npt.NDArray[np.bool_]:
+    """Which of these ids (n,) are the ends of empty lines; `at_line_start` says what comes before them."""
+    ends = ids == newline
+    begins = np.concatenate(([at_line_start], ends[:-1]))
+    empty: npt.NDArray[np.bool_] = ends & begins[: len(ids)]
+    return empty
+
+
 class LineEnds:
     """Leaves out empty lines, and ends the last line of each file, on ids."""
 
@@ -241,11 +353,9 @@ class LineEnds:
         """The ids (n,) without the "\\n" of empty lines."""
         if not len(ids):
             return ids
-        ends = ids == self.newline
-        begins = np.concatenate(([self._at_line_start], ends[:-1]))
-        empty = ends & begins
+        empty = empty_lines(ids, self.newline, self._at_line_start)
         self.empty_lines += int(np.count_nonzero(empty))
-        self._at_line_start = bool(ends[-1])
+        self._at_line_start = bool(ids[-1] == self.newline)
         return ids[~empty] if empty.any() else ids
 
     def finish_file(self) -> npt.NDArray[np.uint32]:

@@ -68,7 +68,8 @@ class _Interrupted:
 
     @property
     def text(self) -> TextConfig:
-        return TextConfig(**self.record["text"])
+        # The form is found anew, and changes nothing of the corpus.
+        return replace(TextConfig(**self.record["text"]), normal_form=None)
 
     @property
     def model(self) -> ModelConfig:
@@ -166,7 +167,7 @@ class _Texts:
         different = len(corpus.vocabulary)
         if not request.val:
             return cls(corpus, None, different)
-        validation = read(request.val, text)
+        validation = read(request.val, corpus.text)
         return cls(corpus, validation, different).within(corpus.vocabulary.merged(validation.vocabulary))
 
     def within(self, vocabulary: Vocabulary) -> _Texts:

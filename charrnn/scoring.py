@@ -1,8 +1,8 @@
 """How surprising lines are to a network, many side by side: bits a line, in the order of input.
 
-Each line is a text of its own, its "\\n" the last character. A model of lines reads it as it was trained to.
-A model of prose begins after a line end, which is not counted. Where the model has never seen a "\\n" there
-is neither.
+Each line is a text of its own, its "\\n" the last character. A model of lines reads it as it was trained to,
+and says nothing of an empty one, which training leaves out. A model of prose begins after a line end, which
+is not counted. Where the model has never seen a "\\n" there is neither.
 
 A character that the model has never seen cannot have a probability of the network's. It counts as
 `unknown_bits`, and the network goes on as if it were not there.
@@ -25,8 +25,10 @@ from charrnn.config import UNKNOWN_BITS, WEIGHT_PRECISIONS, WeightPrecision
 from charrnn.errors import ConfigError
 from charrnn.lines import Lines
 from charrnn.model import Model, State
+from charrnn.normalization import Normaliser, normalised
 from charrnn.precision import require
 from charrnn.prefixes import Floats, Ids
+from charrnn.reading import empty_lines
 from charrnn.vocabulary import code_points
 from charrnn.workers import Workers
 
@@ -42,7 +44,7 @@ class LineScore(NamedTuple):
     """One line, without its "\\n", and what it costs the model."""
 
     text: str
-    bits: float  # -log2 p of all its characters
+    bits: float | None  # -log2 p of all its characters; None: an empty line, to a model of lines
     characters: int  # its "\n" included, where the model knows that
     unknown: int  # of them, those that the model has never seen
     file: str
@@ -50,8 +52,10 @@ class LineScore(NamedTuple):
     cut: bool = False  # the text is only the beginning of a line of more than SHOWN characters
 
     @property
-    def bpc(self) -> float:
-        """Bits a character; 0 for an empty line of a model that knows no "\\n"."""
+    def bpc(self) -> float | None:
+        """Bits a character, or None; 0 for an empty line of a model that knows no "\\n"."""
+        if self.bits is None:
+            return None
         return self.bits / self.characters if self.characters else 0.0
 
 
@@ -76,6 +80,7 @@ class Scorer:
             raise ConfigError(f"precision is {precision!r}", f"give {' or '.join(WEIGHT_PRECISIONS)}")
         require(precision, "read with --precision float32, which works everywhere", ConfigError)
         self.checkpoint = checkpoint
+        self.form = checkpoint.text.normal_form  # in which texts are read, however they are written
         self.unknown_bits = unknown_bits
         rounds = precision == "bfloat16"
         self.model = Model(checkpoint.config, workers=Workers(threads), reads_bfloat16=rounds)
@@ -93,15 +98,24 @@ class Scorer:
         """The id of each character, (N,); -1 for what the model has never seen."""
         return self._table[code_points(text)]
 
+    def leaves_out(self, line: str) -> bool:
+        """Whether a line, without its end, is one that training leaves out: the model cannot know it."""
+        return not line and self.checkpoint.text.lines
+
     def lines(
         self, text: str
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Bits, characters and unknown ones of each line of `text`, which ends in "\\n"; (lines,) each."""
-        lines = text.split("\n")[:-1]
+        """Bits, characters and unknown ones of each line of `text`, which ends in "\\n"; (lines,) each.
+
+        They are 0 for a line that is left out.
+        """
+        lines = normalised(text, self.form).split("\n")[:-1]
         different = sorted(set(lines))  # so that those that begin alike are neighbours
         places = {line: number for number, line in enumerate(different)}
         place = [places[line] for line in lines]
         bits, characters, unknown = self._lines("".join(line + "\n" for line in different))
+        if different and self.leaves_out(different[0]):
+            bits[0] = characters[0] = unknown[0] = 0
         return bits[place], characters[place], unknown[place]
 
     def _lines(
@@ -136,6 +150,7 @@ class Stream:
         self._line_end = scorer.newline if scorer.checkpoint.text.lines else -2
         self._start = scorer.checkpoint.config.vocab_size
         self._last = self._start
+        self._at_line_start = True
         self._state: State = scorer.model.zero_state(1)
         if after_line_end:
             self.losses(scorer.lead)
@@ -156,11 +171,17 @@ class Stream:
         return result
 
     def bits(self, text: str) -> npt.NDArray[np.float64]:
-        """-log2 p of each character of the text, (n,); `unknown_bits` for what the model has never seen."""
+        """-log2 p of each character of the text, (n,); `unknown_bits` for what the model has never seen.
+
+        The end of a line that is left out costs nothing.
+        """
         ids = self._scorer.encode(text)
         result = np.full(len(ids), self._scorer.unknown_bits)
         known = ids >= 0
         result[known] = self.losses(ids[known]).astype(np.float64) * _BITS
+        if self._line_end >= 0 and len(ids):
+            result[empty_lines(ids, self._line_end, self._at_line_start)] = 0
+            self._at_line_start = bool(ids[-1] == self._line_end)
         return result
 
 
@@ -170,10 +191,12 @@ class LongLine:
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
         self._stream = Stream(scorer, after_line_end=True)
+        self._normaliser = Normaliser(scorer.form)
         self.bits, self.characters, self.unknown = 0.0, 0, 0
 
     def add(self, text: str) -> None:
         """The line goes on with `text`; its last piece ends in "\\n"."""
+        text = self._normaliser.add(text)
         if self._scorer.newline < 0:
             text = text.removesuffix("\n")
         self.bits += float(np.sum(self._stream.bits(text)))
@@ -184,21 +207,23 @@ class LongLine:
 def score_lines(scorer: Scorer, lines: Iterable[Lines]) -> Iterator[list[LineScore]]:
     """The score of each line, in order, as many at a time as came together."""
     long: LongLine | None = None
-    shown = ""
+    shown, length = "", 0
     for text, file, number, piece, last in lines:
         if piece:
             long = long or LongLine(scorer)
             long.add(text)
             shown += text[: SHOWN - len(shown)]
+            length += len(text)
             if last:
-                cut = long.characters > SHOWN + 1
                 score = (long.bits, long.characters, long.unknown)
-                yield [LineScore(shown.removesuffix("\n"), *score, file, number, cut)]
-                long, shown = None, ""
+                yield [LineScore(shown.removesuffix("\n"), *score, file, number, length > SHOWN + 1)]
+                long, shown, length = None, "", 0
             continue
         columns = (values.tolist() for values in scorer.lines(text))
         texts = text[:-1].split("\n")
         yield [
-            LineScore(line, bits, characters, unknown, file, number + index)
+            LineScore(
+                line, None if scorer.leaves_out(line) else bits, characters, unknown, file, number + index
+            )
             for index, (line, bits, characters, unknown) in enumerate(zip(texts, *columns, strict=True))
         ]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from charrnn.config import TextConfig
+from charrnn.detection import likely_encoding
 from charrnn.errors import ConfigError, CorpusError, printable
 from charrnn.unreadable import why_unreadable
 
@@ -154,6 +155,8 @@ def why_not_text(head: bytes, text: TextConfig) -> tuple[str, str] | None:
     if encoding.startswith("utf-8") and head.startswith(UTF_16_MARKS):
         return "UTF-16 text", "read it with --encoding utf-16"
     if b"\0" in head[:HEAD_BYTES]:
+        if (found := likely_encoding(head[:HEAD_BYTES])) is not None:
+            return f"{found.upper()} text", f"read it with --encoding {found}"
         return "binary, as the NUL bytes in it show", "--bytes reads it, each byte a character"
     return None
 

@@ -19,14 +19,14 @@ ARROWS = {
     "__main__": {"cli"},
     "cli": {
         "api", "events", "advice", "atomic", "curves", "heat", "plotting", "sources", "spelling",
-        "unwritable", "waiting",
+        "unwritable", "waiting", "lines", "reading",
         "checkpoint", "scoring",  # for their types alone
     },
     "api": {
         "runs", "generation", "dynamic", "evaluation", "checkpoint", "compilation", "corpus", "events",
         "model", "workers",
         "lines", "scoring", "classification", "prediction", "compression",
-        "mixture", "enumeration", "matching", "filling", "offers", "ranking",
+        "mixture", "enumeration", "matching", "filling", "offers", "ranking", "reading", "normalization",
     },
     "runs": {
         "training", "planning", "precision", "speed", "generation", "checkpoint", "compilation", "corpus",
@@ -52,7 +52,7 @@ ARROWS = {
     "enumeration": {"predictor", "mixture", "checkpoint"},
     "matching": {"automaton", "expressions"},
     "filling": {"predictor", "mixture", "checkpoint", "vocabulary"},
-    "offers": {"predictor", "mixture", "checkpoint"},
+    "offers": {"predictor", "mixture", "checkpoint", "normalization"},
     "ranking": {"predictor", "mixture", "checkpoint"},
     "predictor": {"generation", "paths", "mixture", "checkpoint"},
     "generation": {
@@ -64,9 +64,12 @@ ARROWS = {
     "prediction": {"predictor", "generation", "mixture", "sampling", "checkpoint"},
     "classification": {"scoring", "lines"},
     "waiting": set(),
-    "scoring": {"lines", "model", "prefixes", "checkpoint", "precision", "vocabulary", "workers"},
+    "scoring": {
+        "lines", "reading", "normalization", "model", "prefixes", "checkpoint", "precision", "vocabulary",
+        "workers",
+    },
     "prefixes": {"model", "kernels"},
-    "lines": {"reading", "sources", "waiting"},
+    "lines": {"reading", "sources", "waiting", "detection"},
     "heat": set(),
     "compression": {"coding", "paths", "plain", "checkpoint", "vocabulary", "kernels", "workers"},
     "coding": set(),
@@ -85,8 +88,10 @@ ARROWS = {
     "atomic": set(),
     "corpus": {"vocabulary", "reading", "sources", "novelty", "memory"},
     "memory": set(),
-    "reading": {"vocabulary", "sources"},
-    "sources": {"unreadable"},
+    "reading": {"vocabulary", "sources", "detection", "normalization"},
+    "sources": {"unreadable", "detection"},
+    "detection": set(),
+    "normalization": set(),
     "unreadable": {"spelling"},
     "spelling": set(),
     "unwritable": set(),
@@ -203,6 +208,12 @@ def test_numba_is_imported_by_kernels_alone() -> None:
 
 def test_safetensors_is_imported_by_the_container_alone() -> None:
     assert importers("safetensors") == {"container.py"}
+
+
+def test_the_detector_of_encodings_is_imported_only_when_bytes_are_no_text() -> None:
+    assert importers("chardet") == {"detection.py"}
+    tree = ast.parse((PACKAGE / "detection.py").read_text(encoding="utf-8"))
+    assert not [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "chardet"]
 
 
 def test_matplotlib_is_imported_only_to_draw_a_png() -> None:

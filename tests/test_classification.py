@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 SIZES = {"cell": "gru", "hidden_size": 6, "num_layers": 1, "embedding_size": 6}
 A = checkpoint(1, "\nabc", **SIZES)
 B = checkpoint(2, "\nbcdé", **SIZES)
+PROSE = replace(A, text=TextConfig())
 C = replace(checkpoint(3, "".join(map(chr, range(256))), **SIZES), text=TextConfig(bytes=True))
 
 
@@ -31,7 +32,7 @@ def classified(models, path, **options):
 @pytest.fixture
 def text(tmp_path):
     path = tmp_path / "text"
-    path.write_text("abc\ncbd\n\nxyz\nbé\n" + "abcd" * 20, encoding="utf-8")
+    path.write_text("abc\ncbd\nd\nxyz\nbé\n" + "abcd" * 20, encoding="utf-8")
     return path
 
 
@@ -117,3 +118,16 @@ def test_two_models_tell_their_texts_apart(tmp_path):
     found = classified([api.files.bundled(), out], tmp_path / "mixed.txt")
     right = sum(line.best == (n >= len(places)) for n, line in enumerate(found))
     assert right >= 0.98 * len(found)
+
+
+def test_an_empty_line_is_no_models_where_one_of_them_leaves_it_out(tmp_path):
+    path = tmp_path / "text"
+    path.write_text("\nabc\n\n", encoding="utf-8")
+    for models in ([A, B], [PROSE, A]):
+        first, line, last = classified(models, path)
+        assert (first.text, first.number, first.best) == ("", 1, None)
+        assert (first.posterior, first.bits) == ((), ())
+        assert (last.number, last.best) == (3, None)
+        assert (line.number, sum(line.posterior)) == (2, pytest.approx(1))
+    first, *_ = classified([PROSE, PROSE], path)
+    assert first.best == 0

@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows(result: subprocess.CompletedProcess[bytes]) -> list[tuple[float, str]]:
     assert (result.returncode, result.stderr) == (0, b""), result.stderr
     found = (line.split("\t", 1) for line in result.stdout.decode().splitlines())
-    return [(float(score), text) for score, text in found]
+    return [(float(score or "nan"), text) for score, text in found]
 
 
 def error(result: subprocess.CompletedProcess[bytes], code: int = 1) -> str:
@@ -55,26 +55,37 @@ def test_score_writes_a_figure_a_tab_and_the_line(folder: Path) -> None:
 
 def test_score_json_says_more(folder: Path) -> None:
     result = run("score", "-m", folder / "lines.safetensors", "--json", folder / "text")
-    first, *_ = found = [json.loads(line) for line in result.stdout.splitlines()]
+    first, _, empty, _ = found = [json.loads(line) for line in result.stdout.splitlines()]
     assert [values["line"] for values in found] == ["hello", "world", "", "xyz"]
     assert [values["number"] for values in found] == [1, 2, 3, 4]
     assert first["characters"] == 6
     assert first["unknown"] == 0
     assert first["bpc"] == pytest.approx(first["bits"] / 6)
+    assert (empty["bpc"], empty["bits"], empty["characters"]) == (None, None, 0)
+
+
+def test_an_empty_line_has_no_figure_and_does_not_count_where_training_leaves_it_out(folder: Path) -> None:
+    m = ("score", "-m", folder / "lines.safetensors", folder / "text")
+    assert run(*m).stdout.splitlines()[2] == b"\t"
+    assert "" not in [text for _, text in rows(run(*m, "--top", 9))]
+    assert "" not in [text for _, text in rows(run(*m, "--threshold", -1))]
+    prose = ("score", "-m", folder / "prose.safetensors", folder / "text")
+    assert len(rows(run(*prose, "--top", 9))) == 4
 
 
 def test_score_top_threshold_and_total_agree_with_all_lines(folder: Path) -> None:
     m = ("score", "-m", folder / "lines.safetensors", folder / "text")
     every = rows(run(*m))
-    by_score = sorted(every, reverse=True)
+    by_score = sorted((row for row in every if row[1]), reverse=True)
     assert rows(run(*m, "--top", 2)) == by_score[:2]
     middle = (by_score[1][0] + by_score[2][0]) / 2
     assert rows(run(*m, "--threshold", middle)) == [row for row in every if row[0] > middle]
     total = json.loads(run(*m, "--total", "--json").stdout)
     assert float(run(*m, "--total").stdout) == pytest.approx(total["bpc"], abs=1e-4)
-    assert (total["lines"], total["characters"]) == (4, 17)
+    assert (total["lines"], total["characters"]) == (3, 16)
     evaluated = json.loads(run("eval", folder / "lines.safetensors", folder / "text", "--json").stdout)
-    assert evaluated["characters"] == 16  # eval leaves out empty lines
+    assert evaluated["characters"] == 16
+    assert evaluated["bpc"] == pytest.approx(total["bpc"], abs=1e-6)
 
 
 def test_score_writes_lines_as_they_were_whatever_their_bytes(folder: Path) -> None:
@@ -285,13 +296,16 @@ def test_classify_names_a_model_its_probability_and_the_line(folder: Path) -> No
     assert result.returncode == 0
     found = [line.split("\t") for line in result.stdout.decode().splitlines()]
     assert [row[2] for row in found] == ["hello", "world", "", "xyz"]
+    assert found.pop(2)[:2] == ["", ""]  # training leaves it out
     assert {row[0] for row in found} <= {"lines", "raw"}
     assert all(0.5 <= float(row[1]) <= 1 for row in found)
-    values = json.loads(run("classify", *models, "--json", stdin=NAMES).stdout.splitlines()[0])
+    values, _, empty, _ = map(json.loads, run("classify", *models, "--json", stdin=NAMES).stdout.splitlines())
     assert values["model"] == found[0][0]
+    assert empty["model"] is empty["probability"] is None
+    assert empty["posterior"] == empty["bits"] == {"lines": None, "raw": None}
     assert values["posterior"].keys() == values["bits"].keys() == {"lines", "raw"}
     sure = run("classify", *models, "--prior", "1,1e300", stdin=NAMES).stdout.decode().splitlines()
-    assert all(line.startswith("raw\t1.0000\t") for line in sure)
+    assert all(line.startswith("raw\t1.0000\t") for line in sure if line.strip())
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ SHAPES = [
     (r"([A-Z][a-z]+ )*[A-Z][a-z]+", {"length": 9}),
     (r"([a-z]{3}-){2,4}[a-z]{3}", {"length": 11}),
     (r".*x.*y.*z", {"length": 3}),
-    ("a?", {"length": 0}),
+    ("a?", {"length": 1}),
     (r"\w*", {"temperature": 3.0, "top_k": 2}),
     (r"\p{Lu}.{2,}", {"temperature": 0.0}),
 ]  # fmt: skip
@@ -100,6 +100,7 @@ def test_every_text_matches_as_a_whole(expression, settings, places, compiled):
     python = re.sub(r"\\p\{Lu\}", "[A-ZÀ-ÖØ-ÞĀ-Ɏ]", re.sub(r"\\p\{Ll\}", "[a-zß-öø-ÿĀ-ɏ]", expression))
     for text in write(places, 300, match=expression, **settings):
         assert re.fullmatch(python, text.removesuffix("\n")), text
+        assert text != "\n"
         assert len(text) <= settings.get("length", 10_000)
 
 
@@ -205,6 +206,7 @@ class Toy:
         alphabet = self.characters[1:] if self.lines else self.characters
         words = ("".join(t) for n in range(N + 1) for t in itertools.product(alphabet, repeat=n))
         self.words = {word for word in words if re.fullmatch(expression, word, re.S)}
+        self.words -= {""} if self.lines else set()
         self.begun = {word[:n] for word in self.words for n in range(len(word) + 1)}
 
     def walk(self, masked: bool) -> dict[str, float]:
@@ -221,6 +223,8 @@ class Toy:
             fits = np.array([text + c in self.begun for c in self.characters])
             if self.lines:
                 fits[0] = text in self.words
+                if not text:  # even freely
+                    q /= q[1:].sum()
             ends = text in self.words and not self.lines
             if masked and not ends:
                 q = np.where(fits, q, 0.0) / q[fits].sum()

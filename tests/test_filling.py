@@ -143,3 +143,10 @@ def test_an_impossible_filling_is_an_error(monkeypatch):
     monkeypatch.setattr(Predictor, "predict", lambda self, cursors: np.full((len(cursors), 3), -math.inf))
     with pytest.raises(SearchError, match="nothing fits"):
         fill(checkpoint, "a?")
+
+
+def test_a_gap_of_nothing_is_no_line_of_a_model_of_lines():
+    for lines in (True, False):
+        found = [filling.text for filling in fill(toy(ending=4.0, lines=lines), "*", count=5)]
+        assert ("" in found) == (not lines)
+        assert "" in [filling.text for filling in fill(toy(ending=4.0, lines=lines), "*", count=5, part=True)]

@@ -21,7 +21,7 @@ from support.environment import environment
 from charrnn import drafts, generation, paths, sampling
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import DEFAULT_SAMPLE_LENGTH, WEIGHT_PRECISIONS, ModelConfig, SampleConfig, TextConfig
-from charrnn.errors import VocabularyError
+from charrnn.errors import SamplingError, VocabularyError
 from charrnn.generation import generate, generate_all
 from charrnn.kernels import generate as kernels
 from charrnn.kernels import jit
@@ -100,7 +100,10 @@ def write(
 
 
 def by_hand(checkpoint: Checkpoint, read: str, n: int, *, seed=1, index=0, temperature=0.8) -> str:
-    """The first n characters after START and `read`, written with no more than the plain network."""
+    """The first n characters after START and `read`, written with no more than the plain network.
+
+    A line of a model of lines does not end where it begins.
+    """
     network = PlainNetwork(checkpoint)
     vocabulary = checkpoint.vocabulary
     logits, state = network.step(len(vocabulary), network.initial_state())
@@ -112,7 +115,10 @@ def by_hand(checkpoint: Checkpoint, read: str, n: int, *, seed=1, index=0, tempe
     scratch = [0.0] * V, [0] * V, [0.0] * V
     for _ in range(n):
         options = temperature, 0, 1.0, 1.0, 0.0, math.inf
-        choice = sampling.sample(logits.tolist(), *options, random.random(), *scratch)
+        values = logits.tolist()
+        if checkpoint.text.lines and not read + written:
+            values[0] = -math.inf
+        choice = sampling.sample(values, *options, random.random(), *scratch)
         written += vocabulary.characters[choice]
         logits, state = network.step(choice, state)
     return written
@@ -888,3 +894,43 @@ def test_a_model_of_bytes_writes_bytes():
 def test_a_vocabulary_of_two_characters_is_enough():
     checkpoint = make(characters="ab", hidden_size=1, embedding_size=0, num_layers=1)
     assert set(write(checkpoint, "a", temperature=1e6)) == {"a", "b"}
+
+
+# --- what training leaves out ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", [0, None], ids=["compiled", "plain"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"temperature": 0.0}, {"temperature": 5.0}, {"top_k": 1}, {"min_p": 0.5}, {"typical": 0.5},
+     {"dry": 0.8}, {"match": ".*"}, {"match": "a?", "exact": True}, {"only": "ab"},
+     {"unique": True, "temperature": 2.0}],
+    ids=str,
+)  # fmt: skip
+def test_a_model_of_lines_writes_no_empty_line(after, settings, monkeypatch):
+    """Whose network would end nearly every line at once."""
+    checkpoint = make(text=LINES)
+    checkpoint.tensors["decoder.bias"][0] += 4
+    let_load(monkeypatch, Ready(after))
+    config = SampleConfig(**{"seed": 1, **settings})
+    count = 5 if "unique" in settings else 40
+    for prompt in ("", "ab\n", "\n"):
+        texts = ["".join(pieces) for pieces in generate_all(checkpoint, prompt, config, count=count)]
+        assert "\n" not in texts
+        assert all(text.endswith("\n") for text in texts)
+    ends = ["".join(pieces) for pieces in generate_all(checkpoint, "ab", SampleConfig(seed=1), count=40)]
+    assert "\n" in ends, "a line that has begun may end"
+
+
+def test_what_matches_an_empty_line_alone_is_refused():
+    for settings in ({"match": ""}, {"match": "(a{9})?", "length": 3}, {"only": "\n"}):
+        with pytest.raises(SamplingError):
+            write(make(text=LINES), **settings)
+        assert write(make(text=LINES), "ab", **settings) == "\n"
+    assert write(make(), match="") == ""
+
+
+def test_prose_has_empty_lines():
+    checkpoint = make()
+    checkpoint.tensors["decoder.bias"][0] += 4
+    assert "\n\n" in write(checkpoint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -35,7 +36,9 @@ def joined(lines: list[Lines]) -> str:
 @given(st.binary(max_size=200), st.integers(1, 9))
 def test_bytes_come_back_as_they_were_whatever_they_are(data: bytes, most: int) -> None:
     text = TextConfig(keep_newlines=True)
-    data = data.removeprefix(b"\xef\xbb\xbf").removeprefix(b"\x1f\x8b")  # a mark is no text; nor is gzip
+    data = re.sub(b"(?m)^(\xef\xbb\xbf)+", b"", data).removeprefix(
+        b"\x1f\x8b"
+    )  # a mark is no text; nor is gzip
     if data.startswith((b"%PDF-", b"PK", b"\xff\xfe", b"\xfe\xff")):
         return
     again = joined(read(data, text, most)).encode("utf-8", "surrogateescape")
@@ -164,3 +167,10 @@ def test_texts_say_where_files_end(tmp_path: Path) -> None:
     found = list(read_texts([tmp_path / "a", tmp_path / "b", tmp_path / "a"], TEXT, 2, nothing))
     texts = [text for _, text in found]
     assert texts == ["ab", "cd", "e", None, None, "ab", "cd", "e", None]
+
+
+@pytest.mark.parametrize(
+    ("errors", "text"), [("strict", "a\udcffb\n"), ("skip", "ab\n"), ("replace", "a\ufffdb\n")]
+)
+def test_bytes_that_are_no_text_are_skipped_or_replaced_when_asked(errors: str, text: str) -> None:
+    assert joined(read(b"a\xffb\n", TextConfig(encoding_errors=errors))) == text  # type: ignore[arg-type]

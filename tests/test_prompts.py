@@ -142,14 +142,14 @@ def test_a_prompt_that_is_too_long_is_refused_and_no_more_of_it_is_read(monkeypa
     monkeypatch.setattr(prompts, "LONGEST", 10)
     lines = io.BytesIO(b"a" * 10 + b"\n" + b"b" * 11 + b"\nc\n")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(lines))
-    taken = prompts.Prompts("-", TextConfig(), lambda: None)
+    taken = prompts.Prompts("-", TextConfig(), TextConfig(), lambda: None)
     assert taken.take(1) == ["a" * 10]
     with pytest.raises(
-        CorpusError, match="line 2 of the prompts is longer than 10 bytes: give its end alone"
+        CorpusError, match="line 2 of the prompts is longer than 10 characters: give its end alone"
     ):
         taken.take(1)
     stdin = io.TextIOWrapper(io.BytesIO(b"d" * 1000))
     monkeypatch.setattr(sys, "stdin", stdin)
-    with pytest.raises(CorpusError, match="the prompt on stdin is longer than 10 bytes"):
-        prompts.from_stdin(TextConfig())
+    with pytest.raises(CorpusError, match="the prompt on stdin is longer than 10 characters"):
+        prompts.from_stdin(TextConfig(), TextConfig())
     assert stdin.buffer.tell() <= 11

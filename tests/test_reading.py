@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn.config import TextConfig
+from charrnn import lines
+from charrnn.config import EncodingErrors, TextConfig
 from charrnn.errors import ConfigError, CorpusError, VocabularyError
-from charrnn.reading import CHUNK, Decoder, Encoder, Ids, LineEnds, check_encoding
+from charrnn.reading import CHUNK, Decoder, Encoder, Ids, LineEnds, check_encoding, what_to_try
 from charrnn.vocabulary import Vocabulary
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -35,7 +36,7 @@ def refused(chunks: Iterable[bytes], text: TextConfig | None = None) -> CorpusEr
         decoded(chunks, text)
     assert str(caught.value).isprintable()
     assert "x.txt" in caught.value.message
-    assert "--bytes" in caught.value.hint
+    assert "--encoding" in caught.value.hint
     return caught.value
 
 
@@ -91,9 +92,30 @@ def test_a_byte_order_mark_is_dropped(encoding: str, size: int) -> None:
     assert decoded(cut(data, size), TextConfig(encoding=encoding)) == "añ漢🙂"
 
 
-def test_only_the_first_mark_is_dropped() -> None:
-    assert decoded(["\ufeff\ufeffa\ufeff".encode()]) == "\ufeffa\ufeff"
+def without_marks(text: str) -> str:
+    """The plain reference: all at once, at the start of every line."""
+    return re.sub("(?m)^\ufeff+", "", re.sub("\r\n?", "\n", text))
+
+
+@given(st.text("a\n\r\ufeff"), st.integers(1, 5), st.sampled_from(["utf-8", "utf-16-le", "gb18030"]))
+def test_marks_at_the_start_of_a_line_are_dropped_at_any_cut(text: str, size: int, encoding: str) -> None:
+    data, config = text.encode(encoding), TextConfig(encoding=encoding)
+    assert decoded(cut(data, size), config) == without_marks(text)
+    assert "".join(lines.decode(cut(data, size), config)) == without_marks(text)
+
+
+def test_marks_are_counted_but_for_the_usual_one_at_the_start_of_a_file() -> None:
+    decoder = Decoder(TextConfig())
+    for data in (b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n", b"\xef\xbb\xbfc", b"d\n\xef\xbb\xbf\xef\xbb\xbf"):
+        for size in (1, 100):
+            list(decoder.decode(cut(data, size), "x"))
+    assert decoder.marks == 2 * 3
+
+
+def test_within_a_line_and_in_bytes_marks_stay() -> None:
+    assert decoded(["\ufeff\ufeffa\ufeff".encode()]) == "a\ufeff"
     assert decoded([codecs.BOM_UTF8]) == ""
+    assert decoded([codecs.BOM_UTF8], TextConfig(bytes=True)) == "\xef\xbb\xbf"
 
 
 @given(texts.filter(lambda t: not t.startswith("\ufeff")), st.integers(1, 9), st.booleans())
@@ -101,7 +123,8 @@ def test_an_invalid_byte_is_named_with_its_offset_at_any_cut(text: str, size: in
     start = (codecs.BOM_UTF8 if mark else b"") + text.encode()
     error = refused(cut(start + b"\xe9 la fin", size))
     assert f"byte offset {len(start)} holds E9 " in error.message
-    assert "--encoding latin-1" in error.hint
+    line = 1 + len(re.findall("\r\n?|\n", text))
+    assert error.message.endswith(f", in line {line:,}")
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 100])
@@ -212,3 +235,56 @@ def test_lines_are_never_empty_and_always_end(files: list[str], size: int) -> No
     assert "".join(map(chr, result)) == "".join(line + "\n" for line in lines)
     blank = sum(text.splitlines().count("") for text in files)
     assert line_ends.empty_lines == blank
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+@pytest.mark.parametrize(
+    ("encoding", "data", "kept", "bad"),
+    [
+        ("utf-8", b"a\xffb\xe9\n\xc3\xa9\xe6\xbc", "a?b?\né?", 3),
+        ("utf-16-le", b"a\0\x00\xdcb\0c", "a?b?", 2),
+        ("shift_jis", "日".encode("shift_jis") + b"\xff\n", "日?\n", 1),
+        ("unicode_escape", rb"a\ud800b", "a?b", 1),
+    ],
+)
+def test_bytes_that_are_no_text_are_skipped_or_replaced_and_counted(
+    encoding: str, data: bytes, kept: str, bad: int, size: int
+) -> None:
+    cases: list[tuple[EncodingErrors, str]] = [("skip", ""), ("replace", "\ufffd")]
+    for errors, replacement in cases:
+        decoder = Decoder(TextConfig(encoding=encoding, encoding_errors=errors))
+        pieces = list(decoder.decode(cut(data, size), "x"))
+        assert "".join(map(chr, np.concatenate(pieces))) == kept.replace("?", replacement)
+        assert decoder.bad == bad
+
+
+@pytest.mark.parametrize(
+    ("data", "encoding", "words"),
+    [
+        ("“Well,” said the miller’s wife.\n".encode("cp1252"), "utf-8", "--encoding cp1252"),
+        ("Zürich\n".encode("latin-1"), "utf-8", "--encoding cp1252"),  # whose samples have no controls
+        ("从前有一个小村庄，村里住着一位老人。\n".encode("gbk"), "utf-8", "--encoding gb18030"),
+        (
+            "昔々、あるところにおじいさんが住んでいました。\n".encode("shift_jis"),
+            "utf-8",
+            "--encoding shift_jis",
+        ),
+        ("Однажды весною, в час заката.\n".encode("koi8-r"), "utf-8", "--encoding koi8-r"),
+        ("Однажды весною, в час заката.\n".encode("cp1251"), "utf-8", "--encoding cp1251"),
+        ("Zażółć gęślą jaźń, śpiewała.\n".encode("cp1250"), "utf-8", "--encoding cp1250"),
+        ("é" * 100 + "\n", "utf-8", "--encoding-errors skip"),
+    ],
+)
+def test_a_hint_names_what_the_bytes_look_like(data: bytes | str, encoding: str, words: str) -> None:
+    if isinstance(data, str):  # text, but for one byte
+        data = data.encode(encoding) + b"\xff"
+        assert "--encoding " not in what_to_try(data, encoding)
+    for ahead in (b"", b"plain text\n" * 20_000):
+        assert words in what_to_try(ahead + data, encoding)
+
+
+def test_the_encoding_of_the_models_own_text_comes_first() -> None:
+    data = "Zürich, Genève, Neuchâtel".encode("latin-1")
+    assert what_to_try(data, "utf-8", "iso8859-15").startswith("try --encoding iso8859-15, ")
+    assert "cp1252" in what_to_try(data, "utf-8", "utf8")
+    assert what_to_try(b"\xff" * 9, "ascii", "ascii").startswith(("it looks", "try another"))

@@ -39,8 +39,10 @@ MODELS = {"lines": LINES, "prose": PROSE, "no line end": NO_LINE_END}
 SCORERS = {name: Scorer(m, threads=2, unknown_bits=UNKNOWN) for name, m in MODELS.items()}
 
 
-def naive_bits(m, line: str) -> tuple[float, int, int]:
-    """Bits, characters and unknown ones of a line, from float64 and plain loops."""
+def naive_bits(m, line: str) -> tuple[float | None, int, int]:
+    """Bits, characters and unknown ones of a line, from float64 and plain loops; None: it is left out."""
+    if m.text.lines and not line:
+        return None, 0, 0
     characters = m.vocabulary.characters
     whole = line + "\n" if "\n" in characters else line
     ids = [characters.index(c) for c in whole if c in characters]
@@ -71,23 +73,46 @@ def test_a_line_costs_the_naive_sum_of_its_surprises(name, texts):
     assert [line.text for line in found] == texts
     for number, (line, text) in enumerate(zip(found, texts, strict=True), 1):
         bits, characters, unknown = naive_bits(MODELS[name], text)
-        assert line.bits == pytest.approx(bits, abs=1e-3)
         assert (line.characters, line.unknown, line.number) == (characters, unknown, number)
+        if bits is None:
+            assert line.bits is line.bpc is None
+            continue
+        assert line.bits == pytest.approx(bits, abs=1e-3)
         assert line.bpc == pytest.approx(bits / characters if characters else 0.0, abs=1e-3)
 
 
-def test_the_sum_over_lines_is_what_evaluate_says(tmp_path):
-    (tmp_path / "text").write_text("abc\nd\nabcd\n" * 20)
+def test_the_sum_over_lines_is_what_evaluate_says_which_knows_no_empty_lines(tmp_path):
+    text = "\nabc\nd\n\n\nabcd\n" * 20
+    (tmp_path / "text").write_text(text)
     found = [line for lines in api.score_lines(LINES, tmp_path / "text") for line in lines]
+    assert [line.text for line in found] == text.split("\n")[:-1]
+    found = [line for line in found if line.text]
     bits, count = sum(line.bits for line in found), sum(line.characters for line in found)
     result = api.evaluate(LINES, tmp_path / "text")
     assert count == result.characters
     assert bits / count == pytest.approx(result.bpc, abs=1e-6)
     np.testing.assert_allclose(
         sum(line.bits for line in found) * math.log(2),
-        api.score(LINES, "abc\nd\nabcd\n" * 20).sum(dtype=float),
+        api.score(LINES, text).sum(dtype=float),
         rtol=1e-6,
     )
+    assert len(api.score(LINES, text)) == len(text)
+    for pieces in (api.surprises(LINES, tmp_path / "text"), [("", "", stream_bits(text))]):
+        assert sum(piece[2].sum() for piece in pieces) == pytest.approx(bits)
+
+
+def stream_bits(text: str) -> np.ndarray:
+    """Character by character."""
+    stream = Stream(SCORERS["lines"])
+    return np.concatenate([stream.bits(character) for character in text])
+
+
+def test_an_empty_line_is_ordinary_text_to_a_model_of_prose():
+    _, empty = scores(SCORERS["prose"], "a\n\n")
+    assert empty.text == ""
+    assert empty.characters == 1
+    assert empty.bits == pytest.approx(naive_bits(PROSE, "")[0], abs=1e-3)
+    assert api.score(PROSE, "a\n\n")[2] > 0
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -96,11 +121,12 @@ def test_a_line_costs_the_same_in_any_company(name):
     texts = ["".join(random.choice(list("abcdé"), n)) for n in [*random.integers(0, 40, 400), 500, 3]]
     text = "".join(line + "\n" for line in texts)
     m = MODELS[name]
-    whole = [line.bits for line in scores(Scorer(m, threads=1), text)]
+    whole = [line.bits if line.bits is not None else 0 for line in scores(Scorer(m, threads=1), text)]
     for threads, most in ((1, 997), (2, 100), (3, 10**6)):
         scorer = Scorer(m, threads=threads)
         # to the last bit, but for lines that come in pieces, whose sums are of pieces
-        np.testing.assert_allclose([line.bits for line in scores(scorer, text, most)], whole, rtol=1e-12)
+        again = [line.bits if line.bits is not None else 0 for line in scores(scorer, text, most)]
+        np.testing.assert_allclose(again, whole, rtol=1e-12)
     alone = [line.bits for line in texts and scores(Scorer(m, threads=2), texts[7] + "\n")]
     assert alone == [whole[7]]
 

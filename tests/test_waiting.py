@@ -73,7 +73,7 @@ def test_each_reader_tells_before_every_line_that_has_not_come(
             found = [one for _, one in read if one is not None]
         else:
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream))
-            prompts = Prompts("-", text, before_waiting)
+            prompts = Prompts("-", text, text, before_waiting)
             found = []
             while taken := prompts.take(100):
                 found += [line + "\n" for line in taken]

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from charrnn.cli import wording
-from charrnn.cli.options import Files, Json, UnknownBits
+from charrnn.cli import undecoded, wording
+from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, UnknownBits
 from charrnn.cli.process import Output
 from charrnn.config import UNKNOWN_BITS
 from charrnn.errors import ConfigError, ExitCode
@@ -26,6 +26,8 @@ def classify(
         typer.Option(metavar="P,P,...", help="How frequent each model's text is [all alike]."),
     ] = None,
     unknown_bits: UnknownBits = UNKNOWN_BITS,
+    encoding: Encoding = None,
+    encoding_errors: EncodingErrors = None,
     json_lines: Json = False,
 ) -> int:
     """Say of each line which model's text it is: the model, its probability, the line."""
@@ -33,6 +35,7 @@ def classify(
 
     paths = list(models or ())
     labels = _labels(paths)
+    nothing = (None,) * len(labels)  # that is known of a line
     weights = None if prior is None else _numbers(prior)
     checkpoints = [api.load(path) for path in paths]
     raw = bool(checkpoints) and all(checkpoint.text.bytes for checkpoint in checkpoints)
@@ -43,21 +46,29 @@ def classify(
         prior=weights,
         unknown_bits=unknown_bits,
         before_waiting=output.flush,
+        encoding=encoding,
+        encoding_errors=encoding_errors,
     )
+    own = next((checkpoint.text for checkpoint in checkpoints if not checkpoint.text.bytes), None)
+    if own is not None:
+        results = undecoded.told(results, own.of_commands(encoding, encoding_errors), own)
     for lines in results:
         for line in lines:
             best = line.best
             if json_lines:
+                posterior, bits = line.posterior or nothing, line.bits or nothing
                 values = {
-                    "model": labels[best],
-                    "probability": line.posterior[best],
-                    "posterior": dict(zip(labels, line.posterior, strict=True)),
-                    "bits": dict(zip(labels, map(wording.json_number, line.bits), strict=True)),
+                    "model": None if best is None else labels[best],
+                    "probability": None if best is None else line.posterior[best],
+                    "posterior": dict(zip(labels, posterior, strict=True)),
+                    "bits": dict(zip(labels, map(wording.json_number, bits), strict=True)),
                     "file": line.file,
                     "number": line.number,
                     "line": wording.json_text(line.text, raw),
                 }
                 output.write(json.dumps(values) + "\n")
+            elif best is None:
+                output.write(f"\t\t{line.text}\n")
             else:
                 output.write(f"{labels[best]}\t{line.posterior[best]:.4f}\t{line.text}\n")
     output.flush()

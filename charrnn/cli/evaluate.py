@@ -9,8 +9,8 @@ import typer
 
 from charrnn.cli import wording
 from charrnn.cli.meter import Meter
-from charrnn.cli.options import Json, OnUnknown, default
-from charrnn.cli.process import Output
+from charrnn.cli.options import Encoding, EncodingErrors, Json, OnUnknown, default
+from charrnn.cli.process import Output, say
 from charrnn.config import DynamicConfig
 from charrnn.errors import ConfigError, ExitCode, decimal
 
@@ -41,9 +41,11 @@ def evaluate(
         typer.Option(metavar="X", help=f"Of --dynamic: pull to trained weights [{_default('decay'):g}]."),
     ] = None,
     on_unknown: OnUnknown = "error",
+    encoding: Encoding = None,
+    encoding_errors: EncodingErrors = None,
     json_lines: Json = False,
 ) -> int:
-    """Measure how well a model predicts a text, which is read as its own corpus was."""
+    """Measure how well a model predicts a text, which is read as its own corpus was, but in UTF-8."""
     settings = {"segment": segment, "rate": rate, "decay": decay}
     given = {name: value for name, value in settings.items() if value is not None}
     if given and not dynamic:
@@ -51,11 +53,18 @@ def evaluate(
     adapting = DynamicConfig(**given) if dynamic else None  # type: ignore[arg-type]
     from charrnn import api
 
+    checkpoint = api.load(model)
+    notes: list[str] = []
     with Meter() as meter:
         result = api.evaluate(
-            model, corpus, on_unknown=on_unknown, dynamic=adapting,
+            checkpoint, corpus,
+            text=checkpoint.text.of_commands(encoding, encoding_errors),
+            on_unknown=on_unknown, dynamic=adapting,
             report=lambda what, share: meter(f"{what}  {share:.0%}"),
+            note=notes.append,
         )  # fmt: skip
+    for line in notes:
+        say(f"note: {line}")
     names = ["loss", "bpc", "perplexity", "characters"] + ["dynamic_loss", "dynamic_bpc"] * dynamic
     values: dict[str, Any] = {name: getattr(result, name) for name in names}
     if json_lines:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from charrnn.cli import models, wording
-from charrnn.cli.options import Json, OnUnknown
+from charrnn.cli.options import Encoding, EncodingErrors, Json, OnUnknown
 from charrnn.cli.process import Output
 from charrnn.cli.prompts import argument, from_stdin
 from charrnn.errors import ConfigError, ExitCode
@@ -27,6 +27,8 @@ def next_(
         float, typer.Option("--temp", metavar="T", help="Boldness; 1: as the model sees it [1].")
     ] = 1.0,
     on_unknown: OnUnknown = "error",
+    encoding: Encoding = None,
+    encoding_errors: EncodingErrors = None,
     json_lines: Json = False,
 ) -> int:
     """Show which characters a model expects next, and how probable each is."""
@@ -35,8 +37,8 @@ def next_(
     from charrnn import api
 
     checkpoint = models.load(model)
-    text = checkpoint.text
-    given = from_stdin(text) if prompt == "-" else argument(prompt, text)
+    text = checkpoint.text.of_commands(encoding, encoding_errors)
+    given = from_stdin(text, checkpoint.text) if prompt == "-" else argument(prompt, text)
     table = api.next_characters(checkpoint, given, temperature=temp, on_unknown=on_unknown)
     rows, others = table[: top or len(table)], table[top or len(table) :]
     output = Output()

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from charrnn.config import UNKNOWN_BITS
+from charrnn.config import DEFAULT_ENCODING, UNKNOWN_BITS
+from charrnn.config import EncodingErrors as Handling
 from charrnn.errors import ConfigError
 
 
@@ -42,6 +43,16 @@ ModelPath = Annotated[
 Files = Annotated[
     list[str] | None,
     typer.Argument(metavar="[FILE...]", help="Files, folders, .gz files, or - for stdin [-]."),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option("--encoding", metavar="NAME", help=f"How what is read is stored [{DEFAULT_ENCODING}]."),
+]
+EncodingErrors = Annotated[
+    Handling | None,
+    typer.Option(
+        "--encoding-errors", metavar="WHAT", help="Bytes that are no text: strict, skip or replace."
+    ),
 ]
 UnknownBits = Annotated[
     float,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import codecs
+import io
 import os
 import queue
 import sys
@@ -14,7 +14,9 @@ from charrnn.errors import CorpusError
 from charrnn.waiting import BeforeWaiting, take
 
 READ_AHEAD = 4096  # prompts
-LONGEST = 1 << 24  # bytes of a prompt, for which the network needs minutes, and 40 bytes of memory for each
+LONGEST = (
+    1 << 24
+)  # characters of a prompt, for which the network needs minutes, and 40 bytes of memory for each
 
 
 def argument(value: str, text: TextConfig) -> str:
@@ -22,37 +24,57 @@ def argument(value: str, text: TextConfig) -> str:
     return os.fsencode(value).decode("latin-1") if text.bytes else value
 
 
-def from_stdin(text: TextConfig) -> str:
-    """All of stdin but its last line end, read as the model's corpus was.
+def from_stdin(text: TextConfig, own: TextConfig) -> str:
+    """All of stdin but its last line end. `own` is how the model's corpus was read, for errors.
 
     Raises:
-        CorpusError: stdin is closed, is no UTF-8, or too long.
+        CorpusError: stdin is closed, is no text in the encoding, or too long.
+        ConfigError: the encoding is not known.
     """
     if sys.stdin is None:
         raise CorpusError("stdin is closed", "give the prompt as --prompt TEXT")
+    from charrnn.reading import KEEP_BYTES, Cleaner
+
     data = sys.stdin.buffer.read(LONGEST + 1)
     if len(data) > LONGEST:
         raise _too_long("the prompt on stdin")
-    prompt = _decoded(data, text, "the prompt on stdin", begins=True)
-    if not text.keep_newlines and not text.bytes:
-        prompt = prompt.replace("\r\n", "\n").replace("\r", "\n")
+    prompt = data.decode(_checked_encoding(text), KEEP_BYTES)
+    prompt = Cleaner(text).clean(_readable(prompt, text, own, "the prompt on stdin"), last=True)
     return prompt.removesuffix("\n").removesuffix("\r")
 
 
-def _too_long(what: str) -> CorpusError:
-    return CorpusError(f"{what} is longer than {LONGEST:,} bytes", "give its end alone, as tail -c does")
+def _checked_encoding(text: TextConfig) -> str:
+    from charrnn.reading import check_encoding
 
-
-def _decoded(data: bytes, text: TextConfig, what: str, *, begins: bool) -> str:
-    """`begins`: it is the first of its file, where a byte order mark may stand."""
     if text.bytes:
-        return data.decode("latin-1")
-    try:
-        return (data.removeprefix(codecs.BOM_UTF8) if begins else data).decode("utf-8")
-    except UnicodeDecodeError as problem:
-        raise CorpusError(
-            f"{what} is no UTF-8 at byte {problem.start}", "convert it, such as with iconv -f latin1 -t utf-8"
-        ) from None
+        return "latin-1"
+    check_encoding(text.encoding)
+    return text.encoding
+
+
+def _too_long(what: str) -> CorpusError:
+    return CorpusError(f"{what} is longer than {LONGEST:,} characters", "give its end alone, as tail -c does")
+
+
+def _readable(prompt: str, text: TextConfig, own: TextConfig, what: str) -> str:
+    """The prompt, in which each byte that is no text is U+DC80 or above, without such bytes.
+
+    Raises:
+        CorpusError: there is one, and it is neither skipped nor replaced.
+    """
+    if prompt.isascii() or text.bytes:
+        return prompt
+    from charrnn.lines import BYTES, what_to_try_with
+
+    if text.encoding_errors != "strict":
+        return BYTES.sub("" if text.encoding_errors == "skip" else "\ufffd", prompt)
+    if (found := BYTES.search(prompt)) is None:
+        return prompt
+    before = len(prompt[: found.start()].encode(text.encoding, "replace"))
+    raise CorpusError(
+        f"{what} is no {text.encoding.upper()} at byte {before}",
+        what_to_try_with(prompt, text, own.encoding) or "",
+    )
 
 
 class Prompts:
@@ -66,14 +88,20 @@ class Prompts:
         CorpusError: stdin is closed.
     """
 
-    def __init__(self, name: str, text: TextConfig, before_waiting: BeforeWaiting) -> None:
+    def __init__(self, name: str, text: TextConfig, own: TextConfig, before_waiting: BeforeWaiting) -> None:
+        """`own` is how the model's corpus was read, for errors."""
+        from charrnn.reading import KEEP_BYTES
+
+        encoding = _checked_encoding(text)
         if name == "-":
             if sys.stdin is None:
                 raise CorpusError("stdin is closed", "name a file: --prompts FILE")
-            self._stream = sys.stdin.buffer
+            stream = sys.stdin.buffer
         else:
-            self._stream = open(name, "rb")  # noqa: SIM115 - the process ends before the file does
-        self._text, self._before_waiting = text, before_waiting
+            stream = open(name, "rb")  # noqa: SIM115 - the process ends before the file does
+        # Takes from a pipe what is there, and waits for no more than a line.
+        self._stream = io.TextIOWrapper(stream, encoding, KEEP_BYTES, newline="\n")
+        self._text, self._own, self._before_waiting = text, own, before_waiting
         # A line, or what went wrong; None at the end.
         self._lines: queue.Queue[str | Exception | None] = queue.Queue(READ_AHEAD)
         self._waiting: Exception | None = None
@@ -119,10 +147,13 @@ class Prompts:
             self._lines.put(problem)
         self._lines.put(None)
 
-    def _prompt(self, line: bytes, number: int) -> str:
-        line, what = line.removesuffix(b"\n"), f"line {number} of the prompts"
+    def _prompt(self, line: str, number: int) -> str:
+        from charrnn.reading import BYTE_ORDER_MARK
+
+        line, what = line.removesuffix("\n"), f"line {number} of the prompts"
         if len(line) > LONGEST:
             raise _too_long(what)
-        prompt = _decoded(line, self._text, what, begins=number == 1)
-        keeps = self._text.keep_newlines or self._text.bytes
-        return prompt if keeps else prompt.removesuffix("\r")
+        if not (self._text.keep_newlines or self._text.bytes):
+            line = line.removesuffix("\r")
+        prompt = _readable(line, self._text, self._own, what)
+        return prompt if self._text.bytes else prompt.lstrip(BYTE_ORDER_MARK)

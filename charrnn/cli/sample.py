@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli import models, wording
-from charrnn.cli.options import Json, OnUnknown, default
+from charrnn.cli.options import Encoding, EncodingErrors, Json, OnUnknown, default
 from charrnn.cli.process import Output, say
 from charrnn.cli.prompts import Prompts, argument, from_stdin
 from charrnn.config import DEFAULT_SAMPLE_LENGTH, SampleConfig, TextConfig
@@ -146,6 +146,8 @@ def sample(
     ] = None,
     on_unknown: OnUnknown = "error",
     json_lines: Json = False,
+    encoding: Encoding = None,
+    encoding_errors: EncodingErrors = None,
     interactive: Annotated[
         bool, typer.Option("--interactive", help="Write by hand, with the model's offers in view.")
     ] = False,
@@ -173,8 +175,8 @@ def sample(
     from charrnn import api
 
     checkpoint = models.load(model)
-    text = checkpoint.text
-    given = from_stdin(text) if prompt == "-" else argument(prompt, text)
+    text = checkpoint.text.of_commands(encoding, encoding_errors)
+    given = from_stdin(text, checkpoint.text) if prompt == "-" else argument(prompt, text)
     if count is None:
         count = LINES_AT_ONCE if text.lines and not given and prompts is None else 1
     settings: dict[str, Any] = {
@@ -204,7 +206,9 @@ def sample(
     settings |= {"count": count, "best_of": best_of, "on_unknown": on_unknown, "echo": echo}
     output = Output(raw_bytes=text.bytes and not json_lines)
     if prompts is not None:
-        texts = api.sample_each(checkpoint, Prompts(prompts, text, output.flush).take, **settings)
+        texts = api.sample_each(
+            checkpoint, Prompts(prompts, text, checkpoint.text, output.flush).take, **settings
+        )
     else:
         texts = api.sample(checkpoint, given, **settings)
     if seed is None and temp != 0:

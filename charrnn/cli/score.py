@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charrnn.cli import wording
-from charrnn.cli.options import Files, Json, ModelPath, UnknownBits
+from charrnn.cli import undecoded, wording
+from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, ModelPath, UnknownBits
 from charrnn.cli.process import Output, say
 from charrnn.config import UNKNOWN_BITS
 from charrnn.errors import ConfigError, ExitCode
@@ -47,6 +47,8 @@ def score(
         str | None,
         typer.Option(metavar="NAME", help="bfloat16: rounded numbers, sooner [float32]."),
     ] = None,
+    encoding: Encoding = None,
+    encoding_errors: EncodingErrors = None,
     json_lines: Json = False,
     heat: Annotated[
         bool,
@@ -86,23 +88,27 @@ def score(
             wanted.append("--json")
         if wanted:
             raise ConfigError(f"{wanted[0]} is about lines, --heat about characters", "give one of them")
-        return _heat(paths, model, unknown_bits, html, svg, color)
+        reading = encoding, encoding_errors
+        return _heat(paths, model, unknown_bits, html, svg, color, reading)
 
     from charrnn import api
 
     checkpoint = api.load(model)
+    text = checkpoint.text.of_commands(encoding, encoding_errors)
     raw = checkpoint.text.bytes
     output = Output(raw_bytes=raw and not json_lines, errors="surrogateescape")
     chosen: dict[str, Any] = {"precision": precision} if precision is not None else {}
     scores = api.score_lines(
-        checkpoint, paths, unknown_bits=unknown_bits, before_waiting=output.flush, **chosen
+        checkpoint, paths, unknown_bits=unknown_bits, before_waiting=output.flush, text=text, **chosen
     )
+    scores = undecoded.told(scores, text, checkpoint.text)
     if total:
         _write_total(output, scores, json_lines)
         return ExitCode.DONE
     cut = 0
     if threshold is not None:
-        scores = ([line for line in lines if not line.bpc <= threshold] for lines in scores)
+        least = threshold
+        scores = ([line for line in lines if _surprise(line) > least] for lines in scores)
     if top is not None:
         scores = iter([_most_surprising(scores, top)])
     for lines in scores:
@@ -115,8 +121,16 @@ def score(
     return ExitCode.DONE
 
 
+def _surprise(line: LineScore) -> float:
+    """Bits a character, by which lines are compared: -inf for no figure, inf for one that is no number."""
+    if line.bpc is None:
+        return -math.inf
+    return line.bpc if line.bpc == line.bpc else math.inf  # a network gone wild
+
+
 def _as_text(line: LineScore) -> str:
-    return f"{line.bpc:.4f}\t{line.text}\n"
+    figure = "" if line.bpc is None else f"{line.bpc:.4f}"
+    return f"{figure}\t{line.text}\n"
 
 
 def _as_json(line: LineScore, raw_bytes: bool) -> str:
@@ -140,7 +154,9 @@ def _most_surprising(scores: Iterator[list[LineScore]], count: int) -> list[Line
     index = 0
     for lines in scores:
         for line in lines:
-            bpc = line.bpc if line.bpc == line.bpc else math.inf  # a network gone wild
+            bpc = _surprise(line)
+            if bpc == -math.inf:
+                continue
             index -= 1
             if len(heap) < count:
                 heapq.heappush(heap, (bpc, index, line))
@@ -152,10 +168,13 @@ def _most_surprising(scores: Iterator[list[LineScore]], count: int) -> list[Line
 def _write_total(output: Output, scores: Iterator[list[LineScore]], json_lines: bool) -> None:
     bits, characters, unknown, count = 0.0, 0, 0, 0
     for lines in scores:
-        bits += sum(line.bits for line in lines)
-        characters += sum(line.characters for line in lines)
-        unknown += sum(line.unknown for line in lines)
-        count += len(lines)
+        for line in lines:
+            if line.bits is None:
+                continue
+            bits += line.bits
+            characters += line.characters
+            unknown += line.unknown
+            count += 1
     bpc = bits / characters if characters else 0.0
     if json_lines:
         values = {
@@ -172,16 +191,22 @@ def _write_total(output: Output, scores: Iterator[list[LineScore]], json_lines: 
 
 
 def _heat(
-    paths: list[str], model: str | None, unknown_bits: float, html: str | None, svg: str | None, color: str
-) -> int:
+    paths: list[str], model: str | None, unknown_bits: float, html: str | None, svg: str | None, color: str,
+    reading: tuple[str | None, Any],
+) -> int:  # fmt: skip
     from charrnn import api, atomic, heat
     from charrnn.sources import find
     from charrnn.unwritable import refuse_overwriting, writing
 
     def texts() -> Iterator[heat.Piece]:
-        found = api.surprises(checkpoint, paths, unknown_bits=unknown_bits, before_waiting=output.flush)
-        for name, text, bits in found:
-            yield name, text, bits.tolist()
+        text = checkpoint.text.of_commands(*reading)
+        notice = undecoded.Notice(text, checkpoint.text)
+        found = api.surprises(
+            checkpoint, paths, unknown_bits=unknown_bits, before_waiting=output.flush, text=text
+        )
+        for name, piece, bits in found:
+            notice.look(piece, name)
+            yield name, piece, bits.tolist()
 
     if html and svg:
         raise ConfigError("--html and --svg are given", "give one of them")

@@ -17,6 +17,7 @@ from charrnn.config import (
     CELLS,
     NONLINEARITIES,
     Cell,
+    EncodingErrors,
     ModelConfig,
     Nonlinearity,
     TextConfig,
@@ -68,6 +69,10 @@ def train(
     ] = False,
     encoding: Annotated[
         str | None, _option(_READING, "How characters are stored [utf-8].", metavar="NAME")
+    ] = None,
+    encoding_errors: Annotated[
+        EncodingErrors | None,
+        _option(_READING, "Bytes that are no text: strict, skip or replace [strict].", metavar="WHAT"),
     ] = None,
     bytes: Annotated[bool, _option(_READING, "Every byte is a character.", "--bytes")] = False,
     keep_newlines: Annotated[
@@ -203,6 +208,7 @@ def train(
         bytes=bytes,
         lines=lines,
         keep_newlines=keep_newlines,
+        encoding_errors=encoding_errors or TextConfig().encoding_errors,
     )
     view = _view(quiet=quiet, json_lines=json_lines)
     with StopRequest(view.stopping, view.restore) as stop:

@@ -392,8 +392,9 @@ def write(
     Row b of state (L, 1 or 2, B, H), texts (B,) and last (B,) belongs to text n = texts[b], which takes
     uniforms[n, counts[n]], .. up to limits[n], writes to the same places of `written`, and counts on. Where
     characters are `given` (T,), or none, they are written instead of chosen ones: so a prompt is read. A
-    text that writes `end` stops, as does one that is steering.ENDED or STUCK, which its `last` then is: its
-    row goes behind those that still run. Where nothing steers the texts, rules and tracks are None.
+    text that writes `end`, which is never the first character after START, stops, as does one that is
+    steering.ENDED or STUCK, which its `last` then is: its row goes behind those that still run. Where nothing
+    steers the texts, rules and tracks are None.
 
     All of a team call it with arrays of their own and the same numbers, and write the same.
 
@@ -425,6 +426,8 @@ def write(
         for b in range(rows):
             text = texts[b]
             n = counts[text]
+            if last[b] == V and end >= 0:
+                scratch.logits[b, end] = -np.inf
             if len(given) > 0:
                 last[b] = given[n]
             elif rules is None:
