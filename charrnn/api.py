@@ -70,6 +70,7 @@ __all__ = [
     "Saved",
     "Started",
     "Step",
+    "Texts",
     "Unsaved",
     "blend",
     "classify",
@@ -143,12 +144,12 @@ def sample(
     echo: bool = False,
     threads: int | None = None,
     **settings: Any,
-) -> Iterator[Iterator[str]]:
+) -> Texts:
     """`count` texts, each an iterator of its pieces as they are written.
 
     `settings` are the fields of SampleConfig. The same seed gives the same texts, on any number of threads;
-    None: all CPUs. With `best_of`, each text is the one of so many that surprises the model least, and comes
-    in one piece; see charrnn.ranking.
+    None: all CPUs. Without a seed a new one is chosen: it is the result's `seed`. With `best_of`, each text
+    is the one of so many that surprises the model least, and comes in one piece; see charrnn.ranking.
 
     Raises:
         CheckpointError: the model cannot be loaded.
@@ -158,17 +159,31 @@ def sample(
     checkpoint = _loaded(model)
     config, prompt = _sample_config(settings, checkpoint), _own(checkpoint, prompt)
     if best_of == 1:
-        return generate_all(
+        texts = generate_all(
             checkpoint, prompt, config, count=count, on_unknown=on_unknown, echo=echo, threads=threads
         )
+        return Texts(texts, config)
     from charrnn.ranking import best_of_each
 
     texts = generate_all(
         checkpoint, prompt, config, count=count * best_of, on_unknown=on_unknown, threads=threads
     )
-    return best_of_each(
+    best = best_of_each(
         checkpoint, texts, best_of, repeat(prompt), config, on_unknown=on_unknown, echo=echo, threads=threads
     )
+    return Texts(best, config)
+
+
+class Texts(Iterator[Iterator[str]]):
+    """The texts of a run, one after the other."""
+
+    def __init__(self, texts: Iterator[Iterator[str]], config: SampleConfig) -> None:
+        assert config.seed is not None
+        self.seed = config.seed  # writes the same texts again
+        self._texts = texts
+
+    def __next__(self) -> Iterator[str]:
+        return next(self._texts)
 
 
 def sample_each(
@@ -181,7 +196,7 @@ def sample_each(
     echo: bool = False,
     threads: int | None = None,
     **settings: Any,
-) -> Iterator[Iterator[str]]:
+) -> Texts:
     """`count` texts for each prompt, in the order of the prompts, as `sample` gives them.
 
     They are written side by side, but no more prompts are taken than that needs, one at first. In place of
@@ -201,9 +216,10 @@ def sample_each(
         return [_own(checkpoint, prompt) for prompt in source(most)]
 
     if best_of == 1:
-        return generate_each(
+        texts = generate_each(
             checkpoint, take, config, count=count, on_unknown=on_unknown, echo=echo, threads=threads
         )
+        return Texts(texts, config)
     from charrnn.ranking import best_of_each
 
     taken: deque[str] = deque()
@@ -217,9 +233,10 @@ def sample_each(
         checkpoint, take_and_keep, config, count=count * best_of, on_unknown=on_unknown, threads=threads
     )
     given = iter(taken.popleft, None)  # the prompt of each text that is kept
-    return best_of_each(
+    best = best_of_each(
         checkpoint, texts, best_of, given, config, on_unknown=on_unknown, echo=echo, threads=threads
     )
+    return Texts(best, config)
 
 
 class _Taking:
@@ -258,7 +275,7 @@ def _sample_config(settings: dict[str, Any], model: Checkpoint | Blend) -> Sampl
     config = SampleConfig(**settings)
     config = replace(
         config,
-        until=_own(model, config.until),
+        until=tuple(_own(model, text) for text in config.stops),
         ban=tuple(_own(model, text) for text in config.ban),
         only=None if config.only is None else _own(model, config.only),
         match=None if config.match is None else _own_expression(model, config.match),
@@ -272,14 +289,16 @@ def enumerate_lines(
     model: AnyModel | None = None,
     prompt: str = "",
     *,
-    count: int = 100,
+    count: int | None = None,
+    above: float | None = None,
     match: str | None = None,
     **settings: Any,
 ) -> Iterator[Line]:
     """The `count` most probable whole lines that go on from the prompt, exactly, the most probable first.
 
-    With `match`, only those whose characters after the prompt match the expression as a whole. `settings` are
-    those of charrnn.enumeration.enumerate_lines, which says what else raises what.
+    100 without a `count`; with `above`, all that are at least so probable. With `match`, only those whose
+    characters after the prompt match the expression as a whole. `settings` are those of
+    charrnn.enumeration.enumerate_lines, which says what else raises what.
 
     Raises:
         ConfigError: `match` is no expression, or too large.
@@ -297,7 +316,7 @@ def enumerate_lines(
         settings["constraint"] = Matching(
             _own_expression(loaded, match), loaded.vocabulary.characters, longest
         )
-    return search(loaded, prompt, count=count, **settings)
+    return search(loaded, prompt, count=count, above=above, **settings)
 
 
 def offers(model: AnyModel | None = None, precision: WeightPrecision = "float32") -> Offers:

@@ -27,7 +27,14 @@ MAX_CELLS = 2**24  # of a table
 
 Table = npt.NDArray[np.int32]
 Distances = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 FAR = np.iinfo(np.int64).max // 2  # from here no text can be ended
+
+# What ends a word or a part of a sentence, beside white space.
+BREAKS = ",;:，；：、،"
+# The last characters of a text in which no new word begins: an English word has rarely more.
+LAST_WORD = 16
+MOST_ROOM = 4096  # characters: the ends of longer texts are not looked for
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -71,14 +78,16 @@ def build(
     bans: Sequence[str] = (),
     only: str | None = None,
     prompt: str | None = "",
+    natural: bool = False,
     empty: bool = True,
 ) -> Automaton:
     """The automaton of texts that match, hold no banned text and have no other characters than `only`.
 
     With `lines`, a text ends with its line: "\\n" completes it where it may end, and stands nowhere else.
     Else nothing completes it. A banned text does not appear across the end of the prompt either; None is
-    any prompt, of which Automaton.start is told later. Unless it may be `empty`, a line that goes on from
-    nothing does not end at once.
+    any prompt, of which Automaton.start is told later. With `natural`, texts end with a word where the
+    expression does not say how they end: see `_end_with_words`. Unless it may be `empty`, a line that goes on
+    from nothing does not end at once.
 
     Raises:
         ConfigError: a banned text or the set of characters is empty, or it would be too large.
@@ -99,7 +108,10 @@ def build(
 
     # Characters that nothing tells apart share a column.
     is_newline = np.arange(V) == newline
-    columns = np.concatenate([shape, places, allowed[None], is_newline[None]]).astype(np.int32)
+    is_letter = np.array([c.isalnum() for c in characters])
+    is_break = np.array([c.isspace() or c in BREAKS for c in characters])
+    told_apart = [is_letter[None], is_break[None]] if natural else []
+    columns = np.concatenate([shape, places, allowed[None], is_newline[None], *told_apart]).astype(np.int32)
     _, first, classes = np.unique(columns, axis=1, return_index=True, return_inverse=True)
     shape, places = shape[:, first], places[:, first]
     allowed, is_newline = allowed[first], is_newline[first]
@@ -150,6 +162,8 @@ def build(
         raise _no_text()
     # No state leads to one that leads nowhere.
     table[(table >= 0) & (reach[table] == FAR)] = FORBIDDEN
+    if natural and expression is not None:
+        _end_with_words(table, np.concatenate(may_end), is_letter[first], is_break[first])
     if expression is None:
         reach[reach < FAR] = 0
     ends = expression is not None and not lines
@@ -223,25 +237,85 @@ def _longest_end(prompt: str, names: Collection[str]) -> str:
     return next(end for end in ends if end in names)
 
 
-def _reach(table: Table, may_end: npt.NDArray[np.bool_]) -> Distances:
+def _end_with_words(table: Table, may_end: Flags, letters: Flags, breaks: Flags) -> None:
+    """Forbid what would only fill a text up to its most characters, which is seldom the end of a word.
+
+    Where a text can have no more than so many characters, and the expression does not tell white space from
+    letters, as in `.{30,60}`, it does not say how words are to end, and so:
+
+    - no new word begins in the last LAST_WORD of them, a quarter of the most at the most, if the text may end
+      here or with the next character: the text ends instead, or with that character;
+    - nothing follows an end that is one by its character, as in `.{100,199}[.!?]`, in the second half.
+
+    Every text that is left is one of those before, and no dead end arises: where something is forbidden, an
+    end is at hand. letters and breaks (C,) are classes of characters.
+    """
+    room = _room(table)
+    known = room < FAR
+    longest = int(room[known].max(initial=0))
+    near, second_half = room <= min(LAST_WORD, longest // 4), room <= longest // 2
+    ends_next = ((table >= 0) & may_end[table])[:, ~breaks].any(axis=1)
+    for column in np.flatnonzero(breaks):
+        target = table[:, column]
+        like_a_letter = (target >= 0) & (table[:, letters] == target[:, None]).any(axis=1)
+        goes_on_ending = may_end[target]
+        last_word = near & np.where(may_end, goes_on_ending, ends_next & ~goes_on_ending)
+        last_end = second_half & may_end & ~goes_on_ending
+        table[like_a_letter & (last_word | last_end), column] = FORBIDDEN
+
+
+class _Backwards:
+    """The edges of a table, by the state that they lead to."""
+
+    def __init__(self, table: Table) -> None:
+        source, column = np.nonzero(table >= 0)
+        target = table[source, column]
+        order = np.argsort(target, kind="stable")
+        self._source: npt.NDArray[np.int64] = source[order]
+        self._begins = np.searchsorted(target[order], np.arange(len(table) + 1))
+
+    def into(self, states: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where the edges come from that lead to one of the states; a state for each of them."""
+        begins = self._begins[states]
+        counts = self._begins[states + 1] - begins
+        # begins .. begins + counts of each, one after the other
+        edges = np.repeat(begins - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        found: npt.NDArray[np.int64] = self._source[edges]
+        return found
+
+
+def _reach(table: Table, may_end: Flags) -> Distances:
     """The fewest characters from each state to one where the text may end: a search backwards, (S,)."""
-    source, column = np.nonzero(table >= 0)
-    target = table[source, column]
-    order = np.argsort(target, kind="stable")
-    source, target = source[order], target[order]
-    begins = np.searchsorted(target, np.arange(len(table) + 1))
+    edges = _Backwards(table)
     reach = np.where(may_end, 0, FAR).astype(np.int64)
     frontier = np.flatnonzero(may_end)
     distance = 0
     while len(frontier):
         distance += 1
-        counts = begins[frontier + 1] - begins[frontier]
-        # All edges that lead into the frontier: begins .. begins + counts of each, one after the other.
-        edges = np.repeat(begins[frontier] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-        before = np.unique(source[edges])
+        before = np.unique(edges.into(frontier))
         frontier = before[reach[before] == FAR]
         reach[frontier] = distance
     return reach
+
+
+def _room(table: Table) -> Distances:
+    """The most characters that can follow each state, (S,); FAR: any number, or more than MOST_ROOM.
+
+    A line's end is none of them.
+    """
+    table = np.where(table == FINAL, FORBIDDEN, table)
+    edges = _Backwards(table)
+    left = np.count_nonzero(table >= 0, axis=1)  # edges to states whose room is not known yet
+    room = np.full(len(table), FAR, np.int64)
+    frontier = np.flatnonzero(left == 0)
+    for distance in range(MOST_ROOM + 1):
+        if not len(frontier):
+            break
+        room[frontier] = distance
+        before, counts = np.unique(edges.into(frontier), return_counts=True)
+        left[before] -= counts
+        frontier = before[left[before] == 0]
+    return room
 
 
 def _reach_for_ever(table: Table) -> Distances:

@@ -358,10 +358,11 @@ class SampleConfig:
     ban: tuple[str, ...] = ()  # texts that never appear
     only: str | None = None  # the characters that may appear
     novel: bool | int = False  # True: no line of the training text; N: no run of N of its characters
-    unique: bool = False  # no line twice
+    unique: bool = False  # no text twice; a text of a model of lines is a line
     seed: int | None = None  # None: a new one each time
     length: int | None = None  # characters a text at the most; None: 500, or a line's end
-    until: str = ""  # stop after this text has been written; empty: off
+    until: str | tuple[str, ...] = ""  # stop once this, or one of these, has been written; empty: off
+    drop_until: bool = False  # leave it out of what is written
     precision: WeightPrecision = "float32"  # of the weights; bfloat16: rounded, for speed
 
     def __post_init__(self) -> None:
@@ -375,13 +376,21 @@ class SampleConfig:
             _require_int("seed", self.seed, 0, 2**63 - 1)
         if self.length is not None:
             _require_int("length", self.length, 0, 10**12)
-        _require(isinstance(self.until, str), "until", self.until, "a text")
+        texts = self.until if isinstance(self.until, tuple) else (self.until,)
+        _require(
+            all(isinstance(text, str) for text in texts), "until", self.until, "a text, or a tuple of them"
+        )
         _require(
             self.precision in WEIGHT_PRECISIONS,
             "precision",
             self.precision,
             "one of " + ", ".join(WEIGHT_PRECISIONS),
         )
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The texts of which the first that has been written ends a text."""
+        return tuple(filter(None, self.until if isinstance(self.until, tuple) else (self.until,)))
 
     def _check_control(self) -> None:
         _require_float("typical", self.typical, 0.0, 1.0, "a number above 0, up to 1")
@@ -392,7 +401,7 @@ class SampleConfig:
         _require_float("dry_base", self.dry_base, 1.0, 4.0, "a number from 1 to 4")
         _require_int("dry_length", self.dry_length, 1, 1000)
         _require(self.match is None or isinstance(self.match, str), "match", self.match, "an expression")
-        for name in ("exact", "unique"):
+        for name in ("exact", "unique", "drop_until"):
             _require_bool(name, getattr(self, name))
         _require(
             isinstance(self.ban, tuple) and all(isinstance(ban, str) for ban in self.ban),
@@ -401,8 +410,10 @@ class SampleConfig:
         _require(self.only is None or isinstance(self.only, str), "only", self.only, "characters")
         if not isinstance(self.novel, bool):
             _require_int("novel", self.novel, SHORTEST_NOVEL, 10_000)
-        if self.match is not None and self.until:
+        if self.match is not None and self.stops:
             raise ConfigError("--match and --until contradict each other", "give one of them")
+        if self.drop_until and not self.stops:
+            raise ConfigError("--drop-until leaves out what --until says", "give that, too, or neither")
         if not self.exact:
             return
         if self.match is None and not self.ban and self.only is None:

@@ -200,6 +200,7 @@ def _automaton(model: Checkpoint | Blend, config: SampleConfig, prompt: str | No
         bans=config.ban,
         only=config.only,
         prompt=prompt,
+        natural=not config.exact,
         empty=not model.text.lines,
     )
 

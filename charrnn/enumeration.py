@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import heapq
 import math
+import sys
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +30,8 @@ from charrnn.predictor import Constraint, Cursor, Predictor
 
 MOST_SIDE_BY_SIDE = 256  # beginnings that are expanded in one step
 NODE_BYTES = 700  # of Python's objects for a node, beside its arrays
+LINE_BYTES = 200  # of those for a whole line
+DEFAULT_COUNT = 100
 DEFAULT_MEMORY = 2**30  # bytes of open beginnings
 
 
@@ -48,7 +53,8 @@ def enumerate_lines(
     checkpoint: Checkpoint | Blend,
     prompt: str = "",
     *,
-    count: int = 100,
+    count: int | None = None,
+    above: float | None = None,
     length: int | None = None,
     constraint: Constraint | None = None,
     memory: int = DEFAULT_MEMORY,
@@ -58,31 +64,39 @@ def enumerate_lines(
 ) -> Iterator[Line]:
     """The `count` most probable lines that go on from the prompt, the most probable first.
 
+    With `above`, only those whose probability is at least that: as many as there are without a `count`, which
+    is else DEFAULT_COUNT. Probabilities are compared as logarithms, which are never rounded to 0.
+
     Equally probable ones come in the order of their texts. They are all there are if they are fewer. A line
     begins with the prompt's last line, and ends at "\\n", which counts in its probability, but is no part
     of its text. `length` is the most characters that it may have after the prompt, the end not counted; the
     `constraint` is on these characters.
 
-    `memory` bounds, in bytes, the open beginnings, and so also the time. At the bound the least probable
-    ones are given up; each line that comes nevertheless is certain.
+    `memory` bounds, in bytes, the open beginnings and the lines that are yet to come, and so also the time.
+    At the bound the least probable ones are given up; each line that comes nevertheless is certain.
 
     Raises:
         ConfigError: a setting is out of range, or the model knows no line end.
         VocabularyError: the prompt holds a character that the model has never seen.
         SearchError: after the lines that are certain, `memory` did not suffice for the rest.
     """
+    if count is None:
+        count = DEFAULT_COUNT if above is None else sys.maxsize
     if count < 1:
         raise ConfigError(f"count is {count}", "give a whole number from 1 up")
+    if above is not None and not 0 < above < 1:
+        raise ConfigError(f"above is {above}", "give a probability above 0 and below 1, such as 0.001")
     if memory < 2**20:
         raise ConfigError(f"memory is {memory / 2**20:g} MB", "give at least 1")
     if length is not None and length < 0:
         raise ConfigError(f"length is {length}", "give a whole number from 0 up")
     predictor = Predictor(checkpoint, precision, threads)
     predictor.require_line_end()
-    start = predictor.start(prompt, on_unknown)
+    start = predictor.start_line(prompt, on_unknown)
     known = "".join(c for c in prompt.rpartition("\n")[2] if c in predictor.vocabulary)
     longest = MAX_LINE_LENGTH if length is None else length
-    return _Search(predictor, count, longest, constraint, memory).lines(start, known)
+    least = -math.inf if above is None else math.log(above)
+    return _Search(predictor, count, least, longest, constraint, memory).lines(start, known)
 
 
 class _Node:
@@ -100,19 +114,29 @@ class _Node:
         self.size = NODE_BYTES + len(totals) * 64  # bytes
 
 
+_Open = tuple[float, str, _Node]  # -log p and text of the node's best child
+
+
 class _Search:
     def __init__(
-        self, predictor: Predictor, count: int, length: int, constraint: Constraint | None, memory: int
+        self,
+        predictor: Predictor,
+        count: int,
+        least: float,
+        length: int,
+        constraint: Constraint | None,
+        memory: int,
     ) -> None:
         self._predictor = predictor
         self._characters = predictor.vocabulary.characters
         self._count = count
+        self._least = least  # log p of what is still wanted
         self._length = length
         self._constraint = constraint
         self._memory = memory
         self._used = 0  # bytes
         # The best child of each node, and whole lines: (-log p, text, ..), so that ties go by text.
-        self._open: list[tuple[float, str, _Node]] = []
+        self._open: list[_Open] = []
         self._whole: list[tuple[float, str]] = []
         self._best: list[float] = []  # log p of the best `count` whole lines so far, a heap
         self._dropped = -math.inf  # log p of the best beginning that was given up
@@ -129,6 +153,7 @@ class _Search:
                 if -total <= self._dropped or given == self._count:
                     break
                 heapq.heappop(self._whole)
+                self._used -= _line_size(text)
                 given += 1
                 yield Line(prompt + text, -total)
             if given == self._count or not self._open:
@@ -139,13 +164,13 @@ class _Search:
             raise SearchError(
                 f"after {given} lines the search needs more than {self._memory / 2**20:.0f} MB: "
                 "what it would give from here on is not certain",
-                "give more as --memory MB, or ask for fewer",
+                "give more as --memory MB, or ask for fewer lines",
             )
 
     def _bound(self) -> float:
         """What is less probable is not wanted."""
         whole = self._best[0] if len(self._best) == self._count else -math.inf
-        return max(whole, self._dropped)
+        return max(whole, self._dropped, self._least)
 
     def _take(self, width: int) -> tuple[list[Cursor], list[tuple[str, float, object]]]:
         """The most probable open beginnings."""
@@ -203,23 +228,35 @@ class _Search:
         if total < self._bound():
             return
         heapq.heappush(self._whole, (-total, text))
+        self._used += _line_size(text)
+        if self._count == sys.maxsize:  # all that are probable enough: how many, nobody knows
+            return
         if len(self._best) < self._count:
             heapq.heappush(self._best, total)
         else:
             heapq.heappushpop(self._best, total)
 
     def _give_up(self) -> None:
-        """Drop the less probable half of the queue, and first what is no longer wanted."""
-        self._open = [entry for entry in self._open if -entry[0] >= self._bound()]
-        self._open.sort(key=lambda entry: entry[:2])
-        size, kept = 0, 0
-        while kept < len(self._open) and size + self._open[kept][2].size <= self._memory // 2:
-            size += self._open[kept][2].size
-            kept += 1
-        if kept < len(self._open):
-            self._dropped = max(self._dropped, -self._open[kept][0])
-            del self._open[kept:]  # sorted, it is a heap
-        self._used = size
+        """Drop the less probable half of what is kept, and first what is no longer wanted."""
+        bound = self._bound()
+        kept: list[tuple[float, str, int, _Open | None]]
+        kept = [(entry[0], entry[1], entry[2].size, entry) for entry in self._open if -entry[0] >= bound]
+        kept += [(total, text, _line_size(text), None) for total, text in self._whole if -total >= bound]
+        kept.sort(key=lambda entry: entry[:2])
+        sizes = list(accumulate(size for _, _, size, _ in kept))
+        fitting = bisect_right(sizes, self._memory // 2)
+        if fitting < len(kept):
+            self._dropped = max(self._dropped, -kept[fitting][0])
+            del kept[fitting:]
+        # Sorted, they are heaps.
+        self._open = [entry for *_, entry in kept if entry is not None]
+        self._whole = [(total, text) for total, text, _, entry in kept if entry is None]
+        self._used = sizes[len(kept) - 1] if kept else 0
+
+
+def _line_size(text: str) -> int:
+    """Bytes of a whole line that waits."""
+    return LINE_BYTES + len(text)
 
 
 def _size(state: Any) -> int:

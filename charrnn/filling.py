@@ -191,7 +191,7 @@ class _Beams:
         self._dropped = -math.inf  # log p of the best beginning that was dropped
 
     def search(self) -> list[Filling]:
-        beams = {self._pattern.start(): [_Beginning((), 0.0, self._predictor.start())]}
+        beams = {self._pattern.start(): [_Beginning((), 0.0, self._predictor.start_line())]}
         while beams:
             beams = self._step(beams)
         if not self._found:

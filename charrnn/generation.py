@@ -11,20 +11,21 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from charrnn import control
+from charrnn import control, sampling
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import DEFAULT_SAMPLE_LENGTH, MAX_LINE_LENGTH, SampleConfig, WeightPrecision
-from charrnn.drafts import Ending, Rules, Text
+from charrnn.drafts import Ending, Outlet, Rules, Text
 from charrnn.errors import CharrnnError, SamplingError, VocabularyError
 from charrnn.mixture import Blend, MixedNetwork
 from charrnn.paths import CompiledPath, Cursor, Network, Paths, PlainPath
 from charrnn.plain import PlainNetwork
 from charrnn.steering import ENDED, STUCK
+from charrnn.vocabulary import Vocabulary
 
 Ids = npt.NDArray[np.int64]
 
@@ -33,6 +34,10 @@ SHORT_PIECE = 16
 # What may be written ahead of the text that is asked for, and is kept in memory.
 CHARACTERS_AHEAD = 2**25
 TEXTS_AHEAD = 4096
+# With which sentences end: full stops of most scripts.
+SENTENCE_ENDS = ".。।۔።"
+# A line's end that is as probable as this is one that the corpus has in such places.
+USUAL = 0.03
 # Times as many texts are begun as are written side by side, where each has a prompt of its own: those that
 # end have successors.
 TEXTS_FROM_PROMPTS = 4
@@ -50,8 +55,8 @@ def generate(
     """Text number `index` of the run with the seed `config.seed`, in pieces of one or more characters.
 
     The text goes on from the prompt, which comes first with `echo` (without the unknown characters that
-    "skip" drops). Without a prompt, prose begins as after a line's end. To a model of lines, each line is a
-    text of its own: it goes on from the prompt's last line, and stops at the end of its own, "\\n" included.
+    "skip" drops). Without a prompt, prose begins with a sentence, see `lead`. To a model of lines, each line
+    is a text of its own: it goes on from the prompt's last line, and stops at its own end, "\\n" included.
 
     Each character takes one number from a random stream of its own seed and index. So a text depends on
     nothing else: not on its length, on how many there are, or on which path writes it.
@@ -124,7 +129,7 @@ class _Writer(ABC):
     ) -> None:
         """`prompt` is what all texts go on from; None: each has its own."""
         self._vocabulary = checkpoint.vocabulary
-        self._lines = checkpoint.text.lines
+        self._lines, self._bytes = checkpoint.text.lines, checkpoint.text.bytes
         self._config = config
         default = MAX_LINE_LENGTH if self._lines else DEFAULT_SAMPLE_LENGTH
         self._length = default if config.length is None else config.length
@@ -134,13 +139,13 @@ class _Writer(ABC):
         self._rules = Rules.of(checkpoint, config)
         self._paths = Paths(self._network, config, threads, self._control, predicts=predicts)
         self._unsettled: deque[Text] = deque()  # may still be drawn anew, since they stood before
-        self._seen: set[str] = set()  # lines of those that may not
+        self._seen: set[bytes] = set()  # those that may not, see Text.settle
         self._ended, self._ended_characters = 0, 0
         self._lock = threading.Lock()  # a program may take its texts on several threads
 
     def _begin(self, prompt: Ids) -> tuple[Cursor, Ids, str]:
         """Where a text stands that goes on from the prompt, what it has yet to read, and this as text."""
-        document = opening(prompt, len(self._vocabulary), self._newline, self._lines)
+        document = opening(self._network, self._vocabulary, prompt, self._lines)
         before = self._vocabulary.decode(document[1:]) if len(prompt) else ""
         cursor = Cursor(int(document[0]), self._network.initial_state())
         if self._control is not None:
@@ -149,8 +154,14 @@ class _Writer(ABC):
 
     def _new_text(self, index: int, before: str) -> Text:
         """Text number `index`, which goes on from `before`."""
-        ending = Ending(self._lines, self._config.until)
-        text = Text(index, ending, self._length, self._rules, self._seen, before[before.rfind("\n") + 1 :])
+        config, line = self._config, before[before.rfind("\n") + 1 :]
+        ending = Ending(self._lines, config.stops)
+        outlet = Outlet(
+            config.stops if config.drop_until else (),
+            whole_characters=self._bytes and config.match is None,  # which says itself where a text ends
+            before=line,
+        )
+        text = Text(index, ending, outlet, self._length, self._rules, self._seen, line)
         if self._rules.unique:
             self._unsettled.append(text)
         return text
@@ -168,14 +179,9 @@ class _Writer(ABC):
                 yield text.take()
 
     def _settle(self, text: Text) -> None:
-        """Complete the texts up to this one, in their order: each is another than those before.
-
-        This one itself is not completed where it is written line by line, but those before it are.
-        """
+        """Complete the texts up to this one, in their order: each is another than those before."""
         while not text.settled:
             first = self._unsettled[0]
-            if first is text and self._rules.by_line and first.left:
-                return
             while first.left:
                 self._write(first)
             if first.settle():
@@ -186,7 +192,7 @@ class _Writer(ABC):
         path = self._path(text)
         group = self._group(text, path.most_texts)
         longest = path.longest(len(group))
-        ends = self._lines or self._config.until or self._config.match is not None or self._rules.holds
+        ends = self._lines or self._config.stops or self._config.match is not None or self._rules.holds
         if len(group) > 1 and ends:
             longest = min(longest, SHORT_PIECE)
         if self._config.exact:
@@ -217,9 +223,7 @@ class _Writer(ABC):
 
     def _is_alone(self, most: int, others: Iterable[Text]) -> bool:
         """Whether a text is now written by itself, so that the others wait."""
-        if most == 1 or (self._rules.by_line and self._rules.unique):  # lines before must be known
-            return True
-        return sum(other.waiting for other in others) > CHARACTERS_AHEAD
+        return most == 1 or sum(other.waiting for other in others) > CHARACTERS_AHEAD
 
     def _write_with_particles(self, text: Text) -> None:
         """The whole of it: to draw freely what fits would take for ever."""
@@ -378,15 +382,54 @@ class _Prompted(_Writer):
         return group
 
 
-def opening(prompt: Ids, start: int, newline: int, lines: bool) -> Ids:
+def opening(network: Network, vocabulary: Vocabulary, prompt: Ids, lines: bool) -> Ids:
     """What the network reads before it writes: START, then the prompt or what stands for it."""
     if lines:
-        ends = np.flatnonzero(prompt == newline)
+        ends = np.flatnonzero(prompt == vocabulary.characters.find("\n"))
         prompt = prompt[ends[-1] + 1 :] if len(ends) else prompt
-    elif not len(prompt) and newline >= 0:
-        # Prose begins like a new line, not like the corpus's first.
-        prompt = np.array([newline], np.int64)
-    return np.concatenate([np.array([start], np.int64), prompt])
+    elif not len(prompt):
+        prompt = lead(network, vocabulary)
+    return np.concatenate([np.array([len(vocabulary)], np.int64), prompt])
+
+
+_leads: weakref.WeakKeyDictionary[Network, Ids] = weakref.WeakKeyDictionary()
+
+
+def lead(network: Network, vocabulary: Vocabulary) -> Ids:
+    """What stands before prose that has no prompt: the end of a sentence, of its line, and an empty line.
+
+    So a text begins with a sentence. After a line's end alone it would begin in the middle of one, where the
+    corpus breaks its paragraphs into lines. The network says what is usual: no empty line where it expects
+    none, and only a line's end where it knows no sentence that ends there.
+    """
+    if network not in _leads:
+        _leads[network] = np.array(_lead(network, vocabulary), np.int64)
+    return _leads[network]
+
+
+def _lead(network: Network, vocabulary: Vocabulary) -> list[int]:
+    newline = vocabulary.characters.find("\n")
+    if newline < 0:
+        return []
+    state: Any = network.initial_state()
+    start: Any
+    _, start = network.step(len(vocabulary), state)
+    ends: list[tuple[float, int, Any]] = []
+    for character in filter(vocabulary.characters.__contains__, SENTENCE_ENDS):
+        read = vocabulary.characters.index(character)
+        logits, state = network.step(read, start)
+        ends.append((_probability(logits, newline), read, state))
+    p, read, state = max(ends, key=lambda end: end[0], default=(0.0, -1, start))
+    if p < USUAL:
+        return [newline]
+    logits, _ = network.step(newline, state)
+    return [read, newline, newline] if _probability(logits, newline) >= USUAL else [read, newline]
+
+
+def _probability(logits: npt.NDArray[np.floating[Any]], character: int) -> float:
+    p = [0.0] * len(logits)
+    sampling.probabilities(p, logits.tolist(), 1.0)
+    return p[character]
 
 
 _networks: weakref.WeakKeyDictionary[Checkpoint | Blend, dict[str, Network]] = weakref.WeakKeyDictionary()

@@ -64,7 +64,7 @@ class Offers:
 
     def _go_to(self, ids: list[int]) -> tuple[Cursor, Any]:
         """The place after these characters; only those are read that were not there last time."""
-        if not ids:  # prose begins as after a line's end
+        if not ids:  # prose begins with a sentence, as when it is sampled
             start = self._predictor.start()
             return start, self._predictor.predict([start])[0]
         same = 0

@@ -70,7 +70,21 @@ class Predictor:
             VocabularyError: the prompt holds a character that the model has never seen.
         """
         ids = self.vocabulary.encode(prompt, on_unknown).astype(np.int64)
-        read = opening(ids, len(self.vocabulary), self.newline, self.lines)
+        return self._after(ids)
+
+    def start_line(self, prompt: str = "", on_unknown: Literal["error", "skip"] = "error") -> Cursor:
+        """The same for a whole line: one of prose begins after a line's end, if it has no prompt.
+
+        Raises:
+            VocabularyError: the prompt holds a character that the model has never seen.
+        """
+        ids = self.vocabulary.encode(prompt, on_unknown).astype(np.int64)
+        if not (len(ids) or self.lines or self.newline < 0):
+            ids = np.array([self.newline], np.int64)
+        return self._after(ids)
+
+    def _after(self, prompt: Ids) -> Cursor:
+        read = opening(self._network, self.vocabulary, prompt, self.lines)
         cursor = self.beginning()
         self.read(cursor, read[1:])
         return cursor

@@ -1,8 +1,8 @@
 """How surprising lines are to a network, many side by side: bits a line, in the order of input.
 
 Each line is a text of its own, its "\\n" the last character. A model of lines reads it as it was trained to,
-and says nothing of an empty one, which training leaves out. A model of prose begins as `sample` does, after a
-line end, which is not counted. Where the model has never seen a "\\n" there is neither.
+and says nothing of an empty one, which training leaves out. A model of prose begins after a line end, which
+is not counted. Where the model has never seen a "\\n" there is neither.
 
 A character that the model has never seen cannot have a probability of the network's. It counts as
 `unknown_bits`, and the network goes on as if it were not there.

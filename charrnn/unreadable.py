@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
 
 from charrnn.errors import printable
+from charrnn.spelling import close_names
 
 
 def why_unreadable(path: Path | None, error: OSError | ValueError, suffix: str = "") -> tuple[str, str]:
@@ -26,12 +26,13 @@ def why_unreadable(path: Path | None, error: OSError | ValueError, suffix: str =
 
 
 def _similar_name(path: Path, suffix: str) -> Path | None:
-    """A file beside the missing `path` whose name is much like its name."""
+    """A file beside the missing `path` whose name, without its suffix, is close to its name."""
     try:
         names = [name for name in os.listdir(path.parent) if name.endswith(suffix)]
     except OSError:
         return None
     if suffix and path.name + suffix in names:  # the closest, however short
         return path.with_name(path.name + suffix)
-    matches = difflib.get_close_matches(path.name, names, n=1)
-    return path.with_name(matches[0]) if matches else None
+    stems = {name.removesuffix(Path(name).suffix): name for name in sorted(names)}
+    near = close_names(path.name.removesuffix(path.suffix), stems)
+    return path.with_name(stems[near[0]]) if near else None

@@ -18,8 +18,8 @@ ARROWS = {
     "config": set(),
     "__main__": {"cli"},
     "cli": {
-        "api", "events", "advice", "atomic", "curves", "heat", "plotting", "sources", "unwritable", "waiting",
-        "lines", "reading",
+        "api", "events", "advice", "atomic", "curves", "heat", "plotting", "sources", "spelling",
+        "unwritable", "waiting", "lines", "reading",
         "checkpoint", "scoring",  # for their types alone
     },
     "api": {
@@ -55,7 +55,10 @@ ARROWS = {
     "offers": {"predictor", "mixture", "checkpoint", "normalization"},
     "ranking": {"predictor", "mixture", "checkpoint"},
     "predictor": {"generation", "paths", "mixture", "checkpoint"},
-    "generation": {"drafts", "paths", "plain", "mixture", "checkpoint", "control", "particles", "steering"},
+    "generation": {
+        "drafts", "paths", "plain", "mixture", "checkpoint", "control", "particles", "sampling", "steering",
+        "vocabulary",
+    },
     "drafts": {"control", "paths", "novelty", "mixture", "checkpoint", "steering"},
     "particles": {"paths", "steering"},
     "prediction": {"predictor", "generation", "mixture", "sampling", "checkpoint"},
@@ -89,7 +92,8 @@ ARROWS = {
     "sources": {"unreadable", "detection"},
     "detection": set(),
     "normalization": set(),
-    "unreadable": set(),
+    "unreadable": {"spelling"},
+    "spelling": set(),
     "unwritable": set(),
     "vocabulary": set(),
     "model": {"kernels", "layers", "operands", "parameters", "workers"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,6 +74,91 @@ def test_it_is_the_texts_that_match_and_hold_nothing_banned(expression, bans, on
         assert language(found, start, lines) == expected
         if expression is not None and expected:
             assert found.reach[start] == min(map(len, expected))
+
+
+WORDS = " ,.ab"
+
+
+def both(expression: str, *, lines: bool = False, bans: tuple[str, ...] = ()) -> tuple[Automaton, Automaton]:
+    """As the expression says, and as it ends naturally."""
+    characters = "\n" + WORDS
+    shape = compiled(expression, characters)
+    free, natural = (
+        build(characters, lines=lines, expression=shape, bans=bans, natural=natural)
+        for natural in (False, True)
+    )
+    return free, natural
+
+
+def accepts(found: Automaton, text: str, lines: bool) -> bool:
+    state = found.start()
+    for character in text:
+        state = found.table[state][found.classes[("\n" + WORDS).index(character)]]
+        if state <= FINAL:
+            return False
+    return bool(found.table[state][found.classes[0]] == FINAL if lines else found.reach[state] == 0)
+
+
+@pytest.mark.parametrize("lines", [False, True])
+@given(st.text(WORDS, min_size=1, max_size=13))
+def test_no_word_begins_at_the_end_of_the_most_characters(lines, text):
+    free, natural = both(".{4,12}", lines=lines)
+    assert accepts(free, text, lines) == (4 <= len(text) <= 12)
+    begins = any(c in " ," for c in text[9:])  # in the last quarter
+    assert accepts(natural, text, lines) == (accepts(free, text, lines) and not begins)
+
+
+@pytest.mark.parametrize("lines", [False, True])
+@given(st.text(WORDS, max_size=16), st.sampled_from(["", ".", "..", ". ", ".a."]))
+def test_the_end_of_a_sentence_is_the_end_of_a_text_in_its_second_half(lines, text, end):
+    text += end
+    free, natural = both(".{4,15}[.]", lines=lines)
+    assert accepts(free, text, lines) == (5 <= len(text) <= 16 and text.endswith("."))
+    # After a stop that may be the last character, the eighth or later, no white space follows.
+    after_an_end = any(text[n - 1] == "." and text[n] in " ," for n in range(8, len(text)))
+    # In the last quarter, where a stop may come, a word goes on until it comes.
+    begins = any(c in " ," for c in text[12:])
+    assert accepts(natural, text, lines) == (accepts(free, text, lines) and not (after_an_end or begins))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "a{1,2}( [ab]{1,5}){0,3}", "[ab]{1,9}(, [ab]{1,3}){1,4}[.]", "[ab]+( [ab]+)*", ".*", ".+[.]",
+        "[ab]{2} [ab]{2}", "([ab]{1,4} ){2,5}", "(a b|a, b|a. b){1,4}", "[ab]{3,40}",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("lines", [False, True])
+def test_what_says_itself_where_words_end_stays_as_it_is(expression, lines):
+    free, natural = both(expression, lines=lines)
+    moves = [found.table[:, found.classes] for found in (free, natural)]
+    assert [found.starts for found in (free, natural)] == [natural.starts] * 2
+    np.testing.assert_array_equal(moves[0], moves[1])
+
+
+SHAPES = [
+    ".{3,20}",
+    ".{0,30}[.,]",
+    "(.{2,9}[.] ?){1,3}",
+    "a.{1,18}b?",
+    "[^.]{5,25}",
+    "(a|. ){2,12}",
+    ".{1,4}",
+]
+
+
+@given(st.sampled_from(SHAPES), st.lists(st.text(WORDS, min_size=1, max_size=3), max_size=2), st.booleans())
+def test_a_natural_end_leaves_no_dead_end_and_adds_no_text(expression, bans, lines):
+    try:
+        free, natural = both(expression, lines=lines, bans=tuple(bans))
+    except SamplingError:
+        return
+    moves, fewer = (found.table[:, found.classes] for found in (free, natural))
+    assert ((fewer == moves) | (fewer < 0)).all()
+    may_end = natural.reach == 0
+    lead_on = (fewer >= 0) & (natural.reach[fewer] < natural.reach[:, None])
+    alive = natural.reach < automaton.FAR
+    assert (may_end | lead_on.any(axis=1))[alive].all()
 
 
 @given(st.lists(st.text("abc\n", min_size=1, max_size=3), max_size=4), st.sampled_from([None, "ab", "a"]))

@@ -217,6 +217,10 @@ def test_every_public_name_is_there() -> None:
         (("score", ""), "[FILE...] is an empty path"),
         (("score", "--html", ""), "--html is an empty path"),
         (("compress", ""), "[FILE] is an empty path"),
+        (("score", "-m", "a", "-m", "b"), "--model is given twice: give it once"),
+        (("sample", "--prompt", "a", "--prompt=b", "--prompt", "c"), "--prompt is given 3 times"),
+        (("sample", "--drop-until"), "--drop-until leaves out what --until says"),
+        (("sample", "--interactive", "--json"), "--interactive is given with an option"),
     ],
 )
 def test_wrong_usage_is_two_lines_and_exit_code_2(args: tuple[str, ...], said: str) -> None:
@@ -227,6 +231,60 @@ def test_wrong_usage_is_two_lines_and_exit_code_2(args: tuple[str, ...], said: s
     assert said.lower() in error.lower()
     known = args[0] if args[0] in COMMANDS else ""
     assert hint == f"try '{' '.join(filter(None, ['charrnn', known, '--help']))}'"
+
+
+REPEATABLE = {
+    ("sample", "--model"), ("sample", "--until"), ("sample", "--ban"), ("enumerate", "--model"),
+    ("fill", "--model"), ("next", "--model"), ("classify", "--model"), ("train", "--val"),
+}  # fmt: skip
+ONCE = {
+    ("train", "--out"), ("train", "--init-from"), ("train", "--plot"),
+    ("sample", "--prompt"), ("sample", "--prompts"), ("sample", "--match"), ("sample", "--only"),
+    ("enumerate", "--prompt"), ("enumerate", "--match"), ("info", "--plot"),
+    ("score", "--model"), ("score", "--html"), ("score", "--svg"),
+    ("compress", "--model"), ("compress", "--out"), ("decompress", "--model"), ("decompress", "--out"),
+}  # fmt: skip
+THE_LAST_COUNTS = dict.fromkeys(
+    ("N", "[N]", "NAME", "K", "P", "T", "X", "M", "E", "MB", "TAU", "ETA", "BITS", "P,P,..."), ("1", "2")
+) | {
+    "error|skip": ("error", "skip"),
+    "auto|always|never": ("always", "never"),
+    "lstm|gru|rnn": ("gru", "rnn"),
+    "tanh|relu": ("tanh", "relu"),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_option_given_twice_is_repeatable_or_an_error_unless_it_is_a_number_or_a_name(name: str) -> None:
+    """Nobody's file or text is dropped without a word."""
+    import typer
+
+    from charrnn.cli import parsing
+    from charrnn.cli.process import UsageError
+
+    command = typer.main.get_command(parsing._app).commands[name]  # type: ignore[attr-defined]
+    arguments = ["x"] * sum(param.param_type_name == "argument" for param in command.params)
+    for param in command.params:
+        if param.param_type_name == "argument" or param.is_flag:
+            continue
+        option, metavar = param.opts[-1], param.metavar
+        twice = [*arguments, param.opts[0], "1", f"{option}=1"]
+        if (name, option) in REPEATABLE:
+            values = command.make_context(name, twice).params[param.name]
+            assert values == ["1", "1"]
+        elif (name, option) in ONCE:
+            with pytest.raises(UsageError, match=f"{option} is given twice: give it once"):
+                command.make_context(name, twice)
+        else:
+            first, last = THE_LAST_COUNTS[metavar]
+            values = command.make_context(name, [*arguments, option, first, option, last]).params
+            assert str(values[param.name]) in (last, f"{last}.0")
+
+
+def test_help_comes_before_a_complaint_about_repeats() -> None:
+    result = run("score", "-m", "a", "-m", "b", "--help")
+    assert result.returncode == 0
+    assert b"Usage: charrnn score" in result.stdout
 
 
 def test_values_out_of_range_are_wrong_usage(folder: Path, prose: Path) -> None:
@@ -384,6 +442,68 @@ def test_until_ends_the_text(prose: Path) -> None:
     text = run("sample", "-m", prose, "--until", "e", "-n", 5000, "--seed", 1).stdout.decode()
     assert text.rstrip("\n").endswith("e")
     assert text.count("e") == 1
+
+
+def test_each_of_several_stop_texts_ends_the_text_and_can_be_left_out(prose: Path) -> None:
+    def written(*options: str) -> str:
+        return run("sample", "-m", prose, "-n", 5000, "--seed", 1, *options).stdout.decode()[:-1]
+
+    whole = written()
+    first, second = sorted([whole.index("e"), whole.index("a")])
+    assert first < second
+    for stops in (("--until", "e", "--until", "a"), ("--until", "a", "--until", "e")):
+        assert written(*stops) == whole[: first + 1]
+        assert written(*stops, "--drop-until") == whole[:first]
+
+
+def test_texts_as_json_have_their_seed_and_their_number(prose: Path, lines: Path, raw: Path) -> None:
+    def texts(*options: object, stdin: bytes = b"") -> list[dict[str, object]]:
+        result = run("sample", "--json", "-n", 30, *options, stdin=stdin)
+        assert result.stderr == b""  # nobody watches
+        return [json.loads(line) for line in result.stdout.decode().splitlines()]
+
+    for model in (prose, lines):
+        found = texts("-m", model, "--count", 3)
+        seed = found[0]["seed"]
+        assert [row["index"] for row in found] == [0, 1, 2]
+        again = texts("-m", model, "--count", 3, "--seed", seed)
+        assert again == found
+    plain = run("sample", "-m", lines, "--count", 3, "-n", 30, "--seed", seed).stdout.decode()
+    assert plain == "".join(f"{row['text']}\n" for row in found)
+    (row,) = texts("-m", raw, "--seed", 1)
+    data = run("sample", "-m", raw, "-n", 30, "--seed", 1).stdout[:-1]
+    assert row["text"] == data.decode("utf-8", "replace")
+    found = texts("-m", lines, "--prompts", "-", "--echo", "--count", 2, stdin="a\nä\n".encode())
+    assert [(row["index"], str(row["text"])[0]) for row in found] == [(0, "a"), (1, "a"), (2, "ä"), (3, "ä")]
+
+
+@posix
+@pytest.mark.parametrize(
+    ("options", "told"), [((), True), (("--seed", "7"), False), (("--temp", "0"), False), (("--json",), True)]
+)
+def test_a_seed_that_was_chosen_is_told_where_a_person_watches(
+    lines: Path, options: tuple[str, ...], told: bool
+) -> None:
+    import pty
+
+    watching, terminal = pty.openpty()
+    arguments = command("sample", "-m", lines, "--count", 2, *options)
+    result = subprocess.run(
+        arguments, stdout=subprocess.PIPE, stderr=terminal, env=environment(), timeout=120
+    )
+    os.close(terminal)
+    said = ""
+    with suppress(OSError):  # Linux: nobody has the other end any more
+        while data := os.read(watching, 1000):
+            said += data.decode()
+    os.close(watching)
+    found = re.fullmatch(r"seed (\d+) \(--seed \1 writes this again\)\s+", said)
+    assert bool(found) == told, said
+    if found:
+        again = run("sample", "-m", lines, "--count", 2, "--seed", found[1], *options)
+        assert again.stdout == result.stdout
+    else:
+        assert said == ""
 
 
 @posix

@@ -259,6 +259,18 @@ def test_next_shows_a_table(folder: Path) -> None:
     assert run("next", "-", "-m", folder / "lines.safetensors", stdin=b"hel\n").stdout == run(*m).stdout
 
 
+def test_next_shows_bytes_as_bytes(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "raw.safetensors", bytes=True)
+    rows = run("next", "-m", model, "--top", 0).stdout.decode().splitlines()
+    assert sum(" 0xC3" in row for row in rows) == 1
+    assert not any("Ã" in row for row in rows)
+    assert sum("'e'" in row for row in rows) == 1
+    result = run("next", "-m", model, "--top", 0, "--json").stdout.decode()
+    found = {row["byte"]: row["character"] for row in map(json.loads, result.splitlines())}
+    assert found.keys() == set(range(256))
+    assert (found[0x65], found[0xC3]) == ("e", "\ufffd")
+
+
 def test_next_needs_no_compiler(folder: Path) -> None:
     code = (
         "import sys; from charrnn import api; api.next_characters(sys.argv[1], 'a');"

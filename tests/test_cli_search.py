@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from toys import toy
 import charrnn
 from charrnn import api, checkpoint
 from charrnn.cli.models import path_and_weight
+from charrnn.config import TextConfig
 from charrnn.errors import ConfigError
 
 
@@ -44,6 +46,29 @@ def test_enumerate_as_json(folder):
     assert len({row["text"] for row in rows}) == 4
     values = [row["log_probability"] for row in rows]
     assert values == sorted(values, reverse=True)
+
+
+def test_enumerate_lists_down_to_a_probability(folder):
+    model = folder / "a.safetensors"
+    rows = run("enumerate", "-m", model, "-n", 400).stdout.decode().splitlines()
+    found = run("enumerate", "-m", model, "--above", 0.001).stdout.decode().splitlines()
+    assert found == [row for row in rows if float(row.split("\t")[0]) >= -6.907755]
+    assert 10 < len(found) < 400
+    assert run("enumerate", "-m", model, "--above", 0.001, "-n", 3).stdout.decode().splitlines() == found[:3]
+    result = run("enumerate", "-m", model, "--above", 1)
+    assert result.returncode == 2
+    assert b"above is 1" in result.stderr
+
+
+def test_what_is_found_of_bytes_is_text_in_json(tmp_path):
+    model = toy(1, "\na\xa9\xc3")
+    model = replace(model, text=TextConfig(bytes=True, lines=True))
+    checkpoint.save(model, tmp_path / "bytes.safetensors")
+    for arguments in (("enumerate", "-n", 60), ("fill", "a__", "-n", 60)):
+        result = run(*arguments, "-m", tmp_path / "bytes.safetensors", "--json")
+        texts = [json.loads(line)["text"] for line in result.stdout.decode().splitlines()]
+        assert any("é" in text for text in texts)
+        assert not any("Ã" in text for text in texts)
 
 
 def test_enumerate_lists_only_what_matches(folder):

@@ -132,6 +132,9 @@ def test_budgets_of_time_and_epochs_are_positive(name: str) -> None:
         *[("length", v) for v in (-1, 10**13, 1.0, "1")],
         ("until", None),
         ("until", 3),
+        ("until", ("a", 3)),
+        ("until", ["a"]),
+        ("drop_until", 1),
         *[("precision", v) for v in ("float16", "auto", "", None, 32)],
     ],
 )

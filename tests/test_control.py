@@ -22,7 +22,7 @@ from files import result
 from support.environment import environment
 from test_generation import LINES, PROSE, compiled_only, let_load, make
 
-from charrnn import api, drafts, generation, particles, paths
+from charrnn import api, control, drafts, generation, particles, paths
 from charrnn import checkpoint as files
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import SampleConfig
@@ -118,6 +118,36 @@ def test_prose_ends_where_the_expression_does(length):
         assert all(re.fullmatch(expression, text) and len(text) <= length for text in texts)
 
 
+@pytest.mark.parametrize("text", [PROSE, LINES], ids=["prose", "lines"])
+def test_masked_texts_end_with_a_word_where_the_expression_only_counts(text):
+    checkpoint = make(characters="\n .ab", text=text, seed=3)
+    checkpoint.tensors["decoder.bias"][:] += -9.0, 0.5, -9.0, 0.0, 0.0  # words, and hardly ever an end
+    ends = [one.removesuffix("\n") for one in write(checkpoint, 60, match=".{10,40}")]
+    assert all(10 <= len(one) <= 40 for one in ends)
+    assert not any(" " in one[30:] for one in ends)
+    if text is PROSE:  # where the word ends, the text does; a line has to be ended by the model
+        free = write(checkpoint, 60, length=80)
+        assert all(f.startswith(one + " ") or len(one) == 40 for f, one in zip(free, ends, strict=True))
+        assert sum(len(one) == 40 for one in ends) < 10
+    for one in write(checkpoint, 60, match="(?s).{20,39}[.]"):
+        assert one.removesuffix("\n").endswith(".")
+        assert not set(" \n") & set(one.removesuffix("\n")[30:])
+
+
+def test_exact_texts_know_nothing_of_natural_ends():
+    checkpoint = make(characters="\n .ab")
+    config = SampleConfig(match=".{10,40}", exact=True)
+    steered = control.prepare(checkpoint, config, 500, "")
+    assert steered is not None
+    for control_ in (steered, steered.weighing):
+        rules = control_.arrays
+        assert rules.table[:, rules.classes[1]].tolist() == rules.table[:, rules.classes[3]].tolist()
+    masked = control.prepare(checkpoint, SampleConfig(match=".{10,40}"), 500, "")
+    assert masked is not None
+    rules = masked.arrays
+    assert rules.table[:, rules.classes[1]].tolist() != rules.table[:, rules.classes[3]].tolist()
+
+
 def test_an_expression_that_allows_everything_changes_nothing():
     checkpoint = make()
     assert write(checkpoint, 5, match="(?s).*", length=60) == write(checkpoint, 5, length=60)
@@ -144,6 +174,8 @@ def test_what_cannot_be_written_is_said_before_anything_is(settings, words, plac
     ("settings", "words"),
     [
         ({"match": "a", "until": "b"}, "--match and --until contradict"),
+        ({"match": "a", "until": ("", "b")}, "--match and --until contradict"),
+        ({"drop_until": True, "until": ("",)}, "--drop-until leaves out what --until says"),
         ({"exact": True}, "--exact says how"),
         ({"exact": True, "match": "a", "top_k": 3}, "--exact draws from the model's own"),
         ({"exact": True, "match": "a", "temperature": 0}, "--exact draws from the model's own"),
@@ -308,15 +340,34 @@ def test_novel_lines_are_the_free_ones_without_the_old(compiled):
     assert_drawn_from(expected, write(checkpoint, 4000, length=N, temperature=1.0, novel=True))
 
 
-def test_no_line_of_prose_is_old_or_comes_twice():
+@pytest.mark.parametrize("unique", [False, True])
+def test_no_line_of_prose_is_old(unique):
     checkpoint = make(seed=5, characters="\nab")
     free = write(checkpoint, 3, length=200)
     known = {line for text in free for line in text.split("\n")[:5]}
-    texts = write(indexed(checkpoint, "\n".join(known)), 3, length=200, novel=True, unique=True)
+    texts = write(indexed(checkpoint, "\n".join(known)), 3, length=200, novel=True, unique=unique)
     assert [len(text) for text in texts] == [200] * 3
     lines = [line for text in texts for line in text.split("\n")[:-1] if line.strip()]
     assert not known & set(lines)
-    assert len(set(lines)) == len(lines)  # in all three texts
+    assert len(set(lines)) < len(lines)  # but some come twice, as lines of prose may
+
+
+@pytest.mark.parametrize("novel", [False, True])
+def test_no_text_of_prose_comes_twice(novel):
+    checkpoint = indexed(make(seed=5, characters="\nab"), "ab\nbb\n")
+    free = write(checkpoint, 40, length=5, novel=novel)
+    texts = write(checkpoint, 40, length=5, novel=novel, unique=True)
+    assert len(set(free)) < len(set(texts)) == 40
+    assert not novel or not {"ab", "bb"} & {line for text in texts for line in text.split("\n")[:-1]}
+
+
+def test_the_lines_of_prose_may_come_twice_in_unique_texts():
+    """As a speaker's name or a closing brace does in every text."""
+    checkpoint = make(seed=5, characters="\nab")
+    free = write(checkpoint, 5, length=100)
+    lines = [line for text in free for line in text.split("\n") if line]
+    assert len(set(lines)) < len(lines)
+    assert write(checkpoint, 5, length=100, unique=True) == free
 
 
 def test_the_first_line_of_prose_begins_in_the_prompt():
@@ -361,8 +412,9 @@ def test_an_index_that_is_too_full_says_what_would_do():
 
 def test_when_all_has_been_said_there_is_an_end(monkeypatch):
     monkeypatch.setattr(drafts, "MOST_REDRAWS", 50)
-    with pytest.raises(SamplingError, match="of 50 texts in a row, none was what is asked for"):
-        write(make(text=LINES), 30, unique=True, match="[ab]")
+    for text in (LINES, PROSE):
+        with pytest.raises(SamplingError, match="50 texts in a row had been written before: lower --count"):
+            write(make(text=text), 30, unique=True, match="[ab]")
     only = indexed(make(text=LINES), "a\nb\n")
     with pytest.raises(SamplingError, match="of 50 texts in a row"):
         write(only, 1, novel=True, match="[ab]")
@@ -384,7 +436,7 @@ def test_texts_are_unique_in_whatever_order_they_are_taken():
 
 STEERED: list[dict[str, Any]] = [
     {"match": r"[a-c]{2}\w*( \w{1,3}){1,9}"},
-    {"match": r"\w(\w\w)*", "exact": True},
+    {"match": r"\w(\w\w)*", "exact": True}, {"match": "(?s).{5,30}"}, {"match": ".{8,30}[de]"},
     {"ban": ("ab", "ee", "c\n"), "only": "abcde 🙂\n"},
     {"ban": ("ab",), "mirostat": 1.5},
     {"typical": 0.6, "dry": 0.8, "dry_length": 2},
@@ -423,10 +475,12 @@ def test_a_particle_text_is_the_same_on_all_paths(monkeypatch):
 
 
 def test_a_text_that_may_be_drawn_anew_is_handed_out_when_it_stays(monkeypatch):
-    checkpoint = make(seed=5, characters="\nab")
-    pieces = list(generation.generate(checkpoint, "", SampleConfig(seed=1, length=200, unique=True)))
+    checkpoint = indexed(make(seed=5, characters="\nab"), "ab\n")
+    pieces = list(generation.generate(checkpoint, "", SampleConfig(seed=1, length=200, novel=True)))
     assert all(piece.endswith("\n") for piece in pieces[:-1])
     assert len(pieces) > 5
+    whole = SampleConfig(seed=1, length=200, novel=True, unique=True)
+    assert list(generation.generate(checkpoint, "", whole)) == ["".join(pieces)]
 
 
 def test_the_door_takes_all_of_it(places):

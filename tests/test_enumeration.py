@@ -211,6 +211,41 @@ def test_what_comes_before_the_memory_is_used_up_is_exact(monkeypatch):
     assert 400 > given[0] > given[1] > given[2] >= 0
 
 
+@pytest.mark.parametrize("count", [None, 5, 12, 500])
+@pytest.mark.parametrize("places", [0, 1, 11, 12, 150])
+def test_lines_down_to_a_probability_are_the_first_of_all(count, places):
+    checkpoint = toy(seed=3, characters="\nabcd", ending=0.5)
+    exact = list(enumerate_lines(checkpoint, count=200))
+    above = math.exp((exact[places].log_probability + exact[places + 1].log_probability) / 2)
+    found = list(enumerate_lines(checkpoint, count=count, above=above))
+    assert found == exact[: min(places + 1, count or 200)]
+    assert found == list(api.enumerate_lines(checkpoint, count=count, above=above))
+
+
+def test_probabilities_too_small_for_a_number_are_compared_all_the_same():
+    least = math.log(5e-324)
+    checkpoint = toy(ending=-742.0)  # to end at all is almost as improbable as that
+    exact = list(enumerate_lines(checkpoint, count=30, length=4))
+    found = list(enumerate_lines(checkpoint, above=5e-324, length=4))
+    assert found == [line for line in exact if line.log_probability >= least]
+    assert 0 < len(found) < len(exact)
+
+
+def test_nothing_so_probable_is_nothing():
+    assert list(enumerate_lines(toy(), above=0.999999)) == []
+
+
+def test_the_memory_bounds_lines_that_wait_too(monkeypatch):
+    checkpoint = toy(seed=3, characters="\nabcd", ending=0.5)
+    exact = list(enumerate_lines(checkpoint, count=400))
+    monkeypatch.setattr(enumeration, "LINE_BYTES", 2**14)
+    found: list[Line] = []
+    with pytest.raises(SearchError, match="--memory MB, or ask for fewer lines"):
+        found.extend(enumerate_lines(checkpoint, above=exact[-1].probability / 2, memory=2**20))
+    assert found == exact[: len(found)]
+    assert found
+
+
 def test_a_model_that_hardly_ends_its_lines_is_stopped(monkeypatch):
     monkeypatch.setattr(enumeration, "NODE_BYTES", 2**13)
     with pytest.raises(SearchError, match="after 0 lines"):
@@ -235,7 +270,11 @@ def test_unknown_characters_of_the_prompt_are_refused_or_left_out():
     assert skipped == list(enumerate_lines(checkpoint, "ab", count=5))
 
 
-@pytest.mark.parametrize("wrong", [{"count": 0}, {"memory": 5}, {"length": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"count": 0}, {"memory": 5}, {"length": -1}]
+    + [{"above": above} for above in (0.0, 1.0, -0.1, 2.0, math.nan, math.inf)],
+)
 def test_settings_out_of_range_are_named(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         enumerate_lines(toy(), **wrong)

@@ -69,6 +69,7 @@ FILTERS: list[tuple[tuple[str, ...], Callable[[BinaryIO, bytes], bool]]] = [
     (("sample", "-m", A, "--echo", "--prompts", "-"), written_on),
     (("sample", "-m", A, "-m", B, "--echo", "--prompts", "-"), written_on),
     (("sample", "-m", A, "--echo", "--prompts", "-", "--count", "2"), written_on_twice),
+    (("sample", "-m", A, "--echo", "--prompts", "-", "--json"), written_on_in_json),
     (("sample", "-m", A, "--echo", "--prompts", "-", "--best-of", "3"), written_on),
     (("sample", "-m", A, "--echo", "--prompts", "-", "--match", "[abc]+", "--exact"), written_on),
     (("sample", "-m", PROSE, "--echo", "--prompts", "-", "-n", "0"), written_on),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gc
 import itertools
 import math
@@ -651,6 +652,55 @@ def test_prose_without_a_prompt_begins_as_after_a_line_end(prose):
     assert write(prose, length=80) == by_hand(prose, "\n", 80) == write(prose, "\n", length=80)
 
 
+class Expecting:
+    """A network to which a line's end is as probable as is said of what it has read."""
+
+    def __init__(self, vocabulary: Vocabulary, expects: dict[str, float]) -> None:
+        self._characters = vocabulary.characters
+        self._expects = expects
+
+    def initial_state(self) -> str:
+        return ""
+
+    def step(self, character: int, read: str) -> tuple[np.ndarray, str]:
+        read += self._characters[character] if character < len(self._characters) else "^"
+        p = self._expects.get(read, 0.0)
+        others = (1 - p) / (len(self._characters) - 1)
+        row = [p if c == "\n" else others for c in self._characters]
+        return np.log(np.maximum(row, 1e-30)), read
+
+
+@pytest.mark.parametrize(
+    ("characters", "expects", "expected"),
+    [
+        ("\n ab", {"^\n": 0.9}, "\n"),  # no sentences
+        ("\n .ab", {"^\n": 0.9}, "\n"),  # none ends where its line does
+        ("\n .ab", {"^.": 0.3, "^.\n": 0.001}, ".\n"),
+        ("\n .ab", {"^.": 0.3, "^.\n": 0.8}, ".\n\n"),
+        ("\n .ab。", {"^.": 0.01, "^。": 0.2, "^。\n": 0.5}, "。\n\n"),
+        (" .ab", {}, ""),
+    ],
+)
+def test_prose_begins_as_after_the_end_of_a_sentence_that_is_usual(characters, expects, expected):
+    vocabulary = Vocabulary("".join(sorted(characters)))
+    found = generation.lead(Expecting(vocabulary, expects), vocabulary)  # type: ignore[arg-type]
+    assert vocabulary.decode(found) == expected
+
+
+@pytest.mark.parametrize("after", [None, 0, 10])
+def test_prose_without_a_prompt_begins_with_a_sentence_on_both_paths(after, monkeypatch):
+    checkpoint = make(characters="\n .abc")
+    checkpoint.tensors["decoder.bias"][0] += 1.0  # a line's end is usual
+    expected = by_hand(checkpoint, ".\n\n", 80)
+    let_load(monkeypatch, Ready(after))
+    assert write(checkpoint, length=80) == expected
+    assert write(checkpoint, ".\n\n", length=80) == expected
+    batches = iter([[""], []])
+    config = SampleConfig(seed=1, length=80)
+    (each,) = generation.generate_each(checkpoint, lambda most: next(batches), config)
+    assert "".join(each) == expected
+
+
 def test_prose_without_line_ends_begins_at_the_start_of_a_document():
     checkpoint = make(characters="abc")
     assert write(checkpoint, length=80) == by_hand(checkpoint, "", 80)
@@ -730,18 +780,99 @@ def test_until_or_the_end_of_the_line_whichever_comes_first(lines):
         assert until == (whole[: whole.index("a") + 1] if "a" in whole else whole)
 
 
-@given(st.text("ab\n", max_size=30), st.text("ab\n", max_size=4), st.booleans(), st.data())
-def test_the_end_is_found_however_the_text_is_cut_into_pieces(text, until, by_line, data):
-    ends = [text.find(end) + len(end) for end in (until, "\n" * by_line) if end and end in text]
-    expected = text[: min(ends, default=len(text))]
-    ending = drafts.Ending(by_line, until)
-    written, rest, ended = "", text, False
-    while rest and not ended:
-        size = data.draw(st.integers(1, len(rest)))
-        piece, ended = ending.cut(rest[:size])
-        written, rest = written + piece, rest[size:]
-    assert written == expected
-    assert ended == bool(ends)
+def ended(text: str, stops: list[str], by_line: bool, drop: bool) -> str:
+    """The text up to where it ends, said as plainly as can be: the reference."""
+    for n in range(1, len(text) + 1):
+        found = [stop for stop in stops if text[:n].endswith(stop)]
+        if found:
+            return text[: n - max(map(len, found)) if drop else n]
+        if by_line and text[n - 1] == "\n":
+            return text[:n]
+    return text
+
+
+def piece_by_piece(text: str, data: st.DataObject, ending: drafts.Ending, outlet: drafts.Outlet) -> list[str]:
+    """What is handed out of a text that comes in pieces of any size."""
+    handed, done, at_end = [], 0, False
+    while done < len(text) and not at_end:
+        size = data.draw(st.integers(1, len(text) - done))
+        piece, at_end = ending.cut(text[done : done + size])
+        done += size
+        at_end = at_end or done == len(text)
+        handed.append(outlet.end(piece, ending.stop) if at_end else outlet.put(piece))
+    return handed
+
+
+STOPS = st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3)
+
+
+@given(st.text("ab\n", max_size=30), STOPS, st.booleans(), st.booleans(), st.data())
+def test_the_end_is_found_however_the_text_is_cut_into_pieces(text, stops, by_line, drop, data):
+    ending, outlet = drafts.Ending(by_line, stops), drafts.Outlet(stops if drop else [])
+    expected = ended(text, stops, by_line, drop)
+    handed = piece_by_piece(text, data, ending, outlet)
+    assert "".join(handed) == expected
+    for n in range(len(handed)):  # nothing that was handed out was to be left out
+        assert expected.startswith("".join(handed[:n]))
+
+
+@given(st.lists(st.sampled_from([0x61, 0xC3, 0xA9, 0xE2, 0x82, 0xAC, 0xF0, 0x9F]), max_size=20), st.data())
+def test_no_character_of_utf8_is_cut_however_the_bytes_come(data_bytes, data):
+    text = bytes(data_bytes).decode("latin-1")
+    begins = data.draw(st.integers(0, len(text)))
+    try:
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        decoder.decode(bytes(data_bytes))
+        expected = text[begins : max(begins, len(text) - len(decoder.getstate()[0]))]
+        valid = True
+    except UnicodeDecodeError:
+        expected, valid = text[begins:], False
+    outlet = drafts.Outlet((), whole_characters=True, before=text[:begins])
+    handed = piece_by_piece(text[begins:], data, drafts.Ending(False, ()), outlet)
+    assert "".join(handed) == expected
+    for n in range(len(handed) * valid):
+        if so_far := "".join(handed[: n + 1]):
+            (text[:begins] + so_far).encode("latin-1").decode("utf-8")
+
+
+@pytest.mark.parametrize("text", [PROSE, LINES], ids=["prose", "lines"])
+@pytest.mark.parametrize("drop", [False, True], ids=["kept", "dropped"])
+@pytest.mark.parametrize("after", [None, 0, 20])
+def test_each_of_several_stop_texts_ends_the_text_on_both_paths(text, drop, after, monkeypatch):
+    checkpoint = make(text=text)
+    stops = ["ab", "b🙂", "🙂b🙂", "cd", "e\n"]
+    for index in range(12):
+        whole = write(checkpoint, index=index, length=90)
+        let_load(monkeypatch, Ready(after))
+        found = write(checkpoint, index=index, length=90, until=tuple(stops), drop_until=drop)
+        assert found == ended(whole, stops, text.lines, drop)
+        let_load(monkeypatch, Ready(None))
+
+
+def test_texts_that_are_alike_without_their_stop_texts_are_not_unique(lines):
+    config = SampleConfig(seed=1, until=tuple("bcde"), drop_until=True, unique=True, length=5)
+    texts = ["".join(pieces) for pieces in generate_all(lines, "", config, count=8)]
+    assert len({text.removesuffix("\n") for text in texts}) == 8
+
+
+@pytest.mark.parametrize("settings", [{}, {"unique": True}, {"ban": ("zz",), "exact": True}])
+def test_the_length_cuts_no_character_of_a_model_of_bytes(settings, monkeypatch):
+    checkpoint = make(characters="\na\xa9\xc3", text=TextConfig(bytes=True))
+    checkpoint.tensors["decoder.weight"][:] = 0
+    checkpoint.tensors["decoder.bias"][:] = -1e9, -1e9, 3.0, 3.0  # runs of \xc3 and \xa9
+    utf8, other = 0, 0
+    for index in range(60):
+        text = write(checkpoint, index=index, length=3, **settings)
+        if (data := text.encode("latin-1")).startswith(b"\xc3\xa9"):
+            assert data in (b"\xc3\xa9", b"\xc3\xa9\xa9")  # \xc3 alone is left out; the third is no UTF-8
+            utf8 += data == b"\xc3\xa9"
+        else:
+            assert len(text) == 3
+            other += 1
+    assert utf8
+    assert other
+    matching = write(checkpoint, length=3, match="\xc3\xa9\xc3")
+    assert matching == "\xc3\xa9\xc3"  # what matches as a whole stays whole
 
 
 # --- characters -------------------------------------------------------------------

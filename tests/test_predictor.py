@@ -28,6 +28,20 @@ def test_each_prediction_is_that_of_the_reference():
         np.testing.assert_allclose(row, log_probabilities(checkpoint, "", text)[-1], atol=1e-5)
 
 
+def test_prose_starts_as_it_is_sampled_and_a_line_of_it_after_a_line_end():
+    checkpoint = toy(characters="\n.abc", lines=False)  # to which line ends are usual
+    predictor = Predictor(checkpoint)
+    found = predictor.predict([predictor.start(), predictor.start_line(), predictor.start_line("a")])
+    for row, text in zip(found, (".\n\n", "\n", "a"), strict=True):
+        np.testing.assert_allclose(row, log_probabilities(checkpoint, "", text)[-1], atol=1e-5)
+    for line in charrnn.enumerate_lines(checkpoint, count=5):
+        total = log_probability(checkpoint, "\n", line.text + "\n")
+        assert line.log_probability == pytest.approx(total, abs=1e-4)
+    for filling in charrnn.fill(checkpoint, "a?b", count=3):
+        total = log_probability(checkpoint, "\n", filling.text + "\n")
+        assert filling.log_probability == pytest.approx(total, abs=1e-4)
+
+
 def test_texts_side_by_side_have_the_same_bits_as_alone():
     checkpoint = toy(characters="\nabcdef")
     predictor = Predictor(checkpoint, threads=2)

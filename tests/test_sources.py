@@ -130,6 +130,7 @@ def test_a_missing_file_is_named_with_a_similar_one(tmp_path: Path) -> None:
     assert "did you mean" in error.hint
     assert "shakespeare.txt" in error.hint
     assert "check" in refused(tmp_path / "no" / "such.txt").hint
+    assert refused(tmp_path / "none.txt").hint == "check the path", "a suffix in common is no likeness"
 
 
 def test_a_file_without_permission_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from test_cli import run
 
 from charrnn.cli.parsing import invoke
 from charrnn.cli.process import UsageError
-from charrnn.cli.spelling import close_names
+from charrnn.spelling import close_names
 
 OPTIONS = [
     ("train", "--jason", "--json"),

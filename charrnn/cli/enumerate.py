@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from charrnn.cli import models
+from charrnn.cli import models, wording
 from charrnn.cli.options import Json, OnUnknown, Precision
 from charrnn.cli.process import Output
 from charrnn.cli.prompts import argument
@@ -16,7 +15,13 @@ from charrnn.errors import ExitCode
 
 def enumerate_lines(
     model: models.Models = None,
-    count: Annotated[int, typer.Option("-n", "--count", metavar="N", help="How many lines [100].")] = 100,
+    count: Annotated[
+        int | None,
+        typer.Option("-n", "--count", metavar="N", help="How many lines [100; any with --above]."),
+    ] = None,
+    above: Annotated[
+        float | None, typer.Option(metavar="P", help="Only lines at least so probable [off].")
+    ] = None,
     prompt: Annotated[str, typer.Option(metavar="TEXT", help="Lines that go on from this text.")] = "",
     match: Annotated[
         str | None, typer.Option(metavar="REGEX", help="Only lines that match from the prompt on.")
@@ -40,6 +45,7 @@ def enumerate_lines(
         checkpoint,
         argument(prompt, checkpoint.text),
         count=count,
+        above=above,
         match=None if match is None else argument(match, checkpoint.text),
         length=length,
         memory=memory * 2**20,
@@ -50,9 +56,8 @@ def enumerate_lines(
     try:
         for line in lines:
             if json_lines:
-                row = json.dumps(
-                    {"text": line.text, "log_probability": line.log_probability}, ensure_ascii=False
-                )
+                text = wording.json_text(line.text, checkpoint.text.bytes)
+                row = wording.json_line({"text": text, "log_probability": line.log_probability})
             else:
                 row = f"{line.log_probability:.6f}\t{line.text}"
             output.write(row + "\n")

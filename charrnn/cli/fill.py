@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from charrnn.cli import models
+from charrnn.cli import models, wording
 from charrnn.cli.options import Json, OnUnknown, Precision
 from charrnn.cli.process import Output
 from charrnn.cli.prompts import argument
@@ -52,7 +51,8 @@ def fill(
     output = Output(raw_bytes=checkpoint.text.bytes and not json_lines)
     for filling in fillings:
         if json_lines:
-            row = json.dumps(asdict(filling), ensure_ascii=False)
+            text = wording.json_text(filling.text, checkpoint.text.bytes)
+            row = wording.json_line(asdict(filling) | {"text": text})
         else:
             row = f"{filling.probability:.4f}\t{filling.log_probability:.6f}\t{filling.text}"
         output.write(row + "\n")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from charrnn.cli import models
+from charrnn.cli import models, wording
 from charrnn.cli.options import Encoding, EncodingErrors, Json, OnUnknown
 from charrnn.cli.process import Output
 from charrnn.cli.prompts import argument, from_stdin
@@ -45,10 +44,13 @@ def next_(
     output = Output()
     for character, p in rows:
         if json_lines:
-            bits = -math.log2(p) if p > 0 else None
-            output.write(json.dumps({"character": character, "probability": p, "bits": bits}) + "\n")
+            values: dict[str, Any] = {"character": wording.json_text(character, text.bytes)}
+            if text.bytes:
+                values["byte"] = ord(character)
+            values |= {"probability": p, "bits": -math.log2(p) if p > 0 else None}
+            output.write(wording.json_line(values) + "\n")
         else:
-            output.write(f"{p:.4f}  {_name(character):<8}  {_bar(p)}".rstrip() + "\n")
+            output.write(f"{p:.4f}  {_name(character, text.bytes):<8}  {_bar(p)}".rstrip() + "\n")
     if others and not json_lines:
         left = sum(p for _, p in others)
         output.write(f"{left:.4f}  {len(others)} more\n")
@@ -56,9 +58,9 @@ def next_(
     return ExitCode.DONE
 
 
-def _name(character: str) -> str:
-    """' ', '\\n', 'e': what Python would call it."""
-    return repr(character)
+def _name(character: str, raw_bytes: bool) -> str:
+    """' ', '\\n', 'e': what Python would call it; 0xC3: a byte that is no character by itself."""
+    return f"0x{ord(character):02X}" if raw_bytes and not character.isascii() else repr(character)
 
 
 def _bar(p: float) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -26,9 +27,9 @@ from charrnn.cli.next import next_
 from charrnn.cli.process import UsageError, say, writing_failed
 from charrnn.cli.sample import sample
 from charrnn.cli.score import score
-from charrnn.cli.spelling import close_names
 from charrnn.cli.train import train
 from charrnn.errors import ExitCode
+from charrnn.spelling import close_names
 
 _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 _MISSING = {  # what to do about an argument that is not there
@@ -38,6 +39,9 @@ _MISSING = {  # what to do about an argument that is not there
 }
 _PATH = re.compile("PATH|FILE|MODEL|CORPUS")  # what such an option or argument is called in the help
 _NUMBERS = {int: "a whole number", float: "a number"}
+# Two files or texts may both be meant, so none of them is dropped without a word: an option that is not
+# repeatable is then an error. Of two numbers or names, as of an alias and its user, the last one counts.
+_ONCE = re.compile("PATH|FILE|TEXT|REGEX|CHARS")
 
 
 def invoke(args: list[str]) -> int:
@@ -139,7 +143,34 @@ class _Command(_Plain, TyperCommand):
                 words[at] = "--novel=lines"
             else:
                 is_value = word in names and not is_value
-        return super().parse_args(ctx, words)
+        rest = super().parse_args(ctx, words)
+        if not ctx.resilient_parsing:
+            _refuse_repeats(ctx.meta[_ORDER])
+        return rest
+
+    def make_parser(self, ctx: Any) -> Any:
+        """Make the parser tell which options were given, in their order, each as often as it was."""
+        parser: Any = super().make_parser(ctx)
+        parse = parser.parse_args
+
+        def parse_args(args: list[str]) -> Any:
+            values, rest, order = parse(args)
+            ctx.meta[_ORDER] = order
+            return values, rest, order
+
+        parser.parse_args = parse_args
+        return parser
+
+
+_ORDER = "charrnn.order"
+
+
+def _refuse_repeats(given: list[Any]) -> None:
+    for param, times in Counter(given).items():
+        single = param.param_type_name == "option" and not (param.multiple or param.is_flag)
+        if single and times > 1 and _ONCE.search(param.metavar or ""):
+            often = "twice" if times == 2 else f"{times} times"
+            raise UsageError(f"{_long_name(param)} is given {often}", "give it once")
 
 
 class _Group(_Plain, TyperGroup):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charrnn.cli import models
-from charrnn.cli.options import Encoding, EncodingErrors, OnUnknown, default
-from charrnn.cli.process import Output
+from charrnn.cli import models, wording
+from charrnn.cli.options import Encoding, EncodingErrors, Json, OnUnknown, default
+from charrnn.cli.process import Output, say
 from charrnn.cli.prompts import Prompts, argument, from_stdin
-from charrnn.config import DEFAULT_SAMPLE_LENGTH, SampleConfig
+from charrnn.config import DEFAULT_SAMPLE_LENGTH, SampleConfig, TextConfig
 from charrnn.errors import ConfigError, ExitCode, quoted
+
+if TYPE_CHECKING:
+    from charrnn import api
 
 MOST_TEXTS = 10**12
 _WHAT = "What it may be"
@@ -44,8 +49,12 @@ def sample(
         int, typer.Option(metavar="N", help="Of N texts, the one that surprises least [1].")
     ] = 1,
     until: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Stop once this has been written.")
+        list[str] | None,
+        typer.Option(metavar="TEXT", help="Stop once this has been written; repeatable."),
     ] = None,
+    drop_until: Annotated[
+        bool, typer.Option("--drop-until", help="Leave out the text of --until that came.")
+    ] = False,
     temp: Annotated[
         float | None,
         typer.Option(
@@ -124,7 +133,7 @@ def sample(
             rich_help_panel=_WHAT,
         ),
     ] = None,
-    unique: Annotated[bool, typer.Option("--unique", help="No line twice.", rich_help_panel=_WHAT)] = False,
+    unique: Annotated[bool, typer.Option("--unique", help="No text twice.", rich_help_panel=_WHAT)] = False,
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="The same seed, the same text [a new one].")
     ] = None,
@@ -136,6 +145,7 @@ def sample(
         ),
     ] = None,
     on_unknown: OnUnknown = "error",
+    json_lines: Json = False,
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
     interactive: Annotated[
@@ -153,7 +163,7 @@ def sample(
             prompts, length, count, until, temp, top_k, top_p, min_p, typical, mirostat, mirostat_rate, dry,
             dry_base, dry_length, match, ban, only, novel, seed,
         )  # fmt: skip
-        switched = prompt == "-" or echo or best_of > 1 or exact or unique
+        switched = prompt == "-" or echo or best_of > 1 or exact or unique or drop_until or json_lines
         if switched or any(value is not None for value in chance):
             raise ConfigError(
                 "--interactive is given with an option for texts that are drawn by chance",
@@ -177,7 +187,8 @@ def sample(
         "seed": seed,
         "length": length,
         "precision": precision,
-        "until": None if until is None else argument(until, text),
+        "until": tuple(argument(stop, text) for stop in until or ()),
+        "drop_until": drop_until,
         "typical": typical,
         "mirostat": mirostat,
         "mirostat_rate": mirostat_rate,
@@ -193,13 +204,30 @@ def sample(
     }
     settings = {name: value for name, value in settings.items() if value is not None}
     settings |= {"count": count, "best_of": best_of, "on_unknown": on_unknown, "echo": echo}
-    output = Output(raw_bytes=text.bytes)
+    output = Output(raw_bytes=text.bytes and not json_lines)
     if prompts is not None:
         texts = api.sample_each(
             checkpoint, Prompts(prompts, text, checkpoint.text, output.flush).take, **settings
         )
     else:
         texts = api.sample(checkpoint, given, **settings)
+    if seed is None and temp != 0:
+        _tell(texts.seed)
+    if json_lines:
+        _write_json(output, texts, text)
+    else:
+        _write(output, texts, text)
+    output.flush()
+    return ExitCode.DONE
+
+
+def _tell(seed: int) -> None:
+    """Say which seed was chosen, where a person watches."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        say(f"seed {seed} (--seed {seed} writes this again)")
+
+
+def _write(output: Output, texts: Iterable[Iterable[str]], text: TextConfig) -> None:
     for index, pieces in enumerate(texts):
         if index and not text.lines:
             output.write("\n")  # an empty line between two texts
@@ -209,8 +237,15 @@ def sample(
             end = piece or end
         if not end.endswith("\n"):
             output.write("\n")  # so that `fmt`, `wc` and the shell's prompt see whole lines
-    output.flush()
-    return ExitCode.DONE
+
+
+def _write_json(output: Output, texts: api.Texts, text: TextConfig) -> None:
+    for index, pieces in enumerate(texts):
+        whole = "".join(pieces)
+        if text.lines:
+            whole = whole.removesuffix("\n")
+        values = {"text": wording.json_text(whole, text.bytes), "seed": texts.seed, "index": index}
+        output.write(wording.json_line(values) + "\n")
 
 
 def _novel(value: str) -> bool | int:
