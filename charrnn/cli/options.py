@@ -50,9 +50,7 @@ Encoding = Annotated[
 ]
 EncodingErrors = Annotated[
     Handling | None,
-    typer.Option(
-        "--encoding-errors", metavar="WHAT", help="Bad bytes: strict, skip or replace [as in training]."
-    ),
+    typer.Option("--encoding-errors", metavar="NAME", help="Bad bytes: strict, skip, replace [as trained]."),
 ]
 UnknownBits = Annotated[
     float,

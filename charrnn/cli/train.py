@@ -72,7 +72,7 @@ def train(
     ] = None,
     encoding_errors: Annotated[
         EncodingErrors | None,
-        _option(_READING, "Bad bytes: strict, skip or replace [strict].", metavar="WHAT"),
+        _option(_READING, "Bad bytes: strict, skip or replace [strict].", metavar="NAME"),
     ] = None,
     bytes: Annotated[bool, _option(_READING, "Every byte is a character.", "--bytes")] = False,
     keep_newlines: Annotated[

@@ -19,6 +19,7 @@ import gzip
 import math
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -75,9 +76,9 @@ def expected(content: bytes, text: TextConfig) -> str | None:
             return None
         if any("\ud800" <= c <= "\udfff" for c in characters):
             return None
-        characters = characters.removeprefix("\ufeff")
         if not text.keep_newlines:
             characters = characters.replace("\r\n", "\n").replace("\r", "\n")
+        characters = re.sub("(?m)^\ufeff+", "", characters)
     if text.lines:
         lines = [line for line in characters.split("\n") if line]
         characters = "".join(f"{line}\n" for line in lines)
