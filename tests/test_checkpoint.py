@@ -717,3 +717,17 @@ def test_the_bundled_model_is_found_in_the_package_then_in_the_checkout(
     installed.parent.mkdir(parents=True)
     installed.touch()
     assert bundled() == installed
+
+
+def test_how_a_text_was_read_is_in_the_file_of_the_lowest_version_that_can_say_it(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    for text, version in (
+        (TextConfig(encoding="cp1252", lines=True), 1),
+        (TextConfig(normal_form="NFC"), 3),
+        (TextConfig(encoding_errors="skip"), 3),
+    ):
+        save(dataclasses.replace(files.checkpoint(), text=text), path)
+        assert load(path).text == text
+        record = json.loads(files.unpack(path.read_bytes())[0]["__metadata__"]["charrnn"])
+        assert record["format_version"] == version
+        assert ("normal_form" in record["text"]) == (text.normal_form is not None)

@@ -162,6 +162,7 @@ def sample(
         chance = (
             prompts, length, count, until, temp, top_k, top_p, min_p, typical, mirostat, mirostat_rate, dry,
             dry_base, dry_length, match, ban, only, novel, seed,
+            encoding, encoding_errors,
         )  # fmt: skip
         switched = prompt == "-" or echo or best_of > 1 or exact or unique or drop_until or json_lines
         if switched or any(value is not None for value in chance):
