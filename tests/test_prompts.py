@@ -150,6 +150,6 @@ def test_a_prompt_that_is_too_long_is_refused_and_no_more_of_it_is_read(monkeypa
         taken.take(1)
     stdin = io.TextIOWrapper(io.BytesIO(b"d" * 1000))
     monkeypatch.setattr(sys, "stdin", stdin)
-    with pytest.raises(CorpusError, match="the prompt on stdin is longer than 10 characters"):
+    with pytest.raises(CorpusError, match="the prompt on stdin is longer than 10 bytes"):
         prompts.from_stdin(TextConfig(), TextConfig())
     assert stdin.buffer.tell() <= 11

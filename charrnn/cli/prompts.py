@@ -14,9 +14,8 @@ from charrnn.errors import CorpusError
 from charrnn.waiting import BeforeWaiting, take
 
 READ_AHEAD = 4096  # prompts
-LONGEST = (
-    1 << 24
-)  # characters of a prompt, for which the network needs minutes, and 40 bytes of memory for each
+# Characters of a prompt, or bytes on stdin, for which the network needs minutes, and 40 bytes of memory each.
+LONGEST = 1 << 24
 
 
 def argument(value: str, text: TextConfig) -> str:
@@ -37,7 +36,7 @@ def from_stdin(text: TextConfig, own: TextConfig) -> str:
 
     data = sys.stdin.buffer.read(LONGEST + 1)
     if len(data) > LONGEST:
-        raise _too_long("the prompt on stdin")
+        raise _too_long("the prompt on stdin", "bytes")
     prompt = data.decode(_checked_encoding(text), KEEP_BYTES)
     prompt = Cleaner(text).clean(_readable(prompt, text, own, "the prompt on stdin"), last=True)
     return prompt.removesuffix("\n").removesuffix("\r")
@@ -52,8 +51,8 @@ def _checked_encoding(text: TextConfig) -> str:
     return text.encoding
 
 
-def _too_long(what: str) -> CorpusError:
-    return CorpusError(f"{what} is longer than {LONGEST:,} characters", "give its end alone, as tail -c does")
+def _too_long(what: str, unit: str = "characters") -> CorpusError:
+    return CorpusError(f"{what} is longer than {LONGEST:,} {unit}", "give its end alone, as tail -c does")
 
 
 def _readable(prompt: str, text: TextConfig, own: TextConfig, what: str) -> str:
