@@ -299,13 +299,13 @@ def prepare(
 def _warnings(run: Run, given: dict[str, Any]) -> Iterator[str]:
     """What makes the loss that a model is judged by say less than people think."""
     if not len(run.validation):
-        if "val_fraction" not in given:
+        if "val_fraction" not in given and not run.position.step:
             yield (
                 "the text is too short to keep a part of it for validation: nothing tells how well the model "
                 "does on new text (--val FILE names one)"
             )
         return
-    new, share = unlearned(run.text, run.validation)
+    new, share = unlearned(run.corpus.documents, run.validation, apart=bool(run.train.val_text))
     if share > MUCH_UNLEARNED:
         such = ", ".join(describe(run.corpus.vocabulary.characters[n]) for n in new[:3])
         yield (

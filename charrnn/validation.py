@@ -167,16 +167,16 @@ def _split_lines(documents: Documents, val_fraction: float, seed: int | None) ->
     return part(*train), part(*val)
 
 
-def unlearned(training: Documents, validation: Documents) -> tuple[list[int], float]:
-    """Characters of the validation that training never shows, and the share of it that they make up."""
-    V = training.vocab_size
-    counts = []
-    for part in (training, validation):
-        count = np.zeros(V, np.int64)
-        for low in range(0, len(part), CHUNK):
-            positions = np.arange(low, min(low + CHUNK, len(part)))
-            count += np.bincount(part.at(positions), minlength=V)
-        counts.append(count)
-    new = (counts[0] == 0) & (counts[1] > 0)
-    share = float(counts[1][new].sum() / max(1, len(validation)))
-    return np.flatnonzero(new).tolist(), share
+def unlearned(corpus: Documents, validation: Documents, *, apart: bool) -> tuple[list[int], float]:
+    """Characters of the validation that training never shows, and the share of it that they make up.
+
+    Training is all of the corpus, without the validation unless that is a text `apart`.
+    """
+    shown, asked = (np.zeros(corpus.vocab_size, np.int64) for _ in range(2))
+    for low in range(0, len(corpus), CHUNK):
+        shown += np.bincount(corpus.ids[low : low + CHUNK], minlength=len(shown))
+    for low in range(0, len(validation), CHUNK):
+        positions = np.arange(low, min(low + CHUNK, len(validation)))
+        asked += np.bincount(validation.at(positions), minlength=len(asked))
+    new = (asked > 0) & (shown == (0 if apart else asked))
+    return np.flatnonzero(new).tolist(), float(asked[new].sum() / max(1, len(validation)))
