@@ -30,7 +30,7 @@ from curves_figure import draw, require
 from learning import Learner
 from measure import Unavailable
 from report import BlockError, narrator, page_with_block, require_same
-from speed import BUSY, README
+from speed import BUSY, PAGE
 
 Results = dict[str, Any]  # "machine", "versions", "commands" and "runs", each as learned.Run
 
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
         if not a.no_torch:
             compared += [recipes.parse(text, "PyTorch") for text in a.torch or ["PyTorch:"]]
         if a.write:
-            page_with_block(a.readme, "quality", "")  # better now than after some hours
+            page_with_block(a.page, "quality", "")  # better now than after some hours
     except (recipes.RecipeError, BlockError) as error:
         sys.exit(str(error))
     if len({recipe.name for recipe in compared}) < len(compared):
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
     if a.curves:
         draw(runs, ", ".join(results["machine"].values()), a.curves)
     if a.write:
-        a.readme.write_text(page_with_block(a.readme, "quality", block(results)), encoding="utf-8")
+        a.page.write_text(page_with_block(a.page, "quality", block(results)), encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,9 +94,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="begin with what --json wrote, and measure what is not in it",
     )
-    parser.add_argument("--write", action="store_true", help="write the table into README.md")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/figures.md")
     parser.add_argument("--curves", type=Path, metavar="FILE", help="draw loss over time, .svg or .png")
-    parser.add_argument("--readme", type=Path, default=README, help=argparse.SUPPRESS)
+    parser.add_argument("--page", type=Path, default=PAGE, help=argparse.SUPPRESS)
     return parser
 
 
@@ -195,7 +195,7 @@ def command(a: argparse.Namespace) -> str:
 
 
 def block(results: Results) -> str:
-    """What README shows: the losses at the end, and on what machine they were measured."""
+    """What docs/figures.md shows: the losses at the end, and on what machine they were measured."""
     versions = [f"{name} {version}" for name, version in results["versions"].items() if name != "charrnn"]
     about = ", ".join([*results["machine"].values(), *versions])
     table = learned.final([learned.Run(**run) for run in results["runs"]])

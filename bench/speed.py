@@ -3,7 +3,7 @@
     python bench/speed.py                                    everything, as tables
     python bench/speed.py --torch-python ~/torch/bin/python  PyTorch from another environment
     python bench/speed.py --only sampling,start              some of it
-    python bench/speed.py --json speed.json --write          also as JSON, and into README.md
+    python bench/speed.py --json speed.json --write          also as JSON, and into docs/figures.md
 
 See bench/README.md for what the figures mean.
 """
@@ -24,7 +24,7 @@ from report import BlockError, Table, narrator, page_with_block, require_same
 from sections import SECTIONS, Bench
 from tables import TABLES
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "figures.md"
 BUSY = 0.5  # processes on average; PyTorch's threads, which wait for each other, suffer most
 Results = dict[str, Any]  # "machine", "versions", "command", and by section a list of comparisons
 
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
     for line in missing(results):
         print(line, file=sys.stderr)
     if a.write:
-        a.readme.write_text(_page(a, block(results)), encoding="utf-8")
+        a.page.write_text(_page(a, block(results)), encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,8 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--read", type=Path, metavar="FILE", help="begin with what --json wrote; only --only is measured"
     )
-    parser.add_argument("--write", action="store_true", help="write the tables into README.md")
-    parser.add_argument("--readme", type=Path, default=README, help=argparse.SUPPRESS)
+    parser.add_argument("--write", action="store_true", help="write the tables into docs/figures.md")
+    parser.add_argument("--page", type=Path, default=PAGE, help=argparse.SUPPRESS)
     return parser
 
 
@@ -138,7 +138,7 @@ def missing(results: Results) -> list[str]:
 
 
 def block(results: Results) -> str:
-    """What README shows: the tables, and on what machine they were measured."""
+    """What docs/figures.md shows: the tables, and on what machine they were measured."""
     versions = [f"{name} {version}" for name, version in results["versions"].items() if name != "charrnn"]
     about = ", ".join([*results["machine"].values(), *versions])
     rounds = f"medians; rounds in which the sides took turns: {results['rounds']}"
@@ -148,7 +148,7 @@ def block(results: Results) -> str:
 
 def _page(a: argparse.Namespace, text: str) -> str:
     try:
-        return page_with_block(a.readme, "speed", text)
+        return page_with_block(a.page, "speed", text)
     except BlockError as error:
         sys.exit(str(error))
 

@@ -1,4 +1,4 @@
-"""From comparisons to the tables that `speed.py` prints and that README shows."""
+"""From comparisons to the tables that `speed.py` prints and that docs/figures.md shows."""
 
 from __future__ import annotations
 

@@ -256,7 +256,7 @@ def test_the_readme_gets_every_table_and_what_was_measured_where(
 ):
     readme = tmp_path / "README.md"
     readme.write_text(MARKED, encoding="utf-8")
-    speed.main(["--read", str(measured), "--write", "--readme", str(readme)])
+    speed.main(["--read", str(measured), "--write", "--page", str(readme)])
     page = readme.read_text(encoding="utf-8")
     assert page.startswith("# Title\n")
     assert page.endswith("\n\nThe rest.\n")
@@ -280,10 +280,10 @@ def test_the_readme_is_refused_before_anything_is_measured(tmp_path: Path):
     readme = tmp_path / "README.md"
     readme.write_text("no place", encoding="utf-8")
     with pytest.raises(SystemExit, match=r"README\.md: the page needs"):
-        speed.main(["--write", "--readme", str(readme)])
+        speed.main(["--write", "--page", str(readme)])
     readme.write_text(MARKED, encoding="utf-8")
     with pytest.raises(SystemExit, match="needs every section: sampling, start, training"):
-        speed.main(["--only", "memory", "--write", "--readme", str(readme)])
+        speed.main(["--only", "memory", "--write", "--page", str(readme)])
     assert readme.read_text(encoding="utf-8") == MARKED
 
 

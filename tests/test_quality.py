@@ -232,7 +232,7 @@ def test_an_interrupted_session_goes_on_where_it_was_and_the_readme_gets_its_tab
     assert [point[1] for point in first["points"]] == [1, 2, 3]
     assert min(point[3] for point in first["points"]) == pytest.approx(first["loss"])
     capsys.readouterr()
-    measured(*session, "--seeds", "1,2", "--write", "--readme", readme)
+    measured(*session, "--seeds", "1,2", "--write", "--page", readme)
     runs = json.loads(file.read_text())["runs"]
     assert [run["seed"] for run in runs] == [1, 2]
     assert runs[0] == first  # not measured again
@@ -266,7 +266,7 @@ def test_a_recipe_that_fails_is_named_and_the_session_goes_on(
         (("a.txt", "--recipe", "a:", "--recipe", "a: --lr 1"), "same name"),
         (("a.txt", "--recipe", "a: --seed 3"), "--seed is the same for all recipes"),
         (("--read", "no-such.json"), "no-such.json"),
-        (("--write", "--readme", str(ROOT / "LICENSE")), "the page needs <!-- quality -->"),
+        (("--write", "--page", str(ROOT / "LICENSE")), "the page needs <!-- quality -->"),
     ],
 )
 def test_what_cannot_be_measured_is_said_at_once(arguments: tuple[str, ...], said: str):
