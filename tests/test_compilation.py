@@ -314,12 +314,17 @@ def test_no_helper_starts_where_it_is_of_no_use(started, monkeypatch):
 
 
 def test_a_helper_that_cannot_start_is_no_error(started, monkeypatch):
-    def refuse(*_: object, **__: object) -> None:
+    asked = []
+
+    def refuse(command: list[str], **_: object) -> None:
+        asked.append(command)
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
     with Helper() as helper:
         helper.start(ModelConfig(7))
+    assert len(asked) == 1
+    assert helper._process is None
 
 
 def test_a_run_that_does_not_begin_lets_the_helper_end(started, monkeypatch, tmp_path):
