@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .support import behaviour
-from .support.calls import call
+from tests.support import behaviour
+from tests.support.calls import call
 
 
 def interrupt(out: str, step: int) -> None:
