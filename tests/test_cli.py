@@ -636,6 +636,8 @@ def test_another_text_for_validation_is_shown_and_stands_in_the_command_that_goe
     assert result.returncode == 0
     assert said[:2] == ["text      corpus: 1,760 characters, 28 different", "judged by other: 960 characters"]
     assert len(list((tmp_path / "m.models").iterdir())) == 2
+    assert run("info", tmp_path / "m", "--plot", tmp_path / "loss.svg").returncode == 0
+    assert ">validation<" in (tmp_path / "loss.svg").read_text()
     for wrong in (("--val-fraction", 0.1), ("--val-split", "end")):
         refused = run(*args, "-o", tmp_path / "n", *wrong)
         assert refused.returncode == 2

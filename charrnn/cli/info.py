@@ -35,7 +35,8 @@ def info(
         plots.check(plot, [("the model", Path(model))])
     checkpoint = api.load(model)
     if plot is not None:
-        validated = checkpoint.settings.get("val_fraction") != 0
+        settings = checkpoint.settings
+        validated = settings.get("val_fraction") != 0 or bool(settings.get("val_text"))
         plots.draw(plot, Path(model).stem, checkpoint.history, checkpoint.config, validated=validated)
     output = Output()
     if json_lines:
