@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from charrnn.cli import undecoded, wording
+from charrnn.cli import wording
 from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, UnknownBits
 from charrnn.cli.process import Output
 from charrnn.config import UNKNOWN_BITS
@@ -32,6 +32,7 @@ def classify(
 ) -> int:
     """Say of each line which model's text it is: the model, its probability, the line."""
     from charrnn import api
+    from charrnn.cli import undecoded
 
     paths = list(models or ())
     labels = _labels(paths)

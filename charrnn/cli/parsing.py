@@ -29,7 +29,6 @@ from charrnn.cli.sample import sample
 from charrnn.cli.score import score
 from charrnn.cli.train import train
 from charrnn.errors import ExitCode
-from charrnn.spelling import close_names
 
 _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 _MISSING = {  # what to do about an argument that is not there
@@ -75,6 +74,8 @@ def _usage_error(problem: Any) -> UsageError:
 
 
 def _no_such(kind: str, name: str, names: Iterable[str]) -> UsageError:
+    from charrnn.spelling import close_names
+
     near = close_names(name, names)
     return UsageError(
         f"there is no {kind} {name or repr(name)}", f"did you mean {' or '.join(near)}?" if near else ""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charrnn.cli import undecoded, wording
+from charrnn.cli import wording
 from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, ModelPath, UnknownBits
 from charrnn.cli.process import Output, say
 from charrnn.config import UNKNOWN_BITS
@@ -92,6 +92,7 @@ def score(
         return _heat(paths, model, unknown_bits, html, svg, color, reading)
 
     from charrnn import api
+    from charrnn.cli import undecoded
 
     checkpoint = api.load(model)
     text = checkpoint.text.of_commands(encoding, encoding_errors)
@@ -195,6 +196,7 @@ def _heat(
     reading: tuple[str | None, Any],
 ) -> int:  # fmt: skip
     from charrnn import api, atomic, heat
+    from charrnn.cli import undecoded
     from charrnn.sources import find
     from charrnn.unwritable import refuse_overwriting, writing
 
