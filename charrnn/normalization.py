@@ -44,7 +44,7 @@ class Whole:
                 if not joins(text[cut]):
                     break
             else:
-                cut = len(text)
+                cut = len(text) if cut else 0  # all of it may be joined to what comes
         self._rest = text[cut:]
         return text[:cut]
 

@@ -143,14 +143,16 @@ class Decoder:
         decoder = codecs.getincrementaldecoder(self.text.encoding)("strict" if strict else _MARK)
         cleaner = Cleaner(self.text)
         normaliser = Normaliser(self.text.normal_form)
-        fed, lines = 0, 0  # bytes; line ends
+        fed, lines, last = 0, 0, ""  # bytes; line ends; the last character
         for chunk in chain(chunks, [b""]):
             final = not chunk
             fed += len(chunk)
             try:
                 piece = decoder.decode(chunk, final)
             except UnicodeError as error:
-                raise self._undecodable(name, fed, lines, error) from error
+                raise self._undecodable(name, fed, lines, last, error) from error
+            lines += _line_ends(piece, last)
+            last = piece[-1:] or last
             if not piece.isascii() and (halves := _SURROGATES.findall(piece)):
                 # Some codecs, such as unicode_escape, make halves of surrogate pairs.
                 if strict:
@@ -162,7 +164,6 @@ class Decoder:
                 replacement = "" if self.text.encoding_errors == "skip" else "\ufffd"
                 piece = _SURROGATES.sub(replacement, piece)
             piece = normaliser.add(cleaner.clean(piece, last=final), last=final)
-            lines += piece.count("\n")
             if piece:
                 yield (
                     np.frombuffer(piece.encode("ascii"), np.uint8) if piece.isascii() else code_points(piece)
@@ -171,7 +172,7 @@ class Decoder:
         self.marks += cleaner.marks
         self.normalised = self.normalised or normaliser.changed
 
-    def _undecodable(self, name: str, fed: int, lines: int, error: UnicodeError) -> CorpusError:
+    def _undecodable(self, name: str, fed: int, lines: int, last: str, error: UnicodeError) -> CorpusError:
         encoding = self.text.encoding
         if not isinstance(error, UnicodeDecodeError):
             return CorpusError(
@@ -181,7 +182,7 @@ class Decoder:
         offset = fed - len(error.object) + error.start
         bad = error.object[error.start : error.end][:4].hex(" ").upper()
         before = error.object[: error.start].decode(encoding, "ignore")
-        line = lines + len(_LINE_ENDS.findall(before)) + 1
+        line = lines + _line_ends(before, last) + 1
         return CorpusError(
             f"{name} is not {encoding.upper()} text: byte offset {offset} holds {bad} ({error.reason}), "
             f"in line {line:,}",
@@ -189,8 +190,13 @@ class Decoder:
         )
 
 
-_LINE_ENDS = re.compile("\r\n?|\n")
 FEW = 3  # bad places, which may be no more than damage
+
+
+def _line_ends(piece: str, last: str) -> int:
+    """How many line ends, LF, CR or CRLF, are in a piece of text, behind this character."""
+    halves = piece.count("\r\n") + (last == "\r" and piece.startswith("\n"))
+    return piece.count("\n") + piece.count("\r") - halves
 
 
 def what_to_try(data: bytes, encoding: str, expected: str | None = None) -> str:

@@ -6,7 +6,7 @@ import sys
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from charrnn.normalization import LONGEST, Normaliser, form_of, joins, normalised
@@ -19,6 +19,7 @@ def cut(text: str, size: int) -> list[str]:
     return [text[n : n + size] for n in range(0, len(text), size)]
 
 
+@example("\u09c7\u09be", 1, "NFC")  # two marks, and nothing before them
 @given(st.text(PARTS), st.integers(1, 5), st.sampled_from(["NFC", "NFD"]))
 def test_a_text_in_pieces_becomes_what_it_becomes_as_a_whole(text: str, size: int, form: str) -> None:
     normaliser = Normaliser(form)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from charrnn import lines
@@ -118,6 +118,8 @@ def test_within_a_line_and_in_bytes_marks_stay() -> None:
     assert decoded([codecs.BOM_UTF8], TextConfig(bytes=True)) == "\xef\xbb\xbf"
 
 
+@example("\r", 1, False)
+@example("\r\n\r", 1, False)
 @given(texts.filter(lambda t: not t.startswith("\ufeff")), st.integers(1, 9), st.booleans())
 def test_an_invalid_byte_is_named_with_its_offset_at_any_cut(text: str, size: int, mark: bool) -> None:
     start = (codecs.BOM_UTF8 if mark else b"") + text.encode()
