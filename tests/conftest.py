@@ -1,5 +1,7 @@
 """For all tests."""
 
+import signal
+
 from hypothesis import settings
 from support.environment import scrub
 
@@ -11,3 +13,8 @@ settings.load_profile("charrnn")
 def pytest_sessionstart() -> None:
     """Before a test is imported, and with it Numba, which reads its variables then."""
     scrub()
+    # A shell lets its jobs in the background ignore Ctrl-C, and so would all that the tests start.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)

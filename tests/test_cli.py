@@ -238,14 +238,14 @@ REPEATABLE = {
     ("fill", "--model"), ("next", "--model"), ("classify", "--model"), ("train", "--val"),
 }  # fmt: skip
 ONCE = {
-    ("train", "--out"), ("train", "--init-from"), ("train", "--plot"),
-    ("sample", "--prompt"), ("sample", "--prompts"), ("sample", "--match"), ("sample", "--only"),
-    ("enumerate", "--prompt"), ("enumerate", "--match"), ("info", "--plot"),
-    ("score", "--model"), ("score", "--html"), ("score", "--svg"),
-    ("compress", "--model"), ("compress", "--out"), ("decompress", "--model"), ("decompress", "--out"),
+    ("train", "--init-from"), ("sample", "--prompt"), ("sample", "--prompts"), ("sample", "--match"),
+    ("sample", "--only"),
+    ("enumerate", "--prompt"), ("enumerate", "--match"), ("score", "--model"), ("compress", "--model"),
+    ("decompress", "--model"),
 }  # fmt: skip
 THE_LAST_COUNTS = dict.fromkeys(
-    ("N", "[N]", "NAME", "K", "P", "T", "X", "M", "E", "MB", "TAU", "ETA", "BITS", "P,P,..."), ("1", "2")
+    ("N", "[N]", "NAME", "K", "P", "T", "X", "M", "E", "MB", "TAU", "ETA", "BITS", "P,P,...", "PATH"),
+    ("1", "2"),
 ) | {
     "error|skip": ("error", "skip"),
     "auto|always|never": ("always", "never"),

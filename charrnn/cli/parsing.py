@@ -38,9 +38,11 @@ _MISSING = {  # what to do about an argument that is not there
 }
 _PATH = re.compile("PATH|FILE|MODEL|CORPUS")  # what such an option or argument is called in the help
 _NUMBERS = {int: "a whole number", float: "a number"}
-# Two files or texts may both be meant, so none of them is dropped without a word: an option that is not
-# repeatable is then an error. Of two numbers or names, as of an alias and its user, the last one counts.
+# Two files or texts to read may both be meant, so none of them is dropped without a word: an option that is
+# not repeatable is then an error. Of two numbers, names or places to write to, as of an alias and its user,
+# the last one counts.
 _ONCE = re.compile("PATH|FILE|TEXT|REGEX|CHARS")
+_WRITTEN_TO = {"out", "plot", "html", "svg"}
 
 
 def invoke(args: list[str]) -> int:
@@ -169,7 +171,7 @@ _ORDER = "charrnn.order"
 def _refuse_repeats(given: list[Any]) -> None:
     for param, times in Counter(given).items():
         single = param.param_type_name == "option" and not (param.multiple or param.is_flag)
-        if single and times > 1 and _ONCE.search(param.metavar or ""):
+        if single and times > 1 and _ONCE.search(param.metavar or "") and param.name not in _WRITTEN_TO:
             often = "twice" if times == 2 else f"{times} times"
             raise UsageError(f"{_long_name(param)} is given {often}", "give it once")
 
