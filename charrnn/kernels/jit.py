@@ -39,7 +39,8 @@ def _sources_hash() -> str:
     digest = hashlib.sha256()
     here = Path(__file__).parent
     shared = [here.parent / f"{name}.py" for name in ("coding", "sampling", "steering")]
-    for path in [*sorted(here.glob("*.py")), *shared]:
+    cells = sorted((here.parent / "nn").rglob("*.py"))
+    for path in [*sorted(here.glob("*.py")), *shared, *cells]:
         if path.exists():
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)

@@ -76,6 +76,16 @@ def floats(typingctx: Any, address: Any) -> Any:
 
 
 @intrinsic
+def doubles(typingctx: Any, address: Any) -> Any:
+    """The same as one to float64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ir.DoubleType().as_pointer())
+
+    return types.CPointer(types.float64)(types.intp), codegen
+
+
+@intrinsic
 def word_at(typingctx: Any, address: Any) -> Any:
     """The integer at an address."""
 
