@@ -112,7 +112,9 @@ class Recurrent:
                 self.dh_next, self.d_rest,
             ),
         )  # fmt: skip
-        self._forward_loops = recurrent.Loops(address_of(equations.forward(cell, dtype)), buffers)
+        self._forward_loops = recurrent.Loops(
+            address_of(equations.forward(cell, dtype), needed=False), buffers
+        )
         if self.gradients is None:
             return
         reads = {*cell.backward(activations).reads}
@@ -121,7 +123,9 @@ class Recurrent:
         self._soon_backward = prefetch.table(
             (self.gates, -1), *((array, -1) for array in hidden), (self.kept, -1), (self.dh, -1)
         )
-        self._backward_loops = recurrent.Loops(address_of(equations.backward(cell, dtype)), buffers)
+        self._backward_loops = recurrent.Loops(
+            address_of(equations.backward(cell, dtype), needed=False), buffers
+        )
 
     @property
     def free_after_backward(self) -> Array | None:

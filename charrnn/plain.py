@@ -62,43 +62,43 @@ def blend(a: Floats, b: Floats, z: Floats) -> Floats:
 _SCALE, _SHIFT = {"sigmoid": 0.5, "tanh": 1.0}, {"sigmoid": 0.5, "tanh": -0.0}
 
 
-class PlainCell:
-    """A cell, one step at a time."""
+def cell_step(cell: Cell, H: int) -> Callable[[Floats, Floats, Floats, Floats], None]:
+    """A function that does a step of a cell of H units.
 
-    def __init__(self, cell: Cell) -> None:
-        self._cell = cell
-        self._active = len(cell.activated)
-        self._stages = [
-            (stage.equation, stage.reads, stage.writes) for stage in cell.forward(sys.modules[__name__])
-        ]
-        kinds = [activation for activation in cell.gates.values() if activation]
-        functions = [globals()[kind] for kind in kinds]
-        self._activations: Callable[[Floats], Any]  # of the gates (n, H) that have one
-        if len(set(kinds)) == 1:
-            self._activations = lambda a: functions[0](a.ravel()).reshape(a.shape)
-        elif {*kinds} <= {*_SCALE}:
-            scale, shift = (np.array([[row[k]] for k in kinds], np.float32) for row in (_SCALE, _SHIFT))
-            self._activations = lambda a: scale * tanh((scale * a).ravel()).reshape(a.shape) + shift
+    From u = W_ih x + b_ih and w = W_hh h + b_hh, both (G*H,), and the state's parts, into the new ones. It is
+    written out as source: to look each name up would take a fifth of a step.
+    """
+    active, gates = cell.activated, list(cell.gates)
+    kinds = [kind for kind in cell.gates.values() if kind]
+    scale, shift = (np.array([[row.get(kind, 1)] for kind in kinds], np.float32) for row in (_SCALE, _SHIFT))
+    rows = [f"{n * H}:{(n + 1) * H}" for n in range(len(gates))]
+    some = f"[:{len(active) * H}]" if len(active) < len(gates) else ""
+    lines = [f"a = u{some} + w{some}"] if active else []
+    if len(active) > 1 and {*kinds} == {*_SCALE}:
+        lines.append(f"a = scale * tanh((scale * a.reshape(-1, {H})).ravel()).reshape(-1, {H}) + shift")
+        lines.append(f"{', '.join(f'value_{gate}' for gate in active)} = a")
+    elif len({*kinds}) == 1:
+        lines.append(f"a = {kinds[0]}(a)")
+        lines += [f"value_{gate} = a[{row}]" for gate, row in zip(active, rows, strict=False)]
+    else:
+        lines += [f"value_{g} = {k}(a[{row}])" for g, k, row in zip(active, kinds, rows, strict=False)]
+    for gate, row in list(zip(gates, rows, strict=True))[len(active) :]:
+        if cell.separate_hidden_bias:
+            lines.append(f"value_{gate}, value_{gate}_h = u[{row}], w[{row}]")
         else:
-            self._activations = lambda a: [f(row) for f, row in zip(functions, a, strict=True)]
-
-    def step(self, u: Floats, w: Floats, state: Floats, new: Floats) -> None:
-        """From u = W_ih x + b_ih and w = W_hh h + b_hh, both (G*H,), and the state's parts, into `new`."""
-        cell, active = self._cell, self._active
-        u, w = u.reshape(-1, state.shape[1]), w.reshape(-1, state.shape[1])
-        values = dict(zip(cell.state, state, strict=True))
-        if active:
-            values.update(zip(cell.activated, self._activations(u[:active] + w[:active]), strict=True))
-        for n, gate in enumerate(cell.gates):
-            if n >= active and cell.separate_hidden_bias:
-                values[gate], values[f"{gate}_h"] = u[n], w[n]
-            elif n >= active:
-                values[gate] = u[n] + w[n]
-        for equation, reads, writes in self._stages:
-            found = equation(*[values[name] for name in reads])
-            values.update(zip(writes, found if len(writes) > 1 else (found,), strict=True))
-        for row, part in zip(new, cell.state, strict=True):
-            row[:] = values[part]
+            lines.append(f"value_{gate} = u[{row}] + w[{row}]")
+    names: dict[str, Any] = {**globals(), "scale": scale, "shift": shift}
+    known = {part: f"state[{n}]" for n, part in enumerate(cell.state)}
+    for n, stage in enumerate(cell.forward(sys.modules[__name__])):
+        names[f"stage_{n}"] = stage.equation
+        reads = ", ".join(known.get(name, f"value_{name}") for name in stage.reads)
+        for name in stage.writes:
+            known.pop(name, None)
+        lines.append(f"{', '.join(f'value_{name}' for name in stage.writes)} = stage_{n}({reads})")
+    lines += [f"new[{n}] = {known.get(part, f'value_{part}')}" for n, part in enumerate(cell.state)]
+    exec("\n    ".join(["def step(u, w, state, new):", *lines]), names)
+    step: Callable[[Floats, Floats, Floats, Floats], None] = names["step"]
+    return step
 
 
 def padded(n: int) -> int:
@@ -164,7 +164,8 @@ class PlainNetwork:
         V, H, L = config.vocab_size, config.hidden_size, config.num_layers
         N = padded(config.gates * H)
         self.config = config
-        self._cell = PlainCell(config.recurrence)
+        self._width = config.gates * H
+        self._cell_step = cell_step(config.recurrence, H)
         self.vocab_size = V
         self.precision = precision
         self.skips = [config.has_skip(k) for k in range(L)]
@@ -234,7 +235,7 @@ class PlainNetwork:
     def step(self, character: int, state: Floats) -> tuple[Floats, Floats]:
         """Read one character, 0 .. V-1 or V for START: the next one's logits (V,), and the new state."""
         config = self.config
-        H = config.hidden_size
+        width = self._width
         new = np.empty_like(state)
         out: Any = None
         with np.errstate(all="ignore"):  # huge weights overflow, and sampling copes with infinity
@@ -242,7 +243,7 @@ class PlainNetwork:
             for k in range(config.num_layers):
                 u = self.table[character] if k == 0 else product(self.inputs[k - 1], out) + self.bias_ih[k]
                 w = product(self.recurrent[k], state[k, 0]) + self.bias_hh[k]
-                self._cell.step(u[: config.gates * H], w[: config.gates * H], state[k], new[k])
+                self._cell_step(u[:width], w[:width], state[k], new[k])
                 x, out = out, new[k, 0]
                 if config.norm:
                     out = layer_norm(out, *self.norms[k])

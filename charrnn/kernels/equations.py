@@ -13,7 +13,8 @@ import functools
 import hashlib
 import inspect
 import marshal
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
@@ -51,28 +52,27 @@ def _place(table: int, buffer: int, t: int, b: int) -> int:
 @functools.cache
 def forward(cell: Any, dtype: Any) -> Loops:
     """The gates of rows b0 to b1 of step t become activations, and the state after it and the output h'."""
-    body = [f"{name} = {place}" for name, place in _training_rows(cell, "forward")]
-    first = 0
+    body, first = [], 0
     for activation, group in groupby(cell.activated, lambda gate: cell.gates[gate]):
         width = len(list(group))
         # Loops start at 0: where an index might be negative, there is no vector code.
-        body.append(f"x = {_row('gates', first, width)}")
-        body.append(f"for j in range({f'{width} * H' if width > 1 else 'H'}):")
+        body.append(f"x, n = {_row('gates', first, width)}, {width} * H")
+        argument = "x[j]"
         if cell.separate_hidden_bias:
-            body.insert(-1, f"x_h = {_row('recurrent', first, width)}")
-        body.append(f"    x[j] = {activation}(x[j]{' + x_h[j]' if cell.separate_hidden_bias else ''})")
+            body.append(f"y = {_row('recurrent', first, width)}")
+            argument = "x[j] + y[j]"
+        body += ["for j in range(n):", f"    x[j] = {activation}({argument})"]
         first += width
     written: set[str] = set()
-    equations = {}
-    for n, stage in enumerate(cell.forward(activations)):
-        equations[f"stage_{n}"] = stage.equation
-        reads = [f"{name}_after[j]" if name in written else f"{name}[j]" for name in stage.reads]
+    stages = cell.forward(activations)
+    for n, stage in enumerate(stages):
+        reads = [f"after_{name}[j]" if name in written else f"row_{name}[j]" for name in stage.reads]
         written.update({*stage.writes} & {*cell.state})
-        targets = [f"{name}_after[j]" if name in cell.state else f"{name}[j]" for name in stage.writes]
+        targets = [f"after_{name}[j]" if name in cell.state else f"row_{name}[j]" for name in stage.writes]
         body += ["for j in range(H):", f"    {', '.join(targets)} = stage_{n}({', '.join(reads)})"]
         if "h" in stage.writes:
-            body.append("    output[j] = h_after[j]")
-    return _training(cell, "forward", dtype, body, equations)
+            body.append("    row_output[j] = after_h[j]")
+    return _training(cell, "forward", dtype, body, stages)
 
 
 @functools.cache
@@ -83,23 +83,22 @@ def backward(cell: Any, dtype: Any) -> Loops:
     through the recurrent product.
     """
     stage = cell.backward(activations)
-    body = [f"{name} = {place}" for name, place in _training_rows(cell, "backward")]
-    body += ["for j in range(H):"]
-    reads = ("output[j] + d_h[j]" if name == "d_h" else f"{name}[j]" for name in stage.reads)
-    gradients = [f"d_{name}_" for name in stage.writes]
-    body.append(f"    {', '.join(gradients)} = stage_0({', '.join(reads)})")
+    reads = [
+        "row_d_output[j] + row_d_h[j]" if name == "d_h" else f"row_{name}[j]" for name in stage.reads
+    ]  # fmt: skip
+    values = [f"value_{name}" for name in stage.writes]
+    body = ["for j in range(H):", f"    {', '.join(values)} = stage_0({', '.join(reads)})"]
     for name in stage.writes:
-        activation = cell.gates.get(name)
-        if activation:
-            body.append(f"    d_{name}_ = through_{activation}(d_{name}_, {name}[j])")
+        if activation := cell.gates.get(name):
+            body.append(f"    value_{name} = through_{activation}(value_{name}, row_{name}[j])")
     for part in cell.state:
-        body.append(f"    d_{part}[j] = {f'd_{part}_' if part in stage.writes else '0'}")
+        body.append(f"    row_d_{part}[j] = {f'value_{part}' if part in stage.writes else '0'}")
     for name in stage.writes:
         if name not in cell.state:
-            body.append(f"    {name}[j] = d_{name}_")
+            body.append(f"    row_{name}[j] = value_{name}")
         if cell.separate_hidden_bias and cell.gates.get(name):
-            body.append(f"    {name}_h[j] = d_{name}_")
-    return _training(cell, "backward", dtype, body, {"stage_0": stage.equation})
+            body.append(f"    row_{name}_h[j] = value_{name}")
+    return _training(cell, "backward", dtype, body, (stage,))
 
 
 @functools.cache
@@ -108,66 +107,72 @@ def writing(cell: Any) -> Loops:
 
     The state's parts, (B, H) each, are `part` bytes apart.
     """
-    lines = ["u_b, w_b = array(u + b * N * 4, N), array(w + b * N * 4, N)"]
+    lines = ["x, y = array(u + b * N * 4, N), array(w + b * N * 4, N)"]
     for n, part in enumerate(cell.state):
-        lines.append(f"{part} = array(state + {n} * part + b * H * 4, H)")
+        lines.append(f"row_{part} = array(state + {n} * part + b * H * 4, H)")
     lines.append("for j in range(H):")
-    values = {part: f"{part}[j]" for part in cell.state}
+    values = {part: f"row_{part}[j]" for part in cell.state}
     for n, (gate, activation) in enumerate(cell.gates.items()):
-        values[gate] = f"{gate}_"
-        place = "j" if n == 0 else f"{n} * H + j"
+        values[gate] = f"value_{gate}"
+        place = f"{n} * H + j" if n else "j"
         if activation:
-            lines.append(f"    {gate}_ = {activation}(u_b[{place}] + w_b[{place}])")
+            lines.append(f"    value_{gate} = {activation}(x[{place}] + y[{place}])")
         elif cell.separate_hidden_bias:
-            lines.append(f"    {gate}_, {gate}_h_ = u_b[{place}], w_b[{place}]")
-            values[f"{gate}_h"] = f"{gate}_h_"
+            lines.append(f"    value_{gate}, value_{gate}_h = x[{place}], y[{place}]")
+            values[f"{gate}_h"] = f"value_{gate}_h"
         else:
-            lines.append(f"    {gate}_ = u_b[{place}] + w_b[{place}]")
-    equations = {}
-    for n, stage in enumerate(cell.forward(cells)):
-        equations[f"stage_{n}"] = stage.equation
+            lines.append(f"    value_{gate} = x[{place}] + y[{place}]")
+    stages = cell.forward(cells)
+    for n, stage in enumerate(stages):
         reads = ", ".join(values[name] for name in stage.reads)
-        values |= {name: f"{name}_" for name in stage.writes}
+        values |= {name: f"value_{name}" for name in stage.writes}
         lines.append(f"    {', '.join(values[name] for name in stage.writes)} = stage_{n}({reads})")
-    lines += [f"    {part}[j] = {values[part]}" for part in cell.state]
-    head = "state, part, u, w, N, H, rows"
+    lines += [f"    row_{part}[j] = {values[part]}" for part in cell.state]
     body = ["for b in range(rows):", *(f"    {line}" for line in lines)]
-    return _compilable(cell, "writing", head, body, equations, cells, np.float32)
+    return _compilable(cell, "writing", "state, part, u, w, N, H, rows", body, stages, cells, np.float32)
 
 
-def _training_rows(cell: Any, way: str) -> Iterator[tuple[str, str]]:
-    """Names of a cell's arrays of H numbers in the row b of step t, each with its source."""
-
+def _rows(cell: Any) -> Iterator[tuple[str, str]]:
+    """Names of all arrays of H numbers in the row b of step t, each with its source."""
     for n, gate in enumerate(cell.gates):
-        yield gate, _row("gates", n)
-        if cell.separate_hidden_bias:
-            yield f"{gate}_h", _row("recurrent", n)
-    yield "output", _row("d_output" if way == "backward" else "output")
+        yield f"row_{gate}", _row("gates", n)
+        yield f"row_{gate}_h", _row("recurrent", n)
     for n, name in enumerate(cell.kept):
-        yield name, _row("kept", n)
+        yield f"row_{name}", _row("kept", n)
+    yield "row_output", _row("output")
+    yield "row_d_output", _row("d_output")
     for n, part in enumerate(cell.state):
-        buffer, column = ("h", 0) if n == 0 else ("rest", n - 1)
-        yield part, _row(buffer, column)
-        if way == "forward":
-            yield f"{part}_after", _row(buffer, column, t="t + 1")
-        else:
-            yield f"d_{part}", _row(f"d_{buffer}", column)
+        buffer, column = ("rest", n - 1) if n else ("h", 0)
+        yield f"row_{part}", _row(buffer, column)
+        yield f"after_{part}", _row(f"{buffer}_after", column)
+        yield f"row_d_{part}", _row(f"d_{buffer}", column)
 
 
-def _row(buffer: str, part: int = 0, parts: int = 1, t: str = "t") -> str:
+def _row(buffer: str, part: int = 0, parts: int = 1) -> str:
     """The source of `parts` times H numbers of a row, from part times H on."""
-    place = f"place(table, {BUFFERS.index(buffer)}, {t}, b)" + (f" + {part} * H * size" if part else "")
-    return f"array({place}, {f'{parts} * H' if parts > 1 else 'H'})"
+    return f"array(at_{buffer}{f' + {part} * H * size' if part else ''}, {parts} * H)"
 
 
-def _training(cell: Any, way: str, dtype: Any, body: list[str], equations: dict[str, Any]) -> Loops:
+def _training(cell: Any, way: str, dtype: Any, body: list[str], stages: tuple[Any, ...]) -> Loops:
+    """What is wanted of the rows, and then the body, for each row."""
+
+    def wanted(lines: Iterable[tuple[str, str]], text: list[str]) -> list[str]:
+        names = {*re.findall(r"\w+", "\n".join(text))}
+        return [f"{name} = {source}" for name, source in lines if name in names]
+
+    body = wanted(_rows(cell), body) + body
+    places = [(f"at_{name}", f"place(table, {n}, t, b)") for n, name in enumerate(BUFFERS)]
+    places += [
+        (f"at_{name}_after", f"place(table, {BUFFERS.index(name)}, t + 1, b)") for name in ("h", "rest")
+    ]
+    body = wanted(places, body) + body
     lines = ["H = word_at(table)", "for b in range(b0, b1):", *(f"    {line}" for line in body)]
     name = f"{way}_{np.dtype(dtype).name}"
-    return _compilable(cell, name, "table, t, b0, b1", lines, equations, activations, dtype)
+    return _compilable(cell, name, "table, t, b0, b1", lines, stages, activations, dtype)
 
 
 def _compilable(
-    cell: Any, name: str, head: str, body: list[str], equations: dict[str, Any], of: Any, dtype: Any
+    cell: Any, name: str, head: str, body: list[str], stages: tuple[Any, ...], of: Any, dtype: Any
 ) -> Loops:
     """The function of this source. Its name is another one where the equations are others: a cache has it."""
     digest = hashlib.sha256("\n".join([head, *body]).encode())
@@ -182,7 +187,7 @@ def _compilable(
         "size": np.intp(8 if double else 4),
         "word_at": word_at,
         **{key: value for key, value in vars(of).items() if key in _FUNCTIONS},
-        **{key: register_jitable(equation) for key, equation in equations.items()},
+        **{f"stage_{n}": register_jitable(stage.equation) for n, stage in enumerate(stages)},
     }
     source = "\n".join([f"def {name}({head}):", *(f"    {line}" for line in body)])
     exec(compile(source, inspect.getfile(cell.forward), "exec"), names)

@@ -26,9 +26,11 @@ def cell_of(kind: str, nonlinearity: str) -> Cell | None:
 
 
 def _found() -> list[Cell]:
-    names = {name.partition(".")[0] for folder in __path__ for name in os.listdir(folder)}
-    modules = [importlib.import_module(f"{__name__}.{name}") for name in names if not name.startswith("_")]
-    return sorted((module.CELL for module in modules), key=lambda cell: cell.place)
+    # Not with pkgutil, which takes a millisecond to import: `--help` waits for this.
+    files = sorted({name for folder in __path__ for name in os.listdir(folder)})
+    names = {name.partition(".")[0] for name in files if name.endswith((".py", ".pyc"))}
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names if name != "__init__"]
+    return sorted((module.CELL for module in modules), key=lambda cell: (cell.place, cell.name))
 
 
 for _cell in _found():
