@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+from charrnn.config import ModelConfig
+
 VOCABULARY = 65  # characters of the synthetic text, as many as tinyshakespeare has
 
 
@@ -56,5 +57,6 @@ def flops_per_character(cell: str, layers: int, hidden: int, vocabulary: int) ->
 
     An LSTM of 2 x 128 over 65 characters: 6 * (3 * 4 * 128 * 128 + 65 * 128) = 1,229,568.
     """
-    recurrent_and_input = (2 * layers - 1) * GATES[cell] * hidden * hidden
+    gates = ModelConfig(vocabulary, cell).gates
+    recurrent_and_input = (2 * layers - 1) * gates * hidden * hidden
     return 6 * (recurrent_and_input + vocabulary * hidden)

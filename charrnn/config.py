@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import Field, dataclass, field, fields, replace
-from typing import Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from charrnn.errors import ConfigError, quoted
+from charrnn.nn import cells
+from charrnn.nn.cell import Cell as RecurrentCell
 
-Cell = Literal["lstm", "gru", "rnn"]
+if TYPE_CHECKING:
+    Cell = str
+else:
+    Cell = Literal[cells.kinds()]
 Nonlinearity = Literal["tanh", "relu"]
 WeightPrecision = Literal["float32", "bfloat16"]
 TrainPrecision = Literal["auto", "float32", "bfloat16"]
@@ -19,7 +24,6 @@ ValSplit = Literal["scattered", "end"]
 EncodingErrors = Literal["strict", "skip", "replace"]
 NormalForm = Literal["NFC", "NFD"]
 
-CELLS: tuple[str, ...] = get_args(Cell)
 NONLINEARITIES: tuple[str, ...] = get_args(Nonlinearity)
 WEIGHT_PRECISIONS: tuple[str, ...] = get_args(WeightPrecision)
 TRAIN_PRECISIONS: tuple[str, ...] = get_args(TrainPrecision)
@@ -27,7 +31,6 @@ VAL_SPLITS: tuple[str, ...] = get_args(ValSplit)
 ENCODING_ERRORS: tuple[str, ...] = get_args(EncodingErrors)
 NORMAL_FORMS: tuple[NormalForm, ...] = get_args(NormalForm)
 DEFAULT_ENCODING = "utf-8"
-GATES = {"lstm": 4, "gru": 3, "rnn": 1}  # blocks of H rows in weight_ih and weight_hh
 
 
 def _require(condition: bool, name: str, value: object, wanted: str) -> None:
@@ -169,7 +172,7 @@ class ModelConfig:
     """The network. The equations of each cell are those of PyTorch's layer of the same name."""
 
     vocab_size: int  # V
-    cell: Cell = "lstm"
+    cell: Cell = cells.kinds()[0]
     nonlinearity: Nonlinearity = "tanh"  # of the vanilla RNN
     hidden_size: int = 256  # H
     num_layers: int = 2  # L
@@ -180,13 +183,15 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _require_int("vocab_size", self.vocab_size, 1, 0x110000)
-        _require(self.cell in CELLS, "cell", self.cell, "one of " + ", ".join(CELLS))
+        _require(self.cell in cells.kinds(), "cell", self.cell, "one of " + ", ".join(cells.kinds()))
         _require(
             self.nonlinearity in NONLINEARITIES,
             "nonlinearity",
             self.nonlinearity,
             "one of " + ", ".join(NONLINEARITIES),
         )
+        known = cells.cell_of(self.cell, self.nonlinearity)
+        _require(known is not None, "nonlinearity", self.nonlinearity, f"another one of {self.cell}")
         _require_int("hidden_size", self.hidden_size, 1, 16384)
         _require_int("num_layers", self.num_layers, 1, 64)
         _require_int("embedding_size", self.embedding_size, 0, 16384)
@@ -197,7 +202,14 @@ class ModelConfig:
     @property
     def gates(self) -> int:
         """Blocks of H rows in the recurrent weights: 4 for an LSTM, 3 for a GRU, 1 for an RNN."""
-        return GATES[self.cell]
+        return len(self.recurrence.gates)
+
+    @property
+    def recurrence(self) -> RecurrentCell:
+        """The cell, with its equations and data."""
+        found = cells.cell_of(self.cell, self.nonlinearity)
+        assert found is not None
+        return found
 
     @property
     def input_size(self) -> int:

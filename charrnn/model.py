@@ -19,7 +19,7 @@ from charrnn.kernels.gemm import PANEL, padded, panels
 from charrnn.kernels.memory import aligned
 from charrnn.kernels.orthogonal import orthogonalize
 from charrnn.kernels.prefetch import NOTHING
-from charrnn.layers import LAYERS
+from charrnn.layers import Recurrent
 from charrnn.operands import Arithmetic, Rows, Weight, sum_outer_products
 from charrnn.parameters import Array, Parameters
 from charrnn.workers import Phase, Workers, share
@@ -27,14 +27,14 @@ from charrnn.workers import Phase, Workers, share
 
 @dataclass(frozen=True)
 class State:
-    """What a network remembers, as a value: for each layer its arrays of (B, H), h and for LSTM c."""
+    """What a network remembers, as a value: for each layer its arrays of (B, H), one for each part."""
 
     layers: tuple[tuple[Array, ...], ...]
 
     @classmethod
     def zero(cls, config: ModelConfig, B: int, dtype: Any = np.float32) -> State:
         """The state before anything was read."""
-        count = LAYERS[config.cell].states
+        count = len(config.recurrence.state)
         shape = (B, config.hidden_size)
         return cls(
             tuple(tuple(np.zeros(shape, dtype) for _ in range(count)) for _ in range(config.num_layers))
@@ -57,12 +57,11 @@ class State:
 def initial_tensors(config: ModelConfig, seed: int) -> dict[str, Array]:
     """New parameters, in PyTorch's names and layout (float32).
 
-    Recurrent weights are orthogonal, gate by gate (Saxe et al. 2014), and the identity for ReLU (Le et al.
-    2015); input weights are Xavier-uniform. Without layer norm, an LSTM's forget bias is 1 (Jozefowicz et al.
-    2015); with it, it learns faster from 0, as all other biases do.
+    Recurrent weights are orthogonal, gate by gate (Saxe et al. 2014), unless the cell has them begin as the
+    identity; input weights are Xavier-uniform. Biases are 0, without layer norm those of the cell.
     """
     random = np.random.default_rng([seed, 0])
-    H = config.hidden_size
+    H, cell = config.hidden_size, config.recurrence
     tensors: dict[str, Array] = {}
     for name, shape in config.parameter_shapes().items():
         value = np.zeros(shape, np.float32)
@@ -71,7 +70,7 @@ def initial_tensors(config: ModelConfig, seed: int) -> dict[str, Array]:
         elif ".weight_hh" in name:
             for gate in range(config.gates):
                 block = slice(gate * H, (gate + 1) * H)
-                if config.cell == "rnn" and config.nonlinearity == "relu":
+                if cell.recurrent_identity:
                     value[block] = np.eye(H)
                 else:
                     q = random.standard_normal((H, H))
@@ -82,8 +81,9 @@ def initial_tensors(config: ModelConfig, seed: int) -> dict[str, Array]:
             value[:] = random.uniform(-bound, bound, shape)
         elif name == "decoder.weight":
             value[:] = random.uniform(-1.0, 1.0, shape) / np.sqrt(H)
-        elif ".bias_ih" in name and config.cell == "lstm" and not config.norm:
-            value[H : 2 * H] = 1.0
+        elif ".bias_ih" in name and not config.norm:
+            for place, gate_name in enumerate(cell.gates):
+                value[place * H : (place + 1) * H] = cell.biases.get(gate_name, 0.0)
         elif name.startswith("norm_") and name.endswith(".weight"):
             value[:] = 1.0
         tensors[name] = value
@@ -109,13 +109,13 @@ class Window:
         dtype, H, V = parameters.flat.dtype, config.hidden_size, config.vocab_size
         self.config, self.parameters, self.gradients = config, parameters, gradients
         self.T, self.B = T, B
-        cell = LAYERS[config.cell]
         widest = max(config.gates * H, V)
         self.arithmetic = Arithmetic(T, B, widest, dtype, bfloat16=bfloat16)
         self.unit, self.exact = self.arithmetic.unit, self.arithmetic.exact.unit
         self.transposes = gemm.wants_transposed(self.unit)
         self.layers = [
-            cell(config, k, parameters, gradients, T, B, self.arithmetic) for k in range(config.num_layers)
+            Recurrent(config, k, parameters, gradients, T, B, self.arithmetic)
+            for k in range(config.num_layers)
         ]
         if gradients is None:  # less memory is more of it in the caches
             for layer in self.layers[1:]:
@@ -180,8 +180,7 @@ class Window:
         if first is None:
             first, rows = self.zero_state, -1 if origin is None else origin.astype(np.int32) - 1
         for layer, arrays, begun in zip(self.layers, state.layers, first.layers, strict=True):
-            layer.origin[:], layer.first = rows, begun
-            layer.set_state(arrays)
+            layer.start(arrays, rows, begun)
             layer.prepare()
         if self.embedded is not None:
             known, D = self.known, self.config.embedding_size

@@ -376,12 +376,11 @@ def compiled_arrays(network: Network, kernels: Any) -> Any:
         _arranged[network] = kernels.Mixture(parts, network.mixing, network.ids)
         return _arranged[network]
     config = network.config
-    cells = {"lstm": kernels.lstm, "gru": kernels.gru}
-    simple = kernels.rnn_tanh if config.nonlinearity == "tanh" else kernels.rnn_relu
     half = network.precision == "bfloat16"
     _arranged[network] = kernels.Network(
         product=kernels.address_of(kernels.panel_product),
-        cell=kernels.address_of(cells.get(config.cell, simple)),
+        cell=kernels.address_of(kernels.writing(config.recurrence)),
+        parts=len(config.recurrence.state),
         norm=kernels.address_of(kernels.layer_norm) if config.norm else 0,
         skips=np.array(network.skips),
         table=network.table,

@@ -10,7 +10,8 @@ Axes: H hidden, D width of the embedding, V vocabulary, G gates, N = G*H padded,
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,12 @@ import numpy.typing as npt
 from charrnn.checkpoint import Checkpoint
 from charrnn.config import WeightPrecision
 from charrnn.kernels.coefficients import NORM_EPSILON, NORM_LANES, TANH_P, TANH_Q
+from charrnn.nn.cell import Cell
 
 Floats = npt.NDArray[np.float32]
 
 # From the highest power down, each row one coefficient of P and one of Q: (5, 2, 1).
 _TANH = np.array([TANH_P, TANH_Q], np.float32).T[::-1, :, None].copy()
-_LSTM_SCALE = np.array([[0.5], [0.5], [1.0], [0.5]], np.float32)  # of i, f, g, o
-_LSTM_SHIFT = np.array([[0.5], [0.5], [0.0], [0.5]], np.float32)
 _NINE, _ONE, _HALF = np.float32(9), np.float32(1), np.float32(0.5)
 
 
@@ -46,6 +46,59 @@ def tanh(x: Floats) -> Floats:
 def sigmoid(x: Floats) -> Floats:
     """1 / (1 + exp(-x)), through tanh: it cannot overflow."""
     return _HALF * tanh(_HALF * x) + _HALF
+
+
+def relu(x: Floats) -> Floats:
+    """max(0, x)."""
+    return np.where(x > 0, x, np.float32(0))
+
+
+def blend(a: Floats, b: Floats, z: Floats) -> Floats:
+    """(1 - z) a + z b."""
+    return (_ONE - z) * a + z * b
+
+
+# sigmoid(x) = tanh(x/2)/2 + 1/2: one call of tanh for gates of both kinds. To -0, anything adds up to itself.
+_SCALE, _SHIFT = {"sigmoid": 0.5, "tanh": 1.0}, {"sigmoid": 0.5, "tanh": -0.0}
+
+
+def cell_step(cell: Cell, H: int) -> Callable[[Floats, Floats, Floats, Floats], None]:
+    """A function that does a step of a cell of H units.
+
+    From u = W_ih x + b_ih and w = W_hh h + b_hh, both (G*H,), and the state's parts, into the new ones. It is
+    written out as source: to look each name up would take a fifth of a step.
+    """
+    active, gates = cell.activated, list(cell.gates)
+    kinds = [kind for kind in cell.gates.values() if kind]
+    scale, shift = (np.array([[row.get(kind, 1)] for kind in kinds], np.float32) for row in (_SCALE, _SHIFT))
+    rows = [f"{n * H}:{(n + 1) * H}" for n in range(len(gates))]
+    some = f"[:{len(active) * H}]" if len(active) < len(gates) else ""
+    lines = [f"a = u{some} + w{some}"] if active else []
+    if len(active) > 1 and {*kinds} == {*_SCALE}:
+        lines.append(f"a = scale * tanh((scale * a.reshape(-1, {H})).ravel()).reshape(-1, {H}) + shift")
+        lines.append(f"{', '.join(f'value_{gate}' for gate in active)} = a")
+    elif len({*kinds}) == 1:
+        lines.append(f"a = {kinds[0]}(a)")
+        lines += [f"value_{gate} = a[{row}]" for gate, row in zip(active, rows, strict=False)]
+    else:
+        lines += [f"value_{g} = {k}(a[{row}])" for g, k, row in zip(active, kinds, rows, strict=False)]
+    for gate, row in list(zip(gates, rows, strict=True))[len(active) :]:
+        if cell.separate_hidden_bias:
+            lines.append(f"value_{gate}, value_{gate}_h = u[{row}], w[{row}]")
+        else:
+            lines.append(f"value_{gate} = u[{row}] + w[{row}]")
+    names: dict[str, Any] = {**globals(), "scale": scale, "shift": shift}
+    known = {part: f"state[{n}]" for n, part in enumerate(cell.state)}
+    for n, stage in enumerate(cell.forward(sys.modules[__name__])):
+        names[f"stage_{n}"] = stage.equation
+        reads = ", ".join(known.get(name, f"value_{name}") for name in stage.reads)
+        for name in stage.writes:
+            known.pop(name, None)
+        lines.append(f"{', '.join(f'value_{name}' for name in stage.writes)} = stage_{n}({reads})")
+    lines += [f"new[{n}] = {known.get(part, f'value_{part}')}" for n, part in enumerate(cell.state)]
+    exec("\n    ".join(["def step(u, w, state, new):", *lines]), names)
+    step: Callable[[Floats, Floats, Floats, Floats], None] = names["step"]
+    return step
 
 
 def padded(n: int) -> int:
@@ -111,6 +164,8 @@ class PlainNetwork:
         V, H, L = config.vocab_size, config.hidden_size, config.num_layers
         N = padded(config.gates * H)
         self.config = config
+        self._width = config.gates * H
+        self._cell_step = cell_step(config.recurrence, H)
         self.vocab_size = V
         self.precision = precision
         self.skips = [config.has_skip(k) for k in range(L)]
@@ -151,13 +206,13 @@ class PlainNetwork:
         return self.recurrent.size + self.inputs.size + self.decoder.size
 
     def initial_state(self) -> Floats:
-        """The state at a document's start: (L, 2, H) of h and c for an LSTM, else (L, 1, H)."""
+        """The state at a document's start: (L, parts, H), for an LSTM of h and c."""
         config = self.config
-        parts = 2 if config.cell == "lstm" else 1
+        parts = len(config.recurrence.state)
         return np.zeros((config.num_layers, parts, config.hidden_size), np.float32)
 
     def side_by_side(self, states: Sequence[Floats]) -> Floats:
-        """The states of B texts as the compiled loop takes them, (L, 1 or 2, B, H)."""
+        """The states of B texts as the compiled loop takes them, (L, parts, B, H)."""
         return np.stack(states, axis=2)
 
     def one_of(self, states: Floats, row: int) -> Floats:
@@ -180,7 +235,7 @@ class PlainNetwork:
     def step(self, character: int, state: Floats) -> tuple[Floats, Floats]:
         """Read one character, 0 .. V-1 or V for START: the next one's logits (V,), and the new state."""
         config = self.config
-        H = config.hidden_size
+        width = self._width
         new = np.empty_like(state)
         out: Any = None
         with np.errstate(all="ignore"):  # huge weights overflow, and sampling copes with infinity
@@ -188,7 +243,7 @@ class PlainNetwork:
             for k in range(config.num_layers):
                 u = self.table[character] if k == 0 else product(self.inputs[k - 1], out) + self.bias_ih[k]
                 w = product(self.recurrent[k], state[k, 0]) + self.bias_hh[k]
-                self._cell(u[: config.gates * H], w[: config.gates * H], state[k], new[k])
+                self._cell_step(u[:width], w[:width], state[k], new[k])
                 x, out = out, new[k, 0]
                 if config.norm:
                     out = layer_norm(out, *self.norms[k])
@@ -196,27 +251,6 @@ class PlainNetwork:
                     out = self._skip(out, x, character, k)
             logits = product(self.decoder, out) + self.decoder_bias
         return logits[: config.vocab_size], new
-
-    def _cell(self, u: Floats, w: Floats, state: Floats, new: Floats) -> None:
-        """The cell from u = W_ih x + b_ih and w = W_hh h + b_hh, both (G*H,), into `new`."""
-        H = self.config.hidden_size
-        h = state[0]
-        if self.config.cell == "lstm":
-            # sigmoid(a) = tanh(a/2)/2 + 1/2: one call of tanh for all four gates
-            gates = _LSTM_SCALE * tanh((_LSTM_SCALE * (u + w).reshape(4, H)).ravel()).reshape(4, H)
-            i, f, g, o = gates + _LSTM_SHIFT
-            new[1] = f * state[1] + i * g
-            new[0] = o * tanh(new[1])
-        elif self.config.cell == "gru":
-            r_z = sigmoid(u[: 2 * H] + w[: 2 * H])
-            r, z = r_z[:H], r_z[H:]
-            n = tanh(u[2 * H :] + r * w[2 * H :])
-            new[0] = (_ONE - z) * n + z * h
-        elif self.config.nonlinearity == "tanh":
-            new[0] = tanh(u + w)
-        else:
-            a = u + w
-            new[0] = np.where(a > 0, a, np.float32(0))
 
     def _skip(self, out: Floats, x: Floats, character: int, k: int) -> Floats:
         """The layer's input is added to its output. START's is the zero vector."""

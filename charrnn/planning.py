@@ -185,9 +185,9 @@ def _dropout(epochs: float, parameters_per_character: float) -> float:
 
 
 def _peak_rate(network: ModelConfig) -> float:
-    """0.0105 at a hidden size of 128, 0.007 at 256: wider networks want smaller steps; a vanilla RNN, too."""
+    """0.0105 at a hidden size of 128, 0.007 at 256: wider networks want smaller steps; some cells, too."""
     rate: float = PEAK_RATE * (SIZES[0] / max(network.hidden_size, SIZES[0])) ** 0.585
-    return round(rate / 2 if network.cell == "rnn" else rate, 4)
+    return round(rate * network.recurrence.rate, 4)
 
 
 def _reason(settings: dict[str, Any], given: dict[str, Any], characters: int, times: str) -> str:

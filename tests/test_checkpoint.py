@@ -36,8 +36,9 @@ from charrnn.checkpoint import (
     save,
     save_resume,
 )
-from charrnn.config import CELLS, ModelConfig, TextConfig
+from charrnn.config import ModelConfig, TextConfig
 from charrnn.errors import CheckpointError
+from charrnn.nn.cells import kinds
 
 STATE = {"step": 3, "losses": [0.1, None], "random": 2**127, "nested": {"a": "é\U0001f600"}}
 
@@ -79,7 +80,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 # What was saved comes back
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", kinds())
 @pytest.mark.parametrize("embedding_size", [0, 3])
 @pytest.mark.parametrize("norm", [True, False])
 def test_what_was_saved_comes_back(tmp_path: Path, cell: str, embedding_size: int, norm: bool) -> None:

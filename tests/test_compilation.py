@@ -18,15 +18,16 @@ from support.environment import environment
 
 from charrnn import api, compilation
 from charrnn.compilation import Helper, compile_kernels
-from charrnn.config import CELLS, ModelConfig
+from charrnn.config import ModelConfig
 from charrnn.errors import CorpusError
-from charrnn.kernels import adamw, gemm, gru, jit, loss, lstm, norm, rnn, rows
+from charrnn.kernels import adamw, gemm, jit, loss, norm, recurrent, rows
 from charrnn.kernels.jit import Task
+from charrnn.nn.cells import kinds
 
 compiled_only = pytest.mark.skipif(jit.JIT_DISABLED, reason="nothing is compiled")
 KERNELS = [
     kernel
-    for module in (adamw, gemm, gru, loss, lstm, norm, rnn, rows)
+    for module in (adamw, gemm, loss, norm, recurrent, rows)
     for kernel in vars(module).values()
     if hasattr(kernel, "signatures") and kernel.__module__ == module.__name__
 ]
@@ -47,7 +48,7 @@ def cache(tmp_path, monkeypatch):
 
 
 @compiled_only
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", kinds())
 @pytest.mark.parametrize("embedding_size", [0, 5])
 def test_training_compiles_nothing_once_the_list_is_done(cell, embedding_size, tmp_path):
     for _ in compile_kernels(ModelConfig(7, cell, embedding_size=embedding_size)):
@@ -93,7 +94,9 @@ def test_nothing_is_said_where_everything_is_there():
 def test_what_others_need_comes_before_them():
     names = [task.name.partition("(")[0] for task in compilation._tasks(ModelConfig(7, "gru"))]
     needed = ("tile.float32", "gemm.multiply")
-    needing = [n for n, name in enumerate(names) if name.startswith(("gemm.", "gru.")) and name not in needed]
+    needing = [
+        n for n, name in enumerate(names) if name.startswith(("gemm.", "recurrent.")) and name not in needed
+    ]
     assert set(names) >= set(needed)
     assert all(n > names.index(name) for n in needing for name in needed)
 
@@ -230,6 +233,7 @@ def test_code_with_an_address_is_kept_likewise(cache, monkeypatch, damage):
     def called() -> list[float]:
         x = np.zeros(3)
         code = jit.cfunc(types.void(types.CPointer(types.float64), types.intp))(add_one)
+        code.compile()
         ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_ssize_t)(code.address)(x.ctypes.data, 2)
         return x.tolist()
 

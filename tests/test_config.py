@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from charrnn.config import (
-    CELLS,
     ModelConfig,
     SampleConfig,
     TextConfig,
@@ -21,6 +20,7 @@ from charrnn.config import (
     to_dict,
 )
 from charrnn.errors import ConfigError
+from charrnn.nn.cells import kinds
 
 NO_NUMBERS = [None, "1", [], {}, True, math.nan, math.inf, -math.inf, 10**400, -(10**400)]
 
@@ -179,7 +179,7 @@ def test_settings_cannot_be_changed() -> None:
 
 
 @given(
-    cell=st.sampled_from(CELLS),
+    cell=st.sampled_from(kinds()),
     layers=st.integers(1, 5),
     embedding=st.integers(0, 9),
     norm=st.booleans(),

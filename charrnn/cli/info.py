@@ -75,7 +75,7 @@ def _table(path: str, checkpoint: Checkpoint) -> list[str]:
     layers = f"{config.num_layers} x {config.hidden_size}"
     rows = [
         ("file", f"{printable(path)} ({Path(path).stat().st_size / 1e6:.1f} MB)"),
-        ("cell", f"rnn ({config.nonlinearity})" if config.cell == "rnn" else config.cell),
+        ("cell", config.recurrence.label(config.cell)),
         ("layers", layers + _with(norm=config.norm, residual=config.residual)),
         ("embedding", str(config.embedding_size) if config.embedding_size else "none: one-hot"),
         ("dropout", f"{config.dropout:g}"),

@@ -190,7 +190,7 @@ def header(started: Started) -> list[str]:
 
 def network(model: ModelConfig) -> str:
     """LSTM 2 x 256, embedding 256, norm, residual: 1,234,567 parameters"""
-    cell = f"RNN ({model.nonlinearity})" if model.cell == "rnn" else model.cell.upper()
+    cell = model.recurrence.label(model.cell.upper())
     parts = [f"{cell} {model.num_layers} x {model.hidden_size}"]
     parts.append(f"embedding {model.embedding_size}" if model.embedding_size else "one-hot input")
     parts += [name for name in ("norm", "residual") if getattr(model, name)]

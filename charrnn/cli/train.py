@@ -6,7 +6,7 @@ import json
 import shlex
 import sys
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
@@ -14,7 +14,6 @@ from charrnn.cli import wording
 from charrnn.cli.options import PLOT, default
 from charrnn.cli.process import ClosedPipe, Output, StopRequest, is_terminal, say
 from charrnn.config import (
-    CELLS,
     NONLINEARITIES,
     Cell,
     EncodingErrors,
@@ -97,7 +96,9 @@ def train(
     cell: Annotated[
         Cell | None,
         _option(
-            _MODEL, f"Kind of recurrent layer [{default(ModelConfig, 'cell')}].", metavar="|".join(CELLS)
+            _MODEL,
+            f"Kind of recurrent layer [{default(ModelConfig, 'cell')}].",
+            metavar="|".join(get_args(Cell)),
         ),
     ] = None,
     nonlinearity: Annotated[

@@ -1,4 +1,4 @@
-"""tanh, the logistic sigmoid and exp for one number, in a form that LLVM turns into vector code.
+"""tanh, the logistic sigmoid, exp and their like for one number, in a form that LLVM turns into vector code.
 
 float32 uses short rational and polynomial approximations (`math.tanh` costs 30 times as much an element);
 float64, there for the gradient checks, uses the C library.
@@ -74,6 +74,62 @@ def _sigmoid(x):  # type: ignore[no-untyped-def]
     if x == types.float32:
         return lambda x: _sigmoid_float32(x)
     return lambda x: 0.5 + 0.5 * math.tanh(0.5 * x)
+
+
+def relu(x: Any) -> Any:
+    """max(0, x); NaN stays NaN."""
+    return type(x)(0) if x < 0 else x
+
+
+@overload(relu)
+def _relu(x):  # type: ignore[no-untyped-def]
+    zero = _of_type(x, 0)
+    return lambda x: zero if x < zero else x
+
+
+@register_jitable
+def blend(a: Any, b: Any, z: Any) -> Any:
+    """(1 - z) a + z b."""
+    return a + z * (b - a)
+
+
+def complement(z: Any) -> Any:
+    """1 - z."""
+    return type(z)(1) - z
+
+
+@overload(complement)
+def _complement(z):  # type: ignore[no-untyped-def]
+    one = _of_type(z, 1)
+    return lambda z: one - z
+
+
+@register_jitable
+def through_sigmoid(d: Any, y: Any) -> Any:
+    """The gradient of x from d, that of y = sigmoid(x)."""
+    return d * y * complement(y)
+
+
+@register_jitable
+def through_tanh(d: Any, y: Any) -> Any:
+    """The same for y = tanh(x)."""
+    return d * complement(y * y)
+
+
+def through_relu(d: Any, y: Any) -> Any:
+    """The same for y = relu(x)."""
+    return d if y > 0 else type(d)(0)
+
+
+@overload(through_relu)
+def _through_relu(d, y):  # type: ignore[no-untyped-def]
+    zero = _of_type(d, 0)
+    return lambda d, y: d if y > zero else zero
+
+
+def _of_type(x: Any, value: int) -> Any:
+    """A constant that makes no float64 of a float32."""
+    return np.float32(value) if x == types.float32 else np.float64(value)
 
 
 @intrinsic

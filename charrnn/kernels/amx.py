@@ -135,7 +135,9 @@ def _tile(
 
 @functools.cache
 def _compiled() -> Any:
-    return cfunc(POINTERS)(_tile)
+    tile = cfunc(POINTERS)(_tile)
+    tile.compile()
+    return tile
 
 
 @functools.cache

@@ -45,50 +45,21 @@ def sigmoid(x: Any) -> Any:
 
 
 @njit()
+def relu(x: Any) -> Any:
+    """As plain.relu: 0 for a NaN."""
+    return x if x > _ZERO else _ZERO
+
+
+@njit()
+def blend(a: Any, b: Any, z: Any) -> Any:
+    """As plain.blend."""
+    return (_ONE - z) * a + z * b
+
+
+@njit()
 def _row(address: int, row: int, width: int, n: int) -> Any:
     """The first n elements of a row of the array at an address, whose rows are so wide."""
     return carray(floats(address + row * width * 4), (n,))
-
-
-def lstm(h: int, c: int, u: int, w: int, N: int, H: int, rows: int) -> None:
-    """h and c (B, H) anew, from u = W_ih x + b_ih and w = W_hh h + b_hh, both (B, N). Rows 0 to `rows`."""
-    for b in range(rows):
-        u_b, w_b, h_b, c_b = _row(u, b, N, 4 * H), _row(w, b, N, 4 * H), _row(h, b, H, H), _row(c, b, H, H)
-        for j in range(H):
-            i = sigmoid(u_b[j] + w_b[j])
-            f = sigmoid(u_b[H + j] + w_b[H + j])
-            g = tanh(u_b[2 * H + j] + w_b[2 * H + j]) + _ZERO  # as plain: -0 -> 0
-            o = sigmoid(u_b[3 * H + j] + w_b[3 * H + j])
-            c_b[j] = f * c_b[j] + i * g
-            h_b[j] = o * tanh(c_b[j])
-
-
-def gru(h: int, c: int, u: int, w: int, N: int, H: int, rows: int) -> None:
-    """The same for a GRU's h (B, H); there is no c."""
-    for b in range(rows):
-        u_b, w_b, h_b = _row(u, b, N, 3 * H), _row(w, b, N, 3 * H), _row(h, b, H, H)
-        for j in range(H):
-            r = sigmoid(u_b[j] + w_b[j])
-            z = sigmoid(u_b[H + j] + w_b[H + j])
-            n = tanh(u_b[2 * H + j] + r * w_b[2 * H + j])
-            h_b[j] = (_ONE - z) * n + z * h_b[j]
-
-
-def rnn_tanh(h: int, c: int, u: int, w: int, N: int, H: int, rows: int) -> None:
-    """The same for a simple RNN's h (B, H)."""
-    for b in range(rows):
-        u_b, w_b, h_b = _row(u, b, N, H), _row(w, b, N, H), _row(h, b, H, H)
-        for j in range(H):
-            h_b[j] = tanh(u_b[j] + w_b[j])
-
-
-def rnn_relu(h: int, c: int, u: int, w: int, N: int, H: int, rows: int) -> None:
-    """The same with max(0, a) in place of tanh."""
-    for b in range(rows):
-        u_b, w_b, h_b = _row(u, b, N, H), _row(w, b, N, H), _row(h, b, H, H)
-        for j in range(H):
-            a = u_b[j] + w_b[j]
-            h_b[j] = a if a > _ZERO else _ZERO
 
 
 @njit()

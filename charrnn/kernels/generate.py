@@ -21,7 +21,8 @@ from numba.extending import intrinsic, overload, register_jitable
 
 from charrnn import sampling, steering
 from charrnn.kernels.barrier import break_through, counters, pass_through
-from charrnn.kernels.cells import add, copy, gru, layer_norm, lstm, rnn_relu, rnn_tanh
+from charrnn.kernels.cells import add, copy, layer_norm
+from charrnn.kernels.equations import writing
 from charrnn.kernels.jit import njit
 from charrnn.kernels.machine import address_of, call
 from charrnn.kernels.ordered import in_panels, padded, panel_product, product
@@ -33,17 +34,14 @@ __all__ = [
     "Scratch",
     "address_of",
     "break_up",
-    "gru",
     "in_panels",
     "layer_norm",
     "log_probabilities",
-    "lstm",
     "padded",
     "panel_product",
-    "rnn_relu",
-    "rnn_tanh",
     "scratch",
     "write",
+    "writing",
 ]
 
 _ONE = np.float32(1)
@@ -110,7 +108,8 @@ class Network(NamedTuple):
 
     # Addresses of machine code, see charrnn.kernels.machine.
     product: int  # panel_product
-    cell: int  # lstm, gru, rnn_tanh or rnn_relu
+    cell: int  # equations.writing of the cell
+    parts: int  # of its state
     norm: int  # layer_norm, or 0 for none
     skips: Any  # (L,) bool: the layer's input is added to its output
     table: Any  # (V + 1, at least gates * H) what layer 0 makes of each character, START last
@@ -156,7 +155,7 @@ class MixtureScratch(NamedTuple):
     worker: int
     parts: Any  # M of Scratch
     characters: Any  # (M, B) what each network reads
-    kept: Any  # M of (L, 2, B, H): states of texts whose character a network does not know
+    kept: Any  # M of (L, parts, B, H): states of texts whose character a network does not know
     logits: Any  # (B, V) float64: log p
     p: Any  # (V,) float64
     keys: Any  # (V,) float64
@@ -191,7 +190,7 @@ def _mixture_scratch(mixture: Mixture, B: int, workers: int) -> list[MixtureScra
             parts=tuple(team[worker] for team in teams),
             characters=np.zeros((M, B), np.int64),
             kept=tuple(
-                np.empty((network.norms.shape[0], 2, B, network.norms.shape[2]), np.float32)
+                np.empty((len(network.norms), network.parts, B, network.norms.shape[2]), np.float32)
                 for network in mixture.networks
             ),
             logits=np.empty((B, V)),
@@ -265,9 +264,8 @@ def _step(network: Any, characters: Any, state: Any, scratch: Any, rows: int) ->
         _own_product(network, w, h, network.recurrent[k], network.bias_hh[k], rows, scratch)
         if not _meet(scratch):
             return False
-        c = state[k, state.shape[1] - 1]
-        N, H = u.shape[1], h.shape[1]
-        call(network.cell, (h.ctypes.data, c.ctypes.data, u.ctypes.data, w.ctypes.data, N, H, rows))
+        N, H, part = u.shape[1], h.shape[1], state.shape[2] * state.shape[3] * 4
+        call(network.cell, (h.ctypes.data, part, u.ctypes.data, w.ctypes.data, N, H, rows))
         y = h
         if network.norm != 0 or network.skips[k]:
             y = scratch.out[k % 2]
@@ -389,7 +387,7 @@ def write(
 ) -> Any:  # fmt: skip
     """Each of B texts reads its `last` and writes on, a character for each of its uniform numbers.
 
-    Row b of state (L, 1 or 2, B, H), texts (B,) and last (B,) belongs to text n = texts[b], which takes
+    Row b of state (L, parts, B, H), texts (B,) and last (B,) belongs to text n = texts[b], which takes
     uniforms[n, counts[n]], .. up to limits[n], writes to the same places of `written`, and counts on. Where
     characters are `given` (T,), or none, they are written instead of chosen ones: so a prompt is read. A
     text that writes `end`, which is never the first character after START, stops, as does one that is

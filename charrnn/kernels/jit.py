@@ -39,7 +39,8 @@ def _sources_hash() -> str:
     digest = hashlib.sha256()
     here = Path(__file__).parent
     shared = [here.parent / f"{name}.py" for name in ("coding", "sampling", "steering")]
-    for path in [*sorted(here.glob("*.py")), *shared]:
+    cells = sorted((here.parent / "nn").rglob("*.py"))
+    for path in [*sorted(here.glob("*.py")), *shared, *cells]:
         if path.exists():
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
@@ -188,11 +189,18 @@ def njit(**options: Any) -> Callable[[Any], Any]:
 
 
 def cfunc(signature: Any) -> Callable[[Any], Any]:
-    """`numba.cfunc`, compiled at once and cached likewise: machine code with an address."""
-    return _decorated(_compiled_cfunc, signature)
+    """`numba.cfunc`, cached likewise: machine code with an address, once it is compiled with `compile()`."""
+    return _decorated(_uncompiled_cfunc, signature)
 
 
-def _compiled_cfunc(signature: Any) -> Callable[[Any], Any]:
+def is_kept(code: Any) -> bool:
+    """Whether the cache has what `cfunc` has made."""
+    files = getattr(code._cache, "_cache_file", None)
+    key = code._cache._index_key(code._sig, code._targetdescr.target_context.codegen()) if files else None
+    return files is not None and bool(files.path(key).exists())
+
+
+def _uncompiled_cfunc(signature: Any) -> Callable[[Any], Any]:
     """What `numba.cfunc` makes, which leaves no moment to put `_Files` in the place of Numba's cache."""
 
     def decorate(function: Any) -> Any:
@@ -203,7 +211,6 @@ def _compiled_cfunc(signature: Any) -> Callable[[Any], Any]:
             code.enable_caching()
             name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
             code._cache._cache_file = _Files(code._cache.cache_path, name)
-        code.compile()
         return code
 
     return decorate

@@ -21,29 +21,45 @@ from charrnn.kernels.jit import (
     address_of_nothing,
     cfunc,
     hold_while_forking,
+    is_kept,
     recorded,
 )
 
-_compiled: dict[Any, Any] = {}  # kept, since their machine code would go with them
+_codes: dict[Any, Any] = {}  # kept, since their machine code would go with them
 _compiling = threading.RLock()
 hold_while_forking(_compiling)
 
 
-def address_of(function: Callable[..., None], name: str = "") -> int:
+def address_of(function: Callable[..., None], name: str = "", *, needed: bool = True) -> int:
     """Where the machine code of a function of integers is; it is compiled if need be. 0 without the JIT.
 
-    `name` is what the list of tasks calls it [module.function].
+    `name` is what the list of tasks calls it [module.function], where it is `needed` before others.
     """
     name = name or f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
-    if recorded(Task(name, lambda: address_of(function), needed=True)):
+    if recorded(Task(name, lambda: address_of(function), needed, lambda: needed or _is_there(function))):
         return address_of_nothing()
     if JIT_DISABLED:
         return 0
     with _compiling:
-        if function not in _compiled:
+        code = _code(function)
+        if code.address is None:
+            code.compile()
+        return int(code.address)
+
+
+def _code(function: Callable[..., None]) -> Any:
+    """Its machine code, which may not be compiled yet."""
+    with _compiling:
+        if function not in _codes:
             signature = types.void(*[types.intp] * function.__code__.co_argcount)
-            _compiled[function] = cfunc(signature)(function)
-        return int(_compiled[function].address)
+            _codes[function] = cfunc(signature)(function)
+        return _codes[function]
+
+
+def _is_there(function: Callable[..., None]) -> bool:
+    """Whether this process or the cache has its machine code."""
+    code = _code(function)
+    return code.address is not None or is_kept(code)
 
 
 @intrinsic
@@ -73,6 +89,16 @@ def floats(typingctx: Any, address: Any) -> Any:
         return builder.inttoptr(args[0], ir.FloatType().as_pointer())
 
     return types.CPointer(types.float32)(types.intp), codegen
+
+
+@intrinsic
+def doubles(typingctx: Any, address: Any) -> Any:
+    """The same as one to float64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ir.DoubleType().as_pointer())
+
+    return types.CPointer(types.float64)(types.intp), codegen
 
 
 @intrinsic

@@ -1,0 +1,1 @@
+"""What networks are made of. It may import kernels, and never touches a file."""

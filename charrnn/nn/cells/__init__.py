@@ -1,0 +1,37 @@
+"""The cells, one a module: each file is a cell that all commands know, and imports charrnn.nn.cell alone."""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+from charrnn.nn.cell import Cell
+
+CELLS: dict[tuple[str, str | None], Cell] = {}  # by kind and nonlinearity
+
+
+def register(cell: Cell) -> None:
+    """Let all that reads the table know the cell."""
+    CELLS[cell.kind, cell.nonlinearity] = cell
+
+
+def kinds() -> tuple[str, ...]:
+    """What commands and files may call a cell, in the order of the choices."""
+    return tuple(dict.fromkeys(kind for kind, _ in CELLS))
+
+
+def cell_of(kind: str, nonlinearity: str) -> Cell | None:
+    """The cell that a file or a command means. The nonlinearity only matters to a kind that has several."""
+    return CELLS.get((kind, None)) or CELLS.get((kind, nonlinearity))
+
+
+def _found() -> list[Cell]:
+    # Not with pkgutil, which takes a millisecond to import: `--help` waits for this.
+    files = sorted({name for folder in __path__ for name in os.listdir(folder)})
+    names = {name.partition(".")[0] for name in files if name.endswith((".py", ".pyc"))}
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names if name != "__init__"]
+    return sorted((module.CELL for module in modules), key=lambda cell: (cell.place, cell.name))
+
+
+for _cell in _found():
+    register(_cell)

@@ -1,0 +1,40 @@
+"""The vanilla recurrent cell (Elman 1990) with ReLU.
+
+h' = relu(W_ih x + b_ih + W_hh h + b_hh)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from charrnn.nn.cell import Cell, Stage
+
+
+def forward(of: Any) -> tuple[Stage, ...]:
+    """h' is the gate."""
+
+    def show(a: Any) -> Any:
+        return a
+
+    return (Stage(show, ("h",)),)
+
+
+def backward(of: Any) -> Stage:
+    """The gate's gradient."""
+
+    def gradient(d_h: Any) -> Any:
+        return d_h
+
+    return Stage(gradient, ("a",))
+
+
+CELL = Cell(
+    kind="rnn",
+    nonlinearity="relu",
+    place=3,
+    gates={"a": "relu"},
+    forward=forward,
+    backward=backward,
+    rate=0.5,
+    recurrent_identity=True,  # Le et al. 2015
+)

@@ -1,0 +1,266 @@
+"""A cell is one module: one that charrnn does not have is added here, and one that it has is taken away."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.environment import environment
+
+import charrnn
+from charrnn import api, plain
+from charrnn.checkpoint import Checkpoint, load
+from charrnn.config import ModelConfig, SampleConfig
+from charrnn.kernels import activations, cells, jit
+from charrnn.model import Model, State, initial_tensors
+from charrnn.nn import cells as table
+from charrnn.nn.cell import Cell, Stage
+from charrnn.paths import CompiledPath, Cursor, PlainPath
+from charrnn.plain import PlainNetwork
+from charrnn.workers import Workers
+
+compiled_only = pytest.mark.skipif(jit.JIT_DISABLED, reason="the loops are machine code")
+
+
+def forward(of: Any) -> tuple[Stage, ...]:
+    """The minimal gated unit (Zhou et al. 2016), its recurrent product before its gate, as in PyTorch's GRU.
+
+    f = sigma(W_if x + b_if + W_hf h + b_hf)
+    n = tanh(W_in x + b_in + f (W_hn h + b_hn))
+    h' = (1 - f) h + f n
+    """
+    tanh, blend = of.tanh, of.blend
+
+    def renew(f: Any, n: Any, n_h: Any, h: Any) -> Any:
+        n = tanh(n + f * n_h)
+        return n, blend(h, n, f)
+
+    return (Stage(renew, ("n", "h")),)
+
+
+def backward(of: Any) -> Stage:
+    through_tanh, complement = of.through_tanh, of.complement
+
+    def gradients(f: Any, n: Any, n_h: Any, h: Any, d_h: Any) -> Any:
+        d_n = through_tanh(d_h * f, n)
+        return d_n * n_h + d_h * (n - h), d_n, d_n * f, d_h * complement(f)
+
+    return Stage(gradients, ("f", "n", "n_h", "h"))
+
+
+MGU = Cell(
+    kind="mgu",
+    place=9,
+    gates={"f": "sigmoid", "n": None},
+    separate_hidden_bias=True,
+    forward=forward,
+    backward=backward,
+)
+
+
+def two_memories(of: Any) -> tuple[Stage, ...]:
+    """Nobody's cell: three gates of three kinds, two memories, and gates that are left to the equations."""
+    sigmoid, tanh = of.sigmoid, of.tanh
+
+    def remember(a: Any, b: Any, r: Any, p: Any, q: Any) -> Any:
+        return p * a + b, q * a + r
+
+    def show(e: Any, p: Any, q: Any) -> Any:
+        s, t = sigmoid(e + p), tanh(q)
+        return s, t, s * t
+
+    return Stage(remember, ("p", "q")), Stage(show, ("s", "t", "h"))
+
+
+def through_two_memories(of: Any) -> Stage:
+    through_sigmoid, through_tanh = of.through_sigmoid, of.through_tanh
+
+    def gradients(
+        a: Any, p: Any, q: Any, s: Any, t: Any, d_h: Any, d_p: Any, d_q: Any
+    ) -> Any:  # fmt: skip
+        d_e = through_sigmoid(d_h * t, s)
+        d_p, d_q = d_p + d_e, d_q + through_tanh(d_h * s, t)
+        return d_p * p + d_q * q, d_p, d_q, d_e, d_p * a, d_q * a
+
+    return Stage(gradients, ("a", "b", "r", "e", "p", "q"))
+
+
+MEMORIES = Cell(
+    kind="memories",
+    place=10,
+    gates={"a": "sigmoid", "b": "tanh", "r": "relu", "e": None},
+    state=("h", "p", "q"),
+    kept=("s", "t"),
+    forward=two_memories,
+    backward=through_two_memories,
+)
+OWN = [MGU, MEMORIES]
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "CELLS", dict(table.CELLS))
+    for cell in OWN:
+        table.register(cell)
+
+
+@pytest.fixture(scope="module")
+def workers() -> Workers:
+    return Workers(2)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.txt"
+    path.write_text("to be or not to be, that is the question\n" * 60, encoding="utf-8")
+    return path
+
+
+SIZES = {"hidden_size": 10, "num_layers": 2, "batch_size": 4, "seq_len": 16, "dropout": 0.1}
+
+
+def train(corpus: Path, out: Path, cell: Cell, **settings: Any) -> list[Any]:
+    return list(api.train(corpus, out=out, cell=cell.kind, **SIZES, steps=30, evaluations=3, **settings))
+
+
+@compiled_only
+@pytest.mark.parametrize("cell", OWN, ids=lambda cell: cell.kind)
+def test_a_cell_of_ones_own_learns_and_goes_on_after_an_interruption(cell, corpus, tmp_path):
+    out, straight = tmp_path / "m.safetensors", tmp_path / "straight.safetensors"
+    events = train(corpus, straight, cell, threads=2)
+    assert events[-1].reason == "budget"
+    losses = [point["val_loss"] for point in load(straight).history]
+    assert losses[-1] < losses[0] < np.log(30)
+    asked = []
+
+    def stop() -> bool:
+        asked.append(True)
+        return len(asked) > 12
+
+    settings = {**SIZES, "steps": 30, "evaluations": 3, "cell": cell.kind}
+    assert list(api.train(corpus, out=out, stop=stop, threads=1, **settings))[-1].reason == "interrupted"
+    assert list(api.train(corpus, out=out, resume=True))[-1].reason == "budget"
+    assert out.read_bytes() == straight.read_bytes()
+
+    text = corpus.read_text("utf-8")[:200]
+    one, two = (api.evaluate(out, corpus, threads=n) for n in (1, 2))
+    assert one == two
+    assert sum(api.score(out, text)) > 0
+
+
+@compiled_only
+@pytest.mark.parametrize("cell", OWN, ids=lambda cell: cell.kind)
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_cell_of_ones_own_writes_the_same_bits_on_both_paths(cell, norm):
+    from charrnn.kernels import generate as kernels
+
+    V = 7
+    config = ModelConfig(V, cell.kind, hidden_size=18, embedding_size=5, norm=norm)
+    checkpoint = Checkpoint(config, None, None, initial_tensors(config, 1))  # type: ignore[arg-type]
+    network = PlainNetwork(checkpoint)
+    paths = PlainPath(network, SampleConfig()), CompiledPath(network, SampleConfig(), kernels, threads=1)
+    cursors = [Cursor(V, network.initial_state()) for _ in paths]
+    numbers = np.random.default_rng(1).random(200)
+    written = [path.write([cursor], [numbers], -1) for path, cursor in zip(paths, cursors, strict=True)]
+    assert np.array_equal(written[0], written[1])
+    assert len(set(np.ravel(written[0]).tolist())) > 2
+    assert cursors[0].state.tobytes() == cursors[1].state.tobytes()
+
+
+@compiled_only
+@pytest.mark.parametrize("cell", OWN, ids=lambda cell: cell.kind)
+def test_training_and_writing_compute_the_same_numbers(cell, workers):
+    config = ModelConfig(7, cell.kind, hidden_size=18, embedding_size=5)
+    tensors = initial_tensors(config, 1)
+    model = Model(config, workers=workers)
+    model.load_tensors(tensors)
+    network = PlainNetwork(Checkpoint(config, None, None, tensors))  # type: ignore[arg-type]
+    ids, state = [7, 1, 5, 2, 2, 0, 6], network.initial_state()
+    logits, _ = model.forward(np.array(ids, np.int32)[:, None])
+    for n, character in enumerate(ids):
+        own, state = network.step(character, state)
+        np.testing.assert_allclose(own, logits[n, 0], atol=1e-5)
+
+
+@compiled_only
+@pytest.mark.parametrize("cell", OWN, ids=lambda cell: cell.kind)
+def test_the_gradient_of_a_cell_of_ones_own_is_central_differences(cell, workers):
+    rng = np.random.default_rng(3)
+    config = ModelConfig(4, cell.kind, hidden_size=4, num_layers=2, embedding_size=3)
+    model = Model(config, workers=workers, dtype=np.float64)
+    shapes = config.parameter_shapes()
+    model.load_tensors({name: 0.5 * rng.standard_normal(shape) for name, shape in shapes.items()})
+    x, y = rng.integers(0, 4, (2, 5, 2), np.int32)
+    reset = np.zeros((5, 2), np.bool_)
+    reset[2, 1] = True
+    state = State(
+        tuple(
+            tuple(0.5 * rng.standard_normal(part.shape) for part in layer)
+            for layer in State.zero(config, 2).layers
+        )
+    )
+    model.gradient(x, y, state, reset)
+    slopes, starts = model.gradients.flat.copy(), model.state_gradient()
+    used = Model(config, dtype=np.float64)
+    used.load_tensors({name: np.ones(shape) for name, shape in shapes.items()})
+
+    def check(array: Any, place: Any, slope: float) -> None:
+        before, losses = array[place], []
+        for step in (1e-5, -1e-5):
+            array[place] = before + step
+            losses.append(model.losses(x, y, state, reset)[0].mean())
+        array[place] = before
+        assert slope == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-5, abs=1e-8)
+
+    for place in np.flatnonzero(used.parameters.flat):
+        check(model.parameters.flat, place, slopes[place])
+    for arrays, gradients in zip(state.layers, starts.layers, strict=True):
+        for array, gradient in zip(arrays, gradients, strict=True):
+            for place in np.ndindex(array.shape):
+                check(array, place, gradient[place])
+
+
+def test_every_family_of_functions_has_what_equations_use():
+    for family in (activations, cells, plain):
+        assert all(callable(getattr(family, name)) for name in ("sigmoid", "tanh", "relu", "blend"))
+    for name in ("complement", "through_sigmoid", "through_tanh", "through_relu"):
+        assert callable(getattr(activations, name))
+
+
+# --- a cell that is taken away -----------------------------------------------------------------
+
+
+@pytest.fixture
+def without_lstm(tmp_path: Path) -> Path:
+    """A folder with a copy of the package that has no LSTM."""
+    source = Path(charrnn.__file__).parent
+    shutil.copytree(source, tmp_path / "charrnn", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "charrnn" / "nn" / "cells" / "lstm.py").unlink()
+    return tmp_path
+
+
+def test_a_cell_whose_file_is_deleted_is_no_choice_any_more_while_all_else_works(without_lstm, corpus):
+    def run(*words: Any) -> Any:
+        variables = environment(PYTHONPATH=os.fspath(without_lstm))
+        return subprocess.run(
+            [sys.executable, "-m", "charrnn", *map(str, words)],
+            cwd=without_lstm, env=variables, capture_output=True, text=True, timeout=200,
+        )  # fmt: skip
+
+    assert "--cell gru|rnn " in " ".join(run("train", "--help").stdout.split())
+    refused = run("train", corpus, "--cell", "lstm")
+    assert refused.returncode == 2
+    assert "gru" in refused.stderr
+    out = without_lstm / "m.safetensors"
+    small = ("--hidden-size", 4, "--num-layers", 1, "--steps", 2, "-q", "-o", out)
+    assert (trained := run("train", corpus, *small)).returncode == 0, trained.stderr
+    assert json.loads(run("info", out, "--json").stdout)["model"]["cell"] == "gru"
+    assert len(run("sample", "-m", out, "--length", 20, "--seed", 1).stdout) >= 20
+    assert run("eval", out, corpus).returncode == 0
