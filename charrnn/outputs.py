@@ -69,8 +69,8 @@ class Outputs:
         step = checkpoint.history[-1]["step"]
         path = self.folder / f"step-{step}-loss-{checkpoint.best_val_loss:.4f}{SUFFIX}"
         save(checkpoint, path)
-        for old in sorted(self.folder.glob(f"step-*-loss-*{SUFFIX}"), key=_step)[: -self.keeps]:
-            with contextlib.suppress(OSError):  # one too many harms nobody
+        with contextlib.suppress(OSError):  # one too many harms nobody
+            for old in sorted(self.folder.glob(f"step-*-loss-*{SUFFIX}"), key=_age)[: -self.keeps]:
                 old.unlink()
         return path
 
@@ -101,7 +101,7 @@ def kept_models_folder(model: Path) -> Path:
     return model.with_name(model.name.removesuffix(SUFFIX) + ".models")
 
 
-def _step(path: Path) -> int:
-    """Of `step-1200-loss-1.4142.safetensors`; of a file that is called otherwise, 0."""
+def _age(path: Path) -> tuple[int, int]:
+    """When it was written, and where clocks are coarse its step: an earlier run may have come further."""
     word = path.name.split("-")[1]
-    return int(word) if word.isdigit() else 0
+    return path.stat().st_mtime_ns, int(word) if word.isdigit() else 0

@@ -763,6 +763,14 @@ def test_the_models_that_were_evaluated_last_are_kept(corpus, tmp_path):
     assert not (tmp_path / "alone.models").exists()
 
 
+def test_models_of_an_earlier_run_that_came_further_make_room_for_new_ones(corpus, tmp_path):
+    out = tmp_path / "m.safetensors"
+    train(corpus, out, steps=60, evaluations=6, keep_models=2)
+    train(corpus, out, steps=20, evaluations=2, keep_models=2, force=True)
+    steps = {int(path.name.split("-")[1]) for path in (tmp_path / "m.models").iterdir()}
+    assert steps == {10, 20}
+
+
 def test_a_kept_model_that_cannot_be_written_is_a_warning(corpus, tmp_path):
     out = tmp_path / "m.safetensors"
     (tmp_path / "m.models").write_text("a file where the folder should be")
