@@ -17,11 +17,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from charrnn import api, paths
-from charrnn.checkpoint import Checkpoint
+from charrnn import api
+from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import SampleConfig
-from charrnn.generation import generate_all
-from charrnn.kernels import generate as kernels
+from charrnn.generation.writing import generate_all
+from charrnn.inference import engines
+from charrnn.inference import writing_loop as kernels
 
 KINDS: dict[str, dict[str, Any]] = {
     "free": {},
@@ -49,7 +50,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = api.load(arguments.model or Path(__file__).parent.parent / "checkpoints" / "places.safetensors")
     for steered in (False, True):
-        paths.loader_of(paths.Kind(steered=steered)).kernels = kernels  # from the first character on
+        engines.loader_of(engines.Kind(steered=steered)).kernels = kernels  # from the first character on
     for settings in KINDS.values():
         seconds_a_character(model, 64, settings)  # compile, and make the automaton
     rounds: dict[str, list[float]] = {name: [] for name in KINDS if name != "free"}

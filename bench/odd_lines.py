@@ -17,10 +17,10 @@ import numpy as np
 
 from charrnn import load
 from charrnn.api import score_lines
-from charrnn.checkpoint import Checkpoint
+from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import TrainConfig
-from charrnn.corpus import read
-from charrnn.validation import split
+from charrnn.text.corpus import read
+from charrnn.text.validation import split
 
 
 def main() -> None:

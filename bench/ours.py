@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def run_facts(_: argparse.Namespace) -> None:
-    from charrnn.kernels.tile import HAS_BFLOAT16
+    from charrnn.kernels.products.tile import HAS_BFLOAT16
 
     say(
         versions={name: importlib.metadata.version(name.lower()) for name in ("charrnn", "NumPy", "Numba")},
@@ -86,9 +86,9 @@ def alphabet(size: int) -> str:
 
 
 def run_model(a: argparse.Namespace) -> None:
-    from charrnn.checkpoint import Checkpoint, save
+    from charrnn.checkpoint.model_file import Checkpoint, save
     from charrnn.config import ModelConfig, TextConfig
-    from charrnn.model import initial_tensors
+    from charrnn.nn.network import initial_tensors
     from charrnn.vocabulary import Vocabulary
 
     vocabulary = Vocabulary.build(alphabet(a.vocabulary))
@@ -215,8 +215,8 @@ def run_split(a: argparse.Namespace) -> None:
     import numpy as np
 
     from charrnn.config import TextConfig, TrainConfig
-    from charrnn.corpus import read
-    from charrnn.validation import split
+    from charrnn.text.corpus import read
+    from charrnn.text.validation import split
 
     corpus = read([a.corpus], TextConfig(lines=a.lines))
     train = TrainConfig(
@@ -242,10 +242,10 @@ def run_peak(_: argparse.Namespace) -> None:
     """What charrnn's own product reaches where nothing else is to be done."""
     import numpy as np
 
-    from charrnn.kernels import gemm
-    from charrnn.kernels.prefetch import NOTHING
-    from charrnn.parameters import aligned
-    from charrnn.workers import Workers, share
+    from charrnn.kernels.machine.prefetch import NOTHING
+    from charrnn.kernels.products import gemm
+    from charrnn.nn.parameters import aligned
+    from charrnn.nn.workers import Workers, share
 
     M, K, N = PRODUCT
     workers, unit = Workers(), gemm.unit("float32")

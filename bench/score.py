@@ -73,11 +73,11 @@ def compare_sides(a: argparse.Namespace) -> None:
 
 def run(a: argparse.Namespace) -> None:
     """charrnn's side: serves characters a second."""
-    from charrnn.checkpoint import Checkpoint
+    from charrnn.checkpoint.model_file import Checkpoint
     from charrnn.config import ModelConfig, TextConfig
-    from charrnn.lines import Lines
-    from charrnn.model import initial_tensors
-    from charrnn.scoring import Scorer, score_lines
+    from charrnn.nn.network import initial_tensors
+    from charrnn.scoring.surprisal import Scorer, score_lines
+    from charrnn.text.lines import Lines
     from charrnn.vocabulary import Vocabulary
 
     lines = read(a.corpus, a.lines)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         surprises,
         train,
     )
-    from charrnn.checkpoint import Checkpoint
+    from charrnn.checkpoint.model_file import Checkpoint
     from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig
     from charrnn.errors import (
         CharrnnError,
@@ -50,8 +50,8 @@ if TYPE_CHECKING:
         TrainingError,
         VocabularyError,
     )
-    from charrnn.evaluation import Evaluation
     from charrnn.events import Event
+    from charrnn.tasks.evaluation import Evaluation
     from charrnn.vocabulary import Vocabulary
 
 __all__ = [
@@ -109,7 +109,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "surprises",
         "train",
     ),
-    "charrnn.checkpoint": ("Checkpoint",),
+    "charrnn.checkpoint.model_file": ("Checkpoint",),
     "charrnn.config": ("ModelConfig", "SampleConfig", "TextConfig", "TrainConfig"),
     "charrnn.errors": (
         "CharrnnError",
@@ -123,7 +123,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
         "TrainingError",
         "VocabularyError",
     ),
-    "charrnn.evaluation": ("Evaluation",),
+    "charrnn.tasks.evaluation": ("Evaluation",),
     "charrnn.events": ("Event",),
     "charrnn.vocabulary": ("Vocabulary",),
 }

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from charrnn import checkpoint as files
-from charrnn.checkpoint import Checkpoint
+from charrnn.checkpoint import model_file as files
+from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import (
     MAX_LINE_LENGTH,
     UNKNOWN_BITS,
@@ -27,7 +27,6 @@ from charrnn.config import (
     TextConfig,
     WeightPrecision,
 )
-from charrnn.corpus import Documents, read
 from charrnn.errors import CheckpointError, ConfigError
 from charrnn.events import (
     Compiling,
@@ -41,18 +40,19 @@ from charrnn.events import (
     Step,
     Unsaved,
 )
-from charrnn.generation import generate_all, generate_each
-from charrnn.mixture import Blend, blend
-from charrnn.normalization import Normaliser, normalised
+from charrnn.generation.writing import generate_all, generate_each
+from charrnn.inference.mixture import Blend, blend
+from charrnn.text.corpus import Documents, read
+from charrnn.text.normalization import Normaliser, normalised
 
 if TYPE_CHECKING:
-    from charrnn.classification import LineClass
-    from charrnn.enumeration import Line
-    from charrnn.evaluation import Evaluation
-    from charrnn.filling import Filling
-    from charrnn.model import Model
-    from charrnn.offers import Offer, Offers
-    from charrnn.scoring import LineScore
+    from charrnn.nn.network import Model
+    from charrnn.scoring.classification import LineClass
+    from charrnn.scoring.surprisal import LineScore
+    from charrnn.search.enumeration import Line
+    from charrnn.search.infilling import Filling
+    from charrnn.search.suggestions import Offer, Offers
+    from charrnn.tasks.evaluation import Evaluation
 
 __all__ = [
     "Blend",
@@ -99,11 +99,11 @@ MOST_UNKNOWN_BITS = 10_000
 
 
 _HOMES = {  # of types that come from modules which are imported where they are used
-    "Evaluation": "charrnn.evaluation",
-    "Filling": "charrnn.filling",
-    "Line": "charrnn.enumeration",
-    "Offer": "charrnn.offers",
-    "Offers": "charrnn.offers",
+    "Evaluation": "charrnn.tasks.evaluation",
+    "Filling": "charrnn.search.infilling",
+    "Line": "charrnn.search.enumeration",
+    "Offer": "charrnn.search.suggestions",
+    "Offers": "charrnn.search.suggestions",
 }
 
 
@@ -149,7 +149,7 @@ def sample(
 
     `settings` are the fields of SampleConfig. The same seed gives the same texts, on any number of threads;
     None: all CPUs. Without a seed a new one is chosen: it is the result's `seed`. With `best_of`, each text
-    is the one of so many that surprises the model least, and comes in one piece; see charrnn.ranking.
+    is the one of so many that surprises the model least, and comes in one piece; see charrnn.search.best_of.
 
     Raises:
         CheckpointError: the model cannot be loaded.
@@ -163,7 +163,7 @@ def sample(
             checkpoint, prompt, config, count=count, on_unknown=on_unknown, echo=echo, threads=threads
         )
         return Texts(texts, config)
-    from charrnn.ranking import best_of_each
+    from charrnn.search.best_of import best_of_each
 
     texts = generate_all(
         checkpoint, prompt, config, count=count * best_of, on_unknown=on_unknown, threads=threads
@@ -220,7 +220,7 @@ def sample_each(
             checkpoint, take, config, count=count, on_unknown=on_unknown, echo=echo, threads=threads
         )
         return Texts(texts, config)
-    from charrnn.ranking import best_of_each
+    from charrnn.search.best_of import best_of_each
 
     taken: deque[str] = deque()
 
@@ -298,18 +298,18 @@ def enumerate_lines(
 
     100 without a `count`; with `above`, all that are at least so probable. With `match`, only those whose
     characters after the prompt match the expression as a whole. `settings` are those of
-    charrnn.enumeration.enumerate_lines, which says what else raises what.
+    charrnn.search.enumeration.enumerate_lines, which says what else raises what.
 
     Raises:
         ConfigError: `match` is no expression, or too large.
         SamplingError: no line of the model's characters matches, or none so short.
     """
-    from charrnn.enumeration import enumerate_lines as search
+    from charrnn.search.enumeration import enumerate_lines as search
 
     loaded = _loaded(model)
     prompt = _own(loaded, prompt)
     if match is not None and "\n" in loaded.vocabulary:  # else no line of it ends, which the search says
-        from charrnn.matching import Matching
+        from charrnn.constraints.matching import Matching
 
         length = settings.get("length")
         longest = MAX_LINE_LENGTH if length is None else max(0, length)
@@ -325,7 +325,7 @@ def offers(model: AnyModel | None = None, precision: WeightPrecision = "float32"
     Raises:
         CheckpointError: the model cannot be loaded.
     """
-    from charrnn.offers import Offers
+    from charrnn.search.suggestions import Offers
 
     return Offers(_loaded(model), precision)
 
@@ -333,9 +333,9 @@ def offers(model: AnyModel | None = None, precision: WeightPrecision = "float32"
 def fill(model: AnyModel | None, pattern: str, *, count: int = 10, **settings: Any) -> list[Filling]:
     """The `count` most probable texts that fit a pattern with gaps, such as "the q???k brown ___".
 
-    `settings` are those of charrnn.filling.fill, which says what a pattern is and what raises what.
+    `settings` are those of charrnn.search.infilling.fill, which says what a pattern is and what raises what.
     """
-    from charrnn.filling import fill as search
+    from charrnn.search.infilling import fill as search
 
     loaded = _loaded(model)
     return search(loaded, _own(loaded, pattern), count=count, **settings)
@@ -355,14 +355,14 @@ def evaluate(
     """The loss over a text, which is read as the model's own corpus was, but in UTF-8; or as `text` says.
 
     It is brought to the normal form of that corpus. `note` is told what reading changed or left out.
-    With `dynamic` the result is a charrnn.dynamic.DynamicEvaluation, which also has the loss of a network
+    With `dynamic` the result is a dynamic_evaluation.DynamicEvaluation, which also has the loss of a network
     that adapts to the text. `report` is told some times a second what is being done, "reading" or then
     "adapting", and what share of that is done.
 
     Raises:
         CheckpointError, CorpusError, VocabularyError: what cannot be read.
     """
-    from charrnn.evaluation import evaluate as evaluate_documents
+    from charrnn.tasks.evaluation import evaluate as evaluate_documents
 
     checkpoint = _checkpoint(model)
     own = checkpoint.text.of_commands() if text is None else text
@@ -378,7 +378,7 @@ def evaluate(
     result = evaluate_documents(network, documents, report=lambda done: report("reading", done / count))
     assert result is not None  # nothing asked it to stop
     if dynamic is not None:
-        from charrnn.dynamic import DynamicEvaluation, dynamic_loss
+        from charrnn.tasks.dynamic_evaluation import DynamicEvaluation, dynamic_loss
 
         adapting = dynamic_loss(network, documents, dynamic, lambda done: report("adapting", done / count))
         return DynamicEvaluation(result.loss, result.characters, adapting)
@@ -398,8 +398,8 @@ def score(
         CheckpointError: the model cannot be loaded.
         VocabularyError: the text holds a character that the model has never seen.
     """
-    from charrnn.evaluation import surprises
-    from charrnn.reading import empty_lines
+    from charrnn.tasks.evaluation import surprises
+    from charrnn.text.decoding import empty_lines
 
     checkpoint = _checkpoint(model)
     vocabulary = checkpoint.vocabulary
@@ -424,7 +424,7 @@ def score_lines(
 ) -> Iterator[list[LineScore]]:
     """How surprising each line is, as a text of its own, in lists of as many lines as have come meanwhile.
 
-    Memory does not depend on how many lines there are, nor on how long they are. See charrnn.scoring for what
+    Memory does not depend on how many lines there are, nor on how long they are. See surprisal for what
     is counted. Nothing in the text stops it: bytes that are no text, and characters that the model has never
     seen, count as `unknown_bits` each. In bfloat16 it is quicker, on CPUs that have it, and less exact.
     The text is read as `evaluate` reads it. `before_waiting` is called whenever the next line has not come
@@ -435,13 +435,14 @@ def score_lines(
         ConfigError: this CPU has no instructions for the precision.
         CorpusError: a file cannot be read, or is of a kind that is no text.
     """
-    from charrnn import lines, scoring
+    from charrnn.scoring import surprisal
+    from charrnn.text import lines
 
     checkpoint = _checkpoint(model)
-    scorer = scoring.Scorer(
+    scorer = surprisal.Scorer(
         checkpoint, threads=threads, unknown_bits=_unknown_bits(unknown_bits), precision=precision
     )
-    return scoring.score_lines(
+    return surprisal.score_lines(
         scorer,
         lines.read_lines(_paths(corpus), text or checkpoint.text.of_commands(), scorer.most, before_waiting),
     )
@@ -465,17 +466,18 @@ def surprises(
         CheckpointError: the model cannot be loaded.
         CorpusError: a file cannot be read, or is of a kind that is no text.
     """
-    from charrnn import lines, scoring
+    from charrnn.scoring import surprisal
+    from charrnn.text import lines
 
     checkpoint = _checkpoint(model)
-    scorer = scoring.Scorer(checkpoint, threads=threads, unknown_bits=_unknown_bits(unknown_bits))
-    stream, normaliser = scoring.Stream(scorer), Normaliser(scorer.form)
+    scorer = surprisal.Scorer(checkpoint, threads=threads, unknown_bits=_unknown_bits(unknown_bits))
+    stream, normaliser = surprisal.Stream(scorer), Normaliser(scorer.form)
     reads = text or checkpoint.text.of_commands()
-    for name, piece in lines.read_texts(_paths(corpus), reads, scoring.WINDOW, before_waiting):
+    for name, piece in lines.read_texts(_paths(corpus), reads, surprisal.WINDOW, before_waiting):
         if own := normaliser.add(piece or "", last=piece is None):
             yield name, own, stream.bits(own)
         if piece is None:
-            stream = scoring.Stream(scorer)
+            stream = surprisal.Stream(scorer)
 
 
 def next_characters(
@@ -492,7 +494,7 @@ def next_characters(
         ConfigError: the temperature is out of range.
         VocabularyError: the prompt holds a character that the model has never seen.
     """
-    from charrnn import prediction
+    from charrnn.search import prediction
 
     checkpoint = _loaded(model)
     prompt = _own(checkpoint, prompt)
@@ -520,7 +522,8 @@ def classify(
         ConfigError: there are fewer than two models, or the prior does not fit them.
         CorpusError: a file cannot be read, or is of a kind that is no text.
     """
-    from charrnn import classification, lines, scoring
+    from charrnn.scoring import classification, surprisal
+    from charrnn.text import lines
 
     if len(models) < 2:
         raise ConfigError("there is nothing to choose between", "give two models or more, each with -m")
@@ -534,7 +537,7 @@ def classify(
     checkpoints = [_checkpoint(model) for model in models]
     unknown_bits = _unknown_bits(unknown_bits)
     scorers = [
-        scoring.Scorer(checkpoint, threads=threads, unknown_bits=unknown_bits) for checkpoint in checkpoints
+        surprisal.Scorer(checkpoint, threads=threads, unknown_bits=unknown_bits) for checkpoint in checkpoints
     ]
     text = classification.common_text(scorers).of_commands(encoding, encoding_errors)
     return classification.classify_lines(
@@ -559,7 +562,7 @@ def compress(
     Raises:
         CheckpointError: the model cannot be loaded.
     """
-    from charrnn import compression
+    from charrnn.scoring import compression
 
     return compression.compress(_checkpoint(model), chunks, threads, report)
 
@@ -577,7 +580,7 @@ def decompress(
         CheckpointError: the model cannot be loaded.
         CompressionError: it is no file of `compress`, is damaged or cut short, or needs another model.
     """
-    from charrnn import compression
+    from charrnn.scoring import compression
 
     return compression.decompress(_checkpoint(model), chunks, threads, report)
 
@@ -593,8 +596,8 @@ def _paths(corpus: Paths) -> list[str | Path]:
 
 
 def _model(checkpoint: Checkpoint, threads: int | None) -> Model:
-    from charrnn.model import Model
-    from charrnn.workers import Workers
+    from charrnn.nn.network import Model
+    from charrnn.nn.workers import Workers
 
     model = Model(checkpoint.config, workers=Workers(threads))
     model.load_tensors(checkpoint.tensors)
@@ -634,8 +637,8 @@ def train(
             is an event, Unsaved.
         TrainingError: the loss is no longer a number; somebody else is training into the same file.
     """
-    from charrnn.compilation import Helper
-    from charrnn.runs import Request, prepare
+    from charrnn.nn.compilation import Helper
+    from charrnn.training.run_setup import Request, prepare
 
     request = Request(
         _paths(corpus), None if out is None else Path(out), text, settings, _paths(val), resume, init_from,
@@ -661,7 +664,7 @@ def training_files(
     Raises:
         CorpusError: a path names nothing that can be read.
     """
-    from charrnn.runs import corpus_files, model_path
+    from charrnn.training.run_setup import corpus_files, model_path
 
     paths = _paths(corpus)
     model = model_path(paths, None if out is None else Path(out))

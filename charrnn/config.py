@@ -440,7 +440,7 @@ class SampleConfig:
 
 @dataclass(frozen=True, slots=True)
 class DynamicConfig:
-    """How a network adapts to the text that it is judged by; see charrnn.dynamic."""
+    """How a network adapts to the text that it is judged by; see charrnn.tasks.dynamic_evaluation."""
 
     # On held-out text of tales.txt, Python's library and Russian messages, nats a character: 1.473 -> 1.451,
     # 1.427 -> 1.192, 1.181 -> 1.005. Twice the rate is too much for a short text (1.460), half of it or

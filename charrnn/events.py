@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from charrnn.config import ModelConfig, TrainConfig
-    from charrnn.corpus import Corpus
+    from charrnn.text.corpus import Corpus
 
 Measure = Literal["validation", "training"]
 Reason = Literal["budget", "early-stop", "interrupted", "complete"]

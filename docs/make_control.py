@@ -10,8 +10,8 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from charrnn import checkpoint  # noqa: E402
-from charrnn.plain import PlainNetwork  # noqa: E402
+from charrnn.checkpoint import model_file  # noqa: E402
+from charrnn.inference.numpy_network import PlainNetwork  # noqa: E402
 
 PAGE = ROOT / "docs" / "control.md"
 BEGIN, END = "<!-- masked and exact -->\n", "<!-- /masked and exact -->\n"
@@ -20,7 +20,7 @@ WORDS = ("Karton", "Kinburg", "Kestville", "Maxburg", "Morton", "Zeburg")
 
 def probabilities() -> tuple[list[float], list[float]]:
     """Of each of WORDS as a line of the bundled model at temperature 1: as masking draws, and exactly."""
-    model = checkpoint.load(ROOT / "checkpoints" / "places.safetensors")
+    model = model_file.load(ROOT / "checkpoints" / "places.safetensors")
     network = PlainNetwork(model)
     lines = [word + "\n" for word in WORDS]
     masked, free = [], []

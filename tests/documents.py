@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from charrnn.config import TextConfig
-from charrnn.corpus import Corpus, Documents, read
+from charrnn.text.corpus import Corpus, Documents, read
 from charrnn.vocabulary import Vocabulary
 
 LINES = TextConfig(lines=True)

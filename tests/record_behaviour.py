@@ -20,8 +20,8 @@ from tests.support.calls import call
 
 def interrupt(out: str, step: int) -> None:
     """The files of a run that was stopped after so many steps."""
-    from charrnn import training
     from charrnn.cli.process import StopRequest
+    from charrnn.training import run as training
 
     real = training.Run._step
     told: list[bool] = []

@@ -22,8 +22,8 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from charrnn import checkpoint  # noqa: E402
-from charrnn.checkpoint import Checkpoint  # noqa: E402
+from charrnn.checkpoint import model_file  # noqa: E402
+from charrnn.checkpoint.model_file import Checkpoint  # noqa: E402
 from charrnn.config import ModelConfig, TextConfig  # noqa: E402
 from charrnn.vocabulary import Vocabulary  # noqa: E402
 
@@ -41,7 +41,7 @@ def code() -> str:
 
 def models() -> Iterator[tuple[str, Checkpoint]]:
     """The bundled model, and one with random weights for each cell x norm x residual x input."""
-    yield "bundled", checkpoint.load(ROOT / "checkpoints" / "places.safetensors")
+    yield "bundled", model_file.load(ROOT / "checkpoints" / "places.safetensors")
     for number, ((cell, nonlinearity), norm, residual, D) in enumerate(
         itertools.product(CELLS, [False, True], [False, True], [0, 5, 6])
     ):
@@ -59,7 +59,7 @@ def digest(model: Checkpoint) -> str:
     """SHA-256 of the file that holds the model."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.safetensors"
-        checkpoint.save(model, path)
+        model_file.save(model, path)
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -71,7 +71,7 @@ def main() -> None:
     for name, model in models():
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
-            checkpoint.save(model, "m.safetensors")
+            model_file.save(model, "m.safetensors")
             found: dict[str, torch.Tensor] = {}
             exec(code(), found)
             arrays[f"logits/{name}"] = found["logits"].detach().numpy()

@@ -8,9 +8,9 @@ import numba
 import numpy as np
 import pytest
 
+from charrnn.inference.numpy_network import sigmoid, tanh
 from charrnn.kernels import activations
 from charrnn.kernels.loss import cross_entropy
-from charrnn.plain import sigmoid, tanh
 
 
 def compiled(function):

@@ -12,9 +12,9 @@ import pytest
 from llvmlite import ir
 
 from charrnn.config import ModelConfig
-from charrnn.kernels import amx, tile
-from charrnn.model import Model, initial_tensors
-from charrnn.workers import Workers
+from charrnn.kernels.products import amx, tile
+from charrnn.nn.network import Model, initial_tensors
+from charrnn.nn.workers import Workers
 
 PREFIX = "charrnn_emulated_"
 NUMBER, BYTE = ctypes.c_int64, ctypes.c_uint8

@@ -12,118 +12,61 @@ import charrnn
 
 PACKAGE = Path(charrnn.__file__).parent
 
-# Packages count as one module. Everybody may import `config` and `errors`.
+# By room: what its modules import, wherever in the file. All may import `config`, `errors`, `vocabulary` and
+# the cells, which are data; rooms inside a room count as parts of it.
+EVERYBODYS = {"config", "errors", "vocabulary", "cells"}
 ARROWS = {
     "errors": set(),
-    "config": {"nn"},
-    "__main__": {"cli"},
-    "cli": {
-        "api", "events", "advice", "atomic", "curves", "heat", "plotting", "sources", "spelling",
-        "unwritable", "waiting", "lines", "reading",
-        "checkpoint", "scoring",  # for their types alone
-    },
-    "api": {
-        "runs", "generation", "dynamic", "evaluation", "checkpoint", "compilation", "corpus", "events",
-        "model", "workers",
-        "lines", "scoring", "classification", "prediction", "compression",
-        "mixture", "enumeration", "matching", "filling", "offers", "ranking", "reading", "normalization",
-    },
-    "runs": {
-        "training", "planning", "precision", "speed", "generation", "checkpoint", "compilation", "corpus",
-        "locking", "sources", "unreadable", "unwritable", "vocabulary", "events", "model", "workers",
-        "parameters", "validation",
-    },
-    "training": {
-        "corpus", "model", "optimizer", "evaluation", "checkpoint", "compilation", "events",
-        "container", "novelty", "outputs", "parameters", "validation", "workers",
-    },
-    "validation": {"corpus", "reading", "vocabulary"},
-    "outputs": {"atomic", "checkpoint", "events", "parameters"},
-    "locking": {"atomic", "checkpoint", "unwritable"},
-    "nn": set(),
-    "dynamic": {"corpus", "evaluation", "kernels", "model", "parameters", "workers"},
-    "advice": set(),
-    "plotting": {"atomic", "curves", "unwritable"},
-    "curves": set(),
-    "compilation": {"kernels", "model", "optimizer", "workers"},
-    "events": {"corpus"},  # for its type alone
-    "planning": set(),
-    "speed": {"model", "optimizer", "workers"},
-    "precision": {"kernels"},
-    "enumeration": {"predictor", "mixture", "checkpoint"},
-    "matching": {"automaton", "expressions"},
-    "filling": {"predictor", "mixture", "checkpoint", "vocabulary"},
-    "offers": {"predictor", "mixture", "checkpoint", "normalization"},
-    "ranking": {"predictor", "mixture", "checkpoint"},
-    "predictor": {"generation", "paths", "mixture", "checkpoint"},
-    "generation": {
-        "drafts", "paths", "plain", "mixture", "checkpoint", "control", "particles", "sampling", "steering",
-        "vocabulary",
-    },
-    "drafts": {"control", "paths", "novelty", "mixture", "checkpoint", "steering"},
-    "particles": {"paths", "steering"},
-    "prediction": {"predictor", "generation", "mixture", "sampling", "checkpoint"},
-    "classification": {"scoring", "lines"},
-    "waiting": set(),
-    "scoring": {
-        "lines", "reading", "normalization", "model", "prefixes", "checkpoint", "precision", "vocabulary",
-        "workers",
-    },
-    "prefixes": {"model", "kernels"},
-    "lines": {"reading", "sources", "waiting", "detection"},
-    "heat": set(),
-    "compression": {"coding", "paths", "plain", "checkpoint", "vocabulary", "kernels", "workers"},
-    "coding": set(),
-    "paths": {"pace", "plain", "mixture", "sampling", "control", "steering", "kernels", "workers"},
-    "control": {"automaton", "expressions", "novelty", "mixture", "checkpoint", "vocabulary", "steering"},
-    "automaton": {"expressions", "steering"},
-    "expressions": set(),  # runs expression_worker.py, which it does not import
-    "expression_worker": set(),
-    "novelty": {"steering", "vocabulary"},
-    "pace": set(),
-    "mixture": {"plain", "sampling", "checkpoint", "vocabulary"},
-    "plain": {"checkpoint", "kernels", "nn"},  # kernels: coefficients.py, which holds numbers alone
-    "evaluation": {"corpus", "model"},
-    "checkpoint": {"vocabulary", "container", "novelty"},
-    "container": {"atomic", "unreadable", "unwritable"},
-    "atomic": set(),
-    "corpus": {"vocabulary", "reading", "sources", "novelty", "memory", "normalization"},
-    "memory": set(),
-    "reading": {"vocabulary", "detection", "normalization"},
-    "sources": {"unreadable", "detection"},
-    "detection": set(),
-    "normalization": set(),
-    "unreadable": {"spelling"},
-    "spelling": set(),
-    "unwritable": set(),
+    "cells": set(),
+    "config": set(),
     "vocabulary": set(),
-    "model": {"kernels", "layers", "operands", "parameters", "workers"},
-    "layers": {"kernels", "operands", "parameters", "workers"},
-    "operands": {"kernels", "parameters", "workers"},
-    "optimizer": {"kernels", "parameters", "workers"},
-    "parameters": {"kernels"},
-    "workers": {"kernels", "quota"},
-    "quota": set(),
-    "steering": {"sampling"},
-    "sampling": set(),
-    "kernels": {"sampling", "steering", "coding"},  # only the files of LOOPS
+    "events": {"text"},
+    "system": set(),
+    "kernels": set(),
+    "text": {"system"},
+    "nn": {"kernels", "system"},
+    "checkpoint": {"system", "text"},
+    "inference": {"checkpoint", "kernels", "nn", "text"},
+    "constraints": {"checkpoint", "inference", "text"},
+    "generation": {"checkpoint", "constraints", "inference", "text"},
+    "search": {"checkpoint", "generation", "inference", "text"},
+    "scoring": {"checkpoint", "inference", "kernels", "nn", "text"},
+    "tasks": {"kernels", "nn", "text"},
+    "training": {"checkpoint", "events", "generation", "nn", "system", "tasks", "text"},
+    "api": {
+        "checkpoint", "constraints", "events", "generation", "inference", "nn", "scoring", "search", "tasks",
+        "text", "training",
+    },
+    "cli": {"api", "checkpoint", "events", "scoring", "system", "text", "training"},
+    "__main__": {"cli"},
 }  # fmt: skip
-
-
-LOOPS = ("generate.py", "coding.py")  # kernels that compile what also runs as Python
+# The rooms inside kernels, and what of one another each imports; "" are the modules beside them.
+KERNELS = {
+    "machine": set(),
+    "products": {"machine"},
+    "": {"machine", "products"},
+    "loops": {"machine", "products", ""},
+}
+# Loops whose parts run as plain Python, too; so they live beside these, and not in kernels.
+COMPILED = {"inference/writing_loop.py", "scoring/rans_loop.py"}
+MOST_AT_THE_TOP, MOST_IN_A_ROOM = 8, 12
 
 
 def sources() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def module_of(path: Path) -> str:
-    """The part of the package that a file belongs to: `cli/train.py` -> cli."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def within(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
 
 
-def module_of_any(path: Path) -> str:
-    return module_of(path) if path.is_relative_to(PACKAGE) else ""
+def room_of(parts: tuple[str, ...]) -> str:
+    """The room of charrnn.<parts>, by which the arrows go."""
+    return "cells" if parts[:2] in (("nn", "cell"), ("nn", "cells")) else parts[0]
+
+
+def room(path: Path) -> str:
+    return room_of(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
 def imports(path: Path) -> Iterator[tuple[str, str]]:
@@ -137,14 +80,25 @@ def imports(path: Path) -> Iterator[tuple[str, str]]:
             yield from ((node.module, alias.name) for alias in node.names)
 
 
-def inner_imports(path: Path) -> set[str]:
-    """The parts of charrnn that a file imports."""
-    found = set()
+def inner_imports(path: Path) -> Iterator[tuple[str, ...]]:
+    """What of charrnn a file imports: ("nn", "network", "Model")."""
     for module, name in imports(path):
-        parts = [*module.split("."), name]
+        parts = (*module.split("."), name)
         if parts[0] == "charrnn" and parts[1]:  # plain `import charrnn` has the version only
-            found.add(parts[1])
-    return found - {module_of(path), "config", "errors"}
+            yield parts[1:]
+
+
+def rooms_imported(path: Path) -> set[str]:
+    return {room_of(parts) for parts in inner_imports(path)} - {room(path)}
+
+
+def without_leaves(arrows: dict[str, set[str]]) -> dict[str, set[str]]:
+    """The arrows of a circle, and what leads there; empty if there is none."""
+    left = {name: set(targets) for name, targets in arrows.items()}
+    while leaves := [name for name, targets in left.items() if not targets & left.keys()]:
+        for name in leaves:
+            del left[name]
+    return left
 
 
 def outer_imports(path: Path) -> set[str]:
@@ -156,51 +110,65 @@ def importers(package: str) -> set[str]:
     return {path.relative_to(PACKAGE).as_posix() for path in found}
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda p: p.relative_to(PACKAGE).as_posix())
-def test_a_module_imports_only_along_its_arrows(path: Path) -> None:
-    module = module_of(path)
-    if module == "__init__":
+@pytest.mark.parametrize("path", sources(), ids=within)
+def test_a_module_imports_only_along_the_arrows_of_its_room(path: Path) -> None:
+    if within(path) == "__init__.py":
         return  # public names, imported when first used
-    assert module in ARROWS, f"{path.name} has no place in the architecture yet"
-    assert inner_imports(path) <= ARROWS[module]
+    assert room(path) in ARROWS, f"{within(path)} has no room in the house yet"
+    assert rooms_imported(path) <= ARROWS[room(path)] | EVERYBODYS
 
 
 def test_every_arrow_is_used() -> None:
-    used: dict[str, set[str]] = {module: set() for module in ARROWS}
+    used: dict[str, set[str]] = {name: set() for name in ARROWS}
     for path in sources():
-        if module_of(path) != "__init__":
-            used[module_of(path)] |= inner_imports(path)
-    unused = {module: targets - used[module] for module, targets in ARROWS.items()}
-    assert not {module: targets for module, targets in unused.items() if targets}
+        if within(path) != "__init__.py":
+            used[room(path)] |= rooms_imported(path)
+    assert {name: targets for name, targets in ARROWS.items() if targets - used[name]} == {}
 
 
 def test_the_arrows_have_no_circle() -> None:
-    left = {module: set(targets) for module, targets in ARROWS.items()}
-    while leaves := [module for module, targets in left.items() if not targets & left.keys()]:
-        for module in leaves:
-            del left[module]
-    assert not left, f"a circle among {sorted(left)}"
+    everybodys = {"vocabulary": {"errors"}, "config": {"cells", "errors"}, "errors": set(), "cells": set()}
+    assert without_leaves({**ARROWS, **everybodys}) == {}
 
 
-def test_files_of_a_package_have_no_circle() -> None:
-    for package in ("cli", "kernels"):
-        names = {path.stem: path for path in (PACKAGE / package).glob("*.py")}
-        left = {}
-        for name, path in names.items():
-            wanted = set()
-            for module, imported in imports(path):
-                parts = [*module.split("."), imported]
-                if parts[:2] == ["charrnn", package]:
-                    wanted.add(parts[2])
-            left[name] = wanted & names.keys()
-        while leaves := [name for name, targets in left.items() if not targets & left.keys()]:
-            for name in leaves:
-                del left[name]
-        assert not left, f"a circle in {package} among {sorted(left)}"
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    names = {path.relative_to(PACKAGE).with_suffix("").parts: path for path in sources()}
+    arrows = {}
+    for name, path in names.items():
+        if name != ("__init__",):
+            wanted = {parts if parts in names else parts[:-1] for parts in inner_imports(path)}
+            arrows[".".join(name)] = {".".join(parts) for parts in wanted if parts in names}
+    assert without_leaves(arrows) == {}
+
+
+def test_kernels_import_only_along_the_arrows_of_their_rooms() -> None:
+    used: dict[str, set[str]] = {name: set() for name in KERNELS}
+    for path in (PACKAGE / "kernels").rglob("*.py"):
+        parts = path.relative_to(PACKAGE / "kernels").parts
+        inner = parts[0] if len(parts) > 1 else ""
+        for target in inner_imports(path):
+            used[inner].add(target[1] if target[1] in KERNELS else "")
+    for name, targets in KERNELS.items():
+        assert used[name] <= targets | {name}, name
+
+
+def test_a_newcomer_sees_all_of_a_room() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= MOST_AT_THE_TOP
+    for folder in {path.parent for path in sources()} - {PACKAGE}:
+        shown = {path.relative_to(folder).parts[0] for path in folder.rglob("*.py")} - {"__init__.py"}
+        assert len(shown) <= MOST_IN_A_ROOM, within(folder)
+
+
+def test_each_room_says_what_lives_there_and_what_it_imports() -> None:
+    for folder in {path.parent for path in sources()}:
+        text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8")))
+        assert text, within(folder)
+        if folder != PACKAGE:
+            assert "import" in text, within(folder)
 
 
 def test_rich_is_imported_by_the_terminal_alone() -> None:
-    assert importers("rich") == {"cli/terminal.py"}
+    assert importers("rich") == {"cli/views/terminal.py"}
 
 
 def test_prompt_toolkit_is_imported_by_the_interaction_alone() -> None:
@@ -213,48 +181,48 @@ def test_typer_is_imported_by_the_command_line_alone() -> None:
 
 def test_numba_is_imported_by_kernels_alone() -> None:
     found = importers("numba") | importers("llvmlite")
-    assert {name.split("/")[0] for name in found} == {"kernels"}
+    assert {name for name in found if not name.startswith("kernels/")} == COMPILED
 
 
 def test_safetensors_is_imported_by_the_container_alone() -> None:
-    assert importers("safetensors") == {"container.py"}
+    assert importers("safetensors") == {"checkpoint/container.py"}
 
 
 def test_the_detector_of_encodings_is_imported_only_when_bytes_are_no_text() -> None:
-    assert importers("chardet") == {"detection.py"}
-    tree = ast.parse((PACKAGE / "detection.py").read_text(encoding="utf-8"))
+    assert importers("chardet") == {"text/detection.py"}
+    tree = ast.parse((PACKAGE / "text" / "detection.py").read_text(encoding="utf-8"))
     assert not [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "chardet"]
 
 
 def test_matplotlib_is_imported_only_to_draw_a_png() -> None:
-    assert importers("matplotlib") == {"plotting.py"}
-    tree = ast.parse((PACKAGE / "plotting.py").read_text(encoding="utf-8"))
+    assert importers("matplotlib") == {"training/plotting.py"}
+    tree = ast.parse((PACKAGE / "training" / "plotting.py").read_text(encoding="utf-8"))
     assert "matplotlib" not in ast.unparse(
         [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
     )
 
 
 def test_the_library_of_expressions_is_imported_by_its_worker_alone() -> None:
-    assert importers("outlines_core") == {"expression_worker.py"}
+    assert importers("outlines_core") == {"constraints/expression_worker.py"}
 
 
 def test_kernels_know_only_arrays_and_the_compiler() -> None:
     import sys
 
-    for path in (PACKAGE / "kernels").glob("*.py"):
+    for path in (PACKAGE / "kernels").rglob("*.py"):
         foreign = outer_imports(path) - sys.stdlib_module_names
         assert foreign <= {"numpy", "numba", "llvmlite"}, path.name
-        if path.name not in LOOPS:
-            assert inner_imports(path) == set(), path.name
 
 
 def test_private_kernels_are_called_from_kernels_alone() -> None:
     """They have no wrapper for Python: a call from there would crash the process."""
     for path in [*sources(), *Path(__file__).parent.glob("*.py")]:
-        if module_of_any(path) == "kernels":
+        if path.is_relative_to(PACKAGE / "kernels"):
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        modules = {name for module, name in imports(path) if module == "charrnn.kernels"} | {"kernels"}
+        modules = {name for module, name in imports(path) if f"{module}.".startswith("charrnn.kernels.")} | {
+            "kernels"
+        }
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 private = node.attr.startswith("_") and not node.attr.startswith("__")
@@ -264,15 +232,18 @@ def test_private_kernels_are_called_from_kernels_alone() -> None:
 
 
 def test_the_light_modules_import_no_numpy() -> None:
-    names = ("__init__", "__main__", "errors", "config", "advice", "curves", "plotting")
+    names = (
+        "__init__", "__main__", "errors", "config", "nn/cell", "nn/__init__",
+        "training/__init__", "training/diagnosis", "training/curves", "training/plotting",
+    )  # fmt: skip
     light = [PACKAGE / f"{name}.py" for name in names]
-    for path in [*light, *(PACKAGE / "cli").glob("*.py"), *(PACKAGE / "nn").rglob("*.py")]:
+    for path in [*light, *(PACKAGE / "cli").rglob("*.py"), *(PACKAGE / "nn/cells").glob("*.py")]:
         assert "numpy" not in outer_imports(path), path.name
 
 
 def test_the_command_line_takes_no_more_than_a_type_from_the_checkpoint() -> None:
-    for path in (PACKAGE / "cli").glob("*.py"):
-        taken = {name for module, name in imports(path) if module == "charrnn.checkpoint"}
+    for path in (PACKAGE / "cli").rglob("*.py"):
+        taken = {name for module, name in imports(path) if module == "charrnn.checkpoint.model_file"}
         assert taken <= {"Checkpoint"}, path.name
 
 
@@ -284,7 +255,7 @@ def test_every_command_that_reads_lines_flushes_before_it_waits_for_more() -> No
     }
     assert reading == {"score_lines", "surprises", "classify"}
     used = set()
-    for path in (PACKAGE / "cli").glob("*.py"):
+    for path in (PACKAGE / "cli").rglob("*.py"):
         for call in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
                 continue
@@ -299,4 +270,4 @@ def test_only_the_command_line_prints() -> None:
     for path in sources():
         calls = [n.func for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call)]
         printing = [f for f in calls if isinstance(f, ast.Name) and f.id == "print"]
-        assert not printing or module_of(path) == "cli", path.name
+        assert not printing or room(path) == "cli", path.name

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from charrnn import atomic
+from charrnn.system import atomic
 
 unix_only = pytest.mark.skipif(sys.platform == "win32", reason="a notion of Unix")
 
@@ -107,7 +107,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_no_litter(old: Path, at: s
     program = f"""
         import resource
         from pathlib import Path
-        from charrnn import atomic
+        from charrnn.system import atomic
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         try:
             atomic.write(Path({str(old)!r}), [bytes({size})])
@@ -129,7 +129,7 @@ def test_a_killed_write_leaves_the_old_file_and_the_next_one_cleans_up(old: Path
     program = f"""
         import os, signal
         from pathlib import Path
-        from charrnn import atomic
+        from charrnn.system import atomic
 
         def chunks():
             yield bytes(1 << 20)
@@ -340,7 +340,7 @@ def test_a_process_that_ends_may_take_what_it_has_not_written_whole_with_it(old:
     program = f"""
         import os, threading, time
         from pathlib import Path
-        from charrnn import atomic
+        from charrnn.system import atomic
 
         def end():
             atomic.abandon()
@@ -367,7 +367,7 @@ def test_the_folders_that_were_made_for_it_go_with_it(tmp_path: Path, function: 
     program = f"""
         import os
         from pathlib import Path
-        from charrnn import atomic
+        from charrnn.system import atomic
 
         real = os.{function}
 
@@ -394,7 +394,7 @@ def test_it_may_do_so_within_any_call_to_the_system(old: Path, function: str) ->
     program = f"""
         import os
         from pathlib import Path
-        from charrnn import atomic
+        from charrnn.system import atomic
 
         real = os.{function}
 
@@ -419,7 +419,7 @@ def test_what_another_process_writes_meanwhile_stays_when_this_one_ends(old: Pat
     program = f"""
         import os
         from pathlib import Path
-        from charrnn import atomic
+        from charrnn.system import atomic
 
         def chunks():
             yield b"first"

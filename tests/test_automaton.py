@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn import automaton
-from charrnn.automaton import Automaton, build
+from charrnn.constraints import automaton
+from charrnn.constraints.automaton import Automaton, build
+from charrnn.constraints.expressions import compiled
 from charrnn.errors import ConfigError, SamplingError
-from charrnn.expressions import compiled
-from charrnn.steering import FINAL
+from charrnn.inference.constrained_step import FINAL
 
 CHARACTERS = "\nabc"
 LONGEST = 4

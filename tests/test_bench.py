@@ -15,8 +15,8 @@ import pytest
 
 import charrnn
 from charrnn.config import ModelConfig, TrainConfig
-from charrnn.corpus import read
-from charrnn.validation import split
+from charrnn.text.corpus import read
+from charrnn.text.validation import split
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "bench"))  # where its scripts find each other

@@ -9,22 +9,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.environment import environment
-from test_generation import AVX2, host_has_avx2
+from test_writing import AVX2, host_has_avx2
 
-from charrnn import api, checkpoint, precision
-from charrnn.checkpoint import resume_path
+from charrnn import api
+from charrnn.checkpoint import model_file
+from charrnn.checkpoint.model_file import resume_path
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.errors import ConfigError, TrainingError
 from charrnn.events import Started, Step
-from charrnn.kernels import bfloat16, gemm
-from charrnn.kernels.bfloat16 import pairs, whole_pairs
-from charrnn.kernels.gemm import PANEL, padded, panels
-from charrnn.kernels.memory import aligned
-from charrnn.kernels.prefetch import NOTHING
-from charrnn.kernels.tile import HAS_BFLOAT16
-from charrnn.model import Model, initial_tensors
-from charrnn.optimizer import AdamW
-from charrnn.workers import Workers
+from charrnn.kernels.machine.aligned import aligned
+from charrnn.kernels.machine.prefetch import NOTHING
+from charrnn.kernels.products import bfloat16, gemm
+from charrnn.kernels.products.bfloat16 import pairs, whole_pairs
+from charrnn.kernels.products.gemm import PANEL, padded, panels
+from charrnn.kernels.products.tile import HAS_BFLOAT16
+from charrnn.nn import precision
+from charrnn.nn.network import Model, initial_tensors
+from charrnn.nn.optimizer import AdamW
+from charrnn.nn.workers import Workers
 
 ROOT = Path(__file__).parent.parent
 TEXT = "she sells sea shells by the sea shore, and the shells she sells are sea shells.\n" * 40
@@ -273,7 +275,7 @@ def test_reading_a_text_stays_in_float32(workers):
 
 @pytest.fixture
 def corpus(tmp_path, monkeypatch):
-    monkeypatch.setattr("charrnn.training.REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("charrnn.training.run.REPORT_SECONDS", 0.0)
     path = tmp_path / "shells.txt"
     path.write_text(TEXT, encoding="utf-8")
     return path
@@ -319,7 +321,7 @@ def test_a_cpu_without_the_instructions_trains_the_same_in_float32(corpus, tmp_p
     assert "no bfloat16 instructions" in line
     assert "--precision float32" in line
     subprocess.run(command, env=variables, check=True)
-    assert checkpoint.load(tmp_path / "m").settings["precision"] == "float32"
+    assert model_file.load(tmp_path / "m").settings["precision"] == "float32"
     out = tmp_path / "native"
     own = [*command, "--precision", "float32", "-o", str(out)]
     subprocess.run(own, env=environment(), check=True)
@@ -338,7 +340,7 @@ def test_a_run_keeps_the_precision_that_was_settled_when_it_began(corpus, tmp_pa
     started, *_ = whole = train(corpus, tmp_path / "whole")
     assert isinstance(started, Started)
     assert started.train.precision == "bfloat16"
-    assert checkpoint.load(tmp_path / "whole").settings["precision"] == "bfloat16"
+    assert model_file.load(tmp_path / "whole").settings["precision"] == "bfloat16"
 
     out, asked = tmp_path / "m", []
     settings = {"hidden_size": 12, "num_layers": 2, "batch_size": 4, "seq_len": 9, "steps": 12}

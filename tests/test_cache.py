@@ -11,9 +11,9 @@ import pytest
 from support.environment import environment
 from test_cli import TEXT, TINY, run
 
-from charrnn.cli.progress import compiling
+from charrnn.cli.views.progress import compiling
 from charrnn.events import Compiling
-from charrnn.kernels import cache, jit
+from charrnn.kernels.machine import cache, jit
 
 posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no folders of this kind")
 NOWHERE = f"{os.devnull}/nowhere"  # cannot be made, not even by root
@@ -109,7 +109,7 @@ def test_without_a_home_the_second_run_is_warm(tmp_path: Path) -> None:
 def test_where_nothing_can_keep_them_it_is_said_that_each_run_compiles(tmp_path: Path) -> None:
     program = f"""
 import sys
-from charrnn.kernels import cache
+from charrnn.kernels.machine import cache
 cache.SHARED = ()
 from charrnn.cli import main
 sys.argv[1:] = ["train", "-", "--steps", "1", *{[str(word) for word in TINY]}, "-o", "m"]

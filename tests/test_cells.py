@@ -15,16 +15,18 @@ import pytest
 from support.environment import environment
 
 import charrnn
-from charrnn import api, plain
-from charrnn.checkpoint import Checkpoint, load
+from charrnn import api
+from charrnn.checkpoint.model_file import Checkpoint, load
 from charrnn.config import ModelConfig, SampleConfig
-from charrnn.kernels import activations, cells, jit
-from charrnn.model import Model, State, initial_tensors
+from charrnn.inference import numpy_network
+from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
+from charrnn.inference.numpy_network import PlainNetwork
+from charrnn.kernels import activations, exact_layers
+from charrnn.kernels.machine import jit
 from charrnn.nn import cells as table
 from charrnn.nn.cell import Cell, Stage
-from charrnn.paths import CompiledPath, Cursor, PlainPath
-from charrnn.plain import PlainNetwork
-from charrnn.workers import Workers
+from charrnn.nn.network import Model, State, initial_tensors
+from charrnn.nn.workers import Workers
 
 compiled_only = pytest.mark.skipif(jit.JIT_DISABLED, reason="the loops are machine code")
 
@@ -159,7 +161,7 @@ def test_a_cell_of_ones_own_learns_and_goes_on_after_an_interruption(cell, corpu
 @pytest.mark.parametrize("cell", OWN, ids=lambda cell: cell.kind)
 @pytest.mark.parametrize("norm", [False, True])
 def test_a_cell_of_ones_own_writes_the_same_bits_on_both_paths(cell, norm):
-    from charrnn.kernels import generate as kernels
+    from charrnn.inference import writing_loop as kernels
 
     V = 7
     config = ModelConfig(V, cell.kind, hidden_size=18, embedding_size=5, norm=norm)
@@ -228,7 +230,7 @@ def test_the_gradient_of_a_cell_of_ones_own_is_central_differences(cell, workers
 
 
 def test_every_family_of_functions_has_what_equations_use():
-    for family in (activations, cells, plain):
+    for family in (activations, exact_layers, numpy_network):
         assert all(callable(getattr(family, name)) for name in ("sigmoid", "tanh", "relu", "blend"))
     for name in ("complement", "through_sigmoid", "through_tanh", "through_relu"):
         assert callable(getattr(activations, name))

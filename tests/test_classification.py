@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from files import checkpoint
 
-from charrnn import api, scoring
-from charrnn.classification import posteriors
+from charrnn import api
 from charrnn.config import TextConfig
 from charrnn.errors import ConfigError
 from charrnn.events import Finished
+from charrnn.scoring import surprisal
+from charrnn.scoring.classification import posteriors
 
 ROOT = Path(__file__).parent.parent
 SIZES = {"cell": "gru", "hidden_size": 6, "num_layers": 1, "embedding_size": 6}
@@ -81,8 +82,8 @@ def test_a_prior_moves_the_odds(text):
 
 def test_long_lines_come_in_pieces(text, monkeypatch):
     whole = classified([A, B, C], text)
-    monkeypatch.setattr(scoring, "CHARACTERS", 1)
-    monkeypatch.setattr(scoring, "COLUMNS", 8)
+    monkeypatch.setattr(surprisal, "CHARACTERS", 1)
+    monkeypatch.setattr(surprisal, "COLUMNS", 8)
     for before, after in zip(whole, classified([A, B, C], text, threads=1), strict=True):
         np.testing.assert_allclose(before.bits, after.bits, rtol=1e-6)
         assert before.text == after.text

@@ -50,7 +50,7 @@ def write_model(path: Path, **text: bool) -> Path:
     """A tiny model whose weights are noise."""
     import numpy as np
 
-    from charrnn import checkpoint
+    from charrnn.checkpoint import model_file
     from charrnn.config import ModelConfig, TextConfig
     from charrnn.vocabulary import Vocabulary
 
@@ -61,7 +61,7 @@ def write_model(path: Path, **text: bool) -> Path:
         name: rng.normal(0, 0.3, shape).astype(np.float32)
         for name, shape in config.parameter_shapes().items()
     }
-    model = checkpoint.Checkpoint(
+    model = model_file.Checkpoint(
         config=config,
         vocabulary=Vocabulary(characters),
         text=TextConfig(**text),
@@ -74,7 +74,7 @@ def write_model(path: Path, **text: bool) -> Path:
         run="",
         settings={"steps": 20, "learning_rate": 0.006},
     )
-    checkpoint.save(model, path)
+    model_file.save(model, path)
     return path
 
 
@@ -161,7 +161,7 @@ def test_start_up_imports_nothing_heavy(args: tuple[str, ...]) -> None:
         timeout=60,
     )
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.decode().splitlines()}
-    assert "charrnn.cli.train" in imported
+    assert "charrnn.cli.commands.train" in imported
     assert imported.isdisjoint({"numpy", "numba", "rich", "safetensors", "pydantic", "prompt_toolkit"})
 
 

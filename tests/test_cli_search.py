@@ -13,7 +13,8 @@ from test_cli import command, failed, posix, run
 from toys import toy
 
 import charrnn
-from charrnn import api, checkpoint
+from charrnn import api
+from charrnn.checkpoint import model_file
 from charrnn.cli.models import path_and_weight
 from charrnn.config import TextConfig
 from charrnn.errors import ConfigError
@@ -22,9 +23,9 @@ from charrnn.errors import ConfigError
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("search")
-    checkpoint.save(toy(1, "\nabc"), folder / "a.safetensors")
-    checkpoint.save(toy(2, "\nbcd"), folder / "b.safetensors")
-    checkpoint.save(toy(3, "\n abcé", lines=False), folder / "prose.safetensors")
+    model_file.save(toy(1, "\nabc"), folder / "a.safetensors")
+    model_file.save(toy(2, "\nbcd"), folder / "b.safetensors")
+    model_file.save(toy(3, "\n abcé", lines=False), folder / "prose.safetensors")
     return folder
 
 
@@ -35,7 +36,7 @@ def test_enumerate_lists_log_probabilities_and_lines(folder):
     result = run("enumerate", "-m", folder / "a.safetensors", "-n", 5, "--prompt", "b")
     assert (result.returncode, result.stderr) == (0, b"")
     rows = [line.split("\t") for line in result.stdout.decode().splitlines()]
-    wanted = list(charrnn.enumerate_lines(checkpoint.load(folder / "a.safetensors"), "b", count=5))
+    wanted = list(charrnn.enumerate_lines(model_file.load(folder / "a.safetensors"), "b", count=5))
     assert [(f"{line.log_probability:.6f}", line.text) for line in wanted] == [tuple(row) for row in rows]
 
 
@@ -63,7 +64,7 @@ def test_enumerate_lists_down_to_a_probability(folder):
 def test_what_is_found_of_bytes_is_text_in_json(tmp_path):
     model = toy(1, "\na\xa9\xc3")
     model = replace(model, text=TextConfig(bytes=True, lines=True))
-    checkpoint.save(model, tmp_path / "bytes.safetensors")
+    model_file.save(model, tmp_path / "bytes.safetensors")
     for arguments in (("enumerate", "-n", 60), ("fill", "a__", "-n", 60)):
         result = run(*arguments, "-m", tmp_path / "bytes.safetensors", "--json")
         texts = [json.loads(line)["text"] for line in result.stdout.decode().splitlines()]
@@ -80,7 +81,7 @@ def test_enumerate_lists_only_what_matches(folder):
 
 
 def test_enumerate_says_where_certainty_ends(folder, tmp_path):
-    checkpoint.save(toy(1, "\nabcdefgh", ending=-8.0), tmp_path / "endless.safetensors")
+    model_file.save(toy(1, "\nabcdefgh", ending=-8.0), tmp_path / "endless.safetensors")
     result = run("enumerate", "-m", tmp_path / "endless.safetensors", "-n", 100_000, "--memory", 1)
     error = failed(result)
     lines = result.stdout.decode().splitlines()
@@ -121,7 +122,7 @@ def test_fill_says_what_is_wrong_with_a_pattern(folder):
 def test_the_best_of_several_comes_alone(folder):
     args = ("sample", "-m", folder / "a.safetensors", "--seed", 3, "--count", 2)
     result = run(*args, "--best-of", 9)
-    wanted = api.sample(checkpoint.load(folder / "a.safetensors"), count=2, best_of=9, seed=3)
+    wanted = api.sample(model_file.load(folder / "a.safetensors"), count=2, best_of=9, seed=3)
     assert result.stdout.decode() == "".join("".join(pieces) for pieces in wanted)
     assert run(*args, "--best-of", 0).returncode == 2
 
@@ -192,7 +193,7 @@ def test_endless_prompts_and_a_closed_pipe_end_quietly(folder):
 def test_models_are_mixed_by_their_weights(folder):
     a, b = folder / "a.safetensors", folder / "b.safetensors"
     result = run("sample", "-m", f"{a}:1.5", "-m", b, "--count", 50, "--seed", 1)
-    blend = api.blend([(checkpoint.load(a), 1.5), (checkpoint.load(b), 1.0)])
+    blend = api.blend([(model_file.load(a), 1.5), (model_file.load(b), 1.0)])
     texts = ["".join(pieces) for pieces in api.sample(blend, count=50, seed=1)]
     assert result.stdout.decode() == "".join(texts)
     assert {"a", "d"} <= set("".join(texts))

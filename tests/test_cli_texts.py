@@ -14,7 +14,7 @@ from files import checkpoint
 from test_cli import run
 
 from charrnn import api
-from charrnn.checkpoint import Checkpoint, save
+from charrnn.checkpoint.model_file import Checkpoint, save
 from charrnn.config import TextConfig
 
 ALPHABETS = {

@@ -16,18 +16,22 @@ import pytest
 from numba import types
 from support.environment import environment
 
-from charrnn import api, compilation
-from charrnn.compilation import Helper, compile_kernels
+from charrnn import api
 from charrnn.config import ModelConfig
 from charrnn.errors import CorpusError
-from charrnn.kernels import adamw, gemm, jit, loss, norm, recurrent, rows
-from charrnn.kernels.jit import Task
+from charrnn.kernels import loss, norm, rows, updates
+from charrnn.kernels.loops import recurrent
+from charrnn.kernels.machine import jit
+from charrnn.kernels.machine.jit import Task
+from charrnn.kernels.products import gemm
+from charrnn.nn import compilation
 from charrnn.nn.cells import kinds
+from charrnn.nn.compilation import Helper, compile_kernels
 
 compiled_only = pytest.mark.skipif(jit.JIT_DISABLED, reason="nothing is compiled")
 KERNELS = [
     kernel
-    for module in (adamw, gemm, loss, norm, recurrent, rows)
+    for module in (gemm, loss, norm, recurrent, rows, updates)
     for kernel in vars(module).values()
     if hasattr(kernel, "signatures") and kernel.__module__ == module.__name__
 ]
@@ -156,7 +160,8 @@ def test_a_damaged_file_is_compiled_anew(cache, damage):
 @compiled_only
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 @pytest.mark.parametrize(
-    "held", ["numba.core.compiler_lock.global_compiler_lock", "charrnn.kernels.machine._compiling"]
+    "held",
+    ["numba.core.compiler_lock.global_compiler_lock", "charrnn.kernels.machine.native_calls._compiling"],
 )
 def test_a_child_that_is_forked_while_a_thread_compiles_can_compile(held, tmp_path):
     module, _, lock = held.rpartition(".")
@@ -164,7 +169,7 @@ def test_a_child_that_is_forked_while_a_thread_compiles_can_compile(held, tmp_pa
 import os, signal, threading, time
 import numpy as np
 from {module} import {lock} as lock
-from charrnn.kernels import jit, machine
+from charrnn.kernels.machine import jit, native_calls
 
 @jit.njit()
 def add_one(x):
@@ -186,7 +191,7 @@ if not child:
     signal.alarm(30)
     x = np.zeros(3)
     add_one(x)
-    machine.address_of(nothing)
+    native_calls.address_of(nothing)
     os._exit(int(x[0]))
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
@@ -312,7 +317,7 @@ def test_no_helper_starts_where_it_is_of_no_use(started, monkeypatch):
         ("sys.executable", None),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(f"charrnn.compilation.{name}", value)
+            patch.setattr(f"charrnn.nn.compilation.{name}", value)
             helper.start(ModelConfig(7))
     assert started == []
 
@@ -373,7 +378,7 @@ def test_the_helper_compiles_all_that_training_calls(tmp_path):
         assert process.stdout.read() == b""  # until it ends by itself: its stdin stays open
         assert process.wait(60) == 0
     program = """
-from charrnn import compilation
+from charrnn.nn import compilation
 from charrnn.config import ModelConfig
 config = ModelConfig(5, "rnn", norm=False, residual=False, embedding_size=0)
 tasks = compilation._tasks(compilation._smallest(config))

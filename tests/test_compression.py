@@ -12,10 +12,11 @@ from files import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from charrnn import api, compression
-from charrnn.checkpoint import bundled, load
+from charrnn import api
+from charrnn.checkpoint.model_file import bundled, load
 from charrnn.config import TextConfig
 from charrnn.errors import CompressionError
+from charrnn.scoring import compression
 
 ROOT = Path(__file__).parent.parent
 SIZES = {"cell": "lstm", "hidden_size": 6, "num_layers": 2, "embedding_size": 6}

@@ -10,15 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn.config import (
-    ModelConfig,
-    SampleConfig,
-    TextConfig,
-    TrainConfig,
-    format_version,
-    later,
-    to_dict,
-)
+from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig, format_version, later, to_dict
 from charrnn.errors import ConfigError
 from charrnn.nn.cells import kinds
 

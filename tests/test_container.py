@@ -17,8 +17,8 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn import container
-from charrnn.container import MAX_DEPTH, MAX_HEADER_BYTES, DamageError
+from charrnn.checkpoint import container
+from charrnn.checkpoint.container import MAX_DEPTH, MAX_HEADER_BYTES, DamageError
 from charrnn.errors import CheckpointError
 
 TENSORS = {

@@ -15,11 +15,11 @@ from documents import BYTES, LINES, all_ids, content, make, make_lines, read_byt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn import corpus as corpus_module
 from charrnn.config import TextConfig, TrainConfig
-from charrnn.corpus import Batches, Corpus, Documents, read
 from charrnn.errors import CharrnnError, ConfigError, CorpusError, VocabularyError
-from charrnn.validation import split
+from charrnn.text import corpus as corpus_module
+from charrnn.text.corpus import Batches, Corpus, Documents, read
+from charrnn.text.validation import split
 from charrnn.vocabulary import Vocabulary
 
 # Reading

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn import plotting
-from charrnn.cli import chart
-from charrnn.curves import HEIGHT, WIDTH, Curves, Words, svg, ticks
+from charrnn.cli.views import chart
 from charrnn.errors import CharrnnError, ConfigError
+from charrnn.training import plotting
+from charrnn.training.curves import HEIGHT, WIDTH, Curves, Words, svg, ticks
 
 WORDS = Words("tales", "LSTM 2 x 8", "training (dropout 0.5)", "validation")
 ROWS = [

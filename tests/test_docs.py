@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import record_readme
 
-from charrnn.model import Model
-from charrnn.planning import plan
-from charrnn.workers import Workers
+from charrnn.nn.network import Model
+from charrnn.nn.workers import Workers
+from charrnn.training.planning import plan
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

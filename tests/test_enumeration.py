@@ -9,16 +9,17 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from test_generation import let_load
+from test_writing import let_load
 from toys import CELLS, all_log_probabilities, log_probabilities, texts, toy
 
 import charrnn
-from charrnn import api, enumeration
-from charrnn.checkpoint import Checkpoint
-from charrnn.enumeration import Line, enumerate_lines
+from charrnn import api
+from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.errors import ConfigError, SamplingError, SearchError, VocabularyError
-from charrnn.kernels import generate as kernels
-from charrnn.kernels import jit
+from charrnn.inference import writing_loop as kernels
+from charrnn.kernels.machine import jit
+from charrnn.search import enumeration
+from charrnn.search.enumeration import Line, enumerate_lines
 
 
 class Ready:

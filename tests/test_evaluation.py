@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from charrnn.config import ModelConfig
-from charrnn.corpus import Documents
-from charrnn.evaluation import evaluate, surprises
-from charrnn.model import Model, initial_tensors
-from charrnn.workers import Workers
+from charrnn.nn.network import Model, initial_tensors
+from charrnn.nn.workers import Workers
+from charrnn.tasks.evaluation import evaluate, surprises
+from charrnn.text.corpus import Documents
 
 V = 6
 CONFIG = ModelConfig(V, hidden_size=12, num_layers=2, embedding_size=12)
@@ -71,12 +71,12 @@ def test_every_character_is_scored_once_from_its_documents_start(model, lengths,
 
 def test_long_texts_are_read_in_windows_that_carry_the_state(model, monkeypatch):
     text, parts = documents([300, 20, 180])
-    monkeypatch.setattr("charrnn.evaluation.WINDOW", 21)
+    monkeypatch.setattr("charrnn.tasks.evaluation.WINDOW", 21)
     np.testing.assert_allclose(surprises(model, text), expected(parts), atol=2e-5)
 
 
 def test_units():
-    from charrnn.evaluation import Evaluation
+    from charrnn.tasks.evaluation import Evaluation
 
     uniform = Evaluation(math.log(8), 100)
     assert uniform.bpc == pytest.approx(3.0)

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from charrnn import expressions
+from charrnn.constraints import expressions
+from charrnn.constraints.expressions import compiled
 from charrnn.errors import CharrnnError, ConfigError, SamplingError
-from charrnn.expressions import compiled
 
 CHARACTERS = "\n a1bcé語"
 

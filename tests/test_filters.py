@@ -14,7 +14,7 @@ from support.environment import environment
 from test_cli import command
 from toys import toy
 
-from charrnn import checkpoint
+from charrnn.checkpoint import model_file
 from charrnn.cli.parsing import _app
 
 pytestmark = pytest.mark.timeout(120)  # that long, a filter that keeps its answer would be waited for
@@ -26,9 +26,9 @@ A, B, PROSE = "a.safetensors", "b.safetensors", "prose.safetensors"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("filters")
-    checkpoint.save(toy(1, "\nabc"), folder / A)
-    checkpoint.save(toy(2, "\nabc"), folder / B)
-    checkpoint.save(toy(3, "\n abc", lines=False), folder / PROSE)
+    model_file.save(toy(1, "\nabc"), folder / A)
+    model_file.save(toy(2, "\nabc"), folder / B)
+    model_file.save(toy(3, "\n abc", lines=False), folder / PROSE)
     return folder
 
 

@@ -17,8 +17,8 @@ from support.environment import environment
 from test_cli import SIGNALS, command, failed, run
 from toys import toy
 
-from charrnn import checkpoint
-from charrnn.offers import Offers
+from charrnn.checkpoint import model_file
+from charrnn.search.suggestions import Offers
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="a pseudo-terminal is POSIX")
 
@@ -102,14 +102,14 @@ class Terminal:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("interaction")
-    checkpoint.save(toy(8, "\nabcd", ending=0.2), folder / "lines.safetensors")
-    checkpoint.save(toy(3, "\n abcd", lines=False, ending=0.0), folder / "prose.safetensors")
+    model_file.save(toy(8, "\nabcd", ending=0.2), folder / "lines.safetensors")
+    model_file.save(toy(3, "\n abcd", lines=False, ending=0.0), folder / "prose.safetensors")
     return folder
 
 
 @pytest.fixture
 def offers(folder) -> Offers:
-    return Offers(checkpoint.load(folder / "lines.safetensors"))
+    return Offers(model_file.load(folder / "lines.safetensors"))
 
 
 def started(folder: Path, name: str = "lines", *args: object, **options: bool) -> Terminal:

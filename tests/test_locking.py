@@ -16,7 +16,7 @@ import pytest
 from support.environment import environment
 
 from charrnn.errors import SaveError, TrainingError
-from charrnn.locking import exclusive, lock_path
+from charrnn.training.locking import exclusive, lock_path
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and links are POSIX")
 
@@ -27,7 +27,7 @@ def holder(out: Path) -> Iterator[subprocess.Popen[str]]:
     program = f"""
 import sys
 from pathlib import Path
-from charrnn.locking import exclusive
+from charrnn.training.locking import exclusive
 with exclusive(Path({str(out)!r})):
     print("held", flush=True)
     sys.stdin.read()
@@ -112,8 +112,8 @@ def test_a_process_that_ends_by_a_signal_takes_its_file_with_it(tmp_path: Path, 
     program = f"""
 import fcntl, os
 from pathlib import Path
-from charrnn import atomic
-from charrnn.locking import exclusive
+from charrnn.system import atomic
+from charrnn.training.locking import exclusive
 
 real = {call}
 
@@ -143,8 +143,8 @@ def test_but_never_the_file_of_another(tmp_path: Path) -> None:
     program = f"""
 import fcntl, os
 from pathlib import Path
-from charrnn import atomic
-from charrnn.locking import exclusive
+from charrnn.system import atomic
+from charrnn.training.locking import exclusive
 
 real = fcntl.flock
 

@@ -12,7 +12,8 @@ from files import checkpoint
 
 import charrnn
 from charrnn import api
-from charrnn.cli import meter, process
+from charrnn.cli import process
+from charrnn.cli.views import meter
 from charrnn.config import DynamicConfig
 
 ROOT = Path(__file__).parent.parent
@@ -76,7 +77,7 @@ def test_elsewhere_there_is_none(reason: str, terminal: Terminal, monkeypatch: p
 
 
 def test_compressing_and_decompressing_tell_how_many_bytes_are_done(monkeypatch: pytest.MonkeyPatch):
-    from charrnn import compression
+    from charrnn.scoring import compression
 
     monkeypatch.setattr(compression, "FRAME", 1 << 12)
     monkeypatch.setattr(compression, "BLOCK", 1 << 10)

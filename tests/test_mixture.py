@@ -8,20 +8,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_control import indexed
 from test_enumeration import Ready
-from test_generation import AlwaysTogether, let_load
+from test_rules import indexed
+from test_writing import AlwaysTogether, let_load
 from toys import log_probabilities, toy
 
-from charrnn import api, paths
+from charrnn import api
 from charrnn.config import SampleConfig, TextConfig
 from charrnn.errors import CheckpointError, ConfigError
-from charrnn.generation import generate, generate_all
-from charrnn.kernels import generate as kernels
-from charrnn.kernels import jit
-from charrnn.mixture import Blend, MixedNetwork, blend
-from charrnn.paths import CompiledPath, Cursor, PlainPath
-from charrnn.predictor import Predictor
+from charrnn.generation.writing import generate, generate_all
+from charrnn.inference import engines
+from charrnn.inference import writing_loop as kernels
+from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
+from charrnn.inference.mixture import Blend, MixedNetwork, blend
+from charrnn.kernels.machine import jit
+from charrnn.search.predictor import Predictor
 
 compiled_only = pytest.mark.skipif(jit.JIT_DISABLED, reason="the loop is machine code")
 
@@ -127,12 +128,12 @@ def test_texts_of_a_blend_are_the_same_on_both_paths(monkeypatch):
 @pytest.mark.parametrize(("predicts", "steered"), [(False, False), (True, False), (True, True)])
 def test_the_loop_of_each_kind_is_loaded_by_itself(predicts, steered, monkeypatch):
     monkeypatch.undo()
-    monkeypatch.setattr(paths, "_loaders", {})
+    monkeypatch.setattr(engines, "_loaders", {})
     network = MixedNetwork(blend(PARTS))  # type: ignore[arg-type]
-    kind = paths.Kind(len(PARTS), predicts, steered)
-    loader = paths.loader_of(kind)
-    assert loader is paths.loader_of(kind)
-    assert loader is not paths.loader_of(paths.Kind())
+    kind = engines.Kind(len(PARTS), predicts, steered)
+    loader = engines.loader_of(kind)
+    assert loader is engines.loader_of(kind)
+    assert loader is not engines.loader_of(engines.Kind())
     loader.account(100.0, 1000)
     loader.consider(1000, network)
     assert loader._thread is not None
@@ -210,8 +211,8 @@ def test_a_team_writes_the_same_with_a_blend(monkeypatch):
     plain, cursor = PlainPath(network, config), Cursor(network.vocab_size, network.initial_state())
     numbers = np.random.default_rng(1).random(40)
     (expected,) = plain.write([cursor], [numbers], -1)
-    monkeypatch.setattr(paths, "WEIGHTS_A_THREAD", 1)
-    monkeypatch.setattr(paths, "Pace", AlwaysTogether)
+    monkeypatch.setattr(engines, "WEIGHTS_A_THREAD", 1)
+    monkeypatch.setattr(engines, "Pace", AlwaysTogether)
     for threads in (1, 2, 3):
         team, other = CompiledPath(network, config, kernels, threads), replace(cursor)
         other.last, other.state = network.vocab_size, network.initial_state()

@@ -11,13 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn import api, checkpoint, novelty
+from charrnn import api
+from charrnn.checkpoint import model_file
 from charrnn.config import TextConfig
-from charrnn.corpus import read
 from charrnn.errors import CheckpointError
 from charrnn.events import Finished
-from charrnn.novelty import Filling, Novelty
-from charrnn.steering import BASES, contains, hash_begun
+from charrnn.inference.constrained_step import BASES, contains, hash_begun
+from charrnn.text import novelty
+from charrnn.text.corpus import read
+from charrnn.text.novelty import Filling, Novelty
 
 
 def build(text: str, *, by_line: bool = False, cut: int = 10**9) -> Novelty:
@@ -107,7 +109,7 @@ def test_a_training_run_writes_an_index_and_files_say_the_same_again(tmp_path):
     assert all(map(model.novelty.has_line, lines))  # those of validation, too
     assert not model.novelty.has_line("nothing like it")
     before = out.read_bytes()
-    checkpoint.save(model, out)
+    model_file.save(model, out)
     assert out.read_bytes() == before
     texts = ["".join(text) for text in api.sample(out, count=20, novel=True, temperature=2.0, seed=1)]
     assert not {text.removesuffix("\n") for text in texts} & set(lines)
@@ -123,11 +125,11 @@ def test_lines_of_several_files_are_kept_apart(tmp_path):
 
 def test_a_model_without_an_index_has_the_bytes_it_always_had(tmp_path):
     path = tmp_path / "m.safetensors"
-    checkpoint.save(files.checkpoint(), path)
+    model_file.save(files.checkpoint(), path)
     record = json.loads(files.unpack(path.read_bytes())[0]["__metadata__"]["charrnn"])
     assert record["format_version"] == 1
     assert "novelty" not in record
-    assert checkpoint.load(path).novelty is None
+    assert model_file.load(path).novelty is None
 
 
 @pytest.mark.parametrize(
@@ -147,10 +149,10 @@ def test_a_damaged_index_is_named(change, words, tmp_path):
     path = tmp_path / "m.safetensors"
     model = files.checkpoint()
     index = build("some text\n")
-    checkpoint.save(checkpoint.replace(model, novelty=index), path)
+    model_file.save(model_file.replace(model, novelty=index), path)
     path.write_bytes(files.with_record(path.read_bytes(), lambda record: change(record["novelty"])))
     with pytest.raises(CheckpointError, match=words):
-        checkpoint.load(path)
+        model_file.load(path)
 
 
 def test_a_filter_of_nothing_holds_nothing():

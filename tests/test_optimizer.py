@@ -10,10 +10,10 @@ import pytest
 import recorded
 
 from charrnn.config import ModelConfig, TrainConfig
-from charrnn.model import Model
-from charrnn.optimizer import AdamW, learning_rate
-from charrnn.parameters import Parameters
-from charrnn.workers import Workers
+from charrnn.nn.network import Model
+from charrnn.nn.optimizer import AdamW, learning_rate
+from charrnn.nn.parameters import Parameters
+from charrnn.nn.workers import Workers
 
 
 @pytest.fixture(scope="module")

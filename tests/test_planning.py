@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from charrnn.config import ModelConfig, TrainConfig
-from charrnn.planning import (
+from charrnn.training.planning import (
     FEW_EPOCHS,
     LARGEST_WINDOW,
     MOST_EPOCHS,

@@ -11,7 +11,7 @@ from files import checkpoint
 from charrnn import api
 from charrnn.config import TextConfig
 from charrnn.errors import ConfigError, VocabularyError
-from charrnn.model import Model
+from charrnn.nn.network import Model
 
 SIZES = {"cell": "lstm", "hidden_size": 6, "num_layers": 2, "embedding_size": 6}
 LINES = checkpoint(4, "\nabc", **SIZES)

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 from test_enumeration import Ready
-from test_generation import let_load
+from test_writing import let_load
 from toys import log_probabilities, log_probability, toy
 
 import charrnn
-from charrnn import sampling
-from charrnn.predictor import Cursor, Predictor
+from charrnn.inference import sampling
+from charrnn.search.predictor import Cursor, Predictor
 
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["plain", "compiled"])

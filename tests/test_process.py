@@ -13,8 +13,8 @@ import pytest
 from support.environment import environment
 from test_cli import SIGNALS
 
-from charrnn.cli import progress
 from charrnn.cli.process import Output
+from charrnn.cli.views import progress
 from charrnn.events import Unsaved
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
@@ -133,7 +133,7 @@ def test_a_signal_leaves_nothing_half_written(tmp_path: Path, name: str, code: i
     script = f"""
 import hashlib, time
 from pathlib import Path
-from charrnn import atomic
+from charrnn.system import atomic
 from charrnn.cli import process
 
 def chunks():

@@ -8,9 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from charrnn.kernels import gemm, jit, prefetch, sums
-from charrnn.kernels.memory import LINE, aligned
-from charrnn.kernels.prefetch import NOTHING
+from charrnn.kernels import reductions
+from charrnn.kernels.machine import jit, prefetch
+from charrnn.kernels.machine.aligned import LINE, aligned
+from charrnn.kernels.machine.prefetch import NOTHING
+from charrnn.kernels.products import gemm
 
 pytestmark = pytest.mark.skipif(jit.JIT_DISABLED, reason="needs machine code")
 
@@ -93,10 +95,10 @@ def test_the_largest_number_of_a_row(dtype, n):
     row[n:] = 99  # beyond the row
     for place in range(n):
         row[place] += 20
-        assert sums.largest(row, n) == row[:n].max() == row[place]
+        assert reductions.largest(row, n) == row[:n].max() == row[place]
         row[place] -= 20
     row[rng.integers(n)] = math.nan  # is no number
     rest = row[:n][~np.isnan(row[:n])]
-    assert sums.largest(row, n) == (rest.max() if len(rest) else -math.inf)
+    assert reductions.largest(row, n) == (rest.max() if len(rest) else -math.inf)
     row[:n] = math.inf
-    assert sums.largest(row, n) == math.inf
+    assert reductions.largest(row, n) == math.inf

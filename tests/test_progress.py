@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from charrnn.cli.progress import Course
+from charrnn.cli.views.progress import Course
 from charrnn.events import Step
 
 

@@ -8,16 +8,18 @@ import sys
 from typing import Any
 
 import pytest
-from test_control import indexed
 from test_enumeration import Ready
-from test_generation import let_load
+from test_rules import indexed
+from test_writing import let_load
 from toys import toy
 
-from charrnn import api, generation, paths
+from charrnn import api
 from charrnn.cli import prompts
 from charrnn.config import SampleConfig, TextConfig
 from charrnn.errors import CorpusError, SamplingError, VocabularyError
-from charrnn.generation import generate
+from charrnn.generation import writing
+from charrnn.generation.writing import generate
+from charrnn.inference import engines
 
 PROMPTS = ["a", "", "bca", "abcd" * 20, "d", "ab", "a"] * 3
 
@@ -43,7 +45,7 @@ def test_each_text_is_what_it_is_alone(lines, settings, count, monkeypatch):
         for n, prompt in enumerate(PROMPTS)
         for k in range(count)
     ]
-    monkeypatch.setattr(paths, "TEXTS_A_THREAD", 5)  # so that texts must make room for others
+    monkeypatch.setattr(engines, "TEXTS_A_THREAD", 5)  # so that texts must make room for others
     for threads in (1, 2):
         texts = api.sample_each(checkpoint, PROMPTS, count=count, echo=True, threads=threads, **settings)
         assert written(texts) == alone
@@ -67,7 +69,7 @@ def test_what_a_text_may_be_steers_it_as_if_it_were_alone(lines, settings, monke
         "".join(generate(checkpoint, prompt, SampleConfig(**settings), index=n))
         for n, prompt in enumerate(PROMPTS)
     ]
-    monkeypatch.setattr(paths, "TEXTS_A_THREAD", 5)
+    monkeypatch.setattr(engines, "TEXTS_A_THREAD", 5)
     for threads in (1, 2):
         assert written(api.sample_each(checkpoint, PROMPTS, threads=threads, **settings)) == alone
     assert len(set(alone)) > (len(PROMPTS) / 3 if "match" not in settings else 1)
@@ -108,7 +110,7 @@ def test_prompts_without_end_are_read_as_they_are_needed(path):
     assert next(read) <= 2, "the first text needs one prompt"
     for _ in range(500):
         "".join(next(texts))
-    most = generation.TEXTS_FROM_PROMPTS * (paths.TEXTS_A_THREAD if path else 1)
+    most = writing.TEXTS_FROM_PROMPTS * (engines.TEXTS_A_THREAD if path else 1)
     assert next(read) <= 501 + most + 3
 
 
@@ -121,7 +123,7 @@ def test_those_that_are_there_are_taken_together(path):
 
     texts = written(api.sample_each(toy(), take, seed=1, threads=1))
     assert len(texts) == (6 if path else 3)
-    assert max(asked) == (generation.TEXTS_FROM_PROMPTS * paths.TEXTS_A_THREAD if path else 1)
+    assert max(asked) == (writing.TEXTS_FROM_PROMPTS * engines.TEXTS_A_THREAD if path else 1)
 
 
 def test_an_unknown_character_is_named_after_the_texts_before_it():

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from charrnn import workers
-from charrnn.quota import cpu_quota
-from charrnn.workers import available_threads
+from charrnn.nn import workers
+from charrnn.nn.workers import available_threads
+from charrnn.system.quota import cpu_quota
 
 V2 = "30 23 0:26 {root} /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = "33 25 0:29 {root} /sys/fs/cgroup/cpu,cpuacct rw shared:11 - cgroup cgroup rw,cpu,cpuacct\n"

@@ -7,7 +7,7 @@ from test_cli import run
 
 from charrnn.cli.parsing import invoke
 from charrnn.cli.process import UsageError
-from charrnn.spelling import close_names
+from charrnn.system.spelling import close_names
 
 OPTIONS = [
     ("train", "--jason", "--json"),

@@ -11,11 +11,11 @@ from documents import LINES, all_ids, make, make_lines, read_text, start_positio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn import validation
 from charrnn.config import TextConfig, TrainConfig, ValSplit, canonical, split_of
-from charrnn.corpus import Batches, Documents
-from charrnn.evaluation import _streams
-from charrnn.validation import BLOCK, unlearned
+from charrnn.tasks.evaluation import _streams
+from charrnn.text import validation
+from charrnn.text.corpus import Batches, Documents
+from charrnn.text.validation import BLOCK, unlearned
 
 NEWLINE = 0  # of the texts that are made of ids
 

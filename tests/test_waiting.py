@@ -10,10 +10,10 @@ import threading
 
 import pytest
 
-from charrnn import waiting
 from charrnn.cli.prompts import Prompts
 from charrnn.config import TextConfig
-from charrnn.lines import read_lines, read_texts
+from charrnn.text import waiting
+from charrnn.text.lines import read_lines, read_texts
 
 
 def test_nobody_is_told_while_something_is_there() -> None:

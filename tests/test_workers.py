@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from charrnn.errors import ConfigError
-from charrnn.workers import Workers, available_threads, share
+from charrnn.nn.workers import Workers, available_threads, share
 
 
 def test_each_worker_runs_the_task_once_on_a_thread_of_its_own():

@@ -10,7 +10,7 @@ from typing import Any
 import naive
 import numpy as np
 
-from charrnn.checkpoint import Checkpoint
+from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, TextConfig
 from charrnn.vocabulary import Vocabulary
 

@@ -1,4 +1,7 @@
-"""The command line: parse, call charrnn.api, render. stdout is for what was asked for."""
+"""The command line: parse, call charrnn.api, render. stdout is for what was asked for.
+
+It may import whatever computes nothing itself: types, names, words for what happened.
+"""
 
 from __future__ import annotations
 

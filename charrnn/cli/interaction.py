@@ -20,7 +20,7 @@ from charrnn.errors import CharrnnError, ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from charrnn import api
-    from charrnn.checkpoint import Checkpoint
+    from charrnn.checkpoint.model_file import Checkpoint
 
 # Undoes what the editor asks for: no colour, the cursor in view, plain pasting, nothing below the cursor.
 FORGET_THE_EDITOR = "\x1b[0m\x1b[?25h\x1b[?2004l\x1b[J\r\n"

@@ -11,7 +11,7 @@ from charrnn.errors import ConfigError, quoted
 
 if TYPE_CHECKING:
     from charrnn import api
-    from charrnn.checkpoint import Checkpoint
+    from charrnn.checkpoint.model_file import Checkpoint
 
 Models = Annotated[
     list[str] | None,

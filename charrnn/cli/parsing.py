@@ -17,17 +17,17 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import charrnn
-from charrnn.cli.classify import classify
-from charrnn.cli.compress import compress, decompress
-from charrnn.cli.enumerate import enumerate_lines
-from charrnn.cli.evaluate import evaluate
-from charrnn.cli.fill import fill
-from charrnn.cli.info import info
-from charrnn.cli.next import next_
+from charrnn.cli.commands.classify import classify
+from charrnn.cli.commands.compress import compress, decompress
+from charrnn.cli.commands.enumerate import enumerate_lines
+from charrnn.cli.commands.evaluate import evaluate
+from charrnn.cli.commands.fill import fill
+from charrnn.cli.commands.info import info
+from charrnn.cli.commands.next import next_
+from charrnn.cli.commands.sample import sample
+from charrnn.cli.commands.score import score
+from charrnn.cli.commands.train import train
 from charrnn.cli.process import UsageError, say, writing_failed
-from charrnn.cli.sample import sample
-from charrnn.cli.score import score
-from charrnn.cli.train import train
 from charrnn.errors import ExitCode
 
 _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
@@ -76,7 +76,7 @@ def _usage_error(problem: Any) -> UsageError:
 
 
 def _no_such(kind: str, name: str, names: Iterable[str]) -> UsageError:
-    from charrnn.spelling import close_names
+    from charrnn.system.spelling import close_names
 
     near = close_names(name, names)
     return UsageError(

@@ -15,8 +15,8 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import NoReturn, Self, TextIO
 
-from charrnn import atomic
 from charrnn.errors import CharrnnError, ConfigError, ExitCode, printable
+from charrnn.system import atomic
 
 DEBUG = bool(os.environ.get("CHARRNN_DEBUG"))  # show the traceback behind an error's one line
 FLUSH_SECONDS = 0.05  # text waits no longer than this before a pipe's reader sees it

@@ -11,7 +11,7 @@ from itertools import count
 
 from charrnn.config import TextConfig
 from charrnn.errors import CorpusError
-from charrnn.waiting import BeforeWaiting, take
+from charrnn.text.waiting import BeforeWaiting, take
 
 READ_AHEAD = 4096  # prompts
 # Characters of a prompt, or bytes on stdin, for which the network needs minutes, and 40 bytes of memory each.
@@ -32,7 +32,7 @@ def from_stdin(text: TextConfig, own: TextConfig) -> str:
     """
     if sys.stdin is None:
         raise CorpusError("stdin is closed", "give the prompt as --prompt TEXT")
-    from charrnn.reading import KEEP_BYTES, Cleaner
+    from charrnn.text.decoding import KEEP_BYTES, Cleaner
 
     data = sys.stdin.buffer.read(LONGEST + 1)
     if len(data) > LONGEST:
@@ -43,7 +43,7 @@ def from_stdin(text: TextConfig, own: TextConfig) -> str:
 
 
 def _checked_encoding(text: TextConfig) -> str:
-    from charrnn.reading import check_encoding
+    from charrnn.text.decoding import check_encoding
 
     if text.bytes:
         return "latin-1"
@@ -63,7 +63,7 @@ def _readable(prompt: str, text: TextConfig, own: TextConfig, what: str) -> str:
     """
     if prompt.isascii() or text.bytes:
         return prompt
-    from charrnn.lines import BYTES, what_to_try_with
+    from charrnn.text.lines import BYTES, what_to_try_with
 
     if text.encoding_errors != "strict":
         return BYTES.sub("" if text.encoding_errors == "skip" else "\ufffd", prompt)
@@ -80,7 +80,7 @@ class Prompts:
     """The lines of a file or of stdin (`-`), read as the model's corpus was, by a thread of their own.
 
     So a text can be written while the line after it is still to come, and no more than READ_AHEAD lines are
-    in memory. `before_waiting` is called whenever the next one has not come yet; see charrnn.waiting.
+    in memory. `before_waiting` is called whenever the next one has not come yet; see charrnn.text.waiting.
 
     Raises:
         OSError: the file cannot be opened.
@@ -89,7 +89,7 @@ class Prompts:
 
     def __init__(self, name: str, text: TextConfig, own: TextConfig, before_waiting: BeforeWaiting) -> None:
         """`own` is how the model's corpus was read, for errors."""
-        from charrnn.reading import KEEP_BYTES
+        from charrnn.text.decoding import KEEP_BYTES
 
         encoding = _checked_encoding(text)
         if name == "-":
@@ -147,7 +147,7 @@ class Prompts:
         self._lines.put(None)
 
     def _prompt(self, line: str, number: int) -> str:
-        from charrnn.reading import BYTE_ORDER_MARK
+        from charrnn.text.decoding import BYTE_ORDER_MARK
 
         line, what = line.removesuffix("\n"), f"line {number} of the prompts"
         if len(line) > LONGEST:

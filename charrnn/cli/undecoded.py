@@ -33,7 +33,7 @@ class Notice:
         """At the next line, number so many of its file, or 0: nobody counts them."""
         if self._said or (line.isascii() and "\0" not in line):
             return
-        from charrnn.lines import what_to_try_with
+        from charrnn.text.lines import what_to_try_with
 
         hint = what_to_try_with(line, self._text, self._own.encoding)
         if hint is not None:

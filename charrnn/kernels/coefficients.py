@@ -1,4 +1,4 @@
-"""Numbers that the kernels share with charrnn.plain, which must not import Numba."""
+"""Numbers that the kernels share with charrnn.inference.numpy_network, which must not import Numba."""
 
 # tanh(x) = x P(x^2) / Q(x^2) on |x| <= 9, where tanh is 1 to float32's last bit: a rational
 # least-squares fit of degree 4/4 with Lawson's weights, from the lowest power up. Error 4e-7.

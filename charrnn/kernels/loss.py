@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from charrnn.kernels.activations import exp
-from charrnn.kernels.jit import njit
+from charrnn.kernels.machine.jit import njit
+from charrnn.kernels.reductions import largest, total
 from charrnn.kernels.rows import _copy
-from charrnn.kernels.sums import largest, total
 
 
 @njit()

@@ -9,8 +9,8 @@ import math
 from typing import Any
 
 from charrnn.kernels.coefficients import NORM_EPSILON
-from charrnn.kernels.jit import njit
-from charrnn.kernels.sums import total, total_of_products
+from charrnn.kernels.machine.jit import njit
+from charrnn.kernels.reductions import total, total_of_products
 
 
 @njit()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from charrnn.kernels.jit import njit
+from charrnn.kernels.machine.jit import njit
 
 BLOCK = 16  # columns that are done before the ones after them are looked at
 TILE = 64  # of those, so many at a time: what is summed up for them stays in the cache

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from charrnn.kernels.gemm import PANEL
-from charrnn.kernels.jit import njit
+from charrnn.kernels.machine.jit import njit
+from charrnn.kernels.products.gemm import PANEL
 
 
 @njit()

@@ -1,1 +1,4 @@
-"""What networks are made of. It may import kernels, and never touches a file."""
+"""What networks are made of, how they compute gradients, and how they learn.
+
+It may import kernels and system, and never touches a file.
+"""

@@ -38,7 +38,7 @@ class Cell:
     are made of: `sigmoid`, `tanh`, `relu`, `blend(a, b, z)` = (1 - z) a + z b, and for backward
     `complement(z)` = 1 - z and `through_tanh(d, y)`, the gradient of x from that of y = tanh(x). There are
     three such modules, since training, the compiled writing loop and NumPy each have their own:
-    `kernels.activations`, `kernels.cells` and `plain`.
+    `kernels.activations`, `kernels.exact_layers` and `inference.numpy_network`.
 
     A loop over many arrays at once is no vector code. So each stage of `forward` is a loop of its own, after
     one for the activations of the gates; `kept` is what it leaves to `backward` beside the gates.

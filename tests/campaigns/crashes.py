@@ -20,13 +20,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from charrnn import api, checkpoint, training
-from charrnn.checkpoint import resume_path
-from charrnn.compilation import compile_kernels
+from charrnn import api
+from charrnn.checkpoint import model_file
+from charrnn.checkpoint.model_file import resume_path
 from charrnn.config import ModelConfig
 from charrnn.errors import CharrnnError
 from charrnn.events import Finished, Saved, Unsaved
-from charrnn.locking import lock_path
+from charrnn.nn.compilation import compile_kernels
+from charrnn.training import run
+from charrnn.training.locking import lock_path
 
 from .harness import Child, Faults, Report, leave, scratch
 
@@ -75,7 +77,7 @@ class Folder:
         """A run in a process of its own; `at` meddles with its calls to the system."""
 
         def work(say: Callable[[str], None]) -> None:
-            training.REPORT_SECONDS = training.SAVE_SECONDS = 0.0  # type: ignore[assignment]
+            run.REPORT_SECONDS = run.SAVE_SECONDS = 0.0  # type: ignore[assignment]
             faults = Faults(self.path, at or (lambda call, name: None))
             faults.install()
             before()
@@ -144,7 +146,7 @@ class Campaign:
         step = -1
         if folder.out.exists():
             try:
-                model = checkpoint.load(folder.out)
+                model = model_file.load(folder.out)
                 step = model.history[-1]["step"] if model.history else 0
             except CharrnnError as error:
                 report.breaks(f"{what}: {error}")
@@ -153,7 +155,7 @@ class Campaign:
         )
         if resume_path(folder.out).exists():
             try:
-                checkpoint.load_resume(resume_path(folder.out))
+                model_file.load_resume(resume_path(folder.out))
             except CharrnnError as error:
                 report.breaks(f"{what}: {error}")
 

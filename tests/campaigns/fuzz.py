@@ -32,7 +32,7 @@ def fuzz(folder: Path) -> None:
         print("atheris is not installed: pip install atheris", file=sys.stderr)
         os._exit(1)
     with atheris.instrument_imports(include=["charrnn"]):
-        from charrnn import checkpoint
+        from charrnn.checkpoint import model_file
         from charrnn.errors import CharrnnError
 
         from .models import Reader, small_models
@@ -46,7 +46,7 @@ def fuzz(folder: Path) -> None:
     def test_one_file(content: bytes) -> None:
         reader.path.write_bytes(content)
         try:
-            model = checkpoint.load(reader.path)
+            model = model_file.load(reader.path)
         except CharrnnError as error:
             if not str(error).isprintable():
                 raise RuntimeError(f"it says {str(error)!r}") from error

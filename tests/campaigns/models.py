@@ -24,9 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from charrnn import api, checkpoint
-from charrnn.checkpoint import Checkpoint, resume_path
-from charrnn.cli import info, wording
+from charrnn import api
+from charrnn.checkpoint import model_file
+from charrnn.checkpoint.model_file import Checkpoint, resume_path
+from charrnn.cli import wording
+from charrnn.cli.commands import info
 from charrnn.config import ModelConfig, TextConfig
 from charrnn.errors import CharrnnError
 from charrnn.events import Step
@@ -79,7 +81,7 @@ def small_models(folder: Path) -> Iterator[tuple[bytes, str]]:
             "f00d", {"steps": 20, "learning_rate": 0.006, "minutes": None},
         )  # fmt: skip
         path = folder / f"whole{number}.safetensors"
-        checkpoint.save(model, path)
+        model_file.save(model, path)
         yield path.read_bytes(), "model"
     corpus = folder / "corpus.txt"
     corpus.write_text("she sells sea shells\n" * 40)
@@ -272,10 +274,10 @@ class Reader:
                 if kind == "resume" and trained:
                     self._resume(what)
                 elif kind == "resume":
-                    checkpoint.load_resume(path)
+                    model_file.load_resume(path)
                     self.report.count("loaded")
                 else:
-                    model = checkpoint.load(path)
+                    model = model_file.load(path)
                     if measured:
                         self._check_memory(content, what)
                     self.check_model(model, what)
@@ -324,7 +326,7 @@ class Reader:
             self.report.check(
                 set(written) <= set(model.vocabulary.characters), f"{what}: it writes {written!r}"
             )
-        checkpoint.save(model, self.folder / "again.safetensors")
+        model_file.save(model, self.folder / "again.safetensors")
 
     def _resume(self, what: str) -> None:
         """Train on from it, in a few steps."""
@@ -341,7 +343,7 @@ class Reader:
             asked.append(bool(event))
         self.report.count("resumed")
         if self.path.exists():
-            checkpoint.load(self.path)
+            model_file.load(self.path)
 
 
 def bombs() -> Iterator[tuple[str, bytes]]:

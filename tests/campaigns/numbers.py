@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from charrnn import api, checkpoint
-from charrnn.checkpoint import Checkpoint, resume_path
+from charrnn import api
+from charrnn.checkpoint import model_file
+from charrnn.checkpoint.model_file import Checkpoint, resume_path
 from charrnn.config import ModelConfig, TextConfig
 from charrnn.errors import CharrnnError, TrainingError
 from charrnn.events import Finished
@@ -95,7 +96,7 @@ class Numbers:
                 report.check(self.out.exists(), f"{what}: no model was written")
                 contents.append(b"")
             if self.out.exists():
-                model = checkpoint.load(self.out)  # sees that all is finite
+                model = model_file.load(self.out)  # sees that all is finite
                 contents[-1] += self.out.read_bytes()
         report.check(contents[0] == contents[1], f"{what}: one thread and {threads} write other models")
         report.check(not resume_path(self.out).exists(), f"{what}: a resume file is left")

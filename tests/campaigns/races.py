@@ -19,7 +19,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from charrnn import api, checkpoint
+from charrnn import api
+from charrnn.checkpoint import model_file
 from charrnn.errors import CheckpointError
 
 from ..support.environment import environment
@@ -65,7 +66,7 @@ class Races:
         seen = 0
         while child.is_running():
             try:
-                model = checkpoint.load(out)
+                model = model_file.load(out)
             except CheckpointError as error:
                 self.report.check("does not exist" in str(error), f"read while it saves: {error}")
                 continue
@@ -78,7 +79,7 @@ class Races:
             )
             copy = self.folder.path.parent / "copy.safetensors"
             copy.write_bytes(out.read_bytes())
-            checkpoint.load(copy)
+            model_file.load(copy)
         outcome = outcome_of(child)
         self.report.check(outcome.reason == "budget", f"read while it saves: {outcome}")
         self.report.count("read while saving")

@@ -27,7 +27,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from charrnn import checkpoint
+from charrnn.checkpoint import model_file
 
 from ..support.environment import environment
 from .harness import Report, command, hear_ctrl_c, scratch
@@ -246,7 +246,7 @@ class Ender:
 
     def _resume(self, what: str, words: list[object]) -> None:
         out = self.folder / "out.safetensors"
-        checkpoint.load(out)
+        model_file.load(out)
         again = subprocess.run(
             command(*words, "--resume", "-q"), env=TERMINAL, capture_output=True, timeout=120
         )

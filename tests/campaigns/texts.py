@@ -31,8 +31,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from charrnn.config import TextConfig
-from charrnn.corpus import Corpus, read
 from charrnn.errors import CharrnnError
+from charrnn.text.corpus import Corpus, read
 
 from ..support.environment import environment
 from .harness import Report, TooLong, at_most, command, hear_ctrl_c, scratch

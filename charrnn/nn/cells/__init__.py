@@ -1,4 +1,7 @@
-"""The cells, one a module: each file is a cell that all commands know, and imports charrnn.nn.cell alone."""
+"""The cells, one a module: each file is a cell that all commands know.
+
+It may import charrnn.nn.cell alone.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,275 @@
+"""Checkpoint <-> one .safetensors file, and where model files lie.
+
+The file opens as it stands in PyTorch: the tensors have PyTorch's names and layout. All else is JSON
+in the metadata; its "vocabulary" is the text of all characters, so that a character's place in it is
+its id. The file holds no time of day: the same run writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from charrnn.checkpoint import container
+from charrnn.checkpoint.container import Array, Container, DamageError, Record
+from charrnn.config import ModelConfig, TextConfig, format_version
+from charrnn.errors import CheckpointError, ConfigError, VocabularyError, printable, quoted
+from charrnn.text.novelty import Novelty
+from charrnn.vocabulary import Vocabulary
+
+FORMAT_VERSION = 3  # a reader refuses what is newer; a file has the lowest that can hold it
+INDEX_VERSION = 2  # of a model with an index of its training text
+SUFFIX = container.SUFFIX
+RESUME_SUFFIX = ".resume" + SUFFIX
+
+_FLOAT32 = np.dtype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)  # eq: arrays have no truth value
+class Checkpoint:
+    """A trained network and all that is known about it, as plain data."""
+
+    config: ModelConfig
+    vocabulary: Vocabulary
+    text: TextConfig  # how the corpus was read
+    tensors: dict[str, Array]  # float32, the names and shapes of config.parameter_shapes()
+    # For each evaluation "step", "epoch", "train_loss" and "val_loss" (nats; None: not measured).
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_val_loss: float | None = None  # nats a character; None: it was never measured
+    run: str = ""  # the fingerprint of the run that made it; "": unknown
+    settings: dict[str, Any] = field(default_factory=dict)  # what it was trained with
+    novelty: Novelty | None = None  # what is in its training text; None: of before version 2
+
+
+def save(checkpoint: Checkpoint, path: str | Path) -> None:
+    """Write a model file atomically; the same contents give the same bytes.
+
+    Raises:
+        SaveError: the file cannot be written.
+        CheckpointError: the checkpoint is one that `load` would not take back: its tensors do not
+            fit its configuration, or hold NaN or infinity.
+
+    On either the old file, if there is one, is as it was.
+    """
+    path = Path(path)
+    try:
+        record = _record(checkpoint)
+        _from_record(record)
+        tensors = {name: np.asarray(tensor) for name, tensor in checkpoint.tensors.items()}
+        _check_shapes(checkpoint.config, {n: (t.dtype, t.shape) for n, t in tensors.items()})
+        _check_finite(tensors)
+    except DamageError as error:
+        raise CheckpointError(f"{printable(str(path))} is not written: {error}") from error
+    container.write(path, tensors, record)
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Read a model file. Nothing in it is trusted.
+
+    Raises:
+        CheckpointError: the file cannot be read, was not made by charrnn, or is damaged; it says
+            what is wrong.
+    """
+    with container.opened(Path(path)) as file:
+        _check_kind(file, wants_resume=False)
+        checkpoint = _from_record(file.record)
+        _check_shapes(checkpoint.config, {name: (e.dtype, e.shape) for name, e in file.entries.items()})
+        tensors = file.tensors()
+        _check_finite(tensors)
+    ordered = {name: tensors[name] for name in checkpoint.config.parameter_shapes()}
+    return replace(checkpoint, tensors=ordered)
+
+
+def save_resume(
+    path: str | Path, tensors: Mapping[str, Array], state: Mapping[str, Any], version: int = 1
+) -> None:
+    """Write what a run needs to go on: float32 and int64 tensors, and a state of plain JSON.
+
+    `version` is the lowest version of the file format that knows what the state says.
+
+    Raises:
+        SaveError: the file cannot be written; the old one is then as it was.
+    """
+    path = Path(path)
+    for name, tensor in tensors.items():
+        if tensor.dtype not in container.TYPES.values():
+            raise CheckpointError(
+                f"{printable(str(path))} is not written: {name} is {tensor.dtype}, not float32 or int64"
+            )
+    record = {"format_version": version, "kind": "resume", "state": dict(state)}
+    container.write(path, tensors, record)
+
+
+def load_resume(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
+    """The tensors and the state that `save_resume` wrote.
+
+    Only the container is checked: whether the names, shapes and values are those of a run, the run
+    must see. They may hold infinity, as a run does that goes on nevertheless.
+
+    Raises:
+        CheckpointError: the file cannot be read, is of another kind, or is damaged.
+    """
+    with container.opened(Path(path)) as file:
+        _check_kind(file, wants_resume=True)
+        state = file.record.get("state")
+        if not isinstance(state, dict):
+            raise DamageError("it holds no state")
+        return file.tensors(), state
+
+
+def resume_path(path: str | Path) -> Path:
+    """Where a run keeps what it needs to go on: m.resume.safetensors beside m.safetensors."""
+    path = Path(path)
+    return path.with_name(path.name.removesuffix(SUFFIX) + RESUME_SUFFIX)
+
+
+def newest(folder: str | Path) -> Path | None:
+    """The model file in `folder` that was written last, or None. Hidden files do not count."""
+    found = []
+    with contextlib.suppress(OSError):  # there is no such folder
+        for path in Path(folder).iterdir():
+            name = path.name
+            if name.endswith(SUFFIX) and not name.endswith(RESUME_SUFFIX) and name[0] != ".":
+                with contextlib.suppress(OSError):  # it has gone meanwhile
+                    if path.is_file():
+                        found.append((path.stat().st_mtime_ns, path))
+    return max(found)[1] if found else None
+
+
+def bundled() -> Path | None:
+    """The model that comes with charrnn: in the package, or beside it in a source checkout."""
+    package = Path(__file__).parent.parent
+    for folder in (package / "bundled", package.parent / "checkpoints"):
+        path = folder / "places.safetensors"
+        if path.is_file():
+            return path
+    return None
+
+
+def _record(checkpoint: Checkpoint) -> Record:
+    record = {
+        "format_version": format_version(checkpoint.config, checkpoint.text),
+        "model": checkpoint.config.to_dict(),
+        "vocabulary": checkpoint.vocabulary.characters,
+        "text": checkpoint.text.to_dict(),
+        "history": checkpoint.history,
+        "best_val_loss": checkpoint.best_val_loss,
+        "run": checkpoint.run,
+        "settings": checkpoint.settings,
+    }
+    if checkpoint.novelty is not None:
+        version = max(INDEX_VERSION, format_version(checkpoint.config, checkpoint.text))
+        record |= {"format_version": version, "novelty": checkpoint.novelty.to_dict()}
+    return record
+
+
+def _from_record(record: Record) -> Checkpoint:
+    """The checkpoint, without tensors, that a model file's record describes. DamageError: it cannot be."""
+    keys = {"format_version", "model", "vocabulary", "text", "history", "best_val_loss", "run",
+            "settings"}  # fmt: skip
+    if missing := sorted(keys - record.keys()):
+        raise DamageError(f"its record lacks {', '.join(missing)}")
+    if unknown := sorted(record.keys() - keys - {"novelty"}):
+        raise DamageError(f"its record has an unknown entry, {quoted(unknown[0])}")
+    try:
+        config = ModelConfig.from_dict(record["model"])
+        text = TextConfig.from_dict(record["text"])
+        characters = record["vocabulary"]
+        if not isinstance(characters, str):
+            raise DamageError("its vocabulary is no text")
+        vocabulary = Vocabulary(characters)
+        novelty = Novelty.from_dict(record["novelty"]) if "novelty" in record else None
+    except (ConfigError, VocabularyError) as error:
+        raise DamageError(error.message) from error
+    except ValueError as error:
+        raise DamageError(str(error)) from error
+    if len(vocabulary) != config.vocab_size:
+        raise DamageError(f"its vocabulary has {len(vocabulary)} characters, its network {config.vocab_size}")
+    if text.bytes and characters[-1] > "\xff":  # sorted: the last is the largest
+        raise DamageError("its vocabulary has characters that are no bytes, but it writes bytes")
+    if text.lines and "\n" not in vocabulary:
+        raise DamageError("it writes lines, but its vocabulary has no line end")
+    best, run, settings = record["best_val_loss"], record["run"], record["settings"]
+    if not (best is None or _is_number(best)):
+        raise DamageError("its best validation loss is no number")
+    if not isinstance(run, str):
+        raise DamageError("the name of its run is no text")
+    if not isinstance(settings, dict):
+        raise DamageError("its settings are no table")
+    return Checkpoint(
+        config=config,
+        vocabulary=vocabulary,
+        text=text,
+        tensors={},
+        history=checked_history(record["history"]),
+        best_val_loss=best,
+        run=run,
+        settings=settings,
+        novelty=novelty,
+    )
+
+
+def checked_history(history: Any) -> list[dict[str, Any]]:
+    """The history that a file holds. DamageError: it is none."""
+    if not isinstance(history, list):
+        raise DamageError("its history is no list")
+    for row in history:
+        if not isinstance(row, dict) or row.keys() != {"step", "epoch", "train_loss", "val_loss"}:
+            raise DamageError("its history has a row without step, epoch, train_loss and val_loss")
+        losses = (row["train_loss"], row["val_loss"])
+        if (
+            type(row["step"]) is not int
+            or not _is_number(row["epoch"])
+            or not all(loss is None or _is_number(loss) for loss in losses)
+        ):
+            raise DamageError("its history has a row with something that is no number")
+    return history
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_kind(file: Container, *, wants_resume: bool) -> None:
+    """That it is a file of this version, and a resume file or a model as wanted."""
+    version = file.record.get("format_version")
+    if type(version) is not int or version < 1:
+        raise DamageError("its record has no format version")
+    is_resume = file.record.get("kind") == "resume"
+    if version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"{file.name} was made by a newer charrnn (its format is {version}, not {FORMAT_VERSION})",
+            "upgrade charrnn",
+        )
+    if is_resume and not wants_resume:
+        raise CheckpointError(
+            f"{file.name} is what train --resume needs, not a model", "give the model beside it"
+        )
+    if wants_resume and not is_resume:
+        raise CheckpointError(f"{file.name} is a model, not the state of a run", "train anew")
+
+
+def _check_shapes(config: ModelConfig, entries: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
+    """That exactly the configuration's tensors are there, each of its type and shape."""
+    shapes = config.parameter_shapes()
+    for name, shape in shapes.items():
+        if name not in entries:
+            raise DamageError(f"the tensor {name} is missing")
+        dtype, actual = entries[name]
+        if actual != shape:
+            raise DamageError(f"the tensor {name} has the shape {quoted(actual)}, not {shape}")
+        if dtype != _FLOAT32:
+            raise DamageError(f"the tensor {name} is {dtype}, not float32")
+    if extra := sorted(entries.keys() - shapes.keys()):
+        raise DamageError(f"the network has no such tensor as {quoted(extra[0])}")
+
+
+def _check_finite(tensors: Mapping[str, Array]) -> None:
+    for name, tensor in tensors.items():
+        if not np.isfinite(tensor).all():
+            raise DamageError(f"the tensor {name} holds NaN or infinity")

@@ -1,0 +1,106 @@
+"""`charrnn compress` and `charrnn decompress`: any bytes, made small by what a model expects of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from charrnn.cli.options import ModelPath
+from charrnn.cli.process import Output, say
+from charrnn.cli.views.meter import Meter
+from charrnn.cli.wording import count
+from charrnn.errors import ConfigError, ExitCode
+
+File = Annotated[str, typer.Argument(metavar="[FILE]", help="Any file, or - for stdin [-].")]
+Out = Annotated[str, typer.Option("-o", "--out", metavar="PATH", help="Where to write, or - for stdout [-].")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
+
+
+def compress(file: File = "-", model: ModelPath = None, out: Out = "-", quiet: Quiet = False) -> int:
+    """Make a file small by what a model expects of it. `decompress` makes the same bytes again."""
+    from charrnn import api
+
+    if _on_screen(out):
+        raise ConfigError(
+            "stdout is a terminal, and what is compressed is no text", "give -o PATH, or a pipe"
+        )
+    sizes = _write(file, model, out, "compressing", api.compress, quiet=quiet)
+    if out != "-" and not quiet:
+        bits = f": {8 * sizes[1] / sizes[0]:.3f} bits a byte" if sizes[0] else ""
+        say(f"{count(sizes[0])} bytes became {count(sizes[1])}{bits}")
+    return ExitCode.DONE
+
+
+def decompress(file: File = "-", model: ModelPath = None, out: Out = "-") -> int:
+    """Make the bytes again that `compress` was given, with the model that it used."""
+    from charrnn import api
+
+    _write(file, model, out, "decompressing", api.decompress)
+    return ExitCode.DONE
+
+
+def _write(
+    file: str,
+    model: str | None,
+    out: str,
+    what: str,
+    change: Callable[..., Iterator[bytes]],
+    *,
+    quiet: bool = False,
+) -> tuple[int, int]:
+    """Write what `change` makes of a file: whole, or not at all. Returns the bytes read and written."""
+    from charrnn import api
+    from charrnn.system import atomic
+    from charrnn.system.file_errors import refuse_overwriting, writing
+    from charrnn.text.sources import Source
+
+    source = Source(None if file == "-" else Path(file), packed=True)
+    model_path = api.model_path(model)
+    if out != "-":
+        refuse_overwriting(Path(out), [("what is read", source.file), ("the model", model_path)])
+    checkpoint = api.load(model_path)
+    sizes = [0, 0]
+
+    def counted(chunks: Iterable[bytes], which: int) -> Iterator[bytes]:
+        for chunk in chunks:
+            sizes[which] += len(chunk)
+            yield chunk
+
+    with Meter(shown=not quiet and not _on_screen(out)) as meter:
+        chunks = source.chunks()
+        first = list(islice(chunks, 1))  # what cannot be read is said before anything is written
+        total = _size(source.file)
+
+        def report(done: int) -> None:
+            meter(f"{what}  {done / total:.0%}" if total else f"{what}  {count(done)} bytes")
+
+        pieces = counted(change(checkpoint, counted(chain(first, chunks), 0), report=report), 1)
+        if out == "-":
+            output = Output(raw_bytes=True)
+            for piece in pieces:
+                output.write(piece.decode("latin-1"))
+            output.flush()
+        else:
+            with writing(Path(out)):
+                atomic.write(Path(out), pieces)
+    return sizes[0], sizes[1]
+
+
+def _on_screen(out: str) -> bool:
+    return out == "-" and sys.stdout is not None and sys.stdout.isatty()
+
+
+def _size(file: Path | int) -> int:
+    """Bytes of a file; 0 for a pipe, whose end nobody knows."""
+    with contextlib.suppress(OSError):
+        about = os.stat(file)
+        return about.st_size if stat.S_ISREG(about.st_mode) else 0
+    return 0

@@ -1,0 +1,139 @@
+"""`charrnn info`: what a model is and how it was trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from charrnn.cli import wording
+from charrnn.cli.options import PLOT, Json
+from charrnn.cli.process import Output
+from charrnn.errors import ExitCode, decimal, printable
+
+if TYPE_CHECKING:
+    from charrnn.checkpoint.model_file import Checkpoint
+
+SHOWN_CHARACTERS = 200
+SHOWN_EVALUATIONS = 12
+SPARK_WIDTH = 40
+
+
+def info(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file.")],
+    plot: Annotated[str | None, typer.Option(metavar="PATH", help=PLOT)] = None,
+    json_lines: Json = False,
+) -> int:
+    """Show what a model is, its vocabulary, and how it was trained."""
+    from charrnn import api
+    from charrnn.cli.views import plots
+
+    if plot is not None:
+        plots.check(plot, [("the model", Path(model))])
+    checkpoint = api.load(model)
+    if plot is not None:
+        settings = checkpoint.settings
+        validated = settings.get("val_fraction") != 0 or bool(settings.get("val_text"))
+        plots.draw(plot, Path(model).stem, checkpoint.history, checkpoint.config, validated=validated)
+    output = Output()
+    if json_lines:
+        output.write(wording.json_line(_record(model, checkpoint)) + "\n")
+    else:
+        output.write("\n".join(_table(model, checkpoint)) + "\n")
+    output.flush()
+    return ExitCode.DONE
+
+
+def _record(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
+    text = checkpoint.text
+    best = checkpoint.best_val_loss
+    return {
+        "path": path,
+        "model": checkpoint.config.to_dict(),
+        "parameters": checkpoint.config.num_parameters,
+        "vocabulary": checkpoint.vocabulary.characters,
+        "text": {
+            "encoding": text.encoding,
+            "bytes": text.bytes,
+            "lines": text.lines,
+            "keep_newlines": text.keep_newlines,
+            "encoding_errors": text.encoding_errors,
+            "normal_form": text.normal_form,
+        },
+        "best_val_loss": best,
+        "best_val_bpc": None if best is None else best / math.log(2),
+        "history": checkpoint.history,
+        "settings": checkpoint.settings,
+    }
+
+
+def _table(path: str, checkpoint: Checkpoint) -> list[str]:
+    config, text = checkpoint.config, checkpoint.text
+    layers = f"{config.num_layers} x {config.hidden_size}"
+    rows = [
+        ("file", f"{printable(path)} ({Path(path).stat().st_size / 1e6:.1f} MB)"),
+        ("cell", config.recurrence.label(config.cell)),
+        ("layers", layers + _with(norm=config.norm, residual=config.residual)),
+        ("embedding", str(config.embedding_size) if config.embedding_size else "none: one-hot"),
+        ("dropout", f"{config.dropout:g}"),
+        ("parameters", wording.count(config.num_parameters)),
+        ("vocabulary", _vocabulary(checkpoint.vocabulary.characters)),
+        (
+            "text",
+            ("bytes" if text.bytes else printable(text.encoding))
+            + (", every line a text of its own" if text.lines else "")
+            + (", line ends as they are" if text.keep_newlines else "")
+            + {"strict": "", "skip": ", bad bytes left out", "replace": ", bad bytes replaced"}[
+                text.encoding_errors
+            ]
+            + (f", in {text.normal_form}" if text.normal_form else ""),
+        ),
+    ]
+    if checkpoint.best_val_loss is not None:
+        rows.append(("best loss", wording.loss(checkpoint.best_val_loss)))
+    settings = {k: v for k, v in checkpoint.settings.items() if v is not None}
+    if settings:
+        rows.append(("trained with", printable(_pairs(settings))))
+    width = max(len(name) for name, _ in rows) + 2
+    return [f"{name:<{width}}{value}" for name, value in rows] + _history(checkpoint, width)
+
+
+def _with(**parts: bool) -> str:
+    return "".join(f", {name}" for name, on in parts.items() if on)
+
+
+def _pairs(settings: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(settings.items()))
+
+
+def _vocabulary(characters: str) -> str:
+    shown = wording.visible(characters[:SHOWN_CHARACTERS])
+    more = len(characters) - SHOWN_CHARACTERS
+    return f"{len(characters)}: {shown}" + (f" ... and {more} more" if more > 0 else "")
+
+
+def _history(checkpoint: Checkpoint, width: int) -> list[str]:
+    """The validation losses as a sparkline, and the last evaluations one by one."""
+    history = checkpoint.history
+    if not history:
+        return []
+    bars = wording.sparkline([_float(row.get("val_loss")) for row in history], SPARK_WIDTH)
+    lines = [f"{'history':<{width}}{bars}", "", "      step    epoch  train loss    val loss"]
+    if len(history) > SHOWN_EVALUATIONS:
+        lines.append(f"{'...':>10}")
+    lines += [
+        f"{row['step']:>10}{row['epoch']:>9.2f}{_loss(row, 'train_loss'):>12}{_loss(row, 'val_loss'):>12}"
+        for row in history[-SHOWN_EVALUATIONS:]
+    ]
+    return lines
+
+
+def _loss(row: Mapping[str, Any], name: str) -> str:
+    return decimal(_float(row.get(name)))
+
+
+def _float(value: Any) -> float:
+    return math.nan if value is None else float(value)

@@ -1,0 +1,242 @@
+"""`charrnn score`: how surprising lines are to a model, and `--heat`: which of their characters are."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from charrnn.cli import wording
+from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, ModelPath, UnknownBits
+from charrnn.cli.process import Output, say
+from charrnn.config import UNKNOWN_BITS
+from charrnn.errors import ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from charrnn.scoring.surprisal import LineScore
+
+_HEAT = "Heat"
+_COLORS = ("auto", "always", "never")
+
+
+def _color(value: str) -> str:
+    if value not in _COLORS:
+        raise ConfigError(f"color is {value!r}", f"give one of {', '.join(_COLORS)}")
+    return value
+
+
+def score(
+    files: Files = None,
+    model: ModelPath = None,
+    top: Annotated[
+        int | None, typer.Option(metavar="N", help="Only the N most surprising lines, these first.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(metavar="X", help="Only lines of more than X bits a character.")
+    ] = None,
+    total: Annotated[bool, typer.Option("--total", help="One figure for all lines.")] = False,
+    unknown_bits: UnknownBits = UNKNOWN_BITS,
+    precision: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="bfloat16: rounded numbers, sooner [float32]."),
+    ] = None,
+    encoding: Encoding = None,
+    encoding_errors: EncodingErrors = None,
+    json_lines: Json = False,
+    heat: Annotated[
+        bool,
+        typer.Option("--heat", help="Show the text, each character by its surprise.", rich_help_panel=_HEAT),
+    ] = False,
+    html: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Write it as a web page.", rich_help_panel=_HEAT)
+    ] = None,
+    svg: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Write it as a picture.", rich_help_panel=_HEAT)
+    ] = None,
+    color: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|always|never",
+            help="Colours in the terminal [auto].",
+            callback=_color,
+            rich_help_panel=_HEAT,
+        ),
+    ] = "auto",
+) -> int:
+    """Say of each line how surprising it is: bits a character, a tab, the line."""
+    paths: list[str] = files or ["-"]
+    wanted = [name for name, given in (("--top", top), ("--threshold", threshold)) if given is not None]
+    if total:
+        wanted.append("--total")
+    if len(wanted) > 1 and total:
+        raise ConfigError(f"{wanted[0]} and --total contradict each other", "give one of them")
+    if top is not None and top < 1:
+        raise ConfigError(f"top is {top}", "give a whole number from 1 up")
+    if threshold is not None and not math.isfinite(threshold):
+        raise ConfigError(f"threshold is {threshold}", "give a number, such as 4.5")
+    if heat or html or svg:
+        if precision is not None:
+            wanted.append("--precision")
+        if json_lines:
+            wanted.append("--json")
+        if wanted:
+            raise ConfigError(f"{wanted[0]} is about lines, --heat about characters", "give one of them")
+        reading = encoding, encoding_errors
+        return _heat(paths, model, unknown_bits, html, svg, color, reading)
+
+    from charrnn import api
+    from charrnn.cli import undecoded
+
+    checkpoint = api.load(model)
+    text = checkpoint.text.of_commands(encoding, encoding_errors)
+    raw = checkpoint.text.bytes
+    output = Output(raw_bytes=raw and not json_lines, errors="surrogateescape")
+    chosen: dict[str, Any] = {"precision": precision} if precision is not None else {}
+    scores = api.score_lines(
+        checkpoint, paths, unknown_bits=unknown_bits, before_waiting=output.flush, text=text, **chosen
+    )
+    scores = undecoded.told(scores, text, checkpoint.text)
+    if total:
+        _write_total(output, scores, json_lines)
+        return ExitCode.DONE
+    cut = 0
+    if threshold is not None:
+        least = threshold
+        scores = ([line for line in lines if _surprise(line) > least] for lines in scores)
+    if top is not None:
+        scores = iter([_most_surprising(scores, top)])
+    for lines in scores:
+        output.write("".join(_as_json(line, raw) if json_lines else _as_text(line) for line in lines))
+        cut += sum(line.cut for line in lines)
+    output.flush()
+    if cut:
+        lines_are = "lines are" if cut > 1 else "line is"
+        say(f"note: {wording.count(cut)} very long {lines_are} shown in part, and scored whole")
+    return ExitCode.DONE
+
+
+def _surprise(line: LineScore) -> float:
+    """Bits a character, by which lines are compared: -inf for no figure, inf for one that is no number."""
+    if line.bpc is None:
+        return -math.inf
+    return line.bpc if line.bpc == line.bpc else math.inf  # a network gone wild
+
+
+def _as_text(line: LineScore) -> str:
+    figure = "" if line.bpc is None else f"{line.bpc:.4f}"
+    return f"{figure}\t{line.text}\n"
+
+
+def _as_json(line: LineScore, raw_bytes: bool) -> str:
+    values: dict[str, Any] = {
+        "bpc": wording.json_number(line.bpc),
+        "bits": wording.json_number(line.bits),
+        "characters": line.characters,
+        "unknown": line.unknown,
+        "file": line.file,
+        "number": line.number,
+        "line": wording.json_text(line.text, raw_bytes),
+    }
+    if line.cut:
+        values["cut"] = True
+    return json.dumps(values) + "\n"
+
+
+def _most_surprising(scores: Iterator[list[LineScore]], count: int) -> list[LineScore]:
+    """The `count` lines of the most bits a character, these first; of equal ones the earlier first."""
+    heap: list[tuple[float, int, LineScore]] = []
+    index = 0
+    for lines in scores:
+        for line in lines:
+            bpc = _surprise(line)
+            if bpc == -math.inf:
+                continue
+            index -= 1
+            if len(heap) < count:
+                heapq.heappush(heap, (bpc, index, line))
+            elif bpc > heap[0][0]:
+                heapq.heapreplace(heap, (bpc, index, line))
+    return [line for _, _, line in sorted(heap, key=lambda item: item[:2], reverse=True)]
+
+
+def _write_total(output: Output, scores: Iterator[list[LineScore]], json_lines: bool) -> None:
+    bits, characters, unknown, count = 0.0, 0, 0, 0
+    for lines in scores:
+        for line in lines:
+            if line.bits is None:
+                continue
+            bits += line.bits
+            characters += line.characters
+            unknown += line.unknown
+            count += 1
+    bpc = bits / characters if characters else 0.0
+    if json_lines:
+        values = {
+            "bpc": wording.json_number(bpc),
+            "bits": wording.json_number(bits),
+            "characters": characters,
+            "unknown": unknown,
+            "lines": count,
+        }
+        output.write(json.dumps(values) + "\n")
+    else:
+        output.write(f"{bpc:.4f}\n")
+    output.flush()
+
+
+def _heat(
+    paths: list[str], model: str | None, unknown_bits: float, html: str | None, svg: str | None, color: str,
+    reading: tuple[str | None, Any],
+) -> int:  # fmt: skip
+    from charrnn import api
+    from charrnn.cli import undecoded
+    from charrnn.scoring import heatmap
+    from charrnn.system import atomic
+    from charrnn.system.file_errors import refuse_overwriting, writing
+    from charrnn.text.sources import find
+
+    def texts() -> Iterator[heatmap.Piece]:
+        text = checkpoint.text.of_commands(*reading)
+        notice = undecoded.Notice(text, checkpoint.text)
+        found = api.surprises(
+            checkpoint, paths, unknown_bits=unknown_bits, before_waiting=output.flush, text=text
+        )
+        for name, piece, bits in found:
+            notice.look(piece, name)
+            yield name, piece, bits.tolist()
+
+    if html and svg:
+        raise ConfigError("--html and --svg are given", "give one of them")
+    page, option = html or svg, "--html" if html else "--svg"
+    model_path = api.model_path(model)
+    if page and page != "-":
+        read = [("what is read", source.file) for source in find(paths)]
+        refuse_overwriting(Path(page), [*read, ("the model", model_path)], option)
+    checkpoint = api.load(model_path)
+    output = Output(colored=True)
+    if page:
+        pieces = heatmap.html(texts()) if html else heatmap.svg(texts())
+        if page == "-":
+            for piece in pieces:
+                output.write(piece)
+            output.flush()
+        else:
+            with writing(Path(page), option):
+                atomic.write(Path(page), (piece.encode() for piece in pieces))
+        return ExitCode.DONE
+    paint = None
+    if color == "always" or (color == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")):
+        from charrnn.cli.views.terminal import heat_painter
+
+        paint = heat_painter(forced=color == "always")
+    for piece in heatmap.painted(texts(), paint) if paint else heatmap.marked(texts()):
+        output.write(piece)
+    output.flush()
+    return ExitCode.DONE

@@ -1,0 +1,256 @@
+"""What a person is told while a model trains, and in which words.
+
+`Silence`, `Notes` and `Lines` are the plain views; charrnn.cli.views.terminal holds the live one.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+import time
+from dataclasses import replace
+from typing import Any, Self
+
+from charrnn.cli import wording
+from charrnn.cli.process import say, say_at_once
+from charrnn.config import ModelConfig, TrainConfig, split_of
+from charrnn.errors import decimal, printable
+from charrnn.events import Compiling, Evaluated, Event, Finished, Indexing, Started, Step, Unsaved
+from charrnn.training import diagnosis
+
+STOPPING = "stopping: saving the model (Ctrl-C again does not wait)"
+COMPILING = "compiling kernels"
+INDEXING = "making an index of the text (for sample --novel)"
+COMMAND = "write with it: "
+STEP_SECONDS = 10.0  # between two step lines where there is no terminal
+FIRST_STEP_SECONDS = 1.0  # until the first one, which says how long it will take
+
+
+class Course:
+    """What a run has shown of itself so far, by which it is judged at its end."""
+
+    def __init__(self) -> None:
+        self.started: Started | None = None
+        self.history: list[dict[str, Any]] = []  # as a model file has it
+        self._first: Step | None = None
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, Started):
+            self.started = event
+        elif isinstance(event, Step):
+            self._first = self._first or event
+        elif isinstance(event, Evaluated):
+            self.history.append(
+                {
+                    "step": event.step,
+                    "epoch": event.epoch,
+                    "train_loss": event.train_loss,
+                    "val_loss": event.val_loss,
+                }
+            )
+
+    def time_left(self, step: Step) -> str:
+        """How long the budget lasts at the pace since the first step; empty while nothing is known.
+
+        What came before it, compiling above all, does not come again.
+        """
+        first = self._first
+        if first is None or not first.progress < step.progress < 1:
+            return ""
+        pace = (step.seconds - first.seconds) / (step.progress - first.progress)
+        return f"{wording.duration(pace * (1 - step.progress))} left"
+
+    def advice(self, finished: Finished) -> str:
+        """A sentence about how to do better; empty where nothing is clear, or the run says it itself."""
+        if self.started is None or finished.measured_on != "validation":
+            return ""
+        train = self.started.train
+        if not train.val_text:
+            lines = self.started.corpus.text.lines
+            train = replace(train, val_split=split_of(train.val_split, lines=lines))
+        known = self.history, train, self.started.model.dropout
+        if finished.reason == "early-stop" and round(finished.best_val_loss, 4) > 0:
+            return diagnosis.after_early_stop(*known)
+        return diagnosis.advise(*known) if finished.reason == "budget" else ""
+
+
+class View:
+    """Shows the events of a training run. This one shows nothing."""
+
+    previews = False  # whether it shows samples, which take time to write
+
+    def show(self, event: Event) -> None:
+        """Show one event."""
+
+    def stopping(self) -> None:
+        """Say that a request to stop was heard. Called inside a signal handler."""
+
+    def restore(self) -> None:
+        """Leave the terminal as it was found. Called inside a signal handler."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        pass
+
+
+class Silence(View):
+    """`--quiet`."""
+
+
+class Notes(View):
+    """What the user should know, once; no progress."""
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Started):
+            for note in event.notes:
+                say(f"note: {printable(note)}")
+        elif isinstance(event, Unsaved):
+            say(f"warning: {printable(unsaved(event))}")
+
+    def stopping(self) -> None:
+        say_at_once(STOPPING + "\n")
+
+
+class Lines(Notes):
+    """Plain lines, for a log: one an evaluation, and a step now and then."""
+
+    def __init__(self) -> None:
+        self._next_step: float | None = None  # on time.monotonic()'s clock
+        self._prepared: set[str] = set()  # what was said of the time before the first step
+        self._course = Course()
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, Started):
+            for line in header(event):
+                say(line)
+        super().show(event)
+        self._course.take(event)
+        if isinstance(event, Compiling):
+            self._prepare(compiling(event))
+        elif isinstance(event, Indexing):
+            self._prepare(INDEXING)
+        elif isinstance(event, Step):
+            now = time.monotonic()
+            if self._next_step is None:
+                self._next_step = now + FIRST_STEP_SECONDS
+            elif now >= self._next_step:
+                self._next_step = now + STEP_SECONDS
+                say(step_line(event, self._course.time_left(event)))
+        elif isinstance(event, Evaluated):
+            say(evaluated_line(event))
+        elif isinstance(event, Finished):
+            for line in summary(event, self._course.advice(event)):
+                say(line, command=line.startswith(COMMAND))
+
+    def _prepare(self, what: str) -> None:
+        if what not in self._prepared:
+            self._prepared.add(what)
+            say(what)
+
+
+def compiling(event: Compiling) -> str:
+    """What is waited for, and whether the next run waits for it again."""
+    kept = (
+        "first time on this machine"
+        if event.kept
+        else "each time, with no folder to keep them: set CHARRNN_CACHE_DIR"
+    )
+    return f"{COMPILING} ({kept})"
+
+
+def header(started: Started) -> list[str]:
+    """What will be trained on what, for how long, and into which file."""
+    corpus = started.corpus
+    characters, held_out = started.train_characters, ""
+    if started.val_characters and started.validation is None:
+        characters += started.val_characters
+        held_out = f", {wording.count(started.val_characters)} of them for validation"
+    lines = [
+        f"text      {printable(corpus.name)}: {wording.count(characters)} characters{held_out}, "
+        f"{wording.count(started.different)} different",
+        f"model     {network(started.model)}",
+        f"training  {budget(started.train)}, {plural(started.threads, 'thread')}, "
+        f"{started.train.precision}, seed {started.train.seed}",
+        f"writes    {printable(str(started.out))}",
+    ]
+    if started.validation is not None:
+        lines.insert(
+            1,
+            f"judged by {printable(started.validation.name)}: "
+            f"{wording.count(started.val_characters)} characters",
+        )
+    if started.planned:
+        lines.insert(-1, f"planned   {printable(started.planned)}")
+    if started.resumed_step:
+        lines.append(f"resumed   after step {wording.count(started.resumed_step)}")
+    return lines
+
+
+def network(model: ModelConfig) -> str:
+    """LSTM 2 x 256, embedding 256, norm, residual: 1,234,567 parameters"""
+    cell = model.recurrence.label(model.cell.upper())
+    parts = [f"{cell} {model.num_layers} x {model.hidden_size}"]
+    parts.append(f"embedding {model.embedding_size}" if model.embedding_size else "one-hot input")
+    parts += [name for name in ("norm", "residual") if getattr(model, name)]
+    if model.dropout:
+        parts.append(f"dropout {model.dropout:g}")
+    return f"{', '.join(parts)}: {wording.count(model.num_parameters)} parameters"
+
+
+def budget(train: TrainConfig) -> str:
+    """3 minutes; 10 epochs; 300 steps"""
+    if train.minutes is not None:
+        return plural(train.minutes, "minute")
+    if train.epochs is not None:
+        return plural(train.epochs, "epoch")
+    return plural(train.steps or 0, "step")
+
+
+def step_line(step: Step, left: str) -> str:
+    parts = [
+        f"step {step.step}",
+        f"epoch {step.epoch:.2f}",
+        f"{step.progress:.0%}",
+        f"loss {wording.loss(step.train_loss)}",
+        f"lr {step.learning_rate:.2e}",
+        f"{wording.count(round(step.chars_per_second))} chars/s",
+        left,
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def evaluated_line(event: Evaluated) -> str:
+    return (
+        f"step {event.step}  epoch {event.epoch:.2f}  {wording.duration(event.seconds)}  "
+        f"{event.measured_on} {wording.loss(event.val_loss)}  latest {decimal(event.train_loss)}"
+        f"{'  best' if event.best else ''}{', saved' if event.saved else ''}"
+    )
+
+
+def unsaved(event: Unsaved) -> str:
+    return f"{event.message} (training goes on, and tries again)"
+
+
+def summary(finished: Finished, advice: str = "") -> list[str]:
+    """How it ended, what the model is worth, how to do better, and the command that writes with it."""
+    if not finished.step:
+        return ["stopped before the first step: nothing is written"]
+    path = str(finished.checkpoint)
+    after = f"after {plural(finished.step, 'step')}, {wording.duration(finished.seconds)}"
+    worth = ""
+    if math.isfinite(finished.best_val_loss):
+        worth = f"{finished.measured_on} {wording.loss(finished.best_val_loss)}, "
+    parameters = f"{wording.count(finished.parameters)} parameters in {printable(path)}"
+    if finished.reason == "interrupted":
+        return [f"stopped {after}: {worth}{parameters}"]
+    command = shlex.join(["charrnn", "sample", "-m", path])
+    lines = [finished.message, f"done {after}: {worth}{parameters}", advice, COMMAND + command]
+    return [printable(line) for line in lines if line]
+
+
+def plural(number: float, unit: str) -> str:
+    """1 step; 1,200 steps; 0.5 minutes"""
+    whole = int(number) if number == int(number) else number
+    return f"{whole:,} {unit}{'' if whole == 1 else 's'}"

@@ -1,0 +1,447 @@
+"""Checkpoint + prompt -> texts, piece by piece as they are written.
+
+The first characters come from engines's plain path, at once; in mid-text the compiled one takes over.
+It writes several texts side by side: the one that is asked for, and those that come after it.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.checkpoint.model_file import Checkpoint
+from charrnn.config import DEFAULT_SAMPLE_LENGTH, MAX_LINE_LENGTH, SampleConfig, WeightPrecision
+from charrnn.constraints import rules
+from charrnn.errors import CharrnnError, SamplingError, VocabularyError
+from charrnn.generation.rejection import Ending, Outlet, Rules, Text
+from charrnn.inference import sampling
+from charrnn.inference.constrained_step import ENDED, STUCK
+from charrnn.inference.engines import CompiledPath, Cursor, Network, Paths, PlainPath
+from charrnn.inference.mixture import Blend, MixedNetwork
+from charrnn.inference.numpy_network import PlainNetwork
+from charrnn.vocabulary import Vocabulary
+
+Ids = npt.NDArray[np.int64]
+
+# Characters from one call where texts may end at any moment: one that has ended makes room for the next.
+SHORT_PIECE = 16
+# What may be written ahead of the text that is asked for, and is kept in memory.
+CHARACTERS_AHEAD = 2**25
+TEXTS_AHEAD = 4096
+# With which sentences end: full stops of most scripts.
+SENTENCE_ENDS = ".。।۔።"
+# A line's end that is as probable as this is one that the corpus has in such places.
+USUAL = 0.03
+# Times as many texts are begun as are written side by side, where each has a prompt of its own: those that
+# end have successors.
+TEXTS_FROM_PROMPTS = 4
+
+
+def generate(
+    checkpoint: Checkpoint | Blend,
+    prompt: str = "",
+    config: SampleConfig = SampleConfig(),  # noqa: B008 (frozen)
+    *,
+    index: int = 0,
+    on_unknown: Literal["error", "skip"] = "error",
+    echo: bool = False,
+) -> Iterator[str]:
+    """Text number `index` of the run with the seed `config.seed`, in pieces of one or more characters.
+
+    The text goes on from the prompt, which comes first with `echo` (without the unknown characters that
+    "skip" drops). Without a prompt, prose begins with a sentence, see `lead`. To a model of lines, each line
+    is a text of its own: it goes on from the prompt's last line, and stops at its own end, "\\n" included.
+
+    Each character takes one number from a random stream of its own seed and index. So a text depends on
+    nothing else: not on its length, on how many there are, or on which path writes it.
+
+    Raises:
+        VocabularyError, ConfigError, SamplingError, CheckpointError: see `generate_all`.
+    """
+    return next(generate_all(checkpoint, prompt, config, first=index, on_unknown=on_unknown, echo=echo))
+
+
+def generate_all(
+    checkpoint: Checkpoint | Blend,
+    prompt: str = "",
+    config: SampleConfig = SampleConfig(),  # noqa: B008 (frozen)
+    *,
+    first: int = 0,
+    count: int = 1,
+    on_unknown: Literal["error", "skip"] = "error",
+    echo: bool = False,
+    threads: int | None = None,
+) -> Iterator[Iterator[str]]:
+    """The texts number `first` to `first + count - 1`, as `generate` writes them.
+
+    They are written side by side where that is quicker, on all CPUs or so many threads, but never far ahead
+    of the one whose pieces are taken. They can be taken in any order.
+
+    Raises:
+        VocabularyError: the prompt holds a character that the model has never seen.
+        ConfigError, SamplingError, CheckpointError: what the text may be cannot be prepared; see
+            rules.prepare. SamplingError also while texts are taken: none was found.
+    """
+    read = checkpoint.vocabulary.encode(prompt, on_unknown).astype(np.int64)
+    return _Run(checkpoint, read, config, range(first, first + count), echo, threads).texts()
+
+
+def generate_each(
+    checkpoint: Checkpoint | Blend,
+    take: Callable[[int], list[str]],
+    config: SampleConfig = SampleConfig(),  # noqa: B008 (frozen)
+    *,
+    count: int = 1,
+    on_unknown: Literal["error", "skip"] = "error",
+    echo: bool = False,
+    threads: int | None = None,
+) -> Iterator[Iterator[str]]:
+    """`count` texts for each of many prompts, in their order; text n of all has the number n of its seed.
+
+    `take(n)` gives the next prompts, n of them at the most, and none when there are no more. The texts of
+    the prompts that one call gave are written side by side; nothing else of them is kept.
+
+    Raises:
+        ConfigError, SamplingError, CheckpointError: see `generate_all`.
+        VocabularyError: while the texts are taken, a prompt holds a character that the model has never seen:
+            which prompt, and where in it. The texts of those before it have been given.
+    """
+    return _Prompted(checkpoint, take, config, count, on_unknown, echo, threads).texts()
+
+
+class _Writer(ABC):
+    """Writes texts side by side, and settles which of their drafts stay."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint | Blend,
+        config: SampleConfig,
+        threads: int | None,
+        prompt: str | None,
+        *,
+        predicts: bool = False,
+    ) -> None:
+        """`prompt` is what all texts go on from; None: each has its own."""
+        self._vocabulary = checkpoint.vocabulary
+        self._lines, self._bytes = checkpoint.text.lines, checkpoint.text.bytes
+        self._config = config
+        default = MAX_LINE_LENGTH if self._lines else DEFAULT_SAMPLE_LENGTH
+        self._length = default if config.length is None else config.length
+        self._newline = self._vocabulary.characters.find("\n")
+        self._network = network_of(checkpoint, config.precision)
+        self._control = rules.prepare(checkpoint, config, self._length, prompt)
+        self._rules = Rules.of(checkpoint, config)
+        self._paths = Paths(self._network, config, threads, self._control, predicts=predicts)
+        self._unsettled: deque[Text] = deque()  # may still be drawn anew, since they stood before
+        self._seen: set[bytes] = set()  # those that may not, see Text.settle
+        self._ended, self._ended_characters = 0, 0
+        self._lock = threading.Lock()  # a program may take its texts on several threads
+
+    def _begin(self, prompt: Ids) -> tuple[Cursor, Ids, str]:
+        """Where a text stands that goes on from the prompt, what it has yet to read, and this as text."""
+        document = opening(self._network, self._vocabulary, prompt, self._lines)
+        before = self._vocabulary.decode(document[1:]) if len(prompt) else ""
+        cursor = Cursor(int(document[0]), self._network.initial_state())
+        if self._control is not None:
+            cursor.track = self._control.begin(before)
+        return cursor, document[1:], before
+
+    def _new_text(self, index: int, before: str) -> Text:
+        """Text number `index`, which goes on from `before`."""
+        config, line = self._config, before[before.rfind("\n") + 1 :]
+        ending = Ending(self._lines, config.stops)
+        outlet = Outlet(
+            config.stops if config.drop_until else (),
+            whole_characters=self._bytes and config.match is None,  # which says itself where a text ends
+            before=line,
+        )
+        text = Text(index, ending, outlet, self._length, self._rules, self._seen, line)
+        if self._rules.unique:
+            self._unsettled.append(text)
+        return text
+
+    def _pieces(self, text: Text, echo: str) -> Iterator[str]:
+        if echo:
+            yield echo
+        while text.pieces or text.left or not text.settled:
+            with self._lock:
+                if not text.settled:
+                    self._settle(text)
+                while text.left and not text.pieces:
+                    self._write(text)
+            if text.pieces:
+                yield text.take()
+
+    def _settle(self, text: Text) -> None:
+        """Complete the texts up to this one, in their order: each is another than those before."""
+        while not text.settled:
+            first = self._unsettled[0]
+            while first.left:
+                self._write(first)
+            if first.settle():
+                self._unsettled.popleft()
+
+    def _write(self, text: Text) -> None:
+        """Write more of this text, and of others beside it."""
+        path = self._path(text)
+        group = self._group(text, path.most_texts)
+        longest = path.longest(len(group))
+        ends = self._lines or self._config.stops or self._config.match is not None or self._rules.holds
+        if len(group) > 1 and ends:
+            longest = min(longest, SHORT_PIECE)
+        if self._config.exact:
+            for member in group:
+                if member.is_for_particles:
+                    self._write_with_particles(member)
+            group = [member for member in group if member.left and not member.is_for_particles]
+            if not group:
+                return
+        written = path.write(
+            [member.cursor for member in group],
+            [member.numbers(longest) for member in group],
+            self._newline if self._lines or self._rules.by_line else -1,
+        )
+        for member, ids in zip(group, written, strict=True):
+            member.add(self._vocabulary.decode(ids), member.cursor.track.stopped)
+            if not member.left:
+                self._ended += 1
+                self._ended_characters += member.written
+
+    @abstractmethod
+    def _path(self, text: Text) -> PlainPath | CompiledPath:
+        """What writes this text on."""
+
+    @abstractmethod
+    def _group(self, text: Text, most: int) -> list[Text]:
+        """The text, and at most so many with others to be written with it; all of them are started."""
+
+    def _is_alone(self, most: int, others: Iterable[Text]) -> bool:
+        """Whether a text is now written by itself, so that the others wait."""
+        return most == 1 or sum(other.waiting for other in others) > CHARACTERS_AHEAD
+
+    def _write_with_particles(self, text: Text) -> None:
+        """The whole of it: to draw freely what fits would take for ever."""
+        from charrnn.generation import particles
+
+        drawn = particles.draw(
+            self._paths.best(self._length * particles.PARTICLES),
+            text.beginning,
+            self._length,
+            self._newline if self._lines else -1,
+            text.random,
+        )
+        if drawn is None:
+            text.add("", STUCK)
+        else:
+            text.add(self._vocabulary.decode(drawn[0]), ENDED)
+
+
+class _Run(_Writer):
+    """All texts of one prompt."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint | Blend,
+        prompt: Ids,
+        config: SampleConfig,
+        indices: range,
+        echo: bool,
+        threads: int | None,
+    ) -> None:
+        before = checkpoint.vocabulary.decode(prompt)
+        if checkpoint.text.lines:
+            before = before[before.rfind("\n") + 1 :]
+        super().__init__(checkpoint, config, threads, before)
+        self._echo = self._vocabulary.decode(prompt) if echo else ""
+        self._start, self._unread, self._before = self._begin(prompt)
+        self._indices = indices  # of the texts to come
+        self._ahead: deque[Text] = deque()  # are being written, and nobody has asked for them yet
+        self._taken: weakref.WeakSet[Text] = weakref.WeakSet()  # those that somebody has
+
+    def texts(self) -> Iterator[Iterator[str]]:
+        while self._ahead or self._indices:
+            with self._lock:
+                if not self._ahead:
+                    self._add_text()
+                text = self._ahead.popleft()
+                self._taken.add(text)
+            yield self._pieces(text, self._echo)
+
+    def _add_text(self) -> None:
+        self._ahead.append(self._new_text(self._indices[0], self._before))
+        self._indices = self._indices[1:]
+
+    def _path(self, text: Text) -> PlainPath | CompiledPath:
+        path = self._paths.best(len(self._unread) + self._to_come(text))
+        while len(self._unread):
+            read = self._unread[: path.longest(1)]
+            path.read(self._start, read)
+            self._unread = self._unread[len(read) :]
+            path = self._paths.best(len(self._unread) + self._to_come(text))
+        return path
+
+    def _to_come(self, text: Text) -> int:
+        """Characters still to be written, as far as known: a line's length is that of those before."""
+        if self._lines:
+            return len(self._indices) * self._ended_characters // max(1, self._ended)
+        return text.left + len(self._indices) * self._length
+
+    def _group(self, text: Text, most: int) -> list[Text]:
+        others = [other for other in (*self._taken, *self._ahead) if other is not text]
+        group = [text]
+        if not self._is_alone(most, others):
+            group += [other for other in others if other.left][: most - 1]
+            while len(group) < most and self._indices and len(self._ahead) < TEXTS_AHEAD:
+                self._add_text()
+                group.append(self._ahead[-1])
+        for member in group:
+            member.start(self._start, self._config.seed)
+        return group
+
+
+class _Prompted(_Writer):
+    """The texts of many prompts, so many prompts at a time as are taken at once."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint | Blend,
+        take: Callable[[int], list[str]],
+        config: SampleConfig,
+        count: int,
+        on_unknown: Literal["error", "skip"],
+        echo: bool,
+        threads: int | None,
+    ) -> None:
+        super().__init__(checkpoint, config, threads, None, predicts=True)
+        self._take = take
+        self._count = count
+        self._on_unknown = on_unknown
+        self._echo = echo
+        self._prompts, self._number = 0, 0  # prompts and texts so far
+        self._texts: list[Text] = []  # of the prompts that were taken last
+
+    def texts(self) -> Iterator[Iterator[str]]:
+        while True:
+            # As many characters may be to come as there were.
+            most = self._paths.best(self._ended_characters).most_texts
+            taken = self._take(1 if most == 1 else max(1, most * TEXTS_FROM_PROMPTS // self._count))
+            if not taken:
+                return
+            with self._lock:  # texts of the prompts before may still be written
+                begun, problem = self._begin_each(taken)
+            texts = []
+            for start, before, echo in begun:
+                for _ in range(self._count):
+                    text = self._new_text(self._number, before)
+                    text.start(start, self._config.seed)
+                    texts.append((text, echo))
+                    self._number += 1
+            with self._lock:
+                self._texts = [text for text, _ in texts]
+            for text, echo in texts:
+                yield self._pieces(text, echo)
+            if problem is not None:
+                raise problem
+
+    def _begin_each(self, prompts: list[str]) -> tuple[list[tuple[Cursor, str, str]], CharrnnError | None]:
+        """Where the texts of each prompt stand, with it as text, and to be echoed; and what is wrong."""
+        begun, unread = [], []
+        problem = None
+        for prompt in prompts:
+            self._prompts += 1
+            try:
+                ids = self._vocabulary.encode(prompt, self._on_unknown).astype(np.int64)
+                start, left, before = self._begin(ids)
+            except (VocabularyError, SamplingError) as error:
+                problem = type(error)(f"line {self._prompts} of the prompts: {error.message}", error.hint)
+                break
+            begun.append((start, before, self._vocabulary.decode(ids) if self._echo else ""))
+            unread.append((start, left))
+        for position in range(max((len(left) for _, left in unread), default=0)):  # all side by side
+            group = [(cursor, int(left[position])) for cursor, left in unread if position < len(left)]
+            self._paths.best(len(group)).predict([cursor for cursor, _ in group])
+            for cursor, character in group:
+                cursor.last = character
+        return begun, problem
+
+    def _path(self, text: Text) -> PlainPath | CompiledPath:
+        # How much is still to be written of lines, nobody knows.
+        return self._paths.best(0 if self._lines else sum(other.left for other in self._texts))
+
+    def _group(self, text: Text, most: int) -> list[Text]:
+        others = [other for other in self._texts if other is not text]
+        group = [text]
+        if not self._is_alone(most, others):
+            group += [other for other in others if other.left][: most - 1]
+        return group
+
+
+def opening(network: Network, vocabulary: Vocabulary, prompt: Ids, lines: bool) -> Ids:
+    """What the network reads before it writes: START, then the prompt or what stands for it."""
+    if lines:
+        ends = np.flatnonzero(prompt == vocabulary.characters.find("\n"))
+        prompt = prompt[ends[-1] + 1 :] if len(ends) else prompt
+    elif not len(prompt):
+        prompt = lead(network, vocabulary)
+    return np.concatenate([np.array([len(vocabulary)], np.int64), prompt])
+
+
+_leads: weakref.WeakKeyDictionary[Network, Ids] = weakref.WeakKeyDictionary()
+
+
+def lead(network: Network, vocabulary: Vocabulary) -> Ids:
+    """What stands before prose that has no prompt: the end of a sentence, of its line, and an empty line.
+
+    So a text begins with a sentence. After a line's end alone it would begin in the middle of one, where the
+    corpus breaks its paragraphs into lines. The network says what is usual: no empty line where it expects
+    none, and only a line's end where it knows no sentence that ends there.
+    """
+    if network not in _leads:
+        _leads[network] = np.array(_lead(network, vocabulary), np.int64)
+    return _leads[network]
+
+
+def _lead(network: Network, vocabulary: Vocabulary) -> list[int]:
+    newline = vocabulary.characters.find("\n")
+    if newline < 0:
+        return []
+    state: Any = network.initial_state()
+    start: Any
+    _, start = network.step(len(vocabulary), state)
+    ends: list[tuple[float, int, Any]] = []
+    for character in filter(vocabulary.characters.__contains__, SENTENCE_ENDS):
+        read = vocabulary.characters.index(character)
+        logits, state = network.step(read, start)
+        ends.append((_probability(logits, newline), read, state))
+    p, read, state = max(ends, key=lambda end: end[0], default=(0.0, -1, start))
+    if p < USUAL:
+        return [newline]
+    logits, _ = network.step(newline, state)
+    return [read, newline, newline] if _probability(logits, newline) >= USUAL else [read, newline]
+
+
+def _probability(logits: npt.NDArray[np.floating[Any]], character: int) -> float:
+    p = [0.0] * len(logits)
+    sampling.probabilities(p, logits.tolist(), 1.0)
+    return p[character]
+
+
+_networks: weakref.WeakKeyDictionary[Checkpoint | Blend, dict[str, Network]] = weakref.WeakKeyDictionary()
+
+
+def network_of(checkpoint: Checkpoint | Blend, precision: WeightPrecision) -> Network:
+    """The checkpoint's network, arranged once for all texts."""
+    networks = _networks.setdefault(checkpoint, {})
+    if precision not in networks:
+        if isinstance(checkpoint, Blend):
+            networks[precision] = MixedNetwork(checkpoint, precision)
+        else:
+            networks[precision] = PlainNetwork(checkpoint, precision)
+    return networks[precision]

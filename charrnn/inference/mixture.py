@@ -1,0 +1,144 @@
+"""Several models as one: their predictions are mixed, character by character.
+
+The mixture is linear, as in interpolated language models (Jelinek and Mercer 1980):
+
+    p(c | text) = sum over m of w[m] p[m](c | text),   the weights scaled to a sum of 1.
+
+So it writes whatever any of its models would write, as often as the weights say. A product of experts would
+write only what none of them refuses, and could not go on where their alphabets have nothing in common.
+
+Characters are matched by themselves, not by id. A character that a model lacks has probability 0 in it, and
+it reads the text without that character, as with `--on-unknown skip`: its state and its prediction stay.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.checkpoint.model_file import Checkpoint
+from charrnn.config import TextConfig, WeightPrecision
+from charrnn.errors import ConfigError
+from charrnn.inference import sampling
+from charrnn.inference.numpy_network import Floats, PlainNetwork
+from charrnn.vocabulary import Vocabulary
+
+# Of each network the state, and the logits that it left: (L, 1 or 2, H) and (V of the network,).
+State = tuple[tuple[Floats, Floats], ...]
+States = tuple[tuple[Floats, Floats], ...]  # of B texts: (L, 1 or 2, B, H) and (B, V of the network)
+
+
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """Models and their weights, any positive numbers; it is used like one model.
+
+    Its alphabet is that of all of them. If one of them writes lines, so does the blend: each line is then a
+    text of its own, and a model of prose begins it as after a line's end.
+
+    Raises:
+        ConfigError: a weight is no positive number, or some models read bytes and others characters.
+    """
+
+    parts: tuple[Checkpoint, ...]
+    weights: tuple[float, ...]
+    vocabulary: Vocabulary = field(init=False)
+    text: TextConfig = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not self.parts or len(self.parts) != len(self.weights):
+            raise ConfigError(f"{len(self.parts)} models have {len(self.weights)} weights", "give each one")
+        for weight in self.weights:
+            if not (0 < weight < math.inf):
+                raise ConfigError(f"the weight of a model is {weight}", "give a positive number")
+        texts = [part.text for part in self.parts]
+        if any(text.bytes for text in texts) and not all(text.bytes for text in texts):
+            raise ConfigError("some of the models write bytes, others characters", "mix models of one kind")
+        characters = "".join(sorted(set("".join(part.vocabulary.characters for part in self.parts))))
+        object.__setattr__(self, "vocabulary", Vocabulary(characters))
+        lines = any(text.lines for text in texts)
+        forms = {text.normal_form for text in texts} - {None}
+        form = forms.pop() if len(forms) == 1 else None
+        object.__setattr__(self, "text", replace(texts[0], lines=lines, normal_form=form))
+
+
+class MixedNetwork:
+    """The networks of a blend, in the place of a charrnn.inference.numpy_network.PlainNetwork."""
+
+    def __init__(self, blend: Blend, precision: WeightPrecision = "float32") -> None:
+        V = len(blend.vocabulary)
+        self.vocab_size = V
+        self.precision = precision
+        self.parts = [PlainNetwork(part, precision) for part in blend.parts]
+        weights = np.array(blend.weights) / max(blend.weights)  # whose sum is no overflow
+        self.mixing = weights / weights.sum()  # (M,)
+        self.ids: npt.NDArray[np.int64] = np.empty((len(self.parts), V + 1), np.int64)
+        state = []
+        for ids, checkpoint, network in zip(self.ids, blend.parts, self.parts, strict=True):
+            ids[:V] = blend.vocabulary.positions_in(checkpoint.vocabulary)
+            ids[V] = network.vocab_size
+            first = network.initial_state()
+            newline = checkpoint.vocabulary.characters.find("\n")
+            if blend.text.lines and not checkpoint.text.lines and newline >= 0:
+                # To a model of prose, each line begins as after a line's end, which stands for START.
+                _, first = network.step(network.vocab_size, first)
+                ids[V] = newline
+            state.append((first, np.zeros(network.vocab_size, np.float32)))
+        self._initial: State = tuple(state)
+        self._p = [[0.0] * network.vocab_size for network in self.parts]
+        self._ids = self.ids.tolist()  # which Python indexes faster
+
+    @property
+    def weights(self) -> int:
+        """How many weights each character passes over."""
+        return sum(network.weights for network in self.parts)
+
+    def initial_state(self) -> State:
+        """The state at a document's start."""
+        return self._initial
+
+    def learn(self, character: int) -> None:
+        """Fill the character's rows of the networks' tables, where they are still empty."""
+        for ids, network in zip(self._ids, self.parts, strict=True):
+            if ids[character] >= 0:
+                network.learn(ids[character])
+
+    def step(self, character: int, state: State) -> tuple[npt.NDArray[np.float64], State]:
+        """Read one character, 0 .. V-1 or V for START: the next one's log p (V,), and the new state."""
+        mixed = [0.0] * self.vocab_size
+        new: list[tuple[Floats, Floats]] = []
+        everything = zip(self._ids, self.parts, self._p, self.mixing.tolist(), state, strict=True)
+        for ids, network, p, weight, before in everything:
+            if ids[character] >= 0:
+                logits, after = network.step(ids[character], before[0])
+                new.append((after, logits))
+            else:
+                new.append(before)
+            sampling.probabilities(p, new[-1][1].tolist(), 1.0)
+            sampling.add_to_mixture(mixed, p, ids, weight)
+        sampling.logarithms(mixed)
+        return np.array(mixed), tuple(new)
+
+    def side_by_side(self, states: Sequence[State]) -> States:
+        """The states of B texts as the compiled loop takes them."""
+        return tuple(
+            (np.stack([part[0] for part in parts], axis=2), np.stack([part[1] for part in parts]))
+            for parts in zip(*states, strict=True)
+        )
+
+    def one_of(self, states: States, row: int) -> State:
+        """A copy of the state of one of them."""
+        return tuple((state[:, :, row].copy(), logits[row].copy()) for state, logits in states)
+
+
+def blend(models: Sequence[tuple[Checkpoint, float]]) -> Checkpoint | Blend:
+    """The models with their weights as one; a single one is itself.
+
+    Raises:
+        ConfigError: see Blend.
+    """
+    mixed = Blend(tuple(model for model, _ in models), tuple(weight for _, weight in models))
+    return mixed.parts[0] if len(models) == 1 else mixed

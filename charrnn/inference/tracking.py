@@ -1,0 +1,193 @@
+"""Where texts stand while they are written: the rules of their run, and the track of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.config import SampleConfig
+from charrnn.inference.constrained_step import FINAL, Filters, Rules, Tracks, hash_begun, is_copied
+from charrnn.text.rolling_hash import BASES
+from charrnn.vocabulary import Vocabulary
+
+Ids = npt.NDArray[np.int64]
+
+
+class Automaton(Protocol):
+    """What decides where a text that goes on from a prompt begins; see charrnn.constraints.automaton."""
+
+    def start(self, prompt: str, length: int) -> int:
+        """The state after the prompt. SamplingError: no text of so many characters can follow it."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Track:
+    """Where one text stands; see constrained_step.Tracks."""
+
+    state: int = FINAL
+    left: int = 0
+    limit: float = 0.0
+    copied: int = 0
+    mass: float = 0.0
+    recent: Ids = field(default_factory=lambda: np.empty(0, np.int64))  # (W,)
+    stopped: int = 0  # constrained_step.ENDED or STUCK
+
+
+class Rows:
+    """A table's rows as lists, which Python indexes faster than arrays."""
+
+    def __init__(self, table: npt.NDArray[Any]) -> None:
+        self._table = table
+        self._rows: dict[int, list[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    def __getitem__(self, state: int) -> list[int]:
+        if state not in self._rows:
+            self._rows[state] = self._table[state].tolist()
+        return self._rows[state]
+
+
+class Control:
+    """The rules of one run, as arrays and as lists, and where each of its texts begins."""
+
+    def __init__(
+        self,
+        arrays: Rules,
+        start: Track = Track(),
+        vocabulary: Vocabulary | None = None,
+        automaton: Automaton | None = None,
+    ) -> None:
+        self.arrays = arrays
+        self.lists = arrays._replace(
+            table=Rows(arrays.table),
+            classes=arrays.classes.tolist(),
+            reach=arrays.reach.tolist(),
+            bits=arrays.bits.tobytes(),
+            points=arrays.points.tolist(),
+            breakers=arrays.breakers.tolist(),
+        )
+        self._start = start
+        self._vocabulary = vocabulary
+        self._automaton = automaton
+
+    def begin(self, prompt: str) -> Track:
+        """The track of a text that goes on from the prompt.
+
+        Raises:
+            SamplingError: no text that does can be what was asked for.
+        """
+        rules, track = self.arrays, self._start
+        if self._automaton is not None:
+            track = replace(track, state=self._automaton.start(prompt, track.left))
+        if not rules.window:
+            return track
+        assert self._vocabulary is not None
+        ids = self._vocabulary.encode(prompt, "skip").astype(np.int64)
+        recent = np.full(rules.window, -1, np.int64)
+        read = ids[-rules.window :]
+        recent[rules.window - len(read) :] = read
+        return replace(track, recent=recent, copied=_copied(rules, ids) if rules.run else 0)
+
+    @cached_property
+    def weighing(self) -> Control:
+        """The same, but preventing what breaks the rules, and summing up what that costs."""
+        return Control(
+            self.arrays._replace(checks=False, weighs=True), self._start, self._vocabulary, self._automaton
+        )
+
+
+def filters(config: SampleConfig) -> Filters:
+    """The settings of the filters."""
+    return Filters(
+        temperature=float(config.temperature),
+        top_k=config.top_k,
+        typical=float(config.typical),
+        top_p=float(config.top_p),
+        min_p=float(config.min_p),
+        mirostat=float(config.mirostat),
+        mirostat_rate=float(config.mirostat_rate),
+        dry=float(config.dry),
+        dry_base=float(config.dry_base),
+        dry_length=config.dry_length,
+    )
+
+
+def free(vocab_size: int) -> Control:
+    """Rules that allow everything."""
+    return Control(permissive(np.zeros(vocab_size, np.int64)))
+
+
+def permissive(points: Ids) -> Rules:
+    """Rules that allow everything, for a vocabulary of these code points (V,)."""
+    V = len(points)
+    return Rules(
+        checks=False,
+        weighs=False,
+        table=np.zeros((0, 1), np.int32),
+        classes=np.zeros(V, np.int32),
+        reach=np.zeros(1, np.int64),
+        ends=False,
+        run=0,
+        gram=1,
+        probes=0,
+        bits=np.zeros(1, np.uint8),
+        points=points,
+        breakers=np.zeros(V, np.bool_),
+        window=0,
+    )
+
+
+def _copied(rules: Rules, prompt: Ids) -> int:
+    """How many grams in a row, up to the prompt's last character, are in the training text."""
+    ids = prompt[-rules.run - rules.gram :]
+    count = 0
+    for n in range(rules.gram - 1, len(ids)):
+        first, second = (hash_begun(ids, n, rules.gram - 1, rules.points, base) for base in BASES)
+        count = count + 1 if is_copied(rules, int(first), int(second), int(ids[n])) else 0
+    return count
+
+
+def gathered(tracks: Sequence[Track], T: int) -> Tracks:
+    """The tracks of B texts as arrays, with room for T characters more."""
+    window = len(tracks[0].recent)
+    recent = np.full((len(tracks), window + T if window else 0), -1, np.int64)
+    for row, track in zip(recent, tracks, strict=True):
+        row[:window] = track.recent
+    return Tracks(
+        states=np.array([track.state for track in tracks]),
+        left=np.array([track.left for track in tracks]),
+        limits=np.array([track.limit for track in tracks]),
+        copied=np.array([track.copied for track in tracks]),
+        masses=np.array([track.mass for track in tracks]),
+        recent=recent,
+    )
+
+
+def listed(track: Track, T: int) -> Tracks:
+    """The same of one text, as lists."""
+    recent = [*track.recent.tolist(), *[-1] * T] if len(track.recent) else []
+    return Tracks([track.state], [track.left], [track.limit], [track.copied], [track.mass], [recent])
+
+
+def moved(
+    tracks: Sequence[Track], arrays: Tracks, counts: Sequence[int], stops: Sequence[int]
+) -> Iterator[Track]:
+    """The tracks once so many characters were written; `stops` are ENDED or STUCK, or 0 and above."""
+    for n, (track, count, stop) in enumerate(zip(tracks, counts, stops, strict=True)):
+        window = len(track.recent)
+        yield Track(
+            state=int(arrays.states[n]),
+            left=track.left - count,
+            limit=float(arrays.limits[n]),
+            copied=int(arrays.copied[n]),
+            mass=float(arrays.masses[n]),
+            recent=np.array(arrays.recent[n][count : count + window], np.int64) if window else track.recent,
+            stopped=min(stop, 0),
+        )

@@ -1,0 +1,113 @@
+"""What a layer does between its matrix products when text is written: gates, layer norm, skip connection.
+
+The equations and the order of arithmetic are those of numpy_network, bit for bit; so the functions of
+charrnn.kernels.activations, whose tanh is kept within -1 and 1, will not do.
+
+Cells and layer norm are for machine.native_calls, so that only what a network needs is compiled: their
+arguments are the addresses of C-contiguous arrays, and sizes.
+
+Axes: B texts, H hidden, N gates * H padded. Rows are texts, which have nothing to do with each other.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from charrnn.kernels.coefficients import NORM_EPSILON, NORM_LANES, TANH_P, TANH_Q
+from charrnn.kernels.machine.jit import njit
+from charrnn.kernels.machine.native_calls import floats
+
+_P, _Q = (tuple(map(np.float32, row)) for row in (TANH_P, TANH_Q))
+_P0, _P1, _P2, _P3, _P4 = _P
+_Q0, _Q1, _Q2, _Q3, _Q4 = _Q
+_NINE, _ONE, _HALF, _ZERO = np.float32(9), np.float32(1), np.float32(0.5), np.float32(0)
+
+
+@njit()
+def tanh(x: Any) -> Any:
+    """As numpy_network.tanh."""
+    x = -_NINE if x < -_NINE else x  # a NaN passes both
+    x = _NINE if x > _NINE else x
+    u = x * x
+    numerator = (((_P4 * u + _P3) * u + _P2) * u + _P1) * u + _P0
+    denominator = (((_Q4 * u + _Q3) * u + _Q2) * u + _Q1) * u + _Q0
+    return x * numerator / denominator
+
+
+@njit()
+def sigmoid(x: Any) -> Any:
+    """As numpy_network.sigmoid."""
+    return _HALF * tanh(_HALF * x) + _HALF
+
+
+@njit()
+def relu(x: Any) -> Any:
+    """As numpy_network.relu: 0 for a NaN."""
+    return x if x > _ZERO else _ZERO
+
+
+@njit()
+def blend(a: Any, b: Any, z: Any) -> Any:
+    """As numpy_network.blend."""
+    return (_ONE - z) * a + z * b
+
+
+@njit()
+def _row(address: int, row: int, width: int, n: int) -> Any:
+    """The first n elements of a row of the array at an address, whose rows are so wide."""
+    return carray(floats(address + row * width * 4), (n,))
+
+
+@njit()
+def _lane_sum(lanes: Any) -> float:
+    """The lanes' sum, from the first to the last; they are zero afterwards."""
+    total = 0.0
+    for lane in range(NORM_LANES):
+        total += lanes[lane]
+        lanes[lane] = 0.0
+    return total
+
+
+def layer_norm(out: int, weight: int, bias: int, H: int, rows: int) -> None:
+    """(out - mean) / sqrt(variance + 1e-5) * weight + bias, in place, (B, H); see numpy_network.lane_sum."""
+    scaled_by, shifted_by = _row(weight, 0, H, H), _row(bias, 0, H, H)
+    whole = H // NORM_LANES * NORM_LANES
+    lanes = np.zeros(NORM_LANES)
+    for b in range(rows):
+        row = _row(out, b, H, H)
+        for j in range(0, whole, NORM_LANES):
+            for lane in range(NORM_LANES):
+                lanes[lane] += np.float64(row[j + lane])
+        for lane in range(H - whole):
+            lanes[lane] += np.float64(row[whole + lane])
+        mean = _lane_sum(lanes) / H
+        for j in range(0, whole, NORM_LANES):
+            for lane in range(NORM_LANES):
+                centred = np.float64(row[j + lane]) - mean
+                lanes[lane] += centred * centred
+        for lane in range(H - whole):
+            centred = np.float64(row[whole + lane]) - mean
+            lanes[lane] += centred * centred
+        scale = 1.0 / math.sqrt(_lane_sum(lanes) / H + NORM_EPSILON)
+        for j in range(H):
+            row[j] = np.float32((np.float64(row[j]) - mean) * scale) * scaled_by[j] + shifted_by[j]
+
+
+@njit()
+def copy(out: Any, x: Any, rows: int) -> None:
+    """out = x, both (B, H). Numba takes two seconds to compile an assignment of rows."""
+    for b in range(rows):
+        for j in range(out.shape[1]):
+            out[b, j] = x[b, j]
+
+
+@njit()
+def add(out: Any, x: Any, rows: int) -> None:
+    """out += x, both (B, H): the skip connection around a layer."""
+    for b in range(rows):
+        for j in range(out.shape[1]):
+            out[b, j] += x[b, j]

@@ -1,0 +1,210 @@
+"""A cell's equations as loops over rows, each written out as the source of a function and then compiled.
+
+The loops are for machine.native_calls: one call does all rows of a step, and the kernels around it are the
+same for every cell. Equations have any number of arguments; Numba has no loop over them, hence the source.
+
+The loops of training find rows in a table (see `buffers`); those of writing take addresses of C-contiguous
+arrays.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import marshal
+import re
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numba import carray
+from numba.extending import register_jitable
+
+from charrnn.kernels import activations, exact_layers
+from charrnn.kernels.machine.jit import njit
+from charrnn.kernels.machine.native_calls import doubles, floats, word_at
+
+Array = np.ndarray[Any, Any]
+Loops = Callable[..., None]
+
+# What the table of training has, in this order; each array (T, B, padded), or with one more or a single step.
+BUFFERS = ("gates", "recurrent", "h", "rest", "output", "kept", "d_output", "d_h", "d_rest")
+_WORD = np.intp(np.dtype(np.intp).itemsize)
+
+
+def buffers(H: int, arrays: tuple[Array, ...]) -> Array:
+    """The table: H, then for each of BUFFERS its address and the bytes from step to step and row to row."""
+    rows = [
+        (array.ctypes.data, array.strides[0] if len(array) > 1 else 0, array.strides[1]) for array in arrays
+    ]
+    return np.array([H, *(word for row in rows for word in row)], np.intp)
+
+
+@njit()
+def _place(table: int, buffer: int, t: int, b: int) -> int:
+    """The address of a row."""
+    entry = table + (1 + 3 * buffer) * _WORD
+    return word_at(entry) + t * word_at(entry + _WORD) + b * word_at(entry + 2 * _WORD)
+
+
+@functools.cache
+def forward(cell: Any, dtype: Any) -> Loops:
+    """The gates of rows b0 to b1 of step t become activations, and the state after it and the output h'."""
+    body, first = [], 0
+    for activation, group in groupby(cell.activated, lambda gate: cell.gates[gate]):
+        width = len(list(group))
+        # Loops start at 0: where an index might be negative, there is no vector code.
+        body.append(f"x, n = {_row('gates', first, width)}, {width} * H")
+        argument = "x[j]"
+        if cell.separate_hidden_bias:
+            body.append(f"y = {_row('recurrent', first, width)}")
+            argument = "x[j] + y[j]"
+        body += ["for j in range(n):", f"    x[j] = {activation}({argument})"]
+        first += width
+    written: set[str] = set()
+    stages = cell.forward(activations)
+    for n, stage in enumerate(stages):
+        reads = [f"after_{name}[j]" if name in written else f"row_{name}[j]" for name in stage.reads]
+        written.update({*stage.writes} & {*cell.state})
+        targets = [f"after_{name}[j]" if name in cell.state else f"row_{name}[j]" for name in stage.writes]
+        body += ["for j in range(H):", f"    {', '.join(targets)} = stage_{n}({', '.join(reads)})"]
+        if "h" in stage.writes:
+            body.append("    row_output[j] = after_h[j]")
+    return _training(cell, "forward", dtype, body, stages)
+
+
+@functools.cache
+def backward(cell: Any, dtype: Any) -> Loops:
+    """The activations of rows b0 to b1 of step t become gradients of the gates.
+
+    The state's gradient, `d_h` and `d_rest`, becomes that of the state before the step, without what comes
+    through the recurrent product.
+    """
+    stage = cell.backward(activations)
+    reads = [
+        "row_d_output[j] + row_d_h[j]" if name == "d_h" else f"row_{name}[j]" for name in stage.reads
+    ]  # fmt: skip
+    values = [f"value_{name}" for name in stage.writes]
+    body = ["for j in range(H):", f"    {', '.join(values)} = stage_0({', '.join(reads)})"]
+    for name in stage.writes:
+        if activation := cell.gates.get(name):
+            body.append(f"    value_{name} = through_{activation}(value_{name}, row_{name}[j])")
+    for part in cell.state:
+        body.append(f"    row_d_{part}[j] = {f'value_{part}' if part in stage.writes else '0'}")
+    for name in stage.writes:
+        if name not in cell.state:
+            body.append(f"    row_{name}[j] = value_{name}")
+        if cell.separate_hidden_bias and cell.gates.get(name):
+            body.append(f"    row_{name}_h[j] = value_{name}")
+    return _training(cell, "backward", dtype, body, (stage,))
+
+
+@functools.cache
+def writing(cell: Any) -> Loops:
+    """Rows 0 to `rows` of a state anew, from u = W_ih x + b_ih and w = W_hh h + b_hh, both (B, N).
+
+    The state's parts, (B, H) each, are `part` bytes apart.
+    """
+    lines = ["x, y = array(u + b * N * 4, N), array(w + b * N * 4, N)"]
+    for n, part in enumerate(cell.state):
+        lines.append(f"row_{part} = array(state + {n} * part + b * H * 4, H)")
+    lines.append("for j in range(H):")
+    values = {part: f"row_{part}[j]" for part in cell.state}
+    for n, (gate, activation) in enumerate(cell.gates.items()):
+        values[gate] = f"value_{gate}"
+        place = f"{n} * H + j" if n else "j"
+        if activation:
+            lines.append(f"    value_{gate} = {activation}(x[{place}] + y[{place}])")
+        elif cell.separate_hidden_bias:
+            lines.append(f"    value_{gate}, value_{gate}_h = x[{place}], y[{place}]")
+            values[f"{gate}_h"] = f"value_{gate}_h"
+        else:
+            lines.append(f"    value_{gate} = x[{place}] + y[{place}]")
+    stages = cell.forward(exact_layers)
+    for n, stage in enumerate(stages):
+        reads = ", ".join(values[name] for name in stage.reads)
+        values |= {name: f"value_{name}" for name in stage.writes}
+        lines.append(f"    {', '.join(values[name] for name in stage.writes)} = stage_{n}({reads})")
+    lines += [f"    row_{part}[j] = {values[part]}" for part in cell.state]
+    body = ["for b in range(rows):", *(f"    {line}" for line in lines)]
+    return _compilable(
+        cell, "writing", "state, part, u, w, N, H, rows", body, stages, exact_layers, np.float32
+    )
+
+
+def _rows(cell: Any) -> Iterator[tuple[str, str]]:
+    """Names of all arrays of H numbers in the row b of step t, each with its source."""
+    for n, gate in enumerate(cell.gates):
+        yield f"row_{gate}", _row("gates", n)
+        yield f"row_{gate}_h", _row("recurrent", n)
+    for n, name in enumerate(cell.kept):
+        yield f"row_{name}", _row("kept", n)
+    yield "row_output", _row("output")
+    yield "row_d_output", _row("d_output")
+    for n, part in enumerate(cell.state):
+        buffer, column = ("rest", n - 1) if n else ("h", 0)
+        yield f"row_{part}", _row(buffer, column)
+        yield f"after_{part}", _row(f"{buffer}_after", column)
+        yield f"row_d_{part}", _row(f"d_{buffer}", column)
+
+
+def _row(buffer: str, part: int = 0, parts: int = 1) -> str:
+    """The source of `parts` times H numbers of a row, from part times H on."""
+    return f"array(at_{buffer}{f' + {part} * H * size' if part else ''}, {parts} * H)"
+
+
+def _training(cell: Any, way: str, dtype: Any, body: list[str], stages: tuple[Any, ...]) -> Loops:
+    """What is wanted of the rows, and then the body, for each row."""
+
+    def wanted(lines: Iterable[tuple[str, str]], text: list[str]) -> list[str]:
+        names = {*re.findall(r"\w+", "\n".join(text))}
+        return [f"{name} = {source}" for name, source in lines if name in names]
+
+    body = wanted(_rows(cell), body) + body
+    places = [(f"at_{name}", f"place(table, {n}, t, b)") for n, name in enumerate(BUFFERS)]
+    places += [
+        (f"at_{name}_after", f"place(table, {BUFFERS.index(name)}, t + 1, b)") for name in ("h", "rest")
+    ]
+    body = wanted(places, body) + body
+    lines = ["H = word_at(table)", "for b in range(b0, b1):", *(f"    {line}" for line in body)]
+    name = f"{way}_{np.dtype(dtype).name}"
+    return _compilable(cell, name, "table, t, b0, b1", lines, stages, activations, dtype)
+
+
+def _compilable(
+    cell: Any, name: str, head: str, body: list[str], stages: tuple[Any, ...], of: Any, dtype: Any
+) -> Loops:
+    """The function of this source. Its name is another one where the equations are others: a cache has it."""
+    digest = hashlib.sha256("\n".join([head, *body]).encode())
+    for function in (cell.forward, cell.backward):
+        digest.update(marshal.dumps(function.__code__.replace(co_filename=""), 2))
+    name = f"{cell.name}_{name}_{digest.hexdigest()[:16]}"
+    double = np.dtype(dtype) == np.float64
+    names: dict[str, Any] = {
+        "__name__": __name__,
+        "array": _doubles_at if double else _floats_at,
+        "place": _place,
+        "size": np.intp(8 if double else 4),
+        "word_at": word_at,
+        **{key: value for key, value in vars(of).items() if key in _FUNCTIONS},
+        **{f"stage_{n}": register_jitable(stage.equation) for n, stage in enumerate(stages)},
+    }
+    source = "\n".join([f"def {name}({head}):", *(f"    {line}" for line in body)])
+    exec(compile(source, inspect.getfile(cell.forward), "exec"), names)
+    loops: Loops = names[name]
+    return loops
+
+
+_FUNCTIONS = ("sigmoid", "tanh", "relu", "through_sigmoid", "through_tanh", "through_relu")
+
+
+@njit()
+def _floats_at(address: int, n: int) -> Any:
+    return carray(floats(address), (n,))
+
+
+@njit()
+def _doubles_at(address: int, n: int) -> Any:
+    return carray(doubles(address), (n,))

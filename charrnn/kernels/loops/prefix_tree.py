@@ -1,0 +1,155 @@
+"""Which steps of several texts are the same, since they begin alike, and where the others are computed.
+
+A network that reads `port` and `post` does the same until it has read `po`. So step j of a text, which reads
+the character before j and predicts character j, is shared with the text before it if the first j characters
+are the same.
+
+Arrays over texts are (n,), arrays over characters, of texts that lie behind one another, (N,).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from charrnn.kernels.machine.jit import njit
+
+_CLASSES = 64  # of lengths, by powers of two
+
+
+@njit()
+def compare(ids: Any, lengths: Any, least: int, same: Any, shared: Any) -> None:
+    """What text i has in common with text i - 1: its first same[i] characters, its first shared[i] steps.
+
+    That is nothing where no more than `least` steps would be shared.
+    """
+    start, before = 0, 0
+    for i in range(len(lengths)):
+        both = min(lengths[i], lengths[i - 1]) if i > 0 else 0
+        k = 0
+        while k < both and ids[start + k] == ids[before + k]:
+            k += 1
+        same[i], shared[i] = k, min(k + 1, both)  # the character that differs is predicted from a shared step
+        if shared[i] <= least:
+            same[i], shared[i] = 0, 0
+        before = start
+        start += lengths[i]
+
+
+@njit()
+def find_parents(lengths: Any, shared: Any, parent: Any) -> None:
+    """parent[i]: the text that computes the last of the steps that text i shares, or -1."""
+    owner = np.empty(lengths.sum(), np.int64)  # of each step, the text that computes it
+    start, before = 0, 0
+    for i in range(len(lengths)):
+        for j in range(lengths[i]):
+            owner[start + j] = owner[before + j] if j < shared[i] else i
+        parent[i] = owner[start + shared[i] - 1] if shared[i] > 0 else -1
+        before = start
+        start += lengths[i]
+
+
+@njit()
+def _push(heads: Any, follower: Any, place: int, i: int) -> None:
+    follower[i] = heads[place]
+    heads[place] = i
+
+
+@njit()
+def schedule(lengths: Any, shared: Any, parent: Any, T: int, B: int, top: Any, column: Any) -> int:
+    """Where each text's own steps lie, from row top[i] of column[i] on; returns the number of rows.
+
+    There are B columns, and windows of T rows. A text's own steps begin in a later window than that in which
+    its last shared step is, whose state is then known. Where there is a choice, long ones come first.
+    """
+    n = len(lengths)
+    # Rows that a text takes. Where another goes on from its very end, the state there must not be overwritten
+    # by a text that begins in the next row.
+    size = lengths - shared
+    for i in range(n):
+        if parent[i] >= 0 and shared[i] == lengths[parent[i]]:
+            size[parent[i]] = lengths[parent[i]] - shared[parent[i]] + 1
+    total = size.sum()
+    child, sibling = np.full(n, -1), np.full(n, -1)
+    # A window has either no room left, or nobody waits for it: then a text reaches into the next one.
+    windows = 2 * (total // T + n) + 4
+    ready, waiting, follower = np.full(windows, -1), np.full(_CLASSES, -1), np.full(n, -1)
+    left = n
+    for i in range(n):
+        if lengths[i] == shared[i]:
+            left -= 1
+        elif parent[i] < 0:
+            _push(ready, follower, 0, i)
+        else:
+            _push(child, sibling, parent[i], i)
+    free = np.zeros(B, np.int64)  # the first row that is free in each column
+    rows, window = 0, 0
+    while left > 0:
+        i = ready[window]
+        while i >= 0:
+            following, half, k = follower[i], size[i], 0
+            while half > 1:
+                half >>= 1
+                k += 1
+            _push(waiting, follower, k, i)
+            i = following
+        end = (window + 1) * T
+        for b in range(B):
+            k = _CLASSES - 1
+            while free[b] < end:
+                while k >= 0 and waiting[k] < 0:
+                    k -= 1
+                if k < 0:
+                    free[b] = end
+                    break
+                i = waiting[k]
+                waiting[k] = follower[i]
+                top[i], column[i] = free[b], b
+                free[b] += size[i]
+                rows = max(rows, free[b])
+                left -= 1
+                c = child[i]
+                while c >= 0:
+                    last_shared = top[i] + shared[c] - 1 - shared[i]
+                    _push(ready, follower, last_shared // T + 1, c)
+                    c = sibling[c]
+        window += 1
+    return rows
+
+
+@njit()
+def lay_out(
+    ids: Any, lengths: Any, same: Any, shared: Any, top: Any, column: Any, slot: Any, B: int, start_id: int,
+    x: Any, origin: Any, kept: Any, target: Any, target_place: Any, target_id: Any,
+) -> int:  # fmt: skip
+    """Fill in what is read where, and which losses are wanted.
+
+    x and origin (rows * B,): each step's input, and where a text's own steps begin the slot of the state that
+    they begin with, slot[i]. kept (slots,): the place, row * B + column, whose state goes there. target (N,):
+    which loss is that of each character; target_place and target_id of that loss. Returns how many losses
+    there are.
+    """
+    place = np.empty(len(ids), np.int64)  # of each step
+    start, before, count = 0, 0, 0
+    for i in range(len(lengths)):
+        for j in range(lengths[i]):
+            if j < shared[i]:
+                place[start + j] = place[before + j]
+            else:
+                here = (top[i] + j - shared[i]) * B + column[i]
+                place[start + j] = here
+                x[here] = ids[start + j - 1] if j > 0 else start_id
+                if j == shared[i]:
+                    origin[here] = slot[i]
+            if j < same[i]:
+                target[start + j] = target[before + j]
+            else:
+                target[start + j] = count
+                target_place[count], target_id[count] = place[start + j], ids[start + j]
+                count += 1
+        if slot[i] > 0:
+            kept[slot[i]] = place[start + shared[i] - 1]
+        before = start
+        start += lengths[i]
+    return count

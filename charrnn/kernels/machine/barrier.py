@@ -1,0 +1,114 @@
+"""A barrier that threads pass within a microsecond or so.
+
+Python's own takes tens of microseconds, several times a training step. Here a thread that waits looks at a
+counter in memory; after a while it offers its CPU to others at each look, so that more threads than CPUs are
+slow but not stuck.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from charrnn.kernels.machine.jit import JIT_DISABLED, njit
+
+_PATIENCE = 20_000  # looks before the first yield: some tens of microseconds
+_LINE = 64  # bytes of a cache line: each counter has its own
+_ARRIVED, _PASSED, _BROKEN = (np.intp(n * _LINE) for n in range(3))
+
+_YIELD = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
+_yield_cpu = types.ExternalFunction(_YIELD, types.int32())
+
+
+@intrinsic
+def _add(typingctx: Any, address: Any, amount: Any) -> Any:
+    """Add to the integer at an address, atomically; returns what stood there before."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", pointer, args[1], "seq_cst")
+
+    return types.int64(types.intp, types.int64), codegen
+
+
+@intrinsic
+def _load(typingctx: Any, address: Any) -> Any:
+    """The integer at an address, read anew each time."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
+        return builder.load_atomic(pointer, "seq_cst", 8, typ=ir.IntType(64))
+
+    return types.int64(types.intp), codegen
+
+
+def counters() -> npt.NDArray[np.int64]:
+    """The memory of a barrier that no thread has come to yet."""
+    return np.zeros(3 * _LINE // 8 + 8, np.int64)
+
+
+@njit()
+def pass_through(memory: Any, threads: int) -> bool:
+    base = np.intp(memory.ctypes.data)
+    before = _load(base + _PASSED)
+    if _add(base + _ARRIVED, 1) == threads - 1:
+        _add(base + _ARRIVED, -threads)
+        _add(base + _PASSED, 1)
+        return True
+    looks = 0
+    while _load(base + _PASSED) == before:
+        if _load(base + _BROKEN):
+            return False
+        looks += 1
+        if looks > _PATIENCE:
+            _yield_cpu()
+    return True
+
+
+@njit()
+def break_through(memory: Any) -> None:
+    _add(np.intp(memory.ctypes.data) + _BROKEN, 1)
+
+
+class Barrier:
+    """For a fixed number of threads: `wait` returns once all of them have called it."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._memory = counters()
+
+    def wait(self) -> bool:
+        """False when the barrier is broken: another thread will not come."""
+        return bool(pass_through(self._memory, self._threads))
+
+    def break_up(self) -> None:
+        """Let nobody wait any longer."""
+        break_through(self._memory)
+
+
+class _PlainBarrier(Barrier):
+    """Where nothing is compiled."""
+
+    def __init__(self, threads: int) -> None:
+        self._barrier = threading.Barrier(threads)
+
+    def wait(self) -> bool:
+        try:
+            self._barrier.wait()
+        except threading.BrokenBarrierError:
+            return False
+        return True
+
+    def break_up(self) -> None:
+        self._barrier.abort()
+
+
+if JIT_DISABLED:
+    Barrier = _PlainBarrier  # type: ignore[misc]

@@ -1,0 +1,257 @@
+"""How kernels are compiled and where the machine code is kept.
+
+Numba's own cache notices an edited function, but not an edited callee in another file. So the folder's
+name holds a hash of every kernel's source and of the versions that compiled it: it is never stale.
+
+Several processes may compile into the folder at the same time: each machine code is a file of its own, and
+is there in full or not at all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import pickle
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.serialize import dumps
+from numba.core.sigutils import normalize_signature
+
+from charrnn.kernels.machine import cache
+
+# What is compiled, or decides what is, below the package's folder.
+COMPILED = (
+    "kernels/**/*.py", "nn/cell.py", "nn/cells/*.py", "text/rolling_hash.py", "inference/sampling.py",
+    "inference/constrained_step.py", "inference/writing_loop.py", "scoring/rans.py", "scoring/rans_loop.py",
+)  # fmt: skip
+
+
+def _sources_hash() -> str:
+    """Hash of all that decides what machine code comes out (Numba itself adds the CPU)."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parents[2]
+    for path in sorted({path for name in COMPILED for path in package.glob(name)}):
+        name = path.relative_to(package).as_posix()
+        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    versions = (sys.version, numba.__version__, llvmlite.__version__, np.__version__)
+    digest.update(repr(versions).encode())
+    return digest.hexdigest()[:16]
+
+
+CACHE_DIR = cache.folder(f"kernels-{_sources_hash()}")
+LITTER_SECONDS = 3600.0  # from when on a temporary file is nobody's
+JIT_DISABLED = bool(numba.config.DISABLE_JIT)  # kernels then run as plain Python
+_decorating = threading.RLock()
+
+
+def hold_while_forking(lock: Any) -> None:
+    """A child process has no other thread than the one that forked: what another holds, nobody lets go of.
+
+    Of several, those that are taken first must be given last.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+
+
+hold_while_forking(global_compiler_lock)
+hold_while_forking(_decorating)
+
+
+class _Files:
+    """Where a function's machine code is kept: one file for each signature and CPU, in place of Numba's own.
+
+    Numba numbers the files, and lists them in an index. Two processes that compile different signatures at
+    the same time would take the same number, and one's machine code would be called for the other's.
+    """
+
+    def __init__(self, folder: str, name: str) -> None:
+        self._start = Path(folder) / name
+
+    def path(self, key: Any) -> Path:
+        """The file for Numba's key: the arguments' types, the CPU, and the function's bytecode."""
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()
+        return self._start.with_name(f"{self._start.name}-{digest[:32]}.nbc")
+
+    def load(self, key: Any) -> Any:
+        """What was saved; None: nothing, or the file is damaged."""
+        try:
+            return pickle.loads(self.path(key).read_bytes())
+        except Exception:  # a broken pickle may raise anything
+            return None
+
+    def save(self, key: Any, data: Any) -> None:
+        """Keep it if that is possible: what cannot be written is compiled again by the next process."""
+        path = self.path(key)
+        temporary = path.with_suffix(f".{os.urandom(8).hex()}.tmp")
+        _remove_litter(path.parent)
+        with suppress(OSError):
+            try:
+                temporary.write_bytes(dumps(data))
+                os.replace(temporary, path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+
+
+@functools.cache
+def _remove_litter(folder: Path) -> None:
+    """What processes left that were killed while they wrote. Once a process: others write in the meantime."""
+    for temporary in folder.glob("*.tmp"):
+        with suppress(OSError):
+            if time.time() - temporary.stat().st_mtime > LITTER_SECONDS:
+                temporary.unlink()
+
+
+@dataclass(frozen=True)
+class Task:
+    """Something to compile, or to load from the cache."""
+
+    name: str  # begins with that of the module of kernels
+    run: Callable[[], object]
+    needed: bool = False  # by other tasks, which must follow it
+    done: Callable[[], bool] = lambda: True  # whether this process or the cache has it
+
+
+_recorded = threading.local()
+
+
+def record(calls: Callable[[], object]) -> list[Task]:
+    """What `calls()` needs to have compiled, in its order.
+
+    It runs in this thread, but a kernel that is not compiled for its arguments is not called, and gives None.
+    """
+    tasks: dict[str, Task] = {}
+    _recorded.tasks = tasks
+    try:
+        calls()
+    finally:
+        del _recorded.tasks
+    return list(tasks.values())
+
+
+def recorded(task: Task) -> bool:
+    """Whether calls are being recorded, and this task with them; otherwise it is to be run now."""
+    tasks: dict[str, Task] | None = getattr(_recorded, "tasks", None)
+    if tasks is None:
+        return False
+    tasks.setdefault(task.name, task)
+    return True
+
+
+_nothing = ctypes.CFUNCTYPE(None)(lambda: None)
+
+
+def address_of_nothing() -> int:
+    """A function that does nothing: what kernels may call by its address while calls are recorded."""
+    return ctypes.cast(_nothing, ctypes.c_void_p).value or 0
+
+
+def njit(**options: Any) -> Callable[[Any], Any]:
+    """`numba.njit` without the GIL; what Python calls is cached in CACHE_DIR when there is one.
+
+    Nothing is fused or reordered (no fastmath), so that a result is the same on every CPU.
+
+    A function whose name begins with "_" can be called from kernels alone, and is part of their machine code.
+    """
+
+    def decorate(function: Any) -> Any:
+        inner = function.__name__.startswith("_")
+        cached = CACHE_DIR is not None and not inner
+        kernel = _decorated(
+            numba.njit,
+            nogil=True,
+            error_model="numpy",  # a check for division by zero would forbid vector code
+            no_cfunc_wrapper=True,  # what is never called is not compiled
+            no_cpython_wrapper=inner,
+            cache=cached,
+            **options,
+        )(function)
+        if inner or JIT_DISABLED:
+            return kernel
+        name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+        files = None
+        if cached:
+            files = kernel._cache._cache_file = _Files(kernel._cache.cache_path, name)
+        _make_recordable(kernel, name, files)
+        return kernel
+
+    return decorate
+
+
+def cfunc(signature: Any) -> Callable[[Any], Any]:
+    """`numba.cfunc`, cached likewise: machine code with an address, once it is compiled with `compile()`."""
+    return _decorated(_uncompiled_cfunc, signature)
+
+
+def is_kept(code: Any) -> bool:
+    """Whether the cache has what `cfunc` has made."""
+    files = getattr(code._cache, "_cache_file", None)
+    key = code._cache._index_key(code._sig, code._targetdescr.target_context.codegen()) if files else None
+    return files is not None and bool(files.path(key).exists())
+
+
+def _uncompiled_cfunc(signature: Any) -> Callable[[Any], Any]:
+    """What `numba.cfunc` makes, which leaves no moment to put `_Files` in the place of Numba's cache."""
+
+    def decorate(function: Any) -> Any:
+        code: Any = CFunc(
+            function, normalize_signature(signature), locals={}, options={"error_model": "numpy"}
+        )
+        if CACHE_DIR is not None:
+            code.enable_caching()
+            name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+            code._cache._cache_file = _Files(code._cache.cache_path, name)
+        return code
+
+    return decorate
+
+
+def _decorated(decorator: Any, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
+    def decorate(function: Any) -> Any:
+        # Numba reads the setting while it decorates; its other users in the process keep their own.
+        with _decorating:
+            before = numba.config.CACHE_DIR
+            numba.config.CACHE_DIR = str(CACHE_DIR or "")
+            try:
+                return decorator(*arguments, **options)(function)
+            finally:
+                numba.config.CACHE_DIR = before
+
+    return decorate
+
+
+def _make_recordable(kernel: Any, name: str, files: _Files | None) -> None:
+    """Let `record` see the kernel's first call with new types of arguments."""
+    compile_for = kernel._compile_for_args  # Numba calls what this returns, with the same arguments
+
+    def compile_or_record(*arguments: Any) -> Any:
+        types = tuple(kernel.typeof_pyval(argument) for argument in arguments)
+
+        def done() -> bool:
+            if types in kernel.overloads:
+                return True
+            key = kernel._cache._index_key(types, kernel.targetctx.codegen()) if files else None
+            return files is not None and files.path(key).exists()
+
+        task = Task(f"{name}{types}", lambda: kernel.compile(types), done=done)
+        return _do_nothing if recorded(task) else compile_for(*arguments)
+
+    kernel._compile_for_args = compile_or_record
+
+
+def _do_nothing(*arguments: Any) -> None:
+    """Called in the place of a kernel that is only recorded."""

@@ -1,0 +1,112 @@
+"""Kernels of which there is one copy of machine code, called at its address.
+
+Numba links the code of a callee into every caller, and has LLVM optimise all of it again each time. What is
+called at an address is compiled once, and only if somebody asks for its address.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from charrnn.kernels.machine.jit import (
+    JIT_DISABLED,
+    Task,
+    address_of_nothing,
+    cfunc,
+    hold_while_forking,
+    is_kept,
+    recorded,
+)
+
+_codes: dict[Any, Any] = {}  # kept, since their machine code would go with them
+_compiling = threading.RLock()
+hold_while_forking(_compiling)
+
+
+def address_of(function: Callable[..., None], name: str = "", *, needed: bool = True) -> int:
+    """Where the machine code of a function of integers is; it is compiled if need be. 0 without the JIT.
+
+    `name` is what the list of tasks calls it [module.function], where it is `needed` before others.
+    """
+    name = name or f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+    if recorded(Task(name, lambda: address_of(function), needed, lambda: needed or _is_there(function))):
+        return address_of_nothing()
+    if JIT_DISABLED:
+        return 0
+    with _compiling:
+        code = _code(function)
+        if code.address is None:
+            code.compile()
+        return int(code.address)
+
+
+def _code(function: Callable[..., None]) -> Any:
+    """Its machine code, which may not be compiled yet."""
+    with _compiling:
+        if function not in _codes:
+            signature = types.void(*[types.intp] * function.__code__.co_argcount)
+            _codes[function] = cfunc(signature)(function)
+        return _codes[function]
+
+
+def _is_there(function: Callable[..., None]) -> bool:
+    """Whether this process or the cache has its machine code."""
+    code = _code(function)
+    return code.address is not None or is_kept(code)
+
+
+@intrinsic
+def call(typingctx: Any, address: Any, arguments: Any) -> Any:
+    """Call what is at an address, with a tuple of integers."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        values = [
+            context.cast(builder, value, kind, types.intp)
+            for value, kind in zip(
+                cgutils.unpack_tuple(builder, args[1], len(arguments)), arguments, strict=True
+            )
+        ]
+        kind = ir.FunctionType(ir.VoidType(), [word] * len(arguments))
+        builder.call(builder.inttoptr(args[0], kind.as_pointer()), values)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, arguments), codegen
+
+
+@intrinsic
+def floats(typingctx: Any, address: Any) -> Any:
+    """The address as a pointer to float32, of which `numba.carray` makes an array."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ir.FloatType().as_pointer())
+
+    return types.CPointer(types.float32)(types.intp), codegen
+
+
+@intrinsic
+def doubles(typingctx: Any, address: Any) -> Any:
+    """The same as one to float64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ir.DoubleType().as_pointer())
+
+    return types.CPointer(types.float64)(types.intp), codegen
+
+
+@intrinsic
+def word_at(typingctx: Any, address: Any) -> Any:
+    """The integer at an address."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        return builder.load(builder.inttoptr(args[0], word.as_pointer()), align=8, typ=word)
+
+    return types.intp(types.intp), codegen

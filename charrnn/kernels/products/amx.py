@@ -1,0 +1,189 @@
+"""The tile for bfloat16 on CPUs with AMX, whose tile registers multiply 16 x 32 by 32 x 16 numbers at once.
+
+Intel's Architecture Instruction Set Extensions Programming Reference, chapter 3: eight registers of 16 rows
+of 64 bytes each, whose sizes `ldtilecfg` sets; `tdpbf16ps` adds to C (16 x 16 float32) the product of A (16
+rows of 16 pairs) and B (16 rows of 16 pairs, row k of which holds the pairs of k for 16 columns).
+
+Linux grants the registers to a process that asks for them. As not every hypervisor keeps its promises,
+the tile must also have computed a few products correctly before it is used.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import platform
+import sys
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from charrnn.kernels.machine.jit import JIT_DISABLED, cfunc
+from charrnn.kernels.products.tile import FEATURES, HAS_BFLOAT16, POINTERS
+
+ROWS = 32  # of C that one call computes, in two pairs of registers
+_SIDE = 16  # rows of a register, and words of a row
+_COLUMNS = 2 * _SIDE  # of a panel
+_C, _A, _B = ((0, 1), (2, 3)), (4, 5), (6, 7)  # registers: C by half of the rows and of the columns
+_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA = 158, 0x1023, 18
+
+
+def emit_tile(builder: Any, arguments: Any, prefix: str = "llvm.x86.") -> None:
+    """C = init + A B for 1 to ROWS rows and 32 columns; the arguments are those of `kernels.products.tile`.
+
+    a_k must be 1. The sum runs to the next multiple of 16 words: there A can be read, and B is zero. Nothing
+    is prefetched: its instructions are too few for that.
+    `prefix` begins the names of the instructions, so that a test can put an emulator in their place.
+    """
+    rows, init, init_row, a, a_row, _, b, b_k, c, c_row, depth, _, _ = arguments
+    word, byte = rows.type, ir.IntType(8)
+
+    def number(value: int) -> Any:
+        return ir.Constant(word, value)
+
+    def bytes_of(words: Any) -> Any:
+        return builder.shl(words, number(2))
+
+    def instruction(name: str, *values: Any) -> None:
+        full = prefix + name
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        function = builder.module.globals.get(full) or ir.Function(builder.module, kind, full)
+        builder.call(function, values)
+
+    def move(name: str, register: int, address: Any, stride: Any) -> None:
+        pointer = builder.inttoptr(address, byte.as_pointer())
+        instruction(name, ir.Constant(byte, register), pointer, stride)
+
+    def emit_halves(halves: int) -> None:
+        """For up to 16 rows, or for more."""
+        low = number(_SIDE) if halves == 2 else rows
+        heights = [low, builder.sub(rows, low)][:halves]
+        _emit_configuration(builder, instruction, heights)
+        starts = [number(0), low][:halves]
+        inits = [builder.add(init, bytes_of(builder.mul(start, init_row))) for start in starts]
+        outs = [builder.add(c, bytes_of(builder.mul(start, c_row))) for start in starts]
+        lefts = [builder.add(a, bytes_of(builder.mul(start, a_row))) for start in starts]
+        columns = [number(0), number(_SIDE * 4)]
+        for half in range(halves):
+            for side in range(2):
+                at = builder.add(inits[half], columns[side])
+                move("tileloadd64", _C[half][side], at, bytes_of(init_row))
+        with cgutils.for_range_slice(builder, number(0), depth, number(_SIDE)) as (k, _count):
+            for side in range(2):
+                at = builder.add(builder.add(b, bytes_of(builder.mul(k, b_k))), columns[side])
+                move("tileloadd64", _B[side], at, bytes_of(b_k))
+            for half in range(halves):
+                move("tileloadd64", _A[half], builder.add(lefts[half], bytes_of(k)), bytes_of(a_row))
+                for side in range(2):
+                    registers = (_C[half][side], _A[half], _B[side])
+                    instruction("tdpbf16ps", *(ir.Constant(byte, register) for register in registers))
+        for half in range(halves):
+            for side in range(2):
+                at = builder.add(outs[half], columns[side])
+                move("tilestored64", _C[half][side], at, bytes_of(c_row))
+
+    with builder.if_else(builder.icmp_signed(">", rows, number(_SIDE))) as (more, few):
+        with more:
+            emit_halves(2)
+        with few:
+            emit_halves(1)
+    instruction("tilerelease")  # the system then has nothing to save when it switches threads
+
+
+def _emit_configuration(builder: Any, instruction: Any, heights: list[Any]) -> None:
+    """Palette 1: 64 bytes a row; A and C have the rows of their half, B has all."""
+    byte, half_word = ir.IntType(8), ir.IntType(16)
+    memory = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(64), 8))
+    start = builder.bitcast(memory, byte.as_pointer())
+
+    def put(offset: int, value: Any) -> None:
+        address = builder.gep(start, [ir.Constant(ir.IntType(64), offset)], source_etype=byte)
+        builder.store(value, builder.bitcast(address, value.type.as_pointer()), align=1)
+
+    for offset in range(0, 64, 8):
+        put(offset, ir.Constant(ir.IntType(64), 0))
+    put(0, ir.Constant(byte, 1))
+    sizes = {register: ir.Constant(byte, _SIDE) for register in _B}
+    for half, height in enumerate(heights):
+        for register in (*_C[half], _A[half]):
+            sizes[register] = builder.trunc(height, byte)
+    for register, height in sizes.items():
+        put(16 + 2 * register, ir.Constant(half_word, 4 * _SIDE))
+        put(48 + register, height)
+    instruction("ldtilecfg", start)
+
+
+@intrinsic
+def _emitted(typingctx: Any, arguments: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        emit_tile(builder, cgutils.unpack_tuple(builder, args[0], len(arguments)))
+        return context.get_dummy_value()
+
+    return types.void(arguments), codegen
+
+
+def _tile(
+    rows: int, init: int, init_row: int, a: int, a_row: int, a_k: int, b: int, b_k: int, c: int,
+    c_row: int, depth: int, ahead: int, ahead_k: int,
+) -> None:  # fmt: skip
+    _emitted((rows, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth, ahead, ahead_k))
+
+
+@functools.cache
+def _compiled() -> Any:
+    tile = cfunc(POINTERS)(_tile)
+    tile.compile()
+    return tile
+
+
+@functools.cache
+def tile_address() -> int:
+    """Where the tile begins; 0 where it does not work."""
+    here = sys.platform == "linux" and platform.machine() == "x86_64" and not JIT_DISABLED
+    if not (here and HAS_BFLOAT16 and {"amx-tile", "amx-bf16"} <= FEATURES and _granted()):
+        return 0
+    address = int(_compiled().address)
+    function = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * len(POINTERS.args))(address)
+    return address if multiplies(function) else 0
+
+
+def _granted() -> bool:
+    """Whether the system lets this process, all threads of it, use the registers."""
+    try:
+        system = ctypes.CDLL(None, use_errno=True).syscall
+    except (OSError, AttributeError):
+        return False
+    return bool(system(_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA) == 0)
+
+
+def multiplies(tile: Any) -> bool:
+    """Whether a tile, called like a compiled one, multiplies small whole numbers rightly: none is rounded."""
+    random = np.random.default_rng(1)
+    for rows, depth, spare in ((1, 1, 0), (16, 40, 3), (17, 16, 0), (25, 33, 16), (ROWS, 64, 5)):
+        whole = -(-depth // _SIDE) * _SIDE
+        a = random.integers(-8, 9, (rows, whole + spare, 2)).astype(np.float32)
+        b = random.integers(-8, 9, (whole, _COLUMNS + spare, 2)).astype(np.float32)
+        b[depth:] = 0
+        init = random.integers(-8, 9, (rows, _COLUMNS + spare)).astype(np.float32)
+        c = np.zeros((rows, _COLUMNS + 2 * spare), np.float32)
+        left, right = _words(a), _words(b)
+        tile(
+            rows, init.ctypes.data, init.shape[1], left.ctypes.data, left.shape[1], 1,
+            right.ctypes.data, right.shape[1], c.ctypes.data, c.shape[1], depth, 0, 0,
+        )  # fmt: skip
+        expected = np.zeros_like(c)
+        product = np.einsum("rki,kni->rn", a[:, :depth].astype(np.float64), b[:depth, :_COLUMNS])
+        expected[:, :_COLUMNS] = init[:, :_COLUMNS] + product
+        if not np.array_equal(c, expected):
+            return False
+    return True
+
+
+def _words(numbers: Any) -> Any:
+    """(.., 2) -> (..) pairs of what are bfloat16 already."""
+    halves = numbers.view(np.uint32) >> 16
+    return np.ascontiguousarray(halves[..., 0] | halves[..., 1] << 16)

@@ -1,0 +1,238 @@
+"""Operands of matrix products in bfloat16, the upper half of a float32: 8 bits of precision, the same range.
+
+Two numbers that are neighbours in a product's sum over k share a word of 32 bits, the first in its low half.
+With words in place of numbers and K/2 in place of K, an operand has the layout that kernels.products.gemm
+gives it in float32, and where K is odd, the last word's high half is zero:
+
+    rows of activations         (T, B, padded K)  ->  (T, B, K/2 or more)     `_round_rows`
+    weights                     (panels, K, 32)   ->  (panels, K/2, 32)       `round_panels`
+    transposed weights          (panels, K, 32)   ->  (panels of K, N/2, 32)  `round_transposed`
+    rows that are summed up     (T, B, padded N)  ->  (T/2, B, padded N)      `round_steps`
+
+The last are what a weight's gradient is made of; a word holds one column's steps 2t and 2t + 1, so that
+threads that share the columns meet in no word.
+
+Numbers are rounded to the nearest, ties to even; infinities and NaN stay what they are. Reading goes on to
+the end of a vector: what pads a row must be zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, register_jitable
+
+from charrnn.kernels.machine.jit import njit
+from charrnn.kernels.machine.native_calls import address_of
+from charrnn.kernels.products.tile import order
+
+LANES = 16  # words that are made at once, from twice as many numbers
+
+
+@register_jitable
+def pairs(n: int) -> int:
+    """Words that hold n numbers."""
+    return (n + 1) // 2
+
+
+@register_jitable
+def whole_pairs(n: int) -> int:
+    """Words that are written for n numbers: whole vectors, zeros at the end."""
+    return -(-n // (2 * LANES)) * LANES
+
+
+def _vector(kind: Any, count: int) -> Any:
+    return ir.VectorType(kind, count)
+
+
+_WORD, _FLOAT, _HALF = ir.IntType(32), ir.FloatType(), ir.IntType(16)
+
+
+def _emit_rounded(builder: Any, low: Any, high: Any) -> Any:
+    """32 bfloat16 as <32 x i16> from two vectors of 16 floats."""
+    name = "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
+    kind = ir.FunctionType(_vector(_HALF, 2 * LANES), [_vector(_FLOAT, LANES)] * 2)
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    return builder.call(function, [high, low])
+
+
+def _load(builder: Any, address: Any) -> Any:
+    kind = _vector(_FLOAT, LANES)
+    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=4, typ=kind)
+
+
+def _store(builder: Any, value: Any, address: Any) -> None:
+    builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=4)
+
+
+@intrinsic
+def _round_neighbours(typingctx: Any, words: Any, source: Any) -> Any:
+    """16 words at an address from the 32 floats at another: (0, 1), (2, 3), ..."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        words, source = args
+        second = builder.add(source, ir.Constant(source.type, LANES * 4))
+        _store(builder, _emit_rounded(builder, _load(builder, source), _load(builder, second)), words)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp), codegen
+
+
+@intrinsic
+def _round_two(typingctx: Any, words: Any, first: Any, second: Any, both: Any) -> Any:
+    """16 words at an address from 16 floats at each of two others: (first[0], second[0]), ...
+
+    Unless `both`, zeros stand for the second, which is not read.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        words, first, second, both = args
+        zero = ir.Constant(_vector(_FLOAT, LANES), [0.0] * LANES)
+        high = builder.select(both, _load(builder, builder.select(both, second, first)), zero)
+        halves = _emit_rounded(builder, _load(builder, first), high)
+        side_by_side = order([place + side for place in range(LANES) for side in (0, LANES)])
+        _store(builder, builder.shuffle_vector(halves, halves, side_by_side), words)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.intp, types.boolean), codegen
+
+
+def _emit_transposed(builder: Any, lines: list[Any], words: Any, words_row: Any) -> None:
+    """Store a block of 16 vectors of 16 words as its transpose."""
+    # Exchange halves, quarters, .. of lines that lie 8, 4, .. apart: four rounds transpose the block.
+    for apart in (8, 4, 2, 1):
+        low = [p + LANES - apart if p & apart else p for p in range(LANES)]
+        high = [p + LANES if p & apart else p + apart for p in range(LANES)]
+        for j in (j for j in range(LANES) if not j & apart):
+            a, b = lines[j], lines[j + apart]
+            lines[j] = builder.shuffle_vector(a, b, order(low))
+            lines[j + apart] = builder.shuffle_vector(a, b, order(high))
+    for i in range(LANES):
+        offset = builder.mul(words_row, ir.Constant(words_row.type, i))
+        _store(builder, lines[i], builder.add(words, offset))
+
+
+@intrinsic
+def transpose_block(typingctx: Any, words: Any, words_row: Any, source: Any, source_row: Any) -> Any:
+    """16 rows of 16 words from 16 others. Addresses; strides in bytes."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        words, words_row, source, source_row = args
+        offsets = [builder.mul(source_row, ir.Constant(source.type, j)) for j in range(LANES)]
+        lines = [_load(builder, builder.add(source, offset)) for offset in offsets]
+        _emit_transposed(builder, lines, words, words_row)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 4), codegen
+
+
+@intrinsic
+def _round_and_transpose(
+    typingctx: Any, words: Any, words_row: Any, source: Any, source_row: Any, rows: Any
+) -> Any:
+    """16 rows of 16 words: row i has at place j the pair of floats (2i, 2i + 1) of the source's row j.
+
+    Addresses; strides in bytes. Only the first `rows` rows of the source are read; others count as zero.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        words, words_row, source, source_row, rows = args
+        number = words.type
+        vector = _vector(_WORD, LANES)
+        lines = []
+        for j in range(LANES):
+            there = builder.icmp_signed(">", rows, ir.Constant(number, j))
+            line = builder.select(there, ir.Constant(number, j), ir.Constant(number, 0))
+            address = builder.add(source, builder.mul(source_row, line))
+            second = builder.add(address, ir.Constant(number, LANES * 4))
+            halves = _emit_rounded(builder, _load(builder, address), _load(builder, second))
+            line = builder.bitcast(halves, vector)
+            lines.append(builder.select(there, line, ir.Constant(vector, [0] * LANES)))
+        _emit_transposed(builder, lines, words, words_row)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 5), codegen
+
+
+@njit()
+def _at(array: Any, element: int) -> Any:
+    return np.intp(array.ctypes.data) + element * 4
+
+
+def _round_rows(
+    words: int, words_row: int, rows: int, steps: int, width: int, row: int, n: int, b0: int, b1: int
+) -> None:
+    """words[t, b] = the n numbers of rows[t, b], for every t and b0 <= b < b1.
+
+    Shapes: words (T or more, B, words_row), rows (T, B, padded n), as addresses.
+    """
+    for t in range(steps):
+        for b in range(b0, b1):
+            target = words + (t * width + b) * words_row * 4
+            source = rows + (t * width + b) * row * 4
+            for i in range(0, whole_pairs(n), LANES):
+                _round_neighbours(target + i * 4, source + i * 8)
+
+
+def rounder_address() -> int:
+    """Where `_round_rows` begins, compiled when it is first asked for: kernels are for all CPUs."""
+    return address_of(_round_rows, "bfloat16.rounder")
+
+
+@njit()
+def round_steps(words: Any, rows: Any, n: int, b0: int, b1: int) -> None:
+    """words[t, b] = the n numbers of rows[2t, b] and rows[2t + 1, b], for every t and b0 <= b < b1.
+
+    Shapes: words (pairs(T), B, padded n), rows (T, B, padded n).
+    """
+    steps, width, row = rows.shape
+    for t in range(0, steps, 2):
+        for b in range(b0, b1):
+            target = _at(words, (t // 2 * width + b) * row)
+            first = _at(rows, (t * width + b) * row)
+            for j in range(0, n, LANES):
+                source = first + j * 4
+                _round_two(target + j * 4, source, source + width * row * 4, t + 1 < steps)
+
+
+@njit()
+def transpose_words(target: Any, source: Any, k0: int, k1: int) -> None:
+    """Rows k0 to k1 of target (K, R or more) = source^T, source (R, K or more); all multiples of 16."""
+    for k in range(k0, k1, LANES):
+        for r in range(0, source.shape[0], LANES):
+            transpose_block(
+                _at(target, k * target.shape[1] + r), target.shape[1] * 4,
+                _at(source, r * source.shape[1] + k), source.shape[1] * 4,
+            )  # fmt: skip
+
+
+@njit()
+def round_panels(words: Any, weight: Any, p0: int, p1: int) -> None:
+    """Panels p0 to p1 of a weight: words (panels, whole_pairs(K), 32), weight (panels, K, 32)."""
+    K, width = weight.shape[1], weight.shape[2]
+    for p in range(p0, p1):
+        for k in range(0, K, 2):
+            target = _at(words, (p * words.shape[1] + k // 2) * width)
+            first = _at(weight, (p * K + k) * width)
+            for j in range(0, width, LANES):
+                source = first + j * 4
+                _round_two(target + j * 4, source, source + width * 4, k + 1 < K)
+
+
+@njit()
+def round_transposed(words: Any, weight: Any, p0: int, p1: int) -> None:
+    """Panels p0 to p1 of a weight's transpose.
+
+    Shapes: words (panels of K, whole_pairs(N), 32), weight (panels of N, K, 32).
+    """
+    K, width = weight.shape[1], weight.shape[2]
+    for p in range(p0, p1):
+        for q in range(weight.shape[0]):
+            for k in range(p * width, min((p + 1) * width, K), LANES):
+                _round_and_transpose(
+                    _at(words, (p * words.shape[1] + q * LANES) * width + k - p * width), width * 4,
+                    _at(weight, (q * K + k) * width), width * 4, K - k,
+                )  # fmt: skip

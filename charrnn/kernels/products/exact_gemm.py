@@ -1,0 +1,206 @@
+"""Matrix products whose sums have one order and round every term: a text's bits depend on them.
+
+Each output is -0 + w[0] x[0] + w[1] x[1] + .. + bias, the product rounded before it is added (no fused
+multiply-add): what numpy_network computes with NumPy, whatever CPU, vector length or number of texts.
+
+The matrix lies in *panels*, 32 columns side by side, (panels, K, 32). In bfloat16, the upper half of a
+float32, two weights share a word, (panels, K, 16), and half the memory is read. As in kernels.products.tile,
+the innermost loop is LLVM vector code, so that sums stay in registers from the first term to the last.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from charrnn.kernels.machine.aligned import aligned
+from charrnn.kernels.machine.jit import njit
+from charrnn.kernels.machine.native_calls import call
+from charrnn.kernels.products.tile import WIDE, spread
+
+PANEL = 32  # columns
+LANES = 16 if WIDE else 8
+PARTS = PANEL // (2 * LANES)  # of a panel, each two vectors wide
+# Rows that one tile computes: few different ones, since each is compiled. 12 rows of two vectors, two
+# weights and two products in flight fill the 32 registers of AVX-512.
+HEIGHTS = (12, 8, 4, 2, 1) if WIDE else (4, 2, 1)
+_UPPER_HALF = np.uint32(0xFFFF0000)
+SIDE_BY_SIDE = 4  # panels that a single row goes through at once, so that its additions need not wait
+
+
+def padded(bias: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(.., N) -> (.., panels * 32), zeros at the end."""
+    *outer, N = bias.shape
+    wide = np.zeros((*outer, -(-N // PANEL) * PANEL), np.float32)
+    wide[..., :N] = bias
+    return wide
+
+
+def in_panels(matrix: npt.NDArray[np.float32], bfloat16: bool = False) -> npt.NDArray[Any]:
+    """(.., K, N) -> (.., panels, K, 32), zeros after the last column; bfloat16: (.., panels, K, 16).
+
+    In a word of bfloat16 are the numbers of two columns that lie LANES apart, the first in the lower half:
+    one operation on a vector of words gives the one's numbers, and another the other's.
+    """
+    wide = padded(matrix)
+    panels = np.moveaxis(wide.reshape(*wide.shape[:-1], wide.shape[-1] // PANEL, PANEL), -2, -3)
+    if bfloat16:
+        pairs = panels.view(np.uint32).reshape(*panels.shape[:-1], PARTS, 2, LANES)
+        words = pairs[..., 0, :] >> 16 | pairs[..., 1, :] & _UPPER_HALF
+        panels = words.view(np.float32).reshape(*panels.shape[:-1], PANEL // 2)
+    result = aligned(panels.shape, np.float32)
+    result[:] = panels
+    return result
+
+
+def _unknown(builder: Any, pointer: Any) -> Any:
+    """The same pointer, of which LLVM does not know that it is the same."""
+    kind = ir.FunctionType(pointer.type, [pointer.type])
+    return builder.call(ir.InlineAsm(kind, "", "=r,0", side_effect=False), [pointer])
+
+
+def _emit_tile(
+    builder: Any, half: bool, rows: int, panels: int, c: Any, c_row: Any, bias: Any, a: Any, a_row: Any,
+    b: Any, b_panel: Any, depth: Any,
+) -> None:  # fmt: skip
+    """C[rows, panels, 2 vectors] = A[rows, depth] B[panels, depth, 2 vectors] + bias."""
+    word, single = ir.IntType(64), ir.FloatType()
+    vector = ir.VectorType(single, LANES)
+    columns = [(p, v) for p in range(panels) for v in range(2)]
+
+    def number(value: int) -> Any:
+        return ir.Constant(word, value)
+
+    def at(base: Any, offset: Any, kind: Any = single) -> Any:
+        return builder.gep(base, [offset], source_etype=kind)
+
+    def load(pointer: Any, kind: Any = vector, align: int = 4) -> Any:
+        return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=align, typ=kind)
+
+    def weights(row: Any) -> list[Any]:
+        """The two vectors of a panel's row that begins there."""
+        if not half:
+            return [load(row), load(at(row, number(LANES)))]
+        words = ir.VectorType(ir.IntType(32), LANES)
+        both = load(row, words)
+        first = builder.shl(both, ir.Constant(words, [16] * LANES))
+        second = builder.and_(both, ir.Constant(words, [int(_UPPER_HALF)] * LANES))
+        return [builder.bitcast(numbers, vector) for numbers in (first, second)]
+
+    starts = [at(b, builder.mul(b_panel, number(p))) for p in range(panels)]
+    # Each vector of a row has its x loaded anew, from a pointer of its own, so that the load becomes part of
+    # the multiplication: on Zen 4, one that reads registers alone takes 1.4 times as long, with its addition.
+    sources = [a] + [_unknown(builder, a)] * (WIDE and rows > 1)
+    rows_of_a = [[at(a, builder.mul(a_row, number(r))) for r in range(rows)] for a in sources]
+    before = builder.block
+    loop = builder.append_basic_block(f"ordered{rows}x{panels}.k")
+    after = builder.append_basic_block(f"ordered{rows}x{panels}.end")
+    builder.branch(loop)
+
+    builder.position_at_end(loop)
+    k = builder.phi(word)
+    k.add_incoming(number(0), before)
+    sums = [builder.phi(vector) for _ in range(rows) for _ in columns]
+    place = builder.mul(k, number(PANEL // 2 if half else PANEL))
+    w = [numbers for start in starts for numbers in weights(at(start, place))]
+    done: list[Any] = []
+    for r in range(rows):
+        x = [spread(builder, load(at(source[r], k), single), LANES) for source in rows_of_a]
+        for n in range(len(columns)):
+            done.append(builder.fadd(sums[len(done)], builder.fmul(w[n], x[n % len(x)])))
+    following = builder.add(k, number(1))
+    k.add_incoming(following, builder.block)
+    for phi, value in zip(sums, done, strict=True):
+        phi.add_incoming(ir.Constant(vector, [-0.0] * LANES), before)  # -0 + x is x, also where x is -0
+        phi.add_incoming(value, builder.block)
+    builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
+
+    builder.position_at_end(after)
+    for r in range(rows):
+        row = at(c, builder.mul(c_row, number(r)))
+        for n, (p, v) in enumerate(columns):
+            column = number(p * PANEL + v * LANES)
+            total = builder.fadd(done[r * len(columns) + n], load(at(bias, column)))
+            builder.store(total, builder.bitcast(at(row, column), vector.as_pointer()), align=4)
+
+
+@intrinsic
+def _all_tiles(typingctx: Any, arguments: Any) -> Any:
+    """C = A B + bias for one of HEIGHTS rows and one panel (the half of one in AVX2), or one row and
+    SIDE_BY_SIDE panels: a switch over these shapes, with a loop for each.
+
+    half (1 for bfloat16), rows, panels, C, its stride, bias, A, its stride, B, its panels' stride, depth > 0.
+    Addresses; strides in elements.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        half, rows, panels, c, c_row, bias, a, a_row, b, b_panel, depth = cgutils.unpack_tuple(
+            builder, args[0], len(arguments)
+        )
+        single, word = ir.FloatType().as_pointer(), rows.type
+        c, bias, a, b = (builder.inttoptr(address, single) for address in (c, bias, a, b))
+        finish = builder.append_basic_block("finish")
+        # One number for all three: rows + 16 panels + 256 half.
+        which = builder.add(rows, builder.mul(panels, ir.Constant(word, 16)))
+        which = builder.add(which, builder.mul(half, ir.Constant(word, 256)))
+        choose = builder.switch(which, finish)
+        shapes = [(1, SIDE_BY_SIDE), *((height, 1) for height in HEIGHTS)]
+        for bfloat16, (height, width) in itertools.product((False, True), shapes):
+            block = builder.append_basic_block("tile")
+            choose.add_case(ir.Constant(word, height + 16 * width + 256 * bfloat16), block)
+            builder.position_at_end(block)
+            _emit_tile(builder, bfloat16, height, width, c, c_row, bias, a, a_row, b, b_panel, depth)
+            builder.branch(finish)
+        builder.position_at_end(finish)
+        return context.get_dummy_value()
+
+    return types.void(arguments), codegen
+
+
+def panel_product(
+    c: int, c_row: int, a: int, a_row: int, b: int, half: int, bias: int, depth: int, rows: int, first: int,
+    last: int,
+) -> None:  # fmt: skip
+    """`product` for charrnn.kernels.machine.native_calls. Addresses; strides in elements."""
+    row_bytes = PANEL * 2 if half else PANEL * 4  # of a panel
+    side_by_side = SIDE_BY_SIDE if rows == 1 else 1
+    p = first
+    while p < last:
+        width = side_by_side if p + side_by_side <= last else 1
+        for part in range(PARTS):
+            column = p * PANEL + part * 2 * LANES
+            row = 0
+            for height in HEIGHTS:
+                while row + height <= rows:
+                    _all_tiles(
+                        (
+                            half, height, width, c + (row * c_row + column) * 4, c_row, bias + column * 4,
+                            a + row * a_row * 4, a_row,
+                            b + p * depth * row_bytes + part * row_bytes // PARTS,
+                            depth * row_bytes // 4, depth,
+                        )
+                    )  # fmt: skip
+                    row += height
+        p += width
+
+
+@njit()
+def product(address: int, C: Any, A: Any, B: Any, bias: Any, rows: int, first: int, last: int) -> None:
+    """C[:rows] = A[:rows] B + bias in panels `first` to `last`; `address` is that of `panel_product`.
+
+    C (rows.., panels * 32), A (rows.., K), B (panels, K, 32) or in bfloat16 (panels, K, 16), bias (N,).
+    """
+    call(
+        address,
+        (
+            C.ctypes.data, C.shape[1], A.ctypes.data, A.shape[1], B.ctypes.data, B.shape[2] < PANEL,
+            bias.ctypes.data, B.shape[1], rows, first, last,
+        ),
+    )  # fmt: skip

@@ -1,0 +1,231 @@
+"""Matrix products C = init + A B over the panels of B.
+
+B is read in *panels*: 32 columns side by side, one row of a panel after the other, so that the inner loop
+walks memory in order. Weights live in panels for good, activations are rows whose length is padded, and
+32 of their columns are a panel with a longer stride. Nothing is copied.
+
+Each element of C is one chain of fused multiply-adds over k = 0, 1, .. K-1, whatever tile computes it: a
+result depends neither on how the rows are cut among threads nor on the CPU's tile.
+
+Operands are float32 (float64 for the gradient checks) or pairs of bfloat16, see kernels.products.bfloat16;
+results are not in bfloat16.
+
+Rows are padded (`padded`) so that whole panels can be stored; the padding of what is read as a panel of B
+is zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.kernels.machine.aligned import LINE
+from charrnn.kernels.machine.jit import njit
+from charrnn.kernels.machine.native_calls import address_of, call
+from charrnn.kernels.machine.prefetch import ahead
+from charrnn.kernels.products import amx
+from charrnn.kernels.products.bfloat16 import LANES, pairs, rounder_address, transpose_block
+from charrnn.kernels.products.tile import TILE_ROWS, VECTOR_BYTES, tile_address
+
+PANEL = 32  # columns; part of the memory layout, so the same on every CPU
+# Strides as typed numbers: Numba compiles a function anew for each literal that it is called with.
+_SAME, _NEXT, _ROW = np.intp(0), np.intp(1), np.intp(PANEL)
+DEPTH = 512  # rows of a weight gradient's sum at a time: few enough for A's to stay in the L2 cache
+
+
+def panels(columns: int) -> int:
+    """How many panels hold this many columns."""
+    return -(-columns // PANEL)
+
+
+def padded(columns: int) -> int:
+    """Elements from one row of activations to the next.
+
+    Whole panels, and never a power of two, whose rows would fall into the same sets of a cache.
+    """
+    return panels(columns) * PANEL + PANEL // 2
+
+
+# What multiplies, as kernels are told: a vector of addresses and sizes. The kernels are then the same for
+# every precision, and compiled once.
+Unit = np.ndarray[Any, np.dtype[np.intp]]
+_TILE, _HEIGHT, _LOOPS, _TRANSPOSED, _ROUND, _WORDS, _WORDS_ROW = range(7)
+
+
+def unit(precision: str, words: npt.NDArray[Any] | None = None) -> Unit:
+    """Multiplies in float32, float64 or bfloat16, which first rounds A into `words` (T, B, whole_pairs(K)).
+
+    For bfloat16, T, B and K are at least those of any A. The array must be kept.
+    """
+    loops = address_of(multiply)
+    if words is None:
+        return np.array([tile_address(precision), TILE_ROWS, loops, False, 0, 0, 0], np.intp)
+    rounding = rounder_address(), words.ctypes.data, words.shape[2]
+    if (tile := amx.tile_address()) != 0:
+        return np.array([tile, amx.ROWS, loops, True, *rounding], np.intp)
+    return np.array([tile_address(precision), TILE_ROWS, loops, False, *rounding], np.intp)
+
+
+def wants_transposed(unit: Unit) -> bool:
+    """Whether `outer_product` wants A^T."""
+    return bool(unit[_TRANSPOSED])
+
+
+def multiply(
+    tile: int, height: int, size: int, init: int, init_row: int, a: int, a_row: int, a_k: int, b: int,
+    b_panel: int, b_k: int, c: int, c_row: int, panels: int, times: int, width: int, rows: int, depth: int,
+    plan: int, parts: int,
+) -> None:  # fmt: skip
+    """The loops around the tile: C = init + A B for `times` blocks of `rows` rows, `width` rows apart.
+
+    Addresses; strides in elements of `size` bytes; `plan` has `parts` rows. Kernels call it at its address:
+    one copy of it is compiled far sooner than one for each of them.
+    """
+    panel, columns = PANEL * size, 2 * VECTOR_BYTES  # in bytes; a tile's are a panel's, or some of them
+    tiles = -(-rows // height)
+    left = panels * times * tiles * (panel // columns)
+    for p in range(panels):  # outermost: the panel is then read from the cache for each block
+        for t in range(times):
+            for column in range(0, panel, columns):
+                low = 0
+                for n in range(1, tiles + 1):
+                    left -= 1
+                    next_line, step = ahead(plan, parts, left, depth, a)
+                    high = rows * n // tiles  # heights that differ by one at the most
+                    first, across = (t * width + low) * size, p * panel + column
+                    arguments = (
+                        high - low, init + first * init_row + across, init_row, a + first * a_row, a_row, a_k,
+                        b + p * b_panel * size + column, b_k, c + first * c_row + across, c_row, depth,
+                        next_line, step,
+                    )  # fmt: skip
+                    call(tile, arguments)
+                    low = high
+
+
+@njit()
+def terms(unit: Any, K: int) -> int:
+    """How many steps a tile takes to sum over K."""
+    return K if unit[_ROUND] == 0 else pairs(K)
+
+
+@njit()
+def _address(array: Any, element: int) -> int:
+    """Of an element of a C-contiguous array, counted from its first."""
+    return np.intp(array.ctypes.data) + element * array.itemsize
+
+
+@njit()
+def _operand(unit: Any, A: Any, K: int, b0: int, b1: int) -> Any:
+    """A, or what it is rounded to: the address, elements from row to row, elements that a sum runs over."""
+    if unit[_ROUND] == 0:
+        return _address(A, 0), np.intp(A.shape[2]), terms(unit, K)
+    sizes = (A.shape[0], A.shape[1], A.shape[2], K, b0, b1)
+    call(unit[_ROUND], (unit[_WORDS], unit[_WORDS_ROW], _address(A, 0), *sizes))
+    return unit[_WORDS], unit[_WORDS_ROW], terms(unit, K)
+
+
+@njit()
+def product(unit: Any, C: Any, bias: Any, A: Any, B: Any, K: int, b0: int, b1: int, plan: Any) -> None:
+    """C[t, b] = bias + A[t, b, :K] B for every t and b0 <= b < b1.
+
+    Shapes: C (T, B, padded N), bias (padded N,), A (T, B, padded K), B (panels, K, 32). For a unit of
+    bfloat16, B is in pairs. `plan` says what is prefetched meanwhile, see charrnn.kernels.machine.prefetch.
+    """
+    _product(unit, C, _address(bias, 0), _SAME, A, B, K, b0, b1, plan)
+
+
+@njit()
+def product_plus(unit: Any, C: Any, D: Any, A: Any, B: Any, K: int, b0: int, b1: int, plan: Any) -> None:
+    """C[t, b] = D[t, b] + A[t, b, :K] B; D has the shape of C and may be C. See `product`."""
+    _product(unit, C, _address(D, 0), C.shape[2], A, B, K, b0, b1, plan)
+
+
+@njit()
+def _product(
+    unit: Any, C: Any, init: int, init_row: int, A: Any, B: Any, K: int, b0: int, b1: int, plan: Any
+) -> None:
+    a, a_row, depth = _operand(unit, A, K, b0, b1)
+    c_row, size = C.shape[2], C.itemsize
+    times, width, rows = _as_few_blocks(C, b0, b1)
+    arguments = (
+        unit[_TILE], unit[_HEIGHT], size, init + b0 * init_row * size, init_row, a + b0 * a_row * size, a_row,
+        _NEXT, _address(B, 0), B.shape[1] * B.shape[2], _ROW, _address(C, b0 * c_row), c_row, B.shape[0],
+        times, width, rows, depth, _address(plan, 0), len(plan),
+    )  # fmt: skip
+    call(unit[_LOOPS], arguments)
+
+
+@njit()
+def _as_few_blocks(C: Any, b0: int, b1: int) -> Any:
+    """How rows b0 to b1 of every t lie: so many blocks, this far apart, of so many rows each.
+
+    All columns of all steps are one block, whose tiles are then full even for a batch of one.
+    """
+    if b0 == 0 and b1 == C.shape[1]:
+        return 1, 0, C.shape[0] * b1
+    return C.shape[0], C.shape[1], b1 - b0
+
+
+@njit()
+def outer_product(
+    unit: Any, C: Any, zero: Any, A: Any, G: Any, rows: int, p0: int, p1: int, k0: int, k1: int
+) -> None:
+    """A weight's gradient: C[p, k] = sum over rows r of A[r, k] G[r, 32 p : 32 p + 32].
+
+    Shapes: C (panels, K, 32), zero (32,), A (R, padded K), G (R, padded N); for a unit of bfloat16, pairs
+    of rows. If it `wants_transposed`, A is (K, R or more), and R a multiple of 16. Panels p0 to p1 and
+    numbers k0 to k1 only: threads share C, each sums over all rows in order, and nothing is left to reduce.
+    """
+    g_row, K = G.shape[1], C.shape[1]
+    a_row, a_k = (A.shape[1], _NEXT) if unit[_TRANSPOSED] else (_NEXT, A.shape[1])
+    blocks = max(1, -(-rows // DEPTH))
+    plan = np.empty((3, 3), np.intp)
+    low = 0
+    for n in range(1, blocks + 1):  # outermost: a block of A then stays in the cache for all panels
+        high = rows * n // blocks
+        if unit[_TRANSPOSED]:
+            high -= high % 16
+        for p in range(p0, p1):
+            following, row = (p + 1, low) if p + 1 < p1 else (p0, high)
+            for side in range(2):  # a panel's row is two lines
+                plan[side, 0] = _address(G, row * g_row + following * PANEL) + side * LINE
+                plan[side, 1], plan[side, 2] = 1, g_row * G.itemsize
+            block = (high - low) * a_k * A.itemsize if following == p0 else 0
+            plan[2, 0] = _address(A, row * a_k)
+            plan[2, 1], plan[2, 2] = -(-block // (LINE * (high - low))), LINE
+            c = _address(C, (p * K + k0) * PANEL)
+            init, init_row = (_address(zero, 0), _SAME) if n == 1 else (c, _ROW)
+            arguments = (
+                unit[_TILE], unit[_HEIGHT], C.itemsize, init, init_row, _address(A, low * a_k + k0 * a_row),
+                a_row, a_k, _address(G, low * g_row + p * PANEL), _SAME, g_row, c, _ROW, 1, 1, 0, k1 - k0,
+                high - low, _address(plan, 0), len(plan),
+            )  # fmt: skip
+            call(unit[_LOOPS], arguments)
+        low = high
+
+
+@njit()
+def transpose_panels(target: Any, source: Any, rows: int, p0: int, p1: int) -> None:
+    """Panels of W from panels of its transpose: target[j, n] = source[n, j] element by element.
+
+    Shapes: source (panels of N, K, 32) holds (K, N); target (panels of K, N, 32) holds (N, K), and
+    `rows` is N without padding. Panels p0 to p1 of the target.
+    """
+    K, N = source.shape[1], target.shape[1]
+    for p in range(p0, p1):
+        width = min(PANEL, K - p * PANEL)
+        for q in range(source.shape[0]):
+            height = min(PANEL, rows - q * PANEL)
+            if source.itemsize == 4 and width == PANEL and height == PANEL:
+                for n in range(0, PANEL, LANES):
+                    for k in range(0, PANEL, LANES):
+                        transpose_block(
+                            _address(target, (p * N + q * PANEL + n) * PANEL + k), PANEL * 4,
+                            _address(source, (q * K + p * PANEL + k) * PANEL + n), PANEL * 4,
+                        )  # fmt: skip
+                continue
+            for n in range(height):
+                for k in range(width):
+                    target[p, q * PANEL + n, k] = source[q, p * PANEL + k, n]

@@ -1,0 +1,94 @@
+"""AdamW on the flat parameter vector, clipping by the gradient's norm, and the learning-rate schedule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from charrnn.config import TrainConfig
+from charrnn.kernels import updates
+from charrnn.kernels.machine.aligned import aligned
+from charrnn.kernels.updates import BLOCK
+from charrnn.nn.parameters import Array, Parameters
+from charrnn.nn.workers import Phase, Workers, share
+
+
+def learning_rate(config: TrainConfig, progress: float) -> float:
+    """The rate at `progress` (0 to 1) of the budget.
+
+    It rises linearly over the first `warmup` of the budget to its peak, then falls along a half cosine
+    (Loshchilov & Hutter 2017) to `final_learning_rate` of the peak.
+    """
+    peak, low = config.learning_rate, config.final_learning_rate
+    if progress < config.warmup:
+        return peak * progress / config.warmup
+    rest = (progress - config.warmup) / (1.0 - config.warmup) if config.warmup < 1 else 1.0
+    return peak * (low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * min(rest, 1.0))))
+
+
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019), bias-corrected.
+
+    Decay and L1 shrinkage act on matrices, not on biases and norms.
+    """
+
+    def __init__(self, parameters: Parameters, config: TrainConfig, workers: Workers) -> None:
+        self.parameters, self.config, self.workers = parameters, config, workers
+        self.m = aligned(parameters.flat.shape, parameters.flat.dtype)
+        self.v = aligned(parameters.flat.shape, parameters.flat.dtype)
+        self.steps = 0  # taken so far
+        self._partial = np.zeros(-(-len(self.m) // BLOCK))
+
+    def step(self, gradients: Parameters, rate: float) -> float:
+        """Update the parameters in place; the gradient is scaled to a norm of `clip` at the most.
+
+        Returns the norm before that. Where it is not finite, nothing is changed.
+        """
+        self.workers.run(*self.phases(gradients, rate))
+        return self.finish()
+
+    def phases(self, gradients: Parameters, rate: float) -> tuple[Phase, ...]:
+        """A step as work for `Workers.run`, which may do something else before; then comes `finish`."""
+        c, n, step = self.config, self.workers.size, self.steps + 1
+        corrections = 1.0 - c.beta1**step, 1.0 - c.beta2**step
+        arrays = self.parameters.flat, gradients.flat, self.m, self.v
+        end, decayed = len(self.m), self.parameters.decayed
+
+        def sum_squares(worker: int) -> None:
+            n0, n1 = share(len(self._partial), worker, n)
+            updates.squared_norms(self._partial, gradients.flat, n0, n1)
+
+        def update(worker: int) -> None:
+            norm = self._norm()
+            if not math.isfinite(norm):
+                return
+            scale = c.clip / norm if norm > c.clip else 1.0
+            for low, high, decay, l1 in ((0, decayed, c.weight_decay, c.l1), (decayed, end, 0.0, 0.0)):
+                n0, n1 = share(high - low, worker, n)
+                updates.adamw(
+                    *arrays, low + n0, low + n1, scale, rate, c.beta1, c.beta2, *corrections, c.epsilon,
+                    decay, l1,
+                )  # fmt: skip
+
+        return sum_squares, update
+
+    def finish(self) -> float:
+        """After a step's phases: count it if the gradient was finite; its norm."""
+        norm = self._norm()
+        if math.isfinite(norm):
+            self.steps += 1
+        return norm
+
+    def _norm(self) -> float:
+        """The Euclidean norm of all gradients, from the partial sums in their order."""
+        return math.sqrt(float(np.add.reduce(self._partial)))
+
+    def tensors(self) -> dict[str, Array]:
+        """The moments themselves, to be written to a file before the next step."""
+        return {"adam.m": self.m, "adam.v": self.v}
+
+    def load_tensors(self, tensors: Mapping[str, Array], steps: int) -> None:
+        """Take the moments that `tensors()` gave, after so many steps."""
+        self.m[:], self.v[:], self.steps = tensors["adam.m"], tensors["adam.v"], steps

@@ -1,0 +1,83 @@
+"""All parameters of a network as one flat vector with named views.
+
+A matrix W (N, K) is stored as panels, (ceil(N / 32), K, 32): element [p, k, j] is W[32 p + j, k], so that a
+product x W^T reads it in order. Vectors are padded to a multiple of 32; all padding is zero and stays zero.
+The matrices that weight decay acts on come first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from charrnn.config import ModelConfig
+from charrnn.kernels.machine.aligned import aligned
+from charrnn.kernels.products.gemm import PANEL, panels
+
+Array = np.ndarray[Any, Any]
+
+
+def is_matrix(name: str) -> bool:
+    """Whether weight decay acts on the parameter: matrices yes, biases and norms no."""
+    return name == "embedding.weight" or name == "decoder.weight" or ".weight_" in name
+
+
+def _stored_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if name == "embedding.weight":  # read by row
+        return shape
+    if is_matrix(name):
+        return (panels(shape[0]), shape[1], PANEL)
+    return (panels(shape[0]) * PANEL,)
+
+
+class Parameters:
+    """The flat vector `flat` and, by PyTorch's names, views of it as the kernels read them."""
+
+    def __init__(self, config: ModelConfig, dtype: Any = np.float32) -> None:
+        self.shapes = config.parameter_shapes()
+        names = sorted(self.shapes, key=lambda name: not is_matrix(name))  # stable: matrices first
+        stored = {name: _stored_shape(name, self.shapes[name]) for name in names}
+        starts, end, self.decayed = {}, 0, 0
+        for name in names:
+            starts[name] = end
+            end += -(-math.prod(stored[name]) // PANEL) * PANEL
+            if is_matrix(name):
+                self.decayed = end  # flat[:decayed] are the matrices
+        self.flat = aligned((end,), dtype)
+        self._views = {
+            name: self.flat[starts[name] : starts[name] + math.prod(stored[name])].reshape(stored[name])
+            for name in names
+        }
+
+    def __getitem__(self, name: str) -> Array:
+        return self._views[name]
+
+    def load(self, tensors: Mapping[str, Array]) -> None:
+        """Take the values of tensors in PyTorch's layout."""
+        for name, shape in self.shapes.items():
+            value, view = np.asarray(tensors[name]), self._views[name]
+            if value.shape != shape:
+                raise ValueError(f"{name} has the shape {value.shape}, not {shape}")
+            if view.ndim == 3:
+                padded = np.zeros((view.shape[0] * PANEL, shape[1]), view.dtype)
+                padded[: shape[0]] = value
+                view[:] = padded.reshape(view.shape[0], PANEL, shape[1]).transpose(0, 2, 1)
+            elif view.ndim == 2:
+                view[:] = value
+            else:
+                view[: shape[0]] = value
+
+    def tensors(self) -> dict[str, Array]:
+        """Copies of all parameters in PyTorch's layout."""
+        result = {}
+        for name, shape in self.shapes.items():
+            view = self._views[name]
+            if view.ndim == 3:
+                rows = view.transpose(0, 2, 1).reshape(-1, shape[1])
+                result[name] = np.ascontiguousarray(rows[: shape[0]])
+            else:
+                result[name] = np.array(view[: shape[0]])
+        return result

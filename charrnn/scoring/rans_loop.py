@@ -1,0 +1,112 @@
+"""The loop that codes the characters of several texts at a time; the arithmetic is that of scoring.rans.
+
+Axes: B texts, T characters, W words, V vocabulary; the network's are those of charrnn.inference.writing_loop.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba.extending import register_jitable
+
+from charrnn.inference.writing_loop import _step
+from charrnn.kernels.machine.jit import njit
+from charrnn.scoring import rans
+
+for _function in (rans.exp, rans.frequencies, rans.find, rans.start_of, rans.push, rans.pop):
+    register_jitable(_function)
+
+
+@njit()
+def _all_known(network: Any, last: Any, rows: int) -> bool:
+    known = True
+    for b in range(rows):
+        known &= network.known[last[b]]
+    return known
+
+
+@njit()
+def _read(
+    network: Any, state: Any, last: Any, lengths: Any, line_end: int, t: int, rows: int, scratch: Any
+) -> int:
+    """The texts that go on at t read their last characters: scratch.logits are those of the next ones.
+
+    Where a line ended, the next text begins: START, and a state of zero. `rows` went on before t. Returns how
+    many do now, the first ones; or -1, with nothing read, where a row of network.table is not known.
+    """
+    while rows > 0 and lengths[rows - 1] <= t:
+        rows -= 1
+    if not _all_known(network, last, rows):
+        return -1
+    for b in range(rows):
+        if last[b] == line_end:
+            last[b] = len(network.known) - 1
+            for k in range(state.shape[0]):
+                for part in range(state.shape[1]):
+                    for j in range(state.shape[3]):
+                        state[k, part, b, j] = 0
+    _step(network, last, state, scratch, rows)
+    return rows
+
+
+@njit()
+def measure(
+    network: Any, state: Any, last: Any, texts: Any, lengths: Any, line_end: int, t0: int, t1: int,
+    starts: Any, shares: Any, f: Any, scratch: Any,
+) -> int:  # fmt: skip
+    """Where each character t0 .. t1 - 1 of texts (B, T) lies in its distribution: starts and shares, (B, T).
+
+    lengths (B,) fall: texts that have ended lie behind the others. Returns t1, or before it the first t at
+    which the row of a text's last character is not known in network.table.
+    """
+    V = len(f)
+    rows = len(lengths)
+    for t in range(t0, t1):
+        rows = _read(network, state, last, lengths, line_end, t, rows, scratch)
+        if rows < 0:
+            return t
+        for b in range(rows):
+            rans.frequencies(f, scratch.logits[b, :V], scratch.p)
+            symbol = texts[b, t]
+            starts[b, t] = rans.start_of(f, symbol)
+            shares[b, t] = f[symbol]
+            last[b] = symbol
+    return t1
+
+
+@njit()
+def encode(starts: Any, shares: Any, words: Any) -> Any:
+    """One text's words (W,), last to first, and its state, from where its characters lie, (T,) both."""
+    x, count = rans.LOWEST, 0
+    for t in range(len(starts) - 1, -1, -1):
+        x, count = rans.push(x, starts[t], shares[t], words, count)
+    return x, count
+
+
+@njit()
+def decode(
+    network: Any, state: Any, last: Any, texts: Any, lengths: Any, line_end: int, t0: int, t1: int,
+    x: Any, words: Any, places: Any, ends: Any, f: Any, scratch: Any,
+) -> int:  # fmt: skip
+    """Characters t0 .. t1 - 1 of texts (B, T), from their states x (B,) and words[places .. ends], (B,) both.
+
+    Returns as `measure` does, or -1 when a text has too few words: they are not those that were written.
+    """
+    V = len(f)
+    rows = len(lengths)
+    for t in range(t0, t1):
+        rows = _read(network, state, last, lengths, line_end, t, rows, scratch)
+        if rows < 0:
+            return t
+        for b in range(rows):
+            rans.frequencies(f, scratch.logits[b, :V], scratch.p)
+            symbol = rans.find(f, x[b] & (rans.TOTAL - 1))
+            x[b] = rans.pop(x[b], rans.start_of(f, symbol), f[symbol])
+            if x[b] < rans.LOWEST:
+                if places[b] >= ends[b]:
+                    return -1
+                x[b] = (x[b] << rans.WORD) | words[places[b]]
+                places[b] += 1
+            texts[b, t] = symbol
+            last[b] = symbol
+    return t1

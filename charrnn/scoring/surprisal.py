@@ -1,0 +1,229 @@
+"""How surprising lines are to a network, many side by side: bits a line, in the order of input.
+
+Each line is a text of its own, its "\\n" the last character. A model of lines reads it as it was trained to,
+and says nothing of an empty one, which training leaves out. A model of prose begins after a line end, which
+is not counted. Where the model has never seen a "\\n" there is neither.
+
+A character that the model has never seen cannot have a probability of the network's. It counts as
+`unknown_bits`, and the network goes on as if it were not there.
+
+Axes: T time, B columns, V vocabulary, N characters.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.checkpoint.model_file import Checkpoint
+from charrnn.config import UNKNOWN_BITS, WEIGHT_PRECISIONS, WeightPrecision
+from charrnn.errors import ConfigError
+from charrnn.nn.network import Model, State
+from charrnn.nn.precision import require
+from charrnn.nn.workers import Workers
+from charrnn.scoring import shared_prefixes
+from charrnn.scoring.shared_prefixes import Floats, Ids
+from charrnn.text.decoding import empty_lines
+from charrnn.text.lines import Lines
+from charrnn.text.normalization import Normaliser, normalised
+from charrnn.vocabulary import code_points
+
+COLUMNS = 52  # lines that a thread reads side by side: four tiles of 13 rows; more are no faster
+WINDOW, LOGITS = shared_prefixes.WINDOW, shared_prefixes.LOGITS  # characters and numbers a call, at most
+CHARACTERS = 4096  # at a time for each column: how far lines are read before scores come out
+SHOWN = 1 << 20  # characters of a line that are kept; a longer one is counted whole, but kept in part
+NEWLINE = ord("\n")
+_BITS = 1 / math.log(2)  # in a nat
+
+
+class LineScore(NamedTuple):
+    """One line, without its "\\n", and what it costs the model."""
+
+    text: str
+    bits: float | None  # -log2 p of all its characters; None: an empty line, to a model of lines
+    characters: int  # its "\n" included, where the model knows that
+    unknown: int  # of them, those that the model has never seen
+    file: str
+    number: int  # of the line in its file, from 1 on
+    cut: bool = False  # the text is only the beginning of a line of more than SHOWN characters
+
+    @property
+    def bpc(self) -> float | None:
+        """Bits a character, or None; 0 for an empty line of a model that knows no "\\n"."""
+        if self.bits is None:
+            return None
+        return self.bits / self.characters if self.characters else 0.0
+
+
+class Scorer:
+    """A model that reads lines; what it says of a line depends on nothing but that line.
+
+    In bfloat16 it is quicker, and its bits a character differ in the third decimal.
+
+    Raises:
+        ConfigError: there is no such precision, or this CPU has no instructions for it.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        threads: int | None = None,
+        unknown_bits: float = UNKNOWN_BITS,
+        precision: WeightPrecision = "float32",
+    ) -> None:
+        if precision not in WEIGHT_PRECISIONS:
+            raise ConfigError(f"precision is {precision!r}", f"give {' or '.join(WEIGHT_PRECISIONS)}")
+        require(precision, "read with --precision float32, which works everywhere", ConfigError)
+        self.checkpoint = checkpoint
+        self.form = checkpoint.text.normal_form  # in which texts are read, however they are written
+        self.unknown_bits = unknown_bits
+        rounds = precision == "bfloat16"
+        self.model = Model(checkpoint.config, workers=Workers(threads), reads_bfloat16=rounds)
+        self.model.load_tensors(checkpoint.tensors)
+        self.columns = COLUMNS * self.model.workers.size
+        self.most = CHARACTERS * self.columns  # characters worth reading at a time
+        vocabulary = checkpoint.vocabulary
+        self._table = np.full(0x110000, -1, np.int32)  # code point -> id
+        self._table[vocabulary.code_points] = np.arange(len(vocabulary), dtype=np.int32)
+        self.newline = int(self._table[NEWLINE])  # its id, or -1
+        prose = not checkpoint.text.lines and self.newline >= 0
+        self.lead = np.array([self.newline] if prose else [], np.int32)  # read first, and not counted
+
+    def encode(self, text: str) -> Ids:
+        """The id of each character, (N,); -1 for what the model has never seen."""
+        return self._table[code_points(text)]
+
+    def leaves_out(self, line: str) -> bool:
+        """Whether a line, without its end, is one that training leaves out: the model cannot know it."""
+        return not line and self.checkpoint.text.lines
+
+    def lines(
+        self, text: str
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Bits, characters and unknown ones of each line of `text`, which ends in "\\n"; (lines,) each.
+
+        They are 0 for a line that is left out.
+        """
+        lines = normalised(text, self.form).split("\n")[:-1]
+        different = sorted(set(lines))  # so that those that begin alike are neighbours
+        places = {line: number for number, line in enumerate(different)}
+        place = [places[line] for line in lines]
+        bits, characters, unknown = self._lines("".join(line + "\n" for line in different))
+        if different and self.leaves_out(different[0]):
+            bits[0] = characters[0] = unknown[0] = 0
+        return bits[place], characters[place], unknown[place]
+
+    def _lines(
+        self, text: str
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        points = code_points(text)
+        ids = self._table[points]
+        ends = points == NEWLINE
+        count = int(np.count_nonzero(ends))
+        line = np.cumsum(ends) - ends  # of each character
+        unknown = np.bincount(line[(ids < 0) & ~ends], minlength=count)
+        line = line[ids >= 0]
+        lengths = np.bincount(line, minlength=count)
+        bits = np.bincount(line, weights=self._losses(ids[ids >= 0], lengths), minlength=count) * _BITS
+        return bits + unknown * self.unknown_bits, lengths + unknown, unknown
+
+    def _losses(self, ids: Ids, lengths: npt.NDArray[np.int64]) -> Floats:
+        """-log p in nats of every character, (N,), of lines of these lengths that lie behind one another."""
+        if not len(self.lead):
+            return shared_prefixes.losses(self.model, ids, lengths, self.columns)
+        starts = np.cumsum(lengths) - lengths
+        leads = starts + np.arange(len(lengths))
+        with_leads = np.insert(ids, starts, self.newline)
+        return np.delete(shared_prefixes.losses(self.model, with_leads, lengths + 1, self.columns), leads)
+
+
+class Stream:
+    """One text, read piece by piece; to a model of lines each line is a text of its own."""
+
+    def __init__(self, scorer: Scorer, *, after_line_end: bool = False) -> None:
+        self._scorer = scorer
+        self._line_end = scorer.newline if scorer.checkpoint.text.lines else -2
+        self._start = scorer.checkpoint.config.vocab_size
+        self._last = self._start
+        self._at_line_start = True
+        self._state: State = scorer.model.zero_state(1)
+        if after_line_end:
+            self.losses(scorer.lead)
+
+    def losses(self, ids: Ids) -> Floats:
+        """-log p in nats of each of these characters, (n,), which go on from those before."""
+        model, V = self._scorer.model, self._start
+        result = np.empty(len(ids), np.float32)
+        T = max(1, min(WINDOW, LOGITS // V))
+        for low in range(0, len(ids), T):
+            y = ids[low : low + T, None]
+            x = np.concatenate(([[self._last]], y[:-1])).astype(np.int32)
+            reset = (x == self._line_end) | (x == V)
+            x[reset] = V
+            losses, self._state = model.losses(x, y, self._state, reset)
+            result[low : low + T] = losses[:, 0]
+            self._last = int(y[-1, 0])
+        return result
+
+    def bits(self, text: str) -> npt.NDArray[np.float64]:
+        """-log2 p of each character of the text, (n,); `unknown_bits` for what the model has never seen.
+
+        The end of a line that is left out costs nothing.
+        """
+        ids = self._scorer.encode(text)
+        result = np.full(len(ids), self._scorer.unknown_bits)
+        known = ids >= 0
+        result[known] = self.losses(ids[known]).astype(np.float64) * _BITS
+        if self._line_end >= 0 and len(ids):
+            result[empty_lines(ids, self._line_end, self._at_line_start)] = 0
+            self._at_line_start = bool(ids[-1] == self._line_end)
+        return result
+
+
+class LongLine:
+    """What is known of a line that comes in pieces."""
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self._stream = Stream(scorer, after_line_end=True)
+        self._normaliser = Normaliser(scorer.form)
+        self.bits, self.characters, self.unknown = 0.0, 0, 0
+
+    def add(self, text: str) -> None:
+        """The line goes on with `text`; its last piece ends in "\\n"."""
+        text = self._normaliser.add(text)
+        if self._scorer.newline < 0:
+            text = text.removesuffix("\n")
+        self.bits += float(np.sum(self._stream.bits(text)))
+        self.characters += len(text)
+        self.unknown += int(np.count_nonzero(self._scorer.encode(text) < 0))
+
+
+def score_lines(scorer: Scorer, lines: Iterable[Lines]) -> Iterator[list[LineScore]]:
+    """The score of each line, in order, as many at a time as came together."""
+    long: LongLine | None = None
+    shown, length = "", 0
+    for text, file, number, piece, last in lines:
+        if piece:
+            long = long or LongLine(scorer)
+            long.add(text)
+            shown += text[: SHOWN - len(shown)]
+            length += len(text)
+            if last:
+                score = (long.bits, long.characters, long.unknown)
+                yield [LineScore(shown.removesuffix("\n"), *score, file, number, length > SHOWN + 1)]
+                long, shown, length = None, "", 0
+            continue
+        columns = (values.tolist() for values in scorer.lines(text))
+        texts = text[:-1].split("\n")
+        yield [
+            LineScore(
+                line, None if scorer.leaves_out(line) else bits, characters, unknown, file, number + index
+            )
+            for index, (line, bits, characters, unknown) in enumerate(zip(texts, *columns, strict=True))
+        ]

@@ -1,0 +1,99 @@
+"""What a model offers to somebody who writes by hand: how it would go on, and how sure it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from charrnn.checkpoint.model_file import Checkpoint
+from charrnn.config import WeightPrecision
+from charrnn.inference.mixture import Blend
+from charrnn.search.predictor import Cursor, Predictor
+from charrnn.text.normalization import normalised
+
+LONGEST = 40  # characters that are offered at a time
+CHOICES = 8  # next characters whose probabilities are given
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What may follow a text."""
+
+    # The most probable next character, then the most probable after that, up to the line's end. Where
+    # the line's end is itself the most probable, it is that alone.
+    continuation: str
+    next: tuple[tuple[str, float], ...]  # the most probable next characters and their probabilities
+
+    @property
+    def word(self) -> str:
+        """The continuation up to the end of its first word."""
+        start = len(self.continuation) - len(self.continuation.lstrip())
+        words = self.continuation[start:].split(maxsplit=1)
+        return self.continuation[: start + len(words[0])] if words else self.continuation
+
+
+class Offers:
+    """The offers for a text that somebody changes as they please, most often at its end.
+
+    Characters that the model has never seen are passed over. A model of lines reads the last line alone.
+    """
+
+    def __init__(self, checkpoint: Checkpoint | Blend, precision: WeightPrecision = "float32") -> None:
+        self._predictor = Predictor(checkpoint, precision, threads=1)
+        self._form = checkpoint.text.normal_form
+        self._read: list[int] = []  # the characters of the text, and after each:
+        self._after: list[tuple[Any, Any]] = []  # the state and log p (V,) of what comes next
+
+    def unknown(self, text: str) -> str:
+        """The characters of the text that the model has never seen, in order, each once."""
+        text = normalised(text, self._form)
+        return "".join(dict.fromkeys(c for c in text if c not in self._predictor.vocabulary))
+
+    def after(self, text: str) -> Offer:
+        """What may follow the text."""
+        if self._predictor.lines:
+            text = text.rpartition("\n")[2]
+        text = normalised(text, self._form)
+        cursor, row = self._go_to(self._predictor.vocabulary.encode(text, "skip").tolist())
+        characters = self._predictor.vocabulary.characters
+        order = np.argsort(-row, kind="stable")[:CHOICES].tolist()
+        choices = tuple((characters[c], float(np.exp(row[c]))) for c in order)
+        return Offer(self._continuation(cursor, row), choices)
+
+    def _go_to(self, ids: list[int]) -> tuple[Cursor, Any]:
+        """The place after these characters; only those are read that were not there last time."""
+        if not ids:  # prose begins with a sentence, as when it is sampled
+            start = self._predictor.start()
+            return start, self._predictor.predict([start])[0]
+        same = 0
+        while same < min(len(ids), len(self._read)) and ids[same] == self._read[same]:
+            same += 1
+        del self._read[same:], self._after[same + 1 :]
+        if not self._after:
+            # START alone, even in prose: where a text is given, it is read as it stands.
+            start = self._predictor.beginning()
+            row = self._predictor.predict([start])[0]
+            self._after.append((start.state, row))
+        for character in ids[same:]:
+            cursor = Cursor(character, self._after[-1][0])
+            row = self._predictor.predict([cursor])[0]
+            self._read.append(character)
+            self._after.append((cursor.state, row))
+        state, row = self._after[-1]
+        return Cursor(ids[-1], state), row
+
+    def _continuation(self, cursor: Cursor, row: Any) -> str:
+        cursor, newline = replace(cursor), self._predictor.newline
+        found: list[int] = []
+        while len(found) < LONGEST:
+            best = int(np.argmax(row))
+            if best == newline and found:
+                break
+            found.append(best)
+            if best == newline:
+                break
+            cursor.last = best
+            row = self._predictor.predict([cursor])[0]
+        return self._predictor.vocabulary.decode(np.array(found, np.int64))

@@ -1,0 +1,112 @@
+"""How surprising a text is to a network: nats and bits per character."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from charrnn.nn.network import Model
+from charrnn.text.corpus import Documents
+
+STREAMS = 64  # documents read side by side; more would not make the products faster
+WINDOW = 1024  # characters a call, over all streams: enough for quick products, in little memory
+LOGITS = 2**24  # numbers a call, so that a large vocabulary does not need gigabytes
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The loss over a text."""
+
+    loss: float  # nats a character
+    characters: int
+
+    @property
+    def bpc(self) -> float:
+        """Bits a character."""
+        return self.loss / math.log(2)
+
+    @property
+    def perplexity(self) -> float:
+        """exp(loss): how many equally likely characters would be as surprising."""
+        return math.exp(self.loss) if self.loss < 700 else math.inf
+
+
+def evaluate(
+    model: Model,
+    documents: Documents,
+    stop: Callable[[], object] = lambda: None,
+    report: Callable[[int], None] = lambda done: None,
+) -> Evaluation | None:
+    """The mean loss over every character, each document read in one pass from a zero state.
+
+    Documents are independent, so that many are read side by side; a single one is read character after
+    character. None when `stop()` becomes true, which is asked about ten times a second. As often `report` is
+    told how many characters are done.
+    """
+    total, done = 0.0, 0
+    for _, losses in _losses(model, documents):
+        total += float(np.sum(losses, dtype=np.float64))
+        done += len(losses)
+        report(done)
+        if stop():
+            return None
+    count = len(documents)
+    return Evaluation(total / count if count else math.nan, count)
+
+
+def surprises(model: Model, documents: Documents) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """-log p of every character given those before it in its document, (N,) in nats."""
+    result = np.zeros(len(documents), np.float32)
+    for positions, losses in _losses(model, documents):
+        result[positions] = losses
+    return result
+
+
+def _losses(
+    model: Model, documents: Documents
+) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """Positions and their losses, both (n,), until every position has come once."""
+    starts = _streams(documents)
+    ends = np.append(starts[1:], len(documents))
+    if not len(documents):
+        return
+    B, V = len(starts), documents.vocab_size
+    T = max(1, min(WINDOW // B, LOGITS // (B * V), int((ends - starts).max())))
+    state = model.zero_state(B)
+    for first in range(0, int((ends - starts).max()), T):
+        positions = starts + np.arange(first, first + T)[:, None]  # (T, B)
+        there = positions < ends
+        positions = np.minimum(positions, len(documents) - 1)
+        x, y, reset = documents.look_up(positions)
+        losses, state = model.losses(x, y, state, reset)
+        yield positions[there], losses[there]
+
+
+def _streams(documents: Documents) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Where to cut the text into at most STREAMS parts of about the same length: where the state is zero."""
+    count = len(documents)
+    fresh = np.union1d(documents.starts, documents.cuts)
+    cuts = {0} if count else set()
+    for stream in range(1, STREAMS):
+        wanted = count * stream // STREAMS
+        found = _next_start(documents, fresh, wanted)
+        if found < count:
+            cuts.add(found)
+    return np.array(sorted(cuts), np.int64)
+
+
+def _next_start(documents: Documents, fresh: np.ndarray[Any, np.dtype[np.int64]], position: int) -> int:
+    """The first of `fresh`, or of lines that are documents, from `position` on; else the text's length."""
+    at = int(np.searchsorted(fresh, position))
+    found = int(fresh[at]) if at < len(fresh) else len(documents)
+    if documents.line_end >= 0 and position > 0:
+        for low in range(position - 1, found, 2**16):
+            ids = documents.at(np.arange(low, min(low + 2**16, found)))
+            ends = np.flatnonzero(ids == documents.line_end)
+            if len(ends):
+                return min(found, low + int(ends[0]) + 1)
+    return found

@@ -1,0 +1,387 @@
+"""Texts -> documents of ids, and batches of windows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.config import TextConfig
+from charrnn.errors import CorpusError, VocabularyError
+from charrnn.system.memory import total_memory
+from charrnn.text.decoding import CHUNK, NEWLINE, Decoder, Encoder, Ids, LineEnds
+from charrnn.text.normalization import form_of
+from charrnn.text.novelty import Novelty
+from charrnn.text.sources import Source, find, why_not_text
+from charrnn.vocabulary import IdArray, OnUnknown, Vocabulary
+
+Inputs = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]  # x, y, reset
+LOOKED_UP = 20_000  # positions at once, where several windows have so many
+MEMORY_SHARE = 0.75  # of all memory, the most that a text may take
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Pieces:
+    """Parts of an array that are read as if they were joined, one after the other, without a copy."""
+
+    first: npt.NDArray[np.int64]  # (K,), where each begins once they are joined; sorted, from 0 on
+    shift: npt.NDArray[np.int64]  # (K,), from there to its place in the array
+    total: int
+
+    @classmethod
+    def between(cls, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> Pieces:
+        """The parts from `starts` to `ends`, both (K,); those that are empty are left out."""
+        there = starts < ends
+        starts, lengths = starts[there], (ends - starts)[there]
+        first = np.cumsum(lengths) - lengths
+        return cls(first, starts - first, int(lengths.sum()))
+
+    def places(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where these positions, 0 .. total-1, stand in the array."""
+        places: npt.NDArray[np.int64] = np.searchsorted(self.first, positions, side="right")
+        places -= 1
+        places = self.shift[places]
+        places += positions
+        return places
+
+
+def _are_among(positions: npt.NDArray[np.int64], some: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which of the positions, of any shape, are in the sorted `some` (n,)."""
+    if not len(some):
+        return np.zeros(positions.shape, np.bool_)
+    found: npt.NDArray[np.bool_] = some[np.searchsorted(some, positions, side="right") - 1] == positions
+    return found
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Documents:
+    """N characters, cut into documents. The arrays are read-only.
+
+    A document starts at each of `starts` and, where lines are documents, after each line end. At each of
+    `cuts` one goes on whose characters before it belong to another part of the text.
+    """
+
+    ids: IdArray  # (N,), the smallest type that holds 0 .. vocab_size-1; with pieces, what they are of
+    vocab_size: int  # V
+    starts: npt.NDArray[np.int64]  # sorted
+    line_end: int = -1  # the id of "\n" where every line is a document, else -1
+    pieces: Pieces | None = None  # whole lines, or blocks of prose
+    # Sorted; 0 is among them or among the starts when N > 0.
+    cuts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        for name in ("ids", "starts", "cuts"):
+            view = getattr(self, name).view()
+            view.flags.writeable = False
+            object.__setattr__(self, name, view)
+
+    def __len__(self) -> int:
+        return len(self.ids) if self.pieces is None else self.pieces.total
+
+    def head(self, count: int) -> Documents:
+        """Its first `count` characters, or all."""
+        part = replace(self, starts=self.starts[self.starts < count], cuts=self.cuts[self.cuts < count])
+        if self.pieces is None:
+            return replace(part, ids=self.ids[:count])
+        return replace(part, pieces=replace(self.pieces, total=min(count, self.pieces.total)))
+
+    def at(self, positions: npt.NDArray[np.int64]) -> IdArray:
+        """The ids at these positions, 0 .. N-1, of any shape."""
+        return self.ids[self._places(positions)]
+
+    def look_up(self, positions: npt.NDArray[np.int64]) -> Inputs:
+        """Inputs x, targets y and resets, for positions 0 .. N-1 of any shape.
+
+        y is the character there, x the one before it or, where a document starts, START = V. At a reset the
+        state is zero: where a document starts, and at a cut, where x is the character of the other part.
+        """
+        places = self._places(positions)
+        y = self.ids[places].astype(np.int32)
+        places -= 1
+        x = self.ids[places].astype(np.int32)
+        reset = _are_among(positions, self.starts)
+        if self.line_end >= 0:
+            reset |= x == self.line_end  # also before a piece, since another line ends there
+        x[reset] = self.vocab_size
+        if len(self.cuts):
+            reset |= _are_among(positions, self.cuts)
+        return x, y, reset
+
+    def _places(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Where in `ids` they are, in new memory."""
+        return positions.copy() if self.pieces is None else self.pieces.places(positions)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Corpus:
+    """What was read: the documents, the characters in them, and how bytes became text."""
+
+    documents: Documents
+    vocabulary: Vocabulary
+    text: TextConfig
+    name: str  # of the first file or folder, without folder and suffix
+    notes: tuple[str, ...] = ()  # what reading changed or left out, for people
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the ids, the documents' starts, the vocabulary and the text settings.
+
+        The same on every machine; the corpus's name does not matter.
+        """
+        digest = hashlib.sha256()
+        # The normal form is that of the ids.
+        text = replace(self.text, normal_form=None).to_dict()
+        settings = {"text": text, "vocabulary": self.vocabulary.characters}
+        digest.update(json.dumps(settings, sort_keys=True).encode())
+        for array in (self.documents.starts, self.documents.ids):
+            little_endian = array.dtype.newbyteorder("<")
+            digest.update(f"{little_endian.str}{len(array)}:".encode())
+            for start in range(0, len(array), CHUNK):  # in chunks, so that Ctrl-C is answered
+                digest.update(array[start : start + CHUNK].astype(little_endian, copy=False).data)
+        return digest.hexdigest()
+
+    def novelty(self) -> Generator[int, None, Novelty]:
+        """The index of all of it, training and validation alike; see `Novelty.build`."""
+        return Novelty.build(self.pieces, by_line=self.documents.line_end >= 0)
+
+    def pieces(self) -> Iterator[str]:
+        """The text, in pieces, a line end behind each document: a file's last line may have none."""
+        documents = self.documents
+        for start, end in pairwise([*documents.starts.tolist(), len(documents)]):
+            for at in range(start, end, CHUNK):
+                yield self.vocabulary.decode(documents.ids[at : min(at + CHUNK, end)])
+            yield "\n"
+
+    def with_vocabulary(self, vocabulary: Vocabulary) -> Corpus:
+        """The same text with the ids of another vocabulary, which has all its characters.
+
+        Raises:
+            VocabularyError: it lacks one.
+        """
+        if vocabulary == self.vocabulary:
+            return self
+        table = self.vocabulary.positions_in(vocabulary)
+        if table.min() < 0:
+            raise VocabularyError("the other vocabulary lacks characters of the corpus")
+        table = table.astype(vocabulary.dtype)
+        old = self.documents
+        ids = np.empty(len(old), vocabulary.dtype)
+        for start in range(0, len(ids), CHUNK):
+            ids[start : start + CHUNK] = table[old.ids[start : start + CHUNK]]
+        line_end = int(table[old.line_end]) if old.line_end >= 0 else -1
+        documents = Documents(ids, len(vocabulary), old.starts, line_end)
+        return replace(self, documents=documents, vocabulary=vocabulary)
+
+
+def read(
+    paths: Sequence[str | Path],
+    text: TextConfig = TextConfig(),  # noqa: B008 (frozen)
+    *,
+    vocabulary: Vocabulary | None = None,
+    on_unknown: OnUnknown = "error",
+    stdin: BinaryIO | None = None,
+    expected: str | None = None,
+) -> Corpus:
+    """Reads files, folders, .gz files and "-" (`stdin`) as one corpus, in one pass.
+
+    Each file is a document; with `text.lines` each line is, its "\\n" included. The vocabulary is
+    that of the text, or the given one. `expected` is the encoding to name where the text is none in its own.
+    Needs the memory of the ids and about 10 MB.
+
+    Raises:
+        CorpusError: something cannot be read or decoded, there are fewer than two characters, or so many
+            that they would fill the memory.
+        ConfigError: the encoding is not known.
+        VocabularyError: the given vocabulary lacks a character, and `on_unknown` is "error".
+    """
+    decoder = Decoder(text, expected)
+    learns = vocabulary is None
+    encoder = Encoder(vocabulary, on_unknown)
+    line_ends: LineEnds | None = None
+    if text.lines:
+        if vocabulary is None:
+            encoder.learn([NEWLINE])
+        elif "\n" not in vocabulary:
+            raise VocabularyError(
+                "the model has never seen a line end, so it cannot read lines as documents",
+                "leave out --lines",
+            )
+        line_ends = LineEnds(encoder.id_of(NEWLINE))
+
+    ids = Ids(encoder.dtype)
+    most = MEMORY_SHARE * (total_memory() or math.inf)  # beyond, the machine would stand still
+    starts: list[int] = []
+    left_out: list[str] = []  # files in folders that are no text
+    sources = find(paths)
+    for source in sources:
+        chunks = source.chunks(stdin)
+        head = next(chunks, b"")
+        if not head:
+            continue
+        if reason := why_not_text(head, text):
+            if not source.in_folder:
+                raise CorpusError(f"{source.name} is {reason[0]}", reason[1])
+            left_out.append(f"{source.name} ({reason[0]})")
+            continue
+        start = len(ids)
+        line = 1
+        for points in decoder.decode(chain([head], chunks), source.name):
+            piece = encoder.encode(points, source.name, line)
+            line += int(np.count_nonzero(points == NEWLINE))
+            ids.widen(encoder.dtype)
+            ids.append(line_ends.clean(piece) if line_ends else piece)
+            if ids.nbytes > most:
+                raise CorpusError(
+                    f"{source.name} has more text than memory holds ({ids.nbytes / 1e9:.1f} GB so far)",
+                    "take a part of it: head -c 1G FILE | charrnn ... -",
+                )
+        if line_ends:
+            ids.append(line_ends.finish_file())
+        # Where lines are documents, the line end before a file says that one starts.
+        if len(ids) > start and (not text.lines or not starts):
+            starts.append(start)
+
+    _check_length(len(ids), sources, left_out, encoder.skipped)
+    numbers = ids.finish()
+    vocabulary = encoder.finish(numbers)
+    documents = Documents(
+        numbers,
+        len(vocabulary),
+        np.array(starts, np.int64),
+        vocabulary.characters.index("\n") if text.lines else -1,
+    )
+    notes = _notes(decoder, line_ends, left_out, encoder.skipped)
+    corpus = Corpus(documents, vocabulary, text, corpus_name(paths[0]), notes)
+    if learns and not text.bytes:
+        form = form_of(vocabulary.characters, corpus.pieces)
+        corpus = replace(corpus, text=replace(text, normal_form=form))
+    return corpus
+
+
+class Batches:
+    """Windows of T characters of B streams, (T, B), for truncated back-propagation through time.
+
+    The text is cut into B streams of S = N // B characters, side by side; window k of an epoch
+    continues window k-1 in every column, so that the state carries over. From the second epoch
+    on, all streams start at a random offset below S, so that the cuts fall elsewhere.
+
+    A tiny text gets fewer streams, then a shorter window: B is halved until S >= 2T; with B = 1,
+    T is at most N, and half of N if one window of T would leave a rest that is never learned.
+
+    Every window is a pure function of the documents, the sizes, the seed, the epoch and k.
+    """
+
+    def __init__(self, documents: Documents, batch_size: int, seq_len: int, seed: int) -> None:
+        total = len(documents)
+        if not total:
+            raise ValueError("there is no text to cut into batches")
+        while batch_size > 1 and total // batch_size < 2 * seq_len:
+            batch_size //= 2
+        stream = total // batch_size
+        if stream < 2 * seq_len:
+            seq_len = stream if stream <= seq_len else stream // 2
+        self.documents = documents
+        self.batch_size = batch_size  # B
+        self.seq_len = seq_len  # T
+        self.seed = seed
+        self.windows_per_epoch = stream // seq_len  # K
+        self._stream = stream  # S
+        # Between two training steps the caches know nothing of this: a few windows cost little more than one.
+        self._together = max(1, LOOKED_UP // (batch_size * seq_len))
+        self._held: tuple[tuple[int, int], Inputs] | None = None  # an epoch, and which of its groups
+
+    def offset(self, epoch: int) -> int:
+        """Where the first stream starts in this epoch, 0 .. S-1."""
+        if epoch == 0 or self.windows_per_epoch == 1:
+            return 0
+        return int(np.random.default_rng([self.seed, epoch]).integers(self._stream))
+
+    def window(self, epoch: int, k: int) -> Inputs:
+        """Inputs, targets and resets of window k = 0 .. K-1 of an epoch, each (T, B).
+
+        Target y[t, j] is the character at some position; input x[t, j] is the character before
+        it or, where reset[t, j] says that a document starts there, START = V. At k = 0 the state
+        is zero: a stream that starts inside a document has no reset there.
+
+        One stream of "abcde", T = 2: x, y = [START a], [a b], then [b c], [c d].
+        """
+        if not 0 <= k < self.windows_per_epoch:
+            raise IndexError(f"window {k} of {self.windows_per_epoch}")
+        group, n = divmod(k, self._together)
+        if self._held is None or self._held[0] != (epoch, group):
+            T, B = self.seq_len, self.batch_size
+            length = self._together * T
+            streams = self.offset(epoch) + self._stream * np.arange(B, dtype=np.int64)  # (B,)
+            times = group * length + np.arange(length, dtype=np.int64).reshape(-1, T, 1)
+            self._held = (epoch, group), self.documents.look_up((times + streams) % len(self.documents))
+        x, y, reset = self._held[1]
+        return x[n], y[n], reset[n]
+
+
+def _check_length(length: int, sources: list[Source], left_out: list[str], skipped: int) -> None:
+    """Raises CorpusError, which says why, when there are fewer than two characters."""
+    if length >= 2:
+        return
+    what = sources[0].name if len(sources) == 1 else "the corpus"
+    if length == 1:
+        raise CorpusError(f"{what} holds a single character", "give at least two")
+    if skipped:
+        raise CorpusError(f"{what} holds no character that the model knows", "give another text")
+    if left_out:
+        raise CorpusError(f"there is no text in the folder: {_such_as(left_out)}", "--bytes reads any file")
+    raise CorpusError(f"{what} is empty", "give a text of at least two characters")
+
+
+def _notes(
+    decoder: Decoder, line_ends: LineEnds | None, left_out: list[str], skipped: int
+) -> tuple[str, ...]:
+    notes = []
+    if decoder.line_ends:
+        kinds = " and ".join(
+            name for end, name in (("\r\n", "CRLF"), ("\r", "CR")) if end in decoder.line_ends
+        )
+        notes.append(f"{kinds} line ends became LF (--keep-newlines leaves them)")
+    if decoder.marks:
+        notes.append(_counted(decoder.marks, "byte order mark") + " left out at the start of lines")
+    if decoder.bad:
+        what = "left out" if decoder.text.encoding_errors == "skip" else "replaced by U+FFFD"
+        places = f"{decoder.bad:,} places were" if decoder.bad > 1 else "1 place was"
+        notes.append(f"{places} no {decoder.text.encoding.upper()} text, and {what}")
+    if decoder.normalised:
+        notes.append(f"the text was brought to {decoder.text.normal_form}, the form of the model's own")
+    if line_ends and line_ends.empty_lines:
+        notes.append(_counted(line_ends.empty_lines, "empty line") + " left out")
+    if skipped:
+        notes.append(_counted(skipped, "character") + " left out that the model has never seen")
+    if left_out:
+        notes.append(_such_as(left_out))
+    return tuple(notes)
+
+
+def _such_as(left_out: list[str]) -> str:
+    """Says of the files that are no text how many there are, and names the first."""
+    such_as = "such as " if len(left_out) > 1 else ""
+    return f"{_counted(len(left_out), 'file')} left out: {such_as}{left_out[0]}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}s were" if count > 1 else f"1 {noun} was"
+
+
+def corpus_name(path: str | Path) -> str:
+    """What a model of this corpus is called: `texts/poe.txt.gz` gives "poe", `texts/` "texts"."""
+    if str(path) == "-":
+        return "stdin"
+    path = Path(path)
+    if path.is_dir():
+        return path.resolve().name or "corpus"
+    if path.suffix.lower() == ".gz":
+        path = path.with_suffix("")
+    return path.stem

@@ -1,0 +1,362 @@
+"""Bytes -> code points -> ids, chunk by chunk: the memory is that of the ids, plus a constant."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.config import TextConfig
+from charrnn.errors import ConfigError, CorpusError
+from charrnn.text.detection import likely_encoding
+from charrnn.text.normalization import Normaliser
+from charrnn.vocabulary import IdArray, OnUnknown, Vocabulary, code_points, id_dtype, unknown_character
+
+CodePoints = npt.NDArray[np.uint8] | npt.NDArray[np.uint32]
+CHUNK = 1 << 18  # characters worked on at a time
+BYTE_ORDER_MARK = "\ufeff"
+NEWLINE = ord("\n")
+
+
+def check_encoding(name: str) -> None:
+    """Raises ConfigError unless Python knows a text encoding of this name."""
+    try:
+        codecs.getincrementaldecoder(name)
+        b"?".decode(name)  # LookupError for what turns bytes into bytes, such as "hex"
+    except UnicodeError:
+        pass  # it is an encoding, "?" alone is just no text in it, as in UTF-16
+    except LookupError as error:
+        raise ConfigError(
+            f"the encoding {name!r} is not known", "give one such as utf-8, utf-16 or latin-1"
+        ) from error
+
+
+KEEP_BYTES = "charrnn-keep-bytes"  # a byte that is no text becomes U+DC80 .. U+DCFF (PEP 383)
+_MARK = "charrnn-mark"  # each place that is no text becomes a lone surrogate
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def _keep_bytes(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    bad = error.object[error.start : error.end]
+    return "".join(chr(0xDC00 + byte) if byte >= 0x80 else "\ufffd" for byte in bad), error.end
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "\udc80", error.end
+
+
+codecs.register_error(KEEP_BYTES, _keep_bytes)
+codecs.register_error(_MARK, _mark)
+
+
+class Cleaner:
+    """Takes out of one file's text what programs put there for other programs.
+
+    CRLF and CR become LF, unless the configuration keeps them. Byte order marks at the start of a line are
+    left out: `cat` puts those of files into the middle of others. With `bytes` nothing is changed.
+    """
+
+    def __init__(self, text: TextConfig) -> None:
+        self._keeps_marks = text.bytes
+        keeps_line_ends = text.bytes or text.keep_newlines
+        self._newlines = None if keeps_line_ends else io.IncrementalNewlineDecoder(None, translate=True)
+        self._at_start, self._at_line_start = True, True
+        self.marks = 0  # left out, but for one at the start of the file, which is usual
+
+    def clean(self, piece: str, *, last: bool = False) -> str:
+        """The next piece of the text; a CR at its end waits for the next one, unless it is the `last`."""
+        if self._newlines is not None:  # holds the CR
+            piece = self._newlines.decode(piece, last)
+        if not self._keeps_marks and piece:
+            piece = self._without_marks(piece)
+        return piece
+
+    @property
+    def line_ends(self) -> set[str]:
+        """The kinds that became "\\n": "\\r\\n", "\\r"."""
+        seen = self._newlines.newlines if self._newlines is not None else None
+        return {seen} - {"\n"} if isinstance(seen, str) else set(seen or ()) - {"\n"}
+
+    def _without_marks(self, piece: str) -> str:
+        result = piece
+        if not piece.isascii() and BYTE_ORDER_MARK in piece:
+            if self._at_line_start:
+                result = result.lstrip(BYTE_ORDER_MARK)
+            result = _MARKS.sub("\n", result)
+            self.marks += len(piece) - len(result) - (self._at_start and piece[0] == BYTE_ORDER_MARK)
+        self._at_start = False
+        if result:
+            self._at_line_start = result.endswith("\n")
+        return result
+
+
+_MARKS = re.compile(f"\n{BYTE_ORDER_MARK}+")
+
+
+class Decoder:
+    """Bytes of one file after another -> code points, cleaned as `Cleaner` says.
+
+    With `bytes`, each byte is a character and nothing is changed. Where the configuration has a normal form,
+    the text is brought to it.
+    """
+
+    def __init__(self, text: TextConfig, expected: str | None = None) -> None:
+        """`expected` is the encoding that is named to whoever gives a text that is none in its own."""
+        if not text.bytes:
+            check_encoding(text.encoding)
+        self.text = text
+        self.line_ends: set[str] = set()  # the kinds that became "\n": "\r\n", "\r"
+        self.marks = 0  # byte order marks that were left out within files
+        self.bad = 0  # places whose bytes are no text, and were skipped or replaced
+        self.normalised = False  # something was
+        self._expected = expected
+
+    def decode(self, chunks: Iterable[bytes], name: str) -> Iterator[CodePoints]:
+        """The code points of one file, which errors call `name`, in non-empty pieces (n,).
+
+        The chunks are not empty, either.
+
+        Raises:
+            CorpusError: the bytes are no text in the encoding; says at which byte, and what they look like.
+        """
+        if self.text.bytes:
+            for chunk in chunks:
+                yield np.frombuffer(chunk, np.uint8)
+            return
+        strict = self.text.encoding_errors == "strict"
+        decoder = codecs.getincrementaldecoder(self.text.encoding)("strict" if strict else _MARK)
+        cleaner = Cleaner(self.text)
+        normaliser = Normaliser(self.text.normal_form)
+        fed, lines, last = 0, 0, ""  # bytes; line ends; the last character
+        for chunk in chain(chunks, [b""]):
+            final = not chunk
+            fed += len(chunk)
+            try:
+                piece = decoder.decode(chunk, final)
+            except UnicodeError as error:
+                raise self._undecodable(name, fed, lines, last, error) from error
+            lines += _line_ends(piece, last)
+            last = piece[-1:] or last
+            if not piece.isascii() and (halves := _SURROGATES.findall(piece)):
+                # Some codecs, such as unicode_escape, make halves of surrogate pairs.
+                if strict:
+                    raise CorpusError(
+                        f"{name} holds half of a surrogate pair, which is no character",
+                        "try another --encoding, or --bytes",
+                    )
+                self.bad += len(halves)
+                replacement = "" if self.text.encoding_errors == "skip" else "\ufffd"
+                piece = _SURROGATES.sub(replacement, piece)
+            piece = normaliser.add(cleaner.clean(piece, last=final), last=final)
+            if piece:
+                yield (
+                    np.frombuffer(piece.encode("ascii"), np.uint8) if piece.isascii() else code_points(piece)
+                )
+        self.line_ends |= cleaner.line_ends
+        self.marks += cleaner.marks
+        self.normalised = self.normalised or normaliser.changed
+
+    def _undecodable(self, name: str, fed: int, lines: int, last: str, error: UnicodeError) -> CorpusError:
+        encoding = self.text.encoding
+        if not isinstance(error, UnicodeDecodeError):
+            return CorpusError(
+                f"{name} is not {encoding.upper()} text ({error})", "try another --encoding, or --bytes"
+            )
+        # The decoder saw what it had kept of earlier chunks, then this one: the end of all fed.
+        offset = fed - len(error.object) + error.start
+        bad = error.object[error.start : error.end][:4].hex(" ").upper()
+        before = error.object[: error.start].decode(encoding, "ignore")
+        line = lines + _line_ends(before, last) + 1
+        return CorpusError(
+            f"{name} is not {encoding.upper()} text: byte offset {offset} holds {bad} ({error.reason}), "
+            f"in line {line:,}",
+            what_to_try(error.object, encoding, self._expected),
+        )
+
+
+FEW = 3  # bad places, which may be no more than damage
+
+
+def _line_ends(piece: str, last: str) -> int:
+    """How many line ends, LF, CR or CRLF, are in a piece of text, behind this character."""
+    halves = piece.count("\r\n") + (last == "\r" and piece.startswith("\n"))
+    return piece.count("\n") + piece.count("\r") - halves
+
+
+def what_to_try(data: bytes, encoding: str, expected: str | None = None) -> str:
+    """What to do about bytes that are no text in this encoding, though the `expected` one may be theirs."""
+    text = data.decode(encoding, _MARK)
+    bad = len(_SURROGATES.findall(text))
+    good = len(text) - len(text.encode("ascii", "ignore")) - bad  # characters that say something
+    hints = []
+    if good <= bad:
+        if expected is not None and not same(expected, encoding):
+            hints.append(f"try --encoding {expected}, as that of the model's own text")
+        elif (found := likely_encoding(data)) is not None and not same(found, encoding):
+            hints.append(f"it looks like {found}: --encoding {found}")
+    if good > bad or 0 < bad <= FEW:
+        hints.append("--encoding-errors skip leaves bad bytes out")
+    return ", or ".join(hints) or "try another --encoding, or --bytes"
+
+
+def same(encoding: str, other: str) -> bool:
+    """Whether these are two names of one encoding, which Python knows."""
+    return codecs.lookup(encoding).name == codecs.lookup(other).name
+
+
+class Ids:
+    """A growing array of ids in one block of memory, at most 1/16 of it spare.
+
+    A list of arrays would need twice the memory when it is joined; this block is enlarged by the
+    system in place, or moved, and takes wider ids in place as well.
+    """
+
+    def __init__(self, dtype: np.dtype[np.unsignedinteger]) -> None:
+        self.dtype = dtype
+        self._block = np.empty(0, np.uint8)
+        self._length = 0  # ids
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def nbytes(self) -> int:
+        """What they take."""
+        return self._length * self.dtype.itemsize
+
+    def append(self, ids: npt.NDArray[np.integer]) -> None:
+        """Adds ids (n,), which fit `dtype`."""
+        length = self._length + len(ids)
+        if length * self.dtype.itemsize > len(self._block):
+            self._resize(length + length // 16 + 1)
+        self._block.view(self.dtype)[self._length : length] = ids
+        self._length = length
+
+    def widen(self, dtype: np.dtype[np.unsignedinteger]) -> None:
+        """Makes room for larger ids, in place."""
+        narrow, self.dtype = self.dtype, dtype
+        if narrow == dtype:
+            return
+        self._resize(self._length)
+        source = self._block.view(narrow)
+        target = self._block.view(dtype)
+        # From the end, so that a wider id only overwrites ids that have moved already.
+        for start in reversed(range(0, self._length, CHUNK)):
+            part = slice(start, min(start + CHUNK, self._length))
+            target[part] = source[part].copy()
+
+    def finish(self) -> IdArray:
+        """All ids (n,), without spare memory; nothing can be added afterwards."""
+        self._resize(self._length)
+        return self._block.view(self.dtype)
+
+    def _resize(self, length: int) -> None:
+        # No other reference to the block outlives a method, so that it may move.
+        self._block.resize(length * self.dtype.itemsize, refcheck=False)
+
+
+class Encoder:
+    """Code points -> ids, in a given vocabulary, or in one that grows with the text.
+
+    While it grows, ids are numbered by first appearance; `finish` sorts them by code point.
+    """
+
+    UNKNOWN = np.uint32(0xFFFFFFFF)
+
+    def __init__(self, vocabulary: Vocabulary | None, on_unknown: OnUnknown = "error") -> None:
+        self.vocabulary = vocabulary
+        self.on_unknown = on_unknown
+        self.skipped = 0  # unknown characters that were left out
+        self._points: list[int] = []  # by id
+        self._table = np.full(0x110000, self.UNKNOWN, np.uint32)  # code point -> id
+        if vocabulary is not None:
+            self.learn(vocabulary.code_points.tolist())
+
+    @property
+    def dtype(self) -> np.dtype[np.unsignedinteger]:
+        """The smallest integer type for the ids given out so far."""
+        return id_dtype(len(self._points))
+
+    def learn(self, points: list[int]) -> None:
+        """Gives these code points, which are new, the next ids."""
+        self._table[points] = np.arange(len(self._points), len(self._points) + len(points), dtype=np.uint32)
+        self._points += points
+
+    def id_of(self, point: int) -> int:
+        """The id of a code point that has one."""
+        return int(self._table[point])
+
+    def encode(self, points: CodePoints, name: str, line: int) -> npt.NDArray[np.uint32]:
+        """The ids (n,) of code points (n,), or of the known ones with "skip".
+
+        `name` is the file and `line` the number of the points' first line, for errors.
+
+        Raises:
+            VocabularyError: a given vocabulary lacks a character, and unknown ones are an error.
+        """
+        ids: npt.NDArray[np.uint32] = self._table[points]
+        if not len(ids) or ids.max() != self.UNKNOWN:
+            return ids
+        unknown = ids == self.UNKNOWN  # (n,)
+        if self.vocabulary is None:
+            self.learn(np.unique(points[unknown]).tolist())
+            return self.encode(points, name, line)
+        if self.on_unknown == "error":
+            first = int(unknown.argmax())
+            line += int(np.count_nonzero(points[:first] == NEWLINE))
+            raise unknown_character(chr(points[first]), f"in line {line} of {name}")
+        ids = ids[~unknown]
+        self.skipped += len(points) - len(ids)
+        return ids
+
+    def finish(self, ids: IdArray) -> Vocabulary:
+        """The vocabulary; `ids`, which were given out before, become its ids in place."""
+        if self.vocabulary is not None:
+            return self.vocabulary
+        order = np.argsort(self._points)
+        renumbered = np.empty(len(order), ids.dtype)
+        renumbered[order] = np.arange(len(order), dtype=ids.dtype)
+        for start in range(0, len(ids), CHUNK):
+            ids[start : start + CHUNK] = renumbered[ids[start : start + CHUNK]]
+        return Vocabulary.from_code_points(np.array(self._points)[order])
+
+
+def empty_lines(ids: npt.NDArray[np.integer], newline: int, at_line_start: bool) -> npt.NDArray[np.bool_]:
+    """Which of these ids (n,) are the ends of empty lines; `at_line_start` says what comes before them."""
+    ends = ids == newline
+    begins = np.concatenate(([at_line_start], ends[:-1]))
+    empty: npt.NDArray[np.bool_] = ends & begins[: len(ids)]
+    return empty
+
+
+class LineEnds:
+    """Leaves out empty lines, and ends the last line of each file, on ids."""
+
+    def __init__(self, newline: int) -> None:
+        self.newline = newline
+        self.empty_lines = 0
+        self._at_line_start = True
+
+    def clean(self, ids: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+        """The ids (n,) without the "\\n" of empty lines."""
+        if not len(ids):
+            return ids
+        empty = empty_lines(ids, self.newline, self._at_line_start)
+        self.empty_lines += int(np.count_nonzero(empty))
+        self._at_line_start = bool(ids[-1] == self.newline)
+        return ids[~empty] if empty.any() else ids
+
+    def finish_file(self) -> npt.NDArray[np.uint32]:
+        """What the file's last line lacks: its "\\n" (1,), or nothing (0,)."""
+        missing = [] if self._at_line_start else [self.newline]
+        self._at_line_start = True
+        return np.array(missing, np.uint32)

@@ -1,0 +1,291 @@
+"""Files -> lines, as they come: for filters, which read what others wrote, whatever it is.
+
+Unlike charrnn.text.decoding, which learns from a text and refuses what is none, nothing here fails because of
+what a file holds. A byte that is no text in the encoding becomes one of the code points U+DC80 to U+DCFF
+(PEP 383), so that it can be written as it was; no model knows those.
+"""
+
+from __future__ import annotations
+
+import codecs
+import queue
+import re
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from charrnn.config import TextConfig
+from charrnn.errors import CorpusError
+from charrnn.text.decoding import KEEP_BYTES, Cleaner, check_encoding, same, what_to_try
+from charrnn.text.detection import likely_encoding
+from charrnn.text.sources import Source, find, why_not_text
+from charrnn.text.waiting import BeforeWaiting, take
+
+NEAR = 1 << 14  # characters before and behind a byte that is no text, which tell what it is
+FIRST_BURST = 1 << 13  # characters at the most, so that the first lines are soon out; then ever twice as many
+_PATIENCE = 0.1  # seconds between two looks at whether anybody still wants the rest
+
+BYTES = re.compile("[\udc80-\udcff]")  # that are no text in the encoding
+_NO_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for no byte
+
+
+class Lines(NamedTuple):
+    """Whole lines of a file, each with its "\\n"; or, `piece`, part of one that is too long to be kept."""
+
+    text: str
+    file: str  # as messages name it
+    number: int  # of the first of them in its file, from 1 on
+    piece: bool = False
+    last: bool = True  # of a line's pieces; it alone ends in "\n"
+
+
+def decode(chunks: Iterable[bytes], text: TextConfig) -> Iterator[str]:
+    """The text of one file, in non-empty pieces; line ends and byte order marks as `reading` has them.
+
+    A byte that is no text stays, as lines come out as they went in, unless the configuration says otherwise.
+    """
+    if text.bytes:
+        for chunk in chunks:
+            yield chunk.decode("latin-1")
+        return
+    decoder = codecs.getincrementaldecoder(text.encoding)(KEEP_BYTES)
+    cleaner = Cleaner(text)
+    can_make_halves = not same(text.encoding, "utf-8")
+    for chunk in chain(chunks, [b""]):
+        piece = decoder.decode(chunk, not chunk)
+        if can_make_halves:
+            piece = _NO_CHARACTER.sub("\ufffd", piece)
+        if text.encoding_errors != "strict" and not piece.isascii():
+            piece = BYTES.sub("" if text.encoding_errors == "skip" else "\ufffd", piece)
+        if piece := cleaner.clean(piece, last=not chunk):
+            yield piece
+
+
+def read_lines(
+    paths: Sequence[str | Path],
+    text: TextConfig,
+    most: int,
+    before_waiting: BeforeWaiting,
+    stdin: BinaryIO | None = None,
+) -> Iterator[Lines]:
+    """The lines of files, folders and "-", as many at a time as have come, up to `most` characters.
+
+    `before_waiting` is called whenever none has come yet; see charrnn.text.waiting.
+    A last line without "\\n" gets one. A line that is about as long as that, or longer, comes in pieces.
+
+    Raises:
+        CorpusError: a file cannot be read, or is of a kind that is no text, such as a PDF.
+        ConfigError: the encoding is not known.
+    """
+    file = _File("", most)
+    for burst in Ahead(_chunks(find(paths), text, stdin), most, before_waiting).bursts():
+        for name, piece in _joined(burst):
+            if name != file.name:
+                file = _File(name, most)
+            yield from file.add(piece) if piece is not None else file.finish()
+
+
+def read_texts(
+    paths: Sequence[str | Path],
+    text: TextConfig,
+    most: int,
+    before_waiting: BeforeWaiting,
+    stdin: BinaryIO | None = None,
+) -> Iterator[tuple[str, str | None]]:
+    """The files' names and texts, in pieces as they come, and None where a file ends; see `read_lines`."""
+    for burst in Ahead(_chunks(find(paths), text, stdin), most, before_waiting).bursts():
+        for name, piece in _joined(burst):
+            yield from ((name, part) for part in _parts(piece, most))
+
+
+@dataclass(slots=True)
+class _File:
+    """Cuts a file's text into lines."""
+
+    name: str
+    most: int  # characters at a time
+    number: int = 1
+    rest: str = ""  # of the text, behind its last line end
+    in_long_line: bool = False
+
+    def add(self, text: str) -> Iterator[Lines]:
+        text, self.rest = self.rest + text, ""
+        if self.in_long_line:
+            end = text.find("\n") + 1
+            if not end:
+                yield from self._keep(text)
+                return
+            yield self._piece(text[:end])
+            text = text[end:]
+        end = text.rfind("\n") + 1
+        if end:
+            yield from self._whole(text[:end])
+        yield from self._keep(text[end:])
+
+    def finish(self) -> Iterator[Lines]:
+        if self.rest or self.in_long_line:
+            yield from self.add("\n")
+        self.number = 1  # the same file may come again
+
+    def _whole(self, text: str) -> Iterator[Lines]:
+        if len(text) <= self.most:
+            yield self._lines(text)
+            return
+        start = 0
+        while start < len(text):
+            end = text.rfind("\n", start, start + self.most) + 1
+            if not end:  # a line that is too long
+                end = text.index("\n", start) + 1
+                for low in range(start, end, self.most):
+                    yield self._piece(text[low : min(low + self.most, end)])
+            else:
+                yield self._lines(text[start:end])
+            start = end
+
+    def _lines(self, text: str) -> Lines:
+        lines = Lines(text, self.name, self.number)
+        self.number += text.count("\n")
+        return lines
+
+    def _piece(self, text: str) -> Lines:
+        last = text.endswith("\n")
+        lines = Lines(text, self.name, self.number, piece=True, last=last)
+        self.in_long_line = not last
+        self.number += last
+        return lines
+
+    def _keep(self, rest: str) -> Iterator[Lines]:
+        while len(rest) >= self.most:
+            yield self._piece(rest[: self.most])
+            rest = rest[self.most :]
+        self.rest = rest
+
+
+Chunk = tuple[str, str | None]  # a file's name, and text of it; None: the file ends
+
+
+def _chunks(sources: list[Source], text: TextConfig, stdin: BinaryIO | None) -> Iterator[Chunk]:
+    if not text.bytes:
+        check_encoding(text.encoding)
+    for source in sources:
+        chunks = source.chunks(stdin, as_they_come=True)
+        head = next(chunks, b"")
+        # NUL bytes are just characters that a model does not know; text in UTF-16 is full of them.
+        if reason := why_not_text(head.replace(b"\0", b""), text):
+            if source.in_folder:
+                continue
+            raise CorpusError(f"{source.name} is {reason[0]}", reason[1])
+        for piece in decode(chain([head] if head else [], chunks), text):
+            yield source.name, piece
+        yield source.name, None
+
+
+def _parts(text: str | None, size: int) -> Iterator[str | None]:
+    if text is None:
+        yield None
+        return
+    for start in range(0, len(text), size):
+        yield text[start : start + size]
+
+
+def _joined(burst: list[Chunk]) -> Iterator[Chunk]:
+    """The same, with neighbouring pieces of one file as one."""
+    pieces: list[str] = []
+    for index, (name, piece) in enumerate(burst):
+        if piece is not None:
+            pieces.append(piece)
+            following = burst[index + 1] if index + 1 < len(burst) else None
+            if following is not None and following[1] is not None:
+                continue
+        if pieces:
+            yield name, "".join(pieces)
+            pieces = []
+        if piece is None:
+            yield name, None
+
+
+class Ahead:
+    """Takes from an iterator on a thread of its own, so that all that has come meanwhile is there at once.
+
+    While nobody is busy each chunk is passed on alone and at once, as `tail -f` writes it; while somebody
+    is, chunks gather, and large bursts are what a batch wants. No clock is needed for either.
+    """
+
+    def __init__(self, chunks: Iterator[Chunk], most: int, before_waiting: BeforeWaiting) -> None:
+        self._most = most
+        self._before_waiting = before_waiting
+        self._queue: queue.Queue[Chunk | BaseException | None] = queue.Queue(2 * -(-most // FIRST_BURST))
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._take, args=(chunks,), name="charrnn-read", daemon=True)
+
+    def bursts(self) -> Iterator[list[Chunk]]:
+        """What has come: at least one chunk, and while they are there, more, up to about `most` characters.
+
+        Raises:
+            what the iterator raised, once all that came before has been given out.
+        """
+        self._thread.start()
+        limit = min(FIRST_BURST, self._most)
+        try:
+            while True:
+                item = take(self._queue, self._before_waiting)
+                burst: list[Chunk] = []
+                characters = 0
+                while isinstance(item, tuple):
+                    burst.append(item)
+                    characters += len(item[1] or "")
+                    if characters >= limit:
+                        break
+                    try:
+                        item = self._queue.get_nowait()
+                    except queue.Empty:
+                        break
+                if burst:
+                    yield burst
+                if item is None:
+                    return
+                if isinstance(item, BaseException):
+                    raise item
+                limit = min(2 * limit, self._most)
+        finally:
+            self._closed.set()
+
+    def _take(self, chunks: Iterator[Chunk]) -> None:
+        try:
+            for name, piece in chunks:
+                for part in _parts(piece, FIRST_BURST):
+                    self._put((name, part))
+                if self._closed.is_set():
+                    return
+            self._put(None)
+        except BaseException as error:
+            self._put(error)
+
+    def _put(self, item: Chunk | BaseException | None) -> None:
+        while not self._closed.is_set():
+            with suppress(queue.Full):
+                self._queue.put(item, timeout=_PATIENCE)
+                return
+
+
+def what_to_try_with(text: str, config: TextConfig, expected: str) -> str | None:
+    """What to do about bytes that are no text as it was read, see `what_to_try`; None: no such byte."""
+    if config.bytes or (text.isascii() and "\0" not in text):
+        return None
+    if found := BYTES.search(text):
+        near = text[max(0, found.start() - NEAR) : found.start() + NEAR]
+        return what_to_try(_bytes_of(near, config.encoding), config.encoding, expected)
+    # Text in UTF-16 is good UTF-8 that is full of NUL.
+    likely = likely_encoding(_bytes_of(text[:NEAR], config.encoding)) if "\0" in text else None
+    return None if likely is None else f"it looks like {likely}: --encoding {likely}"
+
+
+def _bytes_of(text: str, encoding: str) -> bytes:
+    """What became this text, but for what became U+FFFD."""
+    return b"".join(
+        bytes([ord(c) - 0xDC00]) if BYTES.match(c) else c.encode(encoding, "replace") for c in text
+    )

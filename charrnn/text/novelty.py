@@ -1,0 +1,267 @@
+"""What is in a training text, as a small index that a model file carries: its lines and its runs.
+
+Bloom filters (Bloom 1970) of hashes: what is in the text is always found, what is not, rarely, too. So a text
+that is held new is new, and a few new ones are taken for old. The text cannot be read from it.
+
+Each filter has at most MOST_BITS, so that the index has at most 3 MiB (4 MiB as base64 in the model file).
+Below that, a line takes 16 bits (0.05 % are wrongly found), and a run 8 for each of the two lengths (2 %).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import math
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.text.rolling_hash import BASES, PRIME, contains
+from charrnn.vocabulary import code_points
+
+LINE_BITS, RUN_BITS = 16, 8  # for each line or character, as long as there are no more than MOST_BITS
+MOST_BITS = 2**23
+MOST_PROBES = 16
+GRAMS = (8, 16)  # lengths of the runs that are kept: powers of two
+
+Hashes = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Bloom:
+    """A Bloom filter; see rolling_hash.contains."""
+
+    bits: bytes
+    probes: int
+
+    @property
+    def false_rate(self) -> float:
+        """The share of what is not in it that is found nevertheless."""
+        filled = np.unpackbits(np.frombuffer(self.bits, np.uint8)).mean()
+        return float(filled) ** self.probes
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"bits": base64.b64encode(self.bits).decode(), "probes": self.probes}
+
+    @classmethod
+    def from_dict(cls, values: object) -> Bloom:
+        """What `to_dict` wrote. ValueError: it is anything else."""
+        if not isinstance(values, dict) or values.keys() != {"bits", "probes"}:
+            raise ValueError("a part of its index has no bits and probes")
+        text, probes = values["bits"], values["probes"]
+        if type(probes) is not int or not 1 <= probes <= MOST_PROBES:
+            raise ValueError(f"a part of its index does not have 1 to {MOST_PROBES} probes")
+        try:
+            bits = base64.b64decode(text, validate=True)
+        except (TypeError, ValueError, binascii.Error):
+            raise ValueError("a part of its index is no base64") from None
+        if not 1 <= len(bits) <= MOST_BITS // 8:
+            raise ValueError(f"a part of its index does not have 1 to {MOST_BITS // 8} bytes")
+        return cls(bits, probes)
+
+
+@dataclass(frozen=True, slots=True)
+class Novelty:
+    """The index of one training text."""
+
+    lines: Bloom
+    runs: dict[int, Bloom]  # by their length
+
+    @classmethod
+    def build(cls, pieces: Callable[[], Iterable[str]], *, by_line: bool) -> Generator[int, None, Novelty]:
+        """Of a text that `pieces()` gives, twice, in pieces of any size.
+
+        With `by_line`, runs do not go on from one line to the next. Yields after each piece how many
+        characters are in the index by now; it can be left there.
+        """
+        counts = _Counts(by_line=by_line)
+        for piece in pieces():
+            counts.add(piece)
+            yield 0
+        kept = _Lines(counts.lines), _Runs(counts.runs(), by_line=by_line)
+        done = 0
+        for piece in pieces():
+            for part in kept:
+                part.add(piece)
+            done += len(piece)
+            yield done
+        lines, runs = kept
+        return cls(lines.bloom(), runs.blooms())
+
+    def has_line(self, line: str) -> bool:
+        """Whether a line, without its end, is in the text."""
+        return contains(self.lines.bits, self.lines.probes, *_line_hash(line))
+
+    def gram(self, run: int) -> int:
+        """The longest of the lengths kept that is at most `run`, which is at least the shortest."""
+        return max(n for n in self.runs if n <= run)
+
+    def false_rate(self, run: int) -> float:
+        """The share of new runs of this length that are taken for copied ones."""
+        gram = self.gram(run)
+        return self.runs[gram].false_rate ** (run - gram + 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"lines": self.lines.to_dict(), "runs": {str(n): b.to_dict() for n, b in self.runs.items()}}
+
+    @classmethod
+    def from_dict(cls, values: object) -> Novelty:
+        """What `to_dict` wrote. ValueError: it is anything else."""
+        if not isinstance(values, dict) or values.keys() != {"lines", "runs"}:
+            raise ValueError("its index has no lines and runs")
+        runs = values["runs"]
+        if not isinstance(runs, dict) or runs.keys() != {str(n) for n in GRAMS}:
+            raise ValueError(
+                f"its index does not have the runs of {' and '.join(map(str, GRAMS))} characters"
+            )
+        return cls(Bloom.from_dict(values["lines"]), {n: Bloom.from_dict(runs[str(n)]) for n in GRAMS})
+
+
+class Filling:
+    """A Bloom filter that is being filled."""
+
+    def __init__(self, each: int, count: int) -> None:
+        """For `count` hashes; `each` bits for one."""
+        size = -(-min(max(count * each, 64), MOST_BITS) // 8) * 8
+        self.probes = min(max(round(math.log(2) * size / max(count, 1)), 1), round(math.log(2) * each))
+        self._bits = np.zeros(size, np.bool_)
+        self._full = False
+
+    def add(self, first: Hashes, second: Hashes | None = None) -> None:
+        """Hashes, (n,) each; `second` is read where there is more than one probe."""
+        if self._full:
+            return
+        self._set(first)
+        for probe in range(1, self.probes):
+            assert second is not None
+            self._set(first + probe * second)
+        self._full = bool(self._bits.all())
+
+    def _set(self, hashes: Hashes) -> None:
+        size = len(self._bits)
+        # That of a long text is MOST_BITS, a power of two, by which there is no need to divide.
+        self._bits[hashes % size if size & (size - 1) else hashes & (size - 1)] = True
+
+    def bloom(self) -> Bloom:
+        return Bloom(np.packbits(self._bits, bitorder="little").tobytes(), self.probes)
+
+
+class _Counts:
+    """How many lines there are, and how many runs of each length of GRAMS."""
+
+    def __init__(self, *, by_line: bool) -> None:
+        self._by_line = by_line
+        self._ended = self._total = 0  # lines, characters
+        self._begun = 0  # characters of the line that has not ended yet
+        self._inside = dict.fromkeys(GRAMS, 0)  # runs in the lines that have ended, with `by_line`
+
+    def add(self, piece: str) -> None:
+        self._total += len(piece)
+        if not (ended := piece.count("\n")):
+            self._begun += len(piece)
+            return
+        self._ended += ended
+        if self._by_line:
+            ends = np.flatnonzero(code_points(piece) == ord("\n")) + 1
+            lengths = np.diff(ends, prepend=-self._begun)
+            for n in GRAMS:
+                self._inside[n] += int(np.maximum(lengths - (n - 1), 0).sum())
+        self._begun = len(piece) - piece.rindex("\n") - 1
+
+    @property
+    def lines(self) -> int:
+        return self._ended + (self._begun > 0)
+
+    def runs(self) -> dict[int, int]:
+        rest = self._begun if self._by_line else self._total
+        return {n: inside + max(rest - (n - 1), 0) for n, inside in self._inside.items()}
+
+
+class _Lines:
+    """The filter of all lines, from pieces."""
+
+    def __init__(self, count: int) -> None:
+        self._filling = Filling(LINE_BITS, count)
+        self._line, self._begun = _hash(), False  # the one that has not ended yet
+
+    def add(self, piece: str) -> None:
+        rest, *others = _encoded(piece).split(b"\n")
+        self._line.update(rest)
+        self._begun = self._begun or bool(rest)
+        if others:
+            *whole, begun = others
+            digests = [self._line.digest(), *[_hash(line).digest() for line in whole]]
+            self._filling.add(*_halves(b"".join(digests)))
+            self._line, self._begun = _hash(begun), bool(begun)
+
+    def bloom(self) -> Bloom:
+        """Once all has been added."""
+        if self._begun:
+            self._filling.add(*_halves(self._line.digest()))
+        return self._filling.bloom()
+
+
+def _line_hash(line: str) -> tuple[int, int]:
+    (first,), (second,) = _halves(_hash(_encoded(line)).digest())
+    return int(first), int(second)
+
+
+def _hash(data: bytes = b"") -> hashlib.blake2b:
+    return hashlib.blake2b(data, digest_size=16)
+
+
+def _halves(digests: bytes) -> tuple[Hashes, Hashes]:
+    """Both hashes of each, (n,), from n digests of 16 bytes."""
+    first, second = np.frombuffer(digests, "<u8").astype(np.uint64, copy=False).reshape(-1, 2).T % PRIME
+    return first, second
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+class _Runs:
+    """The filters of all runs, by their length, from pieces."""
+
+    def __init__(self, counts: dict[int, int], *, by_line: bool) -> None:
+        self._fillings = {n: Filling(RUN_BITS, count) for n, count in counts.items()}
+        self._by_line = by_line
+        # With one probe, as in a long text, the second hash is not read.
+        several = any(filling.probes > 1 for filling in self._fillings.values())
+        self._bases = BASES if several else BASES[:1]
+        self._before = np.empty(0, np.uint64)  # the last characters, with which runs begin
+
+    def add(self, piece: str) -> None:
+        before = len(self._before)
+        points = np.concatenate([self._before, code_points(piece)])
+        self._before = points[max(len(points) - GRAMS[-1] + 1, 0) :]
+        ends = np.concatenate([[0], np.cumsum(points == ord("\n"))]) if self._by_line else None
+        both = [_polynomials(points + 1, base) for base in self._bases]
+        for n, filling in self._fillings.items():
+            at = max(before - n + 1, 0)  # runs before that ended in the piece before
+            found = [hashes[n][at:] for hashes in both]
+            if ends is not None:
+                inside = ends[n - 1 : -1] == ends[:-n]  # no line ends before the last character
+                found = [hashes[inside[at:]] for hashes in found]
+            filling.add(*found)
+
+    def blooms(self) -> dict[int, Bloom]:
+        return {n: filling.bloom() for n, filling in self._fillings.items()}
+
+
+def _polynomials(values: Hashes, base: int) -> dict[int, Hashes]:
+    """By n of GRAMS, for each run: the sum of values[i] * base^(n - 1 - i) mod PRIME."""
+    found, length, power = {}, 1, base
+    while length < GRAMS[-1]:
+        values = values[:-length] * power + values[length:]
+        # Congruent, and quicker than a division: 2^31 is 1 modulo PRIME. The four rounds to 16 characters,
+        # which are below 2^21, lead to no sum above 1.5 * 2^63.
+        values = (values & PRIME) + (values >> 31)
+        length, power = 2 * length, power * power % PRIME
+        if length in GRAMS:
+            found[length] = values % PRIME
+    return found

@@ -1,0 +1,182 @@
+"""Which part of a text is kept for validation: scattered over all of it, or its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.config import TrainConfig, split_of
+from charrnn.text.corpus import Documents, Pieces
+from charrnn.text.decoding import CHUNK
+from charrnn.vocabulary import IdArray
+
+BLOCK = 2_000  # characters of a block at the least, where the text has so many for validation
+MOST_BLOCKS = 1_000  # of a text; a larger share comes in longer blocks
+
+Places = npt.NDArray[np.int64]
+
+
+def split(documents: Documents, train: TrainConfig, newline: int) -> tuple[Documents, Documents]:
+    """Training and validation documents, which share no character of the text, each in the text's order.
+
+    Validation is about `train.val_fraction` of the characters or, where lines are documents, of the lines.
+    Scattered, these are lines or blocks chosen by `train.seed`, else the last ones. `newline` is the id of
+    "\\n", or -1. Each part gets at least one character or line, if there are two; a fraction of 0 gives none.
+    Both share the ids of the whole text.
+    """
+    scattered = split_of(train.val_split, lines=documents.line_end >= 0) == "scattered"
+    if documents.line_end >= 0:
+        return _split_lines(documents, train.val_fraction, train.seed if scattered else None)
+    if scattered:
+        return _split_blocks(documents, train.val_fraction, train.seed, newline)
+    return _split_end(documents, train.val_fraction)
+
+
+def _split_end(documents: Documents, val_fraction: float) -> tuple[Documents, Documents]:
+    total = len(documents)
+    cut = total - _val_count(val_fraction, total)
+    inside = documents.starts[documents.starts > cut] - cut
+    val_starts = np.concatenate((np.zeros(min(1, total - cut), np.int64), inside))
+    return (
+        replace(documents, ids=documents.ids[:cut], starts=documents.starts[documents.starts < cut]),
+        replace(documents, ids=documents.ids[cut:], starts=val_starts),
+    )
+
+
+def _val_count(val_fraction: float, total: int) -> int:
+    """How many of `total` characters or lines are validation."""
+    if val_fraction == 0 or total < 2:
+        return 0
+    return min(max(round(val_fraction * total), 1), total - 1)
+
+
+def _split_blocks(
+    documents: Documents, val_fraction: float, seed: int, newline: int
+) -> tuple[Documents, Documents]:
+    """Each file gives its share, in blocks; small files that follow one another give theirs together.
+
+    Every such group is cut into equal parts, and each part gives one block, from a place chosen by the seed.
+    """
+    ids, total = documents.ids, len(documents)
+    if not _val_count(val_fraction, total):
+        return documents, documents.head(0)
+    random = np.random.default_rng([seed, 1])
+    target = max(BLOCK, val_fraction * total / MOST_BLOCKS)
+    starts, ends = [], []
+    for low, high in _groups(documents.starts, total, target / val_fraction):
+        parts = max(1, int((high - low) * val_fraction / target))
+        bounds = np.linspace(low, high, parts + 1).astype(np.int64).tolist()
+        for begin, end in pairwise(bounds):
+            wanted = _val_count(val_fraction, end - begin)
+            if wanted:
+                start, stop = _block(ids, begin, end, wanted, newline, float(random.random()))
+                starts.append(start)
+                ends.append(stop)
+    val = np.array(starts, np.int64), np.array(ends, np.int64)
+    train = np.append(0, val[1]), np.append(val[0], total)
+    return _blocks(documents, *train), _blocks(documents, *val)
+
+
+def _groups(starts: Places, total: int, least: float) -> Iterator[tuple[int, int]]:
+    """From where to where whole files have `least` characters or more; fewer, left over, join the last."""
+    bounds = [*starts[1:].tolist(), total]
+    low = 0
+    for high in bounds:
+        if high - low >= least and (total - high >= least or high == total):
+            yield low, high
+            low = high
+    if low < total:
+        yield low, total
+
+
+def _block(ids: IdArray, low: int, high: int, wanted: int, newline: int, coin: float) -> tuple[int, int]:
+    """Where a block of about `wanted` characters begins and ends, within low .. high.
+
+    It begins and ends where a paragraph does, if one does near by, else where a line does.
+    """
+    slack = min(wanted // 2, (high - low - wanted) // 2)
+    start = _cut(ids, low + int(coin * (high - low - wanted - slack + 1)), slack, newline)
+    return start, _cut(ids, start + wanted, min(slack, high - start - wanted), newline)
+
+
+def _cut(ids: IdArray, place: int, slack: int, newline: int) -> int:
+    """The first end of a paragraph from `place` to `place + slack`, else of a line, else `place`."""
+    if place == 0:
+        return 0
+    first = max(0, place - 2)
+    near = ids[first : place + slack + 1] == newline
+    ended = np.flatnonzero(near[:-1]) + first + 1  # places behind a line end
+    ended = ended[ended >= place]
+    empty = ended[(ended >= 2) & (ids[ended - 2] == newline)]
+    # Behind the last of several empty lines, or the next block would begin with one.
+    empty = empty[(empty >= len(ids)) | (ids[np.minimum(empty, len(ids) - 1)] != newline)]
+    found = empty if len(empty) else ended
+    return int(found[0]) if len(found) else place
+
+
+def _blocks(documents: Documents, starts: Places, ends: Places) -> Documents:
+    """These pieces of a prose text, none of them empty but perhaps the first and the last."""
+    pieces = Pieces.between(starts, ends)
+    places = pieces.first + pieces.shift  # in the whole text
+    of = np.searchsorted(places, documents.starts, side="right") - 1  # the piece of each document's start
+    kept = of >= 0
+    inside = documents.starts[kept] - pieces.shift[of[kept]]  # in the joined pieces
+    lengths = np.diff(np.append(pieces.first, pieces.total))
+    inside = inside[inside - pieces.first[of[kept]] < lengths[of[kept]]]
+    cuts = np.setdiff1d(pieces.first, inside)
+    return replace(documents, starts=inside, pieces=pieces, cuts=cuts)
+
+
+def _split_lines(documents: Documents, val_fraction: float, seed: int | None) -> tuple[Documents, Documents]:
+    """Lines chosen by the seed; without one, the last."""
+    ids = documents.ids
+    chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
+    lines = sum(int(np.count_nonzero(chunk == documents.line_end)) for chunk in chunks)
+    lines += bool(len(ids)) and ids[-1] != documents.line_end
+    is_val = np.zeros(lines, np.bool_)  # by line
+    is_val[: _val_count(val_fraction, lines)] = True
+    if seed is None:
+        is_val = is_val[::-1]
+    else:
+        np.random.default_rng(seed).shuffle(is_val)
+
+    # Where each line of the validation starts and ends, from chunk to chunk.
+    starts, ends = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    line = begin = 0  # the first line that ends in the chunk or later, and where it starts
+    for low, chunk in zip(range(0, len(ids), CHUNK), chunks, strict=True):
+        after = np.flatnonzero(chunk == documents.line_end) + (low + 1)  # a line's end belongs to that line
+        chosen = is_val[line : line + len(after)]
+        starts.append(np.concatenate(([begin], after))[:-1][chosen])
+        ends.append(after[chosen])
+        line += len(after)
+        begin = int(after[-1]) if len(after) else begin
+    if is_val[line:].any():  # the last line, which nothing ends
+        starts.append(np.array([begin]))
+        ends.append(np.array([len(ids)]))
+    val = np.concatenate(starts), np.concatenate(ends)
+    train = np.append(0, val[1]), np.append(val[0], len(ids))
+
+    def part(starts: Places, ends: Places) -> Documents:
+        pieces = Pieces.between(starts, ends)
+        return replace(documents, starts=np.zeros(min(1, pieces.total), np.int64), pieces=pieces)
+
+    return part(*train), part(*val)
+
+
+def unlearned(corpus: Documents, validation: Documents, *, apart: bool) -> tuple[list[int], float]:
+    """Characters of the validation that training never shows, and the share of it that they make up.
+
+    Training is all of the corpus, without the validation unless that is a text `apart`.
+    """
+    shown, asked = (np.zeros(corpus.vocab_size, np.int64) for _ in range(2))
+    for low in range(0, len(corpus), CHUNK):
+        shown += np.bincount(corpus.ids[low : low + CHUNK], minlength=len(shown))
+    for low in range(0, len(validation), CHUNK):
+        positions = np.arange(low, min(low + CHUNK, len(validation)))
+        asked += np.bincount(validation.at(positions), minlength=len(asked))
+    new = (asked > 0) & (shown == (0 if apart else asked))
+    return np.flatnonzero(new).tolist(), float(asked[new].sum() / max(1, len(validation)))
