@@ -708,7 +708,7 @@ def test_newest_is_none_where_there_is_no_model(tmp_path: Path) -> None:
 def test_the_bundled_model_is_found_in_the_package_then_in_the_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "charrnn" / "checkpoint.py"))
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "charrnn" / "checkpoint" / "model_file.py"))
     assert bundled() is None
     checkout = tmp_path / "checkpoints" / "places.safetensors"
     checkout.parent.mkdir()
