@@ -1,4 +1,4 @@
-"""Records what PyTorch computes when it runs the README's lines on model files of every kind.
+"""Records what PyTorch computes when it runs the lines of docs/pytorch.md on model files of every kind.
 
     python -m venv torch && torch/bin/pip install numpy safetensors torch
     torch/bin/python tests/record_readme.py       # rewrites tests/recordings/readme/
@@ -27,14 +27,17 @@ from charrnn.checkpoint.model_file import Checkpoint  # noqa: E402
 from charrnn.config import ModelConfig, TextConfig  # noqa: E402
 from charrnn.vocabulary import Vocabulary  # noqa: E402
 
+PAGE = ROOT / "docs" / "pytorch.md"
 RECORDING = ROOT / "tests" / "recordings" / "readme" / "readme.npz"
 CHARACTERS = " Poprt"
 CELLS = [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh"), ("rnn", "relu")]
 
 
 def code() -> str:
-    """The README's lines that open a model in PyTorch."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text("utf-8"), re.M | re.S)
+    """The lines that open a model in PyTorch."""
+    blocks = re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / "docs" / "pytorch.md").read_text("utf-8"), re.M | re.S
+    )
     (block,) = (block for block in blocks if "import torch" in block)
     return str(block)
 
