@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMANDS = (
-    "train", "sample", "enumerate", "fill", "eval", "info", "score", "next", "classify", "compress",
-    "decompress",
-)  # fmt: skip
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from charrnn.cli.commands import COMMANDS  # noqa: E402
+
 PAGE = Path(__file__).parent / "commands.md"
 
 
@@ -28,8 +29,7 @@ def page() -> str:
 
 def help_of(*command: str) -> str:
     """What a terminal of 80 columns shows."""
-    root = Path(__file__).parent.parent
-    environment = {**os.environ, "COLUMNS": "80", "PYTHONPATH": str(root), "NO_COLOR": "1"}
+    environment = {**os.environ, "COLUMNS": "80", "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
     arguments = [sys.executable, "-m", "charrnn", *command, "--help"]
     result = subprocess.run(arguments, env=environment, capture_output=True, check=True, timeout=60)
     lines = result.stdout.decode().splitlines()

@@ -21,7 +21,7 @@ import charrnn
 import charrnn.cli
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = charrnn.cli.COMMANDS
+COMMANDS = list(charrnn.cli.COMMANDS)
 CHARACTERS = "\n abcdefghijklmnopqrstuvwxyzä"
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 40
 

@@ -12,13 +12,9 @@ try:
     from typing import NoReturn
 
     from charrnn.cli import process
+    from charrnn.cli.commands import COMMANDS
 except KeyboardInterrupt:  # the signals are not in our hands yet
     os._exit(130)
-
-COMMANDS = (
-    "train", "sample", "enumerate", "fill", "eval", "info", "score", "next", "classify", "compress",
-    "decompress",
-)  # fmt: skip
 
 
 def main() -> NoReturn:

@@ -11,22 +11,14 @@ import inspect
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 import charrnn
-from charrnn.cli.commands.classify import classify
-from charrnn.cli.commands.compress import compress, decompress
-from charrnn.cli.commands.enumerate import enumerate_lines
-from charrnn.cli.commands.evaluate import evaluate
-from charrnn.cli.commands.fill import fill
-from charrnn.cli.commands.info import info
-from charrnn.cli.commands.next import next_
-from charrnn.cli.commands.sample import sample
-from charrnn.cli.commands.score import score
-from charrnn.cli.commands.train import train
+from charrnn.cli.commands import COMMANDS
 from charrnn.cli.process import UsageError, say, writing_failed
 from charrnn.errors import ExitCode
 
@@ -265,14 +257,6 @@ def _add(function: Callable[..., int], name: str, short_help: str) -> None:
     command(function)
 
 
-_add(train, "train", "Learn to write like a text.")
-_add(sample, "sample", "Write new text with a model.")
-_add(enumerate_lines, "enumerate", "List the most probable lines.")
-_add(fill, "fill", "Fill the gaps of a text.")
-_add(evaluate, "eval", "Measure how well a model predicts a text.")
-_add(info, "info", "Show what a model is and how it was trained.")
-_add(score, "score", "Say how surprising each line of a text is.")
-_add(next_, "next", "Show what a model expects next.")
-_add(classify, "classify", "Say which model's text each line is.")
-_add(compress, "compress", "Make a file small with a model.")
-_add(decompress, "decompress", "Make a compressed file what it was.")
+for _name, (_place, _short_help) in COMMANDS.items():
+    _module, _, _function = _place.partition(":")
+    _add(getattr(import_module(f"charrnn.cli.commands.{_module}"), _function), _name, _short_help)

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import typer
 
-from charrnn.cli import COMMANDS, parsing, process
+from charrnn.cli import parsing, process
+from charrnn.cli.commands import COMMANDS
 
 from ..support.environment import environment
 from .harness import ROOT, Report, TooLong, at_most, command, limit_memory, scratch
@@ -114,7 +115,7 @@ class Caller:
 
     def arguments(self) -> list[str]:
         """A call, most of it sensible, some of it not."""
-        name = self.random.choice(COMMANDS)
+        name = self.random.choice(list(COMMANDS))
         declared = self.commands[name]
         params = declared.get_params(typer.Context(declared))
         words = [name]

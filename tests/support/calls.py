@@ -7,7 +7,8 @@ import signal
 import sys
 from typing import NamedTuple
 
-from charrnn.cli import COMMANDS, parsing, process
+from charrnn.cli import parsing, process
+from charrnn.cli.commands import COMMANDS
 
 
 class Result(NamedTuple):
