@@ -31,8 +31,8 @@ ARROWS = {
     "generation": {"checkpoint", "constraints", "inference", "text"},
     "search": {"checkpoint", "generation", "inference", "text"},
     "scoring": {"checkpoint", "inference", "kernels", "nn", "text"},
-    "tasks": {"kernels", "nn", "text"},
-    "training": {"checkpoint", "events", "generation", "nn", "system", "tasks", "text"},
+    "tasks": {"checkpoint", "events", "generation", "kernels", "nn", "text"},
+    "training": {"checkpoint", "events", "nn", "system", "tasks"},
     "api": {
         "checkpoint", "constraints", "events", "generation", "inference", "nn", "scoring", "search", "tasks",
         "text", "training",
