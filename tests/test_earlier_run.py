@@ -6,16 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import toys
 
 from charrnn.checkpoint.model_file import Checkpoint, load, resume_path, save, save_resume
-from charrnn.config import TextConfig, TrainConfig, to_dict
+from charrnn.config import ModelConfig, TextConfig, TrainConfig, to_dict
 from charrnn.errors import CharrnnError, CheckpointError, TrainingError
+from charrnn.nn.network import initial_tensors
 from charrnn.training.earlier_run import Earlier, Interrupted, Start, look
 from charrnn.training.request import Target
+from charrnn.vocabulary import Vocabulary
 
+CONFIG = ModelConfig(3, hidden_size=2, embedding_size=2, num_layers=1)
 ASKED = {
-    "as it is": Target(),
+    "nothing": Target(),
     "--resume": Target(resume=True),
     "--force": Target(force=True),
     "both": Target(resume=True, force=True),
@@ -43,18 +45,15 @@ def rows(table: dict[str, tuple[Start | str, ...]]) -> list[tuple[str, str, Star
 
 
 def interrupt(out: Path, step: int, run: str = "this") -> None:
-    model = toys.toy()
     record = {
-        "run": run, "init": "", "vocabulary": model.vocabulary.characters, "model": to_dict(model.config),
-        "train": to_dict(TrainConfig(steps=9)), "text": to_dict(TextConfig()), "updates": step,
-        "position": {"step": step},
+        "run": run, "init": "", "vocabulary": "abc", "model": to_dict(CONFIG), "updates": step,
+        "train": to_dict(TrainConfig(steps=9)), "text": to_dict(TextConfig()), "position": {"step": step},
     }  # fmt: skip
     save_resume(resume_path(out), {"parameters": np.zeros(1, np.float32)}, record)
 
 
 def model(run: str) -> Checkpoint:
-    made = toys.toy()
-    return Checkpoint(made.config, made.vocabulary, made.text, made.tensors, run=run)
+    return Checkpoint(CONFIG, Vocabulary("abc"), TextConfig(), initial_tensors(CONFIG, 1), run=run)
 
 
 @pytest.mark.parametrize(("step", "asked", "goes_on"), rows(INTERRUPTED))  # type: ignore[arg-type]
@@ -138,10 +137,12 @@ class Told:
     ],
 )
 def test_a_run_is_told_of_its_own_model_and_of_no_other(
-    there: str | None, interrupted: bool, start: Start, told: list[str]
+    tmp_path: Path, there: str | None, interrupted: bool, start: Start, told: list[str]
 ) -> None:
-    old = Interrupted({}, {}) if interrupted else None
-    run = Told()
+    run, old = Told(), None
+    if interrupted:
+        interrupt(tmp_path / "m.safetensors", 3)
+        old = Interrupted.load(resume_path(tmp_path / "m.safetensors"))
     Earlier(Path("m"), model(there) if there else None, old).hand_over(run, start)  # type: ignore[arg-type]
     assert run.told == told
 

@@ -30,7 +30,7 @@ PREVIEW_LINES = 5  # of a model of lines
 
 @dataclass(frozen=True)
 class TextFiles:
-    """The files of the corpus, and perhaps those of a text of its own for validation."""
+    """The files of a corpus, and perhaps those of a text of its own for validation; see task.Assignment."""
 
     paths: Sequence[str | Path]
     val: Sequence[str | Path] = ()
@@ -38,16 +38,13 @@ class TextFiles:
 
     @property
     def name(self) -> str:
-        """What a model of them is called."""
         return corpus_name(self.paths[0])
 
     @property
     def judged_apart(self) -> bool:
-        """Whether there is a text of its own for validation."""
         return bool(self.val)
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """ConfigError: the text for validation contradicts the settings that were given, or the corpus."""
         for name in ("val_fraction", "val_split"):
             if self.val and name in settings:
                 option = f"--{name.replace('_', '-')}"
@@ -59,11 +56,6 @@ class TextFiles:
             raise ConfigError("standard input is both corpus and validation", "name a file for one of them")
 
     def files(self) -> list[tuple[str, Path | int]]:
-        """What each file is, and its path, or the descriptor of standard input.
-
-        Raises:
-            CorpusError: a path names nothing that can be read.
-        """
         validation = find(self.val) if self.val else []
         return [
             *(("a file of the corpus", source.file) for source in find(self.paths)),
@@ -71,7 +63,6 @@ class TextFiles:
         ]
 
     def read(self, text: TextConfig) -> Texts:
-        """Both in one vocabulary. CorpusError: something cannot be read."""
         corpus = read(self.paths, text)
         different = len(corpus.vocabulary)
         if not self.val:
@@ -83,7 +74,7 @@ class TextFiles:
 
 @dataclass(frozen=True)
 class Texts:
-    """The corpus, and perhaps a text of its own for validation, in one vocabulary."""
+    """A corpus, and perhaps a text of its own for validation, in one vocabulary; see task.Material."""
 
     corpus: Corpus
     validation: Corpus | None = None
@@ -92,26 +83,18 @@ class Texts:
 
     @property
     def val_text(self) -> str:
-        """What TrainConfig says of the validation text."""
         return "" if self.validation is None else self.validation.fingerprint()
 
     def fingerprint(self) -> str:
-        """That of the corpus."""
         return self.corpus.fingerprint()
 
     def within(self, vocabulary: Vocabulary) -> Texts:
-        """The same in a vocabulary that has all their characters. VocabularyError: it has not."""
         validation = self.validation and self.validation.with_vocabulary(vocabulary)
         return replace(self, corpus=self.corpus.with_vocabulary(vocabulary), validation=validation)
 
     def begin(
         self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers
     ) -> tuple[NextCharacters, Learner]:
-        """The task, and a new network for it, or one that has the weights of `initial`.
-
-        Raises:
-            TrainingError: no text is left to learn from.
-        """
         task = NextCharacters(self, train)
         tensors = initial_tensors(model, train.seed)
         if initial is not None:
@@ -124,7 +107,7 @@ class Texts:
 class NextCharacters:
     """Every character of the texts after those before it, in windows of several streams.
 
-    Of a corpus alone, a part says which model is the best, from which nothing is learned.
+    Without a text of its own for validation, a part of the corpus is kept from learning; see task.Task.
     """
 
     def __init__(self, texts: Texts, train: TrainConfig) -> None:
@@ -151,15 +134,13 @@ class NextCharacters:
         self.preview: Callable[[Checkpoint], str] | None = _preview if texts.previews else None
 
     def batch(self, epoch: int, k: int) -> Inputs:
-        """Window k of an epoch."""
         return self._batches.window(epoch, k)
 
     def evaluate(self, network: Learner, stop: Callable[[], object]) -> Evaluation | None:
-        """The mean loss over what is measured. None when `stop()` becomes true."""
         return evaluate(network.model, self.measured, stop)
 
     def describe(self, model: Checkpoint) -> Generator[tuple[int, int], None, Checkpoint]:
-        """The model with the index of all that was read, validation and all."""
+        """With the index of the whole corpus, validation and all."""
         made, total = self.texts.corpus.novelty(), len(self.texts.corpus.documents)
         while True:
             try:
@@ -169,7 +150,6 @@ class NextCharacters:
             yield min(done, total), total
 
     def warnings(self, *, chosen: bool) -> Iterator[str]:
-        """What makes the loss that a model is judged by say less than people think."""
         if not self.val_characters:
             if not chosen:
                 yield (

@@ -1,4 +1,4 @@
-"""What training knows of what it trains: a task and its network, by these interfaces alone.
+"""The interfaces of tasks and networks, by which training knows them.
 
 An `Assignment` names what is to be learned; read, it is `Material`, which with some settings gives a `Task`
 and the `Network` for it. Both agree on what a batch and a carry are; a run only hands them on.
@@ -25,7 +25,7 @@ Stop = Callable[[], str | None]
 
 
 class Network(Protocol):
-    """What learns, on one machine or on several."""
+    """A network that learns, on one machine or on several."""
 
     @property
     def updates(self) -> int:
@@ -54,10 +54,9 @@ class Network(Protocol):
 
 
 class Task(Protocol):
-    """What a run feeds to its network, and what it measures.
+    """The batches that a run feeds to its network, and the measure of what is learned from them.
 
-    Every batch is a pure function of the epoch and its number k = 0 .. batches-1. A new epoch begins without
-    a carry.
+    A batch is a pure function of the epoch and its number k < batches. An epoch begins without a carry.
     """
 
     batches: int  # of an epoch
@@ -71,7 +70,7 @@ class Task(Protocol):
     def batch(self, epoch: int, k: int) -> Batch: ...
 
     def evaluate(self, network: Any, stop: Stop) -> Evaluation | None:
-        """The model with the lowest loss is the best. None: told to stop in the middle."""
+        """The loss, whose lowest makes a model the best. None: `stop` said so in the middle."""
 
     def describe(self, model: Checkpoint) -> Generator[tuple[int, int], None, Checkpoint]:
         """The model with all that its file says of what was read.
@@ -80,11 +79,11 @@ class Task(Protocol):
         """
 
     def warnings(self, *, chosen: bool) -> Iterator[str]:
-        """What makes the loss say less than people think. `chosen`: they said what is kept for validation."""
+        """Lines for people where the loss says less than it seems to. `chosen`: they chose what is kept."""
 
 
 class Material(Protocol):
-    """What was read, and may be learned with any settings."""
+    """The texts of a task, for any settings."""
 
     @property
     def corpus(self) -> Corpus: ...
@@ -102,7 +101,7 @@ class Material(Protocol):
         """Characters in the corpus itself; the vocabulary may have more."""
 
     def fingerprint(self) -> str:
-        """What makes two runs learn the same from the same."""
+        """The task and all that was read, as part of a run's fingerprint."""
 
     def within(self, vocabulary: Vocabulary) -> Self:
         """The same in a vocabulary that has all its characters. VocabularyError: it has not."""
@@ -118,7 +117,7 @@ class Material(Protocol):
 
 
 class Assignment(Protocol):
-    """What is to be learned, before anything of it is read."""
+    """The files of a task, before anything is read."""
 
     @property
     def name(self) -> str:
@@ -132,7 +131,7 @@ class Assignment(Protocol):
         """ConfigError: it contradicts itself or the settings that were given."""
 
     def files(self) -> list[tuple[str, Path | int]]:
-        """What each file that is read is, and its path, or the descriptor of standard input.
+        """For each file its role in words, and its path, or the descriptor of standard input.
 
         Raises:
             CorpusError: a path names nothing that can be read.

@@ -1,22 +1,22 @@
-"""What earlier runs left where a run is to write, and what becomes of it.
+"""What earlier runs left at the place of a model file, and how the next run starts there.
 
-Before a text is read, an interrupted run decides (`look`):
+An interrupted run is looked at first, before a long text is read (`look`):
 
-    interrupted             as it is         --resume          --force
-    not at all              begin            begin             begin
-    before its first step   begin            go on             begin
-    at a later step         refuse           go on             begin
+    interrupted             nothing asked   --resume          --force
+    never                   start           start             start
+    before its first step   start           go on             start
+    at a later step         refuse          go on             start
 
-Once it is known which run was asked for, and none goes on, the model file does (`settle`). What is asked with
---init-from, or with other settings, is another run.
+Where none goes on, the model file decides, once the new run is known (`settle`). Other settings, another text
+or --init-from make another run:
 
-    model file holds        as it is         --resume          --force
-    nothing                 begin            begin             begin
-    this very run's model   again            complete          begin
-    another                 refuse           refuse            begin
-    something else          refuse           refuse            begin
+    model file              nothing asked   --resume          --force
+    none                    start           start             start
+    of this very run        start again     is complete       start
+    of another run          refuse          refuse            start
+    something else          refuse          refuse            start
 
---resume with --force goes on or is complete where --resume is, else it begins.
+With --resume and --force, --force counts where --resume finds nothing of this run.
 """
 
 from __future__ import annotations
@@ -39,31 +39,31 @@ from charrnn.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Interrupted:
-    """What an interrupted run left behind."""
+    """A run that was interrupted: the contents of its resume file."""
 
     tensors: dict[str, Array]
     record: dict[str, Any]
+    step: int
+    run: str  # its fingerprint
+    init: str
+    text: TextConfig
+    model: ModelConfig
+    train: TrainConfig
+    vocabulary: Vocabulary
 
-    @property
-    def step(self) -> int:
-        return int(self.record["position"]["step"])
-
-    @property
-    def text(self) -> TextConfig:
-        # The form is found anew, and changes nothing of the corpus.
-        return replace(TextConfig(**self.record["text"]), normal_form=None)
-
-    @property
-    def model(self) -> ModelConfig:
-        return ModelConfig.from_dict(self.record["model"])
-
-    @property
-    def train(self) -> TrainConfig:
-        return TrainConfig(**self.record["train"])
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return Vocabulary(self.record["vocabulary"])
+    @classmethod
+    def load(cls, path: Path) -> Interrupted:
+        """The run of a resume file. CheckpointError: it cannot be read, or holds no run."""
+        tensors, record = model_file.load_resume(path)
+        try:
+            # The normal form is found anew, and changes nothing of the corpus.
+            text = replace(TextConfig(**record["text"]), normal_form=None)
+            model, train = ModelConfig.from_dict(record["model"]), TrainConfig(**record["train"])
+            step, vocabulary = int(record["position"]["step"]), Vocabulary(record["vocabulary"])
+            init = str(record["init"])
+            return cls(tensors, record, step, record["run"], init, text, model, train, vocabulary)
+        except (KeyError, TypeError, ValueError, AttributeError, CharrnnError) as error:
+            raise CheckpointError(f"{path} does not hold a run", "remove it to start anew") from error
 
     def refuse_changes(self, given: dict[str, Any], request: Request) -> None:
         """ConfigError: a setting is given that is not what the run has."""
@@ -92,17 +92,17 @@ class Interrupted:
 
 
 class Start(Enum):
-    """What a run does with what lies there."""
+    """How a run starts where something lies."""
 
-    ANEW = auto()  # replaces it
-    AGAIN = auto()  # has written the model, which only a better one replaces
+    ANEW = auto()  # whatever lies there is replaced
+    AGAIN = auto()  # the model there is its own: only a better one replaces it
     GOES_ON = auto()
     COMPLETE = auto()
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """What lies at `out`, as far as it matters to a run that is asked for."""
+    """The remains of earlier runs at `out`."""
 
     out: Path
     there: Checkpoint | Path | None  # the model; the path itself where it holds something else
@@ -114,7 +114,7 @@ class Earlier:
         return self.there if isinstance(self.there, Checkpoint) else None
 
     def notes(self, target: Target) -> tuple[str, ...]:
-        """What is said of a --resume that begins."""
+        """A line for people where --resume finds nothing to go on with."""
         if not target.resume or self.interrupted is not None or self.there is not None:
             return ()
         return (f"there is no interrupted run of {self.out}: starting from the beginning",)
@@ -127,7 +127,7 @@ class Earlier:
             CheckpointError: it would overwrite what is not its own.
         """
         if self.interrupted is not None:
-            if self.interrupted.record["run"] != run:
+            if self.interrupted.run != run:
                 raise self.another_corpus()
             return Start.GOES_ON
         own = self.model is not None and self.model.run == run
@@ -146,7 +146,7 @@ class Earlier:
         return Start.AGAIN if own and not target.force else Start.ANEW
 
     def hand_over(self, run: Run, start: Start) -> None:
-        """Tell the run what it has of before.
+        """Give the run what is its own.
 
         Raises:
             TrainingError: what was interrupted does not fit the run.
@@ -160,7 +160,7 @@ class Earlier:
             run.resume(self.interrupted.tensors, self.interrupted.record)
 
     def another_corpus(self) -> TrainingError:
-        """What was interrupted read something else."""
+        """The error where the interrupted run has read something else."""
         tune = f", or learn the new text from what it has learned, with --init-from {self.out} and another -o"
         return TrainingError(
             "the corpus is not the one that the interrupted run read",
@@ -169,14 +169,16 @@ class Earlier:
 
 
 def look(out: Path, target: Target) -> Earlier:
-    """What lies at `out`.
+    """The remains at `out`.
 
     Raises:
         TrainingError: a run was interrupted, and it is not said what becomes of it.
         CheckpointError: what lies there cannot be read.
     """
-    there = _model_at(out)
-    old = None if target.force and not target.resume else _interrupted(out)
+    there, resume = _model_at(out), model_file.resume_path(out)
+    old = None
+    if (target.resume or not target.force) and _exists(resume):
+        old = Interrupted.load(resume)
     if old is not None and not target.resume:
         if old.step:
             raise TrainingError(
@@ -194,19 +196,6 @@ def _model_at(out: Path) -> Checkpoint | Path | None:
         return model_file.load(out)
     except CheckpointError:
         return out
-
-
-def _interrupted(out: Path) -> Interrupted | None:
-    path = model_file.resume_path(out)
-    if not _exists(path):
-        return None
-    found = Interrupted(*model_file.load_resume(path))
-    try:
-        _ = found.text, found.model, found.train, found.vocabulary
-        _ = found.record["run"], found.record["init"], found.step
-    except (KeyError, TypeError, ValueError, AttributeError, CharrnnError) as error:
-        raise CheckpointError(f"{path} does not hold a run", "remove it to start anew") from error
-    return found
 
 
 def _exists(path: Path) -> bool:

@@ -69,8 +69,8 @@ class Request:
         TrainConfig(**({} if budgets else {"steps": 1}) | only(given, TRAIN_SETTINGS))
         return given
 
-    def model_file(self) -> Path:
-        """The file that the run writes.
+    def path(self) -> Path:
+        """The model file that the run writes.
 
         Raises:
             ConfigError: it is a folder, or a file that is read.

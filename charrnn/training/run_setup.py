@@ -1,4 +1,4 @@
-"""From what a user asks for to a training run: what lies there, what is read, the plan, the first weights."""
+"""From a request to a training run: what lies there, what is read, the settings, and then the run."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ FINE_TUNING_RATE = 2e-3
 
 @dataclass(frozen=True)
 class Settled:
-    """What is learned, with which settings, from which weights."""
+    """A run as it was decided on: the texts, all settings, the origin of the weights."""
 
     material: Material
     model: ModelConfig
     train: TrainConfig
-    init: str = ""  # names the model that the weights come from
+    init: str = ""  # names the model whose weights it starts from
     planned: str = ""  # in a line, what was chosen and why
 
     @classmethod
@@ -47,14 +47,13 @@ class Settled:
         corpus = material.corpus
         model = ModelConfig(len(corpus.vocabulary), **only(settings, MODEL_SETTINGS))
         train = TrainConfig(**only(settings, TRAIN_SETTINGS))
-        # Files have None where the split says nothing.
-        split = (
-            None if material.validation is not None else canonical(train.val_split, lines=corpus.text.lines)
-        )
+        split = canonical(train.val_split, lines=corpus.text.lines)
+        if material.validation is not None:
+            split = None  # it says nothing
         return cls(material, model, replace(train, val_split=split), init, planned)
 
-    def model_file(self) -> Checkpoint:
-        """What every model file of the run says alike."""
+    def blank(self) -> Checkpoint:
+        """A model file of the run, with neither weights nor history."""
         corpus, train = self.material.corpus, to_dict(self.train)
         run = self.fingerprint()
         return Checkpoint(self.model, corpus.vocabulary, corpus.text, tensors={}, run=run, settings=train)
@@ -76,7 +75,7 @@ def set_up(
     """
     began = time.monotonic()
     given = request.checked()
-    out = request.model_file()
+    out = request.path()
     held.enter_context(exclusive(out))
     earlier = look(out, request.target)
     initial = None if request.init_from is None else model_file.load(request.init_from)
@@ -85,12 +84,12 @@ def set_up(
         settled = _as_before(earlier, earlier.interrupted, request, given, helper)
     else:
         settled = yield from _anew(earlier, request, given, initial, workers, helper)
-    model = settled.model_file()
-    start = earlier.settle(model.run, request.target)
+    blank = settled.blank()
+    start = earlier.settle(blank.run, request.target)
     material, train = settled.material, settled.train
     task, network = material.begin(settled.model, train, initial, workers)
     outputs = Outputs(out, request.target.keep_models)
-    run = Run(task, network, train, model, outputs, init=settled.init, began=began, stop=stop)
+    run = Run(task, network, train, blank, outputs, init=settled.init, began=began, stop=stop)
     outputs.clean()
     earlier.hand_over(run, start)
     step = run.position.step
@@ -108,7 +107,7 @@ def set_up(
 def _as_before(
     earlier: Earlier, old: Interrupted, request: Request, given: dict[str, Any], helper: Helper
 ) -> Settled:
-    """What the interrupted run learns, as it was settled when that began."""
+    """The interrupted run, as it was settled when it began."""
     old.refuse_changes(given, request)
     model, train = old.model, old.train
     require(train.precision, "go on with the run on a CPU that has, or start anew with --force")
@@ -119,7 +118,7 @@ def _as_before(
         raise earlier.another_corpus() from error
     if train.val_text != material.val_text:
         raise earlier.another_corpus()
-    return Settled(material, model, train, str(old.record["init"]))
+    return Settled(material, model, train, old.init)
 
 
 def _anew(
@@ -130,7 +129,7 @@ def _anew(
     workers: Workers,
     helper: Helper,
 ) -> Generator[Compiling, None, Settled]:
-    """What was asked for; settings that were not given suit what is read."""
+    """A new run, whose settings suit the texts where they were not given."""
     if initial is not None:
         given = _with_network_of(initial, given)
     guess = ModelConfig(1, **only(given, MODEL_SETTINGS))  # calls the same kernels
@@ -152,7 +151,7 @@ def _anew(
 
 
 def _planned(material: Material, given: dict[str, Any], init: str, workers: Workers) -> Settled:
-    """All settings, chosen for what was read where they are not given."""
+    """A new plan."""
     wanted: TrainPrecision = given.get("precision", "auto")
     corpus = material.corpus
 
@@ -167,7 +166,7 @@ def _planned(material: Material, given: dict[str, Any], init: str, workers: Work
 
 
 def _repeated(earlier: Earlier, material: Material, given: dict[str, Any], init: str) -> Settled | None:
-    """What the model in the file was planned as, if the same was asked for.
+    """The plan of the model in the file, if the same was asked for.
 
     A plan that depends on the machine's speed is not made twice: to repeat a command repeats the run. What
     does not depend on it must be as it would be planned now.
