@@ -105,7 +105,7 @@ class Texts:
 
 
 class NextCharacters:
-    """Every character of the texts after those before it, in windows of several streams.
+    """Windows of several streams, in which each character follows from those before it.
 
     Without a text of its own for validation, a part of the corpus is kept from learning; see task.Task.
     """
@@ -118,13 +118,11 @@ class NextCharacters:
             validation = texts.validation.documents
         if not len(text):
             raise TrainingError("no text is left for training", "give a smaller --val-fraction")
-        self._validation, self._batches = (
-            validation,
-            Batches(text, train.batch_size, train.seq_len, train.seed),
-        )
+        batches = Batches(text, train.batch_size, train.seq_len, train.seed)
+        self._validation, self._batches = validation, batches
         self.characters, self.val_characters = len(text), len(validation)
-        self.batches, self.streams = self._batches.windows_per_epoch, self._batches.batch_size
-        self.batch_characters = self.streams * self._batches.seq_len
+        self.batches, self.streams = batches.windows_per_epoch, batches.batch_size
+        self.batch_characters = self.streams * batches.seq_len
         # With --lines, one line may be nearly all of the text: the only one, or one for validation.
         self.measured_on: Measure = "validation" if len(validation) else "training"
         share = round(2 * train.val_fraction * len(documents)) if len(validation) else 0

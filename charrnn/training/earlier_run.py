@@ -120,11 +120,11 @@ class Earlier:
         return (f"there is no interrupted run of {self.out}: starting from the beginning",)
 
     def settle(self, run: str, target: Target) -> Start:
-        """How the run of this fingerprint, which was asked for, starts.
+        """The start of the run that was asked for, by its fingerprint.
 
         Raises:
-            TrainingError: it is not the one that was interrupted, or there is none to go on with.
-            CheckpointError: it would overwrite what is not its own.
+            TrainingError: another run was interrupted, or none.
+            CheckpointError: it would overwrite another model, or something else.
         """
         if self.interrupted is not None:
             if self.interrupted.run != run:
@@ -146,11 +146,7 @@ class Earlier:
         return Start.AGAIN if own and not target.force else Start.ANEW
 
     def hand_over(self, run: Run, start: Start) -> None:
-        """Give the run what is its own.
-
-        Raises:
-            TrainingError: what was interrupted does not fit the run.
-        """
+        """Give the run its own model and resume file. TrainingError: they do not fit it."""
         model = self.model
         if model is not None and model.run == run.model.run and start is not Start.ANEW:
             run.keep(model)
@@ -172,8 +168,8 @@ def look(out: Path, target: Target) -> Earlier:
     """The remains at `out`.
 
     Raises:
-        TrainingError: a run was interrupted, and it is not said what becomes of it.
-        CheckpointError: what lies there cannot be read.
+        TrainingError: an interrupted run would be forgotten.
+        CheckpointError: its resume file cannot be read.
     """
     there, resume = _model_at(out), model_file.resume_path(out)
     old = None
