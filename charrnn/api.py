@@ -611,23 +611,21 @@ def train(
     text: TextConfig = TextConfig(),  # noqa: B008 (frozen)
     val: Paths = (),
     resume: bool = False,
-    init_from: str | Path | None = None,
     force: bool = False,
-    threads: int | None = None,
-    keep_models: int = 0,
     stop: Callable[[], str | None] = lambda: None,
-    previews: bool = False,
     **settings: Any,
 ) -> Generator[Event, None, None]:
     """Train on a corpus; yields what happens. The file `out` always holds the best model so far.
 
     `settings` are fields of ModelConfig (but vocab_size) and TrainConfig; what is absent or None is chosen
     to suit the corpus. `val` is a text of its own whose loss says which model is the best; without it, a part
-    of the corpus is kept for that. `keep_models` is how many of the models evaluated last are kept as well,
-    in a folder beside `out`. `stop` is asked after each step: when it returns a text, the run is saved and
-    ends. `previews` asks for a sample of what the network writes by now, every ten seconds.
-    `resume` goes on with the interrupted run that wrote `out`; `init_from` starts from another model's
-    weights, its vocabulary grown by the corpus's characters.
+    of the corpus is kept for that. `stop` is asked after each step: when it returns a text, the run is saved
+    and ends. `resume` goes on with the interrupted run that wrote `out`. Also taken are
+
+    - `init_from`: the model whose weights it starts from, its vocabulary grown by the corpus's characters;
+    - `threads`: how many compute; None: as many as there are CPUs;
+    - `keep_models`: how many of the models evaluated last are kept as well, in a folder beside `out`;
+    - `previews`: whether to give a sample of what the network writes by now, every ten seconds.
 
     Raises:
         ConfigError: a setting is out of range or contradicts another; `out` is a file of the corpus.
@@ -638,15 +636,18 @@ def train(
         TrainingError: the loss is no longer a number; somebody else is training into the same file.
     """
     from charrnn.nn.compilation import Helper
-    from charrnn.training.run_setup import Request, prepare
+    from charrnn.tasks.next_character import TextFiles
+    from charrnn.training.request import Request, Target
+    from charrnn.training.run_setup import set_up
 
-    request = Request(
-        _paths(corpus), None if out is None else Path(out), text, settings, _paths(val), resume, init_from,
-        force, threads, keep_models, previews,
-    )  # fmt: skip
+    files = TextFiles(_paths(corpus), _paths(val), settings.pop("previews", False))
+    path = None if out is None else Path(out)
+    target = Target(path, resume, force, settings.pop("keep_models", 0))
+    initial, threads = settings.pop("init_from", None), settings.pop("threads", None)
+    request = Request(files, text, target, initial, threads, settings)
     with contextlib.ExitStack() as held:
         helper = held.enter_context(Helper())
-        run, started = yield from prepare(request, stop=stop, helper=helper, held=held)
+        run, started = yield from set_up(request, stop=stop, helper=helper, held=held)
         yield started
         yield from run.events()
 
@@ -664,13 +665,14 @@ def training_files(
     Raises:
         CorpusError: a path names nothing that can be read.
     """
-    from charrnn.training.run_setup import corpus_files, model_path
+    from charrnn.tasks.next_character import TextFiles
+    from charrnn.training.request import model_path
 
-    paths = _paths(corpus)
-    model = model_path(paths, None if out is None else Path(out))
+    reading = TextFiles(_paths(corpus), _paths(val))
+    model = model_path(reading, None if out is None else Path(out))
     written: list[tuple[str, Path | int]] = [
         ("the model file", model),
         ("the file that --resume needs", files.resume_path(model)),
     ]
     initial = [] if init_from is None else [("the model to start from", Path(init_from))]
-    return [*written, *initial, *corpus_files(paths, _paths(val))]
+    return [*written, *initial, *reading.files()]

@@ -31,8 +31,8 @@ ARROWS = {
     "generation": {"checkpoint", "constraints", "inference", "text"},
     "search": {"checkpoint", "generation", "inference", "text"},
     "scoring": {"checkpoint", "inference", "kernels", "nn", "text"},
-    "tasks": {"kernels", "nn", "text"},
-    "training": {"checkpoint", "events", "generation", "nn", "system", "tasks", "text"},
+    "tasks": {"checkpoint", "events", "generation", "kernels", "nn", "text"},
+    "training": {"checkpoint", "events", "nn", "system", "tasks"},
     "api": {
         "checkpoint", "constraints", "events", "generation", "inference", "nn", "scoring", "search", "tasks",
         "text", "training",
@@ -129,6 +129,18 @@ def test_every_arrow_is_used() -> None:
 def test_the_arrows_have_no_circle() -> None:
     everybodys = {"vocabulary": {"errors"}, "config": {"cells", "errors"}, "errors": set(), "cells": set()}
     assert without_leaves({**ARROWS, **everybodys}) == {}
+
+
+def test_training_knows_tasks_and_networks_by_their_interfaces_alone() -> None:
+    """Nor does it take a class that learns, or that reads, from where the plan finds the speed of one."""
+    used = {parts for path in (PACKAGE / "training").rglob("*.py") for parts in inner_imports(path)}
+    assert {parts[1] for parts in used if parts[0] == "tasks"} == {"task"}
+    assert {parts[1:] for parts in used if parts[:2] in (("nn", "learner"), ("nn", "optimizer"))} == {
+        ("learner", "characters_per_second"),
+        ("optimizer", "learning_rate"),
+    }
+    modules = {parts[1] for parts in used if parts[0] == "nn"}
+    assert modules == {"compilation", "learner", "optimizer", "parameters", "precision", "workers"}
 
 
 def test_no_modules_import_one_another_in_a_circle() -> None:

@@ -17,14 +17,14 @@ import pytest
 from charrnn import api
 from charrnn.checkpoint import model_file
 from charrnn.checkpoint.model_file import resume_path
-from charrnn.config import ModelConfig, TextConfig, TrainConfig
+from charrnn.config import TextConfig, TrainConfig
 from charrnn.errors import CheckpointError, ConfigError, TrainingError
 from charrnn.events import Evaluated, Finished, Indexing, Saved, Started, Step, Unsaved
-from charrnn.nn.network import Model, initial_tensors
-from charrnn.nn.workers import Workers
+from charrnn.nn.network import Model
+from charrnn.tasks import next_character
 from charrnn.tasks.evaluation import evaluate
+from charrnn.tasks.next_character import NextCharacters, Texts
 from charrnn.text.corpus import Corpus, read
-from charrnn.training import run as training
 
 TEXT = "she sells sea shells by the sea shore, and the shells she sells are sea shells.\n" * 40
 SMALL = {"hidden_size": 12, "num_layers": 2, "batch_size": 4, "seq_len": 10, "dropout": 0.1}
@@ -273,7 +273,9 @@ def test_it_stops_when_there_is_nothing_left_to_learn(tmp_path):
 
 
 def test_it_stops_when_the_loss_stays_what_it_is(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("charrnn.training.run.evaluate", lambda *args: replace(evaluate(*args), loss=1.5))
+    monkeypatch.setattr(
+        "charrnn.tasks.next_character.evaluate", lambda *args: replace(evaluate(*args), loss=1.5)
+    )
     settings = {"steps": 40, "evaluations": 10, "patience": 3}
     finished = train(corpus, tmp_path / "m.safetensors", **settings)[-1]
     assert (finished.reason, finished.step) == ("early-stop", 16)
@@ -534,7 +536,7 @@ def clock(monkeypatch):
 
     monkeypatch.setattr(Model, "gradient", step)
     monkeypatch.setattr(Corpus, "novelty", index)
-    monkeypatch.setattr("charrnn.training.run.evaluate", evaluation)
+    monkeypatch.setattr("charrnn.tasks.next_character.evaluate", evaluation)
     monkeypatch.setattr("charrnn.training.run.time", SimpleNamespace(monotonic=lambda: seconds[0]))
     monkeypatch.setattr("charrnn.training.run_setup.time", SimpleNamespace(monotonic=lambda: seconds[0]))
     return seconds
@@ -566,18 +568,14 @@ def test_the_default_model_file_is_named_after_the_corpus(corpus, tmp_path, monk
 
 
 def test_a_line_for_validation_that_is_most_of_the_text_is_measured_in_part(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "LARGEST_MEASURED", 500)
+    monkeypatch.setattr(next_character, "LARGEST_MEASURED", 500)
     path = tmp_path / "lines.txt"
     path.write_text("ab\n" + 3000 * "abc" + "\n", encoding="utf-8")
     corpus = read([path], TextConfig(lines=True))
-    config = ModelConfig(corpus.documents.vocab_size, hidden_size=4)
     for seed in range(8):  # which of both lines is kept is drawn
-        run = training.Run(
-            corpus, config, TrainConfig(steps=1, val_fraction=0.05, seed=seed), out=tmp_path / "m",
-            tensors=initial_tensors(config, 1), init="", fingerprint="", workers=Workers(1),
-        )  # fmt: skip
-        assert len(run.measured) == min(len(run.validation), 900)
-        if len(run.validation) > 900:
+        task = NextCharacters(Texts(corpus), TrainConfig(steps=1, val_fraction=0.05, seed=seed))
+        assert len(task.measured) == task.measured_characters == min(task.val_characters, 900)
+        if task.val_characters > 900:
             return
     pytest.fail("the long line was never drawn")
 
@@ -585,7 +583,7 @@ def test_a_line_for_validation_that_is_most_of_the_text_is_measured_in_part(tmp_
 @pytest.mark.parametrize("lines", [False, True])
 def test_without_validation_the_beginning_of_a_long_text_is_measured(tmp_path, monkeypatch, lines):
     """A text of one line has no second one to validate on, and may be long."""
-    monkeypatch.setattr(training, "LARGEST_MEASURED", 500)
+    monkeypatch.setattr(next_character, "LARGEST_MEASURED", 500)
     path = tmp_path / "line.txt"
     path.write_text(TEXT.replace("\n", " "), encoding="utf-8")
     out = tmp_path / "m.safetensors"
@@ -623,20 +621,14 @@ def test_another_text_for_validation_chooses_the_model(corpus, other, tmp_path):
 
 
 def test_all_of_another_text_is_measured_however_long(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "LARGEST_MEASURED", 50)
+    monkeypatch.setattr(next_character, "LARGEST_MEASURED", 50)
     (tmp_path / "other.txt").write_text(OTHER)
     text = read([corpus])
     validation = read([tmp_path / "other.txt"])
     validation = validation.with_vocabulary(text.vocabulary.merged(validation.vocabulary))
     text = text.with_vocabulary(validation.vocabulary)
-    config = ModelConfig(len(text.vocabulary), hidden_size=4, embedding_size=4, num_layers=1)
-    settings = TrainConfig(steps=1, val_fraction=0.0, val_text="f00d")
-    run = training.Run(
-        text, config, settings, out=tmp_path / "m",
-        tensors=initial_tensors(config, 1), init="", fingerprint="", workers=Workers(1),
-        validation=validation,
-    )  # fmt: skip
-    assert len(run.measured) == len(OTHER)
+    task = NextCharacters(Texts(text, validation), TrainConfig(steps=1, val_fraction=0.0, val_text="f00d"))
+    assert len(task.measured) == len(OTHER)
 
 
 def test_a_run_that_is_judged_by_another_text_resumes_with_it_to_the_same_bytes(corpus, other, tmp_path):

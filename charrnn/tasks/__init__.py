@@ -1,4 +1,4 @@
-"""What a run feeds to its network and measures.
+"""What a run feeds to its network and measures: the interface that training sees, and what it stands for.
 
-It may import nn and text.
+It may import generation, nn, text, checkpoint and events.
 """

@@ -1,4 +1,4 @@
-"""The run: setup, plan, files, lock, curves, diagnosis.
+"""The run: setup, plan, files, lock, curves, diagnosis. Of tasks and networks it knows their interface alone.
 
-It may import tasks, generation and what is below.
+It may import tasks.task and what is below, but no text and no network.
 """

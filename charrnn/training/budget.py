@@ -1,0 +1,68 @@
+"""How much of a run is done, and when the next evaluation is due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from charrnn.config import TrainConfig
+from charrnn.tasks.task import Task
+from charrnn.training.position import Position
+
+EVALUATION_SHARE = 0.08  # of the time that training takes, at the most
+QUICKLY_EVALUATED = 20_000  # characters, which take no second
+# Reading one character after another costs about as much as training on so many.
+EVALUATION_COST = 2
+
+
+class Budget:
+    """What `train` allows for a task; `seconds` tells how long the run has taken."""
+
+    def __init__(self, train: TrainConfig, task: Task, seconds: Callable[[], float]) -> None:
+        self.train, self.task, self._seconds = train, task, seconds
+        self.steps = train.steps  # None: the budget is time
+        if train.epochs is not None:
+            self.steps = max(1, round(train.epochs * task.batches))
+        if self.steps is not None:
+            # Often enough, but never so often that it takes most of the time.
+            cost = EVALUATION_COST * max(task.measured_characters - QUICKLY_EVALUATED, 0)
+            evenly = -(-self.steps // train.evaluations)
+            self._interval = max(evenly, round(cost / task.batch_characters / EVALUATION_SHARE))
+
+    def progress(self, p: Position, step: int) -> float:
+        """How much of the budget is spent once `step` steps are done; 1 or more: all of it.
+
+        A budget in minutes is the time of everything, from reading the text to the last evaluation; but at
+        least half of it is for training.
+        """
+        if self.steps is not None:
+            return step / self.steps
+        assert self.train.minutes is not None
+        budget = 60.0 * self.train.minutes
+        training = max(budget - p.prelude - self._evaluation_seconds(p), 0.5 * budget)
+        spent = (self._seconds() - p.prelude) / training
+        if self.train.most_epochs is None:
+            return spent
+        return max(spent, step / max(1, round(self.train.most_epochs * self.task.batches)))
+
+    def evaluation_due(self, p: Position) -> bool:
+        """Whether the model as it is now should be evaluated."""
+        if p.evaluated_step == p.step or p.step == 0:
+            return False
+        if self.progress(p, p.step) >= 1.0:
+            return True
+        if self.steps is not None:
+            return p.step % self._interval == 0
+        progress = max(self.progress(p, p.step), 1e-9)
+        whole = (self._seconds() - p.prelude) / progress
+        even = whole / self.train.evaluations
+        apart = max(even, self._evaluation_seconds(p) / EVALUATION_SHARE)
+        if (1.0 - progress) * whole < 0.75 * apart:
+            return False  # the last one is near
+        return self._seconds() - p.evaluated_at >= apart
+
+    def _evaluation_seconds(self, p: Position) -> float:
+        """What the last evaluation took; before the first one, what it will take at the speed of training."""
+        if p.evaluation_seconds or not p.step:
+            return p.evaluation_seconds
+        learned = p.step * self.task.batch_characters
+        return EVALUATION_COST * self.task.measured_characters * (self._seconds() - p.prelude) / learned

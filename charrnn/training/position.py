@@ -1,0 +1,61 @@
+"""Where a run is: what a resume file says of it beside its tensors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from charrnn.checkpoint.model_file import checked_history
+
+
+@dataclass
+class Position:
+    """Where a run is, but for its tensors."""
+
+    step: int = 0
+    epoch: int = 0
+    window: int = 0  # the next batch of this epoch
+    seconds: float = 0.0  # since the command began
+    prelude: float = 0.0  # of them, before the first step
+    running_loss: float = math.nan
+    loss_sum: float = 0.0  # since the last evaluation
+    loss_count: int = 0
+    evaluated_step: int = -1
+    evaluation_seconds: float = 0.0  # what the last one took
+    evaluated_at: float = 0.0  # in seconds
+    worse: int = 0  # evaluations in a row clearly worse than the best, or the same
+    best_val_loss: float | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def advance(self, loss: float, batches: int) -> None:
+        """After a step with this loss, in epochs of so many batches."""
+        self.step += 1
+        self.window += 1
+        if self.window == batches:
+            self.epoch, self.window = self.epoch + 1, 0
+        self.loss_sum += loss
+        self.loss_count += 1
+        keep = min(0.98, 1.0 - 1.0 / self.step)  # the mean of all, then of about the last fifty
+        self.running_loss = loss if self.step == 1 else keep * self.running_loss + (1.0 - keep) * loss
+
+    def to_record(self) -> dict[str, Any]:
+        """As plain JSON, which has no NaN."""
+        return {**asdict(self), "running_loss": self.running_loss if self.step else None}
+
+    @classmethod
+    def from_record(cls, record: object) -> Position:
+        """What `to_record` gave. ValueError: it is something else."""
+        if not isinstance(record, dict) or record.keys() != {f.name for f in fields(cls)}:
+            raise ValueError("position")
+        for name, default in asdict(cls()).items():
+            value, kinds = record[name], (int,) if isinstance(default, int) else (int, float)
+            optional = name in ("running_loss", "best_val_loss")
+            if name != "history" and not (type(value) in kinds or (optional and value is None)):
+                raise ValueError(name)
+            if isinstance(default, int) and value < default:  # where a run begins
+                raise ValueError(name)
+        if record["running_loss"] is None:
+            record = {**record, "running_loss": math.nan}
+        checked_history(record["history"])
+        return cls(**record)

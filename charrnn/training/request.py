@@ -1,0 +1,96 @@
+"""What a user asks of a training run, checked before a long text is read."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from charrnn.checkpoint.model_file import resume_path
+from charrnn.config import ModelConfig, TextConfig, TrainConfig
+from charrnn.errors import ConfigError
+from charrnn.system.file_errors import refuse_overwriting
+from charrnn.tasks.task import Assignment
+
+MODEL_SETTINGS = {f.name for f in fields(ModelConfig)} - {"vocab_size"}
+TRAIN_SETTINGS = {f.name for f in fields(TrainConfig)}
+MOST_KEPT = 10_000  # evaluated models beside the best
+_BUDGETS = {"minutes", "epochs", "steps"}
+_MODELS = Path("checkpoints")
+
+
+@dataclass(frozen=True)
+class Target:
+    """The model file that a run writes, and what it does with what lies there."""
+
+    out: Path | None = None  # None: one that is called as what is learned
+    resume: bool = False
+    force: bool = False
+    keep_models: int = 0
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks `train` for; see `charrnn.api.train`."""
+
+    assignment: Assignment
+    text: TextConfig = TextConfig()  # noqa: RUF009 (frozen)
+    target: Target = Target()
+    init_from: str | Path | None = None
+    threads: int | None = None
+    # Of ModelConfig (but vocab_size) and TrainConfig; None: what suits the corpus.
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def checked(self) -> dict[str, Any]:
+        """The settings that were given.
+
+        Raises:
+            ConfigError: one is out of range or contradicts another.
+            TypeError: there is no such setting.
+        """
+        target = self.target
+        if unknown := self.settings.keys() - MODEL_SETTINGS - (TRAIN_SETTINGS - {"val_text"}):
+            raise TypeError(f"train() has no settings named {', '.join(sorted(unknown))}")
+        given = {name: value for name, value in self.settings.items() if value is not None}
+        if len(budgets := sorted(given.keys() & _BUDGETS)) > 1:
+            raise ConfigError(
+                f"the budget is given as {' and as '.join(budgets)}",
+                "give one of --minutes, --epochs and --steps",
+            )
+        if target.resume and self.init_from is not None:
+            raise ConfigError("--resume and --init-from contradict each other", "give one of them")
+        self.assignment.check(given)
+        if not 0 <= target.keep_models <= MOST_KEPT:
+            raise ConfigError(
+                f"keep-models is {target.keep_models}", f"give a whole number from 0 to {MOST_KEPT:,}"
+            )
+        ModelConfig(1, **only(given, MODEL_SETTINGS))
+        TrainConfig(**({} if budgets else {"steps": 1}) | only(given, TRAIN_SETTINGS))
+        return given
+
+    def path(self) -> Path:
+        """The model file that the run writes.
+
+        Raises:
+            ConfigError: it is a folder, or a file that is read.
+            CorpusError: what is to be read is not there.
+        """
+        out = model_path(self.assignment, self.target.out)
+        if os.path.isdir(out):
+            instead = model_path(self.assignment, None, out)
+            raise ConfigError(f"{out} is a folder", f"name the model file: -o {instead}")
+        reading = self.assignment.files()
+        for path in (out, resume_path(out)):
+            refuse_overwriting(path, reading)
+        return out
+
+
+def model_path(assignment: Assignment, out: Path | None, folder: Path = _MODELS) -> Path:
+    """The file that a run writes: `out`, or one in `folder` that is called as what is learned."""
+    return folder / f"{assignment.name}.safetensors" if out is None else out
+
+
+def only(settings: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    """The settings of these names."""
+    return {name: value for name, value in settings.items() if name in names}
