@@ -1,4 +1,4 @@
-"""The run: setup, plan, files, lock, curves, diagnosis.
+"""Training runs: setup, plan, files, lock, curves, diagnosis.
 
 It may import tasks, generation and what is below.
 """
