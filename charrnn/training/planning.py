@@ -184,7 +184,7 @@ def _dropout(epochs: float, parameters_per_character: float) -> float:
 def _peak_rate(network: ModelConfig) -> float:
     """0.0105 at a hidden size of 128, 0.007 at 256: wider networks need smaller steps, as do some cells."""
     rate: float = PEAK_RATE * (SIZES[0] / max(network.hidden_size, SIZES[0])) ** 0.585
-    return round(rate * network.recurrence.rate, 4)
+    return round(rate * network.recurrence.learning_rate_scale, 4)
 
 
 def _reason(settings: dict[str, Any], given: dict[str, Any], characters: int, times: str) -> str:
