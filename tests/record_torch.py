@@ -3,8 +3,8 @@
     python -m venv torch && torch/bin/pip install numpy torch
     torch/bin/python tests/record_torch.py        # rewrites tests/recordings/
 
-Only this script needs PyTorch; charrnn and its tests do not. recorded.py says what a recording
-holds.
+Only this script needs PyTorch; charrnn and its tests do not.
+support/torch_recordings.py says what a recording holds.
 Last recorded with PyTorch 2.13 (CPU), x86-64.
 """
 

@@ -266,6 +266,15 @@ def test_every_command_that_reads_lines_flushes_before_it_waits_for_more() -> No
     assert used == reading
 
 
+def test_no_test_module_imports_another() -> None:
+    """What several of them need lives in tests/support/; beside them are the reference and what records."""
+    folder = Path(__file__).parent
+    beside = {path.stem for path in folder.glob("*.py")}
+    for path in [*folder.glob("*.py"), *folder.glob("support/*.py")]:
+        taken = {part for module, name in imports(path) for part in (*module.split("."), name)} & beside
+        assert taken <= {"naive", "record_readme"}, f"{path.name}: {taken}"
+
+
 def test_only_the_command_line_prints() -> None:
     for path in sources():
         calls = [n.func for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call)]

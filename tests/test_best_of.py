@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from toys import toy
+from support.toy_models import toy
 
 import charrnn
 from charrnn import api

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.compiled_loop import AVX2, host_has_avx2
 from support.environment import environment
-from test_writing import AVX2, host_has_avx2
 
 from charrnn import api
 from charrnn.checkpoint import model_file

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.environment import environment
-from test_cli import TEXT, TINY, run
+from support.processes import TEXT, TINY, run
 
 from charrnn.cli.views.progress import compiling
 from charrnn.events import Compiling

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.compiled_loop import compiled_only
 from support.environment import environment
 
 import charrnn
@@ -22,13 +23,10 @@ from charrnn.inference import numpy_network
 from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
 from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.kernels import activations, exact_layers
-from charrnn.kernels.machine import jit
 from charrnn.nn import cells as table
 from charrnn.nn.cell import Cell, Stage
 from charrnn.nn.network import Model, State, initial_tensors
 from charrnn.nn.workers import Workers
-
-compiled_only = pytest.mark.skipif(jit.JIT_DISABLED, reason="the loops are machine code")
 
 
 def forward(of: Any) -> tuple[Stage, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from files import checkpoint
+from support.model_files import checkpoint
 
 from charrnn import api
 from charrnn.config import TextConfig

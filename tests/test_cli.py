@@ -16,66 +16,14 @@ from pathlib import Path
 
 import pytest
 from support.environment import environment
+from support.model_files import CHARACTERS, write_model
+from support.processes import SIGNALS, TEXT, TINY, TINY_NETWORK, command, failed, posix, run
 
 import charrnn
 import charrnn.cli
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = list(charrnn.cli.COMMANDS)
-CHARACTERS = "\n abcdefghijklmnopqrstuvwxyzä"
-TEXT = "the quick brown fox jumps over the lazy dog\n" * 40
-
-posix = pytest.mark.skipif(os.name != "posix", reason="signals and /dev/full are POSIX")
-SIGNALS = [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)]
-
-
-def command(*args: object) -> list[str]:
-    return [sys.executable, "-m", "charrnn", *map(str, args)]
-
-
-def run(
-    *args: object, stdin: bytes = b"", cwd: Path | None = None, **variables: str
-) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        command(*args),
-        input=stdin,
-        capture_output=True,
-        cwd=cwd,
-        env=environment(**variables),
-        timeout=120,
-    )
-
-
-def write_model(path: Path, **text: bool) -> Path:
-    """A tiny model whose weights are noise."""
-    import numpy as np
-
-    from charrnn.checkpoint import model_file
-    from charrnn.config import ModelConfig, TextConfig
-    from charrnn.vocabulary import Vocabulary
-
-    characters = "".join(map(chr, range(256))) if text.get("bytes") else CHARACTERS
-    config = ModelConfig(len(characters), hidden_size=8, num_layers=1, embedding_size=4)
-    rng = np.random.default_rng(5)
-    tensors = {
-        name: rng.normal(0, 0.3, shape).astype(np.float32)
-        for name, shape in config.parameter_shapes().items()
-    }
-    model = model_file.Checkpoint(
-        config=config,
-        vocabulary=Vocabulary(characters),
-        text=TextConfig(**text),
-        tensors=tensors,
-        history=[
-            {"step": 10, "epoch": 0.5, "train_loss": 3.0, "val_loss": 3.2},
-            {"step": 20, "epoch": 1.0, "train_loss": 2.5, "val_loss": 2.75},
-        ],
-        best_val_loss=2.75,
-        run="",
-        settings={"steps": 20, "learning_rate": 0.006},
-    )
-    model_file.save(model, path)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +46,6 @@ def lines(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def raw(folder: Path) -> Path:
     return write_model(folder / "raw.safetensors", bytes=True)
-
-
-TINY_NETWORK = ("--hidden-size", 8, "--num-layers", 1, "--embedding-size", 4, "--threads", 1)
-TINY = (*TINY_NETWORK, "--val-fraction", 0.1)
 
 
 # help, version, start-up
@@ -301,13 +245,6 @@ def test_values_out_of_range_are_wrong_usage(folder: Path, prose: Path) -> None:
 
 
 # it could not be done: exit code 1
-
-
-def failed(result: subprocess.CompletedProcess[bytes]) -> str:
-    assert result.returncode == 1, result.stderr
-    (line,) = result.stderr.decode().splitlines()
-    assert line.startswith("charrnn: error: ")
-    return line
 
 
 def test_missing_files_are_named_on_one_line(folder: Path, prose: Path) -> None:

@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 
 import pytest
 from support.environment import environment
-from test_cli import TEXT, TINY, command, posix, run, write_model
+from support.model_files import write_model
+from support.processes import TEXT, TINY, command, posix, run
 
 
 @pytest.fixture(scope="module")

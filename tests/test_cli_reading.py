@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support.environment import environment
-from test_cli import SIGNALS, command, posix, run, write_model
+from support.model_files import write_model
+from support.processes import SIGNALS, command, posix, run
 
 ROOT = Path(__file__).parent.parent
 NAMES = b"hello\nworld\n\nxyz\n"

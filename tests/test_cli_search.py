@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from support.environment import environment
-from test_cli import command, failed, posix, run
-from toys import toy
+from support.processes import command, failed, posix, run
+from support.toy_models import toy
 
 import charrnn
 from charrnn import api

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from files import checkpoint
-from test_cli import run
+from support.model_files import checkpoint
+from support.processes import run
 
 from charrnn import api
 from charrnn.checkpoint.model_file import Checkpoint, save

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numba import types
+from support.compiled_loop import compiled_only
 from support.environment import environment
 
 from charrnn import api
@@ -28,7 +29,6 @@ from charrnn.nn import compilation
 from charrnn.nn.cells import kinds
 from charrnn.nn.compilation import Helper, compile_kernels
 
-compiled_only = pytest.mark.skipif(jit.JIT_DISABLED, reason="nothing is compiled")
 KERNELS = [
     kernel
     for module in (gemm, loss, norm, recurrent, rows, updates)

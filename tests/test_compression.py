@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from files import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.model_files import checkpoint
 
 from charrnn import api
 from charrnn.checkpoint.model_file import bundled, load

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import files
 import numpy as np
 import pytest
 import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
+from support import model_files as files
 
 from charrnn.checkpoint import container
 from charrnn.checkpoint.container import MAX_DEPTH, MAX_HEADER_BYTES, DamageError

@@ -11,9 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from documents import BYTES, LINES, all_ids, content, make, make_lines, read_bytes, read_text, start_positions
 from hypothesis import given
 from hypothesis import strategies as st
+from support.documents import (
+    BYTES,
+    LINES,
+    all_ids,
+    content,
+    make,
+    make_lines,
+    read_bytes,
+    read_text,
+    start_positions,
+)
 
 from charrnn.config import TextConfig, TrainConfig
 from charrnn.errors import CharrnnError, ConfigError, CorpusError, VocabularyError

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from test_cli import run
+from support.processes import run
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.name: path for path in (ROOT / "README.md", ROOT / "docs/reading.md", ROOT / "docs/search.md")}

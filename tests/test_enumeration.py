@@ -9,33 +9,20 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from test_writing import let_load
-from toys import CELLS, all_log_probabilities, log_probabilities, texts, toy
+from support.compiled_loop import Ready, let_load
+from support.toy_models import CELLS, all_log_probabilities, log_probabilities, texts, toy
 
 import charrnn
 from charrnn import api
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.errors import ConfigError, SamplingError, SearchError, VocabularyError
-from charrnn.inference import writing_loop as kernels
-from charrnn.kernels.machine import jit
 from charrnn.search import enumeration
 from charrnn.search.enumeration import Line, enumerate_lines
 
 
-class Ready:
-    """Stands in for the loader: the compiled loop is there, or never."""
-
-    def __init__(self, compiled: bool) -> None:
-        self.kernels = kernels if compiled and not jit.JIT_DISABLED else None
-
-    def account(self, seconds: float, characters: int) -> None: ...
-
-    def consider(self, left: int, network: object) -> None: ...
-
-
 @pytest.fixture(autouse=True, params=[False, True], ids=["plain", "compiled"])
 def path(request, monkeypatch):
-    let_load(monkeypatch, Ready(request.param))
+    let_load(monkeypatch, Ready(0 if request.param else None))
 
 
 @functools.cache
@@ -89,7 +76,7 @@ def test_both_paths_and_any_number_of_threads_give_the_same_bits(monkeypatch):
     wanted = list(enumerate_lines(checkpoint, count=300))
     for compiled in (False, True):
         for threads in (1, 2, 3):
-            let_load(monkeypatch, Ready(compiled))
+            let_load(monkeypatch, Ready(0 if compiled else None))
             assert list(enumerate_lines(checkpoint, count=300, threads=threads)) == wanted
 
 

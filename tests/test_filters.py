@@ -11,8 +11,8 @@ from typing import BinaryIO
 import pytest
 import typer
 from support.environment import environment
-from test_cli import command
-from toys import toy
+from support.processes import command
+from support.toy_models import toy
 
 from charrnn.checkpoint import model_file
 from charrnn.cli.parsing import _app

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from toys import CELLS, log_probability, texts, toy
+from support.toy_models import CELLS, log_probability, texts, toy
 
 import charrnn
 from charrnn.errors import ConfigError, SearchError, VocabularyError

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from support.environment import environment
-from test_cli import SIGNALS, command, failed, run
-from toys import toy
+from support.processes import SIGNALS, command, failed, run
+from support.toy_models import toy
 
 from charrnn.checkpoint import model_file
 from charrnn.search.suggestions import Offers

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from files import checkpoint
+from support.model_files import checkpoint
 
 import charrnn
 from charrnn import api

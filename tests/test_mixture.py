@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_enumeration import Ready
-from test_rules import indexed
-from test_writing import AlwaysTogether, let_load
-from toys import log_probabilities, toy
+from support.compiled_loop import AlwaysTogether, Ready, compiled_only, let_load
+from support.novelty_index import indexed
+from support.toy_models import log_probabilities, toy
 
 from charrnn import api
 from charrnn.config import SampleConfig, TextConfig
@@ -21,15 +20,12 @@ from charrnn.inference import engines
 from charrnn.inference import writing_loop as kernels
 from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
 from charrnn.inference.mixture import Blend, MixedNetwork, blend
-from charrnn.kernels.machine import jit
 from charrnn.search.predictor import Predictor
-
-compiled_only = pytest.mark.skipif(jit.JIT_DISABLED, reason="the loop is machine code")
 
 
 @pytest.fixture(autouse=True)
 def plain_only(monkeypatch):
-    let_load(monkeypatch, Ready(compiled=False))
+    let_load(monkeypatch, Ready(after=None))
 
 
 def mixed_by_hand(parts, context: str, text: str, contexts=None) -> np.ndarray:
@@ -119,7 +115,7 @@ def test_texts_of_a_blend_are_the_same_on_both_paths(monkeypatch):
     config = SampleConfig(seed=3, length=40, temperature=1.0)
     alone = ["".join(generate(both, "ab", config, index=n)) for n in range(20)]
     assert len(set("".join(alone))) == 5
-    let_load(monkeypatch, Ready(compiled=True))
+    let_load(monkeypatch, Ready(after=0))
     texts = generate_all(both, "ab", config, count=20, threads=2)
     assert ["".join(pieces) for pieces in texts] == alone
 
@@ -189,7 +185,7 @@ def test_steered_texts_of_a_blend_are_the_same_on_both_paths(settings, monkeypat
     both = indexed_parts()
     config = SampleConfig(seed=3, length=15, **settings)
     alone = ["".join(pieces) for pieces in generate_all(both, "", config, count=9)]
-    let_load(monkeypatch, Ready(compiled=True))
+    let_load(monkeypatch, Ready(after=0))
     assert ["".join(pieces) for pieces in generate_all(both, "", config, count=9, threads=2)] == alone
     if "match" in settings:
         assert all(re.fullmatch(settings["match"], text.removesuffix("\n")) for text in alone)

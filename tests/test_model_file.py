@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import files
 import numpy as np
 import pytest
 import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import model_files as files
 from support.environment import ROOT, environment
 
 from charrnn.checkpoint import model_file as module
@@ -136,7 +136,8 @@ def test_other_contents_give_other_bytes(tmp_path: Path) -> None:
 
 def test_bytes_do_not_depend_on_the_process(tmp_path: Path) -> None:
     program = """
-        import sys, files
+        import sys
+        from support import model_files as files
         from charrnn.checkpoint.model_file import save
         save(files.checkpoint(), sys.argv[1])
     """
@@ -289,7 +290,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_model_whole(tmp_path: Path) 
     program = """
         import resource, sys
         sys.path[:0] = sys.argv[2:]
-        import files
+        from support import model_files as files
         from charrnn.checkpoint.model_file import CheckpointError, save
         big = files.checkpoint(hidden_size=64)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))

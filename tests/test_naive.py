@@ -8,7 +8,7 @@ from typing import Any
 import naive
 import numpy as np
 import pytest
-import recorded
+from support import torch_recordings as recorded
 
 Array = np.ndarray[Any, Any]
 

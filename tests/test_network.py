@@ -7,7 +7,7 @@ import itertools
 import naive
 import numpy as np
 import pytest
-import recorded
+from support import torch_recordings as recorded
 
 from charrnn.config import ModelConfig
 from charrnn.nn.network import Model, State, initial_tensors

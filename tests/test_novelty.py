@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 
-import files
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import model_files as files
+from support.novelty_index import result
 
 from charrnn import api
 from charrnn.checkpoint import model_file
@@ -24,7 +25,7 @@ from charrnn.text.novelty import Filling, Novelty
 
 def build(text: str, *, by_line: bool = False, cut: int = 10**9) -> Novelty:
     pieces = [text[n : n + cut] for n in range(0, len(text), cut)]
-    return files.result(Novelty.build(lambda: pieces, by_line=by_line))
+    return result(Novelty.build(lambda: pieces, by_line=by_line))
 
 
 def has_run(index: Novelty, run: str) -> bool:
@@ -118,7 +119,7 @@ def test_a_training_run_writes_an_index_and_files_say_the_same_again(tmp_path):
 def test_lines_of_several_files_are_kept_apart(tmp_path):
     (tmp_path / "a.txt").write_text("one\ntwo")
     (tmp_path / "b.txt").write_text("three\nfour\n")
-    index = files.result(read([tmp_path / "a.txt", tmp_path / "b.txt"]).novelty())
+    index = result(read([tmp_path / "a.txt", tmp_path / "b.txt"]).novelty())
     assert all(map(index.has_line, ["one", "two", "three", "four"]))
     assert not index.has_line("twothree")
 

@@ -7,7 +7,7 @@ import itertools
 import naive
 import numpy as np
 import pytest
-import recorded
+from support import torch_recordings as recorded
 
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, TextConfig

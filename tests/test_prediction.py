@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from files import checkpoint
+from support.model_files import checkpoint
 
 from charrnn import api
 from charrnn.config import TextConfig

@@ -6,9 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from test_enumeration import Ready
-from test_writing import let_load
-from toys import log_probabilities, log_probability, toy
+from support.compiled_loop import Ready, let_load
+from support.toy_models import log_probabilities, log_probability, toy
 
 import charrnn
 from charrnn.inference import sampling
@@ -17,7 +16,7 @@ from charrnn.search.predictor import Cursor, Predictor
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["plain", "compiled"])
 def path(request, monkeypatch):
-    let_load(monkeypatch, Ready(request.param))
+    let_load(monkeypatch, Ready(0 if request.param else None))
 
 
 def test_each_prediction_is_that_of_the_reference():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.environment import environment
-from test_cli import SIGNALS
+from support.processes import SIGNALS
 
 from charrnn.cli.process import Output
 from charrnn.cli.views import progress

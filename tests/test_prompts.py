@@ -8,10 +8,9 @@ import sys
 from typing import Any
 
 import pytest
-from test_enumeration import Ready
-from test_rules import indexed
-from test_writing import let_load
-from toys import toy
+from support.compiled_loop import Ready, let_load
+from support.novelty_index import indexed
+from support.toy_models import toy
 
 from charrnn import api
 from charrnn.cli import prompts
@@ -26,7 +25,7 @@ PROMPTS = ["a", "", "bca", "abcd" * 20, "d", "ab", "a"] * 3
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["plain", "compiled"])
 def path(request, monkeypatch):
-    let_load(monkeypatch, Ready(request.param))
+    let_load(monkeypatch, Ready(0 if request.param else None))
     return request.param
 
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import test_cli
-import test_writing
-from files import result
+from support.compiled_loop import Ready, compiled_only, let_load
 from support.environment import environment
-from test_writing import LINES, PROSE, compiled_only, let_load, make
+from support.novelty_index import indexed, result
+from support.processes import run
+from support.random_models import LINES, PROSE, make
 
 from charrnn import api
 from charrnn.checkpoint import model_file as files
@@ -35,13 +35,6 @@ from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.text.novelty import Novelty
 
 ROOT = Path(__file__).parents[1]
-
-
-class Ready(test_writing.Ready):
-    """Particles write several texts at a time."""
-
-    def account(self, seconds: float, characters: int) -> None:
-        pass
 
 
 @pytest.fixture(autouse=True)
@@ -66,11 +59,6 @@ def places() -> Checkpoint:
 def write(checkpoint: Checkpoint, count: int = 1, prompt: str = "", *, threads=None, **settings) -> list[str]:
     config = SampleConfig(**{"seed": 1, **settings})
     return ["".join(t) for t in generate_all(checkpoint, prompt, config, count=count, threads=threads)]
-
-
-def indexed(checkpoint: Checkpoint, text: str) -> Checkpoint:
-    """The model, as if it had been trained on the text."""
-    return replace(checkpoint, novelty=result(Novelty.build(lambda: [text], by_line=checkpoint.text.lines)))
 
 
 # --- exactly this shape ---------------------------------------------------------
@@ -501,7 +489,7 @@ def test_the_examples_in_the_documentation_are_what_the_bundled_model_writes(pla
     examples = re.findall(r"^\$ charrnn sample (.*)\n((?:(?!charrnn)[^$`].*\n)+)", page, re.M)
     assert len(examples) >= 4
     for line, written in examples:
-        done = test_cli.run("sample", *shlex.split(line), "--seed", 7, "--count", 4, cwd=ROOT / "docs")
+        done = run("sample", *shlex.split(line), "--seed", 7, "--count", 4, cwd=ROOT / "docs")
         assert done.stdout.decode() == written, line
 
 
@@ -520,7 +508,7 @@ def test_the_examples_in_the_documentation_are_what_the_bundled_model_writes(pla
     ],
 )
 def test_bad_options_are_one_line_on_stderr(arguments, code, words):
-    done = test_cli.run("sample", *arguments, cwd=ROOT / "docs")
+    done = run("sample", *arguments, cwd=ROOT / "docs")
     assert done.returncode == code
     assert done.stdout == b""
     message = done.stderr.decode()
@@ -532,14 +520,14 @@ def test_bad_options_are_one_line_on_stderr(arguments, code, words):
 def test_novel_on_the_command_line_goes_with_and_without_a_number():
     settings = ["--seed", 1, "--count", 2]
     for arguments in (["--novel", *settings], ["--novel", 9, *settings], [*settings, "--novel"]):
-        done = test_cli.run("sample", *arguments, cwd=ROOT / "docs")
+        done = run("sample", *arguments, cwd=ROOT / "docs")
         assert done.stderr == b""
         assert len(done.stdout.splitlines()) == 2
 
 
 def test_a_prompt_may_look_like_an_option():
     for arguments in (["sample", "--prompt", "--novel", "--echo"], ["next", "--", "--novel"]):
-        done = test_cli.run(*arguments, cwd=ROOT / "docs")
+        done = run(*arguments, cwd=ROOT / "docs")
         assert b"'='" not in done.stderr
         assert done.returncode == 0, done.stderr
 

@@ -6,9 +6,9 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from files import checkpoint
 from hypothesis import example, given
 from hypothesis import strategies as st
+from support.model_files import checkpoint
 
 from charrnn.nn.network import Model
 from charrnn.nn.workers import Workers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_cli import run
+from support.processes import run
 
 from charrnn.cli.parsing import invoke
 from charrnn.cli.process import UsageError

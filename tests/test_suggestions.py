@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from toys import log_probabilities, toy
+from support.toy_models import log_probabilities, toy
 
 from charrnn.search.suggestions import LONGEST, Offer, Offers
 

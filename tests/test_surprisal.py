@@ -9,9 +9,9 @@ from pathlib import Path
 import naive
 import numpy as np
 import pytest
-from files import checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
+from support.model_files import checkpoint
 
 from charrnn import api
 from charrnn.config import TextConfig

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from documents import LINES, all_ids, make, make_lines, read_text, start_positions
 from hypothesis import given
 from hypothesis import strategies as st
+from support.documents import LINES, all_ids, make, make_lines, read_text, start_positions
 
 from charrnn.config import TextConfig, TrainConfig, ValSplit, canonical, split_of
 from charrnn.tasks.evaluation import _streams

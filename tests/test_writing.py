@@ -16,10 +16,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.compiled_loop import AVX2, AlwaysTogether, Ready, compiled_only, host_has_avx2, let_load
 from support.environment import environment
+from support.random_models import CHARACTERS, LINES, PROSE, make
+from support.toy_models import CELLS
 
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import DEFAULT_SAMPLE_LENGTH, WEIGHT_PRECISIONS, ModelConfig, SampleConfig, TextConfig
+from charrnn.config import DEFAULT_SAMPLE_LENGTH, WEIGHT_PRECISIONS, SampleConfig, TextConfig
 from charrnn.errors import SamplingError, VocabularyError
 from charrnn.generation import rejection, writing
 from charrnn.generation.writing import generate, generate_all
@@ -30,28 +33,7 @@ from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.kernels.machine import jit
 from charrnn.vocabulary import Vocabulary
 
-CELLS = [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh"), ("rnn", "relu")]
-CHARACTERS = "\n abcde🙂語"
 V = len(CHARACTERS)
-
-
-PROSE, LINES = TextConfig(), TextConfig(lines=True)
-compiled_only = pytest.mark.skipif(jit.JIT_DISABLED, reason="the loop is machine code")
-
-
-def make(
-    *, seed: int = 0, scale: float = 1.0, characters: str = CHARACTERS, text: TextConfig = PROSE, **settings
-) -> Checkpoint:
-    """A network of random weights that writes varied text; of lines, one that often ends them."""
-    config = ModelConfig(**{"vocab_size": len(characters), "hidden_size": 6, "embedding_size": 6, **settings})
-    random = np.random.default_rng(seed)
-    tensors = {
-        name: (scale * shape[-1] ** -0.5 * random.standard_normal(shape)).astype(np.float32)
-        for name, shape in config.parameter_shapes().items()
-    }
-    if text.lines:
-        tensors["decoder.bias"][0] += 0.5
-    return Checkpoint(config, Vocabulary("".join(sorted(characters))), text, tensors)
 
 
 @pytest.fixture
@@ -68,29 +50,6 @@ def lines() -> Checkpoint:
 def plain_only(monkeypatch):
     """Every test starts with the plain path, and no thread takes over by itself."""
     let_load(monkeypatch, Ready(after=None))
-
-
-def let_load(monkeypatch, loader: Any) -> None:
-    """Let it load the compiled loop, of whatever kind."""
-    monkeypatch.setattr(engines, "loader_of", lambda kind: loader)
-
-
-class Ready:
-    """Stands in for the loader: the compiled loop is there after so many pieces, or never."""
-
-    def __init__(self, after: int | None) -> None:
-        self.kernels: Any = None
-        self._after = after
-        self.considered = 0
-
-    def account(self, seconds: float, characters: int) -> None:
-        assert seconds >= 0
-        assert characters == 1
-
-    def consider(self, left: int, network: PlainNetwork) -> None:
-        if self.considered == self._after and not jit.JIT_DISABLED:
-            self.kernels = kernels
-        self.considered += 1
 
 
 def write(
@@ -224,21 +183,6 @@ def test_one_call_of_the_loop_is_short_for_a_large_network(prose):
 # --- a team ---------------------------------------------------------------------------
 
 
-class AlwaysTogether:
-    """Stands in for the pace: no call is timed."""
-
-    def __init__(self, team: int) -> None:
-        self.members = team
-
-    def longest(self, characters: int) -> int:
-        return characters
-
-    def account(self, members: int, characters: int, seconds: float) -> None:
-        assert members == self.members
-        assert characters > 0
-        assert seconds > 0
-
-
 @pytest.fixture
 def together(monkeypatch):
     """However small the network, a text is written by as many threads as there are."""
@@ -328,18 +272,6 @@ def test_if_one_of_a_team_fails_the_other_does_not_wait_forever(prose, error, in
     assert cursor.last == V  # and nothing was written
     whole = CompiledPath(network, SampleConfig(), kernels, threads=2)
     assert len(whole.write([cursor], [np.zeros(10)], -1)[0]) == 10
-
-
-AVX2 = "+avx2,+fma,+avx,+sse4.2,+sse4.1,+ssse3,+sse3,+sse2,+popcnt,+bmi,+bmi2"  # as Numba takes it
-
-
-def host_has_avx2() -> bool:
-    import llvmlite.binding as llvm
-
-    try:
-        return bool(llvm.get_host_cpu_features().get("avx2"))
-    except RuntimeError:
-        return False
 
 
 @compiled_only

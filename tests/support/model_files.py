@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator
-from typing import Any, TypeVar
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from charrnn.checkpoint.model_file import Checkpoint
+from charrnn.checkpoint.model_file import Checkpoint, save
 from charrnn.config import ModelConfig, TextConfig
 from charrnn.vocabulary import Vocabulary
 
-T = TypeVar("T")
+CHARACTERS = "\n abcdefghijklmnopqrstuvwxyzä"
 ROW = {"step": 10, "epoch": 0.5, "train_loss": 1.25, "val_loss": 1.5}
-
-
-def result(work: Generator[object, None, T]) -> T:
-    """What a generator returns once it has been run to its end."""
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
 
 
 def checkpoint(seed: int = 0, characters: str = "\nab", **settings: Any) -> Checkpoint:
@@ -45,6 +37,32 @@ def checkpoint(seed: int = 0, characters: str = "\nab", **settings: Any) -> Chec
         run="f00d",
         settings={"seed": 7, "minutes": None, "nested": {"lr": [0.1, 0.2]}},
     )
+
+
+def write_model(path: Path, **text: bool) -> Path:
+    """A tiny model whose weights are noise."""
+    characters = "".join(map(chr, range(256))) if text.get("bytes") else CHARACTERS
+    config = ModelConfig(len(characters), hidden_size=8, num_layers=1, embedding_size=4)
+    rng = np.random.default_rng(5)
+    tensors = {
+        name: rng.normal(0, 0.3, shape).astype(np.float32)
+        for name, shape in config.parameter_shapes().items()
+    }
+    model = Checkpoint(
+        config=config,
+        vocabulary=Vocabulary(characters),
+        text=TextConfig(**text),
+        tensors=tensors,
+        history=[
+            {"step": 10, "epoch": 0.5, "train_loss": 3.0, "val_loss": 3.2},
+            {"step": 20, "epoch": 1.0, "train_loss": 2.5, "val_loss": 2.75},
+        ],
+        best_val_loss=2.75,
+        run="",
+        settings={"steps": 20, "learning_rate": 0.006},
+    )
+    save(model, path)
+    return path
 
 
 def pack(header: dict[str, Any] | bytes, data: bytes, *, length: int | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""What PyTorch computed, recorded once by record_torch.py into tests/recordings/.
+"""What PyTorch computed, recorded once by tests/record_torch.py into tests/recordings/.
 
 Dropout is off, no character is START and no state is reset: PyTorch's layers have neither.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-FOLDER = Path(__file__).parent / "recordings"
+FOLDER = Path(__file__).parent.parent / "recordings"
 
 Array = np.ndarray[Any, Any]
 State = list[tuple[Array, ...]]  # one tuple a layer: (h, c) for an LSTM, else (h,), each (B, H)

@@ -1,0 +1,43 @@
+"""The command line as a user meets it: a process, its streams, and what it came to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.environment import environment
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals, /dev/full and pseudo-terminals are POSIX")
+SIGNALS = [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)]
+
+# What a model learns within a second.
+TEXT = "the quick brown fox jumps over the lazy dog\n" * 40
+TINY_NETWORK = ("--hidden-size", 8, "--num-layers", 1, "--embedding-size", 4, "--threads", 1)
+TINY = (*TINY_NETWORK, "--val-fraction", 0.1)
+
+
+def command(*args: object) -> list[str]:
+    return [sys.executable, "-m", "charrnn", *map(str, args)]
+
+
+def run(
+    *args: object, stdin: bytes = b"", cwd: Path | None = None, **variables: str
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        command(*args),
+        input=stdin,
+        capture_output=True,
+        cwd=cwd,
+        env=environment(**variables),
+        timeout=120,
+    )
+
+
+def failed(result: subprocess.CompletedProcess[bytes]) -> str:
+    assert result.returncode == 1, result.stderr
+    (line,) = result.stderr.decode().splitlines()
+    assert line.startswith("charrnn: error: ")
+    return line
