@@ -35,7 +35,7 @@ class Window(NamedTuple):
     """One call of the network."""
 
     x: Ids  # (T, B)
-    restarts: Ids  # (T, B) where a text begins, the slot of its first state; elsewhere -1
+    restart_rows: Ids  # (T, B) where a text begins, the slot of its first state; elsewhere -1
     places: Integers  # of the wanted losses, t * B + b
     ids: Ids  # the characters of these losses
     losses: Integers  # the indices of these losses among all
@@ -74,12 +74,12 @@ def plan(ids: Ids, lengths: Integers, columns: int, vocab_size: int, most_states
     goes_on = (shared > 0) & (own > 0)
     slots = 1 + int(np.count_nonzero(goes_on))  # slot 0 is the zero state
     slot[goes_on] = np.arange(1, slots)
-    x, restarts = np.zeros(S * B, np.int32), np.full(S * B, -1, np.int32)
+    x, restart_rows = np.zeros(S * B, np.int32), np.full(S * B, -1, np.int32)
     kept = np.zeros(slots, np.int64)
     target, target_place, target_id = np.zeros(N, np.int64), np.zeros(N, np.int64), np.zeros(N, np.int32)
     count = kernels.lay_out(
-        ids, lengths, same, shared, top, column, slot, B, vocab_size, x, restarts, kept, target, target_place,
-        target_id,
+        ids, lengths, same, shared, top, column, slot, B, vocab_size, x, restart_rows, kept, target,
+        target_place, target_id,
     )  # fmt: skip
     target_place, target_id = target_place[:count], target_id[:count]
     windows = []
@@ -90,7 +90,7 @@ def plan(ids: Ids, lengths: Integers, columns: int, vocab_size: int, most_states
         part = slice(first, first + T * B)
         windows.append(
             Window(
-                x[part].reshape(T, B), restarts[part].reshape(T, B), target_place[losses] - first,
+                x[part].reshape(T, B), restart_rows[part].reshape(T, B), target_place[losses] - first,
                 target_id[losses], losses, kept[1:][slots_here] - first, slots_here + 1,
             )
         )  # fmt: skip
@@ -124,20 +124,20 @@ def losses(model: Model, ids: Ids, lengths: Integers, columns: int) -> Floats:
     nothing = model.zero_state(1)
     bytes_of_state = sum(array.nbytes for layer in nothing.layers for array in layer)
     p = plan(ids, lengths, columns, config.vocab_size, STATES // bytes_of_state)
-    restart_states = model.zero_state(p.slots)
+    restarts = model.zero_state(p.slots)
     found = np.zeros(len(p.target), np.float32)
     state: State | None = None
     for window in p.windows:
         nats, kept, state = model.read(
-            window.x, window.restarts, restart_states, state, window.places, window.ids, window.kept
+            window.x, window.restart_rows, restarts, state, window.places, window.ids, window.kept
         )
         found[window.losses] = nats
-        _put(restart_states, window.slots, kept)
+        _put(restarts, window.slots, kept)
     result: Floats = found[p.target]
     return result
 
 
-def _put(restart_states: State, slots: Integers, states: State) -> None:
-    for to_layer, from_layer in zip(restart_states.layers, states.layers, strict=True):
+def _put(restarts: State, slots: Integers, states: State) -> None:
+    for to_layer, from_layer in zip(restarts.layers, states.layers, strict=True):
         for to, values in zip(to_layer, from_layer, strict=True):
             to[slots] = values
