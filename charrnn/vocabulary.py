@@ -97,7 +97,7 @@ class Vocabulary:
             VocabularyError: a character is unknown, and `on_unknown` is "error".
         """
         points = code_points(text)
-        ids = _positions(self.code_points, points)
+        ids = positions(self.code_points, points)
         unknown = np.flatnonzero(ids < 0)
         if len(unknown) and on_unknown == "error":
             first = int(unknown[0])
@@ -128,10 +128,10 @@ class Vocabulary:
 
         Moves what belongs to characters between models: of "ac" in "abc" it is [0, 2].
         """
-        return _positions(other.code_points, self.code_points)
+        return positions(other.code_points, self.code_points)
 
 
-def _positions(table: npt.NDArray[np.uint32], points: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+def positions(table: npt.NDArray[np.uint32], points: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
     """Where each of `points` stands in the sorted `table`; -1 where it does not."""
     at = np.searchsorted(table, points).astype(np.int64)
     at[at == len(table)] = 0

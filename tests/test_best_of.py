@@ -36,7 +36,7 @@ def test_it_is_the_one_that_surprises_least(lines):
 
 
 def test_of_very_many_a_few_are_held_at_a_time(monkeypatch):
-    checkpoint, n = toy(seed=2), 3 * best_of.TOGETHER + 5
+    checkpoint, n = toy(seed=2), 3 * best_of.BATCH + 5
     score, held = Predictor.score, []
 
     def watched(self, starts, texts):
@@ -47,7 +47,7 @@ def test_of_very_many_a_few_are_held_at_a_time(monkeypatch):
     (best,) = written(api.sample(checkpoint, count=1, best_of=n, seed=3, length=8))
     every = written(api.sample(checkpoint, count=n, seed=3, length=8))
     assert best == max(every, key=lambda text: per_character(checkpoint, "", text))
-    assert held == [best_of.TOGETHER] * 3 + [5]
+    assert held == [best_of.BATCH] * 3 + [5]
 
 
 def test_each_comes_when_its_own_samples_are_there():

@@ -16,7 +16,7 @@ from charrnn import api
 from charrnn.checkpoint.model_file import bundled, load
 from charrnn.config import TextConfig
 from charrnn.errors import CompressionError
-from charrnn.scoring import compression
+from charrnn.scoring import block_coder, compression
 
 ROOT = Path(__file__).parent.parent
 SIZES = {"cell": "lstm", "hidden_size": 6, "num_layers": 2, "embedding_size": 6}
@@ -53,7 +53,7 @@ def decompress(m, data: bytes, **options) -> bytes:
 
 @pytest.fixture
 def compiled(monkeypatch):
-    monkeypatch.setattr(compression, "PLAIN", -1)
+    monkeypatch.setattr(block_coder, "PLAIN", -1)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -90,7 +90,7 @@ def mixture(length: int, seed: int = 0) -> bytes:
 def test_blocks_frames_chunks_and_threads_make_no_difference(name, monkeypatch):
     monkeypatch.setattr(compression, "BLOCK", 100)
     monkeypatch.setattr(compression, "FRAME", 1000)
-    monkeypatch.setattr(compression, "WEIGHTS_A_CALL", 10**4)
+    monkeypatch.setattr(block_coder, "WEIGHTS_A_CALL", 10**4)
     m, data = MODELS[name], mixture(2500)
     packed = compress(m, data, threads=1)
     parts = [data[n : n + 77] for n in range(0, len(data), 77)]
@@ -103,12 +103,12 @@ def test_blocks_frames_chunks_and_threads_make_no_difference(name, monkeypatch):
 def test_python_and_the_compiled_loop_write_the_same_and_read_each_other(name, monkeypatch):
     monkeypatch.setattr(compression, "BLOCK", 64)
     m, data = MODELS[name], mixture(300, 1)
-    monkeypatch.setattr(compression, "PLAIN", 10**9)
+    monkeypatch.setattr(block_coder, "PLAIN", 10**9)
     plain = compress(m, data)
-    monkeypatch.setattr(compression, "PLAIN", -1)
+    monkeypatch.setattr(block_coder, "PLAIN", -1)
     assert compress(m, data) == plain
     assert decompress(m, plain) == data
-    monkeypatch.setattr(compression, "PLAIN", 10**9)
+    monkeypatch.setattr(block_coder, "PLAIN", 10**9)
     assert decompress(m, plain) == data
 
 
@@ -119,8 +119,8 @@ def test_a_network_of_huge_weights_still_gives_back_what_it_got(value, monkeypat
     ids = np.random.default_rng(0).integers(0, 7, 200).astype(np.int32)
     coded = []
     for limit in (-1, 10**9):
-        monkeypatch.setattr(compression, "PLAIN", limit)
-        coder = compression._Coder(m, 1)
+        monkeypatch.setattr(block_coder, "PLAIN", limit)
+        coder = block_coder.BlockCoder(m, 1)
         ((state, words),) = coder.encode([ids], True)
         coded.append((state, words.tolist()))
         np.testing.assert_array_equal(coder.decode([(len(ids), state, words)], True)[0], ids)
@@ -197,7 +197,7 @@ def test_every_cut_is_found_and_so_is_what_follows_the_end():
 
 @pytest.mark.parametrize("limit", [-1, 10**9])
 def test_every_flipped_bit_is_found(limit, monkeypatch):
-    monkeypatch.setattr(compression, "PLAIN", limit)
+    monkeypatch.setattr(block_coder, "PLAIN", limit)
     data = mixture(60)
     packed = compress(MODELS["prose"], data)
     for place in range(len(packed)):

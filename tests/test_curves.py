@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from charrnn.cli.views import chart
 from charrnn.errors import CharrnnError, ConfigError
 from charrnn.training import plotting
-from charrnn.training.curves import HEIGHT, WIDTH, Curves, Words, svg, ticks
+from charrnn.training.curves import HEIGHT, WIDTH, Curves, Labels, svg, ticks
 
-WORDS = Words("tales", "LSTM 2 x 8", "training (dropout 0.5)", "validation")
+WORDS = Labels("tales", "LSTM 2 x 8", "training (dropout 0.5)", "validation")
 ROWS = [
     {"step": 10, "epoch": 1.0, "train_loss": 3.0, "val_loss": 2.5},
     {"step": 20, "epoch": 2.0, "train_loss": 2.0, "val_loss": 1.5},
@@ -89,7 +89,7 @@ def test_any_history_and_any_name_give_a_picture_that_can_be_read(rows, name):
     curves = Curves.of(history)
     if not curves:
         return
-    drawing = ElementTree.fromstring(svg(curves, Words(name, name, name, name)))
+    drawing = ElementTree.fromstring(svg(curves, Labels(name, name, name, name)))
     for x, y, _ in circles(drawing):
         assert 0 <= x <= WIDTH
         assert 0 <= y <= HEIGHT
@@ -143,7 +143,7 @@ def test_an_empty_history_and_a_place_that_cannot_be_written_are_named(tmp_path:
 
 @pytest.mark.skipif(find_spec("matplotlib") is None, reason="Matplotlib is not installed")
 def test_a_png_is_one(tmp_path: Path):
-    plotting.draw(tmp_path / "a.png", ROWS, Words("$x_", "a", "b", "c"))
+    plotting.draw(tmp_path / "a.png", ROWS, Labels("$x_", "a", "b", "c"))
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 

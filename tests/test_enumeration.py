@@ -84,7 +84,7 @@ def test_how_many_are_expanded_at_once_changes_nothing(monkeypatch):
     checkpoint = toy(seed=5, characters="\nabcdef")
     wanted = list(enumerate_lines(checkpoint, count=200))
     for width in (1, 7, 1000):
-        monkeypatch.setattr(enumeration, "MOST_SIDE_BY_SIDE", width)
+        monkeypatch.setattr(enumeration, "MAX_BATCH", width)
         assert list(enumerate_lines(checkpoint, count=200)) == wanted
 
 

@@ -77,12 +77,12 @@ def test_elsewhere_there_is_none(reason: str, terminal: Terminal, monkeypatch: p
 
 
 def test_compressing_and_decompressing_tell_how_many_bytes_are_done(monkeypatch: pytest.MonkeyPatch):
-    from charrnn.scoring import compression
+    from charrnn.scoring import block_coder, compression
 
     monkeypatch.setattr(compression, "FRAME", 1 << 12)
     monkeypatch.setattr(compression, "BLOCK", 1 << 10)
-    monkeypatch.setattr(compression, "PLAIN", 0)
-    monkeypatch.setattr(compression, "WEIGHTS_A_CALL", 10**8)
+    monkeypatch.setattr(block_coder, "PLAIN", 0)
+    monkeypatch.setattr(block_coder, "WEIGHTS_A_CALL", 10**8)
     model = charrnn.load(ROOT / "checkpoints" / "places.safetensors")
     data = b"Lisbon\nBarcelona\n" * 1000
     told: list[int] = []

@@ -1,4 +1,4 @@
-"""What a text may be: regular expressions, automata, and the rules of a run.
+"""Constraints on generated texts: regular expressions, automata, and the rules of a run.
 
 It may import inference, text and checkpoint.
 """

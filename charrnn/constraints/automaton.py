@@ -1,9 +1,10 @@
-"""What a text may be, as one deterministic automaton over the model's characters.
+"""The texts that are allowed, as one deterministic automaton over the model's characters.
 
-An expression, banned texts and a restricted alphabet are joined in one table, so that the loop that writes
-looks at one row a character. What leads nowhere is cut off beforehand: no text ever comes to a dead end.
+An expression, banned texts and a restricted alphabet are joined into one table, so that the writing loop
+reads one row for each character. Transitions that lead to no complete text are removed beforehand: writing
+never runs into a dead end.
 
-Axes: V vocabulary, C classes of characters that no state tells apart, S states, K places in banned texts.
+Axes: V vocabulary, C classes of equivalent characters, S states, K nodes of the trie of banned texts.
 """
 
 from __future__ import annotations
@@ -28,37 +29,35 @@ MAX_CELLS = 2**24  # of a table
 Table = npt.NDArray[np.int32]
 Distances = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
-FAR = np.iinfo(np.int64).max // 2  # from here no text can be ended
+FAR = np.iinfo(np.int64).max // 2  # the distance from a state where no text can be completed
 
-# What ends a word or a part of a sentence, beside white space.
+# Characters that end a word or a clause, besides white space.
 BREAKS = ",;:，；：、،"
-# The last characters of a text in which no new word begins: an English word has rarely more.
+# No new word begins this close to the maximum length, in characters: English words are rarely longer.
 LAST_WORD = 16
-MOST_ROOM = 4096  # characters: the ends of longer texts are not looked for
+MOST_ROOM = 4096  # characters; a maximum length beyond that counts as unbounded
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Automaton:
-    """The arrays of constrained_step.Rules, and where texts start. State FINAL is that of a complete line."""
+    """The arrays of constrained_step.Rules, and the start states. State FINAL is a complete line."""
 
     table: Table  # (S, C) the next state, or FORBIDDEN
     classes: npt.NDArray[np.int32]  # (V,)
-    reach: (
-        Distances  # (S,) the fewest characters from here to where the text may end; 0 without an expression
-    )
-    starts: dict[str, int]  # by the longest end of the prompt with which a banned text begins
-    nothing: int  # where a line starts that goes on from nothing, and may not be empty; -1: it may
-    ends: bool  # a text may end without a line's end, where `reach` is 0
+    reach: Distances  # (S,) fewest characters to a state where the text may end; 0 without an expression
+    starts: dict[str, int]  # start states, by the longest suffix of the prompt that begins a banned text
+    nonempty: int  # the start state of a line without a prompt that must not be empty; -1: it may be
+    ends: bool  # a text may end where `reach` is 0, without a newline
 
     def start(self, prompt: str = "", length: int | None = None) -> int:
-        """The state of a text that goes on from the prompt, with at most so many characters.
+        """The start state of a text of at most `length` characters after the prompt.
 
         Raises:
             SamplingError: there is no such text.
         """
-        state = self.nothing
+        state = self.nonempty
         if prompt or state < 0:
-            state = self.starts[_longest_end(prompt, self.starts)]
+            state = self.starts[_longest_suffix(prompt, self.starts)]
         shortest = int(self.reach[state])
         if shortest == FAR:
             raise _no_text()
@@ -81,17 +80,17 @@ def build(
     natural: bool = False,
     empty: bool = True,
 ) -> Automaton:
-    """The automaton of texts that match, hold no banned text and have no other characters than `only`.
+    """The automaton of texts that match, contain no banned text and use only the characters of `only`.
 
-    With `lines`, a text ends with its line: "\\n" completes it where it may end, and stands nowhere else.
-    Else nothing completes it. A banned text does not appear across the end of the prompt either; None is
-    any prompt, of which Automaton.start is told later. With `natural`, texts end with a word where the
-    expression does not say how they end: see `_end_with_words`. Unless it may be `empty`, a line that goes on
-    from nothing does not end at once.
+    With `lines`, "\\n" completes a text where it may end, and is allowed nowhere else; otherwise no character
+    completes a text. A banned text must not straddle the end of the prompt either; with the prompt None, any
+    prompt can be passed to Automaton.start later. With `natural`, texts end at the end of a word where the
+    expression leaves that open: see `_end_with_words`. Without `empty`, a line without a prompt has at least
+    one character.
 
     Raises:
-        ConfigError: a banned text or the set of characters is empty, or it would be too large.
-        SamplingError: there is no such text, of any length.
+        ConfigError: a banned text or the set of characters is empty, or the automaton would be too large.
+        SamplingError: no text, of any length, is allowed.
     """
     V = len(characters)
     newline = characters.find("\n") if lines else -1
@@ -100,74 +99,84 @@ def build(
     else:
         shape, final, start = expression.table, expression.final, expression.start
     known = [ban for ban in bans if _checked_ban(ban) and set(ban) <= set(characters)]
-    places, whole, names = _places(known, characters)
-    starts = names if prompt is None else {end: names[end] for end in [_longest_end(prompt, names)]}
+    trie, banned, names = _trie(known, characters)
+    starts = names if prompt is None else {end: names[end] for end in [_longest_suffix(prompt, names)]}
     allowed = (
         np.ones(V, np.bool_) if only is None else np.array([c in _checked_only(only) for c in characters])
     )
 
-    # Characters that nothing tells apart share a column.
+    # Characters with the same transitions everywhere share a column.
     is_newline = np.arange(V) == newline
     is_letter = np.array([c.isalnum() for c in characters])
     is_break = np.array([c.isspace() or c in BREAKS for c in characters])
-    told_apart = [is_letter[None], is_break[None]] if natural else []
-    columns = np.concatenate([shape, places, allowed[None], is_newline[None], *told_apart]).astype(np.int32)
+    distinguished = [is_letter[None], is_break[None]] if natural else []
+    columns = np.concatenate([shape, trie, allowed[None], is_newline[None], *distinguished]).astype(np.int32)
     _, first, classes = np.unique(columns, axis=1, return_index=True, return_inverse=True)
-    shape, places = shape[:, first], places[:, first]
-    allowed, is_newline = allowed[first], is_newline[first]
+    is_newline = is_newline[first]
+    starts = {suffix: start * len(trie) + node for suffix, node in starts.items()}
+    table, may_end, number = _product(
+        shape[:, first], trie[:, first], final, banned, allowed[first], is_newline, sorted(starts.values())
+    )
+    starts = {suffix: int(number[pair]) for suffix, pair in starts.items()}
+    begins = list(starts.values())
+    nonempty = -1
+    if lines and not empty and not prompt:
+        nonempty = len(table)
+        table = np.concatenate([table, np.where(is_newline, FORBIDDEN, table[starts[""], None])])
+        may_end = np.append(may_end, False)
+        begins = [nonempty] if prompt == "" else [*begins, nonempty]
+    if expression is None and newline < 0:
+        reach = _reach_for_ever(table)
+    else:
+        reach = _reach(table, may_end)
+    if all(reach[state] == FAR for state in begins):
+        raise _no_text()
+    table[(table >= 0) & (reach[table] == FAR)] = FORBIDDEN
+    if natural and expression is not None:
+        _end_with_words(table, may_end, is_letter[first], is_break[first])
+    if expression is None:
+        reach[reach < FAR] = 0
+    ends = expression is not None and not lines
+    return Automaton(table, classes.reshape(-1).astype(np.int32), reach, starts, nonempty, ends)
 
-    # The joined states, numbered as they are found, FINAL first: (state of the expression, place).
-    S, K, C = len(shape), len(places), len(first)
-    if S * K > MAX_CELLS:
+
+def _product(
+    shape: Table, trie: Table, final: Flags, banned: Flags, allowed: Flags, is_newline: Flags,
+    starts: list[int],
+) -> tuple[Table, Flags, npt.NDArray[np.int32]]:  # fmt: skip
+    """The table of the pairs that are reached from `starts`, where a text may end, and each pair's number.
+
+    A pair is a state s of the expression and a node k of the trie, as s * K + k; FINAL comes before them.
+    """
+    K, C = trie.shape
+    if len(shape) * K > MAX_CELLS:
         raise _too_large()
-    number = np.full(S * K, -1, np.int32)
-    frontier = start * K + np.array(sorted(starts.values()))
+    number = np.full(len(shape) * K, -1, np.int32)
+    frontier = np.array(starts)
     found = FINAL + 1 + len(frontier)
     number[frontier] = np.arange(FINAL + 1, found)
     rows: list[Table] = [np.full((1, C), FORBIDDEN, np.int32)]
-    may_end: list[npt.NDArray[np.bool_]] = [np.ones(1, np.bool_)]
+    may_end: list[Flags] = [np.ones(1, np.bool_)]
     while len(frontier):
-        states, at = frontier // K, frontier % K
-        to, then = shape[states], places[at]  # (F, C)
-        possible = (to >= 0) & ~whole[then] & allowed & ~is_newline
-        codes = np.where(possible, to.astype(np.int64) * K + then, 0)
-        new = np.unique(codes[possible])
+        states, nodes = frontier // K, frontier % K
+        to, then = shape[states], trie[nodes]  # (F, C)
+        possible = (to >= 0) & ~banned[then] & allowed & ~is_newline
+        pairs = np.where(possible, to.astype(np.int64) * K + then, 0)
+        new = np.unique(pairs[possible])
         new = new[number[new] < 0]
         number[new] = np.arange(found, found + len(new))
         found += len(new)
         if found > MAX_STATES or found * C > MAX_CELLS:
             raise _too_large()
-        row = np.where(possible, number[codes], FORBIDDEN).astype(np.int32)
+        row = np.where(possible, number[pairs], FORBIDDEN).astype(np.int32)
         ends = final[states]
-        if newline >= 0:
-            ends = ends & ~whole[then[:, is_newline][:, 0]]
+        if is_newline.any():
+            ends = ends & ~banned[then[:, is_newline][:, 0]]
             row[:, is_newline] = np.where(ends, FINAL, FORBIDDEN)[:, None]
         rows.append(row)
         may_end.append(ends)
         frontier = new
-    starts = {end: int(number[start * K + place]) for end, place in starts.items()}
-    begins = list(starts.values())
-    nothing = -1
-    if lines and not empty and not prompt:
-        nothing = found
-        rows.append(np.where(is_newline, FORBIDDEN, np.concatenate(rows)[starts[""], None]))
-        may_end.append(np.zeros(1, np.bool_))
-        begins = [nothing] if prompt == "" else [*begins, nothing]
-    table = np.concatenate(rows)
-    if expression is None and newline < 0:
-        reach = _reach_for_ever(table)
-    else:
-        reach = _reach(table, np.concatenate(may_end))
-    if all(reach[state] == FAR for state in begins):
-        raise _no_text()
-    # No state leads to one that leads nowhere.
-    table[(table >= 0) & (reach[table] == FAR)] = FORBIDDEN
-    if natural and expression is not None:
-        _end_with_words(table, np.concatenate(may_end), is_letter[first], is_break[first])
-    if expression is None:
-        reach[reach < FAR] = 0
-    ends = expression is not None and not lines
-    return Automaton(table, classes.reshape(-1).astype(np.int32), reach, starts, nothing, ends)
+    return np.concatenate(rows), np.concatenate(may_end), number
 
 
 def _no_text() -> SamplingError:
@@ -196,11 +205,11 @@ def _checked_only(only: str) -> str:
     return only
 
 
-def _places(bans: Sequence[str], characters: str) -> tuple[Table, npt.NDArray[np.bool_], dict[str, int]]:
-    """How far into banned texts a text is: the automaton of Aho and Corasick (1975).
+def _trie(bans: Sequence[str], characters: str) -> tuple[Table, Flags, dict[str, int]]:
+    """The automaton of Aho and Corasick (1975): which prefix of a banned text the text ends in.
 
-    Returns the next place (K, V), whether a banned text is complete at a place (K,), and the places by name:
-    the longest end of the text with which a banned one begins. Place 0 is "".
+    Returns the next node (K, V), whether a banned text is complete at a node (K,), and the nodes by name, the
+    longest suffix of the text that begins a banned one. Node 0 is "".
     """
     names = {"": 0}
     for ban in bans:
@@ -210,45 +219,45 @@ def _places(bans: Sequence[str], characters: str) -> tuple[Table, npt.NDArray[np
         raise _too_large()
     ids = {c: n for n, c in enumerate(characters)}
     children: list[list[tuple[int, int]]] = [[] for _ in names]
-    for name, place in names.items():
+    for name, node in names.items():
         if name:
-            children[names[name[:-1]]].append((ids[name[-1]], place))
-    whole = np.zeros(len(names), np.bool_)
-    whole[[names[ban] for ban in bans]] = True
+            children[names[name[:-1]]].append((ids[name[-1]], node))
+    banned = np.zeros(len(names), np.bool_)
+    banned[[names[ban] for ban in bans]] = True
     table = np.zeros((len(names), len(characters)), np.int32)
-    shorter = [0] * len(names)  # the place of the longest shorter end
+    shorter = [0] * len(names)  # failure links: the node of the longest proper suffix
     queue = deque([0])
     while queue:
-        place = queue.popleft()
-        if place:
-            table[place] = table[shorter[place]]
-            whole[place] |= whole[shorter[place]]
-        for character, child in children[place]:
-            shorter[child] = int(table[place, character]) if place else 0
-            table[place, character] = child
+        node = queue.popleft()
+        if node:
+            table[node] = table[shorter[node]]
+            banned[node] |= banned[shorter[node]]
+        for character, child in children[node]:
+            shorter[child] = int(table[node, character]) if node else 0
+            table[node, character] = child
             queue.append(child)
-    return table, whole, names
+    return table, banned, names
 
 
-def _longest_end(prompt: str, names: Collection[str]) -> str:
-    """The longest end of the prompt that is among the names."""
+def _longest_suffix(prompt: str, names: Collection[str]) -> str:
+    """The longest suffix of the prompt that is among the names."""
     longest = min(max(map(len, names)), len(prompt))
-    ends = (prompt[len(prompt) - n :] for n in range(longest, -1, -1))
-    return next(end for end in ends if end in names)
+    suffixes = (prompt[len(prompt) - n :] for n in range(longest, -1, -1))
+    return next(suffix for suffix in suffixes if suffix in names)
 
 
 def _end_with_words(table: Table, may_end: Flags, letters: Flags, breaks: Flags) -> None:
-    """Forbid what would only fill a text up to its most characters, which is seldom the end of a word.
+    """Keep texts from running up to their maximum length, where they would mostly end within a word.
 
-    Where a text can have no more than so many characters, and the expression does not tell white space from
-    letters, as in `.{30,60}`, it does not say how words are to end, and so:
+    Where the length is bounded and the expression treats white space like letters, as in `.{30,60}`, it does
+    not say how words end. There:
 
-    - no new word begins in the last LAST_WORD of them, a quarter of the most at the most, if the text may end
-      here or with the next character: the text ends instead, or with that character;
-    - nothing follows an end that is one by its character, as in `.{100,199}[.!?]`, in the second half.
+    - no new word begins within LAST_WORD characters (at most a quarter of the maximum) of the maximum length,
+      if the text may end here or with the next character: the text ends instead, or with that character;
+    - in the second half, nothing follows an end that its character marks, as in `.{100,199}[.!?]`.
 
-    Every text that is left is one of those before, and no dead end arises: where something is forbidden, an
-    end is at hand. letters and breaks (C,) are classes of characters.
+    This only removes texts, and makes no dead ends: a transition is forbidden only where an end is at most
+    one character away. letters and breaks (C,) are classes of characters.
     """
     room = _room(table)
     known = room < FAR
@@ -265,7 +274,7 @@ def _end_with_words(table: Table, may_end: Flags, letters: Flags, breaks: Flags)
 
 
 class _Backwards:
-    """The edges of a table, by the state that they lead to."""
+    """The transitions of a table, by the state that they lead to."""
 
     def __init__(self, table: Table) -> None:
         source, column = np.nonzero(table >= 0)
@@ -275,17 +284,17 @@ class _Backwards:
         self._begins = np.searchsorted(target[order], np.arange(len(table) + 1))
 
     def into(self, states: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Where the edges come from that lead to one of the states; a state for each of them."""
+        """The source state of each transition into one of the states."""
         begins = self._begins[states]
         counts = self._begins[states + 1] - begins
-        # begins .. begins + counts of each, one after the other
+        # the ranges begins .. begins + counts, concatenated
         edges = np.repeat(begins - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
         found: npt.NDArray[np.int64] = self._source[edges]
         return found
 
 
 def _reach(table: Table, may_end: Flags) -> Distances:
-    """The fewest characters from each state to one where the text may end: a search backwards, (S,)."""
+    """The fewest characters from each state to one where the text may end, (S,): a breadth-first search."""
     edges = _Backwards(table)
     reach = np.where(may_end, 0, FAR).astype(np.int64)
     frontier = np.flatnonzero(may_end)
@@ -299,13 +308,13 @@ def _reach(table: Table, may_end: Flags) -> Distances:
 
 
 def _room(table: Table) -> Distances:
-    """The most characters that can follow each state, (S,); FAR: any number, or more than MOST_ROOM.
+    """The most characters that can follow each state, (S,); FAR: unbounded, or more than MOST_ROOM.
 
-    A line's end is none of them.
+    The newline that completes a line does not count.
     """
     table = np.where(table == FINAL, FORBIDDEN, table)
     edges = _Backwards(table)
-    left = np.count_nonzero(table >= 0, axis=1)  # edges to states whose room is not known yet
+    left = np.count_nonzero(table >= 0, axis=1)  # transitions to states whose room is not known yet
     room = np.full(len(table), FAR, np.int64)
     frontier = np.flatnonzero(left == 0)
     for distance in range(MOST_ROOM + 1):
@@ -319,7 +328,7 @@ def _room(table: Table) -> Distances:
 
 
 def _reach_for_ever(table: Table) -> Distances:
-    """0 for the states from which a text can go on without end, else FAR."""
+    """0 for the states from which a text can go on for ever, else FAR."""
     alive = np.ones(len(table), np.bool_)
     alive[FINAL] = False
     while True:

@@ -1,15 +1,15 @@
-"""A process that makes an automaton of an expression, run by expressions, which may end it any time.
+"""The process that compiles an expression into an automaton, started by charrnn.constraints.expressions.
 
-stdin: one object of JSON, {"pieces", "characters", "begin", "end", "memory", "seconds"}. The pieces make up
-the expression: each is a text, or [a set of characters such as "\\\\w", ".", or "[^a]", the flags it stands
-under]. `characters` are the model's, in one text; `begin` and `end` are characters that are none of them, nor
-in the expression; `memory` and `seconds` of computing are what may be used.
+stdin: a JSON object, {"pieces", "characters", "begin", "end", "memory", "seconds"}. The pieces make up the
+expression: each is a text, or a pair [a character class such as "\\\\w", ".", or "[^a]", the flags in force].
+`characters` are the model's, in one text; `begin` and `end` are characters that occur neither there nor in
+the expression; `memory` (bytes) and `seconds` (of CPU time) are limits.
 
-stdout: one object of JSON, {"missing": a package}, {"error": a text}, or {"start": a state, "states":
-[[[character's index, next state], ..], ..], "final": [bool, ..]}; states are numbered from 0, and there is
-none at the start where it is -1.
+stdout: a JSON object, {"missing": a package}, {"error": a text}, or {"start": a state, "states":
+[[[character's index, next state], ..], ..], "final": [bool, ..]}. States are numbered from 0; a start of -1
+means that nothing matches.
 
-Imports nothing of charrnn: the file is run by its path, and starts quickly.
+The file is run by its path and imports nothing of charrnn, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -44,29 +44,29 @@ def _automaton(pieces: list[Any], characters: str, begin: str, end: str) -> dict
     from outlines_core import Index, Vocabulary
 
     ids: dict[str | bytes, list[int]] = {}
-    # Single bytes, too: the library refuses an expression with a place where nothing of its vocabulary fits,
-    # though the rest of it may fit ("Paris|Orléans" without an é).
+    # Single bytes are added because the library refuses an expression if at some point no token of its
+    # vocabulary fits, even where an alternative does ("Paris|Orléans" without an é).
     for n, token in enumerate([*characters, end, begin, *(bytes([n]) for n in range(256))]):
-        ids.setdefault(token if isinstance(token, bytes) else token.encode(), [n + 1])  # 0: its own end
+        ids.setdefault(token if isinstance(token, bytes) else token.encode(), [n + 1])  # 0: the library's end
     vocabulary = Vocabulary(0, ids)
     last = len(characters) + 1  # the id of `end`, before that of `begin`
 
     def index(expression: str) -> tuple[Any, dict[int, dict[int, int]], int]:
-        """The library's automaton, its transitions, and the state in which a text begins.
+        """The library's automaton, its transitions, and the start state of a text.
 
-        The automata follow the first of alternatives only up to its end: of "ab|abc" nothing would ever be
-        abc. With a last character that comes nowhere else, there is one end for all. And the library looks
-        for matches that begin anywhere, too, of which there may be exponentially many ("[ab]{30}"): with a
-        first character that comes nowhere else, there is one.
+        The library stops at the end of the first alternative that matches: "ab|abc" would never match abc. A
+        unique last character makes all alternatives end together. It also searches for matches that begin
+        anywhere, whose automaton may be exponentially large ("[ab]{30}"): a unique first character anchors
+        it.
         """
         found = Index(f"{begin}(?:{expression}){end}", vocabulary)
         transitions = found.get_transitions()
         return found, transitions, transitions[found.get_initial_state()].get(last + 1, -1)
 
     def members(name: str, flags: str) -> str:
-        """The set as a list of the model's characters, which `begin` is none of.
+        """The class as a list of the model's characters.
 
-        The list's automaton has as many states as one character, whatever it holds.
+        However long the list, its automaton has as few states as that of one character.
         """
         _, transitions, start = index(f"(?{flags}:{name})" if flags else name)
         own = sorted(ord(characters[n - 1]) for n in transitions.get(start, {}) if 0 < n < last)
@@ -76,7 +76,7 @@ def _automaton(pieces: list[Any], characters: str, begin: str, end: str) -> dict
                 ranges[-1][1] = code
             else:
                 ranges.append([code, code])
-        # A set without members is not empty brackets, which would take in what follows.
+        # An empty class cannot be written as empty brackets, which would swallow what follows them.
         listed = "".join(f"\\x{{{low:X}}}-\\x{{{high:X}}}" for low, high in ranges or [[ord(end)] * 2])
         return f"(?-i:[{listed}])" if "i" in flags else f"[{listed}]"
 

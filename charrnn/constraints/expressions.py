@@ -1,8 +1,8 @@
 """A regular expression -> its deterministic automaton over a model's characters.
 
-The automaton is made by outlines-core, whose engine is Rust's regex-automata. An expression may need more
-states than there are atoms, so this happens in a process of its own, which is ended when it takes too long or
-too much memory: no expression can hang or fill the one that asked.
+The automaton is built by outlines-core, whose engine is Rust's regex-automata. Its size may be exponential in
+that of the expression, so a process of its own builds it, with limits on time and memory: no expression can
+hang the calling process or exhaust its memory.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import numpy.typing as npt
 
 from charrnn.errors import ConfigError, SamplingError, printable, quoted
 
-SECONDS = 2  # of computing for one expression; a usual one takes a tenth of that
-PATIENCE = 5  # times as many seconds by the clock, on a busy machine; alone where computing cannot be bounded
-MEMORY = 2**30  # bytes, where the system can bound them
+SECONDS = 2  # of CPU time for one expression; a usual one takes a tenth of that
+PATIENCE = 5  # times SECONDS of wall time, for busy machines; the only limit where CPU time has none
+MEMORY = 2**30  # bytes, where the system can limit them
 MAX_STATES = 2**16
 MAX_EDGES = 2**24
 MAX_LENGTH = 10_000  # characters of an expression
@@ -39,20 +39,20 @@ Piece = str | tuple[str, str]
 class Expression:
     """A deterministic automaton that reads characters of a vocabulary (V). Read-only."""
 
-    table: npt.NDArray[np.int32]  # (S, V) the next state; -1: no word of the expression goes on like this
-    final: npt.NDArray[np.bool_]  # (S,) whether a word ends here
+    table: npt.NDArray[np.int32]  # (S, V) the next state; -1: no match continues with this character
+    final: npt.NDArray[np.bool_]  # (S,) whether a match may end here
     start: int
 
 
 @functools.lru_cache(maxsize=16)
 def compiled(expression: str, characters: str) -> Expression:
-    """The automaton of an expression that whole texts must match, over these characters.
+    """The automaton, over these characters, of an expression that whole texts must match.
 
-    The syntax is that of Rust's regex crate, Unicode's classes included. Look-around, back-references and
-    word boundaries are no part of it; "^" at the start and "$" at the end say nothing and may stand there.
+    The syntax is that of Rust's regex crate with Unicode classes, but without look-around, back-references
+    and word boundaries. "^" at the start and "$" at the end are allowed, and redundant.
 
     Raises:
-        ConfigError: it is no expression, or needs too many states, too much time or memory.
+        ConfigError: the expression is invalid, or needs too many states, too much time or memory.
         SamplingError: the library is not installed.
     """
     if len(expression) > MAX_LENGTH:
@@ -93,8 +93,8 @@ def compiled(expression: str, characters: str) -> Expression:
 
 
 def _ask(question: dict[str, Any], expression: str) -> dict[str, Any]:
-    """What the worker answers."""
-    # -P: the worker's folder, which is this package, is no place to import from.
+    """The worker's answer."""
+    # -P: the worker must not import from its own folder, which is in this package.
     command = [sys.executable, "-P", str(_WORKER)]
     try:
         done = subprocess.run(
@@ -106,7 +106,7 @@ def _ask(question: dict[str, Any], expression: str) -> dict[str, Any]:
         raise SamplingError(
             f"Python cannot be started to read the expression: {printable(problem.strerror or str(problem))}"
         ) from problem
-    if done.returncode != 0:  # it had no more memory, or time
+    if done.returncode != 0:  # it ran out of memory or CPU time
         raise _too_large(expression)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
@@ -120,14 +120,16 @@ def _too_large(expression: str) -> ConfigError:
 
 
 def _pieces(expression: str) -> list[Piece]:
-    """The expression, cut where a set of characters stands, "." or "\\w" or "[^a]": (the set, its flags).
+    """The expression, split at its character classes, such as "." or "\\w" or "[^a]": each is (class, flags).
 
-    An automaton that knows all of Unicode's letters is large, one of the model's letters is not. Raises
-    ConfigError for what is no expression, or none of whole texts.
+    The worker narrows classes to the model's characters: an automaton over all Unicode letters is large.
+
+    Raises:
+        ConfigError: the expression is malformed, or uses what an automaton of whole texts does not have.
     """
     pieces: list[Piece] = []
     flags = ""
-    groups: list[tuple[int, str]] = []  # where the open ones begin, and the flags outside
+    groups: list[tuple[int, str]] = []  # where each open one begins, and the flags around it
     brackets: list[int] = []
     at = 0
 
@@ -161,7 +163,7 @@ def _pieces(expression: str) -> list[Piece]:
         elif found["boundary"]:
             refuse(f"{token}, which an automaton does not have,")
         elif found["anchor"]:
-            # All of a text must match: its start and its end are where the expression's are.
+            # The whole text must match, so that only the outermost anchors have a meaning.
             if (token, at) != ("^", 0) and (token, at) != ("$", len(expression) - 1):
                 refuse(f"{token}, which only says something at the start or the end,")
         else:
@@ -197,8 +199,8 @@ _TOKEN = re.compile(
     | (?P<backward> \\[1-9] )
     | (?P<around> \(\?<?[=!] )
     | (?P<flags> \(\?[A-Za-z]*(?:-[A-Za-z]*)?[:)] )
-    | \\(?: x\{[^{}]*\} | . )?   # any other escape; alone it is the last character
-    | \[\^?\]?                   # a ] that comes first is a character
+    | \\(?: x\{[^{}]*\} | . )?   # any other escape, or a lone backslash at the end
+    | \[\^?\]?                   # a ] that comes first is a literal
     | .
     """,
     re.VERBOSE | re.DOTALL,
@@ -206,7 +208,7 @@ _TOKEN = re.compile(
 
 
 def _why(expression: str) -> str:
-    """What is wrong with it, in the words of Python's own expressions, which are much the same."""
+    """What is wrong with the expression, according to Python's re, whose syntax is much the same."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""The lines that match an expression, as what a search may find."""
+"""A constraint for searches: lines must match an expression."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from charrnn.constraints.expressions import compiled
 
 
 class Matching:
-    """A constraint, see charrnn.search.predictor: whole lines match. Its states are those of an automaton."""
+    """A charrnn.search.predictor.Constraint: whole lines match. Its states are those of the automaton."""
 
     def __init__(self, expression: str, characters: str, length: int) -> None:
-        """An expression over a model's characters (V), of which a line's end is one.
+        """`characters` (V) are the model's, "\\n" among them; lines have at most `length` of them.
 
         Raises:
-            ConfigError: it is no expression, or too large.
-            SamplingError: no line of these characters, and at most so many, matches.
+            ConfigError: the expression is invalid, or its automaton too large.
+            SamplingError: no such line matches.
         """
         automaton = build(characters, lines=True, expression=compiled(expression, characters))
         self._start = automaton.start(length=length)

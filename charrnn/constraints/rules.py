@@ -1,4 +1,4 @@
-"""From the settings of a sample to the rules of its texts."""
+"""The constraints of a run, from its settings."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from charrnn.text.novelty import Novelty
 if TYPE_CHECKING:
     from charrnn.constraints.automaton import Automaton
 
-DRY_WINDOW = 1024  # characters in which repeats are looked for
-BREAKERS = '\n:"*'  # over which a repeat does not reach: those of DRY's author
-MOST_FALSE = 0.1  # share of new runs that an index may take for copied ones
+DRY_WINDOW = 1024  # characters searched for repeats
+BREAKERS = '\n:"*'  # repeats end at these, the choice of DRY's author
+MOST_FALSE = 0.1  # the false positive rate that an index may have
 
 
 def prepare(
     model: Checkpoint | Blend, config: SampleConfig, length: int, prompt: str | None
 ) -> Control | None:
-    """What steers texts of at most `length` characters that go on from the prompt, or from any: None.
+    """The constraints on texts of at most `length` characters after the prompt; None where there are none.
 
-    Where nothing but the filters of `sampling.sample` is asked for, there is nothing to steer.
+    A prompt of None stands for any prompt. The filters of `sampling.sample` are not among the constraints.
 
     Raises:
-        ConfigError: the expression is none, or too large, or a mixture has no index for what is asked.
-        SamplingError: no text can be what was asked for.
-        CheckpointError: the model has no index of its training text, and one is needed.
+        ConfigError: the expression is invalid or too large, or a mixture has no index that the settings need.
+        SamplingError: no text satisfies the constraints.
+        CheckpointError: the model has no index of its training text, and the settings need one.
     """
     automaton = _automaton(model, config, prompt)
     if automaton is not None and prompt is not None:
@@ -63,10 +63,10 @@ def prepare(
 
 
 def indexes(model: Checkpoint | Blend) -> list[Novelty]:
-    """What is in the training text of each model.
+    """The index of each model's training text.
 
     Raises:
-        CheckpointError: a model does not know it.
+        CheckpointError: a model has none.
     """
     parts = model.parts if isinstance(model, Blend) else (model,)
     found = [part.novelty for part in parts if part.novelty is not None]
@@ -81,9 +81,8 @@ def indexes(model: Checkpoint | Blend) -> list[Novelty]:
 def _automaton(model: Checkpoint | Blend, config: SampleConfig, prompt: str | None) -> Automaton | None:
     if config.match is None and not config.ban and config.only is None:
         return None
-    from charrnn.constraints.automaton import (
-        build,  # not at the top: free texts, which start at once, need none
-    )
+    # Not at the top: unconstrained texts start without it.
+    from charrnn.constraints.automaton import build
 
     expression = None
     if config.match is not None:

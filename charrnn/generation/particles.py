@@ -1,11 +1,10 @@
-"""Sequential Monte Carlo: a text drawn from the model's own distribution, given what it may be.
+"""Sequential Monte Carlo: a text drawn from the model's distribution, conditioned on the constraints.
 
-A text that is written character by character, with what leads astray masked, has not the probability that it
-has among all that fit: q(x) is p(x) divided by the product of what the mask left at each step, so that places
-where much is masked count too often. Here many texts, the particles, are written so, weighed by that product,
-and resampled where the weights grow uneven (Gordon, Salmond and Smith 1993; for language models Lew et al.
-2023). One of them is drawn by weight in the end. Its distribution comes as near to p as there are particles:
-the error is of the order of 1 / PARTICLES.
+Writing character by character under a mask draws from another distribution: q(x) is p(x) divided by the
+product of the probabilities that the mask leaves at each step, so that texts with much masked on their way
+come too often. Here many texts, the particles, are written that way, weighted by the product, and resampled
+when the weights grow uneven (Gordon, Salmond and Smith 1993; for language models Lew et al. 2023). Finally
+one of them is drawn by weight. The error of its distribution is of the order of 1 / PARTICLES.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Weights = npt.NDArray[np.float64]
 
 
 class Path(Protocol):
-    """What writes: engines.PlainPath or engines.CompiledPath."""
+    """One of the engines, engines.PlainPath or engines.CompiledPath."""
 
     def write(
         self,
@@ -41,10 +40,10 @@ class Path(Protocol):
 def draw(
     path: Path, start: Cursor, length: int, end: int, random: np.random.Generator
 ) -> tuple[Ids, bool] | None:
-    """A text of at most `length` characters after `start`, and whether it ended before a further one.
+    """A text of at most `length` characters after `start`, and whether it stopped without an end character.
 
-    The path's rules say what it may be; `end` is the character that ends it, or -1. None: all particles
-    came to nothing, which is chance, and may be tried again.
+    The path's rules constrain it; `end` is the character that ends it, or -1. None: all particles got stuck,
+    which is chance: another call may succeed.
     """
     cursors = [replace(start) for _ in range(PARTICLES)]
     texts: list[tuple[int, ...]] = [() for _ in range(PARTICLES)]
@@ -76,7 +75,7 @@ def draw(
 
 
 def _weights(cursors: Sequence[Cursor]) -> Weights | None:
-    """The share of each particle; None: none has any."""
+    """Normalised weights, (PARTICLES,); None if all are zero."""
     logs = np.array([-np.inf if c.track.stopped == STUCK else c.track.mass for c in cursors])
     greatest = logs.max()
     if greatest == -np.inf:
@@ -87,7 +86,7 @@ def _weights(cursors: Sequence[Cursor]) -> Weights | None:
 
 
 def _systematic(weights: Weights, u: float) -> list[int]:
-    """Which particle each new one copies: as many of each as its weight says, up to one."""
+    """The particle that each new one copies: systematic resampling with the offset u in [0, 1)."""
     places = (np.arange(len(weights)) + u) / len(weights)
     chosen: list[int] = np.searchsorted(np.cumsum(weights)[:-1], places, side="right").tolist()
     return chosen

@@ -1,4 +1,4 @@
-"""What a recurrent cell is: equations and data. It imports neither NumPy nor Numba."""
+"""The interface of a recurrent cell: equations and data. Imports neither NumPy nor Numba."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 
 
 class Stage(NamedTuple):
-    """An equation, elementwise: it reads what its parameters name, and computes `writes`.
+    """An elementwise equation. The names of its parameters say what it reads, `writes` what it returns.
 
-    Parameters are, forward: a gate after its activation; of a gate without one, `n`, its W_ih x + b_ih, and
-    `n_h`, its W_hh h + b_hh, or, where these have no bias each, `n`, their sum; a part of the state, or what
-    an earlier stage has computed.
+    Forward parameters: gates after their activation; for a gate n without one, `n`, its W_ih x + b_ih, and
+    `n_h`, its W_hh h + b_hh, or, without `separate_hidden_bias`, `n`, the sum of both; parts of the state;
+    and results of earlier stages.
 
-    Backward: the same, each part of the state as it was before the step; what forward has `kept`; and `d_h`,
-    `d_c`, .., the gradients of the state after the step. The writes are then what the gradients are of: gates
-    after their activation, `n` and `n_h`, and the parts of the state before the step, without what comes
-    through the matrix products. A part that is not written has the gradient 0.
+    Backward parameters: the same, with the state before the step; what forward has `kept`; and `d_h`, `d_c`,
+    .., the gradients of the state after the step. `writes` names the values whose gradients are returned:
+    gates after their activation, `n` and `n_h`, and parts of the state before the step, where the gradient
+    through the matrix products is added elsewhere. A part that is not written has the gradient 0.
     """
 
     equation: Callable[..., Any]
@@ -25,47 +25,47 @@ class Stage(NamedTuple):
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """The names of the parameters."""
+        """The names of the equation's parameters."""
         code = self.equation.__code__
         return code.co_varnames[: code.co_argcount]
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """A recurrent cell. Everything in the package that differs from cell to cell is derived from this.
+    """A recurrent cell. Everything in the package that depends on the cell is derived from this.
 
-    `forward` and `backward` take a module with the functions of one number or of an array that the equations
-    are made of: `sigmoid`, `tanh`, `relu`, `blend(a, b, z)` = (1 - z) a + z b, and for backward
-    `complement(z)` = 1 - z and `through_tanh(d, y)`, the gradient of x from that of y = tanh(x). There are
-    three such modules, since training, the compiled writing loop and NumPy each have their own:
-    `kernels.activations`, `kernels.exact_layers` and `inference.numpy_network`.
+    `forward` and `backward` take a module with the elementwise functions that the equations use: `sigmoid`,
+    `tanh`, `relu`, `blend(a, b, z)` = (1 - z) a + z b, and for backward `complement(z)` = 1 - z and
+    `through_tanh(d, y)`, the gradient of x from that of y = tanh(x). There are three such modules: training
+    uses `kernels.activations`, the compiled writing loop `kernels.exact_layers`, NumPy
+    `inference.numpy_network`.
 
-    A loop over many arrays at once is no vector code. So each stage of `forward` is a loop of its own, after
-    one for the activations of the gates; `kept` is what it leaves to `backward` beside the gates.
+    Compilers do not vectorise loops over many arrays, so each stage of `forward` becomes a loop of its own,
+    after one for the activations of the gates. `kept` names what it saves for `backward` besides the gates.
     """
 
     kind: str  # as commands and files call it
-    place: int  # among the choices, from the first on; the first is the default
-    # From the first on, as PyTorch packs them, each with its activation: sigmoid, tanh or relu. Gates with
-    # None, which come last, are left to the equations.
+    place: int  # in the order of the choices; 0 is the default
+    # In PyTorch's order, each with its activation: sigmoid, tanh or relu. Gates with None come last; their
+    # activation is part of the equations.
     gates: Mapping[str, str | None]
     forward: Callable[[Any], tuple[Stage, ...]]
     backward: Callable[[Any], Stage]
-    nonlinearity: str | None = None  # which of several of the kind
-    state: tuple[str, ...] = ("h",)  # its parts, of H numbers each; h is also the output
-    kept: tuple[str, ...] = ()  # of H numbers each
-    separate_hidden_bias: bool = False  # W_hh h + b_hh is wanted apart from W_ih x + b_ih
-    recurrent_identity: bool = False  # recurrent weights begin as that, and not orthogonal
-    biases: Mapping[str, float] = field(default_factory=dict)  # of gates, at first, where there is no norm
-    rate: float = 1.0  # how large a learning rate suits it, beside an LSTM's
+    nonlinearity: str | None = None  # tells apart the cells of a kind
+    state: tuple[str, ...] = ("h",)  # its parts, (H,) each; h is also the output
+    kept: tuple[str, ...] = ()  # (H,) each
+    separate_hidden_bias: bool = False  # the equations read W_hh h + b_hh apart from W_ih x + b_ih
+    recurrent_identity: bool = False  # initial recurrent weights: the identity, not orthogonal
+    biases: Mapping[str, float] = field(default_factory=dict)  # initial, by gate; without norm only
+    learning_rate_scale: float = 1.0  # relative to an LSTM's
 
     @property
     def name(self) -> str:
-        """One name for each cell."""
+        """A unique name."""
         return f"{self.kind}_{self.nonlinearity}" if self.nonlinearity else self.kind
 
     def label(self, kind: str) -> str:
-        """How it is shown, with the kind spelt so: "rnn (tanh)"."""
+        """The name for display, with the spelling `kind`: "rnn (tanh)"."""
         return f"{kind} ({self.nonlinearity})" if self.nonlinearity else kind
 
     @property

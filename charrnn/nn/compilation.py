@@ -1,9 +1,8 @@
-"""Kernels are compiled before the first step: in two processes, and so that it can be said how far that is.
+"""Compile the kernels before the first training step, in two processes, and report the progress.
 
-Numba compiles under one lock, so that a second core can only help from a second process. Both go through one
-list, this process from its start and a helper from its end, and leave what they compiled in the cache, where
-the other finds it. Nothing else is agreed upon: without the helper, or with a slow one, this process simply
-comes further.
+Numba compiles under a global lock, so a second core only helps through a second process. Both work through
+the same list, this process from the start and a helper from the end, and exchange results through the cache
+alone: without the helper, or with a slow one, this process simply compiles more of the list.
 """
 
 from __future__ import annotations
@@ -31,20 +30,20 @@ from charrnn.nn.network import Model
 from charrnn.nn.optimizer import AdamW
 from charrnn.nn.workers import Phase, Workers, available_threads
 
-# The order of the list, by module; then come products and cells. The helper, whose Numba comes up later, has
-# the end of it. What compiles quickly is in the middle, where both may be at the same kernel for a moment.
+# The first modules of the list; products and cells follow. The helper, which first has to import Numba,
+# starts at the end. Quick kernels are in the middle, where both may compile the same one.
 _FIRST = ("norm", "loss", "updates", "rows")
 _HELPER = """
 import json, sys
 path, config, bfloat16 = json.loads(sys.argv[1])
 sys.path[:] = path
-from charrnn.nn.compilation import help_out
-help_out(config, bfloat16)
+from charrnn.nn.compilation import run_helper
+run_helper(config, bfloat16)
 """
 
 
 class Helper:
-    """A process that compiles what is not in the cache yet. It ends by itself, or with this process."""
+    """A process that compiles what the cache lacks. It ends by itself, or with this process."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,25 +52,25 @@ class Helper:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let it end: nobody waits for what it compiles any more."""
+        """End the process: what it still compiles is no longer needed."""
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
 
     def start(self, config: ModelConfig, threads: int | None = None, bfloat16: bool = False) -> None:
-        """Compile what training a network of this kind needs, of any size, with so many threads.
+        """Compile the kernels for training such a network, of any size, on so many threads.
 
-        It is there for speed alone: where it cannot start, or is of no use, nothing happens.
+        The process only saves time: if it cannot start, or would not help, nothing happens.
         """
         cpus = available_threads()
         if jit.CACHE_DIR is None or min(cpus, threads or cpus) < 2:
             return
         if not sys.executable or getattr(sys, "frozen", False):
-            return  # there is no interpreter to be started
+            return  # no interpreter to start
         if not _missing(_tasks(_smallest(config), bfloat16)):
             return
         argument = json.dumps([sys.path, config.to_dict(), bfloat16])
         try:
-            # -P: no module is imported from the current folder.
+            # -P: import nothing from the current folder.
             process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _HELPER, argument],
                 stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -80,18 +79,18 @@ class Helper:
         except OSError:
             return
         self._process = process
-        # Its exit status is taken at once, or it would stay in the list of processes.
+        # Reap the process when it exits, or it would remain as a zombie.
         threading.Thread(target=process.wait, name="charrnn-helper", daemon=True).start()
 
 
-def help_out(config: dict[str, Any], bfloat16: bool) -> None:
-    """What the helper does: the list from its end, but first what others on it need."""
+def run_helper(config: dict[str, Any], bfloat16: bool) -> None:
+    """The helper's main function: compile what other kernels need, then the list from its end."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)  # a half-written file is then removed
+            signal.signal(number, signal.default_int_handler)  # which removes half-written files
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    gc.disable()  # 6 % of the time; what is left behind goes with the process, in seconds
+    gc.disable()  # saves 6 % of the time; the process ends in seconds
     try:
         tasks = _tasks(_smallest(ModelConfig(**config)), bfloat16)
         for task in (task for task in tasks if task.needed):
@@ -104,17 +103,17 @@ def help_out(config: dict[str, Any], bfloat16: bool) -> None:
 
 
 def _end_with_parent() -> None:
-    os.read(0, 1)  # returns when the pipe's other end is closed, however that came about
+    os.read(0, 1)  # returns when the pipe's other end is closed, even by a crash
     _thread.interrupt_main()
     time.sleep(2)
     os._exit(1)
 
 
 def compile_kernels(config: ModelConfig, bfloat16: bool = False) -> Iterator[tuple[int, int, bool]]:
-    """Compile, or load from the cache, all that training such a network calls, in the precision it has.
+    """Compile, or load from the cache, all kernels for training such a network.
 
-    Several times a second while something has to be compiled, yields how much is done, of how much, and
-    whether a cache keeps it.
+    While any has to be compiled, yields (number done, number in all, whether a cache keeps them) several
+    times a second.
     """
     smallest = _smallest(config)
     tasks = _tasks(smallest, bfloat16)
@@ -125,7 +124,7 @@ def compile_kernels(config: ModelConfig, bfloat16: bool = False) -> Iterator[tup
         try:
             for task in tasks:
                 task.run()
-            _step(smallest, bfloat16, Workers(1))  # and what is not on the list
+            _step(smallest, bfloat16, Workers(1))  # for what the list lacks
         except BaseException as error:
             errors.append(error)
 
@@ -142,14 +141,14 @@ def compile_kernels(config: ModelConfig, bfloat16: bool = False) -> Iterator[tup
 
 
 def _smallest(config: ModelConfig) -> ModelConfig:
-    """The smallest network that calls the same kernels, and dropout's, which another run may need."""
+    """The smallest network that calls the same kernels, and dropout's, which a later run may need."""
     D = 2 if config.embedding_size else 0
     return replace(config, vocab_size=2, hidden_size=2, embedding_size=D, num_layers=2, dropout=0.5)
 
 
 @functools.cache
 def _tasks(config: ModelConfig, bfloat16: bool = False) -> tuple[Task, ...]:
-    """All that training this network has to have compiled, each after what it needs."""
+    """The kernels for training this network, each after those that it calls."""
 
     def place(task: Task) -> int:
         module = task.name.partition(".")[0]
@@ -159,7 +158,7 @@ def _tasks(config: ModelConfig, bfloat16: bool = False) -> tuple[Task, ...]:
 
 
 def _missing(tasks: tuple[Task, ...]) -> list[Task]:
-    """What neither this process nor the cache has."""
+    """The tasks whose result is neither in this process nor in the cache."""
     return [task for task in tasks if not task.done()]
 
 
@@ -173,7 +172,7 @@ def _step(config: ModelConfig, bfloat16: bool, workers: Workers) -> None:
 
 
 class _ThisThread(Workers):
-    """One worker: the calling thread, whose calls are recorded."""
+    """One worker, the calling thread, so that jit.record sees its calls."""
 
     def __init__(self) -> None:
         self.size = 1

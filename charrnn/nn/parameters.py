@@ -1,8 +1,8 @@
 """All parameters of a network as one flat vector with named views.
 
 A matrix W (N, K) is stored as panels, (ceil(N / 32), K, 32): element [p, k, j] is W[32 p + j, k], so that a
-product x W^T reads it in order. Vectors are padded to a multiple of 32; all padding is zero and stays zero.
-The matrices that weight decay acts on come first.
+product x W^T reads memory in order. Vectors are padded to a multiple of 32; all padding is zero and stays so.
+The matrices, on which weight decay acts, come first.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Array = np.ndarray[Any, Any]
 
 
 def is_matrix(name: str) -> bool:
-    """Whether weight decay acts on the parameter: matrices yes, biases and norms no."""
+    """Whether the parameter is a matrix, on which weight decay acts; biases and norms are vectors."""
     return name == "embedding.weight" or name == "decoder.weight" or ".weight_" in name
 
 
@@ -56,7 +56,7 @@ class Parameters:
         return self._views[name]
 
     def load(self, tensors: Mapping[str, Array]) -> None:
-        """Take the values of tensors in PyTorch's layout."""
+        """Copy the values of tensors in PyTorch's layout."""
         for name, shape in self.shapes.items():
             value, view = np.asarray(tensors[name]), self._views[name]
             if value.shape != shape:

@@ -1,7 +1,7 @@
-"""Whether matrix products multiply in float32 or in bfloat16, which some CPUs do twice as fast.
+"""The choice between float32 and bfloat16 matrix products; the latter are twice as fast on some CPUs.
 
-Only what matrix products read is rounded to bfloat16 (nn.operands). Training comes to the same loss in
-as many steps, within the noise between seeds (bench/precision.py), so there speed alone decides.
+Only the operands of matrix products are rounded to bfloat16 (nn.operands). Training reaches the same loss in
+as many steps, within the noise between seeds (bench/precision.py), so speed alone decides.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from charrnn.errors import CharrnnError, TrainingError
 from charrnn.kernels.products import amx
 from charrnn.kernels.products.tile import HAS_BFLOAT16, HAS_FAST_BFLOAT16
 
-# Hidden units from which on it pays: at 128, steps take 1.3 times as long in float32 (Zen 5), at 512 twice.
-# A smaller network is trained so quickly that compiling what rounds would cost what it saves.
+# The hidden size from which bfloat16 pays: at 128, float32 takes 1.3 times as long (Zen 5), at 512 twice. For
+# a smaller network, compiling the rounding kernels takes as long as they save.
 SMALLEST = 128
 
 
 def choose(wanted: TrainPrecision, network: ModelConfig) -> TrainPrecision:
-    """float32 or bfloat16: what is wanted, or for auto the faster of them on this CPU.
+    """float32 or bfloat16: `wanted`, or for "auto" the faster one on this CPU.
 
     Raises:
-        TrainingError: the CPU cannot do what is wanted.
+        TrainingError: this CPU has no instructions for `wanted`.
     """
     if wanted == "auto":
         wide = network.hidden_size >= SMALLEST
@@ -35,10 +35,9 @@ def is_fast() -> bool:
 
 
 def require(precision: TrainPrecision, hint: str, error: type[CharrnnError] = TrainingError) -> None:
-    """Refuse what this CPU cannot do.
-
+    """
     Raises:
-        error: it has no instructions for the precision; `hint` says what to do.
+        error: this CPU has no instructions for the precision; `hint` says what to do.
     """
     if precision == "bfloat16" and not HAS_BFLOAT16:
         raise error("this CPU has no bfloat16 instructions (AVX512_BF16)", hint)

@@ -1,4 +1,4 @@
-"""A few threads that run compiled kernels side by side (the kernels release the GIL)."""
+"""Threads that run compiled kernels in parallel (the kernels release the GIL)."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from charrnn.system.quota import cpu_quota
 Phase = Callable[[int], None]
 
 
-class _NotReached(Exception):  # noqa: N818 - no error of its own
-    """Another worker failed, so that a phase was not begun."""
+class _Skipped(Exception):  # noqa: N818 - not an error
+    """A phase was not begun because another worker failed."""
 
 
-class _Order:
-    """Phases for some workers. Made for each call: after an interrupted wait, late threads meet nobody."""
+class _Job:
+    """One call of `Workers.run`: threads still busy with an interrupted call do not disturb the next."""
 
     def __init__(self, phases: tuple[Phase, ...], workers: int) -> None:
         self.phases, self.workers = phases, workers
@@ -29,12 +29,12 @@ class _Order:
         self._errors: list[BaseException | None] = []
         self._all_ended: queue.SimpleQueue[None] = queue.SimpleQueue()
 
-    def carry_out(self, worker: int) -> None:
-        """One worker's part."""
+    def run(self, worker: int) -> None:
+        """Run one worker's part of each phase."""
         try:
             for count, phase in enumerate(self.phases):
                 if count > 0 and not self.barrier.wait():
-                    raise _NotReached
+                    raise _Skipped
                 phase(worker)
         except BaseException as error:
             self.barrier.break_up()
@@ -44,11 +44,11 @@ class _Order:
 
     def _end(self, error: BaseException | None) -> None:
         self._errors.append(error)
-        if len(self._errors) == self.workers:  # to wake who waits for each would take his CPU from the last
+        if len(self._errors) == self.workers:  # earlier wake-ups would take CPU time from the last worker
             self._all_ended.put(None)
 
     def wait(self) -> None:
-        """Until all workers have ended; raises the first exception of one of them."""
+        """Wait until all workers have ended; raises their first exception."""
         while True:
             try:
                 self._all_ended.get(timeout=0.2)  # Windows sees Ctrl-C only between waits
@@ -56,14 +56,14 @@ class _Order:
             except queue.Empty:
                 continue
         for error in self._errors:
-            if error is not None and not isinstance(error, _NotReached):
+            if error is not None and not isinstance(error, _Skipped):
                 raise error
 
 
 def available_threads() -> int:
-    """As many as the CPUs that this process may use, and not more than its quota of them pays for."""
+    """The number of CPUs that this process may use, limited by its CPU quota."""
     cpus: int | None
-    if hasattr(os, "process_cpu_count"):  # of Python 3.13, which also hears PYTHON_CPU_COUNT
+    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on; respects PYTHON_CPU_COUNT
         cpus = os.process_cpu_count()
     elif hasattr(os, "sched_getaffinity"):
         cpus = len(os.sched_getaffinity(0))
@@ -75,22 +75,22 @@ def available_threads() -> int:
 
 
 def share(n: int, worker: int, workers: int) -> tuple[int, int]:
-    """The range of n items that is this worker's; the ranges are even and cover all."""
+    """This worker's range of n items; the ranges are even and cover all items."""
     return n * worker // workers, n * (worker + 1) // workers
 
 
 class Workers:
-    """`run(task)` calls task(0), .. task(size - 1), each on a thread of its own, and waits.
+    """A pool of threads: `run(phase)` calls phase(0), .. phase(size - 1), each on its own thread, and waits.
 
-    The calling thread only waits, so that Ctrl-C is seen while a kernel runs. The threads are daemons:
-    they end with the process, or when the object goes.
+    The calling thread only waits, so that it handles Ctrl-C while a kernel runs. The threads are daemons:
+    they end with the process, or when this object is deleted.
     """
 
     def __init__(self, size: int | None = None) -> None:
         self.size = available_threads() if size is None else size
         if not 1 <= self.size <= 1024:
             raise ConfigError(f"threads is {self.size}", "give a whole number from 1 to 1024")
-        self._inboxes: list[queue.SimpleQueue[_Order | None]]
+        self._inboxes: list[queue.SimpleQueue[_Job | None]]
         self._inboxes = [queue.SimpleQueue() for _ in range(self.size)]
         for number, inbox in enumerate(self._inboxes):
             threading.Thread(
@@ -98,22 +98,22 @@ class Workers:
             ).start()
 
     def run(self, *phases: Phase) -> None:
-        """Call each phase with every worker's number; a phase begins when all are done with the one before.
+        """Call each phase with every worker's number; a phase begins when all have finished the one before.
 
-        The first exception that one raises is raised here; the phases after it are not begun.
+        The first exception in a phase is raised here, and no later phase begins.
         """
-        order = _Order(phases, self.size)
+        job = _Job(phases, self.size)
         for inbox in self._inboxes:
-            inbox.put(order)
-        order.wait()
+            inbox.put(job)
+        job.wait()
 
     def __del__(self) -> None:
         for inbox in getattr(self, "_inboxes", ()):
             inbox.put(None)
 
 
-def _work(number: int, inbox: queue.SimpleQueue[_Order | None]) -> None:
+def _work(number: int, inbox: queue.SimpleQueue[_Job | None]) -> None:
     flush_denormals()
-    while (order := inbox.get()) is not None:
-        order.carry_out(number)
-        del order
+    while (job := inbox.get()) is not None:
+        job.run(number)
+        del job

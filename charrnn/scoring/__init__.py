@@ -1,4 +1,4 @@
-"""How probable a text is, and what follows from it: lines, classes, heat maps, compression.
+"""The probability of a text, and its uses: scores of lines, classes, heat maps, compression.
 
 It may import inference and what is below.
 """

@@ -1,10 +1,10 @@
-"""Which of several models wrote a line: Bayes' rule over what the line costs each of them.
+"""Which of several models a line most probably comes from, by Bayes' rule.
 
     p(model | line) = prior(model) p(line | model) / sum over all models
 
-p(line | model) is 2^-bits of surprisal, so that a character that a model has never seen counts against
-it as heavily as `unknown_bits` says, and is no proof. An empty line is no model's where one of them is a
-model of lines, which cannot know it.
+p(line | model) is 2^-bits of surprisal. A character that a model has never seen costs `unknown_bits`: it
+counts against the model without ruling it out. An empty line is not classified if one of the models is a
+model of lines, which gives it no probability.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from charrnn.text.lines import Lines
 
 
 class LineClass(NamedTuple):
-    """One line, without its "\\n", and what each model makes of it, in the order of the models."""
+    """One line, without its "\\n", with a value of each model, in the order of the models."""
 
     text: str
-    posterior: tuple[float, ...]  # sums to 1; empty for an empty line, if that is no model's
-    bits: tuple[float, ...]  # likewise
+    posterior: tuple[float, ...]  # sums to 1; () for an empty line that is not classified
+    bits: tuple[float, ...]  # () likewise
     file: str
     number: int  # of the line in its file, from 1 on
     cut: bool = False  # the text is only the beginning of a line of more than SHOWN characters
 
     @property
     def best(self) -> int | None:
-        """Which model is the most probable, the first of several; None: the line is no model's."""
+        """The index of the most probable model, of several the first; None: not classified."""
         return self.posterior.index(max(self.posterior)) if self.posterior else None
 
 
 def posteriors(bits: npt.ArrayLike, prior: Sequence[float]) -> npt.NDArray[np.float64]:
     """p(model | line), (lines, M), from the bits (lines, M) of each line and the prior (M,), which sums to 1.
 
-    Computed from the best model's on: texts of a million bits neither overflow nor vanish.
+    Relative to the best model's exponent, so that texts of a million bits neither overflow nor underflow.
     """
     with np.errstate(divide="ignore"):
         exponent = np.log2(np.asarray(prior)) - np.asarray(bits, np.float64)
@@ -50,7 +50,7 @@ def posteriors(bits: npt.ArrayLike, prior: Sequence[float]) -> npt.NDArray[np.fl
 
 
 def common_text(scorers: Sequence[Scorer]) -> TextConfig:
-    """How lines are read for all models: as commands do for the first that does not read bytes."""
+    """How lines are read for all models: as for the first that does not read bytes."""
     texts = [scorer.checkpoint.text for scorer in scorers]
     first = next((text for text in texts if not text.bytes), texts[0])
     return replace(first, keep_newlines=all(text.keep_newlines for text in texts))
@@ -59,7 +59,7 @@ def common_text(scorers: Sequence[Scorer]) -> TextConfig:
 def classify_lines(
     scorers: Sequence[Scorer], prior: Sequence[float], lines: Iterable[Lines]
 ) -> Iterator[list[LineClass]]:
-    """What each line is, in order, as many at a time as came together; lines read by `common_text`."""
+    """The class of each line, in order, in the batches in which lines came; read by `common_text`."""
     as_bytes = [s.checkpoint.text.bytes and not common_text(scorers).bytes for s in scorers]
     long: list[LongLine] = []
     shown, length = "", 0
@@ -68,7 +68,7 @@ def classify_lines(
         return any(scorer.leaves_out(line) for scorer in scorers)
 
     def views(text: str) -> list[str]:
-        """The text in each model's characters: a model of bytes reads it in UTF-8."""
+        """The text in each model's characters: UTF-8 for a model of bytes."""
         raw = text.encode("utf-8", "surrogateescape").decode("latin-1") if any(as_bytes) else ""
         return [raw if wanted else text for wanted in as_bytes]
 

@@ -1,8 +1,8 @@
-"""A text as a map of its surprise: for a terminal, as a web page, as a picture. Strings in, strings out.
+"""Heat maps of a text's surprise: for a terminal, as a web page, as a picture. Strings in, strings out.
 
-A character's level says between which of BOUNDS its bits lie. From level 1 on it has a background, pale to
-dark, with a foreground that can be read on it, so that neither dark nor light surroundings matter. Control
-characters are written as \\x1b and the like; a line end that is a surprise shows as ↵.
+A character's level is the number of BOUNDS that its bits reach. From level 1 on it has a background, pale to
+dark, and a foreground that is legible on it in dark and light surroundings. Control characters are escaped,
+as \\x1b; a surprising newline shows as ↵.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from itertools import groupby, pairwise
 
 from charrnn.errors import CharrnnError
 
-Piece = tuple[str, str, list[float]]  # a file's name, text of it, and the bits of each character
-Paint = Callable[[str, int], str]  # text and its level -> the same in colour
+Piece = tuple[str, str, list[float]]  # (file name, text, bits of each character)
+Paint = Callable[[str, int], str]  # (text, level) -> the text in colour
 
 BOUNDS = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)  # bits
-COLORS = (  # of levels 1 .. 7: background, foreground. Ever darker, so that hue need not be seen
+COLORS = (  # (background, foreground) of levels 1 .. 7: darkness alone tells them apart
     ("#fff3bf", "#212529"),
     ("#ffe066", "#212529"),
     ("#ffc078", "#212529"),
@@ -31,31 +31,31 @@ COLORS = (  # of levels 1 .. 7: background, foreground. Ever darker, so that hue
 MARKS = " ▁▂▃▄▅▆█"  # of levels 0 .. 7, where there are no colours
 MARKED_COLUMNS = 78
 SVG_COLUMNS = 100
-SVG_LONGEST = 100_000  # characters: a viewer still opens it
+SVG_LONGEST = 100_000  # characters that a viewer still opens
 _CELL, _ROW, _BASE = 8.4, 20, 14.5  # of the picture: a character's width, a row's height, and its baseline
 
 
 def level(bits: float) -> int:
-    """0 .. 7. NaN is the greatest surprise."""
+    """0 .. 7; NaN has 7."""
     return bisect_right(BOUNDS, bits) if bits == bits else len(BOUNDS)
 
 
 def shown(character: str, surprise: int) -> str:
-    """How a character is shown, without the break that a line end also makes."""
+    """The visible form of a character, without the line break of a newline."""
     if character == "\n":
         return "↵" if surprise else ""
-    return character if character.isprintable() else ascii(character)[1:-1]
+    return _printable(character)
 
 
 def width(text: str) -> int:
-    """Columns of a terminal that it takes."""
+    """Columns of a terminal that the text takes."""
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
     )
 
 
 class Tally:
-    """What has been shown: for the line below it."""
+    """The total of what has been shown, for the summary below it."""
 
     def __init__(self) -> None:
         self.bits, self.characters = 0.0, 0
@@ -73,7 +73,7 @@ class Tally:
 
 
 def painted(pieces: Iterable[Piece], paint: Paint) -> Iterator[str]:
-    """The text in a terminal's colours, piece by piece; a legend below."""
+    """The text in a terminal's colours, in pieces, with a legend below."""
     tally = Tally()
     column = 0
     for text, bits, heading in _headed(tally.count(pieces)):
@@ -92,7 +92,7 @@ def painted(pieces: Iterable[Piece], paint: Paint) -> Iterator[str]:
 
 
 def marked(pieces: Iterable[Piece]) -> Iterator[str]:
-    """The text without colours: below each line, a bar for each character; a legend below."""
+    """The text without colours: a row of bars below each line, and a legend at the end."""
     tally = Tally()
     top, bottom, column = "", "", 0
     for text, bits, heading in _headed(tally.count(pieces)):
@@ -119,17 +119,17 @@ def marked(pieces: Iterable[Piece]) -> Iterator[str]:
 
 
 def _marked_row(top: str, bottom: str) -> str:
-    return f"{top}\n{bottom.rstrip()}\n"  # always two rows, so that it is plain which are the marks
+    return f"{top}\n{bottom.rstrip()}\n"  # always two rows: text and marks alternate
 
 
 def _lines(text: str) -> list[str]:
-    """With their "\\n", and no other line ends."""
+    """The lines with their "\\n"; no other character ends a line."""
     *whole, rest = text.split("\n")
     return [line + "\n" for line in whole] + ([rest] if rest else [])
 
 
 def _headed(pieces: Iterable[Piece]) -> Iterator[tuple[str, list[float], str]]:
-    """Text and bits, and a heading where another file than the first begins."""
+    """(text, bits, heading); the heading is "" except where a file begins that is not the first."""
     before = None
     for name, text, bits in pieces:
         yield text, bits, f"\n==> {name} <==\n" if before not in (None, name) else ""
@@ -144,8 +144,7 @@ def _legend() -> list[str]:
 
 def _title(character: str, bits: float) -> str:
     odds = f"1 in {2**bits:.3g}" if bits < 1000 else "next to impossible"
-    name = f"{ascii(character)[1:-1]}" if not character.isprintable() else character
-    return markup.escape(f"{name} (U+{ord(character):04X}): {bits:.2f} bits, {odds}")
+    return markup.escape(f"{_printable(character)} (U+{ord(character):04X}): {bits:.2f} bits, {odds}")
 
 
 _PAGE = """<!doctype html>
@@ -168,7 +167,7 @@ _DARK = """@media (prefers-color-scheme: dark) { body { background: #16181b; col
 
 
 def html(pieces: Iterable[Piece]) -> Iterator[str]:
-    """A web page that needs no other file. Pointing at a character shows its bits."""
+    """A self-contained web page. Pointing at a character shows its bits."""
     tally = Tally()
     rules = (f".h{n} {{ background: {b}; color: {f}; }}\n" for n, (b, f) in enumerate(COLORS, 1))
     yield _PAGE + "".join(rules) + _DARK
@@ -194,7 +193,7 @@ def _html_character(character: str, bits: float) -> str:
 
 
 def svg(pieces: Iterable[Piece]) -> Iterator[str]:
-    """A picture that needs no other file. Pointing at a character shows its bits.
+    """A self-contained picture. Pointing at a character shows its bits.
 
     Raises:
         CharrnnError: the text is longer than SVG_LONGEST.
@@ -251,5 +250,5 @@ def _svg_cells(body: str, cells: int, row: int, column: int, surprise: int, titl
     return f"<g><title>{title}</title>{box}{text}</g>\n"
 
 
-def _printable(name: str) -> str:
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -1,13 +1,13 @@
-"""Logits -> whole frequencies -> a number that holds the text: entropy coding, and back.
+"""rANS entropy coding: logits -> integer frequencies -> a state and words, and back.
 
-The coder is rANS, the range variant of asymmetric numeral systems (Duda 2009, 2013), with a state of 63 bits
-that gives out 32 at a time. It is a stack: what is pushed last is popped first, so the encoder goes through
-the text backwards. With frequencies f of a total 2^26 a symbol costs log2(2^26 / f) bits, and on average less
-than a thousandth more: the rounding of x // f, which is at least 32, is all that is lost.
+rANS is the range variant of asymmetric numeral systems (Duda 2009, 2013), here with a state of 63 bits that
+emits words of 32. It is a stack: the symbol pushed last is popped first, so the encoder goes through the text
+backwards. With frequencies f of the sum 2^26 a symbol costs log2(2^26 / f) bits. Rounding x // f, which is at
+least 32, adds less than a thousandth on average.
 
 Plain loops over one row: the same source runs as Python and under Numba (charrnn.scoring.rans_loop). Decoding
-needs the very frequencies of encoding, on another machine as well. So nothing here calls the C library's exp,
-whose last bit differs between machines; sums, products and quotients of float64, each rounded, do not.
+needs exactly the frequencies of encoding, on every machine. So the C library's exp, whose last bit differs
+between machines, is not used; float64 sums, products and quotients are the same everywhere.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
-SCALE = 26  # log2 of the sum of frequencies; every symbol has at least 1 of it
+SCALE = 26  # log2 of the sum of frequencies; each is at least 1
 TOTAL = 1 << SCALE
 LOWEST = 1 << 31  # the state lies in 2^31 .. 2^63 - 1
-WORD = 32  # bits that the state gives out, or takes in, at a time
+WORD = 32  # bits that move between the state and the words at a time
 MASK = (1 << WORD) - 1
 
 _INFINITY = math.inf
-_LEAST = -24.0  # e^-24 * 2^26 is 0.003: no frequency but the 1 that all have
+_LEAST = -24.0  # e^-24 * 2^26 is 0.003: such symbols have the frequency 1
 _E2, _E3, _E4, _E5, _E6, _E7, _E8, _E9, _E10 = (1 / math.factorial(n) for n in range(2, 11))
 
 
 def exp(x: float) -> float:
-    """exp(x) for -24 <= x <= 0, to 1e-10: exp(x / 64)^64, by its series. Products and sums, for vectors."""
+    """exp(x) for -24 <= x <= 0, to 1e-10: exp(x / 64)^64 by its series, which vectorises."""
     r = x * 0.015625
     y = _E10 * r + _E9
     y = y * r + _E8
@@ -48,10 +48,10 @@ def exp(x: float) -> float:
 
 
 def frequencies(f: Any, logits: Any, p: Any) -> None:
-    """f = softmax(logits) in whole numbers, (V,), each at least 1, of the sum 2^26; V is far below that.
+    """f = softmax(logits) as integers, (V,), each at least 1, of the sum 2^26; V is far below that.
 
-    What rounding leaves goes to the most probable. Infinite logits are the limit of large ones; NaN gets 1.
-    p (V,) of float64 is scratch space.
+    The most probable symbol takes the rounding error. Infinite logits are the limit of large ones; NaN gets
+    1. p (V,) of float64 is scratch space.
     """
     V = len(f)
     best = 0
@@ -64,7 +64,7 @@ def frequencies(f: Any, logits: Any, p: Any) -> None:
             x = 1.0 * logits[i] - greatest
             y = exp(x if x > _LEAST else _LEAST)
             p[i] = y if x > _LEAST else 0.0  # NaN is not greater
-    else:  # several that are infinite have no difference
+    else:  # inf - inf is NaN
         for i in range(V):
             p[i] = 1.0 if logits[i] == greatest else 0.0
     total = 0.0
@@ -79,7 +79,7 @@ def frequencies(f: Any, logits: Any, p: Any) -> None:
 
 
 def find(f: Any, slot: int) -> int:
-    """The symbol whose share of 0 .. 2^26 - 1, in their order, holds `slot`."""
+    """The symbol whose interval in 0 .. 2^26 - 1 contains `slot`; intervals lie in the order of symbols."""
     i = 0
     while slot >= f[i]:
         slot -= f[i]
@@ -88,7 +88,7 @@ def find(f: Any, slot: int) -> int:
 
 
 def start_of(f: Any, symbol: int) -> int:
-    """Where the symbol's share begins."""
+    """The start of the symbol's interval."""
     start = 0
     for i in range(symbol):
         start += f[i]
@@ -96,7 +96,7 @@ def start_of(f: Any, symbol: int) -> int:
 
 
 def push(x: int, start: int, f: int, words: Any, count: int) -> Any:
-    """The state with a symbol of frequency f on top, and how many words there are now."""
+    """The state with a symbol of frequency f on top, and the number of words."""
     if x >> (2 * WORD - 1 - SCALE) >= f:
         words[count] = x & MASK
         count += 1
@@ -105,5 +105,5 @@ def push(x: int, start: int, f: int, words: Any, count: int) -> Any:
 
 
 def pop(x: int, start: int, f: int) -> int:
-    """The state without its top symbol; below LOWEST it must take in a word."""
+    """The state without its top symbol; below LOWEST the caller must shift in a word."""
     return f * (x >> SCALE) + (x & (TOTAL - 1)) - start

@@ -1,11 +1,10 @@
-"""How surprising lines are to a network, many side by side: bits a line, in the order of input.
+"""The surprisal of lines, in bits, with many lines side by side; results are in the order of input.
 
-Each line is a text of its own, its "\\n" the last character. A model of lines reads it as it was trained to,
-and says nothing of an empty one, which training leaves out. A model of prose begins after a line end, which
-is not counted. Where the model has never seen a "\\n" there is neither.
+Each line is a text of its own that ends with its "\\n". A model of lines reads it as in training, and gives
+an empty line no score, since training leaves these out. A model of prose first reads a newline, which is not
+counted. A model that has never seen "\\n" does without both.
 
-A character that the model has never seen cannot have a probability of the network's. It counts as
-`unknown_bits`, and the network goes on as if it were not there.
+A character that the model has never seen costs `unknown_bits`, and the network skips it.
 
 Axes: T time, B columns, V vocabulary, N characters.
 """
@@ -32,40 +31,40 @@ from charrnn.text.lines import Lines
 from charrnn.text.normalization import Normaliser, normalised
 from charrnn.vocabulary import code_points
 
-COLUMNS = 52  # lines that a thread reads side by side: four tiles of 13 rows; more are no faster
-WINDOW, LOGITS = shared_prefixes.WINDOW, shared_prefixes.LOGITS  # characters and numbers a call, at most
-CHARACTERS = 4096  # at a time for each column: how far lines are read before scores come out
-SHOWN = 1 << 20  # characters of a line that are kept; a longer one is counted whole, but kept in part
+COLUMNS = 52  # lines side by side on each thread: four tiles of 13 rows; more is no faster
+WINDOW, LOGITS = shared_prefixes.WINDOW, shared_prefixes.LOGITS
+CHARACTERS = 4096  # of a column before scores are returned
+SHOWN = 1 << 20  # characters of a line that are kept; a longer line is scored whole
 NEWLINE = ord("\n")
 _BITS = 1 / math.log(2)  # in a nat
 
 
 class LineScore(NamedTuple):
-    """One line, without its "\\n", and what it costs the model."""
+    """One line, without its "\\n", and its surprisal."""
 
     text: str
-    bits: float | None  # -log2 p of all its characters; None: an empty line, to a model of lines
-    characters: int  # its "\n" included, where the model knows that
-    unknown: int  # of them, those that the model has never seen
+    bits: float | None  # -log2 p of the line; None for an empty line of a model of lines
+    characters: int  # with its "\n", if the model knows that
+    unknown: int  # how many of them the model has never seen
     file: str
     number: int  # of the line in its file, from 1 on
     cut: bool = False  # the text is only the beginning of a line of more than SHOWN characters
 
     @property
     def bpc(self) -> float | None:
-        """Bits a character, or None; 0 for an empty line of a model that knows no "\\n"."""
+        """Bits a character, or None; 0 for an empty line if the model does not know "\\n"."""
         if self.bits is None:
             return None
         return self.bits / self.characters if self.characters else 0.0
 
 
 class Scorer:
-    """A model that reads lines; what it says of a line depends on nothing but that line.
+    """A model that scores lines; the score of a line depends on that line alone.
 
-    In bfloat16 it is quicker, and its bits a character differ in the third decimal.
+    bfloat16 is faster, and changes bits a character in the third decimal.
 
     Raises:
-        ConfigError: there is no such precision, or this CPU has no instructions for it.
+        ConfigError: the precision is unknown, or this CPU has no instructions for it.
     """
 
     def __init__(
@@ -80,37 +79,37 @@ class Scorer:
             raise ConfigError(f"precision is {precision!r}", f"give {' or '.join(WEIGHT_PRECISIONS)}")
         require(precision, "read with --precision float32, which works everywhere", ConfigError)
         self.checkpoint = checkpoint
-        self.form = checkpoint.text.normal_form  # in which texts are read, however they are written
+        self.form = checkpoint.text.normal_form  # texts are normalised to it
         self.unknown_bits = unknown_bits
         rounds = precision == "bfloat16"
         self.model = Model(checkpoint.config, workers=Workers(threads), reads_bfloat16=rounds)
         self.model.load_tensors(checkpoint.tensors)
         self.columns = COLUMNS * self.model.workers.size
-        self.most = CHARACTERS * self.columns  # characters worth reading at a time
+        self.most = CHARACTERS * self.columns  # characters to be read at a time
         vocabulary = checkpoint.vocabulary
         self._table = np.full(0x110000, -1, np.int32)  # code point -> id
         self._table[vocabulary.code_points] = np.arange(len(vocabulary), dtype=np.int32)
         self.newline = int(self._table[NEWLINE])  # its id, or -1
         prose = not checkpoint.text.lines and self.newline >= 0
-        self.lead = np.array([self.newline] if prose else [], np.int32)  # read first, and not counted
+        self.lead = np.array([self.newline] if prose else [], np.int32)  # read before a line, not counted
 
     def encode(self, text: str) -> Ids:
         """The id of each character, (N,); -1 for what the model has never seen."""
         return self._table[code_points(text)]
 
     def leaves_out(self, line: str) -> bool:
-        """Whether a line, without its end, is one that training leaves out: the model cannot know it."""
+        """Whether training leaves out this line, given without its "\\n", so that it has no score."""
         return not line and self.checkpoint.text.lines
 
     def lines(
         self, text: str
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Bits, characters and unknown ones of each line of `text`, which ends in "\\n"; (lines,) each.
+        """Bits, characters and unknown characters of each line of `text`, which ends in "\\n"; (lines,) each.
 
-        They are 0 for a line that is left out.
+        All are 0 for a line that training leaves out.
         """
         lines = normalised(text, self.form).split("\n")[:-1]
-        different = sorted(set(lines))  # so that those that begin alike are neighbours
+        different = sorted(set(lines))  # sorted, lines with a common prefix are neighbours
         places = {line: number for number, line in enumerate(different)}
         place = [places[line] for line in lines]
         bits, characters, unknown = self._lines("".join(line + "\n" for line in different))
@@ -133,7 +132,7 @@ class Scorer:
         return bits + unknown * self.unknown_bits, lengths + unknown, unknown
 
     def _losses(self, ids: Ids, lengths: npt.NDArray[np.int64]) -> Floats:
-        """-log p in nats of every character, (N,), of lines of these lengths that lie behind one another."""
+        """-log p in nats of every character, (N,), of concatenated lines of these lengths."""
         if not len(self.lead):
             return shared_prefixes.losses(self.model, ids, lengths, self.columns)
         starts = np.cumsum(lengths) - lengths
@@ -143,7 +142,7 @@ class Scorer:
 
 
 class Stream:
-    """One text, read piece by piece; to a model of lines each line is a text of its own."""
+    """One text, read in pieces; for a model of lines each line is a text of its own."""
 
     def __init__(self, scorer: Scorer, *, after_line_end: bool = False) -> None:
         self._scorer = scorer
@@ -156,7 +155,7 @@ class Stream:
             self.losses(scorer.lead)
 
     def losses(self, ids: Ids) -> Floats:
-        """-log p in nats of each of these characters, (n,), which go on from those before."""
+        """-log p in nats of each of the next characters, (n,)."""
         model, V = self._scorer.model, self._start
         result = np.empty(len(ids), np.float32)
         T = max(1, min(WINDOW, LOGITS // V))
@@ -171,9 +170,9 @@ class Stream:
         return result
 
     def bits(self, text: str) -> npt.NDArray[np.float64]:
-        """-log2 p of each character of the text, (n,); `unknown_bits` for what the model has never seen.
+        """-log2 p of each of the next characters, (n,); `unknown_bits` for those the model has never seen.
 
-        The end of a line that is left out costs nothing.
+        The "\\n" of an empty line that training leaves out costs nothing.
         """
         ids = self._scorer.encode(text)
         result = np.full(len(ids), self._scorer.unknown_bits)
@@ -186,7 +185,7 @@ class Stream:
 
 
 class LongLine:
-    """What is known of a line that comes in pieces."""
+    """The score so far of a line that comes in pieces."""
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
@@ -195,7 +194,7 @@ class LongLine:
         self.bits, self.characters, self.unknown = 0.0, 0, 0
 
     def add(self, text: str) -> None:
-        """The line goes on with `text`; its last piece ends in "\\n"."""
+        """Append `text` to the line; its last piece ends in "\\n"."""
         text = self._normaliser.add(text)
         if self._scorer.newline < 0:
             text = text.removesuffix("\n")
@@ -205,7 +204,7 @@ class LongLine:
 
 
 def score_lines(scorer: Scorer, lines: Iterable[Lines]) -> Iterator[list[LineScore]]:
-    """The score of each line, in order, as many at a time as came together."""
+    """The score of each line, in order, in the batches in which lines came."""
     long: LongLine | None = None
     shown, length = "", 0
     for text, file, number, piece, last in lines:

@@ -1,4 +1,4 @@
-"""Texts that are found, not drawn: enumeration, infilling, the best of several, suggestions.
+"""Searches over texts: enumeration, infilling, the best of several samples, suggestions.
 
 It may import generation and what is below.
 """

@@ -1,10 +1,9 @@
-"""The best of several samples: the one that surprises the model least.
+"""The best of several samples: the one with the lowest loss.
 
-The measure is the mean log-probability of a character (bits per character, as `charrnn eval` has them), at
-temperature 1 and without filters, whatever the samples were chosen with. Of texts of one length that is the
-most probable one. Where lengths differ, the whole text's probability would nearly always choose the
-shortest: a line of 4 characters is more probable than any of 12, however dull. The most probable whole
-lines are what charrnn.search.enumeration lists.
+The loss is the mean over characters, as in `charrnn eval`, at temperature 1 and without filters, however the
+samples were drawn. Among texts of equal length the best is the most probable. Where lengths differ, the
+probability of the whole text would nearly always favour the shortest: a line of 4 characters is more probable
+than any of 12, however dull. charrnn.search.enumeration lists the most probable lines.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from charrnn.errors import ConfigError
 from charrnn.inference.mixture import Blend
 from charrnn.search.predictor import Cursor, Predictor
 
-TOGETHER = 64  # texts that are read side by side
+BATCH = 64  # texts scored side by side
 
 
 def best_of_each(
@@ -35,9 +34,9 @@ def best_of_each(
     echo: bool = False,
     threads: int | None = None,
 ) -> Iterator[Iterator[str]]:
-    """The best of each n texts in turn, the first of several as good, in one piece.
+    """The best of each n consecutive texts, in one piece; of equally good ones the first.
 
-    The next of `prompts` is what these n texts go on from; with `echo` it comes before the best of them.
+    `prompts` has one prompt for each n texts; with `echo` it is put before the best of them.
 
     Raises:
         ConfigError: n is below 1.
@@ -57,7 +56,7 @@ def _best_of_each(
     on_unknown: Literal["error", "skip"],
     echo: bool,
 ) -> Iterator[Iterator[str]]:
-    last: tuple[str, Cursor] | None = None  # prompts that are all the same are read once
+    last: tuple[str, Cursor] | None = None  # so that a prompt that repeats is read once
     while (first := next(texts, None)) is not None:
         prompt = next(prompts)
         if last is None or last[0] != prompt:
@@ -68,9 +67,9 @@ def _best_of_each(
 
 
 def _best(predictor: Predictor, start: Cursor, texts: Iterator[Iterator[str]]) -> str:
-    """The best of some texts, of which a few are held at a time."""
+    """The best of the texts, of which at most BATCH are held in memory."""
     best: tuple[str, float] | None = None
-    while group := ["".join(pieces) for pieces in islice(texts, TOGETHER)]:
+    while group := ["".join(pieces) for pieces in islice(texts, BATCH)]:
         ids = [predictor.vocabulary.encode(text).astype(np.int64) for text in group]
         totals = predictor.score([start] * len(ids), ids)
         for text, total in zip(group, totals, strict=True):

@@ -1,12 +1,11 @@
 """The most probable lines of a model, best first, exactly.
 
-Uniform-cost search (Dijkstra 1959) over the tree of beginnings. A beginning is at least as probable as
-whatever goes on from it, since no character's log-probability is above 0. So once no open beginning is as
-probable as the best whole line that was found, that line is the next one. Where the first `count` whole
-lines that were found are all more probable than a beginning, nothing that comes of it is wanted.
+Uniform-cost search (Dijkstra 1959) over the tree of prefixes. A prefix is at least as probable as each of its
+continuations, since no log-probability is above 0. So the best complete line found is the next result once no
+open prefix is as probable, and a prefix is pruned once `count` complete lines are more probable than it.
 
-A beginning's children wait in its node, of which only the best is in the queue (as in Korf's partial
-expansion, Yoshizumi et al. 2000): a node's memory is its network state and its children's probabilities.
+Only the best remaining child of a node is in the queue (partial expansion, Yoshizumi et al. 2000): a node
+holds its network state and its children's probabilities.
 """
 
 from __future__ import annotations
@@ -28,24 +27,22 @@ from charrnn.errors import ConfigError, SearchError
 from charrnn.inference.mixture import Blend
 from charrnn.search.predictor import Constraint, Cursor, Predictor
 
-MOST_SIDE_BY_SIDE = 256  # beginnings that are expanded in one step
-NODE_BYTES = 700  # of Python's objects for a node, beside its arrays
-LINE_BYTES = 200  # of those for a whole line
+MAX_BATCH = 256  # prefixes that are expanded in one step
+NODE_BYTES = 700  # of the Python objects of a node, besides its arrays
+LINE_BYTES = 200  # of those of a complete line
 DEFAULT_COUNT = 100
-DEFAULT_MEMORY = 2**30  # bytes of open beginnings
+DEFAULT_MEMORY = 2**30  # bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A whole line, without its end."""
+    """A complete line, without its newline."""
 
     text: str
-    # In nats: log p of what follows the prompt, the line's end included.
-    log_probability: float
+    log_probability: float  # in nats, of what follows the prompt, the newline included
 
     @property
     def probability(self) -> float:
-        """exp(log_probability)."""
         return math.exp(self.log_probability)
 
 
@@ -62,23 +59,23 @@ def enumerate_lines(
     on_unknown: Literal["error", "skip"] = "error",
     threads: int | None = None,
 ) -> Iterator[Line]:
-    """The `count` most probable lines that go on from the prompt, the most probable first.
+    """The `count` most probable lines that begin with the prompt, the most probable first, or all there are.
 
-    With `above`, only those whose probability is at least that: as many as there are without a `count`, which
-    is else DEFAULT_COUNT. Probabilities are compared as logarithms, which are never rounded to 0.
+    With `above`, only lines of at least that probability: without a `count` all of them; `count` is otherwise
+    DEFAULT_COUNT. Probabilities are compared as logarithms, which cannot underflow. Equally probable lines
+    are in the order of their texts.
 
-    Equally probable ones come in the order of their texts. They are all there are if they are fewer. A line
-    begins with the prompt's last line, and ends at "\\n", which counts in its probability, but is no part
-    of its text. `length` is the most characters that it may have after the prompt, the end not counted; the
-    `constraint` is on these characters.
+    A line begins with the prompt's last line and ends at "\\n", which counts in its probability but is not
+    part of its text. It has at most `length` characters after the prompt, and the `constraint` applies to
+    these.
 
-    `memory` bounds, in bytes, the open beginnings and the lines that are yet to come, and so also the time.
-    At the bound the least probable ones are given up; each line that comes nevertheless is certain.
+    `memory` bounds, in bytes, the open prefixes and the lines not yet returned, and thereby the time. At the
+    bound the least probable of them are dropped; every line that is returned is still exact.
 
     Raises:
-        ConfigError: a setting is out of range, or the model knows no line end.
-        VocabularyError: the prompt holds a character that the model has never seen.
-        SearchError: after the lines that are certain, `memory` did not suffice for the rest.
+        ConfigError: a setting is out of range, or the model's vocabulary has no newline.
+        VocabularyError: the prompt has a character that the model has never seen.
+        SearchError: `memory` did not suffice for all lines; raised after those that are certain.
     """
     if count is None:
         count = DEFAULT_COUNT if above is None else sys.maxsize
@@ -100,21 +97,21 @@ def enumerate_lines(
 
 
 class _Node:
-    """A beginning that has been read, and its children that are still to come, best first."""
+    """An expanded prefix, and its children, the most probable first."""
 
     __slots__ = ("allowed", "characters", "next", "size", "state", "text", "totals")
 
     def __init__(self, text: str, state: Any, allowed: Any, characters: Any, totals: Any) -> None:
         self.text = text  # after the prompt
         self.state = state  # of the network
-        self.allowed = allowed  # of the constraint
+        self.allowed = allowed  # the state of the constraint
         self.characters: list[int] = characters
         self.totals: list[float] = totals  # log p of each child
-        self.next = 0  # of the children
+        self.next = 0  # the first child that is not expanded
         self.size = NODE_BYTES + len(totals) * 64  # bytes
 
 
-_Open = tuple[float, str, _Node]  # -log p and text of the node's best child
+_Open = tuple[float, str, _Node]  # -log p and text of the node's next child
 
 
 class _Search:
@@ -130,16 +127,16 @@ class _Search:
         self._predictor = predictor
         self._characters = predictor.vocabulary.characters
         self._count = count
-        self._least = least  # log p of what is still wanted
+        self._least = least  # log p that a line must have
         self._length = length
         self._constraint = constraint
         self._memory = memory
         self._used = 0  # bytes
-        # The best child of each node, and whole lines: (-log p, text, ..), so that ties go by text.
+        # Two heaps, ties in the order of texts: open prefixes, and complete lines as (-log p, text).
         self._open: list[_Open] = []
-        self._whole: list[tuple[float, str]] = []
-        self._best: list[float] = []  # log p of the best `count` whole lines so far, a heap
-        self._dropped = -math.inf  # log p of the best beginning that was given up
+        self._complete: list[tuple[float, str]] = []
+        self._best: list[float] = []  # log p of the best `count` complete lines so far, a heap
+        self._dropped = -math.inf  # log p of the best prefix or line that was dropped
 
     def lines(self, start: Cursor, prompt: str) -> Iterator[Line]:
         constraint = self._constraint
@@ -147,19 +144,19 @@ class _Search:
         given = 0
         width = 1
         while given < self._count:
-            # Of equal probability, the beginning first: what comes of it may be as probable.
-            while self._whole and (not self._open or self._whole[0][0] < self._open[0][0]):
-                total, text = self._whole[0]
+            # At equal probability the prefix goes first: a continuation may be as probable.
+            while self._complete and (not self._open or self._complete[0][0] < self._open[0][0]):
+                total, text = self._complete[0]
                 if -total <= self._dropped or given == self._count:
                     break
-                heapq.heappop(self._whole)
+                heapq.heappop(self._complete)
                 self._used -= _line_size(text)
                 given += 1
                 yield Line(prompt + text, -total)
             if given == self._count or not self._open:
                 break
             self._expand(*self._take(width))
-            width = min(2 * width, MOST_SIDE_BY_SIDE)
+            width = min(2 * width, MAX_BATCH)
         if given < self._count and self._dropped > -math.inf:
             raise SearchError(
                 f"after {given} lines the search needs more than {self._memory / 2**20:.0f} MB: "
@@ -168,14 +165,14 @@ class _Search:
             )
 
     def _bound(self) -> float:
-        """What is less probable is not wanted."""
-        whole = self._best[0] if len(self._best) == self._count else -math.inf
-        return max(whole, self._dropped, self._least)
+        """The log p below which a prefix or line cannot be among the results."""
+        worst = self._best[0] if len(self._best) == self._count else -math.inf
+        return max(worst, self._dropped, self._least)
 
     def _take(self, width: int) -> tuple[list[Cursor], list[tuple[str, float, object]]]:
-        """The most probable open beginnings."""
+        """Remove the `width` most probable prefixes from the queue."""
         cursors: list[Cursor] = []
-        beginnings: list[tuple[str, float, object]] = []
+        prefixes: list[tuple[str, float, object]] = []
         while self._open and len(cursors) < width:
             negative, text, node = heapq.heappop(self._open)
             character = node.characters[node.next]
@@ -183,24 +180,24 @@ class _Search:
             if self._constraint is not None:
                 allowed = self._constraint.advance(allowed, character)
             cursors.append(Cursor(character, node.state))
-            beginnings.append((text, -negative, allowed))
+            prefixes.append((text, -negative, allowed))
             node.next += 1
             self._push(node)
-        return cursors, beginnings
+        return cursors, prefixes
 
     def _push(self, node: _Node) -> None:
-        """Put the node's next child into the queue, if there is one that is wanted."""
+        """Queue the node's next child, if it is probable enough."""
         if node.next < len(node.totals) and node.totals[node.next] >= self._bound():
             text = node.text + self._characters[node.characters[node.next]]
             heapq.heappush(self._open, (-node.totals[node.next], text, node))
         else:
             self._used -= node.size
 
-    def _expand(self, cursors: list[Cursor], beginnings: list[tuple[str, float, object]]) -> None:
-        """Read each beginning's last character: whole lines, and nodes with what else may follow."""
+    def _expand(self, cursors: list[Cursor], prefixes: list[tuple[str, float, object]]) -> None:
+        """Read the last character of each prefix; record the line that ends there, and queue its children."""
         predicted = self._predictor.predict(cursors)
         newline, constraint = self._predictor.newline, self._constraint
-        for cursor, totals, (text, total, allowed) in zip(cursors, predicted, beginnings, strict=True):
+        for cursor, totals, (text, total, allowed) in zip(cursors, predicted, prefixes, strict=True):
             totals += total
             end = float(totals[newline])
             totals[newline] = -math.inf
@@ -209,14 +206,14 @@ class _Search:
                 totals[~mask[:-1]] = -math.inf
                 end = end if mask[-1] else -math.inf
             if end > -math.inf:
-                self._add_whole(end, text)
+                self._add_line(end, text)
             if len(text) >= self._length:
                 continue
             bound = self._bound()
             wanted = np.flatnonzero((totals >= bound) & (totals > -math.inf))
             if not len(wanted):
                 continue
-            order = wanted[np.argsort(-totals[wanted], kind="stable")]  # ids are in the order of texts
+            order = wanted[np.argsort(-totals[wanted], kind="stable")]  # ids are in the order of code points
             node = _Node(text, cursor.state, allowed, order.tolist(), totals[order].tolist())
             node.size += _size(cursor.state)
             self._used += node.size
@@ -224,12 +221,12 @@ class _Search:
         if self._used > self._memory:
             self._give_up()
 
-    def _add_whole(self, total: float, text: str) -> None:
+    def _add_line(self, total: float, text: str) -> None:
         if total < self._bound():
             return
-        heapq.heappush(self._whole, (-total, text))
+        heapq.heappush(self._complete, (-total, text))
         self._used += _line_size(text)
-        if self._count == sys.maxsize:  # all that are probable enough: how many, nobody knows
+        if self._count == sys.maxsize:  # `above` alone decides
             return
         if len(self._best) < self._count:
             heapq.heappush(self._best, total)
@@ -237,28 +234,28 @@ class _Search:
             heapq.heappushpop(self._best, total)
 
     def _give_up(self) -> None:
-        """Drop the less probable half of what is kept, and first what is no longer wanted."""
+        """Drop what is below the bound, then the least probable until half the memory is free."""
         bound = self._bound()
         kept: list[tuple[float, str, int, _Open | None]]
         kept = [(entry[0], entry[1], entry[2].size, entry) for entry in self._open if -entry[0] >= bound]
-        kept += [(total, text, _line_size(text), None) for total, text in self._whole if -total >= bound]
+        kept += [(total, text, _line_size(text), None) for total, text in self._complete if -total >= bound]
         kept.sort(key=lambda entry: entry[:2])
         sizes = list(accumulate(size for _, _, size, _ in kept))
         fitting = bisect_right(sizes, self._memory // 2)
         if fitting < len(kept):
             self._dropped = max(self._dropped, -kept[fitting][0])
             del kept[fitting:]
-        # Sorted, they are heaps.
+        # Sorted lists are heaps.
         self._open = [entry for *_, entry in kept if entry is not None]
-        self._whole = [(total, text) for total, text, _, entry in kept if entry is None]
+        self._complete = [(total, text) for total, text, _, entry in kept if entry is None]
         self._used = sizes[len(kept) - 1] if kept else 0
 
 
 def _line_size(text: str) -> int:
-    """Bytes of a whole line that waits."""
+    """Bytes of a complete line."""
     return LINE_BYTES + len(text)
 
 
 def _size(state: Any) -> int:
-    """Bytes of a network's state."""
+    """Bytes of a network's state, tuples of arrays for a mixture."""
     return sum(map(_size, state)) if isinstance(state, tuple) else int(state.nbytes)

@@ -1,12 +1,12 @@
-"""Fill the gaps of a text so that both of its sides fit.
+"""Fill the gaps of a text so that the fillings fit on both sides.
 
-The model reads forward alone, so a filling is judged by the whole line: by what stands before a gap as much
-as by how well the rest goes on from it. The search is a beam search which holds a beam of its own for each
-place in the pattern, as in grid beam search (Hokamp and Liu 2017): texts that have still much of the
-pattern before them do not compete with those that are nearly done.
+The model reads forward only, so a filling is judged by the probability of the whole line, including what
+follows the gap. The search is a beam search with a separate beam for each state of the pattern, as in grid
+beam search (Hokamp and Liu 2017): prefixes with much of the pattern ahead do not compete with those that are
+nearly done.
 
-A beginning's probability bounds that of every text that begins so. The best one that was dropped therefore
-says which of the fillings that were found are certain: those that are more probable.
+The probability of a prefix is an upper bound for all its continuations. So the fillings that are more
+probable than the best prefix dropped are certain to be the best of all.
 """
 
 from __future__ import annotations
@@ -27,24 +27,23 @@ from charrnn.inference.mixture import Blend
 from charrnn.search.predictor import Cursor, Predictor
 from charrnn.vocabulary import Vocabulary, unknown_character
 
-DEFAULT_BEAM = 256  # texts for each place in the pattern
+DEFAULT_BEAM = 256  # prefixes for each state of the pattern
 DEFAULT_GAP = 20  # characters in a gap of any length
-PLACES = 32  # beams that are full, at the most
-# A beginning that is so many times less probable than the last filling to be listed is not pursued.
-WORTH_PURSUING = 1000.0
+FULL_BEAMS = 32  # bounds all beams together: the prefixes of so many full ones
+# Prefixes that many times less probable than the last filling to be listed are dropped.
+CUTOFF = 1000.0
 
-# Places in the pattern, each with the characters of its gap so far: where a text may stand.
-Places = frozenset[tuple[int, int]]
+Positions = frozenset[tuple[int, int]]  # in the pattern: (item, characters read in it)
 
 
 @dataclass(frozen=True, slots=True)
 class Filling:
-    """A text that fits the pattern."""
+    """A text that matches the pattern."""
 
     text: str
     log_probability: float  # of the whole line, in nats
     probability: float  # among all fillings that were found
-    certain: bool  # no filling that was not found is as probable
+    certain: bool  # no filling that was missed is as probable
 
 
 def fill(
@@ -59,17 +58,16 @@ def fill(
     on_unknown: Literal["error", "skip"] = "error",
     threads: int | None = None,
 ) -> list[Filling]:
-    """The `count` most probable of the fillings that were found, the most probable first.
+    """The `count` most probable fillings found, the most probable first.
 
-    In the pattern `?` stands for one character, `*` for any number from 0 to `gap`, and a run of `_` for any
-    number from 1 to `gap`; none of them for a line end. A backslash before one of these, or before another
-    backslash, makes it that character. The pattern is a whole line, and the line's end counts in the
-    probability; `part` says that the text goes on in whatever way.
+    In the pattern `?` stands for one character, `*` for 0 to `gap` characters, and a run of `_` for 1 to
+    `gap`; none of them matches a newline. A backslash escapes these characters and itself. The pattern is a
+    whole line, whose newline counts in the probability; with `part` it is the beginning of a text.
 
     Raises:
-        ConfigError: a setting is out of range, the pattern has no gap, or the model knows no line end.
-        VocabularyError: the pattern holds a character that the model has never seen.
-        SearchError: the model takes every filling for impossible.
+        ConfigError: a setting is out of range, the pattern has no gap, or the vocabulary no newline.
+        VocabularyError: the pattern has a character that the model has never seen.
+        SearchError: every filling has the probability 0.
     """
     for name, value in (("count", count), ("beam", beam), ("gap", gap)):
         if not 1 <= value <= 10**6:
@@ -84,7 +82,7 @@ def fill(
 
 
 class Pattern:
-    """An automaton over ids whose states are sets of places, so that each text is in one state.
+    """A deterministic automaton over ids. Its states are sets of positions in the pattern.
 
     Raises:
         ConfigError, VocabularyError: see `fill`.
@@ -126,37 +124,37 @@ class Pattern:
         if all(item[0] >= 0 for item in self._items):
             raise ConfigError("the pattern has no gap", "mark one: ? is one character, * and ___ are several")
 
-    def start(self) -> Places:
-        """Where the empty text stands."""
+    def start(self) -> Positions:
+        """The state before the first character."""
         return self._closed([(0, 0)])
 
-    def ends(self, places: Places) -> bool:
+    def ends(self, positions: Positions) -> bool:
         """Whether the text may end here."""
-        return (len(self._items), 0) in places
+        return (len(self._items), 0) in positions
 
-    def next(self, places: Places) -> list[tuple[Places, npt.NDArray[np.int64]]]:
-        """Where each character leads: places, and the ids (n,) that lead there; all others lead nowhere."""
+    def next(self, positions: Positions) -> list[tuple[Positions, npt.NDArray[np.int64]]]:
+        """The states that follow, each with the ids (n,) that lead there; no other character is possible."""
         gaps, literal = [], defaultdict(list)
-        for i, k in places:
+        for i, k in positions:
             if i < len(self._items):
                 character, _, most = self._items[i]
                 if character >= 0:
                     literal[character].append((i + 1, 0))
                 elif k < most:
                     gaps.append((i, k + 1))
-        found: dict[Places, list[int]] = defaultdict(list)
+        found: dict[Positions, list[int]] = defaultdict(list)
         for character, reached in literal.items():
             within = [] if character == self._newline else gaps
             found[self._closed([*reached, *within])].append(character)
         if gaps:
             others = [c for c in range(self._size) if c not in literal and c != self._newline]
             found[self._closed(gaps)].extend(others)
-        return [(places, np.array(sorted(ids), np.int64)) for places, ids in found.items() if ids]
+        return [(positions, np.array(sorted(ids), np.int64)) for positions, ids in found.items() if ids]
 
-    def _closed(self, places: list[tuple[int, int]]) -> Places:
-        """With the places that are reached without a character, and without those that add nothing."""
+    def _closed(self, positions: list[tuple[int, int]]) -> Positions:
+        """The positions and those that are reached without a character, less the redundant ones."""
         found: set[tuple[int, int]] = set()
-        todo = list(places)
+        todo = list(positions)
         while todo:
             i, k = todo.pop()
             if (i, k) in found:
@@ -164,7 +162,8 @@ class Pattern:
             found.add((i, k))
             if i < len(self._items) and self._items[i][0] < 0 and k >= self._items[i][1]:
                 todo.append((i + 1, 0))
-        # Of two places in one gap, both long enough, the one with fewer characters allows all the other does.
+        # Of two positions in a gap that may end, the one with fewer characters allows all that the other
+        # does.
         shortest: dict[int, int] = {}
         for i, k in found:
             if i < len(self._items) and k >= self._items[i][1]:
@@ -173,10 +172,15 @@ class Pattern:
 
 
 @dataclass(slots=True)
-class _Beginning:
+class _Prefix:
     ids: tuple[int, ...]
     total: float  # log p
     cursor: Cursor
+
+
+# Prefixes with one character more: the prefix's number among all beams' prefixes, the character, log p.
+_Row = tuple[int, int, float]
+_Columns = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]
 
 
 class _Beams:
@@ -188,10 +192,10 @@ class _Beams:
         self._part = part
         self._found: list[tuple[float, str]] = []  # -log p
         self._listed: list[float] = []  # log p of the best `count` of them, a heap
-        self._dropped = -math.inf  # log p of the best beginning that was dropped
+        self._dropped = -math.inf  # log p of the best prefix that was dropped
 
     def search(self) -> list[Filling]:
-        beams = {self._pattern.start(): [_Beginning((), 0.0, self._predictor.start_line())]}
+        beams = {self._pattern.start(): [_Prefix((), 0.0, self._predictor.start_line())]}
         while beams:
             beams = self._step(beams)
         if not self._found:
@@ -204,55 +208,49 @@ class _Beams:
             for total, text in self._found[: self._count]
         ]
 
-    def _step(self, beams: dict[Places, list[_Beginning]]) -> dict[Places, list[_Beginning]]:
-        """Each beginning goes on by one character."""
-        everybody = [beginning for beam in beams.values() for beginning in beam]
-        totals = self._predictor.predict([beginning.cursor for beginning in everybody])
-        totals += np.array([beginning.total for beginning in everybody])[:, None]
-        # For each place (beginnings, characters, log p), arrays to be joined.
-        grown: dict[
-            Places, list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]]
-        ]
-        grown = defaultdict(list)
+    def _step(self, beams: dict[Positions, list[_Prefix]]) -> dict[Positions, list[_Prefix]]:
+        """Extend each prefix by one character."""
+        prefixes = [prefix for beam in beams.values() for prefix in beam]
+        totals = self._predictor.predict([prefix.cursor for prefix in prefixes])
+        totals += np.array([prefix.total for prefix in prefixes])[:, None]
+        grown: dict[Positions, list[_Columns]] = defaultdict(list)
         first = 0
-        for places, beam in beams.items():
+        for positions, beam in beams.items():
             rows = np.arange(first, first + len(beam))
             first += len(beam)
-            if self._pattern.ends(places):
+            if self._pattern.ends(positions):
                 self._end(beam, totals[rows, self._predictor.newline])
-            for reached, ids in self._pattern.next(places):
+            for reached, ids in self._pattern.next(positions):
                 grown[reached].append(
                     (rows.repeat(len(ids)), np.tile(ids, len(rows)), totals[np.ix_(rows, ids)].ravel())
                 )
-        best = {places: self._best(parts) for places, parts in grown.items()}
+        best = {positions: self._best(parts) for positions, parts in grown.items()}
         best = self._fewer(best)
         return {
-            places: [
-                _Beginning((*old.ids, c), total, Cursor(c, old.cursor.state))
-                for old, c, total in ((everybody[row], c, total) for row, c, total in chosen)
+            positions: [
+                _Prefix((*old.ids, c), total, Cursor(c, old.cursor.state))
+                for old, c, total in ((prefixes[row], c, total) for row, c, total in chosen)
             ]
-            for places, chosen in best.items()
+            for positions, chosen in best.items()
             if chosen
         }
 
-    def _end(self, beam: list[_Beginning], totals: npt.NDArray[np.float64]) -> None:
-        for beginning, whole in zip(beam, totals.tolist(), strict=True):
-            total = beginning.total if self._part else whole
+    def _end(self, beam: list[_Prefix], totals: npt.NDArray[np.float64]) -> None:
+        for prefix, whole in zip(beam, totals.tolist(), strict=True):
+            total = prefix.total if self._part else whole
             if total > -math.inf:
-                text = self._predictor.vocabulary.decode(np.array(beginning.ids, np.int64))
+                text = self._predictor.vocabulary.decode(np.array(prefix.ids, np.int64))
                 self._found.append((-total, text))
                 heapq.heappush(self._listed, total)
                 if len(self._listed) > self._count:
                     heapq.heappop(self._listed)
 
-    def _best(
-        self, parts: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]]
-    ) -> list[tuple[int, int, float]]:
-        """The most probable that reach a place, as (beginning, character, log p)."""
+    def _best(self, parts: list[_Columns]) -> list[_Row]:
+        """The most probable prefixes that reach a state."""
         rows, ids, totals = (np.concatenate(column) for column in zip(*parts, strict=True))
         worst = -math.inf
         if len(self._listed) == self._count:
-            worst = self._listed[0] - math.log(WORTH_PURSUING)
+            worst = self._listed[0] - math.log(CUTOFF)
         wanted = np.flatnonzero((totals > -math.inf) & (totals >= worst))
         order = wanted[np.argsort(-totals[wanted], kind="stable")]
         if len(order) > self._beam:
@@ -260,14 +258,12 @@ class _Beams:
         kept = order[: self._beam]
         return list(zip(rows[kept].tolist(), ids[kept].tolist(), totals[kept].tolist(), strict=True))
 
-    def _fewer(
-        self, best: dict[Places, list[tuple[int, int, float]]]
-    ) -> dict[Places, list[tuple[int, int, float]]]:
-        """No more than PLACES full beams: a pattern of many gaps has very many places."""
-        most = PLACES * self._beam
+    def _fewer(self, best: dict[Positions, list[_Row]]) -> dict[Positions, list[_Row]]:
+        """Bound the beams together: a pattern with many gaps has very many states."""
+        most = FULL_BEAMS * self._beam
         if sum(map(len, best.values())) <= most:
             return best
         totals = sorted((total for chosen in best.values() for *_, total in chosen), reverse=True)
         self._dropped = max(self._dropped, totals[most])
         limit = totals[most - 1]
-        return {places: [one for one in chosen if one[2] >= limit] for places, chosen in best.items()}
+        return {positions: [one for one in chosen if one[2] >= limit] for positions, chosen in best.items()}

@@ -1,4 +1,4 @@
-"""What comes next after a prompt: every character with its probability."""
+"""The distribution of the next character after a prompt."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ def next_characters(
     temperature: float = 1.0,
     on_unknown: Literal["error", "skip"] = "error",
 ) -> list[tuple[str, float]]:
-    """All V characters with the probability that each comes after the prompt, the most probable first.
+    """All V characters with their probability of coming next, the most probable first.
 
-    The prompt is read as `generate` reads it, and these are the probabilities that it chooses by, before any
-    filter: so the end of an empty line has 0 in a model of lines. Temperature 1 is the network's own; 0
-    leaves the most probable character alone. Of characters that are equally probable the lower code point
-    comes first.
+    These are the probabilities from which `generate` samples after this prompt, before any filter: in a model
+    of lines, the newline of an empty line has 0. Temperature 0 gives the most probable character 1. Equally
+    probable characters are in the order of code points.
 
     Raises:
-        VocabularyError: the prompt holds a character that the model has never seen.
+        VocabularyError: the prompt has a character that the model has never seen.
         ConfigError: the temperature is out of range.
     """
     config = SampleConfig(temperature=temperature)

@@ -1,8 +1,8 @@
-"""What comes next after each of many beginnings, and how probable a text is: for searches over texts.
+"""Next-character distributions of many texts, and the probability of whole texts: for searches.
 
-Log-probabilities are in nats, at temperature 1, without filters. They are the same bits however many texts
-are read side by side, on any number of threads, and with or without the compiled loop: a search depends on
-nothing else than the model.
+Log-probabilities are in nats, at temperature 1, without filters. They are the same to the bit for any number
+of texts side by side, any number of threads, with or without the compiled loop: the result of a search
+depends on the model alone.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ __all__ = ["Constraint", "Cursor", "Predictor"]
 
 
 class Constraint(Protocol):
-    """Which texts a search may find: an automaton over the model's ids.
+    """An automaton over the model's ids that says which texts a search may find.
 
-    A state is any value that nobody changes; equal states allow the same texts from there on.
+    States are immutable; equal states allow the same continuations.
     """
 
     def start(self) -> object:
         """The state before the first character."""
 
     def allowed(self, state: object) -> npt.NDArray[np.bool_]:
-        """(V + 1,): the characters that may come next, and at the end whether the text may end here.
+        """(V + 1,): which characters may come next, and last whether the text may end here.
 
-        What it says of the line's end as a character does not matter.
+        The newline's own entry is ignored.
         """
 
     def advance(self, state: object, character: int) -> object:
@@ -44,7 +44,7 @@ class Constraint(Protocol):
 
 
 class Predictor:
-    """A model that reads many texts side by side. `newline` is the id of a line's end, or -1."""
+    """A model that reads many texts side by side. `newline` is the id of "\\n", or -1."""
 
     def __init__(
         self,
@@ -60,23 +60,23 @@ class Predictor:
         self._predictions = 0
 
     def beginning(self) -> Cursor:
-        """Where a document stands of which nothing is known."""
+        """The cursor at the beginning of a document."""
         return Cursor(len(self.vocabulary), self._network.initial_state())
 
     def start(self, prompt: str = "", on_unknown: Literal["error", "skip"] = "error") -> Cursor:
-        """Where a text stands that goes on from the prompt, as when it is sampled.
+        """The cursor after the prompt, read as for sampling.
 
         Raises:
-            VocabularyError: the prompt holds a character that the model has never seen.
+            VocabularyError: the prompt has a character that the model has never seen.
         """
         ids = self.vocabulary.encode(prompt, on_unknown).astype(np.int64)
         return self._after(ids)
 
     def start_line(self, prompt: str = "", on_unknown: Literal["error", "skip"] = "error") -> Cursor:
-        """The same for a whole line: one of prose begins after a line's end, if it has no prompt.
+        """The same at the start of a whole line: in prose, an empty prompt is replaced by a newline.
 
         Raises:
-            VocabularyError: the prompt holds a character that the model has never seen.
+            VocabularyError: the prompt has a character that the model has never seen.
         """
         ids = self.vocabulary.encode(prompt, on_unknown).astype(np.int64)
         if not (len(ids) or self.lines or self.newline < 0):
@@ -90,20 +90,20 @@ class Predictor:
         return cursor
 
     def read(self, cursor: Cursor, ids: Ids) -> None:
-        """The text goes on with the characters (n,)."""
+        """Append characters (n,) to the text."""
         while len(ids):
             path = self._paths.best(len(ids) + self._predictions)
             path.read(cursor, ids[: path.longest(1)])
             ids = ids[path.longest(1) :]
 
     def predict(self, cursors: Sequence[Cursor]) -> LogProbabilities:
-        """Each text reads its last character: log p of what comes next, (texts, V).
+        """Let each text read its last character; returns log p of the next one, (texts, V).
 
-        No line of a model of lines is empty: where one begins, its end has -inf. A text then goes on with
-        `cursor.last` set to the next character. Until then it must not be read.
+        In a model of lines no line is empty: at its start, the newline has -inf. The caller then sets
+        `cursor.last` to the next character, before the cursor is used again.
         """
         self._predictions += len(cursors)
-        # How many are to come, nobody knows: as many again.
+        # The engine is chosen by the work to come, here guessed to be as much as that done so far.
         found = self._paths.best(self._predictions).predict(cursors)
         if self.lines:
             begins = [cursor.last == len(self.vocabulary) for cursor in cursors]
@@ -111,7 +111,7 @@ class Predictor:
         return found
 
     def score(self, starts: Sequence[Cursor], texts: Sequence[Ids]) -> list[float]:
-        """log p of each text, given that it goes on from its start; none of these changes."""
+        """log p of each text, given its start; the starts are not changed."""
         scores = [0.0] * len(texts)
         left = sorted((n for n in range(len(texts)) if len(texts[n])), key=lambda n: -len(texts[n]))
         cursors = {n: replace(starts[n]) for n in left}
@@ -129,7 +129,7 @@ class Predictor:
     def require_line_end(self) -> None:
         """
         Raises:
-            ConfigError: the model knows no line end, so that no line of it ends.
+            ConfigError: the vocabulary has no newline, so that no line ever ends.
         """
         if self.newline < 0:
             raise ConfigError("the model has never seen a line end", "use one that was trained on lines")

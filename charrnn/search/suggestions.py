@@ -1,4 +1,4 @@
-"""What a model offers to somebody who writes by hand: how it would go on, and how sure it is."""
+"""Suggestions for a text that is being typed: the likely continuation, and the next characters."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from charrnn.inference.mixture import Blend
 from charrnn.search.predictor import Cursor, Predictor
 from charrnn.text.normalization import normalised
 
-LONGEST = 40  # characters that are offered at a time
-CHOICES = 8  # next characters whose probabilities are given
+LONGEST = 40  # characters of a continuation
+CHOICES = 8  # next characters with their probabilities
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
     """What may follow a text."""
 
-    # The most probable next character, then the most probable after that, up to the line's end. Where
-    # the line's end is itself the most probable, it is that alone.
+    # The most probable character, repeatedly, up to the newline; the newline alone if it comes first.
     continuation: str
     next: tuple[tuple[str, float], ...]  # the most probable next characters and their probabilities
 
@@ -35,16 +34,17 @@ class Offer:
 
 
 class Offers:
-    """The offers for a text that somebody changes as they please, most often at its end.
+    """The offers for a text that changes between calls, mostly at its end.
 
-    Characters that the model has never seen are passed over. A model of lines reads the last line alone.
+    Characters that the model has never seen are skipped. A model of lines reads the last line only.
     """
 
     def __init__(self, checkpoint: Checkpoint | Blend, precision: WeightPrecision = "float32") -> None:
         self._predictor = Predictor(checkpoint, precision, threads=1)
         self._form = checkpoint.text.normal_form
-        self._read: list[int] = []  # the characters of the text, and after each:
-        self._after: list[tuple[Any, Any]] = []  # the state and log p (V,) of what comes next
+        self._read: list[int] = []  # the ids of the text
+        # At the beginning, and after each id: the state, and log p (V,) of the next character.
+        self._after: list[tuple[Any, Any]] = []
 
     def unknown(self, text: str) -> str:
         """The characters of the text that the model has never seen, in order, each once."""
@@ -63,8 +63,8 @@ class Offers:
         return Offer(self._continuation(cursor, row), choices)
 
     def _go_to(self, ids: list[int]) -> tuple[Cursor, Any]:
-        """The place after these characters; only those are read that were not there last time."""
-        if not ids:  # prose begins with a sentence, as when it is sampled
+        """The cursor after these characters; the prefix shared with the last call is not read again."""
+        if not ids:  # read as an empty prompt of sampling, where prose begins with a sentence
             start = self._predictor.start()
             return start, self._predictor.predict([start])[0]
         same = 0
@@ -72,7 +72,7 @@ class Offers:
             same += 1
         del self._read[same:], self._after[same + 1 :]
         if not self._after:
-            # START alone, even in prose: where a text is given, it is read as it stands.
+            # START alone, even in prose: a text that is given is read as it stands.
             start = self._predictor.beginning()
             row = self._predictor.predict([start])[0]
             self._after.append((start.state, row))

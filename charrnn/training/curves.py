@@ -1,6 +1,6 @@
-"""Training and validation loss over the epochs: what there is to draw, round numbers for axes, and SVG.
+"""Training and validation loss over the epochs: the points, round ticks for axes, and SVG.
 
-Plain Python, so that the command line can use it before anything else is imported.
+Plain Python, so that the command line can use it without importing NumPy.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from charrnn.errors import printable
 
 WIDTH, HEIGHT = 720, 420  # pixels
 LEFT, RIGHT, TOP, BOTTOM = 64, 144, 80, 52  # margins
-LABEL_GAP = 16  # pixels between two labels, one above the other
-TRAINING, VALIDATION, BEST = "#d9730d", "#0b6e99", "#2f7d4f"  # apart for the colour-blind as well
+LABEL_GAP = 16  # pixels between the baselines of two labels
+TRAINING, VALIDATION, BEST = "#d9730d", "#0b6e99", "#2f7d4f"  # distinct for the colour-blind, too
 TEXT, FAINT, GRID = "#37352f", "#787774", "#ececea"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
 
@@ -25,30 +25,31 @@ Point = tuple[float, float]  # epoch, loss in nats a character
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """The losses of a history that are numbers, by epoch."""
+    """The losses of a history, by epoch, without those that are missing."""
 
-    training: tuple[Point, ...]  # measured while training, so with dropout
+    training: tuple[Point, ...]  # measured during training, with dropout
     validation: tuple[Point, ...]
 
     @classmethod
     def of(cls, history: Iterable[Mapping[str, Any]]) -> Curves:
-        """From rows with "epoch", "train_loss" and "val_loss", as a model file has them."""
+        """From the rows of a model file's history, with "epoch", "train_loss" and "val_loss"."""
         rows = list(history)
 
         def column(name: str) -> tuple[Point, ...]:
             found = ((row["epoch"], row[name]) for row in rows if row[name] is not None)
-            # NaN is in no range; what is beyond these was written into the file by nobody's training.
+            # These comparisons leave out NaN. Values beyond the limits come from no training, but from edited
+            # files.
             return tuple((float(x), float(y)) for x, y in found if 0 <= x <= 1e9 and abs(y) <= 1e6)
 
         return cls(column("train_loss"), column("val_loss"))
 
     @property
     def best(self) -> Point | None:
-        """Where the validation loss was lowest, the first time."""
+        """The first point with the lowest validation loss."""
         return min(self.validation, key=lambda point: point[1], default=None)
 
     def bounds(self) -> tuple[float, float, float]:
-        """The last epoch, the lowest loss and the highest; they lie apart, whatever the points."""
+        """The last epoch, the lowest loss and the highest, widened where they would coincide."""
         points = [*self.training, *self.validation]
         losses = [loss for _, loss in points]
         low, high = min(losses), max(losses)
@@ -61,13 +62,22 @@ class Curves:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """What stands in a picture; it may be anything."""
+class Labels:
+    """The labels of a picture; they may contain any characters."""
 
     title: str
     subtitle: str
     training: str  # the names of the two curves
     validation: str
+
+
+Line = tuple[tuple[Point, ...], str, str]  # points, colour, name
+
+
+def lines(curves: Curves, labels: Labels) -> list[Line]:
+    """The curves that have points."""
+    both = (curves.training, TRAINING, labels.training), (curves.validation, VALIDATION, labels.validation)
+    return [line for line in both if line[0]]
 
 
 def step_size(span: float, parts: int) -> float:
@@ -80,17 +90,17 @@ def step_size(span: float, parts: int) -> float:
 
 
 def ticks(low: float, high: float, parts: int) -> list[tuple[float, str]]:
-    """Round numbers from `low` to `high`, at most `parts` + 1 of them, and how they are written."""
+    """At most `parts` + 1 round numbers from `low` to `high`, each with its label."""
     step = step_size(high - low, parts)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [(n * step, f"{n * step:,.{digits}f}") for n in range(first, last + 1)]
 
 
-def svg(curves: Curves, words: Words) -> str:
-    """The curves as a picture that stands by itself: axes, names at the lines, the best moment marked.
+def svg(curves: Curves, labels: Labels) -> str:
+    """The curves as a self-contained picture, with axes, a name at each line, and the best point marked.
 
-    There is at least one point.
+    The curves have at least one point.
     """
     end, low, high = curves.bounds()
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
@@ -105,11 +115,11 @@ def svg(curves: Curves, words: Words) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
         f'height="{HEIGHT}" role="img" font-family="{FONT}" font-size="12">',
-        f"<title>{_escaped(words.title)}</title>",
+        f"<title>{_escaped(labels.title)}</title>",
         f"<desc>{_escaped(_described(curves))}</desc>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
-        _text(LEFT, 24, words.title, TEXT, size=14, weight="600"),
-        _text(LEFT, 42, words.subtitle, FAINT),
+        _text(LEFT, 24, labels.title, TEXT, size=14, weight="600"),
+        _text(LEFT, 42, labels.subtitle, FAINT),
     ]
     for value, label in ticks(low - room, high + room, 8):
         y = y_of(value)
@@ -124,28 +134,21 @@ def svg(curves: Curves, words: Words) -> str:
         f'<text transform="translate(16 {middle:.1f}) rotate(-90)" fill="{FAINT}" '
         'text-anchor="middle">loss, nats a character</text>'
     )
-    lines = [
-        (points, colour, name)
-        for points, colour, name in (
-            (curves.training, TRAINING, words.training),
-            (curves.validation, VALIDATION, words.validation),
-        )
-        if points
-    ]
-    for points, colour, _ in lines:
+    drawn = lines(curves, labels)
+    for points, colour, _ in drawn:
         places = [(x_of(epoch), y_of(loss)) for epoch, loss in points]
         parts.append(
             f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}" fill="none" '
             f'stroke="{colour}" stroke-width="2" stroke-linejoin="round" stroke-linecap="round"/>'
         )
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in places]
-    heights = _apart([y_of(points[-1][1]) for points, _, _ in lines], LABEL_GAP)
-    for (points, colour, name), y in zip(lines, heights, strict=True):
+    heights = _apart([y_of(points[-1][1]) for points, _, _ in drawn], LABEL_GAP)
+    for (points, colour, name), y in zip(drawn, heights, strict=True):
         parts.append(_text(x_of(points[-1][0]) + 10, y + 4, name, colour))
     if curves.best is not None:
         epoch, loss = curves.best
         x, y = x_of(epoch), y_of(loss)
-        # Its words stand above the drawing, where no curve is.
+        # The label is above the drawing, where it covers no curve.
         parts.append(f'<path d="M{x:.1f} {TOP}V{bottom}" stroke="{BEST}" stroke-dasharray="2 3"/>')
         parts.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="#ffffff" stroke="{BEST}" stroke-width="2.5"/>'
@@ -156,7 +159,7 @@ def svg(curves: Curves, words: Words) -> str:
 
 
 def _side(x: float, right: float) -> str:
-    """Where words about a place begin, so that they stay inside the picture."""
+    """The text anchor that keeps a label at x inside the picture."""
     if x < LEFT + 80:
         return "start"
     return "end" if x > right - 20 else "middle"
@@ -179,12 +182,12 @@ def _text(
 
 
 def _escaped(words: str) -> str:
-    """As XML may hold it, which knows no control characters."""
+    """The text as XML can hold it: escaped, without control characters."""
     return html.escape(printable(words).encode("utf-8", "replace").decode())
 
 
 def _apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Two heights moved apart evenly, if they are closer than `gap`; their order stays."""
+    """At most two heights, moved apart evenly to `gap` if they are closer, in the same order."""
     if len(heights) < 2 or abs(heights[0] - heights[1]) >= gap:
         return list(heights)
     middle = (heights[0] + heights[1]) / 2

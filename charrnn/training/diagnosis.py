@@ -1,4 +1,4 @@
-"""What a finished run's losses say about the next one: it overfitted, it underfitted, or nothing clear."""
+"""Advice after a run, from its losses: it overfitted, it underfitted, or nothing is clear."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Any
 from charrnn.config import TrainConfig
 from charrnn.errors import decimal
 
-CLEARLY_WORSE = 1.01  # a last validation loss this many times the best is no noise
-NARROW = 0.1  # nats between training and validation below which a network has not learned all it could
-FEW_PASSES = 10.0  # over the text; with more of them, it is rather the network that is too small
+CLEARLY_WORSE = 1.01  # times the best validation loss; less is noise
+NARROW = 0.1  # nats between training and validation loss, below which the network underfits
+FEW_PASSES = 10.0  # epochs; after more of them the network is probably too small
 MUCH_DROPOUT = 0.5
-# Where validation is of another kind than training. A first evaluation comes before a network could overfit,
-# and its training loss, a mean since the start, is higher than the network's by then.
-EARLY = 8.0  # passes over the text until the first evaluation
-HARDER = 0.4  # nats by which validation is then above training
-EASIER = 0.5  # of the training loss: below that, validation is no text of the kind
+# Signs that the validation text is of another kind than the training text. At an early evaluation the network
+# cannot have overfitted, and the training loss, a mean since the start, is above the network's current one.
+EARLY = 8.0  # epochs
+HARDER = 0.4  # nats by which the validation loss is above the training loss at an early evaluation
+EASIER = 0.5  # times the training loss: the validation loss is below that
 
 
 def advise(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: float) -> str:
     """One sentence about a run that spent its budget, or "" where nothing is clear.
 
-    `history` has a row for each evaluation, in order, with "epoch", "train_loss" and "val_loss"; the
-    latter over text that was kept out of training. The training loss is the mean while the weights still
-    changed, and with dropout, which makes it larger than that of the network which is judged.
+    `history` has a row for each evaluation, in order, with "epoch", "train_loss" and "val_loss", the loss
+    over held-out text. The training loss is a mean over steps, with dropout: it is larger than the loss of
+    the evaluated network over the same text.
     """
     rows = _measured(history)
     if not rows:
@@ -56,7 +56,7 @@ def advise(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: fl
 
 
 def doubts(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: float) -> str:
-    """One sentence where the validation text is of another kind than the training text, else ""."""
+    """One sentence if the validation text seems to be of another kind than the training text, else ""."""
     rows = _measured(history)
     if not rows:
         return ""
@@ -80,7 +80,7 @@ def doubts(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: fl
 
 
 def after_early_stop(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: float) -> str:
-    """One sentence about a run that ended since its validation loss no longer fell."""
+    """One sentence about a run that ended because its validation loss no longer fell."""
     doubt = doubts(history, train, dropout)
     return doubt or f"more text or more --dropout{_now(dropout)} would help, more time would not"
 
@@ -90,7 +90,7 @@ def _measured(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def inflation(dropout: float) -> float:
-    """About how much dropout adds to the training loss, in nats a character: 0.175 at 0.5 (LSTM 2 x 192)."""
+    """Roughly what dropout adds to the training loss, in nats a character: 0.175 at 0.5 (LSTM 2 x 192)."""
     return 0.35 * dropout
 
 

@@ -1,7 +1,7 @@
-"""At most one run writes a model file: a lock of the operating system, which ends with its process.
+"""A lock against two runs that write the same model file. The operating system releases it with the process.
 
-The lock is held on a small file beside the model, which says who holds it. What a killed run leaves of it
-blocks nobody: the file stays, but not the lock, and the next run takes both.
+The locked file is a small one beside the model, and names the holder. A killed run leaves the file behind,
+but not the lock: the next run takes over both.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from charrnn.system import atomic
 from charrnn.system.file_errors import unwritable
 
 _OPEN = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-# Where the folder's file system has no locks, training goes on without.
+# Errors of file systems without locks, where training goes on without one.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 _HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 _LONGEST_HOLDER = 300  # bytes
 _HOLDER_TRIES, _HOLDER_SECONDS = 20, 0.05
-_LOCKED_BYTE = 1 << 30  # on Windows, where a byte that is locked cannot be read: one beyond the text
+_LOCKED_BYTE = 1 << 30  # on Windows, where locked bytes cannot be read: one beyond the text
 
 
 def lock_path(out: Path) -> Path:
-    """The file whose lock stands for the model file `out`, its resume file, and all links to them."""
+    """The file to lock for the model file `out`, its resume file, and links to either."""
     resume = resume_path(os.path.realpath(out))
     return resume.with_name(f".{resume.name}.lock")
 
 
 @contextlib.contextmanager
 def exclusive(out: Path) -> Iterator[None]:
-    """While this is held, nobody else holds it for the same model file, in this process or another.
+    """Hold the lock of a model file, against other holders in this process or another.
 
-    Folders that are missing are made; those that are then still empty are removed again.
+    Missing folders are made, and removed again at the end if they are still empty.
 
     Raises:
-        TrainingError: somebody else holds it; names the process, the computer and the time.
+        TrainingError: the lock is held already; names the process, the computer and the time.
         SaveError: the folder cannot be written.
     """
     with contextlib.ExitStack() as held:
@@ -54,21 +54,21 @@ def exclusive(out: Path) -> Iterator[None]:
             held.callback(lock.release)
         except (OSError, ValueError) as error:
             raise unwritable(out, error) from error
-        lock.say_who_holds_it()
+        lock.write_holder()
         yield
 
 
 class _Lock:
-    """The small file, and the lock on it."""
+    """The lock file, and the lock on it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._descriptor: int | None = None  # of the file while it is held, or about to be
+        self._descriptor: int | None = None  # of the file, while it is locked or about to be
 
     def take(self, out: Path) -> None:
         """
         Raises:
-            TrainingError: somebody else holds it.
+            TrainingError: the lock is held already.
             OSError: the file cannot be made.
         """
         while True:
@@ -85,20 +85,20 @@ class _Lock:
             except BaseException:
                 self._close(descriptor)
                 raise
-            self._close(descriptor)  # the one who held it has removed the file: take the new one
+            self._close(descriptor)  # the last holder has removed this file: try again with a new one
 
-    def say_who_holds_it(self) -> None:
+    def write_holder(self) -> None:
         assert self._descriptor is not None
-        with contextlib.suppress(OSError):  # a full disk is said when the model is to be written
+        with contextlib.suppress(OSError):  # a full disk is reported when the model is written
             os.ftruncate(self._descriptor, 0)
             os.write(self._descriptor, _holder().encode()[:_LONGEST_HOLDER])
 
     def release(self) -> None:
-        """Remove the file and let go of it; whoever has opened it meanwhile sees that it has gone."""
+        """Remove the file and unlock it; a process that has opened it meanwhile sees that it is gone."""
         descriptor = self._descriptor
         assert descriptor is not None
         with contextlib.suppress(OSError):
-            if sys.platform == "win32":  # removes no open file, nor one that another has opened
+            if sys.platform == "win32":  # where a file that a process has open cannot be removed
                 self._close(descriptor)
                 os.unlink(self.path)
             else:
@@ -106,10 +106,10 @@ class _Lock:
                 self._close(descriptor)
 
     def abandon(self) -> None:
-        """Remove the file, unless somebody else holds it, because the process ends; at any moment.
+        """Remove the file at the end of the process, at any moment, unless another process holds the lock.
 
-        It may have been made a moment ago, and not be locked yet: then this locks it. To lock it again harms
-        nobody.
+        The file may just have been made and not be locked yet, so it is locked first; locking twice is
+        harmless.
         """
         with contextlib.suppress(OSError):
             descriptor = self._descriptor
@@ -120,7 +120,7 @@ class _Lock:
                 self.release()
 
     def _is_there(self, descriptor: int) -> bool:
-        """Whether the file that was opened is still the one of that name."""
+        """Whether the path still names the file that was opened."""
         with contextlib.suppress(FileNotFoundError):
             return os.path.samestat(os.fstat(descriptor), os.stat(self.path))
         return False
@@ -131,7 +131,7 @@ class _Lock:
 
 
 def _lock(descriptor: int) -> bool:
-    """Whether the lock is ours now, or there are none on this file system."""
+    """Try to lock; False if another holder has the lock. True, too, on a file system without locks."""
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -157,9 +157,9 @@ def _holder() -> str:
 
 
 def _read_holder(descriptor: int) -> str:
-    """What the file says of who holds it. Nothing in it is trusted.
+    """The holder's name in the file, which is not trusted.
 
-    Who has just taken the lock writes a moment later; until then there is nothing, or whom it took it from.
+    A new holder writes its name a moment after locking; until then the file is empty, or names the last one.
     """
     with contextlib.suppress(OSError):
         for _ in range(_HOLDER_TRIES):

@@ -1,20 +1,18 @@
-"""What suits a corpus and the time there is: the network, how it learns and for how long.
+"""Default settings for a corpus and a budget: the size of the network, its regularisation, the training time.
 
-Three rules, each with its evidence in docs/quality.md, and a few sizes:
+Three rules, each with its evidence in docs/quality.md:
 
 1. The network is the largest of SIZES that reads READ_PER_PARAMETER characters for each of its parameters
-   within the budget: a larger one would end half-trained, a smaller one has learned all it can before.
-2. Steps are large and weights decay fast, which keeps the network from being too sure of what it has not
-   seen. Dropout does the rest: it grows with how often the text is read, and a little with the network's
-   size beside the text's.
-3. A text that would be read more than MOST_EPOCHS times ends the run sooner: more would only be learned by
-   heart.
+   within the budget: a larger one would end half-trained, a smaller one would stop improving before.
+2. A high learning rate and strong weight decay keep the network from overconfidence. Dropout grows with the
+   number of epochs, and a little with the ratio of the network's size to the text's.
+3. After MOST_EPOCHS epochs the run ends: more would only learn the text by heart.
 
-They hold for short texts, too: a list of a hundred names gets a small network, much dropout and few passes,
-so that what it writes is like the list, and not from it.
+They hold for short texts, too: a list of a hundred names gets a small network, much dropout and few epochs,
+so that samples resemble the list without copying it.
 
-A budget in minutes becomes characters through the speed of each size, measured on this machine. With
-epochs or steps nothing is measured, so that the same command plans the same on every machine.
+A budget in minutes is converted to characters by the speed of each size, measured on this machine. With
+epochs or steps nothing is measured, so that the same command gives the same plan on every machine.
 """
 
 from __future__ import annotations
@@ -26,22 +24,21 @@ from typing import Any
 
 from charrnn.config import ModelConfig, TrainConfig
 
-# Below this, a tenth of the text says nothing about the rest: all of it is learned, and the loss over it
-# stands in for the validation loss.
+# Characters below which a tenth of the text is too little to validate on: training uses all of it, and the
+# loss over it replaces the validation loss.
 SMALLEST_VALIDATED = 500
-SHORT = 2_000  # characters that any machine reads as often as is planned: its speed decides nothing
-# A larger validation text only takes longer to read; see `_val_fraction`.
-LARGEST_VALIDATION = 200_000
-LARGEST_WINDOW = 2**25  # logits in a window of T * B characters: 128 MB
+SHORT = 2_000  # characters; on shorter texts every machine is fast enough for the plan
+LARGEST_VALIDATION = 200_000  # characters; more would only take longer
+LARGEST_WINDOW = 2**25  # logits of a window, T * B * V: 128 MB
 
-SIZES = (128, 192, 256, 384, 512, 768, 1024)  # of the hidden state, in two layers
-SMALL_SIZES = ((2_500, 64), (10_000, 96))  # of texts of at most so many characters
+SIZES = (128, 192, 256, 384, 512, 768, 1024)  # hidden sizes, of two layers
+SMALL_SIZES = ((2_500, 64), (10_000, 96))  # (characters of a text at most, hidden size)
 READ_PER_PARAMETER = 3.3
 MOST_EPOCHS = 30.0
-TRAINING_SHARE = 0.9  # of a budget in minutes; the rest is evaluated and saved
+TRAINING_SHARE = 0.9  # of a budget in minutes; the rest is for evaluating and saving
 MOST_DROPOUT = 0.75
-FEW_EPOCHS = 8.0  # in which a text is hardly learned by heart
-PEAK_RATE = 0.0105  # of an LSTM of SIZES[0]
+FEW_EPOCHS = 8.0  # too few to learn a text by heart
+PEAK_RATE = 0.0105  # the learning rate of an LSTM of SIZES[0]
 DEFAULTS = TrainConfig(steps=1)
 WINDOW = DEFAULTS.seq_len
 
@@ -53,15 +50,15 @@ WORDS = {
     "minutes": "{:g} minutes",
 }
 
-Speed = Callable[[ModelConfig, int, int], float]  # characters a second of a network for B and T
+Speed = Callable[[ModelConfig, int, int], float]  # (network, B, T) -> characters a second
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Settings by name, of ModelConfig (but vocab_size) and TrainConfig, and what was chosen and why."""
+    """Settings of ModelConfig (except vocab_size) and TrainConfig, and the reason for those chosen."""
 
     settings: dict[str, Any]
-    reason: str  # one line; empty when everything was given
+    reason: str  # one line; "" when everything was given
 
 
 def needs_speed(characters: int, given: dict[str, Any]) -> bool:
@@ -81,9 +78,9 @@ def by_speed(characters: int, given: dict[str, Any]) -> set[str]:
 
 
 def plan(characters: int, vocab_size: int, given: dict[str, Any], speed: Speed | None = None) -> Plan:
-    """All settings for a corpus of so many characters, those `given` first.
+    """The settings for a corpus of so many characters; those `given` take precedence.
 
-    `speed` is asked only where `needs_speed` says so. Settings left at their own defaults are absent.
+    `speed` is called only if `needs_speed`. Settings that keep their defaults are absent.
     """
     val_fraction = _val_fraction(characters)
     text = characters * (1.0 - val_fraction)
@@ -98,7 +95,7 @@ def plan(characters: int, vocab_size: int, given: dict[str, Any], speed: Speed |
     read, size = _size(text, vocab_size, known, speed if needs_speed(characters, given) else None)
     settings = {**chosen, **size, **given}
     if "embedding_size" not in given:
-        settings["embedding_size"] = settings["hidden_size"]  # the first skip connection needs it
+        settings["embedding_size"] = settings["hidden_size"]  # equal, as the first skip connection needs
     network = _network(vocab_size, settings)
     epochs = read / text
     if "minutes" in settings:
@@ -118,7 +115,7 @@ def _val_fraction(characters: int) -> float:
 
 
 def _budget(characters: int) -> dict[str, float]:
-    """How long a text is trained on when nobody says: short ones by epochs, long ones by the clock."""
+    """The default budget: epochs for short texts, minutes for long ones."""
     for limit, budget in (
         (50_000, {"epochs": 40.0}),
         (500_000, {"epochs": 30.0}),
@@ -131,7 +128,7 @@ def _budget(characters: int) -> dict[str, float]:
 
 
 def _batch_size(characters: int, vocab_size: int, given: dict[str, Any]) -> int:
-    """A short text needs many small steps; a window's logits must fit into memory."""
+    """Small for a short text, which needs many steps; a window's logits must fit into memory."""
     batch = 8 if characters <= 20_000 else 16 if characters <= 3_000_000 else DEFAULTS.batch_size
     window = given.get("seq_len", WINDOW)
     while batch > 1 and batch * window * vocab_size > LARGEST_WINDOW:
@@ -142,9 +139,9 @@ def _batch_size(characters: int, vocab_size: int, given: dict[str, Any]) -> int:
 def _size(
     text: float, vocab_size: int, known: dict[str, Any], speed: Speed | None
 ) -> tuple[float, dict[str, Any]]:
-    """The characters that will be read, and the hidden size where it is not known.
+    """The number of characters that will be read, and the hidden size if it is not known.
 
-    Without a speed, minutes have room for any number.
+    Without a speed, minutes suffice for any number.
     """
 
     def read(H: int) -> float:
@@ -185,9 +182,9 @@ def _dropout(epochs: float, parameters_per_character: float) -> float:
 
 
 def _peak_rate(network: ModelConfig) -> float:
-    """0.0105 at a hidden size of 128, 0.007 at 256: wider networks want smaller steps; some cells, too."""
+    """0.0105 at a hidden size of 128, 0.007 at 256: wider networks need smaller steps, as do some cells."""
     rate: float = PEAK_RATE * (SIZES[0] / max(network.hidden_size, SIZES[0])) ** 0.585
-    return round(rate * network.recurrence.rate, 4)
+    return round(rate * network.recurrence.learning_rate_scale, 4)
 
 
 def _reason(settings: dict[str, Any], given: dict[str, Any], characters: int, times: str) -> str:

@@ -1,4 +1,4 @@
-"""Loss curves as a file: SVG by our own hand, PNG by Matplotlib where that is installed."""
+"""Loss curves as a file: SVG without any library, PNG with Matplotlib if it is installed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from charrnn.errors import CharrnnError, ConfigError, printable
 from charrnn.system import atomic
 from charrnn.system.file_errors import writing
 from charrnn.training import curves
-from charrnn.training.curves import Curves, Words, svg
+from charrnn.training.curves import Curves, Labels, svg
 
 SUFFIXES = (".svg", ".png")
-OPTION = "--plot"  # names the file
+OPTION = "--plot"  # the option that errors name
 
 
 def check(path: str | Path) -> None:
-    """That a picture can be drawn into such a file, before there is work to lose.
+    """Check that a picture can be written to the path, before there is work to lose.
 
     Raises:
-        ConfigError: its suffix is none of ours, or it is a folder.
-        CharrnnError: what draws a PNG is not installed.
-        SaveError: it cannot be written.
+        ConfigError: the suffix is not one of SUFFIXES, or the path is a folder.
+        CharrnnError: the path is a PNG, and Matplotlib is not installed.
+        SaveError: the path cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
@@ -40,25 +40,26 @@ def check(path: str | Path) -> None:
         atomic.check(path)
 
 
-def draw(path: str | Path, history: Iterable[Mapping[str, Any]], words: Words) -> None:
-    """Draw a training history, as a model file has it, into an .svg or .png file; atomically.
+def draw(path: str | Path, history: Iterable[Mapping[str, Any]], labels: Labels) -> None:
+    """Draw the history of a model file as an .svg or .png file, written atomically.
 
     Raises:
-        ConfigError, CharrnnError: as `check`; or the history is empty.
+        ConfigError, CharrnnError, SaveError: as `check`.
+        CharrnnError: the history has no losses.
     """
     path = Path(path)
     check(path)
     found = Curves.of(history)
     if not found:
         raise CharrnnError(
-            f"there is no loss of {printable(words.title)} to draw", "it is measured while a model trains"
+            f"there is no loss of {printable(labels.title)} to draw", "it is measured while a model trains"
         )
-    content = svg(found, words).encode() if path.suffix.lower() == ".svg" else _png(found, words)
+    content = svg(found, labels).encode() if path.suffix.lower() == ".svg" else _png(found, labels)
     with writing(path, OPTION):
         atomic.write(path, [content])
 
 
-def _png(found: Curves, words: Words) -> bytes:
+def _png(found: Curves, labels: Labels) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -66,14 +67,10 @@ def _png(found: Curves, words: Words) -> bytes:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_title(
-        f"{printable(words.title)}\n{printable(words.subtitle)}", loc="left", fontsize=9, parse_math=False
+        f"{printable(labels.title)}\n{printable(labels.subtitle)}", loc="left", fontsize=9, parse_math=False
     )
-    for points, colour, name in (
-        (found.training, curves.TRAINING, words.training),
-        (found.validation, curves.VALIDATION, words.validation),
-    ):
-        if points:
-            axes.plot(*zip(*points, strict=True), "o-", color=colour, markersize=3, label=name)
+    for points, colour, name in curves.lines(found, labels):
+        axes.plot(*zip(*points, strict=True), "o-", color=colour, markersize=3, label=name)
     if found.best is not None:
         epoch, loss = found.best
         label = f"best {loss:.4f} at epoch {epoch:,.1f}"

@@ -1,8 +1,8 @@
-"""The two files that a run writes: its best model so far, and beside it what `--resume` needs.
+"""The two files that a run writes: its best model so far, and beside it the resume file.
 
-A disk that is full for a while ends no run: what cannot be written stays in memory and is tried again.
-The files never contradict each other, because the resume file is only written when the model file holds
-the best model that it speaks of; a run that is killed goes on from files that fit together.
+A full disk does not end a run: a model that cannot be written stays in memory, and is tried again. The resume
+file is written only after the best model that it refers to, so that a killed run always resumes from files
+that fit together.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from charrnn.system import atomic
 
 
 class Outputs:
-    """The files of the run that writes the model file `model`, and the models evaluated last in a folder."""
+    """The model file `model` of a run, its resume file, and a folder of the last `keeps` models."""
 
     def __init__(self, model: Path, keeps: int = 0) -> None:
         self.model, self.resume = model, resume_path(model)
         self.folder, self.keeps = kept_models_folder(model), keeps
-        self.evaluated = math.inf  # loss of this run's model that the file holds
-        self._best: Checkpoint | None = None  # of this process
-        self._waiting = False  # whether that could not be written yet
+        self.evaluated = math.inf  # validation loss of the model of this run in the file
+        self._best: Checkpoint | None = None  # of this process, not of the run it resumed
+        self._waiting = False  # whether it is still to be written
 
     def clean(self) -> None:
-        """Remove what a killed run has left half written."""
+        """Remove the temporary files that a killed run has left."""
         for path in (self.model, self.resume):
             atomic.clean(path)
 
@@ -43,11 +43,11 @@ class Outputs:
         return self.evaluated < math.inf or self._waiting
 
     def keep(self, checkpoint: Checkpoint) -> None:
-        """The best model so far, evaluated. It stays in memory: the folder of its file may vanish."""
+        """Take the best model so far, evaluated. It stays in memory, since its file may vanish."""
         self._best, self._waiting = checkpoint, True
 
     def flush(self) -> Saved | None:
-        """Write the best model, if it is not in its file.
+        """Write the best model, unless the file holds it.
 
         Raises:
             SaveError: it cannot be written.
@@ -61,7 +61,7 @@ class Outputs:
         return Saved(best.history[-1]["step"], self.model, self.evaluated, "model")
 
     def keep_another(self, checkpoint: Checkpoint) -> Path:
-        """Write a model that was just evaluated into the folder, and remove what is older than the last few.
+        """Write a model into the folder, and remove all but the last few there.
 
         Raises:
             SaveError: it cannot be written.
@@ -69,20 +69,20 @@ class Outputs:
         step = checkpoint.history[-1]["step"]
         path = self.folder / f"step-{step}-loss-{checkpoint.best_val_loss:.4f}{SUFFIX}"
         save(checkpoint, path)
-        with contextlib.suppress(OSError):  # one too many harms nobody
+        with contextlib.suppress(OSError):  # one too many does no harm
             for old in sorted(self.folder.glob(f"step-*-loss-*{SUFFIX}"), key=_age)[: -self.keeps]:
                 old.unlink()
         return path
 
     def complete(self, history: list[dict[str, Any]]) -> None:
-        """Let the model file, which was written when the model was best, know what came after."""
-        with contextlib.suppress(CheckpointError):  # then it knows less, and is as good
+        """Update the history in the model file, which was written when the model was best."""
+        with contextlib.suppress(CheckpointError):  # then its history is shorter, which does no harm
             best = self._best or (load(self.model) if self.evaluated < math.inf else None)
             if best is not None and len(best.history) < len(history):
                 save(replace(best, history=list(history)), self.model)
 
     def save_resume(self, tensors: Mapping[str, Array], record: Mapping[str, Any], version: int) -> None:
-        """Write what the run needs to go on, after the model that it speaks of; see checkpoint.save_resume.
+        """Write the resume file, after the model that it refers to; see model_file.save_resume.
 
         Raises:
             SaveError: one of them cannot be written.
@@ -91,17 +91,17 @@ class Outputs:
         save_resume(self.resume, tensors, record, version)
 
     def remove_resume(self) -> None:
-        """The run is over. A resume file that cannot be removed harms nobody: to resume it ends at once."""
+        """Remove the resume file of a finished run. Left behind it does no harm: resuming ends at once."""
         with contextlib.suppress(OSError):
             self.resume.unlink()
 
 
 def kept_models_folder(model: Path) -> Path:
-    """Where the models that were evaluated last are kept: m.models/ beside m.safetensors."""
+    """The folder of the last evaluated models: m.models/ beside m.safetensors."""
     return model.with_name(model.name.removesuffix(SUFFIX) + ".models")
 
 
 def _age(path: Path) -> tuple[int, int]:
-    """When it was written, and where clocks are coarse its step: an earlier run may have come further."""
+    """(time of writing, step): the step decides where clocks are coarse; an earlier run's may be higher."""
     word = path.name.split("-")[1]
     return path.stat().st_mtime_ns, int(word) if word.isdigit() else 0

@@ -10,7 +10,7 @@ from charrnn.cli.views import progress
 from charrnn.config import ModelConfig
 from charrnn.system.file_errors import refuse_overwriting
 from charrnn.training import plotting
-from charrnn.training.curves import Words
+from charrnn.training.curves import Labels
 
 
 def check(path: str, files: Iterable[tuple[str, Path | int]]) -> None:
@@ -33,4 +33,4 @@ def draw(
     """
     training = f"training (dropout {model.dropout:g})" if model.dropout else "training"
     validation = "validation" if validated else "training text"
-    plotting.draw(path, history, Words(name, progress.network(model), training, validation))
+    plotting.draw(path, history, Labels(name, progress.network(model), training, validation))

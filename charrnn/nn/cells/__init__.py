@@ -1,4 +1,4 @@
-"""The cells, one a module: each file is a cell that all commands know.
+"""The recurrent cells, one in each module; every file here is a cell that all commands know.
 
 It may import charrnn.nn.cell alone.
 """
@@ -14,22 +14,22 @@ CELLS: dict[tuple[str, str | None], Cell] = {}  # by kind and nonlinearity
 
 
 def register(cell: Cell) -> None:
-    """Let all that reads the table know the cell."""
+    """Add the cell to the table."""
     CELLS[cell.kind, cell.nonlinearity] = cell
 
 
 def kinds() -> tuple[str, ...]:
-    """What commands and files may call a cell, in the order of the choices."""
+    """The values of `cell` in commands and files, in the order of the choices."""
     return tuple(dict.fromkeys(kind for kind, _ in CELLS))
 
 
 def cell_of(kind: str, nonlinearity: str) -> Cell | None:
-    """The cell that a file or a command means. The nonlinearity only matters to a kind that has several."""
+    """The cell of a file or a command. The nonlinearity only matters for a kind with several cells."""
     return CELLS.get((kind, None)) or CELLS.get((kind, nonlinearity))
 
 
 def _found() -> list[Cell]:
-    # Not with pkgutil, which takes a millisecond to import: `--help` waits for this.
+    # Without pkgutil, whose import would delay `--help` by a millisecond.
     files = sorted({name for folder in __path__ for name in os.listdir(folder)})
     names = {name.partition(".")[0] for name in files if name.endswith((".py", ".pyc"))}
     modules = [importlib.import_module(f"{__name__}.{name}") for name in names if name != "__init__"]

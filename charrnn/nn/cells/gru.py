@@ -4,7 +4,7 @@
     n = tanh(W_in x + b_in + r (W_hn h + b_hn))
     h' = (1 - z) n + z h
 
-The reset gate acts after the recurrent product, so b_in and b_hn cannot be one.
+The reset gate acts after the recurrent product, so that b_in and b_hn cannot be merged.
 """
 
 from __future__ import annotations

@@ -35,6 +35,6 @@ CELL = Cell(
     gates={"a": "relu"},
     forward=forward,
     backward=backward,
-    rate=0.5,
+    learning_rate_scale=0.5,
     recurrent_identity=True,  # Le et al. 2015
 )

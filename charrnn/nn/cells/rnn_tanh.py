@@ -35,5 +35,5 @@ CELL = Cell(
     gates={"a": "tanh"},
     forward=forward,
     backward=backward,
-    rate=0.5,
+    learning_rate_scale=0.5,
 )
