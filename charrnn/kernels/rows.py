@@ -39,14 +39,14 @@ def add(y: Any, x: Any, H: int, b0: int, b1: int) -> None:
 
 
 @njit()
-def begin(state: Any, first: Any, origin: Any, H: int, b0: int, b1: int) -> None:
-    """Where origin[b] is not -1, a text begins, with that row of `first` as its state.
+def restart(state: Any, states: Any, rows: Any, H: int, b0: int, b1: int) -> None:
+    """Where rows[b] is not -1, a text begins, with that row of `states` as its state.
 
-    Shapes: state (B, padded H), first (rows, H), origin (B,).
+    Shapes: state (B, padded H), states (.., H), rows (B,).
     """
     for b in range(b0, b1):
-        if origin[b] >= 0:
-            _copy(state[b], first[origin[b]], H)
+        if rows[b] >= 0:
+            _copy(state[b], states[rows[b]], H)
 
 
 @njit()

@@ -18,7 +18,7 @@ the end of a vector: what pads a row must be zero.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -162,18 +162,26 @@ def _at(array: Any, element: int) -> Any:
     return np.intp(array.ctypes.data) + element * 4
 
 
-def _round_rows(
-    words: int, words_row: int, rows: int, steps: int, width: int, row: int, n: int, b0: int, b1: int
-) -> None:
-    """words[t, b] = the n numbers of rows[t, b], for every t and b0 <= b < b1.
+class Rounding(NamedTuple):
+    """words[t, b] = the n numbers of rows[t, b], for every t < T and b0 <= b < b1."""
 
-    Shapes: words (T or more, B, words_row), rows (T, B, padded n), as addresses.
-    """
-    for t in range(steps):
-        for b in range(b0, b1):
-            target = words + (t * width + b) * words_row * 4
-            source = rows + (t * width + b) * row * 4
-            for i in range(0, whole_pairs(n), LANES):
+    words: int  # address of (T or more, B, words_row)
+    words_row: int
+    rows: int  # address of (T, B, row)
+    T: int
+    B: int
+    row: int
+    n: int
+    b0: int
+    b1: int
+
+
+def _round_rows(r: Rounding) -> None:
+    for t in range(r.T):
+        for b in range(r.b0, r.b1):
+            target = r.words + (t * r.B + b) * r.words_row * 4
+            source = r.rows + (t * r.B + b) * r.row * 4
+            for i in range(0, whole_pairs(r.n), LANES):
                 _round_neighbours(target + i * 4, source + i * 8)
 
 
