@@ -37,7 +37,7 @@ def follow(plan: Plan):
     for number, window in enumerate(plan.windows):
         read, begun = {}, set()
         for place, (character, origin) in enumerate(
-            zip(window.x.ravel().tolist(), window.origin.ravel().tolist(), strict=True)
+            zip(window.x.ravel().tolist(), window.restart_rows.ravel().tolist(), strict=True)
         ):
             b = place % plan.B
             if origin >= 0:

@@ -36,7 +36,7 @@ class Window(NamedTuple):
     """One call of the network."""
 
     x: Ids  # (T, B)
-    origin: Ids  # (T, B) the slot of the state that a text begins with; -1 where it goes on
+    restart_rows: Ids  # (T, B) the slot of the state that a text begins with; -1 where it goes on
     places: Whole  # of the wanted losses, t * B + b
     ids: Ids  # and their characters
     losses: Whole  # the numbers of those losses
@@ -75,13 +75,12 @@ def plan(ids: Ids, lengths: Whole, columns: int, vocab_size: int, most_states: i
     goes_on = (shared > 0) & (own > 0)
     slots = 1 + int(np.count_nonzero(goes_on))  # the first is the zero state
     slot[goes_on] = np.arange(1, slots)
-    x, origin = np.zeros(S * B, np.int32), np.full(S * B, -1, np.int32)
+    x, restart_rows = np.zeros(S * B, np.int32), np.full(S * B, -1, np.int32)
     kept = np.zeros(slots, np.int64)
     target, target_place, target_id = np.zeros(N, np.int64), np.zeros(N, np.int64), np.zeros(N, np.int32)
-    count = kernels.lay_out(
-        ids, lengths, same, shared, top, column, slot, B, vocab_size, x, origin, kept, target, target_place,
-        target_id,
-    )  # fmt: skip
+    texts = kernels.Texts(ids, lengths, same, shared, top, column, slot)
+    layout = kernels.Layout(x, restart_rows, kept, target, target_place, target_id)
+    count = kernels.lay_out(layout, texts, B, vocab_size)
     target_place, target_id = target_place[:count], target_id[:count]
     windows = []
     losses_of = _by_window(target_place, T * B, S // T)
@@ -91,7 +90,7 @@ def plan(ids: Ids, lengths: Whole, columns: int, vocab_size: int, most_states: i
         part = slice(first, first + T * B)
         windows.append(
             Window(
-                x[part].reshape(T, B), origin[part].reshape(T, B), target_place[losses] - first,
+                x[part].reshape(T, B), restart_rows[part].reshape(T, B), target_place[losses] - first,
                 target_id[losses], losses, kept[1:][slots_here] - first, slots_here + 1,
             )
         )  # fmt: skip
@@ -125,20 +124,20 @@ def losses(model: Model, ids: Ids, lengths: Whole, columns: int) -> Floats:
     nothing = model.zero_state(1)
     bytes_of_state = sum(array.nbytes for layer in nothing.layers for array in layer)
     p = plan(ids, lengths, columns, config.vocab_size, STATES // bytes_of_state)
-    origins = model.zero_state(p.slots)
+    restarts = model.zero_state(p.slots)
     found = np.zeros(len(p.target), np.float32)
     state: State | None = None
     for window in p.windows:
         nats, kept, state = model.read(
-            window.x, window.origin, origins, state, window.places, window.ids, window.kept
+            window.x, window.restart_rows, restarts, state, window.places, window.ids, window.kept
         )
         found[window.losses] = nats
-        _put(origins, window.slots, kept)
+        _put(restarts, window.slots, kept)
     result: Floats = found[p.target]
     return result
 
 
-def _put(origins: State, slots: Whole, states: State) -> None:
-    for to_layer, from_layer in zip(origins.layers, states.layers, strict=True):
+def _put(restarts: State, slots: Whole, states: State) -> None:
+    for to_layer, from_layer in zip(restarts.layers, states.layers, strict=True):
         for to, values in zip(to_layer, from_layer, strict=True):
             to[slots] = values
