@@ -23,6 +23,12 @@ def _copy(y: Any, x: Any, n: int) -> None:  # an assignment of slices would comp
 
 
 @njit()
+def _clear(y: Any) -> None:
+    for j in range(len(y)):
+        y[j] = 0
+
+
+@njit()
 def copy(y: Any, x: Any, H: int, b0: int, b1: int) -> None:
     """y[t, b] = x[t, b]."""
     for t in range(y.shape[0]):
@@ -39,7 +45,7 @@ def add(y: Any, x: Any, H: int, b0: int, b1: int) -> None:
 
 
 @njit()
-def restart(state: Any, states: Any, rows: Any, H: int, b0: int, b1: int) -> None:
+def _restart(state: Any, states: Any, rows: Any, H: int, b0: int, b1: int) -> None:
     """Where rows[b] is not -1, a text begins, with that row of `states` as its state.
 
     Shapes: state (B, padded H), states (.., H), rows (B,).
@@ -84,7 +90,7 @@ def dropout(y: Any, key: int, rate: float, H: int, b0: int, b1: int) -> None:
 
 
 @njit()
-def gather(y: Any, table: Any, index: Any, n: int, b0: int, b1: int) -> None:
+def _gather(y: Any, table: Any, index: Any, n: int, b0: int, b1: int) -> None:
     """y[t, b] = table[index[t, b]]; table (U, padded)."""
     for t in range(y.shape[0]):
         for b in range(b0, b1):

@@ -163,10 +163,8 @@ def _training(cell: Any, way: str, dtype: Any, body: list[str], stages: tuple[An
         return [f"{name} = {source}" for name, source in lines if name in names]
 
     body = wanted(_rows(cell), body) + body
-    places = [(f"at_{name}", f"place(table, {n}, t, b)") for n, name in enumerate(BUFFERS)]
-    places += [
-        (f"at_{name}_after", f"place(table, {BUFFERS.index(name)}, t + 1, b)") for name in ("h", "rest")
-    ]
+    places = [(f"at_{name}", f"place(table, {name}, t, b)") for name in BUFFERS]
+    places += [(f"at_{name}_after", f"place(table, {name}, t + 1, b)") for name in ("h", "rest")]
     body = wanted(places, body) + body
     lines = ["H = word_at(table)", "for b in range(b0, b1):", *(f"    {line}" for line in body)]
     name = f"{way}_{np.dtype(dtype).name}"
@@ -186,6 +184,8 @@ def _compilable(
         "__name__": __name__,
         "array": _doubles_at if double else _floats_at,
         "place": _place,
+        # Typed, or Numba would compile `place` anew for each of them.
+        **{name: np.intp(n) for n, name in enumerate(BUFFERS)},
         "size": np.intp(8 if double else 4),
         "word_at": word_at,
         **{key: value for key, value in vars(of).items() if key in _FUNCTIONS},

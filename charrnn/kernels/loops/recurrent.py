@@ -13,8 +13,8 @@ import numpy as np
 from charrnn.kernels.machine.jit import njit
 from charrnn.kernels.machine.native_calls import call
 from charrnn.kernels.machine.prefetch import plan_step
-from charrnn.kernels.products.gemm import product, product_plus, terms
-from charrnn.kernels.rows import gather, restart
+from charrnn.kernels.products.gemm import _terms, product, product_plus
+from charrnn.kernels.rows import _clear, _gather, _restart
 
 ROWS = 26  # of gates that are worth a product of their own: two tiles of the widest kind
 
@@ -79,10 +79,10 @@ def forward(
     b0, b1, t0, t1 = steps
     plan, B, R = np.empty((len(prefetches), 3), np.intp), gates.gates.shape[1], states.restart_rest.shape[1]
     for t in range(t0, t1):
-        restart(states.h[t], states.restart_h, states.restart_rows[t], H, b0, b1)
-        restart(states.rest[t], states.restart_rest, states.restart_rows[t], R, b0, b1)
+        _restart(states.h[t], states.restart_h, states.restart_rows[t], H, b0, b1)
+        _restart(states.rest[t], states.restart_rest, states.restart_rows[t], R, b0, b1)
         _read(unit, gates.gates, inputs, H, t, steps, plan[:0])
-        plan_step(plan, prefetches, t * B + b0, b1 - b0, terms(unit, H))
+        plan_step(plan, prefetches, t * B + b0, b1 - b0, _terms(unit, H))
         now, h = gates.recurrent[t : t + 1], states.h[t : t + 1]
         if gates.apart:
             product(unit, now, gates.bias_hh, h, gates.weight_hh, H, (b0, b1), plan)
@@ -104,7 +104,7 @@ def _read(unit: Any, gates: Any, inputs: Any, K: int, t: int, steps: Any, plan: 
     stop = min(t + block, t1)
     now = gates[t:stop]
     if len(inputs.table) > 0:
-        gather(now, inputs.table, inputs.index[t:stop], inputs.bias.shape[0], b0, b1)
+        _gather(now, inputs.table, inputs.index[t:stop], inputs.bias.shape[0], b0, b1)
     else:
         product(unit, now, inputs.bias, inputs.x[t:stop], inputs.weight_ih, K, (b0, b1), plan)
 
@@ -118,16 +118,17 @@ def backward(
     The loops know where the output's gradient is. Columns b0 to b1. See prefetch.table for `prefetches`.
     """
     b0, b1 = columns
-    d_h[0, b0:b1] = 0
-    d_rest[0, b0:b1] = 0
+    for b in range(b0, b1):
+        _clear(d_h[0, b])
+        _clear(d_rest[0, b])
     (T, B, _), plan = gates.gates.shape, np.empty((len(prefetches), 3), np.intp)
     width = gates.weight_hh_t.shape[1]
     for t in range(T - 1, -1, -1):
         call(loops.address, (loops.buffers.ctypes.data, t, b0, b1))
-        plan_step(plan, prefetches, t * B + b0, b1 - b0, terms(unit, width))
+        plan_step(plan, prefetches, t * B + b0, b1 - b0, _terms(unit, width))
         now = gates.recurrent[t : t + 1]
         product_plus(unit, d_h, d_h, now, gates.weight_hh_t, width, columns, plan)
         for b in range(b0, b1):
             if restart_rows[t, b] >= 0:
-                d_h[0, b] = 0
-                d_rest[0, b] = 0
+                _clear(d_h[0, b])
+                _clear(d_rest[0, b])

@@ -125,7 +125,7 @@ def multiply(x: Blocks) -> None:
 
 
 @njit()
-def terms(unit: Any, K: int) -> int:
+def _terms(unit: Any, K: int) -> int:
     """How many steps a tile takes to sum over K."""
     return K if unit[_ROUND] == 0 else pairs(K)
 
@@ -140,11 +140,11 @@ def _address(array: Any, element: int) -> int:
 def _operand(unit: Any, A: Any, K: int, columns: Any) -> Any:
     """A, or what it is rounded to: the address, elements from row to row, elements that a sum runs over."""
     if unit[_ROUND] == 0:
-        return _address(A, 0), np.intp(A.shape[2]), terms(unit, K)
+        return _address(A, 0), np.intp(A.shape[2]), _terms(unit, K)
     (T, B, row), (b0, b1) = A.shape, columns
     rounding = Rounding(unit[_WORDS], unit[_WORDS_ROW], _address(A, 0), T, B, row, K, b0, b1)
     call(unit[_ROUND], (rounding,))
-    return unit[_WORDS], unit[_WORDS_ROW], terms(unit, K)
+    return unit[_WORDS], unit[_WORDS_ROW], _terms(unit, K)
 
 
 @njit()
