@@ -31,6 +31,7 @@ class Inputs(NamedTuple):
     x: Any  # (T, B, padded K)
     weight_ih: Any  # (panels of G H, K, 32)
     bias: Any  # (padded G H,)
+    K: int
 
 
 class States(NamedTuple):
@@ -81,7 +82,7 @@ def forward(
     for t in range(t0, t1):
         _restart(states.h[t], states.restart_h, states.restart_rows[t], H, b0, b1)
         _restart(states.rest[t], states.restart_rest, states.restart_rows[t], R, b0, b1)
-        _read(unit, gates.gates, inputs, H, t, steps, plan[:0])
+        _read(unit, gates.gates, inputs, t, steps, plan[:0])
         plan_step(plan, prefetches, t * B + b0, b1 - b0, _terms(unit, H))
         now, h = gates.recurrent[t : t + 1], states.h[t : t + 1]
         if gates.apart:
@@ -92,7 +93,7 @@ def forward(
 
 
 @njit()
-def _read(unit: Any, gates: Any, inputs: Any, K: int, t: int, steps: Any, plan: Any) -> None:
+def _read(unit: Any, gates: Any, inputs: Any, t: int, steps: Any, plan: Any) -> None:
     """gates[t, b] = table[index[t, b]], or bias + x[t, b] W_ih^T; at some steps t, for the next few as well.
 
     The recurrent product then finds the gates in the cache, and the weights are read for enough rows at once.
@@ -106,7 +107,7 @@ def _read(unit: Any, gates: Any, inputs: Any, K: int, t: int, steps: Any, plan: 
     if len(inputs.table) > 0:
         _gather(now, inputs.table, inputs.index[t:stop], inputs.bias.shape[0], b0, b1)
     else:
-        product(unit, now, inputs.bias, inputs.x[t:stop], inputs.weight_ih, K, (b0, b1), plan)
+        product(unit, now, inputs.bias, inputs.x[t:stop], inputs.weight_ih, inputs.K, (b0, b1), plan)
 
 
 @njit()
