@@ -69,7 +69,7 @@ def forward(cell: Any, dtype: Any) -> Loops:
         reads = [f"after_{name}[j]" if name in written else f"row_{name}[j]" for name in stage.reads]
         written.update({*stage.writes} & {*cell.state})
         targets = [f"after_{name}[j]" if name in cell.state else f"row_{name}[j]" for name in stage.writes]
-        body += ["for j in range(H):", f"    {', '.join(targets)} = stage_{n}({', '.join(reads)})"]
+        body += ["for j in range(H):", _called(n, targets, reads)]
         if "h" in stage.writes:
             body.append("    row_output[j] = after_h[j]")
     return _training(cell, "forward", dtype, body, stages)
@@ -86,8 +86,7 @@ def backward(cell: Any, dtype: Any) -> Loops:
     reads = [
         "row_d_output[j] + row_d_h[j]" if name == "d_h" else f"row_{name}[j]" for name in stage.reads
     ]  # fmt: skip
-    values = [f"value_{name}" for name in stage.writes]
-    body = ["for j in range(H):", f"    {', '.join(values)} = stage_0({', '.join(reads)})"]
+    body = ["for j in range(H):", _called(0, [f"value_{name}" for name in stage.writes], reads)]
     for name in stage.writes:
         if activation := cell.gates.get(name):
             body.append(f"    value_{name} = through_{activation}(value_{name}, row_{name}[j])")
@@ -124,14 +123,19 @@ def writing(cell: Any) -> Loops:
             lines.append(f"    value_{gate} = x[{place}] + y[{place}]")
     stages = cell.forward(exact_layers)
     for n, stage in enumerate(stages):
-        reads = ", ".join(values[name] for name in stage.reads)
+        reads = [values[name] for name in stage.reads]
         values |= {name: f"value_{name}" for name in stage.writes}
-        lines.append(f"    {', '.join(values[name] for name in stage.writes)} = stage_{n}({reads})")
+        lines.append(_called(n, [values[name] for name in stage.writes], reads))
     lines += [f"    row_{part}[j] = {values[part]}" for part in cell.state]
     body = ["for b in range(rows):", *(f"    {line}" for line in lines)]
     return _compilable(
         cell, "writing", "state, part, u, w, N, H, rows", body, stages, exact_layers, np.float32
     )
+
+
+def _called(n: int, writes: Iterable[str], reads: Iterable[str]) -> str:
+    """The source of a stage, within a loop."""
+    return f"    {', '.join(writes)} = stage_{n}({', '.join(reads)})"
 
 
 def _rows(cell: Any) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -22,6 +23,7 @@ from charrnn.kernels.machine.jit import (
     cfunc,
     hold_while_forking,
     is_kept,
+    njit,
     recorded,
 )
 
@@ -91,6 +93,12 @@ def call(typingctx: Any, address: Any, arguments: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.intp, arguments), codegen
+
+
+@njit()
+def _address(array: Any, element: int) -> int:
+    """The address of an element of a C-contiguous array, counted from its first."""
+    return np.intp(array.ctypes.data) + element * array.itemsize
 
 
 @intrinsic

@@ -24,7 +24,7 @@ from numba.extending import intrinsic
 
 from charrnn.kernels.machine.jit import JIT_DISABLED
 from charrnn.kernels.machine.native_calls import compiled
-from charrnn.kernels.products.tile import FEATURES, HAS_BFLOAT16, Tile
+from charrnn.kernels.products.tile import FEATURES, HAS_BFLOAT16, Tile, declared
 
 ROWS = 32  # of C that one call computes, in two pairs of registers
 _SIDE = 16  # rows of a register, and words of a row
@@ -50,10 +50,8 @@ def emit_tile(builder: Any, tile: Any, prefix: str = "llvm.x86.") -> None:
         return builder.shl(words, number(2))
 
     def instruction(name: str, *values: Any) -> None:
-        full = prefix + name
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        function = builder.module.globals.get(full) or ir.Function(builder.module, kind, full)
-        builder.call(function, values)
+        kinds = [value.type for value in values]
+        builder.call(declared(builder, prefix + name, ir.VoidType(), kinds), values)
 
     def move(name: str, register: int, address: Any, stride: Any) -> None:
         pointer = builder.inttoptr(address, byte.as_pointer())

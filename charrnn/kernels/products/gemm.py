@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from charrnn.kernels.machine.aligned import LINE
 from charrnn.kernels.machine.jit import njit
-from charrnn.kernels.machine.native_calls import address_of, call
+from charrnn.kernels.machine.native_calls import _address, address_of, call
 from charrnn.kernels.machine.prefetch import ahead
 from charrnn.kernels.products import amx
 from charrnn.kernels.products.bfloat16 import LANES, Rounding, pairs, rounder_address, transpose_block
@@ -128,12 +128,6 @@ def multiply(x: Blocks) -> None:
 def _terms(unit: Any, K: int) -> int:
     """How many steps a tile takes to sum over K."""
     return K if unit[_ROUND] == 0 else pairs(K)
-
-
-@njit()
-def _address(array: Any, element: int) -> int:
-    """Of an element of a C-contiguous array, counted from its first."""
-    return np.intp(array.ctypes.data) + element * array.itemsize
 
 
 @njit()

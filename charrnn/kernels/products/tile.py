@@ -48,7 +48,7 @@ HAS_BFLOAT16 = WIDE and "avx512bf16" in FEATURES  # whether there is a tile for 
 HAS_FAST_BFLOAT16 = HAS_BFLOAT16 and llvm.get_host_cpu_name().startswith("znver")
 
 
-def _declared(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+def declared(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     """The function of LLVM's or of another module that a module calls by this name."""
     known = builder.module.globals.get(name)
     return known or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
@@ -58,21 +58,21 @@ def _fused(builder: Any, a: Any, b: Any, total: Any) -> Any:
     """total + a b, rounded once."""
     vector = total.type
     kind = "f32" if vector.element == ir.FloatType() else "f64"
-    function = _declared(builder, f"llvm.fma.v{vector.count}{kind}", vector, [vector] * 3)
+    function = declared(builder, f"llvm.fma.v{vector.count}{kind}", vector, [vector] * 3)
     return builder.call(function, [a, b, total])
 
 
 def _fused_pairs(builder: Any, a: Any, b: Any, total: Any) -> Any:
     """total + a b for vectors whose every word is a pair of bfloat16."""
     pairs = ir.VectorType(ir.IntType(32), 16)
-    function = _declared(builder, "llvm.x86.avx512bf16.dpbf16ps.512", total.type, [total.type, pairs, pairs])
+    function = declared(builder, "llvm.x86.avx512bf16.dpbf16ps.512", total.type, [total.type, pairs, pairs])
     return builder.call(function, [total, builder.bitcast(a, pairs), builder.bitcast(b, pairs)])
 
 
 def _prefetch(builder: Any, address: Any) -> None:
     """Bring the cache line at an address near, but not into the first level, which a tile fills with B."""
     number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
-    function = _declared(builder, "llvm.prefetch.p0i8", ir.VoidType(), [pointer, *[number] * 3])
+    function = declared(builder, "llvm.prefetch.p0i8", ir.VoidType(), [pointer, *[number] * 3])
     read, second_level, data = number(0), number(2), number(1)
     builder.call(function, [builder.inttoptr(address, pointer), read, second_level, data])
 
