@@ -254,7 +254,7 @@ def run_peak(_: argparse.Namespace) -> None:
     a[:], b[:] = 0.5, 0.5
 
     def product() -> None:
-        workers.run(lambda w: gemm.product(unit, c, bias, a, b, K, *share(M, w, workers.size), NOTHING))
+        workers.run(lambda w: gemm.product(unit, c, bias, a, b, K, share(M, w, workers.size), NOTHING))
 
     product()
     serve(lambda seconds: 2 * M * K * N / quickest(seconds, product) / 1e9)

@@ -74,7 +74,7 @@ def module(prefix):
     """LLVM's module with the tile as its one function."""
     word = ir.IntType(64)
     written = ir.Module("amx")
-    function = ir.Function(written, ir.FunctionType(ir.VoidType(), [word] * len(tile.POINTERS.args)), "tile")
+    function = ir.Function(written, ir.FunctionType(ir.VoidType(), [word] * len(tile.Tile._fields)), "tile")
     builder = ir.IRBuilder(function.append_basic_block())
     amx.emit_tile(builder, function.args, prefix)
     builder.ret_void()
@@ -110,7 +110,7 @@ def emulated():
 
 def test_the_tile_multiplies(emulated):
     address, emulator = emulated
-    function = ctypes.CFUNCTYPE(None, *[NUMBER] * len(tile.POINTERS.args))(address)
+    function = ctypes.CFUNCTYPE(None, *[NUMBER] * len(tile.Tile._fields))(address)
     assert amx.multiplies(function)
     assert emulator.registers is None  # released
 
@@ -122,7 +122,7 @@ def less_deep(*arguments):
 
 def test_a_tile_that_computes_something_else_is_found_out(emulated):
     address, _ = emulated
-    function = ctypes.CFUNCTYPE(None, *[NUMBER] * len(tile.POINTERS.args))(address)
+    function = ctypes.CFUNCTYPE(None, *[NUMBER] * len(tile.Tile._fields))(address)
     assert not amx.multiplies(lambda *arguments: None)
     assert not amx.multiplies(lambda rows, *arguments: function(max(1, rows - 1), *arguments))
     assert not amx.multiplies(lambda *arguments: function(*less_deep(*arguments)))

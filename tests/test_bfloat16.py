@@ -159,8 +159,8 @@ def test_products_are_those_of_the_rounded_operands(T, B, K, N):
     bfloat16.round_panels(forward, stored, 0, panels(N))
     C, plus = aligned(D.shape, np.float32), aligned(D.shape, np.float32)
     for b0, b1 in ((0, B // 2), (B // 2, B)):
-        gemm.product(unit, C, bias, A, forward, K, b0, b1, NOTHING)
-        gemm.product_plus(unit, plus, D, A, forward, K, b0, b1, NOTHING)
+        gemm.product(unit, C, bias, A, forward, K, (b0, b1), NOTHING)
+        gemm.product_plus(unit, plus, D, A, forward, K, (b0, b1), NOTHING)
     x, w = rounded(A[..., :K]).astype(np.float64), rounded(W).astype(np.float64)
     exact = x @ w.T
     accuracy = 2.0**-23 * (K + 1) * (abs(x) @ abs(w).T + abs(bias[:N]) + abs(D[..., :N]))
@@ -169,7 +169,7 @@ def test_products_are_those_of_the_rounded_operands(T, B, K, N):
     coarse = 2.0**-7 * (abs(A[..., :K]) @ abs(W).T + 1e-6)
     assert (abs(C[..., :N] - bias[:N] - A[..., :K] @ W.T) <= coarse).all()
     whole = aligned(D.shape, np.float32)
-    gemm.product(unit, whole, bias, A, forward, K, 0, B, NOTHING)
+    gemm.product(unit, whole, bias, A, forward, K, (0, B), NOTHING)
     assert whole.tobytes() == C.tobytes()
 
 
@@ -185,7 +185,7 @@ def test_outer_products_are_those_of_the_rounded_operands(T, B, K, N):
         paired.append(words.reshape(-1, rows.shape[2]))
     C, zero = aligned((panels(N), K, PANEL), np.float32), aligned((PANEL,), np.float32)
     unit = gemm.unit("bfloat16", room(1, 1, 1))
-    gemm.outer_product(unit, C, zero, *paired, pairs(T) * B, 0, panels(N), 0, K)
+    gemm.outer_product(unit, C, zero, *paired, pairs(T) * B, (0, panels(N), 0, K))
     a, g = (rounded(x[..., :n]).reshape(T * B, n).astype(np.float64) for x, n in ((A, K), (G, N)))
     got = C.transpose(0, 2, 1).reshape(-1, K)[:N]
     accuracy = 2.0**-23 * (T * B + 1) * (abs(g).T @ abs(a))

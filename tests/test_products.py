@@ -60,8 +60,8 @@ def test_a_product_is_the_same_whatever_it_prefetches(dtype):
     for product, init in ((gemm.product, bias), (gemm.product_plus, D)):
         for b0, b1 in ((0, B), (2, 7), (3, 3)):
             expected, found = np.zeros((2, *D.shape), dtype)
-            product(unit, expected, init, A, W, K, b0, b1, NOTHING)
-            product(unit, found, init, A, W, K, b0, b1, nowhere)
+            product(unit, expected, init, A, W, K, (b0, b1), NOTHING)
+            product(unit, found, init, A, W, K, (b0, b1), nowhere)
             assert found.tobytes() == expected.tobytes()
             exact = np.einsum("tbk,pkj->tbpj", A[..., :K].astype(float), W).reshape(T, B, width)
             exact += init[..., :width]
@@ -78,7 +78,7 @@ def test_the_gradient_of_a_weight_is_the_sum_of_outer_products(rows, ks):
     A, G = aligned((rows, gemm.padded(K)), np.float32), aligned((rows, gemm.padded(N)), np.float32)
     A[:, :K], G[:, :N] = rng.standard_normal((rows, K)), rng.standard_normal((rows, N))
     C = np.full((gemm.panels(N), K, gemm.PANEL), 7, np.float32)
-    gemm.outer_product(unit, C, np.zeros(gemm.PANEL, np.float32), A, G, rows, 1, 3, *ks)
+    gemm.outer_product(unit, C, np.zeros(gemm.PANEL, np.float32), A, G, rows, (1, 3, *ks))
     exact = A[:, :K].astype(float).T @ G[:, : len(C) * gemm.PANEL]
     found = C.transpose(1, 0, 2).reshape(K, -1)
     computed = slice(*ks), slice(gemm.PANEL, None)

@@ -6,11 +6,18 @@ y = (h - mean) / sqrt(variance + 1e-5) * weight + bias
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from charrnn.kernels.coefficients import NORM_EPSILON
 from charrnn.kernels.machine.jit import njit
 from charrnn.kernels.reductions import total, total_of_products
+
+
+class Statistics(NamedTuple):
+    """What forward finds of each row, and backward needs."""
+
+    mean: Any  # (T, B)
+    scale: Any  # (T, B), 1 / sqrt(variance + 1e-5)
 
 
 @njit()
@@ -26,9 +33,9 @@ def _forward_row(y: Any, scale: Any, weight: Any, bias: Any, H: int) -> None:
 
 
 @njit()
-def forward(y: Any, h: Any, mean: Any, scale: Any, weight: Any, bias: Any, H: int, b0: int, b1: int) -> None:
-    """y, h (T, B, padded) lie apart; for backward, mean and scale = 1 / sqrt(variance + epsilon), (T, B)."""
-    number = y.dtype.type
+def forward(y: Any, h: Any, statistics: Any, weight: Any, bias: Any, H: int, columns: Any) -> None:
+    """y of h, which lie apart, both (T, B, padded H); columns b0 to b1."""
+    (mean, scale), (b0, b1), number = statistics, columns, y.dtype.type
     for t in range(y.shape[0]):
         for b in range(b0, b1):
             mean[t, b] = total(h[t, b], H) / number(H)
@@ -52,9 +59,9 @@ def _backward_row(dh: Any, h: Any, mean: Any, scale: Any, first: Any, second: An
 
 
 @njit()
-def backward(dh: Any, dy: Any, h: Any, mean: Any, scale: Any, weight: Any, H: int, b0: int, b1: int) -> None:
+def backward(dh: Any, dy: Any, h: Any, statistics: Any, weight: Any, H: int, columns: Any) -> None:
     """dh from dy; the weight's and bias's own gradients are `parameter_gradients`."""
-    number = h.dtype.type
+    (mean, scale), (b0, b1), number = statistics, columns, h.dtype.type
     for t in range(h.shape[0]):
         for b in range(b0, b1):
             _multiply(dh[t, b], dy[t, b], weight, H)
@@ -65,9 +72,10 @@ def backward(dh: Any, dy: Any, h: Any, mean: Any, scale: Any, weight: Any, H: in
 
 @njit()
 def parameter_gradients(
-    d_weight: Any, d_bias: Any, dy: Any, h: Any, mean: Any, scale: Any, j0: int, j1: int
+    d_weight: Any, d_bias: Any, dy: Any, h: Any, statistics: Any, j0: int, j1: int
 ) -> None:
-    """Columns j0 to j1 of the gradients of weight and bias, summed over all rows in order."""
+    """Numbers j0 to j1 of the gradients of weight and bias, summed over all rows in order."""
+    mean, scale = statistics
     d_weight, d_bias = d_weight[j0:j1], d_bias[j0:j1]
     d_weight[:] = 0
     d_bias[:] = 0

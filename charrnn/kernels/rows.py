@@ -23,6 +23,12 @@ def _copy(y: Any, x: Any, n: int) -> None:  # an assignment of slices would comp
 
 
 @njit()
+def _clear(y: Any) -> None:
+    for j in range(len(y)):
+        y[j] = 0
+
+
+@njit()
 def copy(y: Any, x: Any, H: int, b0: int, b1: int) -> None:
     """y[t, b] = x[t, b]."""
     for t in range(y.shape[0]):
@@ -39,14 +45,14 @@ def add(y: Any, x: Any, H: int, b0: int, b1: int) -> None:
 
 
 @njit()
-def begin(state: Any, first: Any, origin: Any, H: int, b0: int, b1: int) -> None:
-    """Where origin[b] is not -1, a text begins, with that row of `first` as its state.
+def _restart(state: Any, states: Any, rows: Any, H: int, b0: int, b1: int) -> None:
+    """Where rows[b] is not -1, a text begins, with that row of `states` as its state.
 
-    Shapes: state (B, padded H), first (rows, H), origin (B,).
+    Shapes: state (B, padded H), states (.., H), rows (B,).
     """
     for b in range(b0, b1):
-        if origin[b] >= 0:
-            _copy(state[b], first[origin[b]], H)
+        if rows[b] >= 0:
+            _copy(state[b], states[rows[b]], H)
 
 
 @njit()
@@ -84,7 +90,7 @@ def dropout(y: Any, key: int, rate: float, H: int, b0: int, b1: int) -> None:
 
 
 @njit()
-def gather(y: Any, table: Any, index: Any, n: int, b0: int, b1: int) -> None:
+def _gather(y: Any, table: Any, index: Any, n: int, b0: int, b1: int) -> None:
     """y[t, b] = table[index[t, b]]; table (U, padded)."""
     for t in range(y.shape[0]):
         for b in range(b0, b1):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from charrnn.kernels.machine.jit import njit
 from charrnn.kernels.reductions import total_of_products
@@ -19,38 +19,45 @@ def squared_norms(partial: Any, gradient: Any, n0: int, n1: int) -> None:
         partial[n] = total_of_products(block, block, gradient.dtype.type(0), len(block))
 
 
+class AdamWStep(NamedTuple):
+    """The numbers of one step."""
+
+    scale: float  # of the gradient: clipping
+    learning_rate: float
+    beta1: float
+    beta2: float
+    correction1: float  # 1 - beta1^steps
+    correction2: float  # 1 - beta2^steps
+    epsilon: float
+    weight_decay: float
+    l1: float
+
+
 @njit()
-def adamw(
-    parameters: Any, gradient: Any, m: Any, v: Any, n0: int, n1: int, scale: float, learning_rate: float,
-    beta1: float, beta2: float, correction1: float, correction2: float, epsilon: float,
-    weight_decay: float, l1: float,
-) -> None:  # fmt: skip
-    """AdamW in place (Kingma & Ba 2015; Loshchilov & Hutter 2019).
+def adamw(parameters: Any, gradient: Any, m: Any, v: Any, n0: int, n1: int, step: Any) -> None:
+    """AdamW in place (Kingma & Ba 2015; Loshchilov & Hutter 2019), on elements n0 to n1 of flat vectors.
 
-    The gradient is first multiplied by `scale` (clipping).
-
-        p = p - rate decay p
-        m = beta1 m + (1 - beta1) g,    v = beta2 v + (1 - beta2) g^2
-        p = p - rate (m / correction1) / (sqrt(v / correction2) + epsilon)
-        p = sign(p) max(|p| - rate l1, 0)
-
-    correction = 1 - beta^step.
+    g = scale g
+    p = p - rate decay p
+    m = beta1 m + (1 - beta1) g,    v = beta2 v + (1 - beta2) g^2
+    p = p - rate (m / correction1) / (sqrt(v / correction2) + epsilon)
+    p = sign(p) max(|p| - rate l1, 0)
     """
     number = parameters.dtype.type
     parameters, gradient, m, v = parameters[n0:n1], gradient[n0:n1], m[n0:n1], v[n0:n1]
     one, zero = number(1), number(0)
-    keep = one - number(learning_rate * weight_decay)
-    b1, b2, factor = number(beta1), number(beta2), number(scale)
-    rate = number(learning_rate / correction1)
-    root = number(1.0 / math.sqrt(correction2))
-    small, shrink = number(epsilon), number(learning_rate * l1)
+    keep = one - number(step.learning_rate * step.weight_decay)
+    b1, b2, factor = number(step.beta1), number(step.beta2), number(step.scale)
+    rate = number(step.learning_rate / step.correction1)
+    root = number(1.0 / math.sqrt(step.correction2))
+    small, shrink = number(step.epsilon), number(step.learning_rate * step.l1)
     for j in range(len(parameters)):
         g = gradient[j] * factor
         m[j] = b1 * m[j] + (one - b1) * g
         v[j] = b2 * v[j] + (one - b2) * g * g
         p = parameters[j] * keep - rate * m[j] / (math.sqrt(v[j]) * root + small)
         parameters[j] = p
-    if l1 > 0:
+    if step.l1 > 0:
         for j in range(len(parameters)):
             p = parameters[j]
             size = abs(p) - shrink

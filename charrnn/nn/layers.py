@@ -101,7 +101,9 @@ class Recurrent:
         cell, dtype, apart = self.cell, self.gates.dtype, self.cell.separate_hidden_bias
         weight = self.weight_hh.forward
         weight_t = weight if self.weight_hh.backward is None else self.weight_hh.backward
-        self._inputs = recurrent.Inputs(self.table, self.index, self.x, self.weight_ih.forward, self.bias)
+        self._inputs = recurrent.Inputs(
+            self.table, self.index, self.x, self.weight_ih.forward, self.bias, self.H
+        )
         self._gates = recurrent.Gates(self.gates, self.recurrent, apart, self.bias_hh, weight, weight_t)
         hidden = [self.recurrent] if apart else []
         self._soon_forward = prefetch.table(

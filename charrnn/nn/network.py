@@ -201,8 +201,7 @@ class Window:
                 self.embedded,
                 first.weight_ih.forward,
                 D,
-                u0,
-                u1,
+                (u0, u1),
                 NOTHING,
             )
         else:
@@ -226,7 +225,8 @@ class Window:
         layer.forward(b0, b1, t0, t1)
         if config.norm:
             weight, bias = self.parameters[f"norm_l{k}.weight"], self.parameters[f"norm_l{k}.bias"]
-            norm.forward(y, h, self.mean[k][steps], self.scale[k][steps], weight, bias, H, b0, b1)
+            statistics = norm.Statistics(self.mean[k][steps], self.scale[k][steps])
+            norm.forward(y, h, statistics, weight, bias, H, (b0, b1))
         elif self.outputs[k] is not layer.output:
             rows.copy(y, h, H, b0, b1)
         if config.has_skip(k) and k > 0:
@@ -240,7 +240,7 @@ class Window:
     def decode(self, b0: int, b1: int, t0: int, t1: int) -> None:
         """Logits from the last layer's output."""
         y, bias, H = self.outputs[-1][t0:t1], self.parameters["decoder.bias"], self.config.hidden_size
-        gemm.product(self.unit, self.logits[t0:t1], bias, y, self.decoder.forward, H, b0, b1, NOTHING)
+        gemm.product(self.unit, self.logits[t0:t1], bias, y, self.decoder.forward, H, (b0, b1), NOTHING)
 
     def compare(self, b0: int, b1: int) -> None:
         """What `nats` needs of columns b0 to b1."""
@@ -260,7 +260,7 @@ class Window:
         config, p, H = self.config, self.parameters, self.config.hidden_size
         V, unit = config.vocab_size, self.unit
         gemm.product(
-            unit, self.d_outputs[-1], self.zero, self.logits, self.decoder.backward, V, b0, b1, NOTHING
+            unit, self.d_outputs[-1], self.zero, self.logits, self.decoder.backward, V, (b0, b1), NOTHING
         )
         self.logits_rows.refresh(b0, b1)
         for k in reversed(range(len(self.layers))):
@@ -268,10 +268,8 @@ class Window:
             if dropout_keys is not None:
                 rows.dropout(dy, dropout_keys[k], config.dropout, H, b0, b1)
             if config.norm:
-                norm.backward(
-                    self.dh, dy, layer.output, self.mean[k], self.scale[k], p[f"norm_l{k}.weight"],
-                    H, b0, b1,
-                )  # fmt: skip
+                statistics = norm.Statistics(self.mean[k], self.scale[k])
+                norm.backward(self.dh, dy, layer.output, statistics, p[f"norm_l{k}.weight"], H, (b0, b1))
             layer.backward(b0, b1)
             layer.copy_rows(b0, b1)
             self.output_rows[k].refresh(b0, b1)
@@ -279,9 +277,9 @@ class Window:
                 break
             dx, weight = self.d_outputs[k - 1], layer.weight_ih.backward
             if config.has_skip(k):
-                gemm.product_plus(unit, dx, dy, layer.gates, weight, layer.width, b0, b1, NOTHING)
+                gemm.product_plus(unit, dx, dy, layer.gates, weight, layer.width, (b0, b1), NOTHING)
             else:
-                gemm.product(unit, dx, self.zero, layer.gates, weight, layer.width, b0, b1, NOTHING)
+                gemm.product(unit, dx, self.zero, layer.gates, weight, layer.width, (b0, b1), NOTHING)
 
     def transpose_rows(self, worker: int, workers: int) -> None:
         """This worker's share of the transposes that some units want for the gradients of the weights."""
@@ -301,7 +299,7 @@ class Window:
                 j0, j1 = share(config.hidden_size, worker, workers)
                 norm.parameter_gradients(
                     g[f"norm_l{k}.weight"], g[f"norm_l{k}.bias"], self.d_outputs[k], layer.output,
-                    self.mean[k], self.scale[k], j0, j1,
+                    norm.Statistics(self.mean[k], self.scale[k]), j0, j1,
                 )  # fmt: skip
         sum_outer_products(
             self.unit, g["decoder.weight"], self.zero, self.output_rows[-1], self.logits_rows, worker, workers
@@ -320,7 +318,7 @@ class Window:
         if self.embedded is None:
             rows.scatter_panel_rows(d_weight, self.d_table, self.used, p0, p1)
             return
-        gemm.outer_product(self.exact, d_weight, self.zero, self.embedded[0], self.d_table, U, p0, p1, 0, D)
+        gemm.outer_product(self.exact, d_weight, self.zero, self.embedded[0], self.d_table, U, (p0, p1, 0, D))
         j0, j1 = share(D, worker, workers)
         self.d_skip_input[0, :U, j0:j1] = 0
         if self.config.has_skip(0):
@@ -335,7 +333,7 @@ class Window:
         u0, u1 = share(len(self.used), worker, workers)
         gemm.product_plus(
             self.exact, self.d_embedded, self.d_skip_input, self.d_table[None], first.weight_ih.backward,
-            first.width, u0, u1, NOTHING,
+            first.width, (u0, u1), NOTHING,
         )  # fmt: skip
         u1 = min(u1, self.known)
         gradient = self.gradients["embedding.weight"]

@@ -109,10 +109,10 @@ def sum_outer_products(
     A, G = inputs.operand, outputs.operand
     count, K = gradient.shape[:2]
     if count % workers == 0 or count > MANY_PANELS * workers:
-        parts = *share(count, worker, workers), 0, K
+        part = *share(count, worker, workers), 0, K
     else:
-        parts = 0, count, *share(K, worker, workers)
-    gemm.outer_product(unit, gradient, zero, A, G, len(G), *parts)
+        part = 0, count, *share(K, worker, workers)
+    gemm.outer_product(unit, gradient, zero, A, G, len(G), part)
 
 
 def _blocks(n: int) -> int:

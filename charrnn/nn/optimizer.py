@@ -67,10 +67,10 @@ class AdamW:
             scale = c.clip / norm if norm > c.clip else 1.0
             for low, high, decay, l1 in ((0, decayed, c.weight_decay, c.l1), (decayed, end, 0.0, 0.0)):
                 n0, n1 = share(high - low, worker, n)
-                updates.adamw(
-                    *arrays, low + n0, low + n1, scale, rate, c.beta1, c.beta2, *corrections, c.epsilon,
-                    decay, l1,
+                numbers = updates.AdamWStep(
+                    scale, rate, c.beta1, c.beta2, *corrections, c.epsilon, decay, l1
                 )  # fmt: skip
+                updates.adamw(*arrays, low + n0, low + n1, numbers)
 
         return sum_squares, update
 

@@ -77,10 +77,9 @@ def plan(ids: Ids, lengths: Integers, columns: int, vocab_size: int, most_states
     x, restart_rows = np.zeros(S * B, np.int32), np.full(S * B, -1, np.int32)
     kept = np.zeros(slots, np.int64)
     target, target_place, target_id = np.zeros(N, np.int64), np.zeros(N, np.int64), np.zeros(N, np.int32)
-    count = kernels.lay_out(
-        ids, lengths, same, shared, top, column, slot, B, vocab_size, x, restart_rows, kept, target,
-        target_place, target_id,
-    )  # fmt: skip
+    texts = kernels.Texts(ids, lengths, same, shared, top, column, slot)
+    layout = kernels.Layout(x, restart_rows, kept, target, target_place, target_id)
+    count = kernels.lay_out(layout, texts, B, vocab_size)
     target_place, target_id = target_place[:count], target_id[:count]
     windows = []
     losses_of = _by_window(target_place, T * B, S // T)

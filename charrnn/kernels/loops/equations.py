@@ -69,7 +69,7 @@ def forward(cell: Any, dtype: Any) -> Loops:
         reads = [f"after_{name}[j]" if name in written else f"row_{name}[j]" for name in stage.reads]
         written.update({*stage.writes} & {*cell.state})
         targets = [f"after_{name}[j]" if name in cell.state else f"row_{name}[j]" for name in stage.writes]
-        body += ["for j in range(H):", f"    {', '.join(targets)} = stage_{n}({', '.join(reads)})"]
+        body += ["for j in range(H):", _called(n, targets, reads)]
         if "h" in stage.writes:
             body.append("    row_output[j] = after_h[j]")
     return _training(cell, "forward", dtype, body, stages)
@@ -86,8 +86,7 @@ def backward(cell: Any, dtype: Any) -> Loops:
     reads = [
         "row_d_output[j] + row_d_h[j]" if name == "d_h" else f"row_{name}[j]" for name in stage.reads
     ]  # fmt: skip
-    values = [f"value_{name}" for name in stage.writes]
-    body = ["for j in range(H):", f"    {', '.join(values)} = stage_0({', '.join(reads)})"]
+    body = ["for j in range(H):", _called(0, [f"value_{name}" for name in stage.writes], reads)]
     for name in stage.writes:
         if activation := cell.gates.get(name):
             body.append(f"    value_{name} = through_{activation}(value_{name}, row_{name}[j])")
@@ -124,14 +123,19 @@ def writing(cell: Any) -> Loops:
             lines.append(f"    value_{gate} = x[{place}] + y[{place}]")
     stages = cell.forward(exact_layers)
     for n, stage in enumerate(stages):
-        reads = ", ".join(values[name] for name in stage.reads)
+        reads = [values[name] for name in stage.reads]
         values |= {name: f"value_{name}" for name in stage.writes}
-        lines.append(f"    {', '.join(values[name] for name in stage.writes)} = stage_{n}({reads})")
+        lines.append(_called(n, [values[name] for name in stage.writes], reads))
     lines += [f"    row_{part}[j] = {values[part]}" for part in cell.state]
     body = ["for b in range(rows):", *(f"    {line}" for line in lines)]
     return _compilable(
         cell, "writing", "state, part, u, w, N, H, rows", body, stages, exact_layers, np.float32
     )
+
+
+def _called(n: int, writes: Iterable[str], reads: Iterable[str]) -> str:
+    """The source of a stage, within a loop."""
+    return f"    {', '.join(writes)} = stage_{n}({', '.join(reads)})"
 
 
 def _rows(cell: Any) -> Iterator[tuple[str, str]]:
@@ -163,10 +167,8 @@ def _training(cell: Any, way: str, dtype: Any, body: list[str], stages: tuple[An
         return [f"{name} = {source}" for name, source in lines if name in names]
 
     body = wanted(_rows(cell), body) + body
-    places = [(f"at_{name}", f"place(table, {n}, t, b)") for n, name in enumerate(BUFFERS)]
-    places += [
-        (f"at_{name}_after", f"place(table, {BUFFERS.index(name)}, t + 1, b)") for name in ("h", "rest")
-    ]
+    places = [(f"at_{name}", f"place(table, {name}, t, b)") for name in BUFFERS]
+    places += [(f"at_{name}_after", f"place(table, {name}, t + 1, b)") for name in ("h", "rest")]
     body = wanted(places, body) + body
     lines = ["H = word_at(table)", "for b in range(b0, b1):", *(f"    {line}" for line in body)]
     name = f"{way}_{np.dtype(dtype).name}"
@@ -186,6 +188,8 @@ def _compilable(
         "__name__": __name__,
         "array": _doubles_at if double else _floats_at,
         "place": _place,
+        # Typed, or Numba would compile `place` anew for each of them.
+        **{name: np.intp(n) for n, name in enumerate(BUFFERS)},
         "size": np.intp(8 if double else 4),
         "word_at": word_at,
         **{key: value for key, value in vars(of).items() if key in _FUNCTIONS},

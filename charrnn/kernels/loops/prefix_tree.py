@@ -4,18 +4,41 @@ A network that reads `port` and `post` does the same until it has read `po`. So 
 the character before j and predicts character j, is shared with the text before it if the first j characters
 are the same.
 
-Arrays over texts are (n,), arrays over characters, of texts that lie behind one another, (N,).
+Arrays over texts are (n,); arrays over characters, of texts that lie one behind another, (N,).
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from charrnn.kernels.machine.jit import njit
 
 _CLASSES = 64  # of lengths, by powers of two
+
+
+class Texts(NamedTuple):
+    """What is read, and where."""
+
+    ids: Any  # (N,)
+    lengths: Any  # this and the following are (n,)
+    same: Any  # characters that are those of the text before
+    shared: Any  # steps that are those of the text before
+    top: Any  # the row and the column of the first of the other steps
+    column: Any
+    slot: Any  # of the state that these begin with
+
+
+class Layout(NamedTuple):
+    """What a network is given, row by row, and what is taken from it."""
+
+    x: Any  # (rows * B,) the input of each step
+    restart_rows: Any  # (rows * B,) where a text's own steps begin, its slot
+    kept: Any  # (slots,) the place, row * B + column, whose state goes there
+    target: Any  # (N,) for each character, which of the losses is its own
+    target_place: Any  # (N or fewer losses,) where that loss is
+    target_id: Any  # and of which character
 
 
 @njit()
@@ -72,7 +95,7 @@ def schedule(lengths: Any, shared: Any, parent: Any, T: int, B: int, top: Any, c
             size[parent[i]] = lengths[parent[i]] - shared[parent[i]] + 1
     total = size.sum()
     child, sibling = np.full(n, -1), np.full(n, -1)
-    # A window has either no room left, or nobody waits for it: then a text reaches into the next one.
+    # A window either has no room left, or no text waits for it: then one reaches into the next window.
     windows = 2 * (total // T + n) + 4
     ready, waiting, follower = np.full(windows, -1), np.full(_CLASSES, -1), np.full(n, -1)
     left = n
@@ -119,17 +142,10 @@ def schedule(lengths: Any, shared: Any, parent: Any, T: int, B: int, top: Any, c
 
 
 @njit()
-def lay_out(
-    ids: Any, lengths: Any, same: Any, shared: Any, top: Any, column: Any, slot: Any, B: int, start_id: int,
-    x: Any, origin: Any, kept: Any, target: Any, target_place: Any, target_id: Any,
-) -> int:  # fmt: skip
-    """Fill in what is read where, and which losses are wanted.
-
-    x and origin (rows * B,): each step's input, and where a text's own steps begin the slot of the state that
-    they begin with, slot[i]. kept (slots,): the place, row * B + column, whose state goes there. target (N,):
-    which loss is that of each character; target_place and target_id of that loss. Returns how many losses
-    there are.
-    """
+def lay_out(layout: Any, texts: Any, B: int, start_id: int) -> int:
+    """Fill in the layout in B columns; returns how many losses there are."""
+    x, restart_rows, kept, target, target_place, target_id = layout
+    ids, lengths, same, shared, top, column, slot = texts
     place = np.empty(len(ids), np.int64)  # of each step
     start, before, count = 0, 0, 0
     for i in range(len(lengths)):
@@ -141,7 +157,7 @@ def lay_out(
                 place[start + j] = here
                 x[here] = ids[start + j - 1] if j > 0 else start_id
                 if j == shared[i]:
-                    origin[here] = slot[i]
+                    restart_rows[here] = slot[i]
             if j < same[i]:
                 target[start + j] = target[before + j]
             else:

@@ -10,22 +10,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from charrnn.kernels.loops import inputs
 from charrnn.kernels.machine.jit import njit
 from charrnn.kernels.machine.native_calls import call
 from charrnn.kernels.machine.prefetch import plan_step
-from charrnn.kernels.products.gemm import product, product_plus, terms
-from charrnn.kernels.rows import begin
+from charrnn.kernels.products.gemm import _terms, product, product_plus
+from charrnn.kernels.rows import _clear, _gather, _restart
+
+ROWS = 26  # of gates that are worth a product of their own: two tiles of the widest kind
 
 
 class Inputs(NamedTuple):
-    """What a layer reads, see inputs.read."""
+    """What a layer reads at a step, W_ih x + b: a product, or for the first layer a look-up.
 
-    table: Any
-    index: Any
-    x: Any
-    weight_ih: Any
-    bias: Any
+    The first layer's x is one of a few embedded characters: the product of each is computed once a window, as
+    a row of the table. Elsewhere the table has no rows.
+    """
+
+    table: Any  # (U, padded G H)
+    index: Any  # (T, B)
+    x: Any  # (T, B, padded K)
+    weight_ih: Any  # (panels of G H, K, 32)
+    bias: Any  # (padded G H,)
+    K: int
 
 
 class States(NamedTuple):
@@ -33,10 +39,10 @@ class States(NamedTuple):
 
     h: Any  # (T + 1, B, padded H)
     rest: Any  # (T + 1, B, padded R)
-    # Where it is not -1, a text begins, with that row of first_h (.., H) and first_rest (.., R); (T, B).
-    origin: Any
-    first_h: Any
-    first_rest: Any
+    # Where it is not -1, a text begins, with that row of the next two; (T, B).
+    restart_rows: Any
+    restart_h: Any  # (.., H)
+    restart_rest: Any  # (.., R)
 
 
 class Gates(NamedTuple):
@@ -67,43 +73,63 @@ class Loops(NamedTuple):
 
 
 @njit()
-def forward(unit: Any, soon: Any, read: Any, gates: Any, states: Any, loops: Any, H: int, steps: Any) -> None:
-    """Some steps of the window, those before them being done. See prefetch.table for `soon`."""
+def forward(
+    unit: Any, prefetches: Any, inputs: Any, gates: Any, states: Any, loops: Any, H: int, steps: Any
+) -> None:
+    """Some steps of the window, those before them being done. See prefetch.table for `prefetches`."""
     b0, b1, t0, t1 = steps
-    table, index, x, weight_ih, bias = read
-    plan, B, R = np.empty((len(soon), 3), np.intp), gates.gates.shape[1], states.first_rest.shape[1]
+    plan, B, R = np.empty((len(prefetches), 3), np.intp), gates.gates.shape[1], states.restart_rest.shape[1]
     for t in range(t0, t1):
-        begin(states.h[t], states.first_h, states.origin[t], H, b0, b1)
-        begin(states.rest[t], states.first_rest, states.origin[t], R, b0, b1)
-        inputs.read(unit, gates.gates, table, index, x, weight_ih, bias, H, t, t0, t1, b0, b1, plan[:0])
-        plan_step(plan, soon, t * B + b0, b1 - b0, terms(unit, H))
+        _restart(states.h[t], states.restart_h, states.restart_rows[t], H, b0, b1)
+        _restart(states.rest[t], states.restart_rest, states.restart_rows[t], R, b0, b1)
+        _read(unit, gates.gates, inputs, t, steps, plan[:0])
+        plan_step(plan, prefetches, t * B + b0, b1 - b0, _terms(unit, H))
         now, h = gates.recurrent[t : t + 1], states.h[t : t + 1]
         if gates.apart:
-            product(unit, now, gates.bias_hh, h, gates.weight_hh, H, b0, b1, plan)
+            product(unit, now, gates.bias_hh, h, gates.weight_hh, H, (b0, b1), plan)
         else:
-            product_plus(unit, now, now, h, gates.weight_hh, H, b0, b1, plan)
+            product_plus(unit, now, now, h, gates.weight_hh, H, (b0, b1), plan)
         call(loops.address, (loops.buffers.ctypes.data, t, b0, b1))
 
 
 @njit()
+def _read(unit: Any, gates: Any, inputs: Any, t: int, steps: Any, plan: Any) -> None:
+    """gates[t, b] = table[index[t, b]], or bias + x[t, b] W_ih^T; at some steps t, for the next few as well.
+
+    The recurrent product then finds the gates in the cache, and the weights are read for enough rows at once.
+    """
+    b0, b1, t0, t1 = steps
+    block = max(1, ROWS // max(1, b1 - b0))
+    if (t - t0) % block:
+        return
+    stop = min(t + block, t1)
+    now = gates[t:stop]
+    if len(inputs.table) > 0:
+        _gather(now, inputs.table, inputs.index[t:stop], inputs.bias.shape[0], b0, b1)
+    else:
+        product(unit, now, inputs.bias, inputs.x[t:stop], inputs.weight_ih, inputs.K, (b0, b1), plan)
+
+
+@njit()
 def backward(
-    unit: Any, soon: Any, gates: Any, d_h: Any, d_rest: Any, origin: Any, loops: Any, columns: Any
+    unit: Any, prefetches: Any, gates: Any, d_h: Any, d_rest: Any, restart_rows: Any, loops: Any, columns: Any
 ) -> None:
     """Gradients of the gates, in their place; d_h and d_rest, (1, B, padded), end as the initial state's.
 
-    The loops know where the output's gradient is. Columns b0 to b1. See prefetch.table for `soon`.
+    The loops know where the output's gradient is. Columns b0 to b1. See prefetch.table for `prefetches`.
     """
     b0, b1 = columns
-    d_h[0, b0:b1] = 0
-    d_rest[0, b0:b1] = 0
-    (T, B, _), plan = gates.gates.shape, np.empty((len(soon), 3), np.intp)
+    for b in range(b0, b1):
+        _clear(d_h[0, b])
+        _clear(d_rest[0, b])
+    (T, B, _), plan = gates.gates.shape, np.empty((len(prefetches), 3), np.intp)
     width = gates.weight_hh_t.shape[1]
     for t in range(T - 1, -1, -1):
         call(loops.address, (loops.buffers.ctypes.data, t, b0, b1))
-        plan_step(plan, soon, t * B + b0, b1 - b0, terms(unit, width))
+        plan_step(plan, prefetches, t * B + b0, b1 - b0, _terms(unit, width))
         now = gates.recurrent[t : t + 1]
-        product_plus(unit, d_h, d_h, now, gates.weight_hh_t, width, b0, b1, plan)
+        product_plus(unit, d_h, d_h, now, gates.weight_hh_t, width, columns, plan)
         for b in range(b0, b1):
-            if origin[t, b] >= 0:
-                d_h[0, b] = 0
-                d_rest[0, b] = 0
+            if restart_rows[t, b] >= 0:
+                _clear(d_h[0, b])
+                _clear(d_rest[0, b])

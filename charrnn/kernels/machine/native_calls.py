@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_type_hints
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -22,6 +23,7 @@ from charrnn.kernels.machine.jit import (
     cfunc,
     hold_while_forking,
     is_kept,
+    njit,
     recorded,
 )
 
@@ -31,15 +33,19 @@ hold_while_forking(_compiling)
 
 
 def address_of(function: Callable[..., None], name: str = "", *, needed: bool = True) -> int:
-    """Where the machine code of a function of integers is; it is compiled if need be. 0 without the JIT.
+    """Where the machine code of a function is; it is compiled if need be. 0 without the JIT.
 
+    Its parameters are integers, or as annotated, named tuples of integers.
     `name` is what the list of tasks calls it [module.function], where it is `needed` before others.
     """
     name = name or f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
     if recorded(Task(name, lambda: address_of(function), needed, lambda: needed or _is_there(function))):
         return address_of_nothing()
-    if JIT_DISABLED:
-        return 0
+    return 0 if JIT_DISABLED else compiled(function)
+
+
+def compiled(function: Callable[..., None]) -> int:
+    """The same, even while calls are recorded."""
     with _compiling:
         code = _code(function)
         if code.address is None:
@@ -51,9 +57,15 @@ def _code(function: Callable[..., None]) -> Any:
     """Its machine code, which may not be compiled yet."""
     with _compiling:
         if function not in _codes:
-            signature = types.void(*[types.intp] * function.__code__.co_argcount)
+            hints = get_type_hints(function)
+            names = function.__code__.co_varnames[: function.__code__.co_argcount]
+            signature = types.void(*(_type(hints.get(name, int)) for name in names))
             _codes[function] = cfunc(signature)(function)
         return _codes[function]
+
+
+def _type(hint: Any) -> Any:
+    return types.intp if hint is int else types.NamedUniTuple(types.intp, len(hint._fields), hint)
 
 
 def _is_there(function: Callable[..., None]) -> bool:
@@ -64,21 +76,29 @@ def _is_there(function: Callable[..., None]) -> bool:
 
 @intrinsic
 def call(typingctx: Any, address: Any, arguments: Any) -> Any:
-    """Call what is at an address, with a tuple of integers."""
+    """Call the function at an address, with a tuple of its arguments: integers, and tuples of integers."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word = ir.IntType(64)
-        values = [
-            context.cast(builder, value, kind, types.intp)
-            for value, kind in zip(
-                cgutils.unpack_tuple(builder, args[1], len(arguments)), arguments, strict=True
-            )
-        ]
-        kind = ir.FunctionType(ir.VoidType(), [word] * len(arguments))
+        def unpacked(value: Any, kind: Any) -> list[Any]:
+            return [passed(*part) for part in zip(cgutils.unpack_tuple(builder, value), kind, strict=True)]
+
+        def passed(value: Any, kind: Any) -> Any:
+            if isinstance(kind, types.BaseTuple):
+                return cgutils.pack_array(builder, unpacked(value, kind))
+            return context.cast(builder, value, kind, types.intp)
+
+        values = unpacked(args[1], arguments)
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
         builder.call(builder.inttoptr(args[0], kind.as_pointer()), values)
         return context.get_dummy_value()
 
     return types.void(types.intp, arguments), codegen
+
+
+@njit()
+def _address(array: Any, element: int) -> int:
+    """The address of an element of a C-contiguous array, counted from its first."""
+    return np.intp(array.ctypes.data) + element * array.itemsize
 
 
 @intrinsic

@@ -22,8 +22,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from charrnn.kernels.machine.jit import JIT_DISABLED, cfunc
-from charrnn.kernels.products.tile import FEATURES, HAS_BFLOAT16, POINTERS
+from charrnn.kernels.machine.jit import JIT_DISABLED
+from charrnn.kernels.machine.native_calls import compiled
+from charrnn.kernels.products.tile import FEATURES, HAS_BFLOAT16, Tile, declared
 
 ROWS = 32  # of C that one call computes, in two pairs of registers
 _SIDE = 16  # rows of a register, and words of a row
@@ -32,14 +33,14 @@ _C, _A, _B = ((0, 1), (2, 3)), (4, 5), (6, 7)  # registers: C by half of the row
 _ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA = 158, 0x1023, 18
 
 
-def emit_tile(builder: Any, arguments: Any, prefix: str = "llvm.x86.") -> None:
-    """C = init + A B for 1 to ROWS rows and 32 columns; the arguments are those of `kernels.products.tile`.
+def emit_tile(builder: Any, tile: Any, prefix: str = "llvm.x86.") -> None:
+    """The code of a `Tile` of 1 to ROWS rows and 32 columns.
 
     a_k must be 1. The sum runs to the next multiple of 16 words: there A can be read, and B is zero. Nothing
     is prefetched: its instructions are too few for that.
     `prefix` begins the names of the instructions, so that a test can put an emulator in their place.
     """
-    rows, init, init_row, a, a_row, _, b, b_k, c, c_row, depth, _, _ = arguments
+    rows, init, init_row, a, a_row, _, b, b_k, c, c_row, depth, _, _ = tile
     word, byte = rows.type, ir.IntType(8)
 
     def number(value: int) -> Any:
@@ -49,10 +50,8 @@ def emit_tile(builder: Any, arguments: Any, prefix: str = "llvm.x86.") -> None:
         return builder.shl(words, number(2))
 
     def instruction(name: str, *values: Any) -> None:
-        full = prefix + name
-        kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-        function = builder.module.globals.get(full) or ir.Function(builder.module, kind, full)
-        builder.call(function, values)
+        kinds = [value.type for value in values]
+        builder.call(declared(builder, prefix + name, ir.VoidType(), kinds), values)
 
     def move(name: str, register: int, address: Any, stride: Any) -> None:
         pointer = builder.inttoptr(address, byte.as_pointer())
@@ -118,26 +117,16 @@ def _emit_configuration(builder: Any, instruction: Any, heights: list[Any]) -> N
 
 
 @intrinsic
-def _emitted(typingctx: Any, arguments: Any) -> Any:
+def _emitted(typingctx: Any, tile: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        emit_tile(builder, cgutils.unpack_tuple(builder, args[0], len(arguments)))
+        emit_tile(builder, cgutils.unpack_tuple(builder, args[0]))
         return context.get_dummy_value()
 
-    return types.void(arguments), codegen
+    return types.void(tile), codegen
 
 
-def _tile(
-    rows: int, init: int, init_row: int, a: int, a_row: int, a_k: int, b: int, b_k: int, c: int,
-    c_row: int, depth: int, ahead: int, ahead_k: int,
-) -> None:  # fmt: skip
-    _emitted((rows, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth, ahead, ahead_k))
-
-
-@functools.cache
-def _compiled() -> Any:
-    tile = cfunc(POINTERS)(_tile)
-    tile.compile()
-    return tile
+def _tile(tile: Tile) -> None:
+    _emitted(tile)
 
 
 @functools.cache
@@ -146,8 +135,9 @@ def tile_address() -> int:
     here = sys.platform == "linux" and platform.machine() == "x86_64" and not JIT_DISABLED
     if not (here and HAS_BFLOAT16 and {"amx-tile", "amx-bf16"} <= FEATURES and _granted()):
         return 0
-    address = int(_compiled().address)
-    function = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * len(POINTERS.args))(address)
+    address = compiled(_tile)
+    # On x86-64, the tuple's numbers are passed like as many arguments.
+    function = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * len(Tile._fields))(address)
     return address if multiplies(function) else 0
 
 

@@ -18,16 +18,15 @@ the end of a vector: what pads a row must be zero.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, register_jitable
 
 from charrnn.kernels.machine.jit import njit
-from charrnn.kernels.machine.native_calls import address_of
-from charrnn.kernels.products.tile import order
+from charrnn.kernels.machine.native_calls import _address, address_of
+from charrnn.kernels.products.tile import declared, order
 
 LANES = 16  # words that are made at once, from twice as many numbers
 
@@ -44,23 +43,18 @@ def whole_pairs(n: int) -> int:
     return -(-n // (2 * LANES)) * LANES
 
 
-def _vector(kind: Any, count: int) -> Any:
-    return ir.VectorType(kind, count)
-
-
 _WORD, _FLOAT, _HALF = ir.IntType(32), ir.FloatType(), ir.IntType(16)
 
 
 def _emit_rounded(builder: Any, low: Any, high: Any) -> Any:
     """32 bfloat16 as <32 x i16> from two vectors of 16 floats."""
     name = "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
-    kind = ir.FunctionType(_vector(_HALF, 2 * LANES), [_vector(_FLOAT, LANES)] * 2)
-    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
-    return builder.call(function, [high, low])
+    numbers = [ir.VectorType(_FLOAT, LANES)] * 2
+    return builder.call(declared(builder, name, ir.VectorType(_HALF, 2 * LANES), numbers), [high, low])
 
 
 def _load(builder: Any, address: Any) -> Any:
-    kind = _vector(_FLOAT, LANES)
+    kind = ir.VectorType(_FLOAT, LANES)
     return builder.load(builder.inttoptr(address, kind.as_pointer()), align=4, typ=kind)
 
 
@@ -90,7 +84,7 @@ def _round_two(typingctx: Any, words: Any, first: Any, second: Any, both: Any) -
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         words, first, second, both = args
-        zero = ir.Constant(_vector(_FLOAT, LANES), [0.0] * LANES)
+        zero = ir.Constant(ir.VectorType(_FLOAT, LANES), [0.0] * LANES)
         high = builder.select(both, _load(builder, builder.select(both, second, first)), zero)
         halves = _emit_rounded(builder, _load(builder, first), high)
         side_by_side = order([place + side for place in range(LANES) for side in (0, LANES)])
@@ -141,7 +135,7 @@ def _round_and_transpose(
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         words, words_row, source, source_row, rows = args
         number = words.type
-        vector = _vector(_WORD, LANES)
+        vector = ir.VectorType(_WORD, LANES)
         lines = []
         for j in range(LANES):
             there = builder.icmp_signed(">", rows, ir.Constant(number, j))
@@ -157,23 +151,26 @@ def _round_and_transpose(
     return types.void(*[types.intp] * 5), codegen
 
 
-@njit()
-def _at(array: Any, element: int) -> Any:
-    return np.intp(array.ctypes.data) + element * 4
+class Rounding(NamedTuple):
+    """words[t, b] = the n numbers of rows[t, b], for every t < T and b0 <= b < b1."""
+
+    words: int  # address of (T or more, B, words_row)
+    words_row: int
+    rows: int  # address of (T, B, row)
+    T: int
+    B: int
+    row: int
+    n: int
+    b0: int
+    b1: int
 
 
-def _round_rows(
-    words: int, words_row: int, rows: int, steps: int, width: int, row: int, n: int, b0: int, b1: int
-) -> None:
-    """words[t, b] = the n numbers of rows[t, b], for every t and b0 <= b < b1.
-
-    Shapes: words (T or more, B, words_row), rows (T, B, padded n), as addresses.
-    """
-    for t in range(steps):
-        for b in range(b0, b1):
-            target = words + (t * width + b) * words_row * 4
-            source = rows + (t * width + b) * row * 4
-            for i in range(0, whole_pairs(n), LANES):
+def _round_rows(r: Rounding) -> None:
+    for t in range(r.T):
+        for b in range(r.b0, r.b1):
+            target = r.words + (t * r.B + b) * r.words_row * 4
+            source = r.rows + (t * r.B + b) * r.row * 4
+            for i in range(0, whole_pairs(r.n), LANES):
                 _round_neighbours(target + i * 4, source + i * 8)
 
 
@@ -191,8 +188,8 @@ def round_steps(words: Any, rows: Any, n: int, b0: int, b1: int) -> None:
     steps, width, row = rows.shape
     for t in range(0, steps, 2):
         for b in range(b0, b1):
-            target = _at(words, (t // 2 * width + b) * row)
-            first = _at(rows, (t * width + b) * row)
+            target = _address(words, (t // 2 * width + b) * row)
+            first = _address(rows, (t * width + b) * row)
             for j in range(0, n, LANES):
                 source = first + j * 4
                 _round_two(target + j * 4, source, source + width * row * 4, t + 1 < steps)
@@ -204,8 +201,8 @@ def transpose_words(target: Any, source: Any, k0: int, k1: int) -> None:
     for k in range(k0, k1, LANES):
         for r in range(0, source.shape[0], LANES):
             transpose_block(
-                _at(target, k * target.shape[1] + r), target.shape[1] * 4,
-                _at(source, r * source.shape[1] + k), source.shape[1] * 4,
+                _address(target, k * target.shape[1] + r), target.shape[1] * 4,
+                _address(source, r * source.shape[1] + k), source.shape[1] * 4,
             )  # fmt: skip
 
 
@@ -215,8 +212,8 @@ def round_panels(words: Any, weight: Any, p0: int, p1: int) -> None:
     K, width = weight.shape[1], weight.shape[2]
     for p in range(p0, p1):
         for k in range(0, K, 2):
-            target = _at(words, (p * words.shape[1] + k // 2) * width)
-            first = _at(weight, (p * K + k) * width)
+            target = _address(words, (p * words.shape[1] + k // 2) * width)
+            first = _address(weight, (p * K + k) * width)
             for j in range(0, width, LANES):
                 source = first + j * 4
                 _round_two(target + j * 4, source, source + width * 4, k + 1 < K)
@@ -233,6 +230,6 @@ def round_transposed(words: Any, weight: Any, p0: int, p1: int) -> None:
         for q in range(weight.shape[0]):
             for k in range(p * width, min((p + 1) * width, K), LANES):
                 _round_and_transpose(
-                    _at(words, (p * words.shape[1] + q * LANES) * width + k - p * width), width * 4,
-                    _at(weight, (q * K + k) * width), width * 4, K - k,
+                    _address(words, (p * words.shape[1] + q * LANES) * width + k - p * width), width * 4,
+                    _address(weight, (q * K + k) * width), width * 4, K - k,
                 )  # fmt: skip

@@ -11,7 +11,7 @@ the innermost loop is LLVM vector code, so that sums stay in registers from the 
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -66,11 +66,23 @@ def _unknown(builder: Any, pointer: Any) -> Any:
     return builder.call(ir.InlineAsm(kind, "", "=r,0", side_effect=False), [pointer])
 
 
-def _emit_tile(
-    builder: Any, half: bool, rows: int, panels: int, c: Any, c_row: Any, bias: Any, a: Any, a_row: Any,
-    b: Any, b_panel: Any, depth: Any,
-) -> None:  # fmt: skip
-    """C[rows, panels, 2 vectors] = A[rows, depth] B[panels, depth, 2 vectors] + bias."""
+class Operands(NamedTuple):
+    """C = A B + bias, sums over k < depth. Addresses, and strides in elements."""
+
+    c: int  # (rows, panels * 32)
+    c_row: int
+    bias: int  # (panels * 32,)
+    a: int  # (rows, depth)
+    a_row: int
+    b: int  # (panels, depth, 32), in bfloat16 (panels, depth, 16)
+    b_panel: int
+    depth: int
+    half: int  # 1 for bfloat16
+
+
+def _emit_tile(builder: Any, half: bool, rows: int, panels: int, operands: Any) -> None:
+    """The code for these rows and two vectors of each of these panels; addresses are pointers."""
+    c, c_row, bias, a, a_row, b, b_panel, depth, _ = operands
     word, single = ir.IntType(64), ir.FloatType()
     vector = ir.VectorType(single, LANES)
     columns = [(p, v) for p in range(panels) for v in range(2)]
@@ -132,20 +144,18 @@ def _emit_tile(
 
 
 @intrinsic
-def _all_tiles(typingctx: Any, arguments: Any) -> Any:
-    """C = A B + bias for one of HEIGHTS rows and one panel (the half of one in AVX2), or one row and
-    SIDE_BY_SIDE panels: a switch over these shapes, with a loop for each.
-
-    half (1 for bfloat16), rows, panels, C, its stride, bias, A, its stride, B, its panels' stride, depth > 0.
-    Addresses; strides in elements.
+def _all_tiles(typingctx: Any, rows: Any, panels: Any, operands: Any) -> Any:
+    """The product for one of HEIGHTS rows and one panel (the half of one in AVX2), or one row and
+    SIDE_BY_SIDE panels: a switch over these shapes, with a loop for each. depth > 0.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        half, rows, panels, c, c_row, bias, a, a_row, b, b_panel, depth = cgutils.unpack_tuple(
-            builder, args[0], len(arguments)
-        )
-        single, word = ir.FloatType().as_pointer(), rows.type
-        c, bias, a, b = (builder.inttoptr(address, single) for address in (c, bias, a, b))
+        rows, panels, packed = args
+        words, word = Operands(*cgutils.unpack_tuple(builder, packed)), rows.type
+        half: Any = words.half
+        arrays = {name: getattr(words, name) for name in ("c", "bias", "a", "b")}
+        single = ir.FloatType().as_pointer()
+        pointers = {name: builder.inttoptr(address, single) for name, address in arrays.items()}
         finish = builder.append_basic_block("finish")
         # One number for all three: rows + 16 panels + 256 half.
         which = builder.add(rows, builder.mul(panels, ir.Constant(word, 16)))
@@ -156,37 +166,32 @@ def _all_tiles(typingctx: Any, arguments: Any) -> Any:
             block = builder.append_basic_block("tile")
             choose.add_case(ir.Constant(word, height + 16 * width + 256 * bfloat16), block)
             builder.position_at_end(block)
-            _emit_tile(builder, bfloat16, height, width, c, c_row, bias, a, a_row, b, b_panel, depth)
+            _emit_tile(builder, bfloat16, height, width, words._replace(**pointers))
             builder.branch(finish)
         builder.position_at_end(finish)
         return context.get_dummy_value()
 
-    return types.void(arguments), codegen
+    return types.void(types.intp, types.intp, operands), codegen
 
 
-def panel_product(
-    c: int, c_row: int, a: int, a_row: int, b: int, half: int, bias: int, depth: int, rows: int, first: int,
-    last: int,
-) -> None:  # fmt: skip
-    """`product` for charrnn.kernels.machine.native_calls. Addresses; strides in elements."""
-    row_bytes = PANEL * 2 if half else PANEL * 4  # of a panel
+def panel_product(x: Operands, rows: int, first: int, last: int) -> None:
+    """`product` for charrnn.kernels.machine.native_calls."""
+    row_bytes = PANEL * 2 if x.half else PANEL * 4  # of a panel
     side_by_side = SIDE_BY_SIDE if rows == 1 else 1
     p = first
     while p < last:
         width = side_by_side if p + side_by_side <= last else 1
         for part in range(PARTS):
-            column = p * PANEL + part * 2 * LANES
+            column = (p * PANEL + part * 2 * LANES) * 4
+            b = x.b + p * x.b_panel * 4 + part * row_bytes // PARTS
             row = 0
             for height in HEIGHTS:
                 while row + height <= rows:
-                    _all_tiles(
-                        (
-                            half, height, width, c + (row * c_row + column) * 4, c_row, bias + column * 4,
-                            a + row * a_row * 4, a_row,
-                            b + p * depth * row_bytes + part * row_bytes // PARTS,
-                            depth * row_bytes // 4, depth,
-                        )
+                    c, a = x.c + row * x.c_row * 4 + column, x.a + row * x.a_row * 4
+                    tile = Operands(
+                        c, x.c_row, x.bias + column, a, x.a_row, b, x.b_panel, x.depth, x.half
                     )  # fmt: skip
+                    _all_tiles(height, width, tile)
                     row += height
         p += width
 
@@ -197,10 +202,8 @@ def product(address: int, C: Any, A: Any, B: Any, bias: Any, rows: int, first: i
 
     C (rows.., panels * 32), A (rows.., K), B (panels, K, 32) or in bfloat16 (panels, K, 16), bias (N,).
     """
-    call(
-        address,
-        (
-            C.ctypes.data, C.shape[1], A.ctypes.data, A.shape[1], B.ctypes.data, B.shape[2] < PANEL,
-            bias.ctypes.data, B.shape[1], rows, first, last,
-        ),
+    operands = Operands(
+        C.ctypes.data, C.shape[1], bias.ctypes.data, A.ctypes.data, A.shape[1], B.ctypes.data,
+        B.shape[1] * B.shape[2], B.shape[1], B.shape[2] < PANEL,
     )  # fmt: skip
+    call(address, (operands, rows, first, last))

@@ -16,22 +16,22 @@ is zero.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from charrnn.kernels.machine.aligned import LINE
 from charrnn.kernels.machine.jit import njit
-from charrnn.kernels.machine.native_calls import address_of, call
+from charrnn.kernels.machine.native_calls import _address, address_of, call
 from charrnn.kernels.machine.prefetch import ahead
 from charrnn.kernels.products import amx
-from charrnn.kernels.products.bfloat16 import LANES, pairs, rounder_address, transpose_block
-from charrnn.kernels.products.tile import TILE_ROWS, VECTOR_BYTES, tile_address
+from charrnn.kernels.products.bfloat16 import LANES, Rounding, pairs, rounder_address, transpose_block
+from charrnn.kernels.products.tile import TILE_ROWS, VECTOR_BYTES, Tile, tile_address
 
 PANEL = 32  # columns; part of the memory layout, so the same on every CPU
 # Strides as typed numbers: Numba compiles a function anew for each literal that it is called with.
-_SAME, _NEXT, _ROW = np.intp(0), np.intp(1), np.intp(PANEL)
+_SAME, _NEXT, _ROW = np.array((0, 1, PANEL), np.intp)
 DEPTH = 512  # rows of a weight gradient's sum at a time: few enough for A's to stay in the L2 cache
 
 
@@ -73,88 +73,102 @@ def wants_transposed(unit: Unit) -> bool:
     return bool(unit[_TRANSPOSED])
 
 
-def multiply(
-    tile: int, height: int, size: int, init: int, init_row: int, a: int, a_row: int, a_k: int, b: int,
-    b_panel: int, b_k: int, c: int, c_row: int, panels: int, times: int, width: int, rows: int, depth: int,
-    plan: int, parts: int,
-) -> None:  # fmt: skip
-    """The loops around the tile: C = init + A B for `times` blocks of `rows` rows, `width` rows apart.
+class Blocks(NamedTuple):
+    """C = init + A B for `times` blocks of `rows` rows, which begin `width` rows apart.
 
-    Addresses; strides in elements of `size` bytes; `plan` has `parts` rows. Kernels call it at its address:
-    one copy of it is compiled far sooner than one for each of them.
+    Addresses, and strides in elements of `size` bytes.
     """
-    panel, columns = PANEL * size, 2 * VECTOR_BYTES  # in bytes; a tile's are a panel's, or some of them
-    tiles = -(-rows // height)
-    left = panels * times * tiles * (panel // columns)
-    for p in range(panels):  # outermost: the panel is then read from the cache for each block
-        for t in range(times):
+
+    tile: int
+    height: int  # rows that a tile computes at the most
+    size: int
+    init: int  # (times * width, panels, 32)
+    init_row: int
+    a: int  # (times * width, depth)
+    a_row: int
+    a_k: int
+    b: int  # (panels, depth, 32)
+    b_panel: int
+    b_k: int
+    c: int  # (times * width, panels, 32)
+    c_row: int
+    panels: int
+    times: int
+    width: int
+    rows: int
+    depth: int
+    plan: int  # (parts, 3), see machine.prefetch
+    parts: int
+
+
+def multiply(x: Blocks) -> None:
+    """The loops around the tile. One copy of them is compiled far sooner than one for each kernel."""
+    panel, columns = PANEL * x.size, 2 * VECTOR_BYTES  # in bytes; a tile's are a panel's, or some of them
+    tiles = -(-x.rows // x.height)
+    left = x.panels * x.times * tiles * (panel // columns)
+    for p in range(x.panels):  # outermost: the panel is then read from the cache for each block
+        for t in range(x.times):
             for column in range(0, panel, columns):
                 low = 0
                 for n in range(1, tiles + 1):
                     left -= 1
-                    next_line, step = ahead(plan, parts, left, depth, a)
-                    high = rows * n // tiles  # heights that differ by one at the most
-                    first, across = (t * width + low) * size, p * panel + column
-                    arguments = (
-                        high - low, init + first * init_row + across, init_row, a + first * a_row, a_row, a_k,
-                        b + p * b_panel * size + column, b_k, c + first * c_row + across, c_row, depth,
-                        next_line, step,
+                    line, step = ahead(x.plan, x.parts, left, x.depth, x.a)
+                    high = x.rows * n // tiles  # heights that differ by one at the most
+                    first, across = (t * x.width + low) * x.size, p * panel + column
+                    tile = Tile(
+                        high - low, x.init + first * x.init_row + across, x.init_row,
+                        x.a + first * x.a_row, x.a_row, x.a_k, x.b + p * x.b_panel * x.size + column, x.b_k,
+                        x.c + first * x.c_row + across, x.c_row, x.depth, line, step,
                     )  # fmt: skip
-                    call(tile, arguments)
+                    call(x.tile, (tile,))
                     low = high
 
 
 @njit()
-def terms(unit: Any, K: int) -> int:
+def _terms(unit: Any, K: int) -> int:
     """How many steps a tile takes to sum over K."""
     return K if unit[_ROUND] == 0 else pairs(K)
 
 
 @njit()
-def _address(array: Any, element: int) -> int:
-    """Of an element of a C-contiguous array, counted from its first."""
-    return np.intp(array.ctypes.data) + element * array.itemsize
-
-
-@njit()
-def _operand(unit: Any, A: Any, K: int, b0: int, b1: int) -> Any:
+def _operand(unit: Any, A: Any, K: int, columns: Any) -> Any:
     """A, or what it is rounded to: the address, elements from row to row, elements that a sum runs over."""
     if unit[_ROUND] == 0:
-        return _address(A, 0), np.intp(A.shape[2]), terms(unit, K)
-    sizes = (A.shape[0], A.shape[1], A.shape[2], K, b0, b1)
-    call(unit[_ROUND], (unit[_WORDS], unit[_WORDS_ROW], _address(A, 0), *sizes))
-    return unit[_WORDS], unit[_WORDS_ROW], terms(unit, K)
+        return _address(A, 0), np.intp(A.shape[2]), _terms(unit, K)
+    (T, B, row), (b0, b1) = A.shape, columns
+    rounding = Rounding(unit[_WORDS], unit[_WORDS_ROW], _address(A, 0), T, B, row, K, b0, b1)
+    call(unit[_ROUND], (rounding,))
+    return unit[_WORDS], unit[_WORDS_ROW], _terms(unit, K)
 
 
 @njit()
-def product(unit: Any, C: Any, bias: Any, A: Any, B: Any, K: int, b0: int, b1: int, plan: Any) -> None:
-    """C[t, b] = bias + A[t, b, :K] B for every t and b0 <= b < b1.
+def product(unit: Any, C: Any, bias: Any, A: Any, B: Any, K: int, columns: Any, plan: Any) -> None:
+    """C[t, b] = bias + A[t, b, :K] B for every t and the columns b0 <= b < b1 of a batch.
 
     Shapes: C (T, B, padded N), bias (padded N,), A (T, B, padded K), B (panels, K, 32). For a unit of
     bfloat16, B is in pairs. `plan` says what is prefetched meanwhile, see charrnn.kernels.machine.prefetch.
     """
-    _product(unit, C, _address(bias, 0), _SAME, A, B, K, b0, b1, plan)
+    _product(unit, C, (_address(bias, 0), _SAME), A, B, K, columns, plan)
 
 
 @njit()
-def product_plus(unit: Any, C: Any, D: Any, A: Any, B: Any, K: int, b0: int, b1: int, plan: Any) -> None:
+def product_plus(unit: Any, C: Any, D: Any, A: Any, B: Any, K: int, columns: Any, plan: Any) -> None:
     """C[t, b] = D[t, b] + A[t, b, :K] B; D has the shape of C and may be C. See `product`."""
-    _product(unit, C, _address(D, 0), C.shape[2], A, B, K, b0, b1, plan)
+    _product(unit, C, (_address(D, 0), C.shape[2]), A, B, K, columns, plan)
 
 
 @njit()
-def _product(
-    unit: Any, C: Any, init: int, init_row: int, A: Any, B: Any, K: int, b0: int, b1: int, plan: Any
-) -> None:
-    a, a_row, depth = _operand(unit, A, K, b0, b1)
-    c_row, size = C.shape[2], C.itemsize
+def _product(unit: Any, C: Any, init: Any, A: Any, B: Any, K: int, columns: Any, plan: Any) -> None:
+    (b0, b1), c_row, size = columns, C.shape[2], C.itemsize
+    start, init_row = init
+    a, a_row, depth = _operand(unit, A, K, columns)
     times, width, rows = _as_few_blocks(C, b0, b1)
-    arguments = (
-        unit[_TILE], unit[_HEIGHT], size, init + b0 * init_row * size, init_row, a + b0 * a_row * size, a_row,
-        _NEXT, _address(B, 0), B.shape[1] * B.shape[2], _ROW, _address(C, b0 * c_row), c_row, B.shape[0],
-        times, width, rows, depth, _address(plan, 0), len(plan),
+    blocks = Blocks(
+        unit[_TILE], unit[_HEIGHT], size, start + b0 * init_row * size, init_row, a + b0 * a_row * size,
+        a_row, _NEXT, _address(B, 0), B.shape[1] * B.shape[2], _ROW, _address(C, b0 * c_row), c_row,
+        B.shape[0], times, width, rows, depth, _address(plan, 0), len(plan),
     )  # fmt: skip
-    call(unit[_LOOPS], arguments)
+    call(unit[_LOOPS], (blocks,))
 
 
 @njit()
@@ -169,15 +183,15 @@ def _as_few_blocks(C: Any, b0: int, b1: int) -> Any:
 
 
 @njit()
-def outer_product(
-    unit: Any, C: Any, zero: Any, A: Any, G: Any, rows: int, p0: int, p1: int, k0: int, k1: int
-) -> None:
+def outer_product(unit: Any, C: Any, zero: Any, A: Any, G: Any, rows: int, part: Any) -> None:
     """A weight's gradient: C[p, k] = sum over rows r of A[r, k] G[r, 32 p : 32 p + 32].
 
     Shapes: C (panels, K, 32), zero (32,), A (R, padded K), G (R, padded N); for a unit of bfloat16, pairs
-    of rows. If it `wants_transposed`, A is (K, R or more), and R a multiple of 16. Panels p0 to p1 and
-    numbers k0 to k1 only: threads share C, each sums over all rows in order, and nothing is left to reduce.
+    of rows. If it `wants_transposed`, A is (K, R or more), and R a multiple of 16. The part is (p0, p1,
+    k0, k1), panels p0 to p1 and numbers k0 to k1: threads share C, each sums over all rows in order, and
+    nothing is left to reduce.
     """
+    p0, p1, k0, k1 = part
     g_row, K = G.shape[1], C.shape[1]
     a_row, a_k = (A.shape[1], _NEXT) if unit[_TRANSPOSED] else (_NEXT, A.shape[1])
     blocks = max(1, -(-rows // DEPTH))
@@ -197,12 +211,12 @@ def outer_product(
             plan[2, 1], plan[2, 2] = -(-block // (LINE * (high - low))), LINE
             c = _address(C, (p * K + k0) * PANEL)
             init, init_row = (_address(zero, 0), _SAME) if n == 1 else (c, _ROW)
-            arguments = (
+            one_block = Blocks(
                 unit[_TILE], unit[_HEIGHT], C.itemsize, init, init_row, _address(A, low * a_k + k0 * a_row),
                 a_row, a_k, _address(G, low * g_row + p * PANEL), _SAME, g_row, c, _ROW, 1, 1, 0, k1 - k0,
                 high - low, _address(plan, 0), len(plan),
             )  # fmt: skip
-            call(unit[_LOOPS], arguments)
+            call(unit[_LOOPS], (one_block,))
         low = high
 
 

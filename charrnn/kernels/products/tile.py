@@ -12,7 +12,7 @@ While it multiplies, which needs little of the memory, a tile can also prefetch 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -48,7 +48,7 @@ HAS_BFLOAT16 = WIDE and "avx512bf16" in FEATURES  # whether there is a tile for 
 HAS_FAST_BFLOAT16 = HAS_BFLOAT16 and llvm.get_host_cpu_name().startswith("znver")
 
 
-def _declared(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+def declared(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     """The function of LLVM's or of another module that a module calls by this name."""
     known = builder.module.globals.get(name)
     return known or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
@@ -58,21 +58,21 @@ def _fused(builder: Any, a: Any, b: Any, total: Any) -> Any:
     """total + a b, rounded once."""
     vector = total.type
     kind = "f32" if vector.element == ir.FloatType() else "f64"
-    function = _declared(builder, f"llvm.fma.v{vector.count}{kind}", vector, [vector] * 3)
+    function = declared(builder, f"llvm.fma.v{vector.count}{kind}", vector, [vector] * 3)
     return builder.call(function, [a, b, total])
 
 
 def _fused_pairs(builder: Any, a: Any, b: Any, total: Any) -> Any:
     """total + a b for vectors whose every word is a pair of bfloat16."""
     pairs = ir.VectorType(ir.IntType(32), 16)
-    function = _declared(builder, "llvm.x86.avx512bf16.dpbf16ps.512", total.type, [total.type, pairs, pairs])
+    function = declared(builder, "llvm.x86.avx512bf16.dpbf16ps.512", total.type, [total.type, pairs, pairs])
     return builder.call(function, [total, builder.bitcast(a, pairs), builder.bitcast(b, pairs)])
 
 
 def _prefetch(builder: Any, address: Any) -> None:
     """Bring the cache line at an address near, but not into the first level, which a tile fills with B."""
     number, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
-    function = _declared(builder, "llvm.prefetch.p0i8", ir.VoidType(), [pointer, *[number] * 3])
+    function = declared(builder, "llvm.prefetch.p0i8", ir.VoidType(), [pointer, *[number] * 3])
     read, second_level, data = number(0), number(2), number(1)
     builder.call(function, [builder.inttoptr(address, pointer), read, second_level, data])
 
@@ -89,18 +89,32 @@ def spread(builder: Any, number: Any, lanes: int) -> Any:
     return builder.shuffle_vector(first, undefined, order([0] * lanes))
 
 
-def _emit_tile(
-    builder: Any, multiply_add: Any, item: Any, lanes: int, rows: int, init: Any, init_row: Any, a: Any,
-    a_row: Any, a_k: Any, b: Any, b_k: Any, c: Any, c_row: Any, depth: Any, ahead: Any, ahead_k: Any,
-) -> None:  # fmt: skip
-    """C[rows, 2 vectors] = init + A[rows, depth] B[depth, 2 vectors].
+class Tile(NamedTuple):
+    """C = init + A B: up to TILE_ROWS rows, two vectors of columns, k from 0 to depth - 1 in order.
 
-    A is read at a + row * a_row + k * a_k, B at b + k * b_k, all strides in elements (of bfloat16: words),
-    and k runs from 0 to depth - 1 in order. At each k, the cache line at the address ahead + k * ahead_k
-    is prefetched.
+    Addresses, and strides in elements (of bfloat16: words). While code is emitted, LLVM's values for them.
     """
+
+    rows: int
+    init: int  # (rows, 2 vectors)
+    init_row: int
+    a: int  # (rows, depth), at a + row * a_row + k * a_k
+    a_row: int
+    a_k: int
+    b: int  # (depth, 2 vectors)
+    b_k: int
+    c: int  # (rows, 2 vectors)
+    c_row: int
+    depth: int
+    ahead: int  # at each k, the cache line at the address ahead + k * ahead_k is prefetched
+    ahead_k: int  # in bytes
+
+
+def _emit_tile(builder: Any, multiply_add: Any, vector: Any, rows: int, tile: Any) -> None:
+    """The code for so many rows; `init`, `a`, `b` and `c` are pointers."""
+    _, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth, ahead, ahead_k = tile
+    item = vector.element
     word = depth.type
-    vector = ir.VectorType(item, lanes)
     align = 4 if item == ir.FloatType() else 8
 
     def at(base: Any, *offsets: Any) -> Any:
@@ -114,7 +128,7 @@ def _emit_tile(
     def times(k: int, stride: Any) -> Any:
         return builder.mul(stride, ir.Constant(word, k))
 
-    second = ir.Constant(word, lanes)
+    second = ir.Constant(word, vector.count)
     start = []
     for r in range(rows):
         row = at(init, times(r, init_row))
@@ -140,7 +154,7 @@ def _emit_tile(
     done = []
     for r in range(rows):
         scalar = builder.load(at(a_at, times(r, a_row)), align=align, typ=item)
-        broadcast = spread(builder, scalar, lanes)
+        broadcast = spread(builder, scalar, vector.count)
         done.append(multiply_add(builder, broadcast, left, total[2 * r]))
         done.append(multiply_add(builder, broadcast, right, total[2 * r + 1]))
     following = builder.add(k, ir.Constant(word, 1))
@@ -163,56 +177,43 @@ def _emit_tile(
             builder.store(value, builder.bitcast(pointer, vector.as_pointer()), align=align)
 
 
-POINTERS = types.void(*[types.intp] * 13)  # the signature of a compiled tile
-
-
 @intrinsic
-def _all_tiles(typingctx: Any, number: Any, arguments: Any) -> Any:
+def _all_tiles(typingctx: Any, number: Any, tile: Any) -> Any:
     """A switch over the number of rows, 1 to TILE_ROWS, with a loop for each; `number` is of A's type."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pairs = number == types.uint32
         item = context.get_value_type(types.float32 if pairs else number)
-        lanes = VECTOR_BYTES // (number.bitwidth // 8)
-        words = cgutils.unpack_tuple(builder, args[1], len(arguments))
-        rows, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth, ahead, ahead_k = words
-        init, a, b, c = (builder.inttoptr(p, item.as_pointer()) for p in (init, a, b, c))
+        vector = ir.VectorType(item, VECTOR_BYTES // (number.bitwidth // 8))
+        words = Tile(*cgutils.unpack_tuple(builder, args[1]))
+        rows: Any = words.rows
+        arrays = {name: getattr(words, name) for name in ("init", "a", "b", "c")}
+        pointers = {name: builder.inttoptr(at, item.as_pointer()) for name, at in arrays.items()}
         finish = builder.append_basic_block("finish")
         choose = builder.switch(rows, finish)
         for height in range(1, TILE_ROWS + 1):
             block = builder.append_basic_block(f"tile{height}")
             choose.add_case(ir.Constant(rows.type, height), block)
             builder.position_at_end(block)
-            _emit_tile(
-                builder, _fused_pairs if pairs else _fused, item, lanes, height, init, init_row,
-                a, a_row, a_k, b, b_k, c, c_row, depth, ahead, ahead_k,
-            )  # fmt: skip
+            multiply_add = _fused_pairs if pairs else _fused
+            _emit_tile(builder, multiply_add, vector, height, words._replace(**pointers))
             builder.branch(finish)
         builder.position_at_end(finish)
         return context.get_dummy_value()
 
-    return types.void(number, arguments), codegen
+    return types.void(number, tile), codegen
 
 
-def _tile_float32(
-    rows: int, init: int, init_row: int, a: int, a_row: int, a_k: int, b: int, b_k: int, c: int,
-    c_row: int, depth: int, ahead: int, ahead_k: int,
-) -> None:  # fmt: skip
-    _all_tiles(np.float32(0), (rows, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth, ahead, ahead_k))
+def _tile_float32(tile: Tile) -> None:
+    _all_tiles(np.float32(0), tile)
 
 
-def _tile_float64(
-    rows: int, init: int, init_row: int, a: int, a_row: int, a_k: int, b: int, b_k: int, c: int,
-    c_row: int, depth: int, ahead: int, ahead_k: int,
-) -> None:  # fmt: skip
-    _all_tiles(np.float64(0), (rows, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth, ahead, ahead_k))
+def _tile_float64(tile: Tile) -> None:
+    _all_tiles(np.float64(0), tile)
 
 
-def _tile_pairs(
-    rows: int, init: int, init_row: int, a: int, a_row: int, a_k: int, b: int, b_k: int, c: int,
-    c_row: int, depth: int, ahead: int, ahead_k: int,
-) -> None:  # fmt: skip
-    _all_tiles(np.uint32(0), (rows, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth, ahead, ahead_k))
+def _tile_pairs(tile: Tile) -> None:
+    _all_tiles(np.uint32(0), tile)
 
 
 _TILES = {"float32": _tile_float32, "float64": _tile_float64, "bfloat16": _tile_pairs}
