@@ -34,7 +34,7 @@ from charrnn.nn.workers import Workers
 from charrnn.system.file_errors import refuse_overwriting, why_unreadable
 from charrnn.text.corpus import Corpus, corpus_name, read
 from charrnn.text.sources import find
-from charrnn.text.validation import unlearned
+from charrnn.text.validation import unseen
 from charrnn.training.locking import exclusive
 from charrnn.training.planning import Plan, by_speed, needs_speed, plan
 from charrnn.training.run import Run, fingerprint
@@ -304,7 +304,7 @@ def _warnings(run: Run, given: dict[str, Any]) -> Iterator[str]:
                 "does on new text (--val FILE names one)"
             )
         return
-    new, share = unlearned(run.corpus.documents, run.validation, apart=bool(run.train.val_text))
+    new, share = unseen(run.corpus.documents, run.validation, apart=bool(run.train.val_text))
     if share > MUCH_UNLEARNED:
         such = ", ".join(describe(run.corpus.vocabulary.characters[n]) for n in new[:3])
         yield (
