@@ -20,7 +20,7 @@ class Started:
 
     corpus: Corpus
     different: int  # distinct characters in the corpus; the model's vocabulary may have more
-    validation: Corpus | None  # None: a part of the corpus
+    validation: Corpus | None  # a separate text, if one was given
     model: ModelConfig
     train: TrainConfig
     train_characters: int
