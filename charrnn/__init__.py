@@ -7,12 +7,12 @@
     for text in charrnn.sample("m.safetensors", prompt="Once", length=200):
         print("".join(text))
 
-Names are imported when they are first used, so that `charrnn --help` starts no NumPy.
+Names are imported when they are first used, so that `charrnn --help` does not import NumPy.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # as typing has it, whose import takes longer than all that a command needs first
+TYPE_CHECKING = False  # as in typing, whose import would dominate the start-up time
 if TYPE_CHECKING:
     from typing import Any
 
@@ -55,88 +55,34 @@ if TYPE_CHECKING:
     from charrnn.vocabulary import Vocabulary
 
 __all__ = [
-    "CharrnnError",
-    "Checkpoint",
-    "CheckpointError",
-    "CompressionError",
-    "ConfigError",
-    "CorpusError",
-    "Evaluation",
-    "Event",
-    "ExitCode",
-    "ModelConfig",
-    "SampleConfig",
-    "SaveError",
-    "SearchError",
-    "TextConfig",
-    "TrainConfig",
-    "TrainingError",
-    "Vocabulary",
-    "VocabularyError",
-    "__version__",
-    "blend",
-    "classify",
-    "compress",
-    "decompress",
-    "enumerate_lines",
-    "evaluate",
-    "fill",
-    "load",
-    "next_characters",
-    "sample",
-    "sample_each",
-    "score",
-    "score_lines",
-    "surprises",
-    "train",
-]
+    "CharrnnError", "Checkpoint", "CheckpointError", "CompressionError", "ConfigError", "CorpusError",
+    "Evaluation", "Event", "ExitCode", "ModelConfig", "SampleConfig", "SaveError", "SearchError",
+    "TextConfig", "TrainConfig", "TrainingError", "Vocabulary", "VocabularyError", "__version__",
+    "blend", "classify", "compress", "decompress", "enumerate_lines", "evaluate", "fill", "load",
+    "next_characters", "sample", "sample_each", "score", "score_lines", "surprises", "train",
+]  # fmt: skip
 
-_HOMES: dict[str, tuple[str, ...]] = {
-    "charrnn.api": (
-        "blend",
-        "classify",
-        "compress",
-        "decompress",
-        "enumerate_lines",
-        "evaluate",
-        "fill",
-        "load",
-        "next_characters",
-        "sample",
-        "sample_each",
-        "score",
-        "score_lines",
-        "surprises",
-        "train",
-    ),
-    "charrnn.checkpoint.model_file": ("Checkpoint",),
-    "charrnn.config": ("ModelConfig", "SampleConfig", "TextConfig", "TrainConfig"),
-    "charrnn.errors": (
-        "CharrnnError",
-        "CheckpointError",
-        "CompressionError",
-        "ConfigError",
-        "CorpusError",
-        "ExitCode",
-        "SaveError",
-        "SearchError",
-        "TrainingError",
-        "VocabularyError",
-    ),
-    "charrnn.tasks.evaluation": ("Evaluation",),
-    "charrnn.events": ("Event",),
-    "charrnn.vocabulary": ("Vocabulary",),
+# The module of each name, unless that is api (functions) or errors (other names).
+_MODULES = {
+    "Checkpoint": "checkpoint.model_file",
+    "Evaluation": "tasks.evaluation",
+    "Event": "events",
+    "ModelConfig": "config",
+    "SampleConfig": "config",
+    "TextConfig": "config",
+    "TrainConfig": "config",
+    "Vocabulary": "vocabulary",
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME_OF:
+    if name not in __all__:
         raise AttributeError(f"module 'charrnn' has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(_HOME_OF[name]), name)
-    globals()[name] = value  # the next use finds it here
+    module = _MODULES.get(name, "api" if name.islower() else "errors")
+    value = getattr(import_module(f"charrnn.{module}"), name)
+    globals()[name] = value  # bypasses this function the next time
     return value
 
 

@@ -4,7 +4,7 @@ import os
 
 try:
     from charrnn.cli import main
-except KeyboardInterrupt:  # so early that nobody else catches it
+except KeyboardInterrupt:  # before the command line's own handlers are installed
     os._exit(130)
 
 if __name__ == "__main__":

@@ -1,6 +1,22 @@
-"""What charrnn does, as functions: load, train, sample, evaluate, score, ... The command line calls these.
+"""charrnn as functions: load, train, sample, evaluate, score, ... The command line calls these.
 
-Everything that needs compiled kernels is imported where it is used: a short sample needs none.
+Parameters that several of them have:
+    model: a loaded model or its path; None: the one that `load()` returns.
+    corpus: a path or several: files, folders, .gz files, or "-" for standard input.
+    text: how the corpus is read; None: as the model's own corpus was, but in UTF-8.
+    on_unknown: whether a character that the model has never seen is an error or is skipped.
+    unknown_bits: the surprise of such a character where lines are scored.
+    threads: how many to use; None: all CPUs.
+    before_waiting: called before each wait for input: flush what you wrote there.
+
+Errors that several of them raise, and their docstrings do not repeat:
+    CheckpointError: a model cannot be loaded.
+    ConfigError: a setting is out of range.
+    CorpusError: a file cannot be read, or is not text.
+    VocabularyError: a text holds a character that the model has never seen.
+
+Texts are converted to the normal form of the model's corpus. Modules that need compiled kernels are
+imported where they are used, since a short sample needs none.
 """
 
 from __future__ import annotations
@@ -9,10 +25,9 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
-from importlib import import_module
 from itertools import islice, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,22 +43,13 @@ from charrnn.config import (
     WeightPrecision,
 )
 from charrnn.errors import CheckpointError, ConfigError
-from charrnn.events import (
-    Compiling,
-    Evaluated,
-    Event,
-    Finished,
-    Indexing,
-    Sampled,
-    Saved,
-    Started,
-    Step,
-    Unsaved,
-)
+from charrnn.events import Event
 from charrnn.generation.writing import generate_all, generate_each
-from charrnn.inference.mixture import Blend, blend
+from charrnn.inference.mixture import Blend as Blend  # "as": the command line takes it from here
+from charrnn.inference.mixture import blend as blend
 from charrnn.text.corpus import Documents, read
 from charrnn.text.normalization import Normaliser, normalised
+from charrnn.vocabulary import OnUnknown
 
 if TYPE_CHECKING:
     from charrnn.nn.network import Model
@@ -51,83 +57,22 @@ if TYPE_CHECKING:
     from charrnn.scoring.surprisal import LineScore
     from charrnn.search.enumeration import Line
     from charrnn.search.infilling import Filling
-    from charrnn.search.suggestions import Offer, Offers
+    from charrnn.search.suggestions import Offer as Offer
+    from charrnn.search.suggestions import Offers as Offers
     from charrnn.tasks.evaluation import Evaluation
-
-__all__ = [
-    "Blend",
-    "Compiling",
-    "Evaluated",
-    "Evaluation",
-    "Event",
-    "Filling",
-    "Finished",
-    "Indexing",
-    "Line",
-    "Offer",
-    "Offers",
-    "Sampled",
-    "Saved",
-    "Started",
-    "Step",
-    "Texts",
-    "Unsaved",
-    "blend",
-    "classify",
-    "compress",
-    "decompress",
-    "enumerate_lines",
-    "evaluate",
-    "fill",
-    "load",
-    "model_path",
-    "next_characters",
-    "offers",
-    "sample",
-    "sample_each",
-    "score",
-    "score_lines",
-    "surprises",
-    "train",
-    "training_files",
-]
 
 Paths = str | Path | Sequence[str | Path]
 AnyModel = Checkpoint | Blend | str | Path
-OnUnknown = Literal["error", "skip"]
 MOST_UNKNOWN_BITS = 10_000
 
 
-_HOMES = {  # of types that come from modules which are imported where they are used
-    "Evaluation": "charrnn.tasks.evaluation",
-    "Filling": "charrnn.search.infilling",
-    "Line": "charrnn.search.enumeration",
-    "Offer": "charrnn.search.suggestions",
-    "Offers": "charrnn.search.suggestions",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'charrnn.api' has no attribute {name!r}")
-
-
 def load(path: str | Path | None = None) -> Checkpoint:
-    """The model in a file; without a path the newest in ./checkpoints, else the one that comes with charrnn.
-
-    Raises:
-        CheckpointError: there is none, or the file is damaged.
-    """
+    """The model in a file; without a path, the newest in ./checkpoints, or else the bundled one."""
     return files.load(model_path(path))
 
 
 def model_path(path: str | Path | None = None) -> Path:
-    """The file that `load` reads.
-
-    Raises:
-        CheckpointError: there is none.
-    """
+    """The file that `load` reads."""
     found = files.newest("checkpoints") or files.bundled() if path is None else Path(path)
     if found is None:
         raise CheckpointError("there is no model yet", "train one: charrnn train corpus.txt")
@@ -148,16 +93,11 @@ def sample(
     """`count` texts, each an iterator of its pieces as they are written.
 
     `settings` are the fields of SampleConfig. The same seed gives the same texts, on any number of threads;
-    None: all CPUs. Without a seed a new one is chosen: it is the result's `seed`. With `best_of`, each text
-    is the one of so many that surprises the model least, and comes in one piece; see charrnn.search.best_of.
-
-    Raises:
-        CheckpointError: the model cannot be loaded.
-        ConfigError: a setting is out of range.
-        VocabularyError: the prompt holds a character that the model has never seen.
+    without one, a new seed is chosen: the result's `seed`. With `best_of` N, each text is the least
+    surprising of N drawn, and comes in one piece; see charrnn.search.best_of.
     """
     checkpoint = _loaded(model)
-    config, prompt = _sample_config(settings, checkpoint), _own(checkpoint, prompt)
+    config, prompt = _sample_config(settings, checkpoint), _normalised(checkpoint, prompt)
     if best_of == 1:
         texts = generate_all(
             checkpoint, prompt, config, count=count, on_unknown=on_unknown, echo=echo, threads=threads
@@ -175,11 +115,11 @@ def sample(
 
 
 class Texts(Iterator[Iterator[str]]):
-    """The texts of a run, one after the other."""
+    """An iterator over texts, each an iterator of its pieces."""
 
     def __init__(self, texts: Iterator[Iterator[str]], config: SampleConfig) -> None:
         assert config.seed is not None
-        self.seed = config.seed  # writes the same texts again
+        self.seed = config.seed  # reproduces the texts
         self._texts = texts
 
     def __next__(self) -> Iterator[str]:
@@ -199,21 +139,19 @@ def sample_each(
 ) -> Texts:
     """`count` texts for each prompt, in the order of the prompts, as `sample` gives them.
 
-    They are written side by side, but no more prompts are taken than that needs, one at first. In place of
-    an iterable, `prompts` may be a function that gives the next prompts, so many at the most, and none at
-    the end: those that are there already, if more are slow to come.
+    They are written side by side, and prompts are taken only as they are needed, at first one. Instead of an
+    iterable, `prompts` may be a function `take(most)` that returns at least one and at most `most` prompts,
+    those available without waiting, or none at the end.
 
     Raises:
-        CheckpointError, ConfigError: see `sample`.
-        VocabularyError: while the texts are taken: which prompt holds a character that the model has never
-            seen.
+        VocabularyError: during the iteration; it names the prompt.
     """
     checkpoint = _loaded(model)
     config = _sample_config(settings, checkpoint)
-    source = prompts if callable(prompts) else _Taking(prompts)
+    source = prompts if callable(prompts) else _GrowingBatches(prompts)
 
     def take(most: int) -> list[str]:
-        return [_own(checkpoint, prompt) for prompt in source(most)]
+        return [_normalised(checkpoint, prompt) for prompt in source(most)]
 
     if best_of == 1:
         texts = generate_each(
@@ -232,14 +170,14 @@ def sample_each(
     texts = generate_each(
         checkpoint, take_and_keep, config, count=count * best_of, on_unknown=on_unknown, threads=threads
     )
-    given = iter(taken.popleft, None)  # the prompt of each text that is kept
+    given = iter(taken.popleft, None)  # the prompt of each text returned
     best = best_of_each(
         checkpoint, texts, best_of, given, config, on_unknown=on_unknown, echo=echo, threads=threads
     )
     return Texts(best, config)
 
 
-class _Taking:
+class _GrowingBatches:
     """The next items of an iterable: one, then twice as many each time."""
 
     def __init__(self, items: Iterable[str]) -> None:
@@ -260,25 +198,25 @@ def _checkpoint(model: Checkpoint | str | Path | None) -> Checkpoint:
     return model if isinstance(model, Checkpoint) else load(model)
 
 
-def _own(model: Checkpoint | Blend, text: str) -> str:
-    """A text in the normal form of the model's corpus. What users give passes here, or through a Scorer."""
+def _normalised(model: Checkpoint | Blend, text: str) -> str:
+    """A text in the normal form of the model's corpus. Text from users passes here or through a Scorer."""
     return normalised(text, model.text.normal_form)
 
 
-def _own_expression(model: Checkpoint | Blend, expression: str) -> str:
-    """The same for an expression, unless a character of it would become several: `+` would mean the last."""
-    return _own(model, expression) if model.text.normal_form == "NFC" else expression
+def _normalised_expression(model: Checkpoint | Blend, expression: str) -> str:
+    """The same for an expression, but not to NFD, where `é+` would become `e` and a repeated accent."""
+    return _normalised(model, expression) if model.text.normal_form == "NFC" else expression
 
 
 def _sample_config(settings: dict[str, Any], model: Checkpoint | Blend) -> SampleConfig:
-    """In the model's normal form, and with a seed, a new one where none is given."""
+    """The settings with normalised texts and a seed, a new one if none is given."""
     config = SampleConfig(**settings)
     config = replace(
         config,
-        until=tuple(_own(model, text) for text in config.stops),
-        ban=tuple(_own(model, text) for text in config.ban),
-        only=None if config.only is None else _own(model, config.only),
-        match=None if config.match is None else _own_expression(model, config.match),
+        until=tuple(_normalised(model, text) for text in config.stops),
+        ban=tuple(_normalised(model, text) for text in config.ban),
+        only=None if config.only is None else _normalised(model, config.only),
+        match=None if config.match is None else _normalised_expression(model, config.match),
     )
     if config.seed is None:
         config = replace(config, seed=int(np.random.SeedSequence().generate_state(1)[0]))
@@ -294,37 +232,33 @@ def enumerate_lines(
     match: str | None = None,
     **settings: Any,
 ) -> Iterator[Line]:
-    """The `count` most probable whole lines that go on from the prompt, exactly, the most probable first.
+    """The `count` most probable complete lines that begin with the prompt, the most probable first; exact.
 
-    100 without a `count`; with `above`, all that are at least so probable. With `match`, only those whose
-    characters after the prompt match the expression as a whole. `settings` are those of
-    charrnn.search.enumeration.enumerate_lines, which says what else raises what.
+    The default is 100 or, with `above`, all lines of at least that probability. With `match`, what follows
+    the prompt must match the whole expression. `settings` are those of
+    charrnn.search.enumeration.enumerate_lines, which documents further errors.
 
     Raises:
-        ConfigError: `match` is no expression, or too large.
-        SamplingError: no line of the model's characters matches, or none so short.
+        ConfigError: `match` is not a valid expression, or is too large.
+        SamplingError: no line of the model's characters matches within the length allowed.
     """
     from charrnn.search.enumeration import enumerate_lines as search
 
     loaded = _loaded(model)
-    prompt = _own(loaded, prompt)
-    if match is not None and "\n" in loaded.vocabulary:  # else no line of it ends, which the search says
+    prompt = _normalised(loaded, prompt)
+    if match is not None and "\n" in loaded.vocabulary:  # else no line can end: the search raises an error
         from charrnn.constraints.matching import Matching
 
         length = settings.get("length")
         longest = MAX_LINE_LENGTH if length is None else max(0, length)
         settings["constraint"] = Matching(
-            _own_expression(loaded, match), loaded.vocabulary.characters, longest
+            _normalised_expression(loaded, match), loaded.vocabulary.characters, longest
         )
     return search(loaded, prompt, count=count, above=above, **settings)
 
 
 def offers(model: AnyModel | None = None, precision: WeightPrecision = "float32") -> Offers:
-    """What the model offers to somebody who writes by hand.
-
-    Raises:
-        CheckpointError: the model cannot be loaded.
-    """
+    """The model's suggestions for a text that a user is typing."""
     from charrnn.search.suggestions import Offers
 
     return Offers(_loaded(model), precision)
@@ -333,12 +267,12 @@ def offers(model: AnyModel | None = None, precision: WeightPrecision = "float32"
 def fill(model: AnyModel | None, pattern: str, *, count: int = 10, **settings: Any) -> list[Filling]:
     """The `count` most probable texts that fit a pattern with gaps, such as "the q???k brown ___".
 
-    `settings` are those of charrnn.search.infilling.fill, which says what a pattern is and what raises what.
+    `settings` are those of charrnn.search.infilling.fill, which documents patterns and errors.
     """
     from charrnn.search.infilling import fill as search
 
     loaded = _loaded(model)
-    return search(loaded, _own(loaded, pattern), count=count, **settings)
+    return search(loaded, _normalised(loaded, pattern), count=count, **settings)
 
 
 def evaluate(
@@ -352,22 +286,17 @@ def evaluate(
     report: Callable[[str, float], None] = lambda what, share: None,
     note: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
-    """The loss over a text, which is read as the model's own corpus was, but in UTF-8; or as `text` says.
+    """The loss over a text.
 
-    It is brought to the normal form of that corpus. `note` is told what reading changed or left out.
-    With `dynamic` the result is a dynamic_evaluation.DynamicEvaluation, which also has the loss of a network
-    that adapts to the text. `report` is told some times a second what is being done, "reading" or then
-    "adapting", and what share of that is done.
-
-    Raises:
-        CheckpointError, CorpusError, VocabularyError: what cannot be read.
+    With `dynamic` the result is a dynamic_evaluation.DynamicEvaluation, which adds the loss of a network that
+    adapts to the text. `report` is called a few times a second with the stage, "reading" or "adapting", and
+    the share of it that is done; `note` with a message for each thing that reading changed or left out.
     """
     from charrnn.tasks.evaluation import evaluate as evaluate_documents
 
     checkpoint = _checkpoint(model)
-    own = checkpoint.text.of_commands() if text is None else text
     found = read(
-        _paths(corpus), own,
+        _paths(corpus), text or checkpoint.text.of_commands(),
         vocabulary=checkpoint.vocabulary, on_unknown=on_unknown, expected=checkpoint.text.encoding,
     )  # fmt: skip
     for line in found.notes:
@@ -376,7 +305,7 @@ def evaluate(
     network = _model(checkpoint, threads)
     count = len(documents)
     result = evaluate_documents(network, documents, report=lambda done: report("reading", done / count))
-    assert result is not None  # nothing asked it to stop
+    assert result is not None  # only a stopped evaluation has no result
     if dynamic is not None:
         from charrnn.tasks.dynamic_evaluation import DynamicEvaluation, dynamic_loss
 
@@ -388,22 +317,17 @@ def evaluate(
 def score(
     model: Checkpoint | str | Path, text: str, *, on_unknown: OnUnknown = "error", threads: int | None = None
 ) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """How surprising each character of a text is to the model: -log p in nats, (characters,).
+    """The surprise of each character of the normalised text: -log p in nats, (characters,).
 
-    The characters are those of the text in the normal form of the model's corpus.
-    A model of lines reads each line as a text of its own; the end of an empty one, which training leaves out,
-    costs nothing.
-
-    Raises:
-        CheckpointError: the model cannot be loaded.
-        VocabularyError: the text holds a character that the model has never seen.
+    A model of lines reads each line as a separate text; the end of an empty line, which training leaves out,
+    has surprise 0.
     """
     from charrnn.tasks.evaluation import surprises
     from charrnn.text.decoding import empty_lines
 
     checkpoint = _checkpoint(model)
     vocabulary = checkpoint.vocabulary
-    ids = vocabulary.encode(_own(checkpoint, text), on_unknown)
+    ids = vocabulary.encode(_normalised(checkpoint, text), on_unknown)
     line_end = vocabulary.characters.index("\n") if checkpoint.text.lines else -1
     starts = np.zeros(min(1, len(ids)), np.int64)
     losses = surprises(_model(checkpoint, threads), Documents(ids, len(vocabulary), starts, line_end))
@@ -422,18 +346,14 @@ def score_lines(
     before_waiting: Callable[[], None] = lambda: None,
     text: TextConfig | None = None,
 ) -> Iterator[list[LineScore]]:
-    """How surprising each line is, as a text of its own, in lists of as many lines as have come meanwhile.
+    """The surprise of each line as a separate text, in lists of the lines that have arrived meanwhile.
 
-    Memory does not depend on how many lines there are, nor on how long they are. See surprisal for what
-    is counted. Nothing in the text stops it: bytes that are no text, and characters that the model has never
-    seen, count as `unknown_bits` each. In bfloat16 it is quicker, on CPUs that have it, and less exact.
-    The text is read as `evaluate` reads it. `before_waiting` is called whenever the next line has not come
-    yet: flush there what you wrote.
+    Memory depends neither on the number of lines nor on their lengths. Nothing in a text is an error: bytes
+    that are invalid in the encoding and unknown characters count `unknown_bits` each. bfloat16 is faster, on
+    CPUs that support it, and less exact. See charrnn.scoring.surprisal.
 
     Raises:
-        CheckpointError: the model cannot be loaded.
-        ConfigError: this CPU has no instructions for the precision.
-        CorpusError: a file cannot be read, or is of a kind that is no text.
+        ConfigError: this CPU does not support the precision.
     """
     from charrnn.scoring import surprisal
     from charrnn.text import lines
@@ -457,14 +377,10 @@ def surprises(
     before_waiting: Callable[[], None] = lambda: None,
     text: TextConfig | None = None,
 ) -> Iterator[tuple[str, str, np.ndarray[Any, np.dtype[np.float64]]]]:
-    """Each file's name, text and -log2 p of each of its characters, (n,), piece by piece as it comes.
+    """The files piece by piece as they arrive: the file's name, a text, and -log2 p of its characters, (n,).
 
-    The text is read as `evaluate` reads it: every character given all those before it in its document, which
-    is the file, or the line for a model of lines. `before_waiting`: see `score_lines`.
-
-    Raises:
-        CheckpointError: the model cannot be loaded.
-        CorpusError: a file cannot be read, or is of a kind that is no text.
+    Each probability is given all earlier characters of the document, which is the file or, for a model of
+    lines, the line.
     """
     from charrnn.scoring import surprisal
     from charrnn.text import lines
@@ -472,10 +388,10 @@ def surprises(
     checkpoint = _checkpoint(model)
     scorer = surprisal.Scorer(checkpoint, threads=threads, unknown_bits=_unknown_bits(unknown_bits))
     stream, normaliser = surprisal.Stream(scorer), Normaliser(scorer.form)
-    reads = text or checkpoint.text.of_commands()
-    for name, piece in lines.read_texts(_paths(corpus), reads, surprisal.WINDOW, before_waiting):
-        if own := normaliser.add(piece or "", last=piece is None):
-            yield name, own, stream.bits(own)
+    text = text or checkpoint.text.of_commands()
+    for name, piece in lines.read_texts(_paths(corpus), text, surprisal.WINDOW, before_waiting):
+        if normal := normaliser.add(piece or "", last=piece is None):
+            yield name, normal, stream.bits(normal)
         if piece is None:
             stream = surprisal.Stream(scorer)
 
@@ -487,17 +403,11 @@ def next_characters(
     temperature: float = 1.0,
     on_unknown: OnUnknown = "error",
 ) -> list[tuple[str, float]]:
-    """Every character with the probability that it comes next, the most probable first.
-
-    Raises:
-        CheckpointError: the model cannot be loaded.
-        ConfigError: the temperature is out of range.
-        VocabularyError: the prompt holds a character that the model has never seen.
-    """
+    """Every character with the probability that it comes next, the most probable first."""
     from charrnn.search import prediction
 
     checkpoint = _loaded(model)
-    prompt = _own(checkpoint, prompt)
+    prompt = _normalised(checkpoint, prompt)
     return prediction.next_characters(checkpoint, prompt, temperature=temperature, on_unknown=on_unknown)
 
 
@@ -512,15 +422,13 @@ def classify(
     encoding: str | None = None,
     encoding_errors: EncodingErrors | None = None,
 ) -> Iterator[list[LineClass]]:
-    """Which model's text each line is, in lists of as many lines as have come meanwhile.
+    """Each line's probability under each model, in lists of the lines that have arrived meanwhile.
 
-    `prior` has a positive weight for each model; None: all alike. `before_waiting`: see `score_lines`. The
-    text is UTF-8 unless another encoding is given.
+    `prior` has a positive weight for each model; None: equal weights. The text is UTF-8 unless another
+    encoding is given.
 
     Raises:
-        CheckpointError: a model cannot be loaded.
         ConfigError: there are fewer than two models, or the prior does not fit them.
-        CorpusError: a file cannot be read, or is of a kind that is no text.
     """
     from charrnn.scoring import classification, surprisal
     from charrnn.text import lines
@@ -554,13 +462,10 @@ def compress(
     threads: int | None = None,
     report: Callable[[int], None] = lambda done: None,
 ) -> Iterator[bytes]:
-    """Any bytes, in pieces, as a file that `decompress` makes them from again, in pieces.
+    """Any bytes, in pieces, as a compressed file, in pieces, which `decompress` restores.
 
-    The file is smaller the better the model predicts the text. It depends on the model and the bytes alone.
-    `report` is told some times a second, by any thread, how many bytes are done.
-
-    Raises:
-        CheckpointError: the model cannot be loaded.
+    The better the model predicts the text, the smaller the file, which depends on the model and the bytes
+    alone. `report` is called a few times a second, from any thread, with the number of bytes done.
     """
     from charrnn.scoring import compression
 
@@ -574,11 +479,10 @@ def decompress(
     threads: int | None = None,
     report: Callable[[int], None] = lambda done: None,
 ) -> Iterator[bytes]:
-    """The bytes, in pieces, each checked before it is given out. `report` is told as by `compress`.
+    """The original bytes, in pieces, each checked before it is yielded. `report` as in `compress`.
 
     Raises:
-        CheckpointError: the model cannot be loaded.
-        CompressionError: it is no file of `compress`, is damaged or cut short, or needs another model.
+        CompressionError: the file is not compressed, is damaged or truncated, or needs another model.
     """
     from charrnn.scoring import compression
 
@@ -615,25 +519,24 @@ def train(
     stop: Callable[[], str | None] = lambda: None,
     **settings: Any,
 ) -> Generator[Event, None, None]:
-    """Train on a corpus; yields what happens. The file `out` always holds the best model so far.
+    """Train on a corpus and yield events. The file `out` always holds the best model so far.
 
-    `settings` are fields of ModelConfig (but vocab_size) and TrainConfig; what is absent or None is chosen
-    to suit the corpus. `val` is a text of its own whose loss says which model is the best; without it, a part
-    of the corpus is kept for that. `stop` is asked after each step: when it returns a text, the run is saved
-    and ends. `resume` goes on with the interrupted run that wrote `out`. Also taken are
+    `settings` are fields of ModelConfig (except vocab_size) and TrainConfig; those absent or None are chosen
+    to suit the corpus. `val` is a separate validation text; without it, a part of the corpus is held out.
+    `stop` is called after each step; when it returns a reason, the run is saved and ends. `resume` continues
+    the interrupted run that wrote `out`. Further settings are
 
-    - `init_from`: the model whose weights it starts from, its vocabulary grown by the corpus's characters;
-    - `threads`: how many compute; None: as many as there are CPUs;
-    - `keep_models`: how many of the models evaluated last are kept as well, in a folder beside `out`;
-    - `previews`: whether to give a sample of what the network writes by now, every ten seconds.
+    - `init_from`: a model whose weights the run starts from, its vocabulary extended by the corpus's;
+    - `threads`: the number of threads; None: as many as there are CPUs;
+    - `keep_models`: the number of models evaluated last to keep as well, in a folder beside `out`;
+    - `previews`: whether to yield a sample of the network's text every ten seconds.
 
     Raises:
         ConfigError: a setting is out of range or contradicts another; `out` is a file of the corpus.
-        CorpusError: the corpus cannot be read.
         CheckpointError: a model file cannot be read, or another would be overwritten.
-        SaveError: the model file cannot be written, at the beginning or still at the end; in between that
-            is an event, Unsaved.
-        TrainingError: the loss is no longer a number; somebody else is training into the same file.
+        SaveError: the model file cannot be written at the beginning or at the end; in between, the event
+            Unsaved reports it.
+        TrainingError: the loss is no longer a number; another process is training into the same file.
     """
     from charrnn.nn.compilation import Helper
     from charrnn.tasks.next_character import TextFiles
@@ -658,12 +561,9 @@ def training_files(
     init_from: str | Path | None = None,
     val: Paths = (),
 ) -> list[tuple[str, Path | int]]:
-    """What `train` reads and writes: what each file is, and its path, or the descriptor of standard input.
+    """The files that `train` reads and writes: a description of each, with its path or stdin's descriptor.
 
-    Whoever writes more than `train` does can see that it is none of these.
-
-    Raises:
-        CorpusError: a path names nothing that can be read.
+    A caller that writes further files can check that they are none of these.
     """
     from charrnn.tasks.next_character import TextFiles
     from charrnn.training.request import model_path

@@ -1,6 +1,6 @@
-"""Every setting and its default, as frozen dataclasses that check themselves.
+"""All settings and their defaults, as frozen dataclasses that validate themselves.
 
-A setting outside its range raises ConfigError, which names the setting, the value and the range.
+A setting out of range raises ConfigError, which names the setting, the value and the range.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _require_int(name: str, value: object, low: int, high: int) -> None:
 
 def _require_float(name: str, value: object, low: float, high: float, wanted: str) -> None:
     ok = isinstance(value, (int, float)) and not isinstance(value, bool)
-    # NaN is in no range. isfinite would fail on whole numbers that are too large for a float.
+    # The comparisons reject NaN, too; isfinite would raise on integers that are too large for a float.
     _require(ok and low <= value <= high, name, value, wanted)  # type: ignore[operator]
 
 
@@ -65,9 +65,9 @@ Config = TypeVar("Config", "TextConfig", "ModelConfig")
 
 
 def later(default: Any, version: int) -> Any:
-    """A setting that came with this version of the file format.
+    """A setting that was added in this version of the file format.
 
-    A file does not have it where it stands at its default, so that programs from before can read the file.
+    It is written only if it differs from its default, so that earlier programs can read all other files.
     """
     return field(default=default, metadata={"version": version})
 
@@ -77,7 +77,7 @@ def _is_written(config: Any, setting: Field[Any]) -> bool:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The settings of a configuration by name, as files and fingerprints have them."""
+    """The settings of a configuration by name, as stored in files and fingerprints."""
     return {s.name: getattr(config, s.name) for s in fields(config) if _is_written(config, s)}
 
 
@@ -101,15 +101,15 @@ def _from_dict(cls: type[Config], values: object, what: str) -> Config:
 
 @dataclass(frozen=True, slots=True)
 class TextConfig:
-    """How bytes become text. Stored in the model file, so that later commands read alike."""
+    """How bytes become text. Stored in the model file, so that later commands read text the same way."""
 
     encoding: str = DEFAULT_ENCODING
-    bytes: bool = False  # every byte is a character (U+0000 to U+00FF); encoding is not used
+    bytes: bool = False  # every byte is a character (U+0000 to U+00FF); encoding is ignored
     lines: bool = False  # every line is one document, its "\n" the document's last character
-    keep_newlines: bool = False  # leave CRLF and CR as they are
-    # What becomes of bytes that are no text: they are an error, left out, or each place becomes U+FFFD.
+    keep_newlines: bool = False  # keep CRLF and CR
+    # Bytes that are invalid in the encoding raise an error, are skipped, or each sequence becomes U+FFFD.
     encoding_errors: EncodingErrors = later("strict", version=3)
-    # To which texts are brought where they are read: the form of the corpus, which itself was left as it was.
+    # The form of the corpus, to which texts read by later commands are converted.
     normal_form: NormalForm | None = later(None, version=3)
 
     def __post_init__(self) -> None:
@@ -138,10 +138,10 @@ class TextConfig:
     def of_commands(
         self, encoding: str | None = None, encoding_errors: EncodingErrors | None = None
     ) -> TextConfig:
-        """How commands read text for a model whose corpus was read so: as UTF-8, whatever that was.
+        """The configuration with which commands read text for this model: UTF-8 unless an encoding is given.
 
         Raises:
-            ConfigError: an encoding is given, and the model reads bytes; or it is no name of one.
+            ConfigError: an encoding is given for a model that reads bytes, or its name is invalid.
         """
         if self.bytes:
             if encoding is not None:
@@ -169,7 +169,7 @@ class TextConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """The network. The equations of each cell are those of PyTorch's layer of the same name."""
+    """The network. Each cell's equations are those of PyTorch's layer of the same name."""
 
     vocab_size: int  # V
     cell: Cell = cells.kinds()[0]
@@ -201,31 +201,31 @@ class ModelConfig:
 
     @property
     def gates(self) -> int:
-        """Blocks of H rows in the recurrent weights: 4 for an LSTM, 3 for a GRU, 1 for an RNN."""
+        """The number of gates, each H rows of the recurrent weights: LSTM 4, GRU 3, RNN 1."""
         return len(self.recurrence.gates)
 
     @property
     def recurrence(self) -> RecurrentCell:
-        """The cell, with its equations and data."""
+        """The cell: its equations and their data."""
         found = cells.cell_of(self.cell, self.nonlinearity)
         assert found is not None
         return found
 
     @property
     def input_size(self) -> int:
-        """Width of the first layer's input: the embedding, or V for one-hot input."""
+        """Width of the first layer's input: the embedding size, or V for one-hot input."""
         return self.embedding_size or self.vocab_size
 
     def layer_input_size(self, k: int) -> int:
-        """Width D of what layer k reads."""
+        """Width D of layer k's input."""
         return self.input_size if k == 0 else self.hidden_size
 
     def has_skip(self, k: int) -> bool:
-        """Whether layer k's input is added to its output: asked for, and the sizes agree."""
+        """Whether layer k has a skip connection: `residual` is set, and its input and output widths agree."""
         return self.residual and self.layer_input_size(k) == self.hidden_size
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor's name and shape, in PyTorch's names and layout, in the file's order."""
+        """Every tensor's name and shape, with PyTorch's names and layout, in the file's order."""
         V, H, G = self.vocab_size, self.hidden_size, self.gates
         shapes: dict[str, tuple[int, ...]] = {}
         if self.embedding_size:
@@ -244,7 +244,7 @@ class ModelConfig:
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers the network learns."""
+        """The number of trainable parameters."""
         return sum(math.prod(shape) for shape in self.parameter_shapes().values())
 
     def to_dict(self) -> dict[str, Any]:
@@ -268,28 +268,28 @@ class TrainConfig:
     minutes: float | None = None
     epochs: float | None = None
     steps: int | None = None
-    most_epochs: float | None = None  # where a budget in minutes ends sooner; None: nowhere
+    most_epochs: float | None = None  # ends a budget in minutes early; None: no limit
     batch_size: int = 32  # B
     seq_len: int = 64  # T, the window of truncated back-propagation through time
     learning_rate: float = 6e-3  # the peak, after warm-up
-    final_learning_rate: float = 0.01  # at the end of the cosine, as a fraction of the peak
-    warmup: float = 0.03  # of the budget
-    weight_decay: float = 0.03  # decoupled; not on biases and norms
-    l1: float = 0.0  # decoupled L1 shrinkage; not on biases and norms
+    final_learning_rate: float = 0.01  # at the end of the cosine schedule, as a fraction of the peak
+    warmup: float = 0.03  # as a fraction of the budget
+    weight_decay: float = 0.03  # decoupled; not for biases and norms
+    l1: float = 0.0  # decoupled L1 shrinkage; not for biases and norms
     clip: float = 1.0  # largest norm of the gradient
     beta1: float = 0.9
     beta2: float = 0.99
     epsilon: float = 1e-8
     val_fraction: float = 0.1
-    evaluations: int = 12  # about how many times in the budget the validation loss is measured
-    patience: int = 5  # evaluations in a row, each clearly worse than the best, before stopping
+    evaluations: int = 12  # approximate number of evaluations in the budget
+    patience: int = 5  # consecutive evaluations clearly worse than the best before early stopping
     seed: int = 1
-    # Of what matrix products read; sums and weights are float32. auto: settled before a run
+    # Of the inputs of matrix products; sums and weights are float32. auto: decided before a run
     precision: TrainPrecision = "auto"
-    # Which part of the text is kept for validation. None, as before there was a choice: scattered where lines
-    # are texts, else the end.
+    # The part of the text held out for validation. None, in files of version 1 and 2: scattered where lines
+    # are documents, else the end.
     val_split: ValSplit | None = later(None, version=3)
-    val_text: str = later("", version=3)  # fingerprint of a text of its own for validation; "": there is none
+    val_text: str = later("", version=3)  # fingerprint of a separate validation text; "": none
 
     def __post_init__(self) -> None:
         budgets = [b for b in (self.minutes, self.epochs, self.steps) if b is not None]
@@ -318,7 +318,7 @@ class TrainConfig:
             _require_float(name, getattr(self, name), 0.0, 0.999999, "a number below 1")
         _require_float("epsilon", self.epsilon, 1e-20, 1.0, "a small positive number")
         _require_float("val_fraction", self.val_fraction, 0.0, 0.9, "a number from 0 to 0.9")
-        _require_int("evaluations", self.evaluations, 1, 10**4)  # they all stand in the file
+        _require_int("evaluations", self.evaluations, 1, 10**4)  # the file's history holds them all
         _require_int("patience", self.patience, 1, 10**6)
         _require_int("seed", self.seed, 0, 2**63 - 1)
         _require(
@@ -337,12 +337,12 @@ class TrainConfig:
 
 
 def split_of(val_split: ValSplit | None, *, lines: bool) -> ValSplit:
-    """What a setting means: None is what charrnn did before there was a choice."""
+    """The split that a setting means; None means the only one before there was a choice."""
     return val_split or ("scattered" if lines else "end")
 
 
 def canonical(val_split: ValSplit | None, *, lines: bool) -> ValSplit | None:
-    """The setting as files have it: None where it means the same, so that equal runs look equal."""
+    """The setting as stored in files: None if that means the same, so that equal runs have equal files."""
     return None if split_of(val_split, lines=lines) == split_of(None, lines=lines) else val_split
 
 
@@ -440,14 +440,14 @@ class SampleConfig:
 
 @dataclass(frozen=True, slots=True)
 class DynamicConfig:
-    """How a network adapts to the text that it is judged by; see charrnn.tasks.dynamic_evaluation."""
+    """How a network adapts to the text it is evaluated on; see charrnn.tasks.dynamic_evaluation."""
 
     # On held-out text of tales.txt, Python's library and Russian messages, nats a character: 1.473 -> 1.451,
-    # 1.427 -> 1.192, 1.181 -> 1.005. Twice the rate is too much for a short text (1.460), half of it or
-    # longer segments learn less (1.24 on the library), and decay matters little.
+    # 1.427 -> 1.192, 1.181 -> 1.005. Twice the rate is too much for a short text (1.460), half the rate or
+    # longer segments adapt less (1.24 on the library), and decay matters little.
     segment: int = 20  # characters between two updates
-    rate: float = 5e-4  # how far a weight moves in an update, in units of its gradient's usual size
-    decay: float = 2e-3  # back to the trained weights, a share of the distance in each update
+    rate: float = 5e-4  # step size, in units of each gradient's usual magnitude
+    decay: float = 2e-3  # pull back to the trained weights in each update, as a share of the distance
 
     def __post_init__(self) -> None:
         _require_int("segment", self.segment, 1, 65536)
@@ -456,6 +456,6 @@ class DynamicConfig:
 
 
 SHORTEST_NOVEL = 8  # characters: shorter runs are part of the language
-DEFAULT_SAMPLE_LENGTH = 500  # characters of prose when no --length is given
-MAX_LINE_LENGTH = 10_000  # a --lines model that never ends its line is stopped here
-UNKNOWN_BITS = 32.0  # surprise of a character that a model has never seen, where lines are scored
+DEFAULT_SAMPLE_LENGTH = 500  # characters of prose without --length
+MAX_LINE_LENGTH = 10_000  # ends the line of a --lines model that never does so itself
+UNKNOWN_BITS = 32.0  # surprise of a character that the model has never seen, where lines are scored

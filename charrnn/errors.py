@@ -1,15 +1,15 @@
-"""What can go wrong, and the exit code that says so.
+"""The exceptions that charrnn raises, and the exit codes.
 
-CharrnnError                    exit 1: it could not be done
+CharrnnError                    exit 1: the command failed
 ├── ConfigError                 exit 2: an option's value is out of range, or two contradict each other
-├── CorpusError                 the text cannot be read, decoded, or is too short
-├── VocabularyError             a character that the model has never seen
+├── CorpusError                 a text cannot be read or decoded, or is too short
+├── VocabularyError             a text holds a character that the model has never seen
 ├── CheckpointError             a model file is missing, damaged, or would be overwritten
-│   └── SaveError               the system does not let us write it: the disk is full, ...
+│   └── SaveError               a file cannot be written: the disk is full, ...
 ├── CompressionError            a compressed file is damaged, or was made with another model
-├── SamplingError               no text can be what was asked for, or none was found
+├── SamplingError               no text satisfies the constraints, or none was found
 ├── SearchError                 a search has reached its limit, or nothing can be found
-└── TrainingError               the loss became no number, there is nothing to resume, ...
+└── TrainingError               the loss became NaN, there is nothing to resume, ...
 
 Each error is one line: what was wrong, then what to do about it (its `hint`).
 """
@@ -66,19 +66,19 @@ class CheckpointError(CharrnnError):
 
 
 class SaveError(CheckpointError):
-    """The system does not let us write a file, whose old contents are as they were."""
+    """A file cannot be written; its old contents are unchanged."""
 
 
 class CompressionError(CharrnnError):
-    """A compressed file is damaged, cut short, none at all, or was made with another model."""
+    """A compressed file is damaged, truncated, of another kind, or was made with another model."""
 
 
 class SamplingError(CharrnnError):
-    """No text can be what was asked for, or none was found."""
+    """No text satisfies the constraints, or none was found."""
 
 
 class SearchError(CharrnnError):
-    """A search has reached its limit before it could prove all that was asked for, or finds nothing."""
+    """A search has reached its limit before its result was proved, or finds nothing."""
 
 
 class TrainingError(CharrnnError):
@@ -86,16 +86,16 @@ class TrainingError(CharrnnError):
 
 
 def printable(text: str) -> str:
-    """`text` as a message may show it, on one line: control characters are escaped."""
+    """`text` for a message, on one line: control characters are escaped."""
     return text if text.isprintable() else repr(text)[1:-1]
 
 
 def quoted(value: object, limit: int = 60) -> str:
-    """`repr(value)` as a message may show it: escaped, and cut where it is long."""
+    """`repr(value)` for a message, cut after `limit` characters."""
     whole = repr(value)
     return whole if len(whole) <= limit else whole[:limit] + "..."
 
 
 def decimal(value: float, digits: int = 4) -> str:
-    """1.43214 -> 1.4321; what has exploded is short, too: 2.31e+25"""
+    """1.43214 -> 1.4321; a very large number has an exponent: 2.31e+25"""
     return f"{value:.{digits}f}" if not abs(value) >= 1e6 else f"{value:.2e}"

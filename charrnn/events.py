@@ -1,4 +1,4 @@
-"""What training reports, as plain data: `charrnn.train()` is an iterator of these."""
+"""The events of a training run, as plain data: `charrnn.train()` is an iterator of these."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ Reason = Literal["budget", "early-stop", "interrupted", "complete"]
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Once, before the first step: what will be trained on what."""
+    """Once, before the first step: the model, the text and the settings."""
 
     corpus: Corpus
-    different: int  # characters in the corpus; the model may know others, too
-    validation: Corpus | None  # where that is a text of its own
+    different: int  # distinct characters in the corpus; the model's vocabulary may have more
+    validation: Corpus | None  # a separate text, if one was given
     model: ModelConfig
     train: TrainConfig
     train_characters: int
     val_characters: int
     threads: int
     out: Path  # the model file
-    resumed_step: int  # 0: from the beginning
-    notes: tuple[str, ...]  # to be said once
-    planned: str  # in a line, what was chosen for this corpus; empty when nothing was
+    resumed_step: int  # 0: a new run
+    notes: tuple[str, ...]  # messages for the user
+    planned: str  # the settings chosen for this corpus, on one line; empty if there are none
 
 
 @dataclass(frozen=True, slots=True)
 class Compiling:
-    """While kernels are compiled, which happens once on each machine, where a folder can keep them."""
+    """While kernels are compiled: once on each machine if they can be cached in a folder."""
 
     kernels_done: int
     kernels_total: int
-    kept: bool = True  # for the next run
+    kept: bool = True  # cached for the next run
 
 
 @dataclass(frozen=True, slots=True)
 class Indexing:
-    """Several times a second, while the index of a long text is made that a model file carries."""
+    """Several times a second, while the novelty index of a long text is built."""
 
     characters_done: int
     characters_total: int
@@ -51,14 +51,14 @@ class Indexing:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Several times a second: the state after a step."""
+    """Several times a second: the run's figures after a step."""
 
     step: int
-    steps: int | None  # of the whole run, where the budget says it
+    steps: int | None  # of the whole run, if the budget fixes it
     epoch: float
-    seconds: float  # since the start, without the time between interruption and resumption
-    progress: float  # 0 to 1, of the budget
-    train_loss: float  # nats a character, a running mean
+    seconds: float  # of training, without the pause before a resumption
+    progress: float  # 0 to 1, share of the budget
+    train_loss: float  # nats a character, running mean
     chars_per_second: float
     learning_rate: float
     grad_norm: float  # before clipping
@@ -66,22 +66,22 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """The loss over all of the validation text; or, where there is none, over the training text."""
+    """The loss over the whole validation text or, if there is none, over the training text."""
 
     step: int
     epoch: float
     seconds: float
-    train_loss: float  # mean since the evaluation before
+    train_loss: float  # mean since the previous evaluation
     val_loss: float  # nats a character
     val_bpc: float  # bits a character
-    best: bool  # of all so far
-    saved: bool  # in the model file by now
+    best: bool  # the best so far
+    saved: bool  # written to the model file
     measured_on: Measure
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """From time to time: what the network writes by now."""
+    """From time to time: a sample of the network's text."""
 
     step: int
     text: str
@@ -89,7 +89,7 @@ class Sampled:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A file was written: the best model so far, what `--resume` needs, or the model evaluated just now."""
+    """A file was written: the best model so far, the resume file, or a copy of the model just evaluated."""
 
     step: int
     path: Path
@@ -99,10 +99,10 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Unsaved:
-    """A file could not be written; what it held is whole. It is tried again, once more at the end."""
+    """A file could not be written; its old contents are intact. Writing is retried, also at the end."""
 
     step: int
-    message: str  # which file, why, and what to do, in a line
+    message: str  # which file, why, and what to do, on one line
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +113,10 @@ class Finished:
     epoch: float
     seconds: float
     reason: Reason
-    message: str  # why, in a line, where that is no matter of course
+    message: str  # the reason on one line; empty for the usual one
     checkpoint: Path
     parameters: int
-    best_val_loss: float  # NaN where it was never measured
+    best_val_loss: float  # NaN if never measured
     best_val_bpc: float
     train_loss: float
     measured_on: Measure

@@ -1,4 +1,4 @@
-"""Characters <-> ids: a model's alphabet, sorted by code point, the position being the id."""
+"""Characters <-> ids: a model's characters sorted by code point; a character's position is its id."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def id_dtype(size: int) -> np.dtype[np.unsignedinteger[Any]]:
 
 
 def code_points(text: str) -> npt.NDArray[np.uint32]:
-    """The code point of each character, (len(text),). Lone surrogates pass."""
+    """The code point of each character, (len(text),). Lone surrogates are allowed."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint32, copy=False)
 
 
 def describe(character: str) -> str:
-    """How an error names a character: `'é' (U+00E9 LATIN SMALL LETTER E WITH ACUTE)`.
+    """A character's name in errors: `'é' (U+00E9 LATIN SMALL LETTER E WITH ACUTE)`.
 
-    Control characters and lone surrogates are escaped, as `repr` does.
+    Control characters and lone surrogates are escaped, as by `repr`.
     """
     name = unicodedata.name(character, "")
     return f"{character!r} (U+{ord(character):04X}{' ' if name else ''}{name})"
 
 
 def unknown_character(character: str, where: str) -> VocabularyError:
-    """The error for a character that the model has never seen; `where` it stands."""
+    """The error for a character that the model has never seen, with its place, `where`."""
     return VocabularyError(
         f"the model has never seen the character {describe(character)}, {where}",
         "leave it out, or drop all such characters with --on-unknown skip",
@@ -46,7 +46,7 @@ def unknown_character(character: str, where: str) -> VocabularyError:
 class Vocabulary:
     """The V characters that a model knows, distinct and sorted by code point.
 
-    Immutable; two vocabularies with the same characters are equal and hash alike.
+    Immutable and hashable; vocabularies with the same characters are equal.
 
     Raises:
         VocabularyError: `characters` is empty, unsorted, or holds a duplicate or a lone surrogate.
@@ -68,12 +68,12 @@ class Vocabulary:
 
     @classmethod
     def build(cls, text: str) -> Vocabulary:
-        """The vocabulary of all characters in `text`."""
+        """The vocabulary of the characters in `text`."""
         return cls("".join(sorted(set(text))))
 
     @classmethod
     def from_code_points(cls, points: npt.ArrayLike) -> Vocabulary:
-        """The vocabulary of these code points, which are distinct and sorted."""
+        """The vocabulary of these code points, which must be distinct and sorted."""
         values = np.asarray(points)
         if values.size and (values.min() < 0 or values.max() > 0x10FFFF):
             raise VocabularyError("the vocabulary holds a number that is no code point")
@@ -87,7 +87,7 @@ class Vocabulary:
 
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
-        """The smallest type for ids: uint8 up to 256 characters, uint16 up to 65,536, or uint32."""
+        """The smallest type for ids: uint8 up to 256 characters, uint16 up to 65,536, else uint32."""
         return id_dtype(len(self))
 
     def encode(self, text: str, on_unknown: OnUnknown = "error") -> IdArray:
@@ -120,19 +120,19 @@ class Vocabulary:
         return str(self.code_points[indices].astype("<u4").tobytes(), "utf-32-le")
 
     def merged(self, other: Vocabulary) -> Vocabulary:
-        """The vocabulary of the characters of both."""
+        """The union of both vocabularies."""
         return Vocabulary.build(self.characters + other.characters)
 
     def positions_in(self, other: Vocabulary) -> npt.NDArray[np.int64]:
-        """For each own id (V,), the id of the same character in `other`, or -1.
+        """For each id (V,), the same character's id in `other`, or -1.
 
-        Moves what belongs to characters between models: of "ac" in "abc" it is [0, 2].
+        For moving rows of weights between models: [0, 2] for "ac" in "abc".
         """
         return positions(other.code_points, self.code_points)
 
 
 def positions(table: npt.NDArray[np.uint32], points: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
-    """Where each of `points` stands in the sorted `table`; -1 where it does not."""
+    """The position of each of `points` in the sorted `table`, or -1."""
     at = np.searchsorted(table, points).astype(np.int64)
     at[at == len(table)] = 0
     at[table[at] != points] = -1

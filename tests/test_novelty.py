@@ -20,7 +20,7 @@ from charrnn.events import Finished
 from charrnn.inference.constrained_step import BASES, contains, hash_begun
 from charrnn.text import novelty
 from charrnn.text.corpus import read
-from charrnn.text.novelty import Filling, Novelty
+from charrnn.text.novelty import BloomBuilder, Novelty
 
 
 def build(text: str, *, by_line: bool = False, cut: int = 10**9) -> Novelty:
@@ -157,6 +157,6 @@ def test_a_damaged_index_is_named(change, words, tmp_path):
 
 
 def test_a_filter_of_nothing_holds_nothing():
-    empty = Filling(8, 0).bloom()
+    empty = BloomBuilder(8, 0).bloom()
     assert empty.false_rate == 0.0
     assert not contains(empty.bits, empty.probes, 5, 7)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from charrnn.cli.views.progress import Course
+from charrnn.cli.views.progress import RunHistory
 from charrnn.events import Step
 
 
@@ -13,16 +13,16 @@ def step(seconds: float, progress: float) -> Step:
 
 
 def test_what_is_left_follows_from_the_pace_of_the_steps_alone():
-    course = Course()
+    run = RunHistory()
     for event in (step(5.0, 0.001), step(6.0, 0.041)):  # five seconds of compiling
-        course.take(event)
-    assert course.time_left(step(6.0, 0.041)) == "24 s left"
-    assert course.time_left(step(17.5, 0.501)) == "12 s left"
+        run.take(event)
+    assert run.time_left(step(6.0, 0.041)) == "24 s left"
+    assert run.time_left(step(17.5, 0.501)) == "12 s left"
 
 
 def test_at_the_first_step_and_at_the_end_nothing_is_said():
-    course = Course()
-    assert course.time_left(step(5.0, 0.1)) == ""
-    course.take(step(5.0, 0.1))
-    assert course.time_left(step(5.0, 0.1)) == ""
-    assert course.time_left(step(50.0, 1.0)) == course.time_left(step(50.0, math.nan)) == ""
+    run = RunHistory()
+    assert run.time_left(step(5.0, 0.1)) == ""
+    run.take(step(5.0, 0.1))
+    assert run.time_left(step(5.0, 0.1)) == ""
+    assert run.time_left(step(50.0, 1.0)) == run.time_left(step(50.0, math.nan)) == ""

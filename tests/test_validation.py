@@ -15,7 +15,7 @@ from charrnn.config import TextConfig, TrainConfig, ValSplit, canonical, split_o
 from charrnn.tasks.evaluation import _streams
 from charrnn.text import validation
 from charrnn.text.corpus import Batches, Documents
-from charrnn.text.validation import BLOCK, unlearned
+from charrnn.text.validation import BLOCK, unseen
 
 NEWLINE = 0  # of the texts that are made of ids
 
@@ -291,9 +291,9 @@ def test_a_split_is_written_only_where_the_first_version_had_another(
 
 def test_characters_that_training_does_not_show_are_found() -> None:
     corpus, other = make([0, 1, 2, 2], vocab_size=6), make([2, 4, 5, 5, 0], vocab_size=6)
-    assert unlearned(corpus, other, apart=True) == ([4, 5], 0.6)
-    assert unlearned(corpus, corpus, apart=True) == ([], 0.0)
+    assert unseen(corpus, other, apart=True) == ([4, 5], 0.6)
+    assert unseen(corpus, corpus, apart=True) == ([], 0.0)
     whole = make([*range(20), *range(5), 7, 7, 25, 25, 26], vocab_size=30)
     _, end = split(whole, 0.2)
     assert all_ids(end).tolist() == [4, 7, 7, 25, 25, 26]
-    assert unlearned(whole, end, apart=False) == ([25, 26], 0.5)
+    assert unseen(whole, end, apart=False) == ([25, 26], 0.5)

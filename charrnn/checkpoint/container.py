@@ -1,12 +1,12 @@
 """One .safetensors file: named tensors, and a record of plain JSON in its metadata.
 
-The format: 8 bytes, the header's length N, little-endian; N bytes of JSON, which give each tensor's
-type, shape and place, and under `__metadata__` a map of texts; then the numbers, without gaps.
-charrnn keeps one text there, named "charrnn": its record, as JSON.
+The format: the header's length N in 8 bytes, little-endian; N bytes of JSON with each tensor's type,
+shape and offsets and, under `__metadata__`, a map of strings; then the tensors' data, without gaps.
+charrnn keeps one string there, named "charrnn": its record, as JSON.
 
-The safetensors library writes. Reading is done here, because nothing in a file is trusted: each
-claim is checked before it is used. Memory stays below four times the file, and 16 MB: what JSON would
-take as Python's objects is estimated before it is parsed.
+The safetensors library writes the file. Reading is done here, since nothing in a file is trusted:
+each claim is checked before it is used. Memory stays below four times the file's size plus 16 MB,
+because the size of the JSON as Python objects is estimated before it is parsed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 
 from charrnn.errors import CheckpointError, printable, quoted
 from charrnn.system import atomic
-from charrnn.system.file_errors import unwritable, why_unreadable
+from charrnn.system.file_errors import save_error, why_unreadable
 
 Array = np.ndarray[Any, Any]
 Record = dict[str, Any]
@@ -33,23 +33,21 @@ Record = dict[str, Any]
 SUFFIX = ".safetensors"
 KEY = "charrnn"
 TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype(np.float32), "I64": np.dtype(np.int64)}
-MAX_HEADER_BYTES = 32_000_000  # all of Unicode as a vocabulary takes half of that
-LONG_HEADER_BYTES = (
-    1_000_000  # from here on it is ASCII, as charrnn writes it: one byte a character in memory
-)
-VALUE_BYTES = 200  # of memory, about, for a value of JSON and the place where it stands
-MAX_VALUE_BYTES = 12_000_000  # of memory for all values, or twice the file
-MAX_DEPTH = 32  # of nested JSON: far below where Python's recursion ends
-MAX_DIGITS = 40  # of a whole number: 128 bits and a sign, as random states have
+MAX_HEADER_BYTES = 32_000_000  # a vocabulary of all of Unicode takes half of it
+LONG_HEADER_BYTES = 1_000_000  # a longer header must be ASCII, which takes one byte a character in memory
+VALUE_BYTES = 200  # memory of a JSON value and the reference to it, roughly
+MAX_VALUE_BYTES = 12_000_000  # memory of all values, if that exceeds twice the file's size
+MAX_DEPTH = 32  # of nested JSON: far below Python's recursion limit
+MAX_DIGITS = 40  # of an integer: 128 bits and a sign, as in random states
 
 
 class DamageError(Exception):
-    """What is wrong with a file's contents. Whoever knows the file makes a CheckpointError of it."""
+    """A defect in a file's contents, which `opened` turns into a CheckpointError that names the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the header says about one tensor; `start` and `end` count from the end of the header."""
+    """One tensor's entry in the header; `start` and `end` count from the end of the header."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -58,21 +56,21 @@ class Entry:
 
 
 class Container:
-    """An open file whose header is checked: its `record`, and each tensor's entry by name."""
+    """An open file with a checked header: its `record`, and each tensor's entry by name."""
 
     def __init__(self, file: BinaryIO, name: str) -> None:
-        self.name = name  # as messages show it
+        self.name = name  # as shown in messages
         self._file = file
         text, self.entries = _read_header(file, name)
         self.record = parse(text)
 
     def tensors(self) -> dict[str, Array]:
-        """All tensors, read into memory of their own; once, since the file is read through."""
+        """Reads all tensors into new arrays. Can be called once, since it reads the file to its end."""
         tensors = {}
-        for name, entry in self.entries.items():  # in the order of the file
+        for name, entry in self.entries.items():  # in the file's order
             try:
                 tensor = np.empty(entry.shape, entry.dtype.newbyteorder("<"))
-            except ValueError as error:  # more dimensions than NumPy has, or one too long
+            except ValueError as error:  # more dimensions than NumPy supports, or one that is too long
                 raise DamageError(f"the tensor {quoted(name)} has an impossible shape") from error
             if self._file.readinto(tensor.data) != tensor.nbytes:  # type: ignore[attr-defined]
                 raise DamageError("it is cut short")
@@ -85,8 +83,8 @@ def opened(path: Path) -> Iterator[Container]:
     """The container in the file `path`.
 
     Raises:
-        CheckpointError: it cannot be read, is of another kind, or is DamageError, which also code in
-            the `with` block may raise.
+        CheckpointError: the file cannot be read, is of another kind, or is damaged; code in the `with`
+            block may report damage by raising DamageError.
     """
     name = printable(str(path))
     try:
@@ -107,9 +105,9 @@ def write(path: Path, tensors: Mapping[str, Array], record: Record) -> None:
 
     Raises:
         SaveError: the disk is full, the folder may not be written, ...
-        CheckpointError: the record is one that `parse` would not take back.
+        CheckpointError: `parse` would reject the record.
     """
-    # Not at the top: sampling, which starts often, only reads.
+    # Not at the top, for the start-up time of commands that only read.
     from safetensors.numpy import save
 
     name = printable(str(path))
@@ -117,21 +115,21 @@ def write(path: Path, tensors: Mapping[str, Array], record: Record) -> None:
         text = serialize(record)
     except DamageError as error:
         raise CheckpointError(f"{name} is not written: {error}") from error
-    # Not ascontiguousarray, which gives a tensor without dimensions one.
+    # Not ascontiguousarray, which turns a zero-dimensional tensor into a one-dimensional one.
     data = save({key: np.asarray(t, order="C") for key, t in tensors.items()}, {KEY: text})
     if int.from_bytes(data[:8], "little") > MAX_HEADER_BYTES:
         raise CheckpointError(f"{name} is not written: its record is too long")
     try:
         atomic.write(path, [data])
     except (OSError, ValueError) as error:
-        raise unwritable(path, error) from error
+        raise save_error(path, error) from error
 
 
 def serialize(record: Record) -> str:
-    """The record as sorted JSON, of ASCII alone, that `parse` takes back.
+    """The record as sorted JSON in ASCII.
 
     Raises:
-        DamageError: it holds what JSON does not have, or `parse` does not take.
+        DamageError: the record is no plain JSON, or `parse` would reject it.
     """
     try:
         text = json.dumps(record, sort_keys=True, allow_nan=False)
@@ -142,10 +140,10 @@ def serialize(record: Record) -> str:
 
 
 def parse(text: str) -> Record:
-    """A JSON object in which no key stands twice, and no number or nesting is beyond measure.
+    """The JSON object in `text`.
 
     Raises:
-        DamageError: the text is anything else.
+        DamageError: the text is no JSON object, repeats a key, or exceeds the limits on numbers and nesting.
     """
     try:
         value = json.loads(
@@ -166,7 +164,7 @@ def parse(text: str) -> Record:
 
 
 def _check_count(text: str | bytes, size: int) -> None:
-    """That the values in this JSON, of a file of `size` bytes, take no more memory than they may."""
+    """Checks that the values of this JSON, in a file of `size` bytes, will fit in the memory allowed."""
     if isinstance(text, str):
         values = sum(map(text.count, ",[{"))
     else:
@@ -200,7 +198,7 @@ def _constant(name: str) -> None:
 
 
 def _check_plain(value: object, depth: int) -> None:
-    """That a parsed value can be shown and saved again: not too deep, and no half characters."""
+    """Checks that a parsed value can be printed and saved: nesting within MAX_DEPTH, no lone surrogates."""
     if depth > MAX_DEPTH:
         raise DamageError("its JSON is nested too deeply")
     if isinstance(value, str):
@@ -218,7 +216,7 @@ def _check_plain(value: object, depth: int) -> None:
 
 
 def _read_header(file: BinaryIO, name: str) -> tuple[str, dict[str, Entry]]:
-    """The record as text, and each tensor's entry in the order of the file."""
+    """The record as text, and each tensor's entry, in the file's order."""
     not_a_model = CheckpointError(
         f"{name} is not a model file", "give a .safetensors file that charrnn train has written"
     )
@@ -229,8 +227,8 @@ def _read_header(file: BinaryIO, name: str) -> tuple[str, dict[str, Entry]]:
     length = int.from_bytes(head, "little")
     if len(head) < 8 or not 0 < length <= MAX_HEADER_BYTES:
         raise not_a_model
-    raw = file.read(min(length, size))  # a length that is a lie takes no memory
-    if not raw.startswith(b"{"):  # as the format demands; text and other files end here
+    raw = file.read(min(length, size))  # at most the file's size, whatever length it claims
+    if not raw.startswith(b"{"):  # required by the format; other kinds of file fail here
         raise not_a_model if raw else DamageError("it is cut short")
     if len(raw) < length:
         raise DamageError("it is cut short")
@@ -254,12 +252,12 @@ def _read_header(file: BinaryIO, name: str) -> tuple[str, dict[str, Entry]]:
 
 
 def _is_plain(raw: bytes) -> bool:
-    """Whether the texts in this JSON are ASCII, and as long as they stand here."""
+    """Whether this JSON is ASCII without escapes, so that its strings take no more memory when parsed."""
     return raw.isascii() and b"\\u" not in raw.replace(b"\\\\", b"")
 
 
 def _entries(header: Record, data_size: int) -> dict[str, Entry]:
-    """Each tensor's entry, in the order of the file. They cover its data without gaps."""
+    """Each tensor's entry, in the file's order. Checks that they cover the data without gaps."""
     entries = {name: _entry(name, value) for name, value in header.items()}
     entries = dict(sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)))
     end = 0
@@ -292,18 +290,18 @@ def _entry(name: str, value: object) -> Entry:
 
 
 def _are_sizes(value: Any) -> bool:
-    """Whether it is a list of whole numbers, none negative (and True is no number)."""
+    """Whether it is a list of non-negative integers; booleans do not count as integers."""
     return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
 
 
 def _open(path: Path) -> BinaryIO:
-    """The file, opened for reading. A pipe is refused, since opening one may wait for ever."""
+    """The file, opened for reading. Pipes are refused, since opening one may block forever."""
     name = printable(str(path))
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISREG(mode):
             return open(path, "rb")
-    except ValueError as error:  # a NUL in it, or what the file system cannot spell
+    except ValueError as error:  # a NUL, or characters that the file system cannot encode
         raise CheckpointError(f"{name} is no path", "check the path") from error
     kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
     raise CheckpointError(f"{name} is {kind}", f"give a {SUFFIX} file")

@@ -1,8 +1,8 @@
-"""Checkpoint <-> one .safetensors file, and where model files lie.
+"""Checkpoint <-> one .safetensors file, and the locations of model files.
 
-The file opens as it stands in PyTorch: the tensors have PyTorch's names and layout. All else is JSON
-in the metadata; its "vocabulary" is the text of all characters, so that a character's place in it is
-its id. The file holds no time of day: the same run writes the same bytes.
+PyTorch can use the file directly: the tensors have its names and layout. All else is JSON in the
+metadata; "vocabulary" is a string of all characters, in which a character's position is its id. The
+file holds no timestamp, so the same run writes the same bytes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from charrnn.errors import CheckpointError, ConfigError, VocabularyError, printa
 from charrnn.text.novelty import Novelty
 from charrnn.vocabulary import Vocabulary
 
-FORMAT_VERSION = 3  # a reader refuses what is newer; a file has the lowest that can hold it
-INDEX_VERSION = 2  # of a model with an index of its training text
+FORMAT_VERSION = 3  # newer files are refused; each file gets the lowest version that can hold it
+INDEX_VERSION = 2  # the lowest version for a model with a novelty index
 SUFFIX = container.SUFFIX
 RESUME_SUFFIX = ".resume" + SUFFIX
 
@@ -32,18 +32,18 @@ _FLOAT32 = np.dtype(np.float32)
 
 @dataclass(frozen=True, eq=False)  # eq: arrays have no truth value
 class Checkpoint:
-    """A trained network and all that is known about it, as plain data."""
+    """A trained network with its vocabulary, settings and history, as plain data."""
 
     config: ModelConfig
     vocabulary: Vocabulary
     text: TextConfig  # how the corpus was read
     tensors: dict[str, Array]  # float32, the names and shapes of config.parameter_shapes()
-    # For each evaluation "step", "epoch", "train_loss" and "val_loss" (nats; None: not measured).
+    # For each evaluation: "step", "epoch", "train_loss" and "val_loss" (nats; None: not measured).
     history: list[dict[str, Any]] = field(default_factory=list)
-    best_val_loss: float | None = None  # nats a character; None: it was never measured
-    run: str = ""  # the fingerprint of the run that made it; "": unknown
-    settings: dict[str, Any] = field(default_factory=dict)  # what it was trained with
-    novelty: Novelty | None = None  # what is in its training text; None: of before version 2
+    best_val_loss: float | None = None  # nats a character; None: never measured
+    run: str = ""  # fingerprint of the training run; "": unknown
+    settings: dict[str, Any] = field(default_factory=dict)  # of the training run
+    novelty: Novelty | None = None  # index of the training text; None: the file predates version 2
 
 
 def save(checkpoint: Checkpoint, path: str | Path) -> None:
@@ -51,10 +51,10 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
 
     Raises:
         SaveError: the file cannot be written.
-        CheckpointError: the checkpoint is one that `load` would not take back: its tensors do not
-            fit its configuration, or hold NaN or infinity.
+        CheckpointError: `load` would reject the checkpoint: its tensors do not fit its configuration,
+            or hold NaN or infinity.
 
-    On either the old file, if there is one, is as it was.
+    On either error an existing file is left unchanged.
     """
     path = Path(path)
     try:
@@ -69,11 +69,10 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
 
 
 def load(path: str | Path) -> Checkpoint:
-    """Read a model file. Nothing in it is trusted.
+    """Read a model file. Everything in it is checked.
 
     Raises:
-        CheckpointError: the file cannot be read, was not made by charrnn, or is damaged; it says
-            what is wrong.
+        CheckpointError: the file cannot be read, was not made by charrnn, or is damaged.
     """
     with container.opened(Path(path)) as file:
         _check_kind(file, wants_resume=False)
@@ -88,12 +87,12 @@ def load(path: str | Path) -> Checkpoint:
 def save_resume(
     path: str | Path, tensors: Mapping[str, Array], state: Mapping[str, Any], version: int = 1
 ) -> None:
-    """Write what a run needs to go on: float32 and int64 tensors, and a state of plain JSON.
+    """Write what `--resume` needs: float32 and int64 tensors, and a state of plain JSON.
 
-    `version` is the lowest version of the file format that knows what the state says.
+    `version` is the lowest version of the file format that knows every entry of the state.
 
     Raises:
-        SaveError: the file cannot be written; the old one is then as it was.
+        SaveError: the file cannot be written; an existing one is left unchanged.
     """
     path = Path(path)
     for name, tensor in tensors.items():
@@ -108,8 +107,8 @@ def save_resume(
 def load_resume(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
     """The tensors and the state that `save_resume` wrote.
 
-    Only the container is checked: whether the names, shapes and values are those of a run, the run
-    must see. They may hold infinity, as a run does that goes on nevertheless.
+    Only the container is checked; the run must check names, shapes and values itself. Infinite values
+    are allowed, since a run can continue with them.
 
     Raises:
         CheckpointError: the file cannot be read, is of another kind, or is damaged.
@@ -123,26 +122,26 @@ def load_resume(path: str | Path) -> tuple[dict[str, Array], dict[str, Any]]:
 
 
 def resume_path(path: str | Path) -> Path:
-    """Where a run keeps what it needs to go on: m.resume.safetensors beside m.safetensors."""
+    """The resume file of a model file: m.resume.safetensors beside m.safetensors."""
     path = Path(path)
     return path.with_name(path.name.removesuffix(SUFFIX) + RESUME_SUFFIX)
 
 
 def newest(folder: str | Path) -> Path | None:
-    """The model file in `folder` that was written last, or None. Hidden files do not count."""
+    """The model file in `folder` that was written last, or None. Hidden files are ignored."""
     found = []
-    with contextlib.suppress(OSError):  # there is no such folder
+    with contextlib.suppress(OSError):  # the folder does not exist
         for path in Path(folder).iterdir():
             name = path.name
             if name.endswith(SUFFIX) and not name.endswith(RESUME_SUFFIX) and name[0] != ".":
-                with contextlib.suppress(OSError):  # it has gone meanwhile
+                with contextlib.suppress(OSError):  # the file has been removed meanwhile
                     if path.is_file():
                         found.append((path.stat().st_mtime_ns, path))
     return max(found)[1] if found else None
 
 
 def bundled() -> Path | None:
-    """The model that comes with charrnn: in the package, or beside it in a source checkout."""
+    """The bundled model: in the package, or beside it in a source checkout."""
     package = Path(__file__).parent.parent
     for folder in (package / "bundled", package.parent / "checkpoints"):
         path = folder / "places.safetensors"
@@ -169,7 +168,7 @@ def _record(checkpoint: Checkpoint) -> Record:
 
 
 def _from_record(record: Record) -> Checkpoint:
-    """The checkpoint, without tensors, that a model file's record describes. DamageError: it cannot be."""
+    """The checkpoint that a model file's record describes, without tensors. DamageError: it is invalid."""
     keys = {"format_version", "model", "vocabulary", "text", "history", "best_val_loss", "run",
             "settings"}  # fmt: skip
     if missing := sorted(keys - record.keys()):
@@ -190,7 +189,7 @@ def _from_record(record: Record) -> Checkpoint:
         raise DamageError(str(error)) from error
     if len(vocabulary) != config.vocab_size:
         raise DamageError(f"its vocabulary has {len(vocabulary)} characters, its network {config.vocab_size}")
-    if text.bytes and characters[-1] > "\xff":  # sorted: the last is the largest
+    if text.bytes and characters[-1] > "\xff":  # the characters are sorted
         raise DamageError("its vocabulary has characters that are no bytes, but it writes bytes")
     if text.lines and "\n" not in vocabulary:
         raise DamageError("it writes lines, but its vocabulary has no line end")
@@ -215,7 +214,7 @@ def _from_record(record: Record) -> Checkpoint:
 
 
 def checked_history(history: Any) -> list[dict[str, Any]]:
-    """The history that a file holds. DamageError: it is none."""
+    """The history from a file. DamageError: it is invalid."""
     if not isinstance(history, list):
         raise DamageError("its history is no list")
     for row in history:
@@ -236,7 +235,7 @@ def _is_number(value: object) -> bool:
 
 
 def _check_kind(file: Container, *, wants_resume: bool) -> None:
-    """That it is a file of this version, and a resume file or a model as wanted."""
+    """Checks that the file's version is supported, and that it is a resume file or a model, as wanted."""
     version = file.record.get("format_version")
     if type(version) is not int or version < 1:
         raise DamageError("its record has no format version")
@@ -255,7 +254,7 @@ def _check_kind(file: Container, *, wants_resume: bool) -> None:
 
 
 def _check_shapes(config: ModelConfig, entries: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
-    """That exactly the configuration's tensors are there, each of its type and shape."""
+    """Checks that the tensors are exactly those of the configuration, with its shapes, in float32."""
     shapes = config.parameter_shapes()
     for name, shape in shapes.items():
         if name not in entries:

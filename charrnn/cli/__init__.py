@@ -1,6 +1,6 @@
-"""The command line: parse, call charrnn.api, render. stdout is for what was asked for.
+"""The command line: parse, call charrnn.api, render. stdout is for results alone.
 
-It may import whatever computes nothing itself: types, names, words for what happened.
+Besides api, it may import types, names and wording from other rooms, but nothing that computes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ try:
 
     from charrnn.cli import process
     from charrnn.cli.commands import COMMANDS
-except KeyboardInterrupt:  # the signals are not in our hands yet
+except KeyboardInterrupt:  # before the signal handlers are installed
     os._exit(130)
 
 
@@ -23,6 +23,6 @@ def main() -> NoReturn:
 
 
 def _command(args: list[str]) -> int:
-    from charrnn.cli import parsing  # Typer, once the signals are in our hands
+    from charrnn.cli import parsing  # imports Typer, so only after the signal handlers are installed
 
     return parsing.invoke(args)

@@ -1,7 +1,7 @@
-"""`charrnn sample --interactive`: somebody writes, the model offers how to go on.
+"""`charrnn sample --interactive`: an editor in which the model suggests how the text goes on.
 
-The editor is on stderr, so that stdout can be a file or a pipe, to which the finished text goes. It is the
-only importer of prompt_toolkit, which is loaded when it is needed.
+The editor is on stderr, so that stdout, which gets the finished text, can be a file or a pipe. This module
+is the only importer of prompt_toolkit, and loads it when it is needed.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from charrnn import api
     from charrnn.checkpoint.model_file import Checkpoint
 
-# Undoes what the editor asks for: no colour, the cursor in view, plain pasting, nothing below the cursor.
+# Resets the terminal after the editor: colours off, cursor shown, bracketed paste off, screen cleared below.
 FORGET_THE_EDITOR = "\x1b[0m\x1b[?25h\x1b[?2004l\x1b[J\r\n"
 KEYS = "Tab: a word  →: a character  Esc: end"
 
 
 def write_by_hand(checkpoint: Checkpoint | api.Blend, prompt: str, on_unknown: str, precision: Any) -> int:
-    """Let somebody write a text, or with a model of lines one line after another, until Esc or Ctrl-D.
+    """Edit a text or, with a model of lines, one line after another, until Esc or Ctrl-D.
 
     Raises:
         ConfigError: the model writes bytes.
-        CharrnnError: there is no terminal.
+        CharrnnError: stdin or stderr is not a terminal.
         VocabularyError: the prompt holds a character that the model has never seen.
         KeyboardInterrupt: Ctrl-C.
     """
@@ -60,7 +60,7 @@ def write_by_hand(checkpoint: Checkpoint | api.Blend, prompt: str, on_unknown: s
 def _require_terminal() -> None:
     """
     Raises:
-        CharrnnError: stdin or stderr is no terminal, or one that cannot move its cursor.
+        CharrnnError: stdin or stderr is not a terminal, or the terminal cannot move its cursor.
     """
     for name, stream in (("stdin", sys.stdin), ("stderr", sys.stderr)):
         if stream is None or not stream.isatty():
@@ -80,7 +80,7 @@ class _Editor:
         self._session = self._make_session()
 
     def edit(self, text: str) -> tuple[str, bool]:
-        """What somebody made of the text, and whether they want no more."""
+        """The edited text, and whether the user has ended the session."""
         self._ended = False
         return self._session.prompt(default=text, handle_sigint=True), self._ended
 
@@ -102,7 +102,7 @@ class _Editor:
             enable_suspend=True,
             erase_when_done=True,  # the text itself goes to stdout
         )
-        session.app.ttimeoutlen = 0.05  # seconds until Esc is Esc, and not the beginning of an arrow key
+        session.app.ttimeoutlen = 0.05  # seconds after which Esc cannot be the start of an arrow key's code
         return session
 
     def _offer(self) -> api.Offer:
@@ -115,7 +115,7 @@ class _Editor:
         return bool(self._session.default_buffer.document.is_cursor_at_the_end)
 
     def _offered(self) -> Any:
-        """What stands in grey after the text."""
+        """The suggested continuation, in grey after the text."""
         if not self._at_end() or self._session.app.is_done:
             return []
         return [("class:offer", self._offer().continuation.rstrip("\n"))]
@@ -167,18 +167,18 @@ def _shown(character: str) -> str:
 
 @contextmanager
 def _terminal_restored() -> Iterator[None]:
-    """Leave the terminal as it was, however this ends; a signal would end the process at once."""
+    """Restore the terminal's settings at the end, also if a signal ends the process."""
     try:
         import termios
-    except ImportError:  # Windows, where nobody sends signals and the editor restores by itself
+    except ImportError:  # Windows, where the editor restores the terminal itself
         yield
         return
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
 
     def restore() -> None:
-        with suppress(termios.error):  # it is closed
-            termios.tcsetattr(descriptor, termios.TCSANOW, before)  # waits for nobody
+        with suppress(termios.error):  # the terminal was closed
+            termios.tcsetattr(descriptor, termios.TCSANOW, before)  # without waiting for pending output
 
     def leave(number: int, frame: FrameType | None) -> None:
         restore()

@@ -1,4 +1,4 @@
-"""`-m MODEL[:WEIGHT]`: one model, or several as one."""
+"""`-m MODEL[:WEIGHT]`: one model, or a mixture of several."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Models = Annotated[
 
 
 def load(models: list[str] | None) -> Checkpoint | api.Blend:
-    """What the options name: a model, or a blend of several. Without any, the newest model.
+    """The model, or blend of models, that the options name; without any, the newest model.
 
     Raises:
-        ConfigError: a weight is no positive number, or the models do not go together.
+        ConfigError: a weight is not positive, or the models cannot be mixed.
         CheckpointError: a model cannot be loaded.
     """
     from charrnn import api
@@ -40,10 +40,10 @@ def load(models: list[str] | None) -> Checkpoint | api.Blend:
 
 
 def path_and_weight(value: str) -> tuple[str, float]:
-    """`a.safetensors:1.5` -> its path and its weight, 1 where there is none.
+    """`a.safetensors:1.5` -> its path and its weight; 1 without one.
 
-    A colon may be part of a path, as in `C:\\models\\a.safetensors`: what exists as it stands is a path, and
-    so is what does not end in a colon and a number.
+    Since paths may contain colons, as in `C:\\models\\a.safetensors`, an existing file is always a path, and
+    so is a value that does not end in a colon and a number.
 
     Raises:
         ConfigError: the weight is not above 0.

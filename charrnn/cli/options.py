@@ -1,4 +1,4 @@
-"""The options that more than one command has."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PLOT = "Draw the loss by epoch: .svg, or .png."
 
 
 def default(config: type[Any], name: str) -> Any:
-    """The default of a setting, from its one home: the dataclass `config`."""
+    """The default of a setting of the dataclass `config`, for help texts."""
     return next(field.default for field in fields(config) if field.name == name)
 
 

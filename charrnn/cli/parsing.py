@@ -1,8 +1,8 @@
-"""The commands and their options, read by Typer.
+"""The command line parser, built with Typer.
 
-Typer would convert values through pydantic, whose import takes longer (100 ms) than a whole plain
-sample, and wrap help in tables of its own. Here numbers are converted by `int` and `float`, and
-help is plain text, grouped, one line an option. What a value may be is checked by charrnn.config.
+Typer itself would convert values with pydantic, whose import (100 ms) takes longer than a whole short
+sample, and draw tables in the help. Here `int` and `float` convert numbers, and help is plain text,
+grouped, with one line an option. charrnn.config checks the values.
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ from charrnn.cli.process import UsageError, say, writing_failed
 from charrnn.errors import ExitCode
 
 _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
-_MISSING = {  # what to do about an argument that is not there
+_MISSING = {  # the hints for missing arguments
     "CORPUS...": "name the text to read, or - for stdin",
     "PATTERN": "give a text with gaps, such as 'the q???k brown ___'",
     "MODEL": "name a model file, such as checkpoints/mine.safetensors",
 }
-_PATH = re.compile("PATH|FILE|MODEL|CORPUS")  # what such an option or argument is called in the help
+_PATH = re.compile("PATH|FILE|MODEL|CORPUS")  # metavars of options and arguments that are paths
 _NUMBERS = {int: "a whole number", float: "a number"}
-# Two files or texts to read may both be meant, so none of them is dropped without a word: an option that is
-# not repeatable is then an error. Of two numbers, names or places to write to, as of an alias and its user,
-# the last one counts.
+# An option that is not repeatable but has been given two input files or texts is an error, since both may be
+# meant. Of two numbers, names or output paths, as from an alias and its user, the last one counts.
 _ONCE = re.compile("PATH|FILE|TEXT|REGEX|CHARS")
 _WRITTEN_TO = {"out", "plot", "html", "svg"}
 
@@ -48,7 +47,7 @@ def invoke(args: list[str]) -> int:
     try:
         return program.main(args, prog_name="charrnn", standalone_mode=False) or 0
     except Exception as problem:
-        # Click's exceptions, under whichever name this version of Typer carries them.
+        # Click's exceptions, compared by name, since versions of Typer import Click from different places.
         if type(problem).__name__ == "NoArgsIsHelpError":
             say(str(problem))
             return ExitCode.USAGE
@@ -58,7 +57,7 @@ def invoke(args: list[str]) -> int:
 
 
 def _usage_error(problem: Any) -> UsageError:
-    """Click's, in our words."""
+    """Click's error, reworded."""
     if type(problem).__name__ == "NoSuchOption":
         params = problem.ctx.command.params if problem.ctx is not None else ()
         options = [name for param in params for name in (*param.opts, *param.secondary_opts)]
@@ -77,13 +76,13 @@ def _no_such(kind: str, name: str, names: Iterable[str]) -> UsageError:
 
 
 class _Plain:
-    """What the commands and their group share: quick values, plain help."""
+    """Common to the commands and their group: fast conversion of values, plain help."""
 
     params: list[Any]
     callback: Callable[..., Any] | None
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Make each parameter convert its value by the type that its function declares."""
+        """Make each parameter convert its value to the type that the command's function declares."""
         hints = get_type_hints(inspect.unwrap(self.callback)) if self.callback else {}
         params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
         for param in params:
@@ -93,7 +92,7 @@ class _Plain:
         return params
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse; on the way --help and --version print."""
+        """Parse; --help and --version print here."""
         try:
             parsed: list[str] = super().parse_args(ctx, args)  # type: ignore[misc]
         except OSError as problem:
@@ -105,7 +104,7 @@ class _Plain:
         return [*arguments, "[OPTIONS]"]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options under their headings, all in the same columns."""
+        """Write the options under their headings, aligned across all groups."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             if param.hidden:
@@ -127,7 +126,7 @@ class _Command(_Plain, TyperCommand):
     """A command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give --novel the value that it may go without: Typer knows no such options."""
+        """Add the omitted value of --novel: Typer does not support options with optional values."""
         names = {name for param in self.params if not getattr(param, "is_flag", False) for name in param.opts}
         words, is_value = list(args), False
         for at, word in enumerate(args):
@@ -144,7 +143,7 @@ class _Command(_Plain, TyperCommand):
         return rest
 
     def make_parser(self, ctx: Any) -> Any:
-        """Make the parser tell which options were given, in their order, each as often as it was."""
+        """Make the parser record the options given, in their order, with repetitions."""
         parser: Any = super().make_parser(ctx)
         parse = parser.parse_args
 
@@ -169,7 +168,7 @@ def _refuse_repeats(given: list[Any]) -> None:
 
 
 class _Group(_Plain, TyperGroup):
-    """The program, which knows the commands."""
+    """The group of all commands."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return ["COMMAND", "..."]

@@ -1,4 +1,4 @@
-"""How the process behaves: signals, closed pipes, one line an error, exit codes."""
+"""The process: signals, closed pipes, errors on one line, exit codes."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from typing import NoReturn, Self, TextIO
 from charrnn.errors import CharrnnError, ConfigError, ExitCode, printable
 from charrnn.system import atomic
 
-DEBUG = bool(os.environ.get("CHARRNN_DEBUG"))  # show the traceback behind an error's one line
-FLUSH_SECONDS = 0.05  # text waits no longer than this before a pipe's reader sees it
+DEBUG = bool(os.environ.get("CHARRNN_DEBUG"))  # print tracebacks of errors
+FLUSH_SECONDS = 0.05  # longest time between flushes to a pipe while text is written
 
-# SIGHUP says that the terminal is closed; Windows has none.
+# SIGHUP: the terminal was closed. Windows has none.
 _HANGUP = getattr(signal, "SIGHUP", None)
 _STOPPING = (signal.SIGINT, signal.SIGTERM, *([_HANGUP] if _HANGUP is not None else []))
-_LATE_SECONDS = 0.3  # after which a signal is answered for the main thread
-_answered = 0  # signals
+_LATE_SECONDS = 0.3  # after which the watching thread handles a signal in place of the main thread
+_answered = 0  # signals that the main thread has handled
 
 
-class ClosedPipe(Exception):  # noqa: N818 - an ordinary end, no error
-    """The reader of stdout has gone, as `head` does when it has seen enough."""
+class ClosedPipe(Exception):  # noqa: N818 - a normal end, no error
+    """The reader of stdout has closed the pipe, as `head` does."""
 
 
 class UsageError(CharrnnError):
@@ -39,9 +39,9 @@ class UsageError(CharrnnError):
 
 
 def say(line: str, end: str = "\n", *, command: bool = False) -> None:
-    """Write one line to stderr. A reader who has gone is no reason to stop.
+    """Write one line to stderr; if stderr is closed, do nothing.
 
-    A terminal shows it in as many lines as it takes, unless it holds a command, which may be copied.
+    On a terminal it is wrapped between words, unless it holds a `command`, which the user may copy.
     """
     with suppress(OSError, ValueError):
         if sys.stderr is not None:
@@ -52,13 +52,13 @@ def say(line: str, end: str = "\n", *, command: bool = False) -> None:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a picture that moves, with colours, is welcome on `stream`."""
+    """Whether `stream` is a terminal that may show colours and animation."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return stream is not None and stream.isatty() and not plain
 
 
 def _columns(stream: TextIO) -> int:
-    """Of the terminal that it is; 0 where it is none, or one that does not say."""
+    """The terminal's width; 0 if it is unknown or `stream` is not a terminal."""
     try:
         return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else 0
     except (OSError, ValueError):
@@ -66,10 +66,7 @@ def _columns(stream: TextIO) -> int:
 
 
 def _folded(text: str, width: int) -> str:
-    """In lines of at most `width` characters, broken between words; a longer word, as a path is, stays whole.
-
-    With no width, the text as it is.
-    """
+    """The text wrapped between words to `width` characters, long words such as paths kept; 0: not wrapped."""
     if not width:
         return text
     from textwrap import fill
@@ -79,22 +76,22 @@ def _folded(text: str, width: int) -> str:
 
 
 def say_at_once(text: str) -> None:
-    """Write to stderr from a signal handler, past the buffers that may be in use beneath it."""
+    """Write to stderr from a signal handler, bypassing buffers that the interrupted code may be using."""
     with suppress(OSError):
         os.write(2, text.encode())
 
 
-# What a terminal would obey: control characters, but for those that every text has.
+# Control characters, which a terminal would interpret, except for those that all text has.
 _CONTROLS = {n: ascii(chr(n))[1:-1] for n in (*range(32), *range(127, 160)) if chr(n) not in "\t\n\r"}
 
 
 class Output:
-    """stdout as it is: UTF-8 whatever the locale, or the raw bytes of a `--bytes` model.
+    """stdout as UTF-8, whatever the locale, or as the raw bytes of a `--bytes` model.
 
-    A model may come from a stranger: on a terminal, control characters are written as \\x1b and the like.
+    Since a model may be untrusted, a terminal gets control characters escaped, as \\x1b and the like.
 
     Raises from each method:
-        ClosedPipe: the reader has gone.
+        ClosedPipe: the reader has closed the pipe.
         CharrnnError: stdout is closed, or its disk is full.
     """
 
@@ -102,26 +99,27 @@ class Output:
         if sys.stdout is None:
             raise CharrnnError("stdout is closed", "there is nowhere to write to")
         self._stream = sys.stdout.buffer
-        self._errors = errors  # what becomes of a character that is none, see str.encode
-        self._each = sys.stdout.isatty()  # a person watches: every character as it comes
-        self._visible = self._each and not colored  # what is coloured has made its own controls visible
-        self._encoding = "latin-1" if raw_bytes and not self._each else "utf-8"
-        # Bytes are UTF-8 to a terminal; what is none of it cannot be shown.
-        self._as_text = codecs.getincrementaldecoder("utf-8")("replace") if raw_bytes and self._each else None
+        self._errors = errors  # how surrogates are encoded, see str.encode
+        self._to_terminal = sys.stdout.isatty()  # then each character is flushed
+        self._escapes = self._to_terminal and not colored  # coloured text has its control characters escaped
+        self._encoding = "latin-1" if raw_bytes and not self._to_terminal else "utf-8"
+        # A terminal shows raw bytes as UTF-8, invalid ones as U+FFFD.
+        as_text = raw_bytes and self._to_terminal
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace") if as_text else None
         self._due = 0.0
 
     def write(self, text: str) -> None:
-        """Write `text`; it is flushed at once, or in a pipe every FLUSH_SECONDS."""
-        if self._as_text is not None:
-            text = self._as_text.decode(text.encode("latin-1"))
-        if self._visible:
+        """Write `text`; it is flushed at once to a terminal, else every FLUSH_SECONDS."""
+        if self._decoder is not None:
+            text = self._decoder.decode(text.encode("latin-1"))
+        if self._escapes:
             text = text.translate(_CONTROLS)
         try:
             self._stream.write(text.encode(self._encoding, self._errors))
         except OSError as problem:
-            raise writing_failed(problem, to_terminal=self._each) from None
+            raise writing_failed(problem, to_terminal=self._to_terminal) from None
         now = time.monotonic()
-        if self._each or now >= self._due:
+        if self._to_terminal or now >= self._due:
             self.flush()
             self._due = now + FLUSH_SECONDS
 
@@ -129,12 +127,12 @@ class Output:
         try:
             self._stream.flush()
         except OSError as problem:
-            raise writing_failed(problem, to_terminal=self._each) from None
+            raise writing_failed(problem, to_terminal=self._to_terminal) from None
 
 
 def writing_failed(problem: OSError, *, to_terminal: bool = False) -> Exception:
-    """The error for stdout that cannot be written: ClosedPipe, or a CharrnnError that says why."""
-    # Windows reports a closed pipe as EINVAL; a terminal that was closed is EIO.
+    """The error for a failed write to stdout: ClosedPipe, or a CharrnnError with the reason."""
+    # Windows reports a closed pipe as EINVAL; a closed terminal gives EIO.
     closed = {errno.EPIPE, errno.EINVAL} if sys.platform == "win32" else {errno.EPIPE}
     if to_terminal:
         closed.add(errno.EIO)
@@ -144,18 +142,17 @@ def writing_failed(problem: OSError, *, to_terminal: bool = False) -> Exception:
 
 
 class StopRequest:
-    """Makes the first signal that stops a request to save and stop; a second does not wait.
+    """Turns the first stopping signal into a request to save and stop; a second one ends the process at once.
 
-    Unless that is SIGHUP: a terminal that is closed sends several, its own and those of the shell in it,
-    and nobody is left who could be impatient.
+    A second SIGHUP does not, since closing a terminal sends several, from the terminal and from its shell.
 
-    Called by the training loop between steps, it gives the signal's name, or None to go on. Before
-    `saveable` is set there is nothing worth saving, and the first signal does not wait either.
+    The training loop calls the object between steps and gets the signal's name, or None to go on. Before
+    `saveable` is set there is nothing to save, and the first signal already ends the process.
     """
 
     def __init__(self, announce: Callable[[], None], restore: Callable[[], None]) -> None:
-        self._announce = announce  # called inside the signal handler, as is restore
-        self._restore = restore  # the terminal, before leaving at once
+        self._announce = announce  # reports the request; called inside the signal handler, as is restore
+        self._restore = restore  # restores the terminal before the process ends
         self._previous: dict[signal.Signals, object] = {}
         self.saveable = False
         self.reason: str | None = None
@@ -165,7 +162,7 @@ class StopRequest:
         return self.reason
 
     def ask(self, reason: str, exit_code: ExitCode) -> None:
-        """The first reason stands."""
+        """Request a stop. If it is not the first request, it is ignored."""
         if self.reason is None:
             self.reason, self.exit_code = reason, exit_code
 
@@ -183,7 +180,7 @@ class StopRequest:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def at_once(self, number: int) -> bool:
-        """Whether this signal, if it comes now, ends the process without a save."""
+        """Whether this signal, if it arrived now, would end the process without saving."""
         return not self.saveable or (self.reason is not None and number != _HANGUP)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -198,20 +195,20 @@ class StopRequest:
 
 
 def run(program: Callable[[list[str]], int], args: list[str], commands: Container[str]) -> NoReturn:
-    """Run `program(args)`, turn what went wrong into one line on stderr, and end the process.
+    """Run `program(args)`, report an error on one line of stderr, and end the process.
 
-    `commands` are the words that `args` may begin with, so that a line can point to their help.
+    `commands` are the names that `args` may begin with, for hints to a command's help.
     """
     _keep_standard_descriptors()
     install(leave_on_signal)
     _watch_signals()
     if not (DEBUG or sys.warnoptions):
-        warnings.simplefilter("ignore")  # they are about our code, not about the user's text
+        warnings.simplefilter("ignore")  # they concern charrnn's code, not the user's text
     _leave(outcome(program, args, commands))
 
 
 def outcome(program: Callable[[list[str]], int], args: list[str], commands: Container[str]) -> int:
-    """The exit code of `program(args)`, after one line on stderr about what went wrong."""
+    """The exit code of `program(args)`, after reporting an error on stderr."""
     try:
         return program(args)
     except KeyboardInterrupt:
@@ -219,7 +216,7 @@ def outcome(program: Callable[[list[str]], int], args: list[str], commands: Cont
     except ClosedPipe:
         return ExitCode.DONE
     except SystemExit as end:
-        # Typer ends so when its help meets a closed pipe, and after installing completion.
+        # Raised by Typer when the help is written to a closed pipe, and after installing completion.
         piped = isinstance(end.__context__, BrokenPipeError)
         return end.code if isinstance(end.code, int) and not piped else ExitCode.DONE
     except Exception as problem:
@@ -248,9 +245,9 @@ def _report(problem: Exception, command: str) -> ExitCode:
 
 
 def _leave(code: int) -> NoReturn:
-    """End at once: nothing is left to do, and the interpreter's own ending could only complain.
+    """Flush and end the process at once.
 
-    It would flush into pipes that are closed, and stop a thread in the middle of importing Numba.
+    The interpreter's own shutdown would fail on closed pipes, and stop a thread that is importing Numba.
     """
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
@@ -260,34 +257,34 @@ def _leave(code: int) -> NoReturn:
 
 
 def leave_on_signal(number: int, frame: FrameType | None = None) -> NoReturn:
-    """End at once, but for what is half written, which goes."""
+    """Remove unfinished files and end the process at once."""
     atomic.abandon()
     os._exit(128 + number)
 
 
 def _watch_signals() -> None:
-    """Answer signals also while the main thread is in a long call, such as one into LAPACK.
+    """Handle signals on another thread while the main thread is in a long native call, such as LAPACK.
 
-    Python calls the handlers on the main thread alone, between two of its instructions.
+    Python itself calls handlers only on the main thread, between bytecode instructions.
     """
-    if sys.platform == "win32":  # tells only sockets of signals
+    if sys.platform == "win32":  # where only a socket can be the wakeup descriptor
         return
     read, write = os.pipe()
     os.set_blocking(write, False)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
 
     def watch() -> None:
-        came = 0
+        arrived = 0
         while True:
             (number,) = os.read(read, 1)
             if number not in _STOPPING:
                 continue
-            came += 1
+            arrived += 1
             time.sleep(_LATE_SECONDS)
             handler = signal.getsignal(number)
             request = getattr(handler, "__self__", None)
             waits = isinstance(request, StopRequest) and not request.at_once(number)
-            if _answered < came and not waits and callable(handler):
+            if _answered < arrived and not waits and callable(handler):
                 handler(number, None)
 
     threading.Thread(target=watch, name="charrnn-signals", daemon=True).start()
@@ -296,25 +293,25 @@ def _watch_signals() -> None:
 def install(
     handler: Callable[[int, FrameType | None], None],
 ) -> dict[signal.Signals, object]:
-    """Set `handler` for the stopping signals and return what was there before.
+    """Set `handler` for the stopping signals and return the previous handlers.
 
-    A signal that the parent had ignored (`nohup`, a job in the background) stays ignored.
+    A signal that is ignored from the start (`nohup`, a background job) stays ignored.
     """
     previous: dict[signal.Signals, object] = {}
     for number in _STOPPING:
         before = signal.getsignal(number)
         if before is signal.SIG_IGN:
             continue
-        with suppress(ValueError):  # only the main thread may
+        with suppress(ValueError):  # only the main thread may set handlers
             signal.signal(number, handler)
             previous[number] = before
     return previous
 
 
 def _keep_standard_descriptors() -> None:
-    """Fill closed standard streams, or the next file opened would become stdout or stderr."""
+    """Open closed standard descriptors, or the next file opened would become stdout or stderr."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number: this one

@@ -1,4 +1,4 @@
-"""What texts go on from: an argument, or a file of prompts that is read as it comes."""
+"""Prompts: from an argument, from stdin, or from a file of prompts read line by line."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from charrnn.errors import CorpusError
 from charrnn.text.waiting import BeforeWaiting, take
 
 READ_AHEAD = 4096  # prompts
-# Characters of a prompt, or bytes on stdin, for which the network needs minutes, and 40 bytes of memory each.
+# The most characters of a prompt, or bytes on stdin; they take minutes, and 40 bytes of memory each.
 LONGEST = 1 << 24
 
 
 def argument(value: str, text: TextConfig) -> str:
-    """What was typed, in the characters of the model: a `--bytes` model's are bytes."""
+    """An argument's text in the model's characters, which are bytes for a `--bytes` model."""
     return os.fsencode(value).decode("latin-1") if text.bytes else value
 
 
-def from_stdin(text: TextConfig, own: TextConfig) -> str:
-    """All of stdin but its last line end. `own` is how the model's corpus was read, for errors.
+def from_stdin(text: TextConfig, model_text: TextConfig) -> str:
+    """All of stdin except the last line end. `model_text`, the corpus's configuration, is for error hints.
 
     Raises:
-        CorpusError: stdin is closed, is no text in the encoding, or too long.
+        CorpusError: stdin is closed, invalid in the encoding, or too long.
         ConfigError: the encoding is not known.
     """
     if sys.stdin is None:
@@ -38,7 +38,7 @@ def from_stdin(text: TextConfig, own: TextConfig) -> str:
     if len(data) > LONGEST:
         raise _too_long("the prompt on stdin", "bytes")
     prompt = data.decode(_checked_encoding(text), KEEP_BYTES)
-    prompt = Cleaner(text).clean(_readable(prompt, text, own, "the prompt on stdin"), last=True)
+    prompt = Cleaner(text).clean(_readable(prompt, text, model_text, "the prompt on stdin"), last=True)
     return prompt.removesuffix("\n").removesuffix("\r")
 
 
@@ -55,11 +55,11 @@ def _too_long(what: str, unit: str = "characters") -> CorpusError:
     return CorpusError(f"{what} is longer than {LONGEST:,} {unit}", "give its end alone, as tail -c does")
 
 
-def _readable(prompt: str, text: TextConfig, own: TextConfig, what: str) -> str:
-    """The prompt, in which each byte that is no text is U+DC80 or above, without such bytes.
+def _readable(prompt: str, text: TextConfig, model_text: TextConfig, what: str) -> str:
+    """A prompt that was decoded with KEEP_BYTES, its invalid bytes skipped or replaced.
 
     Raises:
-        CorpusError: there is one, and it is neither skipped nor replaced.
+        CorpusError: there is an invalid byte, and the configuration is strict.
     """
     if prompt.isascii() or text.bytes:
         return prompt
@@ -72,23 +72,25 @@ def _readable(prompt: str, text: TextConfig, own: TextConfig, what: str) -> str:
     before = len(prompt[: found.start()].encode(text.encoding, "replace"))
     raise CorpusError(
         f"{what} is no {text.encoding.upper()} at byte {before}",
-        what_to_try_with(prompt, text, own.encoding) or "",
+        what_to_try_with(prompt, text, model_text.encoding) or "",
     )
 
 
 class Prompts:
-    """The lines of a file or of stdin (`-`), read as the model's corpus was, by a thread of their own.
+    """The lines of a file or of stdin (`-`), read on a separate thread.
 
-    So a text can be written while the line after it is still to come, and no more than READ_AHEAD lines are
-    in memory. `before_waiting` is called whenever the next one has not come yet; see charrnn.text.waiting.
+    A text can thus be written before the next line has arrived, and at most READ_AHEAD lines are in memory.
+    `before_waiting` is called before each wait for a line; see charrnn.text.waiting.
 
     Raises:
         OSError: the file cannot be opened.
         CorpusError: stdin is closed.
     """
 
-    def __init__(self, name: str, text: TextConfig, own: TextConfig, before_waiting: BeforeWaiting) -> None:
-        """`own` is how the model's corpus was read, for errors."""
+    def __init__(
+        self, name: str, text: TextConfig, model_text: TextConfig, before_waiting: BeforeWaiting
+    ) -> None:
+        """`model_text`, with which the model's corpus was read, is for error hints."""
         from charrnn.text.decoding import KEEP_BYTES
 
         encoding = _checked_encoding(text)
@@ -98,17 +100,17 @@ class Prompts:
             stream = sys.stdin.buffer
         else:
             stream = open(name, "rb")  # noqa: SIM115 - the process ends before the file does
-        # Takes from a pipe what is there, and waits for no more than a line.
+        # Reads what a pipe holds, and does not wait for more than a line.
         self._stream = io.TextIOWrapper(stream, encoding, KEEP_BYTES, newline="\n")
-        self._text, self._own, self._before_waiting = text, own, before_waiting
-        # A line, or what went wrong; None at the end.
+        self._text, self._model_text, self._before_waiting = text, model_text, before_waiting
+        # A line or an error; None at the end.
         self._lines: queue.Queue[str | Exception | None] = queue.Queue(READ_AHEAD)
-        self._waiting: Exception | None = None
+        self._error: Exception | None = None  # raised after the lines before it were taken
         self._ended = False
         threading.Thread(target=self._read, name="charrnn-prompts", daemon=True).start()
 
     def take(self, most: int) -> list[str]:
-        """The next lines, `most` at the most: those that are there, one at least. None at the end.
+        """The next lines, those available but at least one and at most `most`; none at the end.
 
         Raises:
             CorpusError: a line cannot be decoded.
@@ -119,12 +121,12 @@ class Prompts:
             line = self._next(wait=not found)
             if isinstance(line, str):
                 found.append(line)
-            elif line is not None:  # raised once the texts of the lines before have been written
-                self._waiting, self._ended = line, True
+            elif line is not None:
+                self._error, self._ended = line, True
             else:
                 break
-        if not found and self._waiting is not None:
-            raise self._waiting
+        if not found and self._error is not None:
+            raise self._error
         return found
 
     def _next(self, wait: bool) -> str | Exception | None:
@@ -154,5 +156,5 @@ class Prompts:
             raise _too_long(what)
         if not (self._text.keep_newlines or self._text.bytes):
             line = line.removesuffix("\r")
-        prompt = _readable(line, self._text, self._own, what)
+        prompt = _readable(line, self._text, self._model_text, what)
         return prompt if self._text.bytes else prompt.lstrip(BYTE_ORDER_MARK)

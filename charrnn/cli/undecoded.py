@@ -1,4 +1,4 @@
-"""What a filter says of bytes that are no text: it reads on, but its user may have meant another encoding."""
+"""The note of a filter about undecodable bytes: it reads on, but the user may have meant another encoding."""
 
 from __future__ import annotations
 
@@ -22,30 +22,32 @@ Line = TypeVar("Line", bound=_Line)
 
 
 class Notice:
-    """Says once that a text is none in the encoding that it is read in, and what to try."""
+    """Says once that a text is invalid in its encoding, with a hint at another."""
 
-    def __init__(self, text: TextConfig, own: TextConfig) -> None:
-        """`own` is how the model's corpus was read."""
-        self._text, self._own = text, own
+    def __init__(self, text: TextConfig, model_text: TextConfig) -> None:
+        """`text` is how the input is read, `model_text` how the model's corpus was."""
+        self._text, self._model_text = text, model_text
         self._said = False
 
-    def look(self, line: str, file: str, number: int = 0) -> None:
-        """At the next line, number so many of its file, or 0: nobody counts them."""
+    def check(self, line: str, file: str, number: int = 0) -> None:
+        """Check the next line of a file; `number` is its line number, 0 if unknown."""
         if self._said or (line.isascii() and "\0" not in line):
             return
         from charrnn.text.lines import what_to_try_with
 
-        hint = what_to_try_with(line, self._text, self._own.encoding)
+        hint = what_to_try_with(line, self._text, self._model_text.encoding)
         if hint is not None:
             self._said = True
             where = f", as line {number:,} shows" if number else ""
             say(f"note: {file} is not {self._text.encoding.upper()} text{where}: {hint}")
 
 
-def told(results: Iterator[list[Line]], text: TextConfig, own: TextConfig) -> Iterator[list[Line]]:
-    """The same results, looked at."""
-    notice = Notice(text, own)
+def with_notice(
+    results: Iterator[list[Line]], text: TextConfig, model_text: TextConfig
+) -> Iterator[list[Line]]:
+    """The same results, checked by a Notice on the way."""
+    notice = Notice(text, model_text)
     for lines in results:
         for line in lines:
-            notice.look(line.text, line.file, line.number)
+            notice.check(line.text, line.file, line.number)
         yield lines

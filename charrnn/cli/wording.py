@@ -1,4 +1,4 @@
-"""Numbers and foreign text as people, and JSON, read them."""
+"""Numbers and untrusted text, formatted for people and for JSON."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from charrnn.errors import decimal
 
 _BARS = "▁▂▃▄▅▆▇█"
-_JOINERS = "\u200c\u200d"  # hold emoji and some scripts together; harmless on a terminal
+_JOINERS = "\u200c\u200d"  # needed by emoji and some scripts, and harmless on a terminal
 
 
 def visible(text: str) -> str:
-    """`text` with control characters, terminal escapes among them, written as \\n, \\x1b, ..."""
+    """`text` with control characters, including terminal escapes, written as \\n, \\x1b, ..."""
     return "".join(c if c.isprintable() or c in _JOINERS else ascii(c)[1:-1] for c in text)
 
 
@@ -49,7 +49,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
     """
     finite = [v for v in values if math.isfinite(v)]
     largest = max(map(abs, finite), default=0.0) or 1.0
-    finite = [v / largest for v in finite]  # so that no sum and no quotient is infinite
+    finite = [v / largest for v in finite]  # so that no sum or quotient overflows
     bars = min(len(finite), width)
     edges = [len(finite) * i // bars for i in range(bars + 1)] if bars > 0 else []
     means = [sum(finite[a:b]) / (b - a) for a, b in pairwise(edges)]
@@ -61,9 +61,9 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 
 def json_line(value: Any) -> str:
-    """`value` as JSON on one line, in which only what a terminal can show stands as it is.
+    """`value` as JSON on one line, with all unprintable characters escaped.
 
-    JSON itself escapes neither the control characters of Latin-1 nor those that turn the line's direction.
+    JSON itself does not escape Latin-1's control characters or those that change the text's direction.
     """
     text = json.dumps(value, ensure_ascii=False)
     return (
@@ -72,12 +72,12 @@ def json_line(value: Any) -> str:
 
 
 def json_number(value: Any) -> Any:
-    """`value`, or None where JSON has no word for it: NaN and infinity."""
+    """`value`, or None for NaN and infinity, which JSON cannot represent."""
     return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
 def json_text(text: str, raw_bytes: bool) -> str:
-    """`text`, or the UTF-8 that its raw bytes are, with U+FFFD for what JSON has no word for: no text."""
+    """`text` for JSON: raw bytes decoded as UTF-8, and invalid bytes as U+FFFD."""
     if text.isascii():
         return text
     data = text.encode("latin-1") if raw_bytes else text.encode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""The operating system: atomic writes, memory, quotas, and why a file cannot be read or written.
+"""The operating system: atomic writes, memory, CPU quotas, errors of files.
 
 It imports errors alone.
 """

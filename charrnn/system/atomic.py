@@ -1,4 +1,4 @@
-"""A file is either whole or untouched: write beside it, then rename."""
+"""Atomic writes: to a temporary file in the same folder, which is then renamed."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-# "x" as open() has it: a link that somebody laid at the known name of a temporary file is not followed.
+# Exclusive creation, so that a link planted at a temporary file's predictable name is not followed.
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-# Windows replaces no file that somebody reads at this moment.
+# Windows cannot replace a file while another process reads it.
 _REPLACE_TRIES, _REPLACE_SECONDS = 20, 0.05
 
-_naming = threading.RLock()  # held while files or folders are made or renamed, and from `abandon` on
-_ABANDON_SECONDS = 0.2  # for a disk that does not answer
+_name_lock = threading.RLock()  # held while files or folders are created or renamed, and from `abandon` on
+_ABANDON_SECONDS = 0.2  # longest wait for a thread that is blocked by an unresponsive disk
 
 
 def write(path: Path, chunks: Iterable[bytes]) -> None:
-    """Write the file `path`, replacing it at once when all of it is on the disk.
+    """Write the file `path`, replacing an existing one once the new contents are on the disk.
 
-    Folders that are missing are made, the mode follows the umask, and a symbolic link stays: the
-    file that it points to is replaced. On a failure the old file is as it was, and nothing new is
-    left. Only a killed process leaves its temporary file, and one that ends without `abandon`;
-    its name is fixed, so that there is at most one, which `clean` removes and the next write replaces.
+    Missing folders are created, the mode follows the umask, and a symbolic link is kept: its target is
+    replaced. After a failure the old file is unchanged and nothing new is left. A process that is killed
+    or ends without `abandon` leaves its temporary file; its name is fixed, so there is at most one, which
+    `clean` removes and the next write replaces.
 
     Raises:
         OSError: the disk is full, the folder may not be written, `path` is no regular file, ...
@@ -41,8 +41,8 @@ def write(path: Path, chunks: Iterable[bytes]) -> None:
             for chunk in chunks:
                 _write_all(descriptor, chunk)
             os.fsync(descriptor)  # before the rename, which must not reach the disk first
-        # Closed by now, since Windows renames no open file.
-        with _naming:
+        # After closing, since Windows cannot rename an open file.
+        with _name_lock:
             if not temporary.is_ours():
                 raise OSError(errno.EBUSY, "Another process is writing it", str(path))
             _replace(temporary.path, path)
@@ -50,7 +50,7 @@ def write(path: Path, chunks: Iterable[bytes]) -> None:
 
 
 def check(path: Path) -> None:
-    """That `write(path, ...)` could begin now. Nothing of the attempt stays.
+    """Check that `write(path, ...)` can begin. Nothing is left behind.
 
     Raises:
         OSError: as `write` does at its beginning.
@@ -58,21 +58,19 @@ def check(path: Path) -> None:
     path = _target(path)
     with folders(path.parent):
         temporary = _Temporary(path)
-        if not os.path.lexists(temporary.path):  # else another writes it, or a killed process did
+        if not os.path.lexists(temporary.path):  # else in use by another process, or left by a killed one
             with _closing(temporary.create()) as descriptor:
                 temporary.about = os.fstat(descriptor)
             temporary.remove()
 
 
 def abandon() -> None:
-    """Remove what this process has not written whole, because it ends now: nothing is written after this.
+    """Remove unfinished files and the folders made for them, and call the functions of `also_abandoning`.
 
-    And what `also_abandoning` names, and the folders that were made for it.
-
-    For signal handlers: callable at any moment, from any thread. A disk that does not answer is not waited
-    for when another thread does so already.
+    For the end of the process: nothing can be written afterwards. Signal handlers may call it at any moment
+    and from any thread. It gives up if another thread is blocked by an unresponsive disk.
     """
-    if _naming.acquire(timeout=_ABANDON_SECONDS):  # for good
+    if _name_lock.acquire(timeout=_ABANDON_SECONDS):  # never released
         for temporary in list(_unfinished):
             temporary.remove()
         for remove in _also.copy():
@@ -82,16 +80,16 @@ def abandon() -> None:
 
 
 def clean(path: Path) -> None:
-    """Remove what a killed process has left of a `write(path, ...)`. Nobody else may be writing it."""
+    """Remove the temporary file that a killed process left for `path`. No other process may be writing it."""
     with contextlib.suppress(OSError):
         os.unlink(_temporary_path(_resolved(path)))
 
 
 @contextlib.contextmanager
 def also_abandoning(remove: Callable[[], None]) -> Iterator[None]:
-    """While this is held, `abandon` calls `remove`, which may be at any moment and from any thread.
+    """Inside the `with` block `abandon` also calls `remove`, at any moment and from any thread.
 
-    Nothing that `naming` guards is done afterwards.
+    Nothing that `name_lock` guards happens afterwards.
     """
     _also.append(remove)
     try:
@@ -100,25 +98,25 @@ def also_abandoning(remove: Callable[[], None]) -> Iterator[None]:
         _also.remove(remove)
 
 
-def naming() -> contextlib.AbstractContextManager[object]:
-    """Held while a file is made that `abandon` is to remove."""
-    return _naming
+def name_lock() -> contextlib.AbstractContextManager[object]:
+    """The lock to hold while creating a file that `abandon` must remove."""
+    return _name_lock
 
 
 @contextlib.contextmanager
 def folders(folder: Path) -> Iterator[None]:
-    """Make the folder and those above it. Those that were missing go again if they are empty at the end."""
+    """Make the folder and its missing parents; at the end those that were made and are empty are removed."""
     missing = []  # the innermost first
     for parent in (folder, *folder.parents):
         if parent.exists():
             break
         missing.append(parent)
-    _made.append(missing)  # before they are there: a signal may come in between
+    _made.append(missing)  # before they exist: a signal may arrive in between
     try:
-        with _naming:
+        with _name_lock:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-            except FileExistsError as error:  # but it is no folder
+            except FileExistsError as error:  # as a file
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from error
         yield
     finally:
@@ -133,7 +131,7 @@ def _remove_empty(folders: Iterable[Path]) -> None:
 
 
 def _target(path: Path) -> Path:
-    """The file that `path` leads to. OSError: it cannot be one."""
+    """The file that `path` refers to, links followed. OSError: it is something else than a regular file."""
     path = _resolved(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -151,18 +149,18 @@ def _temporary_path(path: Path) -> Path:
 
 
 class _Temporary:
-    """What is written beside the file `path`, and becomes it."""
+    """The temporary file beside `path`, which is renamed to it."""
 
     def __init__(self, path: Path) -> None:
         self.path = _temporary_path(path)
-        self.about: os.stat_result | None = None  # None: it was made at this moment
+        self.about: os.stat_result | None = None  # None: not yet known, right after creation
 
     def create(self) -> int:
-        """Open it, in place of what a killed process has left."""
-        with _naming:
+        """Open it, replacing one that a killed process has left."""
+        with _name_lock:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
-            _unfinished.add(self)  # before it is there: a signal may come in between
+            _unfinished.add(self)  # before it exists: a signal may arrive in between
             try:
                 return os.open(self.path, _CREATE, 0o666)
             except BaseException:
@@ -170,20 +168,20 @@ class _Temporary:
                 raise
 
     def is_ours(self) -> bool:
-        """Whether nobody else has taken it away, or put another in its place."""
+        """Whether it exists and no other process has replaced it."""
         with contextlib.suppress(FileNotFoundError):
             return self.about is None or os.path.samestat(self.about, os.stat(self.path))
         return False
 
     def remove(self) -> None:
-        """Remove it, unless it has become the file, or is another's."""
-        with contextlib.suppress(OSError):  # what brought us here says more
+        """Remove it, unless it was renamed or belongs to another process."""
+        with contextlib.suppress(OSError):  # the error that led here is more informative
             if self.is_ours():
                 os.unlink(self.path)
         _unfinished.discard(self)
 
 
-# Of this process: what `abandon` removes.
+# What `abandon` removes:
 _unfinished: set[_Temporary] = set()
 _also: list[Callable[[], None]] = []
 _made: list[list[Path]] = []  # folders
@@ -191,7 +189,7 @@ _made: list[list[Path]] = []  # folders
 
 @contextlib.contextmanager
 def _closing(descriptor: int) -> Iterator[int]:
-    """The descriptor; closing it may fail, too, where a network folder only then says that it is full."""
+    """Closes the descriptor. That may raise, too: a network folder may report only then that it is full."""
     try:
         yield descriptor
     except BaseException:
@@ -202,7 +200,7 @@ def _closing(descriptor: int) -> Iterator[int]:
 
 
 def _write_all(descriptor: int, chunk: bytes) -> None:
-    """A system call may write less than it was given: near the end of a disk, or 2 GB at the most."""
+    """Writes all of `chunk`; one system call may write less, near a full disk or beyond 2 GB."""
     left = memoryview(chunk)
     while left:
         count = os.write(descriptor, left)
@@ -222,7 +220,7 @@ def _replace(temporary: Path, path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put the rename itself on the disk. Windows and some file systems cannot; the file is whole.
+    """Flush the rename to the disk, except on Windows and file systems that cannot.
 
     Raises:
         OSError: the disk has failed.

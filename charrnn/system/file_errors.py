@@ -1,4 +1,4 @@
-"""Why a file cannot be read or written, or may not, and what to do, in words for an error."""
+"""Messages and hints for files that cannot be read or written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from charrnn.errors import ConfigError, SaveError, printable
 from charrnn.system.spelling import close_names
 
-# {option} is what names the file.
+# {option} is the option that names the file.
 _FULL = "free some space, or write to another disk with {option}"
 _FORBIDDEN = "check the permissions of its folder, or write elsewhere with {option}"
 _HINTS = {
@@ -26,9 +26,9 @@ _HINTS = {
 
 
 def why_unreadable(path: Path | None, error: OSError | ValueError, suffix: str = "") -> tuple[str, str]:
-    """Message and hint for a file (None: standard input) that the system does not let us read.
+    """The message and hint for a file (None: standard input) that cannot be read.
 
-    Only names that end in `suffix` are suggested for one that does not exist.
+    For a missing file, existing names that end in `suffix` are suggested.
     """
     name = "standard input" if path is None else printable(str(path))
     if isinstance(error, FileNotFoundError) and path is not None:
@@ -42,22 +42,22 @@ def why_unreadable(path: Path | None, error: OSError | ValueError, suffix: str =
 
 
 def _similar_name(path: Path, suffix: str) -> Path | None:
-    """A file beside the missing `path` whose name, without its suffix, is close to its name."""
+    """A file in the folder of the missing `path` with a similar name, suffixes aside."""
     try:
         names = [name for name in os.listdir(path.parent) if name.endswith(suffix)]
     except OSError:
         return None
-    if suffix and path.name + suffix in names:  # the closest, however short
+    if suffix and path.name + suffix in names:  # close_names rejects short names
         return path.with_name(path.name + suffix)
     stems = {name.removesuffix(Path(name).suffix): name for name in sorted(names)}
     near = close_names(path.name.removesuffix(path.suffix), stems)
     return path.with_name(stems[near[0]]) if near else None
 
 
-def unwritable(path: Path, error: OSError | ValueError, option: str = "--out") -> SaveError:
-    """The error for a file that the system does not let us write."""
+def save_error(path: Path, error: OSError | ValueError, option: str = "--out") -> SaveError:
+    """The error for a file that cannot be written."""
     name = printable(str(path))
-    if not isinstance(error, OSError):  # a NUL in the path, or what the file system cannot spell
+    if not isinstance(error, OSError):  # a NUL, or characters that the file system cannot encode
         return SaveError(f"{name} is no path", f"give another with {option}")
     reason = printable(error.strerror or str(error))
     hint = _HINTS.get(error.errno or 0, "write elsewhere with {option}").format(option=option)
@@ -66,18 +66,18 @@ def unwritable(path: Path, error: OSError | ValueError, option: str = "--out") -
 
 @contextlib.contextmanager
 def writing(path: Path, option: str = "--out") -> Iterator[None]:
-    """What the system refuses in the `with` block is a SaveError about `path`."""
+    """Turns an OSError in the `with` block into a SaveError about `path`."""
     try:
         yield
     except OSError as error:
-        raise unwritable(path, error, option) from error
+        raise save_error(path, error, option) from error
 
 
 def refuse_overwriting(path: Path, files: Iterable[tuple[str, Path | int]], option: str = "--out") -> None:
-    """That to write `path` replaces none of `files`: what each is, and its path or its descriptor.
+    """Checks that writing `path` replaces none of `files`, given as descriptions with paths or descriptors.
 
     Raises:
-        ConfigError: it is one of them, perhaps by way of a link.
+        ConfigError: `path` is one of them, perhaps through a link.
     """
     identity = _identity(path)
     for what, file in files:
@@ -88,10 +88,10 @@ def refuse_overwriting(path: Path, files: Iterable[tuple[str, Path | int]], opti
 
 
 def _identity(file: Path | int) -> object:
-    """What all names of one file have in common; of a file that is not there yet, where it will be."""
+    """A key that is the same for all names of a file; for a missing file, its resolved path."""
     with contextlib.suppress(OSError, ValueError):
         about = os.stat(file)
         return about.st_dev, about.st_ino
     with contextlib.suppress(OSError, ValueError):
         return file if isinstance(file, int) else os.path.normcase(os.path.realpath(file))
-    return object()  # no path at all, as whoever opens it will say
+    return object()  # an invalid path, which opening it will report

@@ -1,4 +1,4 @@
-"""How much memory there is, for what reads as much as it is given."""
+"""The size of the memory, which limits how much text is read."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 
 
 def total_memory() -> int | None:
-    """Bytes that the machine has, or that a container may use. None: the system does not say."""
+    """Bytes of the machine's memory or of a container's limit. None: unknown."""
     found = []
     with suppress(AttributeError, OSError, ValueError):  # Windows has no sysconf
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     for limit in _LIMITS:
-        with suppress(OSError, ValueError):  # "max": none
+        with suppress(OSError, ValueError):  # "max": no limit
             found.append(int(Path(limit).read_text(encoding="ascii")))
     return min((size for size in found if size > 0), default=None)

@@ -1,7 +1,7 @@
-"""How much of the CPUs a container, or any other control group of Linux, lets its processes use.
+"""The CPU quota of a container, or of any other Linux control group.
 
-A quota does not take CPUs away: all are seen, and whoever runs more threads than it pays for is stopped for
-the rest of each period, with all threads, those too that others wait for.
+A quota does not hide CPUs: a process still sees all of them, but if it uses up its quota with more threads,
+all its threads are stopped for the rest of the period, even those that others wait for.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ ROOT = Path("/")
 
 
 def cpu_quota(root: Path = ROOT) -> float | None:
-    """CPUs, 1.5 for example: the smallest quota of this process's groups and those above; None: no quota.
+    """The smallest quota of this process's groups and their parents, in CPUs, such as 1.5. None: no quota.
 
-    What cannot be read or understood is no quota.
+    Files that cannot be read or parsed are ignored.
     """
     return min(_quotas(root), default=None)
 
@@ -36,7 +36,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _groups(root: Path) -> Iterator[tuple[int, str]]:
-    """The version of control groups, and this process's group, where CPUs may have quotas.
+    """The cgroup version and path of each of this process's groups that may have a CPU quota.
 
     See cgroups(7): `4:cpu,cpuacct:/group` is version 1, `0::/group` version 2.
     """
@@ -47,7 +47,7 @@ def _groups(root: Path) -> Iterator[tuple[int, str]]:
 
 
 def _mounts(root: Path) -> Iterator[tuple[int, str, str]]:
-    """The version, which group is mounted, and where.
+    """The cgroup version, mounted group and mount point of each cgroup file system.
 
     See proc(5): `36 35 98:0 /group /sys/fs/cgroup rw shared:1 - cgroup2 cgroup rw`.
     """
@@ -64,20 +64,20 @@ def _mounts(root: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def _below(group: PurePosixPath, inside: PurePosixPath) -> PurePosixPath:
-    """Where the group is below the one that is mounted: that itself where it is not, as seen from outside."""
+    """The group's path relative to the mounted group; empty if it lies outside of that."""
     if ".." in group.parts or not group.is_relative_to(inside):
         return PurePosixPath()
     return group.relative_to(inside)
 
 
 def _version_2(folder: Path) -> float | None:
-    """`150000 100000`, microseconds of each period; or `max 100000`."""
+    """From `150000 100000`, the quota and the period in microseconds; `max 100000`: no quota."""
     fields = " ".join(_lines(folder / "cpu.max")).split()
     return _share(*fields) if len(fields) == 2 else None
 
 
 def _version_1(folder: Path) -> float | None:
-    """The same in two files; -1: there is none."""
+    """From the same numbers in two files; -1: no quota."""
     limit, period = ("".join(_lines(folder / f"cpu.cfs_{name}_us")) for name in ("quota", "period"))
     return _share(limit, period)
 
@@ -93,7 +93,7 @@ def _share(limit: str, period: str) -> float | None:
 
 
 def _unescaped(path: str) -> str:
-    """A space is written as \\040."""
+    """Decodes octal escapes, such as \\040 for a space."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
 
 

@@ -1,30 +1,30 @@
-"""What somebody may have meant who typed a name that does not exist."""
+"""Suggestions for a mistyped name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-MOST = 3  # names that are offered
-SLIPS = 2  # at the most
+MOST = 3  # suggested names
+SLIPS = 2  # the largest edit distance
 
 
 def close_names(typed: str, names: Iterable[str]) -> list[str]:
-    """Of `names`, those that are a slip away from what was typed; else those of which it is the beginning.
+    """The `names` within a small edit distance of what was typed, else those that share a beginning with it.
 
-    Two letters that are left out, added, exchanged or wrong are a slip, in a short name one: `--jason` is
-    close to `--json`, and to nothing that only has some letters in common with it. A name of four letters or
-    more may also be what a longer word begins with: `--temperature` is close to `--temp`.
+    The distance is at most two letters left out, added, swapped or wrong, less for a short name: `--jason` is
+    close to `--json`. A name of four letters or more may also be the beginning of what was typed: `--temp` is
+    close to `--temperature`.
     """
-    word, there = _bare(typed), {name: _bare(name) for name in names}
+    word, bare_names = _bare(typed), {name: _bare(name) for name in names}
     slips = {
         name: slips
-        for name, bare in there.items()
+        for name, bare in bare_names.items()
         if abs(len(word) - len(bare)) <= SLIPS
         and (slips := _distance(word, bare)) <= min(SLIPS, max(len(word), len(bare)) // 3)
     }
     if slips:
         return [name for name in slips if slips[name] == min(slips.values())][:MOST]
-    return [name for name, bare in there.items() if _begins_alike(word, bare)][:MOST]
+    return [name for name, bare in bare_names.items() if _begins_alike(word, bare)][:MOST]
 
 
 def _bare(name: str) -> str:
@@ -38,11 +38,11 @@ def _begins_alike(word: str, name: str) -> bool:
 
 
 def _distance(a: str, b: str) -> int:
-    """Letters left out, added, wrong, or exchanged with their neighbours: how many turn `a` into `b`."""
+    """The optimal string alignment distance: insertions, deletions, substitutions, swaps of neighbours."""
     before: list[int] = []
     row = list(range(len(b) + 1))
     for i, letter in enumerate(a, 1):
-        before, above = row, before
+        before, above = row, before  # the rows i - 1 and i - 2
         row = [i]
         for j, other in enumerate(b, 1):
             steps = min(before[j] + 1, row[-1] + 1, before[j - 1] + (letter != other))

@@ -19,7 +19,7 @@ from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation, evaluate
 from charrnn.text.corpus import Batches, Corpus, Inputs, corpus_name, read
 from charrnn.text.sources import find
-from charrnn.text.validation import split, unlearned
+from charrnn.text.validation import split, unseen
 from charrnn.vocabulary import Vocabulary, describe
 
 LARGEST_MEASURED = 200_000  # characters, or twice the share that is kept for validation
@@ -156,7 +156,7 @@ class NextCharacters:
                 )
             return
         corpus, apart = self.texts.corpus, self.texts.validation is not None
-        new, share = unlearned(corpus.documents, self._validation, apart=apart)
+        new, share = unseen(corpus.documents, self._validation, apart=apart)
         if share > MUCH_UNLEARNED:
             such = ", ".join(describe(corpus.vocabulary.characters[n]) for n in new[:3])
             yield (

@@ -1,4 +1,4 @@
-"""Texts as files have them and as ids: sources, decoding, lines, corpora, the split for validation.
+"""Texts in files and as ids: sources, decoding, lines, corpora, the validation split.
 
 It may import system.
 """

@@ -1,4 +1,4 @@
-"""Texts -> documents of ids, and batches of windows."""
+"""Texts -> documents of character ids, and batches of BPTT windows."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ import numpy.typing as npt
 from charrnn.config import TextConfig
 from charrnn.errors import CorpusError, VocabularyError
 from charrnn.system.memory import total_memory
-from charrnn.text.decoding import CHUNK, NEWLINE, Decoder, Encoder, Ids, LineEnds
+from charrnn.text.decoding import CHUNK, NEWLINE, Decoder, Encoder, IdBuffer, LineEnds
 from charrnn.text.normalization import form_of
 from charrnn.text.novelty import Novelty
 from charrnn.text.sources import Source, find, why_not_text
 from charrnn.vocabulary import IdArray, OnUnknown, Vocabulary
 
 Inputs = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]  # x, y, reset
-LOOKED_UP = 20_000  # positions at once, where several windows have so many
-MEMORY_SHARE = 0.75  # of all memory, the most that a text may take
+LOOKUP_SIZE = 20_000  # positions looked up together: small windows are fetched several at a time
+MEMORY_SHARE = 0.75  # the largest share of all memory that a text may take
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Pieces:
-    """Parts of an array that are read as if they were joined, one after the other, without a copy."""
+    """K slices of an array, read as if they were concatenated, without a copy."""
 
-    first: npt.NDArray[np.int64]  # (K,), where each begins once they are joined; sorted, from 0 on
-    shift: npt.NDArray[np.int64]  # (K,), from there to its place in the array
-    total: int
+    first: npt.NDArray[np.int64]  # (K,), each slice's start in the concatenation; sorted, from 0
+    shift: npt.NDArray[np.int64]  # (K,), what to add to get the position in the array
+    total: int  # elements of the concatenation
 
     @classmethod
     def between(cls, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> Pieces:
-        """The parts from `starts` to `ends`, both (K,); those that are empty are left out."""
-        there = starts < ends
-        starts, lengths = starts[there], (ends - starts)[there]
+        """The slices from `starts` to `ends`, both (K,); empty ones are dropped."""
+        kept = starts < ends
+        starts, lengths = starts[kept], (ends - starts)[kept]
         first = np.cumsum(lengths) - lengths
         return cls(first, starts - first, int(lengths.sum()))
 
     def places(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Where these positions, 0 .. total-1, stand in the array."""
+        """The array indices of these positions, 0 .. total-1, in the concatenation."""
         places: npt.NDArray[np.int64] = np.searchsorted(self.first, positions, side="right")
         places -= 1
         places = self.shift[places]
@@ -54,7 +54,7 @@ class Pieces:
 
 
 def _are_among(positions: npt.NDArray[np.int64], some: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Which of the positions, of any shape, are in the sorted `some` (n,)."""
+    """A mask of the positions, of any shape, that occur in the sorted `some` (n,)."""
     if not len(some):
         return np.zeros(positions.shape, np.bool_)
     found: npt.NDArray[np.bool_] = some[np.searchsorted(some, positions, side="right") - 1] == positions
@@ -66,15 +66,15 @@ class Documents:
     """N characters, cut into documents. The arrays are read-only.
 
     A document starts at each of `starts` and, where lines are documents, after each line end. At each of
-    `cuts` one goes on whose characters before it belong to another part of the text.
+    `cuts` a document continues after characters that belong to the other side of the validation split.
     """
 
-    ids: IdArray  # (N,), the smallest type that holds 0 .. vocab_size-1; with pieces, what they are of
+    ids: IdArray  # (N,), the smallest type that holds 0 .. vocab_size-1; with pieces, the array they index
     vocab_size: int  # V
     starts: npt.NDArray[np.int64]  # sorted
     line_end: int = -1  # the id of "\n" where every line is a document, else -1
     pieces: Pieces | None = None  # whole lines, or blocks of prose
-    # Sorted; 0 is among them or among the starts when N > 0.
+    # Sorted; if N > 0, position 0 is a start or a cut.
     cuts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
@@ -87,7 +87,7 @@ class Documents:
         return len(self.ids) if self.pieces is None else self.pieces.total
 
     def head(self, count: int) -> Documents:
-        """Its first `count` characters, or all."""
+        """The first `count` characters, or all if there are fewer."""
         part = replace(self, starts=self.starts[self.starts < count], cuts=self.cuts[self.cuts < count])
         if self.pieces is None:
             return replace(part, ids=self.ids[:count])
@@ -98,10 +98,10 @@ class Documents:
         return self.ids[self._places(positions)]
 
     def look_up(self, positions: npt.NDArray[np.int64]) -> Inputs:
-        """Inputs x, targets y and resets, for positions 0 .. N-1 of any shape.
+        """Inputs x, targets y and resets at the positions 0 .. N-1, of any shape.
 
-        y is the character there, x the one before it or, where a document starts, START = V. At a reset the
-        state is zero: where a document starts, and at a cut, where x is the character of the other part.
+        y is the character at the position, x the one before it or, at a document's start, START = V. A reset
+        zeroes the state: at a document's start, and at a cut, whose x comes from the split's other side.
         """
         places = self._places(positions)
         y = self.ids[places].astype(np.int32)
@@ -109,50 +109,50 @@ class Documents:
         x = self.ids[places].astype(np.int32)
         reset = _are_among(positions, self.starts)
         if self.line_end >= 0:
-            reset |= x == self.line_end  # also before a piece, since another line ends there
+            reset |= x == self.line_end  # also at the start of a piece, which follows another line's end
         x[reset] = self.vocab_size
         if len(self.cuts):
             reset |= _are_among(positions, self.cuts)
         return x, y, reset
 
     def _places(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Where in `ids` they are, in new memory."""
+        """The positions' indices in `ids`, as a new array."""
         return positions.copy() if self.pieces is None else self.pieces.places(positions)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Corpus:
-    """What was read: the documents, the characters in them, and how bytes became text."""
+    """A text as it was read: documents, vocabulary, and how bytes became characters."""
 
     documents: Documents
     vocabulary: Vocabulary
     text: TextConfig
-    name: str  # of the first file or folder, without folder and suffix
-    notes: tuple[str, ...] = ()  # what reading changed or left out, for people
+    name: str  # the first file or folder, without its path and suffix
+    notes: tuple[str, ...] = ()  # messages about what reading changed or left out
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the ids, the documents' starts, the vocabulary and the text settings.
 
-        The same on every machine; the corpus's name does not matter.
+        It is the same on every machine and does not depend on the corpus's name.
         """
         digest = hashlib.sha256()
-        # The normal form is that of the ids.
+        # Without the normal form, which follows from the ids.
         text = replace(self.text, normal_form=None).to_dict()
         settings = {"text": text, "vocabulary": self.vocabulary.characters}
         digest.update(json.dumps(settings, sort_keys=True).encode())
         for array in (self.documents.starts, self.documents.ids):
             little_endian = array.dtype.newbyteorder("<")
             digest.update(f"{little_endian.str}{len(array)}:".encode())
-            for start in range(0, len(array), CHUNK):  # in chunks, so that Ctrl-C is answered
+            for start in range(0, len(array), CHUNK):  # in chunks, so that Ctrl-C takes effect
                 digest.update(array[start : start + CHUNK].astype(little_endian, copy=False).data)
         return digest.hexdigest()
 
     def novelty(self) -> Generator[int, None, Novelty]:
-        """The index of all of it, training and validation alike; see `Novelty.build`."""
+        """Builds the novelty index of the whole text, training and validation; see `Novelty.build`."""
         return Novelty.build(self.pieces, by_line=self.documents.line_end >= 0)
 
     def pieces(self) -> Iterator[str]:
-        """The text, in pieces, a line end behind each document: a file's last line may have none."""
+        """The text in pieces, with a line end after each document, since a file's last line may lack one."""
         documents = self.documents
         for start, end in pairwise([*documents.starts.tolist(), len(documents)]):
             for at in range(start, end, CHUNK):
@@ -160,10 +160,10 @@ class Corpus:
             yield "\n"
 
     def with_vocabulary(self, vocabulary: Vocabulary) -> Corpus:
-        """The same text with the ids of another vocabulary, which has all its characters.
+        """The same text with the ids of another vocabulary.
 
         Raises:
-            VocabularyError: it lacks one.
+            VocabularyError: the other vocabulary lacks one of the text's characters.
         """
         if vocabulary == self.vocabulary:
             return self
@@ -191,23 +191,23 @@ def read(
 ) -> Corpus:
     """Reads files, folders, .gz files and "-" (`stdin`) as one corpus, in one pass.
 
-    Each file is a document; with `text.lines` each line is, its "\\n" included. The vocabulary is
-    that of the text, or the given one. `expected` is the encoding to name where the text is none in its own.
-    Needs the memory of the ids and about 10 MB.
+    Each file is a document; with `text.lines` each line is one, including its "\\n". Without a given
+    vocabulary, one is built from the text. `expected` is the encoding that an error suggests for undecodable
+    bytes. Memory: the ids and about 10 MB.
 
     Raises:
-        CorpusError: something cannot be read or decoded, there are fewer than two characters, or so many
-            that they would fill the memory.
+        CorpusError: a file cannot be read or decoded, the text has fewer than two characters, or it would
+            fill the memory.
         ConfigError: the encoding is not known.
         VocabularyError: the given vocabulary lacks a character, and `on_unknown` is "error".
     """
     decoder = Decoder(text, expected)
-    learns = vocabulary is None
+    builds_vocabulary = vocabulary is None
     encoder = Encoder(vocabulary, on_unknown)
     line_ends: LineEnds | None = None
     if text.lines:
         if vocabulary is None:
-            encoder.learn([NEWLINE])
+            encoder.add_ids([NEWLINE])
         elif "\n" not in vocabulary:
             raise VocabularyError(
                 "the model has never seen a line end, so it cannot read lines as documents",
@@ -215,10 +215,10 @@ def read(
             )
         line_ends = LineEnds(encoder.id_of(NEWLINE))
 
-    ids = Ids(encoder.dtype)
-    most = MEMORY_SHARE * (total_memory() or math.inf)  # beyond, the machine would stand still
+    ids = IdBuffer(encoder.dtype)
+    max_bytes = MEMORY_SHARE * (total_memory() or math.inf)  # beyond this the machine would swap
     starts: list[int] = []
-    left_out: list[str] = []  # files in folders that are no text
+    left_out: list[str] = []  # binary files found in folders
     sources = find(paths)
     for source in sources:
         chunks = source.chunks(stdin)
@@ -237,29 +237,29 @@ def read(
             line += int(np.count_nonzero(points == NEWLINE))
             ids.widen(encoder.dtype)
             ids.append(line_ends.clean(piece) if line_ends else piece)
-            if ids.nbytes > most:
+            if ids.nbytes > max_bytes:
                 raise CorpusError(
                     f"{source.name} has more text than memory holds ({ids.nbytes / 1e9:.1f} GB so far)",
                     "take a part of it: head -c 1G FILE | charrnn ... -",
                 )
         if line_ends:
             ids.append(line_ends.finish_file())
-        # Where lines are documents, the line end before a file says that one starts.
+        # Where lines are documents, the line end before a file already marks the start of one.
         if len(ids) > start and (not text.lines or not starts):
             starts.append(start)
 
     _check_length(len(ids), sources, left_out, encoder.skipped)
-    numbers = ids.finish()
-    vocabulary = encoder.finish(numbers)
+    all_ids = ids.finish()
+    vocabulary = encoder.finish(all_ids)
     documents = Documents(
-        numbers,
+        all_ids,
         len(vocabulary),
         np.array(starts, np.int64),
         vocabulary.characters.index("\n") if text.lines else -1,
     )
     notes = _notes(decoder, line_ends, left_out, encoder.skipped)
     corpus = Corpus(documents, vocabulary, text, corpus_name(paths[0]), notes)
-    if learns and not text.bytes:
+    if builds_vocabulary and not text.bytes:
         form = form_of(vocabulary.characters, corpus.pieces)
         corpus = replace(corpus, text=replace(text, normal_form=form))
     return corpus
@@ -270,10 +270,10 @@ class Batches:
 
     The text is cut into B streams of S = N // B characters, side by side; window k of an epoch
     continues window k-1 in every column, so that the state carries over. From the second epoch
-    on, all streams start at a random offset below S, so that the cuts fall elsewhere.
+    on, all streams start at a random offset below S, so that windows begin at other places.
 
     A tiny text gets fewer streams, then a shorter window: B is halved until S >= 2T; with B = 1,
-    T is at most N, and half of N if one window of T would leave a rest that is never learned.
+    T is at most N, or N // 2 if one window of T would leave a remainder that is never trained on.
 
     Every window is a pure function of the documents, the sizes, the seed, the epoch and k.
     """
@@ -293,12 +293,13 @@ class Batches:
         self.seed = seed
         self.windows_per_epoch = stream // seq_len  # K
         self._stream = stream  # S
-        # Between two training steps the caches know nothing of this: a few windows cost little more than one.
-        self._together = max(1, LOOKED_UP // (batch_size * seq_len))
-        self._held: tuple[tuple[int, int], Inputs] | None = None  # an epoch, and which of its groups
+        # A training step evicts these lookups' data from the CPU caches, so several windows in one lookup
+        # cost little more than one.
+        self._group_size = max(1, LOOKUP_SIZE // (batch_size * seq_len))
+        self._group: tuple[tuple[int, int], Inputs] | None = None  # (epoch, group), and its windows
 
     def offset(self, epoch: int) -> int:
-        """Where the first stream starts in this epoch, 0 .. S-1."""
+        """The first stream's start in this epoch, 0 .. S-1."""
         if epoch == 0 or self.windows_per_epoch == 1:
             return 0
         return int(np.random.default_rng([self.seed, epoch]).integers(self._stream))
@@ -306,27 +307,27 @@ class Batches:
     def window(self, epoch: int, k: int) -> Inputs:
         """Inputs, targets and resets of window k = 0 .. K-1 of an epoch, each (T, B).
 
-        Target y[t, j] is the character at some position; input x[t, j] is the character before
-        it or, where reset[t, j] says that a document starts there, START = V. At k = 0 the state
-        is zero: a stream that starts inside a document has no reset there.
+        Target y[t, j] is the character at some position; input x[t, j] is the character before it
+        or, where reset[t, j] marks a document's start, START = V. The caller zeroes the state at
+        k = 0: a stream that starts inside a document has no reset there.
 
         One stream of "abcde", T = 2: x, y = [START a], [a b], then [b c], [c d].
         """
         if not 0 <= k < self.windows_per_epoch:
             raise IndexError(f"window {k} of {self.windows_per_epoch}")
-        group, n = divmod(k, self._together)
-        if self._held is None or self._held[0] != (epoch, group):
+        group, n = divmod(k, self._group_size)
+        if self._group is None or self._group[0] != (epoch, group):
             T, B = self.seq_len, self.batch_size
-            length = self._together * T
+            length = self._group_size * T
             streams = self.offset(epoch) + self._stream * np.arange(B, dtype=np.int64)  # (B,)
             times = group * length + np.arange(length, dtype=np.int64).reshape(-1, T, 1)
-            self._held = (epoch, group), self.documents.look_up((times + streams) % len(self.documents))
-        x, y, reset = self._held[1]
+            self._group = (epoch, group), self.documents.look_up((times + streams) % len(self.documents))
+        x, y, reset = self._group[1]
         return x[n], y[n], reset[n]
 
 
 def _check_length(length: int, sources: list[Source], left_out: list[str], skipped: int) -> None:
-    """Raises CorpusError, which says why, when there are fewer than two characters."""
+    """Raises CorpusError with the reason if there are fewer than two characters."""
     if length >= 2:
         return
     what = sources[0].name if len(sources) == 1 else "the corpus"
@@ -366,7 +367,7 @@ def _notes(
 
 
 def _such_as(left_out: list[str]) -> str:
-    """Says of the files that are no text how many there are, and names the first."""
+    """How many files were left out, and the name of the first."""
     such_as = "such as " if len(left_out) > 1 else ""
     return f"{_counted(len(left_out), 'file')} left out: {such_as}{left_out[0]}"
 
@@ -376,7 +377,7 @@ def _counted(count: int, noun: str) -> str:
 
 
 def corpus_name(path: str | Path) -> str:
-    """What a model of this corpus is called: `texts/poe.txt.gz` gives "poe", `texts/` "texts"."""
+    """The name for a model of this corpus: "poe" for `texts/poe.txt.gz`, "texts" for `texts/`."""
     if str(path) == "-":
         return "stdin"
     path = Path(path)

@@ -1,4 +1,4 @@
-"""Bytes -> code points -> ids, chunk by chunk: the memory is that of the ids, plus a constant."""
+"""Bytes -> code points -> ids, chunk by chunk, in the memory of the ids plus a constant."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ def check_encoding(name: str) -> None:
     """Raises ConfigError unless Python knows a text encoding of this name."""
     try:
         codecs.getincrementaldecoder(name)
-        b"?".decode(name)  # LookupError for what turns bytes into bytes, such as "hex"
+        b"?".decode(name)  # LookupError for codecs from bytes to bytes, such as "hex"
     except UnicodeError:
-        pass  # it is an encoding, "?" alone is just no text in it, as in UTF-16
+        pass  # a text encoding in which "?" alone is invalid, such as UTF-16
     except LookupError as error:
         raise ConfigError(
             f"the encoding {name!r} is not known", "give one such as utf-8, utf-16 or latin-1"
         ) from error
 
 
-KEEP_BYTES = "charrnn-keep-bytes"  # a byte that is no text becomes U+DC80 .. U+DCFF (PEP 383)
-_MARK = "charrnn-mark"  # each place that is no text becomes a lone surrogate
+# Error handlers for codecs.
+KEEP_BYTES = "charrnn-keep-bytes"  # each undecodable byte becomes U+DC80 .. U+DCFF (PEP 383)
+_TO_SURROGATE = "charrnn-surrogate"  # each undecodable sequence becomes one lone surrogate
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -48,21 +49,21 @@ def _keep_bytes(error: UnicodeError) -> tuple[str, int]:
     return "".join(chr(0xDC00 + byte) if byte >= 0x80 else "\ufffd" for byte in bad), error.end
 
 
-def _mark(error: UnicodeError) -> tuple[str, int]:
+def _to_surrogate(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeDecodeError):
         raise error
     return "\udc80", error.end
 
 
 codecs.register_error(KEEP_BYTES, _keep_bytes)
-codecs.register_error(_MARK, _mark)
+codecs.register_error(_TO_SURROGATE, _to_surrogate)
 
 
 class Cleaner:
-    """Takes out of one file's text what programs put there for other programs.
+    """Normalises line ends and drops byte order marks in the text of one file.
 
-    CRLF and CR become LF, unless the configuration keeps them. Byte order marks at the start of a line are
-    left out: `cat` puts those of files into the middle of others. With `bytes` nothing is changed.
+    CRLF and CR become LF, unless the configuration keeps them. Byte order marks are dropped at the start of
+    every line, since `cat` leaves those of joined files in the middle. With `bytes` nothing is changed.
     """
 
     def __init__(self, text: TextConfig) -> None:
@@ -70,11 +71,11 @@ class Cleaner:
         keeps_line_ends = text.bytes or text.keep_newlines
         self._newlines = None if keeps_line_ends else io.IncrementalNewlineDecoder(None, translate=True)
         self._at_start, self._at_line_start = True, True
-        self.marks = 0  # left out, but for one at the start of the file, which is usual
+        self.marks = 0  # byte order marks dropped, apart from the usual one at the start of the file
 
     def clean(self, piece: str, *, last: bool = False) -> str:
-        """The next piece of the text; a CR at its end waits for the next one, unless it is the `last`."""
-        if self._newlines is not None:  # holds the CR
+        """The next piece, cleaned; a CR at its end waits for the next call, unless this is the `last`."""
+        if self._newlines is not None:
             piece = self._newlines.decode(piece, last)
         if not self._keeps_marks and piece:
             piece = self._without_marks(piece)
@@ -82,7 +83,7 @@ class Cleaner:
 
     @property
     def line_ends(self) -> set[str]:
-        """The kinds that became "\\n": "\\r\\n", "\\r"."""
+        """The line ends that were replaced by "\\n": "\\r\\n", "\\r"."""
         seen = self._newlines.newlines if self._newlines is not None else None
         return {seen} - {"\n"} if isinstance(seen, str) else set(seen or ()) - {"\n"}
 
@@ -103,40 +104,40 @@ _MARKS = re.compile(f"\n{BYTE_ORDER_MARK}+")
 
 
 class Decoder:
-    """Bytes of one file after another -> code points, cleaned as `Cleaner` says.
+    """Bytes of one file after another -> code points, cleaned by `Cleaner`.
 
-    With `bytes`, each byte is a character and nothing is changed. Where the configuration has a normal form,
-    the text is brought to it.
+    With `bytes`, each byte is a character and nothing is changed. If the configuration has a normal form,
+    the text is converted to it.
     """
 
     def __init__(self, text: TextConfig, expected: str | None = None) -> None:
-        """`expected` is the encoding that is named to whoever gives a text that is none in its own."""
+        """`expected` is the encoding that errors suggest for bytes invalid in the configured one."""
         if not text.bytes:
             check_encoding(text.encoding)
         self.text = text
-        self.line_ends: set[str] = set()  # the kinds that became "\n": "\r\n", "\r"
-        self.marks = 0  # byte order marks that were left out within files
-        self.bad = 0  # places whose bytes are no text, and were skipped or replaced
-        self.normalised = False  # something was
+        self.line_ends: set[str] = set()  # those replaced by "\n": "\r\n", "\r"
+        self.marks = 0  # byte order marks dropped within files
+        self.bad = 0  # undecodable sequences that were skipped or replaced
+        self.normalised = False  # whether normalisation changed anything
         self._expected = expected
 
     def decode(self, chunks: Iterable[bytes], name: str) -> Iterator[CodePoints]:
-        """The code points of one file, which errors call `name`, in non-empty pieces (n,).
+        """The code points of one file, called `name` in errors, in non-empty pieces (n,).
 
-        The chunks are not empty, either.
+        The chunks must not be empty either.
 
         Raises:
-            CorpusError: the bytes are no text in the encoding; says at which byte, and what they look like.
+            CorpusError: the bytes are invalid in the encoding; it gives the offset and a likely encoding.
         """
         if self.text.bytes:
             for chunk in chunks:
                 yield np.frombuffer(chunk, np.uint8)
             return
         strict = self.text.encoding_errors == "strict"
-        decoder = codecs.getincrementaldecoder(self.text.encoding)("strict" if strict else _MARK)
+        decoder = codecs.getincrementaldecoder(self.text.encoding)("strict" if strict else _TO_SURROGATE)
         cleaner = Cleaner(self.text)
         normaliser = Normaliser(self.text.normal_form)
-        fed, lines, last = 0, 0, ""  # bytes; line ends; the last character
+        fed, lines, last = 0, 0, ""  # bytes decoded; line ends seen; the last character
         for chunk in chain(chunks, [b""]):
             final = not chunk
             fed += len(chunk)
@@ -147,7 +148,7 @@ class Decoder:
             lines += _line_ends(piece, last)
             last = piece[-1:] or last
             if not piece.isascii() and (halves := _SURROGATES.findall(piece)):
-                # Some codecs, such as unicode_escape, make halves of surrogate pairs.
+                # Some codecs, such as unicode_escape, produce lone surrogates themselves.
                 if strict:
                     raise CorpusError(
                         f"{name} holds half of a surrogate pair, which is no character",
@@ -171,7 +172,7 @@ class Decoder:
             return CorpusError(
                 f"{name} is not {encoding.upper()} text ({error})", "try another --encoding, or --bytes"
             )
-        # The decoder saw what it had kept of earlier chunks, then this one: the end of all fed.
+        # error.object holds what the decoder kept of earlier chunks, and this chunk: the last of `fed` bytes.
         offset = fed - len(error.object) + error.start
         bad = error.object[error.start : error.end][:4].hex(" ").upper()
         before = error.object[: error.start].decode(encoding, "ignore")
@@ -183,41 +184,41 @@ class Decoder:
         )
 
 
-FEW = 3  # bad places, which may be no more than damage
+FEW = 3  # undecodable sequences: so few may be mere damage
 
 
 def _line_ends(piece: str, last: str) -> int:
-    """How many line ends, LF, CR or CRLF, are in a piece of text, behind this character."""
+    """The number of line ends, LF, CR or CRLF, in a piece of text that follows the character `last`."""
     halves = piece.count("\r\n") + (last == "\r" and piece.startswith("\n"))
     return piece.count("\n") + piece.count("\r") - halves
 
 
 def what_to_try(data: bytes, encoding: str, expected: str | None = None) -> str:
-    """What to do about bytes that are no text in this encoding, though the `expected` one may be theirs."""
-    text = data.decode(encoding, _MARK)
+    """A hint about bytes that are invalid in `encoding`: try another, first the `expected` one."""
+    text = data.decode(encoding, _TO_SURROGATE)
     bad = len(_SURROGATES.findall(text))
-    good = len(text) - len(text.encode("ascii", "ignore")) - bad  # characters that say something
+    good = len(text) - len(text.encode("ascii", "ignore")) - bad  # decodable characters beyond ASCII
     hints = []
     if good <= bad:
-        if expected is not None and not same(expected, encoding):
+        if expected is not None and not same_encoding(expected, encoding):
             hints.append(f"try --encoding {expected}, as that of the model's own text")
-        elif (found := likely_encoding(data)) is not None and not same(found, encoding):
+        elif (found := likely_encoding(data)) is not None and not same_encoding(found, encoding):
             hints.append(f"it looks like {found}: --encoding {found}")
     if good > bad or 0 < bad <= FEW:
         hints.append("--encoding-errors skip leaves bad bytes out")
     return ", or ".join(hints) or "try another --encoding, or --bytes"
 
 
-def same(encoding: str, other: str) -> bool:
-    """Whether these are two names of one encoding, which Python knows."""
+def same_encoding(encoding: str, other: str) -> bool:
+    """Whether these names, both known to Python, mean one encoding."""
     return codecs.lookup(encoding).name == codecs.lookup(other).name
 
 
-class Ids:
+class IdBuffer:
     """A growing array of ids in one block of memory, at most 1/16 of it spare.
 
-    A list of arrays would need twice the memory when it is joined; this block is enlarged by the
-    system in place, or moved, and takes wider ids in place as well.
+    Joining a list of arrays would take twice the memory; this block is reallocated by the system and
+    widens its ids in place.
     """
 
     def __init__(self, dtype: np.dtype[np.unsignedinteger]) -> None:
@@ -230,7 +231,7 @@ class Ids:
 
     @property
     def nbytes(self) -> int:
-        """What they take."""
+        """Bytes that the ids take."""
         return self._length * self.dtype.itemsize
 
     def append(self, ids: npt.NDArray[np.integer]) -> None:
@@ -242,32 +243,32 @@ class Ids:
         self._length = length
 
     def widen(self, dtype: np.dtype[np.unsignedinteger]) -> None:
-        """Makes room for larger ids, in place."""
+        """Converts the ids to a wider type, in place."""
         narrow, self.dtype = self.dtype, dtype
         if narrow == dtype:
             return
         self._resize(self._length)
         source = self._block.view(narrow)
         target = self._block.view(dtype)
-        # From the end, so that a wider id only overwrites ids that have moved already.
+        # Backwards, so that a wider id only overwrites ids that were already copied.
         for start in reversed(range(0, self._length, CHUNK)):
             part = slice(start, min(start + CHUNK, self._length))
             target[part] = source[part].copy()
 
     def finish(self) -> IdArray:
-        """All ids (n,), without spare memory; nothing can be added afterwards."""
+        """All ids (n,), without spare memory. Nothing may be added afterwards."""
         self._resize(self._length)
         return self._block.view(self.dtype)
 
     def _resize(self, length: int) -> None:
-        # No other reference to the block outlives a method, so that it may move.
+        # The block may move, since no view of it outlives a method.
         self._block.resize(length * self.dtype.itemsize, refcheck=False)
 
 
 class Encoder:
-    """Code points -> ids, in a given vocabulary, or in one that grows with the text.
+    """Code points -> ids of a given vocabulary, or of one that grows with the text.
 
-    While it grows, ids are numbered by first appearance; `finish` sorts them by code point.
+    A growing vocabulary numbers characters by first appearance; `finish` sorts them by code point.
     """
 
     UNKNOWN = np.uint32(0xFFFFFFFF)
@@ -276,39 +277,39 @@ class Encoder:
         self.vocabulary = vocabulary
         self.on_unknown = on_unknown
         self.skipped = 0  # unknown characters that were left out
-        self._points: list[int] = []  # by id
+        self._points: list[int] = []  # id -> code point
         self._table = np.full(0x110000, self.UNKNOWN, np.uint32)  # code point -> id
         if vocabulary is not None:
-            self.learn(vocabulary.code_points.tolist())
+            self.add_ids(vocabulary.code_points.tolist())
 
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger]:
-        """The smallest integer type for the ids given out so far."""
+        """The smallest integer type for the ids assigned so far."""
         return id_dtype(len(self._points))
 
-    def learn(self, points: list[int]) -> None:
-        """Gives these code points, which are new, the next ids."""
+    def add_ids(self, points: list[int]) -> None:
+        """Assigns the next ids to these new code points."""
         self._table[points] = np.arange(len(self._points), len(self._points) + len(points), dtype=np.uint32)
         self._points += points
 
     def id_of(self, point: int) -> int:
-        """The id of a code point that has one."""
+        """The id of a known code point."""
         return int(self._table[point])
 
     def encode(self, points: CodePoints, name: str, line: int) -> npt.NDArray[np.uint32]:
-        """The ids (n,) of code points (n,), or of the known ones with "skip".
+        """The ids (n,) of code points (n,); with "skip", of the known ones.
 
-        `name` is the file and `line` the number of the points' first line, for errors.
+        Errors name the file `name` and count lines from `line`, the first point's.
 
         Raises:
-            VocabularyError: a given vocabulary lacks a character, and unknown ones are an error.
+            VocabularyError: the given vocabulary lacks a character, and `on_unknown` is "error".
         """
         ids: npt.NDArray[np.uint32] = self._table[points]
         if not len(ids) or ids.max() != self.UNKNOWN:
             return ids
         unknown = ids == self.UNKNOWN  # (n,)
         if self.vocabulary is None:
-            self.learn(np.unique(points[unknown]).tolist())
+            self.add_ids(np.unique(points[unknown]).tolist())
             return self.encode(points, name, line)
         if self.on_unknown == "error":
             first = int(unknown.argmax())
@@ -319,7 +320,7 @@ class Encoder:
         return ids
 
     def finish(self, ids: IdArray) -> Vocabulary:
-        """The vocabulary; `ids`, which were given out before, become its ids in place."""
+        """The vocabulary; renumbers `ids`, as `encode` returned them, to its ids in place."""
         if self.vocabulary is not None:
             return self.vocabulary
         order = np.argsort(self._points)
@@ -331,7 +332,7 @@ class Encoder:
 
 
 def empty_lines(ids: npt.NDArray[np.integer], newline: int, at_line_start: bool) -> npt.NDArray[np.bool_]:
-    """Which of these ids (n,) are the ends of empty lines; `at_line_start` says what comes before them."""
+    """A mask of the ids (n,) that end empty lines; `at_line_start`: whether the first id begins a line."""
     ends = ids == newline
     begins = np.concatenate(([at_line_start], ends[:-1]))
     empty: npt.NDArray[np.bool_] = ends & begins[: len(ids)]
@@ -339,7 +340,7 @@ def empty_lines(ids: npt.NDArray[np.integer], newline: int, at_line_start: bool)
 
 
 class LineEnds:
-    """Leaves out empty lines, and ends the last line of each file, on ids."""
+    """Drops empty lines and ends the last line of each file, working on ids."""
 
     def __init__(self, newline: int) -> None:
         self.newline = newline
@@ -356,7 +357,7 @@ class LineEnds:
         return ids[~empty] if empty.any() else ids
 
     def finish_file(self) -> npt.NDArray[np.uint32]:
-        """What the file's last line lacks: its "\\n" (1,), or nothing (0,)."""
+        """The "\\n" that the file's last line lacks, (1,), or nothing, (0,)."""
         missing = [] if self._at_line_start else [self.newline]
         self._at_line_start = True
         return np.array(missing, np.uint32)

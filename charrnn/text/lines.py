@@ -1,8 +1,8 @@
-"""Files -> lines, as they come: for filters, which read what others wrote, whatever it is.
+"""Files -> lines, as they arrive: for filters, which must accept any input.
 
-Unlike charrnn.text.decoding, which learns from a text and refuses what is none, nothing here fails because of
-what a file holds. A byte that is no text in the encoding becomes one of the code points U+DC80 to U+DCFF
-(PEP 383), so that it can be written as it was; no model knows those.
+Unlike charrnn.text.decoding, which reads training text and rejects invalid bytes, nothing here fails because
+of a text file's contents. A byte that is invalid in the encoding becomes one of the code points U+DC80 to
+U+DCFF (PEP 383), so that it can be written back unchanged; no model knows these.
 """
 
 from __future__ import annotations
@@ -20,33 +20,34 @@ from typing import BinaryIO, NamedTuple
 
 from charrnn.config import TextConfig
 from charrnn.errors import CorpusError
-from charrnn.text.decoding import KEEP_BYTES, Cleaner, check_encoding, same, what_to_try
+from charrnn.text.decoding import KEEP_BYTES, Cleaner, check_encoding, same_encoding, what_to_try
 from charrnn.text.detection import likely_encoding
 from charrnn.text.sources import Source, find, why_not_text
 from charrnn.text.waiting import BeforeWaiting, take
 
-NEAR = 1 << 14  # characters before and behind a byte that is no text, which tell what it is
-FIRST_BURST = 1 << 13  # characters at the most, so that the first lines are soon out; then ever twice as many
-_PATIENCE = 0.1  # seconds between two looks at whether anybody still wants the rest
+NEAR = 1 << 14  # characters before and after an invalid byte from which its encoding is guessed
+FIRST_BURST = 1 << 13  # most characters of the first burst, so that output starts soon; doubled each time
+_PATIENCE = 0.1  # seconds between two checks whether the reader has been closed
 
-BYTES = re.compile("[\udc80-\udcff]")  # that are no text in the encoding
-_NO_CHARACTER = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for no byte
+BYTES = re.compile("[\udc80-\udcff]")  # bytes that are invalid in the encoding
+_OTHER_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # those that stand for no byte
 
 
 class Lines(NamedTuple):
-    """Whole lines of a file, each with its "\\n"; or, `piece`, part of one that is too long to be kept."""
+    """Whole lines of a file, each with its "\\n"; or, if `piece`, part of a line too long to keep whole."""
 
     text: str
-    file: str  # as messages name it
-    number: int  # of the first of them in its file, from 1 on
+    file: str  # its name in messages
+    number: int  # line number of the first line in its file, from 1
     piece: bool = False
-    last: bool = True  # of a line's pieces; it alone ends in "\n"
+    last: bool = True  # whether this is the last piece of its line, which alone ends in "\n"
 
 
 def decode(chunks: Iterable[bytes], text: TextConfig) -> Iterator[str]:
-    """The text of one file, in non-empty pieces; line ends and byte order marks as `reading` has them.
+    """The text of one file, in non-empty pieces, cleaned by `Cleaner`.
 
-    A byte that is no text stays, as lines come out as they went in, unless the configuration says otherwise.
+    Invalid bytes are kept, so that lines are written as they were read, unless the configuration skips or
+    replaces them.
     """
     if text.bytes:
         for chunk in chunks:
@@ -54,11 +55,11 @@ def decode(chunks: Iterable[bytes], text: TextConfig) -> Iterator[str]:
         return
     decoder = codecs.getincrementaldecoder(text.encoding)(KEEP_BYTES)
     cleaner = Cleaner(text)
-    can_make_halves = not same(text.encoding, "utf-8")
+    makes_surrogates = not same_encoding(text.encoding, "utf-8")
     for chunk in chain(chunks, [b""]):
         piece = decoder.decode(chunk, not chunk)
-        if can_make_halves:
-            piece = _NO_CHARACTER.sub("\ufffd", piece)
+        if makes_surrogates:
+            piece = _OTHER_SURROGATES.sub("\ufffd", piece)
         if text.encoding_errors != "strict" and not piece.isascii():
             piece = BYTES.sub("" if text.encoding_errors == "skip" else "\ufffd", piece)
         if piece := cleaner.clean(piece, last=not chunk):
@@ -72,13 +73,13 @@ def read_lines(
     before_waiting: BeforeWaiting,
     stdin: BinaryIO | None = None,
 ) -> Iterator[Lines]:
-    """The lines of files, folders and "-", as many at a time as have come, up to `most` characters.
+    """The lines of files, folders and "-", as many at a time as have arrived, up to `most` characters.
 
-    `before_waiting` is called whenever none has come yet; see charrnn.text.waiting.
-    A last line without "\\n" gets one. A line that is about as long as that, or longer, comes in pieces.
+    `before_waiting` is called before each wait for input; see charrnn.text.waiting. A last line without
+    "\\n" gets one. A line of about `most` characters or more comes in pieces.
 
     Raises:
-        CorpusError: a file cannot be read, or is of a kind that is no text, such as a PDF.
+        CorpusError: a file cannot be read, or is a known binary format, such as PDF.
         ConfigError: the encoding is not known.
     """
     file = _File("", most)
@@ -96,7 +97,7 @@ def read_texts(
     before_waiting: BeforeWaiting,
     stdin: BinaryIO | None = None,
 ) -> Iterator[tuple[str, str | None]]:
-    """The files' names and texts, in pieces as they come, and None where a file ends; see `read_lines`."""
+    """Files' names with pieces of their texts as they arrive, None at a file's end; see `read_lines`."""
     for burst in Ahead(_chunks(find(paths), text, stdin), most, before_waiting).bursts():
         for name, piece in _joined(burst):
             yield from ((name, part) for part in _parts(piece, most))
@@ -108,8 +109,8 @@ class _File:
 
     name: str
     most: int  # characters at a time
-    number: int = 1
-    rest: str = ""  # of the text, behind its last line end
+    number: int = 1  # of the line that comes next
+    rest: str = ""  # the text after the last line end
     in_long_line: bool = False
 
     def add(self, text: str) -> Iterator[Lines]:
@@ -129,7 +130,7 @@ class _File:
     def finish(self) -> Iterator[Lines]:
         if self.rest or self.in_long_line:
             yield from self.add("\n")
-        self.number = 1  # the same file may come again
+        self.number = 1  # the same file may be given again
 
     def _whole(self, text: str) -> Iterator[Lines]:
         if len(text) <= self.most:
@@ -138,7 +139,7 @@ class _File:
         start = 0
         while start < len(text):
             end = text.rfind("\n", start, start + self.most) + 1
-            if not end:  # a line that is too long
+            if not end:  # a line longer than `most`
                 end = text.index("\n", start) + 1
                 for low in range(start, end, self.most):
                     yield self._piece(text[low : min(low + self.most, end)])
@@ -165,7 +166,7 @@ class _File:
         self.rest = rest
 
 
-Chunk = tuple[str, str | None]  # a file's name, and text of it; None: the file ends
+Chunk = tuple[str, str | None]  # a file's name and a piece of its text; None: end of the file
 
 
 def _chunks(sources: list[Source], text: TextConfig, stdin: BinaryIO | None) -> Iterator[Chunk]:
@@ -174,7 +175,7 @@ def _chunks(sources: list[Source], text: TextConfig, stdin: BinaryIO | None) -> 
     for source in sources:
         chunks = source.chunks(stdin, as_they_come=True)
         head = next(chunks, b"")
-        # NUL bytes are just characters that a model does not know; text in UTF-16 is full of them.
+        # NUL bytes, of which UTF-16 text is full, are no reason for refusal: just unknown characters.
         if reason := why_not_text(head.replace(b"\0", b""), text):
             if source.in_folder:
                 continue
@@ -193,7 +194,7 @@ def _parts(text: str | None, size: int) -> Iterator[str | None]:
 
 
 def _joined(burst: list[Chunk]) -> Iterator[Chunk]:
-    """The same, with neighbouring pieces of one file as one."""
+    """The burst with adjacent pieces of one file joined."""
     pieces: list[str] = []
     for index, (name, piece) in enumerate(burst):
         if piece is not None:
@@ -209,10 +210,10 @@ def _joined(burst: list[Chunk]) -> Iterator[Chunk]:
 
 
 class Ahead:
-    """Takes from an iterator on a thread of its own, so that all that has come meanwhile is there at once.
+    """Reads an iterator ahead on its own thread, and hands over in bursts what has arrived meanwhile.
 
-    While nobody is busy each chunk is passed on alone and at once, as `tail -f` writes it; while somebody
-    is, chunks gather, and large bursts are what a batch wants. No clock is needed for either.
+    An idle consumer gets each chunk at once, as `tail -f` writes it; while it is busy, chunks accumulate to
+    the large bursts that batches need. Neither requires a timer.
     """
 
     def __init__(self, chunks: Iterator[Chunk], most: int, before_waiting: BeforeWaiting) -> None:
@@ -223,10 +224,10 @@ class Ahead:
         self._thread = threading.Thread(target=self._take, args=(chunks,), name="charrnn-read", daemon=True)
 
     def bursts(self) -> Iterator[list[Chunk]]:
-        """What has come: at least one chunk, and while they are there, more, up to about `most` characters.
+        """The chunks that have arrived, at least one and up to about `most` characters.
 
         Raises:
-            what the iterator raised, once all that came before has been given out.
+            what the iterator raised, after all chunks before it.
         """
         self._thread.start()
         limit = min(FIRST_BURST, self._most)
@@ -273,19 +274,19 @@ class Ahead:
 
 
 def what_to_try_with(text: str, config: TextConfig, expected: str) -> str | None:
-    """What to do about bytes that are no text as it was read, see `what_to_try`; None: no such byte."""
+    """The hint of `what_to_try` for a text that was read with KEEP_BYTES; None if no byte was invalid."""
     if config.bytes or (text.isascii() and "\0" not in text):
         return None
     if found := BYTES.search(text):
         near = text[max(0, found.start() - NEAR) : found.start() + NEAR]
         return what_to_try(_bytes_of(near, config.encoding), config.encoding, expected)
-    # Text in UTF-16 is good UTF-8 that is full of NUL.
+    # UTF-16 text often is valid UTF-8, full of NULs.
     likely = likely_encoding(_bytes_of(text[:NEAR], config.encoding)) if "\0" in text else None
     return None if likely is None else f"it looks like {likely}: --encoding {likely}"
 
 
 def _bytes_of(text: str, encoding: str) -> bytes:
-    """What became this text, but for what became U+FFFD."""
+    """The bytes from which this text was decoded, except those that became U+FFFD."""
     return b"".join(
         bytes([ord(c) - 0xDC00]) if BYTES.match(c) else c.encode(encoding, "replace") for c in text
     )

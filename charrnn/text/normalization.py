@@ -1,7 +1,7 @@
-"""Unicode's normal forms: which one a text is in, and texts brought to it, whole or in pieces.
+"""Unicode normal forms: which one a text is in, and conversion to it, whole or in pieces.
 
-é is one character in NFC, as keyboards write it, and e with a mark behind it in NFD, as macOS writes names of
-files. To a model these are different characters.
+é is one character in NFC, as keyboards produce it, and e followed by a combining accent in NFD, as in file
+names on macOS. To a model these are different characters.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ from itertools import chain
 
 from charrnn.config import NORMAL_FORMS, NormalForm
 
-LONGEST = 1 << 12  # characters that are kept back: no text has so many marks in a row
+LONGEST = 1 << 12  # the most characters held back: no text has so many combining marks in a row
 
 
 def normalised(text: str, form: NormalForm | None) -> str:
-    """The text in this form; as it is where there is none."""
+    """The text in this form; unchanged if `form` is None."""
     return text if form is None or text.isascii() else unicodedata.normalize(form, text)
 
 
 def joins(character: str) -> bool:
-    """Whether it may be joined to what stands before it, or change places with it."""
+    """Whether normalisation may combine or reorder it with the character before it."""
     return unicodedata.category(character)[0] == "M" or "\u1160" <= character <= "\u11ff"
 
 
 class Whole:
-    """A text in pieces -> the same in other pieces, none of which joins the one before it.
+    """Cuts a text that comes in pieces anew, where normalisation combines nothing across a cut.
 
-    What ends in a line end is given out at once.
+    A piece that ends in a line end is never held back.
     """
 
     def __init__(self) -> None:
         self._rest = ""
 
     def add(self, piece: str) -> str:
-        """What is complete by now."""
+        """The text that is complete so far."""
         text = self._rest + piece
         cut = len(text)
         if not text.endswith("\n"):
@@ -44,18 +44,18 @@ class Whole:
                 if not joins(text[cut]):
                     break
             else:
-                cut = len(text) if cut else 0  # all of it may be joined to what comes
+                cut = len(text) if cut else 0  # 0: all of it may combine with what follows
         self._rest = text[cut:]
         return text[:cut]
 
     def finish(self) -> str:
-        """The rest; what is added later is another text."""
+        """The rest; the next piece added begins another text."""
         rest, self._rest = self._rest, ""
         return rest
 
 
 class Normaliser:
-    """Brings a text that comes in pieces to a form; None leaves it as it is."""
+    """Converts a text that comes in pieces to a normal form; None leaves it unchanged."""
 
     def __init__(self, form: NormalForm | None) -> None:
         self._form = form
@@ -63,7 +63,7 @@ class Normaliser:
         self.changed = False
 
     def add(self, piece: str, *, last: bool = False) -> str:
-        """What is complete by now, in the form; all of it, if it is the `last` piece of a text."""
+        """The text that is complete so far, in the form; all of it if this is the `last` piece."""
         if self._form is None:
             return piece
         text = self._whole.add(piece)
@@ -75,10 +75,10 @@ class Normaliser:
 
 
 def form_of(characters: str, pieces: Callable[[], Iterable[str]]) -> NormalForm | None:
-    """The form of a text that `pieces()` gives, of these different characters.
+    """The normal form of a text with these distinct characters, whose pieces `pieces()` yields.
 
-    None: it is in none, or in any, as where none of its characters can be written in two ways. The text is
-    looked at only if some of them join others.
+    None: the text is in neither form, or in both, since none of its characters can be written in two ways.
+    The text is read only if some of its characters combine with others.
     """
     left = [f for f in NORMAL_FORMS if all(unicodedata.is_normalized(f, c) for c in characters)]
     if left and any(map(joins, characters)):

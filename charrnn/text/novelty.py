@@ -1,10 +1,10 @@
-"""What is in a training text, as a small index that a model file carries: its lines and its runs.
+"""The novelty index of a training text, small enough for the model file: its lines and runs of characters.
 
-Bloom filters (Bloom 1970) of hashes: what is in the text is always found, what is not, rarely, too. So a text
-that is held new is new, and a few new ones are taken for old. The text cannot be read from it.
+It consists of Bloom filters (Bloom 1970), which have false positives but no false negatives: a text reported
+as new is new, and a few new ones are taken for copies. The text cannot be recovered from it.
 
-Each filter has at most MOST_BITS, so that the index has at most 3 MiB (4 MiB as base64 in the model file).
-Below that, a line takes 16 bits (0.05 % are wrongly found), and a run 8 for each of the two lengths (2 %).
+Each filter has at most MOST_BITS, so the index has at most 3 MiB (4 MiB as base64 in the model file).
+Below that, a line takes 16 bits (0.05 % false positives), and a run 8 for each of the two lengths (2 %).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import numpy.typing as npt
 from charrnn.text.rolling_hash import BASES, PRIME, contains
 from charrnn.vocabulary import code_points
 
-LINE_BITS, RUN_BITS = 16, 8  # for each line or character, as long as there are no more than MOST_BITS
+LINE_BITS, RUN_BITS = 16, 8  # bits for each line or run, up to MOST_BITS in all
 MOST_BITS = 2**23
 MOST_PROBES = 16
-GRAMS = (8, 16)  # lengths of the runs that are kept: powers of two
+GRAMS = (8, 16)  # lengths of the runs in the index: powers of two
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -40,7 +40,7 @@ class Bloom:
 
     @property
     def false_rate(self) -> float:
-        """The share of what is not in it that is found nevertheless."""
+        """The rate of false positives."""
         filled = np.unpackbits(np.frombuffer(self.bits, np.uint8)).mean()
         return float(filled) ** self.probes
 
@@ -49,7 +49,7 @@ class Bloom:
 
     @classmethod
     def from_dict(cls, values: object) -> Bloom:
-        """What `to_dict` wrote. ValueError: it is anything else."""
+        """The filter that `to_dict` wrote. ValueError: `values` are anything else."""
         if not isinstance(values, dict) or values.keys() != {"bits", "probes"}:
             raise ValueError("a part of its index has no bits and probes")
         text, probes = values["bits"], values["probes"]
@@ -69,14 +69,14 @@ class Novelty:
     """The index of one training text."""
 
     lines: Bloom
-    runs: dict[int, Bloom]  # by their length
+    runs: dict[int, Bloom]  # length of the runs -> filter
 
     @classmethod
     def build(cls, pieces: Callable[[], Iterable[str]], *, by_line: bool) -> Generator[int, None, Novelty]:
-        """Of a text that `pieces()` gives, twice, in pieces of any size.
+        """Builds the index of a text from `pieces()`, which is called twice and yields pieces of any size.
 
-        With `by_line`, runs do not go on from one line to the next. Yields after each piece how many
-        characters are in the index by now; it can be left there.
+        With `by_line`, no run crosses a line end. Yields the number of characters indexed after each piece,
+        where the caller may stop.
         """
         counts = _Counts(by_line=by_line)
         for piece in pieces():
@@ -93,15 +93,15 @@ class Novelty:
         return cls(lines.bloom(), runs.blooms())
 
     def has_line(self, line: str) -> bool:
-        """Whether a line, without its end, is in the text."""
+        """Whether a line, given without its end, is in the text."""
         return contains(self.lines.bits, self.lines.probes, *_line_hash(line))
 
     def gram(self, run: int) -> int:
-        """The longest of the lengths kept that is at most `run`, which is at least the shortest."""
+        """The longest indexed length that is at most `run`, which must reach the shortest."""
         return max(n for n in self.runs if n <= run)
 
     def false_rate(self, run: int) -> float:
-        """The share of new runs of this length that are taken for copied ones."""
+        """The share of new runs of this length that are taken for copies."""
         gram = self.gram(run)
         return self.runs[gram].false_rate ** (run - gram + 1)
 
@@ -110,7 +110,7 @@ class Novelty:
 
     @classmethod
     def from_dict(cls, values: object) -> Novelty:
-        """What `to_dict` wrote. ValueError: it is anything else."""
+        """The index that `to_dict` wrote. ValueError: `values` are anything else."""
         if not isinstance(values, dict) or values.keys() != {"lines", "runs"}:
             raise ValueError("its index has no lines and runs")
         runs = values["runs"]
@@ -121,18 +121,18 @@ class Novelty:
         return cls(Bloom.from_dict(values["lines"]), {n: Bloom.from_dict(runs[str(n)]) for n in GRAMS})
 
 
-class Filling:
-    """A Bloom filter that is being filled."""
+class BloomBuilder:
+    """Fills a Bloom filter."""
 
-    def __init__(self, each: int, count: int) -> None:
-        """For `count` hashes; `each` bits for one."""
-        size = -(-min(max(count * each, 64), MOST_BITS) // 8) * 8
-        self.probes = min(max(round(math.log(2) * size / max(count, 1)), 1), round(math.log(2) * each))
+    def __init__(self, bits_each: int, count: int) -> None:
+        """For `count` hashes of `bits_each` bits."""
+        size = -(-min(max(count * bits_each, 64), MOST_BITS) // 8) * 8
+        self.probes = min(max(round(math.log(2) * size / max(count, 1)), 1), round(math.log(2) * bits_each))
         self._bits = np.zeros(size, np.bool_)
         self._full = False
 
     def add(self, first: Hashes, second: Hashes | None = None) -> None:
-        """Hashes, (n,) each; `second` is read where there is more than one probe."""
+        """Adds hashes, (n,) each; `second` is needed only for more than one probe."""
         if self._full:
             return
         self._set(first)
@@ -143,7 +143,7 @@ class Filling:
 
     def _set(self, hashes: Hashes) -> None:
         size = len(self._bits)
-        # That of a long text is MOST_BITS, a power of two, by which there is no need to divide.
+        # A long text's filter has MOST_BITS, a power of two, for which a mask replaces the division.
         self._bits[hashes % size if size & (size - 1) else hashes & (size - 1)] = True
 
     def bloom(self) -> Bloom:
@@ -151,13 +151,13 @@ class Filling:
 
 
 class _Counts:
-    """How many lines there are, and how many runs of each length of GRAMS."""
+    """Counts the lines of a text, and its runs of each length in GRAMS."""
 
     def __init__(self, *, by_line: bool) -> None:
         self._by_line = by_line
-        self._ended = self._total = 0  # lines, characters
-        self._begun = 0  # characters of the line that has not ended yet
-        self._inside = dict.fromkeys(GRAMS, 0)  # runs in the lines that have ended, with `by_line`
+        self._ended = self._total = 0  # complete lines; characters
+        self._begun = 0  # characters of the incomplete last line
+        self._inside = dict.fromkeys(GRAMS, 0)  # with `by_line`: runs in the complete lines
 
     def add(self, piece: str) -> None:
         self._total += len(piece)
@@ -182,11 +182,11 @@ class _Counts:
 
 
 class _Lines:
-    """The filter of all lines, from pieces."""
+    """Builds the filter of all lines from pieces of the text."""
 
     def __init__(self, count: int) -> None:
-        self._filling = Filling(LINE_BITS, count)
-        self._line, self._begun = _hash(), False  # the one that has not ended yet
+        self._builder = BloomBuilder(LINE_BITS, count)
+        self._line, self._begun = _hash(), False  # the incomplete last line
 
     def add(self, piece: str) -> None:
         rest, *others = _encoded(piece).split(b"\n")
@@ -195,14 +195,13 @@ class _Lines:
         if others:
             *whole, begun = others
             digests = [self._line.digest(), *[_hash(line).digest() for line in whole]]
-            self._filling.add(*_halves(b"".join(digests)))
+            self._builder.add(*_halves(b"".join(digests)))
             self._line, self._begun = _hash(begun), bool(begun)
 
     def bloom(self) -> Bloom:
-        """Once all has been added."""
         if self._begun:
-            self._filling.add(*_halves(self._line.digest()))
-        return self._filling.bloom()
+            self._builder.add(*_halves(self._line.digest()))
+        return self._builder.bloom()
 
 
 def _line_hash(line: str) -> tuple[int, int]:
@@ -215,7 +214,7 @@ def _hash(data: bytes = b"") -> hashlib.blake2b:
 
 
 def _halves(digests: bytes) -> tuple[Hashes, Hashes]:
-    """Both hashes of each, (n,), from n digests of 16 bytes."""
+    """The two hashes of each line, (n,), from n digests of 16 bytes."""
     first, second = np.frombuffer(digests, "<u8").astype(np.uint64, copy=False).reshape(-1, 2).T % PRIME
     return first, second
 
@@ -225,15 +224,15 @@ def _encoded(text: str) -> bytes:
 
 
 class _Runs:
-    """The filters of all runs, by their length, from pieces."""
+    """Builds the filters of all runs, by length, from pieces of the text."""
 
     def __init__(self, counts: dict[int, int], *, by_line: bool) -> None:
-        self._fillings = {n: Filling(RUN_BITS, count) for n, count in counts.items()}
+        self._builders = {n: BloomBuilder(RUN_BITS, count) for n, count in counts.items()}
         self._by_line = by_line
-        # With one probe, as in a long text, the second hash is not read.
-        several = any(filling.probes > 1 for filling in self._fillings.values())
+        # A single probe, as for a long text, needs no second hash.
+        several = any(builder.probes > 1 for builder in self._builders.values())
         self._bases = BASES if several else BASES[:1]
-        self._before = np.empty(0, np.uint64)  # the last characters, with which runs begin
+        self._before = np.empty(0, np.uint64)  # the previous piece's last characters, where runs may begin
 
     def add(self, piece: str) -> None:
         before = len(self._before)
@@ -241,25 +240,25 @@ class _Runs:
         self._before = points[max(len(points) - GRAMS[-1] + 1, 0) :]
         ends = np.concatenate([[0], np.cumsum(points == ord("\n"))]) if self._by_line else None
         both = [_polynomials(points + 1, base) for base in self._bases]
-        for n, filling in self._fillings.items():
-            at = max(before - n + 1, 0)  # runs before that ended in the piece before
+        for n, builder in self._builders.items():
+            at = max(before - n + 1, 0)  # earlier runs ended in the previous piece
             found = [hashes[n][at:] for hashes in both]
             if ends is not None:
-                inside = ends[n - 1 : -1] == ends[:-n]  # no line ends before the last character
+                inside = ends[n - 1 : -1] == ends[:-n]  # no line end before the run's last character
                 found = [hashes[inside[at:]] for hashes in found]
-            filling.add(*found)
+            builder.add(*found)
 
     def blooms(self) -> dict[int, Bloom]:
-        return {n: filling.bloom() for n, filling in self._fillings.items()}
+        return {n: builder.bloom() for n, builder in self._builders.items()}
 
 
 def _polynomials(values: Hashes, base: int) -> dict[int, Hashes]:
-    """By n of GRAMS, for each run: the sum of values[i] * base^(n - 1 - i) mod PRIME."""
+    """For each n in GRAMS, the hashes of all runs: the sum of values[i] * base^(n - 1 - i) mod PRIME."""
     found, length, power = {}, 1, base
     while length < GRAMS[-1]:
         values = values[:-length] * power + values[length:]
-        # Congruent, and quicker than a division: 2^31 is 1 modulo PRIME. The four rounds to 16 characters,
-        # which are below 2^21, lead to no sum above 1.5 * 2^63.
+        # A reduction without division: 2^31 = 1 modulo PRIME. In the four rounds to 16 characters, which are
+        # below 2^21, no sum exceeds 1.5 * 2^63.
         values = (values & PRIME) + (values >> 31)
         length, power = 2 * length, power * power % PRIME
         if length in GRAMS:

@@ -1,4 +1,4 @@
-"""Paths -> bytes: files, folders, .gz files and standard input, and what can be wrong with each."""
+"""Paths -> bytes, from files, folders, .gz files and standard input, with an error for each failure."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from charrnn.errors import ConfigError, CorpusError, printable
 from charrnn.system.file_errors import why_unreadable
 from charrnn.text.detection import likely_encoding
 
-CHUNK_BYTES = 1 << 18  # read at a time: small, so that the memory is about that of the ids
-HEAD_BYTES = 8192  # looked at to tell text from other files
+CHUNK_BYTES = 1 << 18  # read at a time: small beside the ids of a large text
+HEAD_BYTES = 8192  # examined to tell text from binary files
 MODEL_SUFFIX = ".safetensors"
 _STDIN = 0
 
-# What people give by mistake, by its first bytes: what it is, and what to do.
+# Files given by mistake: first bytes -> what it is, and what to do.
 SIGNATURES = {
     b"%PDF-": ("a PDF", "turn it into plain text first, for example with pdftotext"),
     b"PK\x03\x04": ("a zip archive or an office document", "save or unpack it as plain text"),
@@ -38,12 +38,12 @@ class Source:
     """One file, or standard input."""
 
     path: Path | None  # None: standard input
-    in_folder: bool = False  # found in a folder: left out, not refused, when it is no text
-    packed: bool = False  # a .gz is read as it is
+    in_folder: bool = False  # found in a folder: left out instead of refused if it is binary
+    packed: bool = False  # do not decompress a .gz
 
     @property
     def name(self) -> str:
-        """How messages name it: printable, on one line."""
+        """Its name in messages: printable, on one line."""
         return "standard input" if self.path is None else printable(str(self.path))
 
     @property
@@ -52,12 +52,12 @@ class Source:
         return _STDIN if self.path is None else self.path
 
     def chunks(self, stdin: BinaryIO | None = None, *, as_they_come: bool = False) -> Iterator[bytes]:
-        """Its bytes, unpacked where it is a .gz and not `packed`, CHUNK_BYTES at a time; none is empty.
+        """Its bytes in non-empty chunks of CHUNK_BYTES, decompressed if it is a .gz and not `packed`.
 
-        With `as_they_come` a chunk is what is there, so that nobody waits for what a pipe has not got yet.
+        With `as_they_come` a chunk is what a pipe holds at the moment, without waiting for more.
 
         Raises:
-            CorpusError: it cannot be opened, read or unpacked, or has no end.
+            CorpusError: it cannot be opened, read or decompressed, or is an endless device.
         """
         try:
             with self._open(stdin) as stream:
@@ -68,7 +68,7 @@ class Source:
                 read = stream.read1 if as_they_come else stream.read  # type: ignore[attr-defined]
                 while chunk := read(CHUNK_BYTES):
                     yield chunk
-                if chunk is None:  # not the end: nothing has come yet, and nobody waits for it
+                if chunk is None:  # a non-blocking stream that is empty, but not at its end
                     raise BlockingIOError(0, "it does not wait for data")
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise CorpusError(
@@ -83,17 +83,17 @@ class Source:
             stream = stdin or getattr(sys.stdin, "buffer", None)
             if stream is None:
                 raise ValueError("it is closed")
-            return contextlib.nullcontext(stream)  # not ours to close
+            return contextlib.nullcontext(stream)  # not closed here: the caller owns it
         if self.path.suffix.lower() == ".gz" and not self.packed:
             return gzip.open(self.path, "rb")  # type: ignore[return-value]
         return open(self.path, "rb")
 
 
 def _is_endless(stream: BinaryIO) -> bool:
-    """Whether it is a device such as /dev/zero; of those, only terminals and the null device have an end."""
+    """Whether it is a device such as /dev/zero: any but a terminal and the null device."""
     try:
         descriptor = stream.fileno()
-    except (OSError, ValueError):  # it is in memory
+    except (OSError, ValueError):  # a stream in memory
         return False
     about = os.fstat(descriptor)
     if not stat.S_ISCHR(about.st_mode) or os.isatty(descriptor):
@@ -104,8 +104,8 @@ def _is_endless(stream: BinaryIO) -> bool:
 def find(paths: Sequence[str | Path]) -> list[Source]:
     """The files that `paths` name, in order; "-" is standard input.
 
-    A folder stands for all regular files in it and below, sorted by path. Hidden ones, models and
-    what lies behind links to folders are left out.
+    A folder stands for all regular files in and below it, sorted by path, except hidden files, models and
+    files behind links to folders.
 
     Raises:
         ConfigError: a path is empty.
@@ -145,7 +145,7 @@ def find(paths: Sequence[str | Path]) -> list[Source]:
 
 
 def why_not_text(head: bytes, text: TextConfig) -> tuple[str, str] | None:
-    """What a file that begins with `head` is instead of text, and what to do; None: it is text."""
+    """If a file that begins with `head` is not text: what it is, and what to do. Else None."""
     encoding = "bytes" if text.bytes else codecs.lookup(text.encoding).name
     if encoding.startswith(("bytes", "utf-16", "utf-32")):
         return None
@@ -162,7 +162,7 @@ def why_not_text(head: bytes, text: TextConfig) -> tuple[str, str] | None:
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """All regular files in and below a folder, without hidden ones and models, sorted by path."""
+    """The regular files in and below a folder, except hidden ones and models, sorted by path."""
 
     def fail(error: OSError) -> None:
         raise error

@@ -1,4 +1,4 @@
-"""Which part of a text is kept for validation: scattered over all of it, or its end."""
+"""The validation split of a text: blocks scattered over it, or its end."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from charrnn.text.corpus import Documents, Pieces
 from charrnn.text.decoding import CHUNK
 from charrnn.vocabulary import IdArray
 
-BLOCK = 2_000  # characters of a block at the least, where the text has so many for validation
-MOST_BLOCKS = 1_000  # of a text; a larger share comes in longer blocks
+BLOCK = 2_000  # fewest characters of a block, if the validation share allows
+MOST_BLOCKS = 1_000  # in a text; a larger share makes longer blocks
 
-Places = npt.NDArray[np.int64]
+Positions = npt.NDArray[np.int64]
 
 
 def split(documents: Documents, train: TrainConfig, newline: int) -> tuple[Documents, Documents]:
-    """Training and validation documents, which share no character of the text, each in the text's order.
+    """The disjoint training and validation documents, each in the text's order.
 
-    Validation is about `train.val_fraction` of the characters or, where lines are documents, of the lines.
-    Scattered, these are lines or blocks chosen by `train.seed`, else the last ones. `newline` is the id of
-    "\\n", or -1. Each part gets at least one character or line, if there are two; a fraction of 0 gives none.
-    Both share the ids of the whole text.
+    Validation is about `train.val_fraction` of the characters or, where lines are documents, of the lines:
+    scattered lines or blocks chosen by `train.seed`, or the last ones. `newline` is the id of "\\n", or -1.
+    Each part gets at least one character or line if there are two; a fraction of 0 gives no validation.
+    Both share the whole text's array of ids.
     """
     scattered = split_of(train.val_split, lines=documents.line_end >= 0) == "scattered"
     if documents.line_end >= 0:
@@ -48,7 +48,7 @@ def _split_end(documents: Documents, val_fraction: float) -> tuple[Documents, Do
 
 
 def _val_count(val_fraction: float, total: int) -> int:
-    """How many of `total` characters or lines are validation."""
+    """The number of validation characters or lines among `total`."""
     if val_fraction == 0 or total < 2:
         return 0
     return min(max(round(val_fraction * total), 1), total - 1)
@@ -57,9 +57,9 @@ def _val_count(val_fraction: float, total: int) -> int:
 def _split_blocks(
     documents: Documents, val_fraction: float, seed: int, newline: int
 ) -> tuple[Documents, Documents]:
-    """Each file gives its share, in blocks; small files that follow one another give theirs together.
+    """A split into blocks: every file contributes its share; consecutive small files form a group.
 
-    Every such group is cut into equal parts, and each part gives one block, from a place chosen by the seed.
+    Each file or group is cut into equal parts, and each part contributes one block, placed by the seed.
     """
     ids, total = documents.ids, len(documents)
     if not _val_count(val_fraction, total):
@@ -81,8 +81,8 @@ def _split_blocks(
     return _blocks(documents, *train), _blocks(documents, *val)
 
 
-def _groups(starts: Places, total: int, least: float) -> Iterator[tuple[int, int]]:
-    """From where to where whole files have `least` characters or more; fewer, left over, join the last."""
+def _groups(starts: Positions, total: int, least: float) -> Iterator[tuple[int, int]]:
+    """The bounds of groups of whole files with `least` characters or more; the last takes the remainder."""
     bounds = [*starts[1:].tolist(), total]
     low = 0
     for high in bounds:
@@ -94,9 +94,9 @@ def _groups(starts: Places, total: int, least: float) -> Iterator[tuple[int, int
 
 
 def _block(ids: IdArray, low: int, high: int, wanted: int, newline: int, coin: float) -> tuple[int, int]:
-    """Where a block of about `wanted` characters begins and ends, within low .. high.
+    """The bounds of a block of about `wanted` characters within low .. high.
 
-    It begins and ends where a paragraph does, if one does near by, else where a line does.
+    Both lie at the end of a nearby paragraph, or else of a line.
     """
     slack = min(wanted // 2, (high - low - wanted) // 2)
     start = _cut(ids, low + int(coin * (high - low - wanted - slack + 1)), slack, newline)
@@ -104,35 +104,36 @@ def _block(ids: IdArray, low: int, high: int, wanted: int, newline: int, coin: f
 
 
 def _cut(ids: IdArray, place: int, slack: int, newline: int) -> int:
-    """The first end of a paragraph from `place` to `place + slack`, else of a line, else `place`."""
+    """The first end of a paragraph in `place` .. `place + slack`, else of a line, else `place`."""
     if place == 0:
         return 0
     first = max(0, place - 2)
     near = ids[first : place + slack + 1] == newline
-    ended = np.flatnonzero(near[:-1]) + first + 1  # places behind a line end
+    ended = np.flatnonzero(near[:-1]) + first + 1  # positions after a line end
     ended = ended[ended >= place]
     empty = ended[(ended >= 2) & (ids[ended - 2] == newline)]
-    # Behind the last of several empty lines, or the next block would begin with one.
+    # Only after the last of several empty lines, or the next block would begin with one.
     empty = empty[(empty >= len(ids)) | (ids[np.minimum(empty, len(ids) - 1)] != newline)]
     found = empty if len(empty) else ended
     return int(found[0]) if len(found) else place
 
 
-def _blocks(documents: Documents, starts: Places, ends: Places) -> Documents:
-    """These pieces of a prose text, none of them empty but perhaps the first and the last."""
+def _blocks(documents: Documents, starts: Positions, ends: Positions) -> Documents:
+    """These pieces of a prose text; only the first and the last may be empty."""
     pieces = Pieces.between(starts, ends)
-    places = pieces.first + pieces.shift  # in the whole text
-    of = np.searchsorted(places, documents.starts, side="right") - 1  # the piece of each document's start
-    kept = of >= 0
-    inside = documents.starts[kept] - pieces.shift[of[kept]]  # in the joined pieces
+    places = pieces.first + pieces.shift  # of the pieces in the whole text
+    piece = np.searchsorted(places, documents.starts, side="right") - 1  # that of each document's start
+    kept = piece >= 0
+    piece = piece[kept]
+    inside = documents.starts[kept] - pieces.shift[piece]  # positions in the joined pieces
     lengths = np.diff(np.append(pieces.first, pieces.total))
-    inside = inside[inside - pieces.first[of[kept]] < lengths[of[kept]]]
+    inside = inside[inside - pieces.first[piece] < lengths[piece]]
     cuts = np.setdiff1d(pieces.first, inside)
     return replace(documents, starts=inside, pieces=pieces, cuts=cuts)
 
 
 def _split_lines(documents: Documents, val_fraction: float, seed: int | None) -> tuple[Documents, Documents]:
-    """Lines chosen by the seed; without one, the last."""
+    """A split into lines, chosen by the seed; without one, validation is the last lines."""
     ids = documents.ids
     chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
     lines = sum(int(np.count_nonzero(chunk == documents.line_end)) for chunk in chunks)
@@ -144,33 +145,33 @@ def _split_lines(documents: Documents, val_fraction: float, seed: int | None) ->
     else:
         np.random.default_rng(seed).shuffle(is_val)
 
-    # Where each line of the validation starts and ends, from chunk to chunk.
+    # Bounds of the validation lines, chunk by chunk.
     starts, ends = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    line = begin = 0  # the first line that ends in the chunk or later, and where it starts
+    line = begin = 0  # the first line that ends in the chunk or later, and its start
     for low, chunk in zip(range(0, len(ids), CHUNK), chunks, strict=True):
-        after = np.flatnonzero(chunk == documents.line_end) + (low + 1)  # a line's end belongs to that line
+        after = np.flatnonzero(chunk == documents.line_end) + (low + 1)  # positions after line ends
         chosen = is_val[line : line + len(after)]
         starts.append(np.concatenate(([begin], after))[:-1][chosen])
         ends.append(after[chosen])
         line += len(after)
         begin = int(after[-1]) if len(after) else begin
-    if is_val[line:].any():  # the last line, which nothing ends
+    if is_val[line:].any():  # a last line without a line end
         starts.append(np.array([begin]))
         ends.append(np.array([len(ids)]))
     val = np.concatenate(starts), np.concatenate(ends)
     train = np.append(0, val[1]), np.append(val[0], len(ids))
 
-    def part(starts: Places, ends: Places) -> Documents:
+    def part(starts: Positions, ends: Positions) -> Documents:
         pieces = Pieces.between(starts, ends)
         return replace(documents, starts=np.zeros(min(1, pieces.total), np.int64), pieces=pieces)
 
     return part(*train), part(*val)
 
 
-def unlearned(corpus: Documents, validation: Documents, *, apart: bool) -> tuple[list[int], float]:
-    """Characters of the validation that training never shows, and the share of it that they make up.
+def unseen(corpus: Documents, validation: Documents, *, apart: bool) -> tuple[list[int], float]:
+    """Characters that occur in validation but not in training, and the share of validation that they make up.
 
-    Training is all of the corpus, without the validation unless that is a text `apart`.
+    The training text is the corpus minus the validation, or all of it if validation is a text `apart`.
     """
     shown, asked = (np.zeros(corpus.vocab_size, np.int64) for _ in range(2))
     for low in range(0, len(corpus), CHUNK):

@@ -1,8 +1,8 @@
-"""Waiting for input that another thread reads, and telling whoever writes of it first.
+"""Waiting for input that another thread reads, after a callback.
 
-A filter answers each line, perhaps to somebody who sends the next one only then: what it has written must not
-stay in a buffer while it waits. So whatever reads asks for `before_waiting`, which a command gives as the
-flush of its output. While input is there already nothing is flushed for its sake.
+A filter's peer may send the next line only after the answer to the last one, so no output may stay in a
+buffer during a wait. Readers therefore take a `before_waiting`, for which commands pass the flush of their
+output. It is not called while input is available.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PATIENCE = 0.1  # seconds: Windows sees Ctrl-C only between waits
 
 
 def take(items: queue.Queue[T], before_waiting: BeforeWaiting) -> T:
-    """The next item; when it is not there yet, `before_waiting()` comes first, on the same thread."""
+    """The next item; if none is available yet, calls `before_waiting()` before it waits."""
     with suppress(queue.Empty):
         return items.get_nowait()
     before_waiting()

@@ -18,7 +18,7 @@ from pathlib import Path
 from charrnn.checkpoint.model_file import resume_path
 from charrnn.errors import TrainingError, printable
 from charrnn.system import atomic
-from charrnn.system.file_errors import unwritable
+from charrnn.system.file_errors import save_error
 
 _OPEN = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 # Errors of file systems without locks, where training goes on without one.
@@ -53,7 +53,7 @@ def exclusive(out: Path) -> Iterator[None]:
             lock.take(out)
             held.callback(lock.release)
         except (OSError, ValueError) as error:
-            raise unwritable(out, error) from error
+            raise save_error(out, error) from error
         lock.write_holder()
         yield
 
@@ -72,7 +72,7 @@ class _Lock:
             OSError: the file cannot be made.
         """
         while True:
-            with atomic.naming():
+            with atomic.name_lock():
                 self._descriptor = descriptor = os.open(self.path, _OPEN | os.O_CREAT, 0o666)
             try:
                 if not _lock(descriptor):

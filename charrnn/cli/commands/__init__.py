@@ -1,9 +1,9 @@
-"""The commands, one a module: options, a call of charrnn.api, what it writes.
+"""The commands, one module each: options, a call of charrnn.api, the output.
 
 They may import all of the command line.
 """
 
-# By name, as the help lists them: the module and its function, and the line of help.
+# Name -> module and function, and line of help; in the order of the help.
 COMMANDS = {
     "train": ("train:train", "Learn to write like a text."),
     "sample": ("sample:sample", "Write new text with a model."),

@@ -36,7 +36,7 @@ def classify(
 
     paths = list(models or ())
     labels = _labels(paths)
-    nothing = (None,) * len(labels)  # that is known of a line
+    nothing = (None,) * len(labels)  # for a line without probabilities
     weights = None if prior is None else _numbers(prior)
     checkpoints = [api.load(path) for path in paths]
     raw = bool(checkpoints) and all(checkpoint.text.bytes for checkpoint in checkpoints)
@@ -52,7 +52,7 @@ def classify(
     )
     own = next((checkpoint.text for checkpoint in checkpoints if not checkpoint.text.bytes), None)
     if own is not None:
-        results = undecoded.told(results, own.of_commands(encoding, encoding_errors), own)
+        results = undecoded.with_notice(results, own.of_commands(encoding, encoding_errors), own)
     for lines in results:
         for line in lines:
             best = line.best
@@ -77,7 +77,7 @@ def classify(
 
 
 def _labels(paths: list[str]) -> list[str]:
-    """The models' names, without folder and suffix where that tells them apart."""
+    """The models' names: without folder and suffix if these differ, else their paths."""
     stems = [Path(path).stem for path in paths]
     return stems if len(set(stems)) == len(stems) else paths
 

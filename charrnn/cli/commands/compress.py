@@ -1,4 +1,4 @@
-"""`charrnn compress` and `charrnn decompress`: any bytes, made small by what a model expects of them."""
+"""`charrnn compress` and `charrnn decompress`: any bytes, compressed with a model's predictions."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _write(
     *,
     quiet: bool = False,
 ) -> tuple[int, int]:
-    """Write what `change` makes of a file: whole, or not at all. Returns the bytes read and written."""
+    """Write the output of `change` for a file atomically. Returns the numbers of bytes read and written."""
     from charrnn import api
     from charrnn.system import atomic
     from charrnn.system.file_errors import refuse_overwriting, writing
@@ -76,7 +76,7 @@ def _write(
 
     with Meter(shown=not quiet and not _on_screen(out)) as meter:
         chunks = source.chunks()
-        first = list(islice(chunks, 1))  # what cannot be read is said before anything is written
+        first = list(islice(chunks, 1))  # raises for an unreadable file before anything is written
         total = _size(source.file)
 
         def report(done: int) -> None:
@@ -99,7 +99,7 @@ def _on_screen(out: str) -> bool:
 
 
 def _size(file: Path | int) -> int:
-    """Bytes of a file; 0 for a pipe, whose end nobody knows."""
+    """The file's size in bytes; 0 for a pipe, whose size is unknown."""
     with contextlib.suppress(OSError):
         about = os.stat(file)
         return about.st_size if stat.S_ISREG(about.st_mode) else 0

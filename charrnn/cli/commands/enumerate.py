@@ -62,5 +62,5 @@ def enumerate_lines(
                 row = f"{line.log_probability:.6f}\t{line.text}"
             output.write(row + "\n")
     finally:
-        output.flush()  # also where the memory does not suffice: these lines are certain
+        output.flush()  # also if the search runs out of memory: the lines found so far are certain
     return ExitCode.DONE

@@ -13,7 +13,7 @@ from charrnn.cli.process import Output
 from charrnn.cli.prompts import argument, from_stdin
 from charrnn.errors import ConfigError, ExitCode
 
-_BAR = 40  # columns of a probability of 1
+_BAR = 40  # columns of the bar for probability 1
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -59,11 +59,11 @@ def next_(
 
 
 def _name(character: str, raw_bytes: bool) -> str:
-    """' ', '\\n', 'e': what Python would call it; 0xC3: a byte that is no character by itself."""
+    """A character as Python's literal: ' ', '\\n', 'e'; a byte beyond ASCII as 0xC3."""
     return f"0x{ord(character):02X}" if raw_bytes and not character.isascii() else repr(character)
 
 
 def _bar(p: float) -> str:
-    """▏ for each eighth of a column."""
+    """A bar of block characters, exact to an eighth of a column."""
     eighths = round(p * _BAR * 8)
     return _EIGHTHS[8] * (eighths // 8) + (_EIGHTHS[eighths % 8] if eighths % 8 else "")

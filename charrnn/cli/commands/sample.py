@@ -1,4 +1,4 @@
-"""`charrnn sample`: text from a model to stdout, as it comes."""
+"""`charrnn sample`: text from a model to stdout, as it is generated."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 MOST_TEXTS = 10**12
 _WHAT = "What it may be"
-LINES_AT_ONCE = 10  # from a --lines model, when nothing else is asked for
+LINES_AT_ONCE = 10  # from a --lines model without --count
 
 
 def sample(
@@ -223,7 +223,7 @@ def sample(
 
 
 def _tell(seed: int) -> None:
-    """Say which seed was chosen, where a person watches."""
+    """Say which seed was chosen, if stderr is a terminal."""
     if sys.stderr is not None and sys.stderr.isatty():
         say(f"seed {seed} (--seed {seed} writes this again)")
 
@@ -237,7 +237,7 @@ def _write(output: Output, texts: Iterable[Iterable[str]], text: TextConfig) -> 
             output.write(piece)
             end = piece or end
         if not end.endswith("\n"):
-            output.write("\n")  # so that `fmt`, `wc` and the shell's prompt see whole lines
+            output.write("\n")  # for `wc`, `fmt` and the shell's prompt, which expect complete lines
 
 
 def _write_json(output: Output, texts: api.Texts, text: TextConfig) -> None:
@@ -250,7 +250,7 @@ def _write_json(output: Output, texts: api.Texts, text: TextConfig) -> None:
 
 
 def _novel(value: str) -> bool | int:
-    """What --novel says: N, or nothing, for which the parser puts "lines"."""
+    """The value of --novel: N, or "lines", which the parser adds if none was given."""
     try:
         return value == "lines" or int(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""`charrnn score`: how surprising lines are to a model, and `--heat`: which of their characters are."""
+"""`charrnn score`: how surprising lines are to a model, or with `--heat` each character."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def score(
     scores = api.score_lines(
         checkpoint, paths, unknown_bits=unknown_bits, before_waiting=output.flush, text=text, **chosen
     )
-    scores = undecoded.told(scores, text, checkpoint.text)
+    scores = undecoded.with_notice(scores, text, checkpoint.text)
     if total:
         _write_total(output, scores, json_lines)
         return ExitCode.DONE
@@ -123,10 +123,10 @@ def score(
 
 
 def _surprise(line: LineScore) -> float:
-    """Bits a character, by which lines are compared: -inf for no figure, inf for one that is no number."""
+    """Bits a character, for comparing lines: -inf if there is no figure, inf for NaN."""
     if line.bpc is None:
         return -math.inf
-    return line.bpc if line.bpc == line.bpc else math.inf  # a network gone wild
+    return line.bpc if line.bpc == line.bpc else math.inf  # NaN: the network's activations overflowed
 
 
 def _as_text(line: LineScore) -> str:
@@ -150,7 +150,7 @@ def _as_json(line: LineScore, raw_bytes: bool) -> str:
 
 
 def _most_surprising(scores: Iterator[list[LineScore]], count: int) -> list[LineScore]:
-    """The `count` lines of the most bits a character, these first; of equal ones the earlier first."""
+    """The `count` lines with the most bits a character, in descending order; of equals the earlier first."""
     heap: list[tuple[float, int, LineScore]] = []
     index = 0
     for lines in scores:
@@ -209,7 +209,7 @@ def _heat(
             checkpoint, paths, unknown_bits=unknown_bits, before_waiting=output.flush, text=text
         )
         for name, piece, bits in found:
-            notice.look(piece, name)
+            notice.check(piece, name)
             yield name, piece, bits.tolist()
 
     if html and svg:

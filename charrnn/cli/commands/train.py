@@ -1,4 +1,4 @@
-"""`charrnn train`: options to api.train, its events to the terminal or to JSON."""
+"""`charrnn train`: passes options to api.train, and shows its events on the terminal or as JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from charrnn.cli.views.progress import Course, View
+    from charrnn.cli.views.progress import RunHistory, View
     from charrnn.events import Event, Finished
 
 _READING, _MODEL, _BUDGET, _LEARNING, _RUN = (
@@ -200,7 +200,7 @@ def train(
         raise ConfigError("--bytes and --encoding contradict each other", "give one of them")
     from charrnn import api
     from charrnn.cli.views import plots
-    from charrnn.cli.views.progress import Course
+    from charrnn.cli.views.progress import RunHistory
 
     if plot is not None:
         plots.check(plot, api.training_files(corpus, out, init_from, val or ()))
@@ -249,27 +249,27 @@ def train(
             seed=seed,
             precision=precision,
         )
-        course = Course()
-        with view, closing(events):  # at its end the run lets go of the model file
-            finished = _follow(events, view, course, stop, Output() if json_lines else None)
+        run = RunHistory()
+        with view, closing(events):  # closing the run releases its lock on the model file
+            finished = _follow(events, view, run, stop, Output() if json_lines else None)
     if finished.reason == "interrupted" and finished.step and not quiet and stop.exit_code:
         again = _resume_command(corpus, finished.checkpoint, val or [], keep_models)
         say(f"go on with: {again}", command=True)
-    drawn = plot is None or not finished.step or _drawn(plot, course, finished)
+    drawn = plot is None or not finished.step or _drawn(plot, run, finished)
     if finished.reason == "interrupted":
         return stop.exit_code
     return ExitCode.DONE if drawn else ExitCode.FAILED
 
 
 def _view(*, quiet: bool, json_lines: bool) -> View:
-    """Who shows the progress: nobody, plain lines, or the live view of a terminal."""
+    """The view of the run's progress: silent, plain lines, or live on a terminal."""
     from charrnn.cli.views import progress
 
     if quiet:
-        return progress.Silence()
+        return progress.View()
     if is_terminal(sys.stderr):
         if json_lines and is_terminal(sys.stdout):
-            return progress.Notes()  # two moving pictures on one screen are none
+            return progress.Notes()  # the live view would be garbled by JSON on the same terminal
         from charrnn.cli.views.terminal import LiveView
 
         return LiveView()
@@ -277,15 +277,15 @@ def _view(*, quiet: bool, json_lines: bool) -> View:
 
 
 def _follow(
-    events: Iterator[Event], view: View, course: Course, stop: StopRequest, output: Output | None
+    events: Iterator[Event], view: View, run: RunHistory, stop: StopRequest, output: Output | None
 ) -> Finished:
-    """Show every event, remember it, write it to `output` as JSON, and return the last one."""
+    """Show and record every event, write it to `output` as JSON, and return the last one."""
     from charrnn.events import Evaluated, Finished, Saved, Step
 
-    clock: dict[str, Any] = {"epoch": 0.0, "seconds": 0.0}  # a Saved event carries none
+    clock: dict[str, Any] = {"epoch": 0.0, "seconds": 0.0}  # of the last step, for events without their own
     for event in events:
         view.show(event)
-        course.take(event)
+        run.take(event)
         stop.saveable |= isinstance(event, (Step, Evaluated, Saved))
         if isinstance(event, (Step, Evaluated)):
             clock = {"epoch": event.epoch, "seconds": event.seconds}
@@ -294,7 +294,7 @@ def _follow(
                 output.write(json.dumps(record) + "\n")
                 output.flush()
             except ClosedPipe:
-                output = None  # nobody reads on: save, and end as quietly
+                output = None  # the reader is gone: save, and end quietly
                 stop.ask("SIGPIPE", ExitCode.DONE)
         if isinstance(event, Finished):
             return event
@@ -302,7 +302,7 @@ def _follow(
 
 
 def _record(event: Event, clock: dict[str, Any]) -> dict[str, Any] | None:
-    """The event as one JSON object with the keys of the documented format, or None."""
+    """The event as a JSON object in the documented format, or None for an event that is not in it."""
     from charrnn.events import Evaluated, Finished, Saved, Step, Unsaved
 
     def pick(*names: str) -> dict[str, Any]:
@@ -323,16 +323,16 @@ def _record(event: Event, clock: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def _drawn(path: str, course: Course, finished: Finished) -> bool:
-    """Draw the run's losses; when that fails say so, and return False: the model is safe in its file."""
+def _drawn(path: str, run: RunHistory, finished: Finished) -> bool:
+    """Draw the run's losses and return True; if that fails, report it and return False."""
     from charrnn import api
     from charrnn.cli.views import plots
 
-    history = {row["step"]: row for row in course.history}
-    with suppress(CharrnnError):  # a resumed run has a past, which its best model knows
+    history = {row["step"]: row for row in run.history}
+    with suppress(CharrnnError):  # for a resumed run, the best model's file holds the earlier history
         history = {row["step"]: row for row in api.load(finished.checkpoint).history} | history
-    assert course.started is not None
-    name, model = course.started.corpus.name, course.started.model
+    assert run.started is not None
+    name, model = run.started.corpus.name, run.started.model
     rows = sorted(history.values(), key=lambda row: int(row["step"]))
     try:
         plots.draw(path, name, rows, model, validated=finished.measured_on == "validation")
@@ -343,7 +343,7 @@ def _drawn(path: str, course: Course, finished: Finished) -> bool:
 
 
 def _resume_command(corpus: list[str], checkpoint: Path, val: list[str], keep_models: int) -> str:
-    """The command line that goes on with the run, which remembers its settings itself."""
+    """The command line that resumes the run, whose settings are in the resume file."""
     before = "... | " if "-" in corpus or "-" in val else ""
     words = ["charrnn", "train", *corpus]
     for file in val:

@@ -1,4 +1,4 @@
-"""What a person sees on stderr while it runs: progress, charts, curves.
+"""Views on stderr while a command runs: progress, charts, curves.
 
-They may import training's plain data; terminal.py alone imports rich.
+They may import training's plain data; only terminal.py imports rich.
 """

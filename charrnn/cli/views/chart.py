@@ -1,4 +1,4 @@
-"""Curves in characters: braille cells of 2 x 4 dots. Pure; charrnn.cli.views.terminal gives it colours."""
+"""Charts in braille characters of 2 x 4 dots, as plain data; charrnn.cli.views.terminal colours them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from charrnn.training.curves import step_size, ticks
 
 _BLANK = 0x2800
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # by column, then row from the top
-LABEL_WIDTH = 7  # of what stands left of the drawing: "  1.25 "
-_EARLY = 0.1  # of a curve: its first steep fall may leave the picture at the top
+LABEL_WIDTH = 7  # of the labels left of the chart: "  1.25 "
+_EARLY = (
+    0.1  # the share of a curve's points, at its start, that the scale ignores: the loss falls steeply there
+)
 
 Point = tuple[float, float]  # x from 0 to 1, y
-Run = tuple[str, str]  # characters and the style they have in common; "": plain
+Span = tuple[str, str]  # characters and their common style; "": plain
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One curve: its points from left to right, and how they look."""
+    """One curve: its points from left to right, and their style."""
 
     points: Sequence[Point]
     style: str
@@ -28,11 +30,11 @@ class Line:
 
 def draw(
     lines: Sequence[Line], mark: Point | None, mark_style: str, width: int, height: int
-) -> list[list[Run]]:
-    """`height` rows, each of `width` characters after its label, as runs of one style.
+) -> list[list[Span]]:
+    """`height` rows, each a label and `width` characters, as spans of one style.
 
-    A later line lies over an earlier one; `mark` is a ● over all. The scale follows the points in steps of
-    round numbers, so that it seldom moves.
+    Later lines are drawn over earlier ones, and `mark`, a ●, over all. The scale follows the points in round
+    steps, so that it rarely changes.
     """
     low, high = scale([line.points for line in lines], height)
     dots = [[0] * width for _ in range(height)]
@@ -52,13 +54,13 @@ def draw(
         short = label if len(label) < LABEL_WIDTH else f"{value:.1e}".replace("e+", "e")
         labels[_place(0.0, value, low, high, width, height)[1] // 4] = short
     return [
-        [(f"{label:>{LABEL_WIDTH - 1}} ", "dim"), *_runs(row, row_styles)]
+        [(f"{label:>{LABEL_WIDTH - 1}} ", "dim"), *_spans(row, row_styles)]
         for label, row, row_styles in zip(labels, cells, styles, strict=True)
     ]
 
 
 def scale(curves: Sequence[Sequence[Point]], height: int) -> tuple[float, float]:
-    """The lowest and the highest value shown: multiples of a round step around what the curves hold."""
+    """The lowest and the highest value shown: multiples of a round step that enclose the curves."""
     values = []
     for points in curves:
         finite = [y for _, y in points if math.isfinite(y)]
@@ -74,7 +76,7 @@ def scale(curves: Sequence[Sequence[Point]], height: int) -> tuple[float, float]
 def _raster(
     points: Sequence[Point], low: float, high: float, width: int, height: int
 ) -> list[tuple[int, int]]:
-    """The dots of a curve, (column, row) in a grid of 2 width x 4 height; what lies outside is left out."""
+    """The dots of a curve, (column, row) in a grid of 2 width x 4 height, without those outside it."""
     finite = [point for point in points if math.isfinite(point[1])]
     places = [_place(x, y, low, high, width, height) for x, y in finite]
     dots = set(places[:1])
@@ -87,17 +89,17 @@ def _raster(
 
 
 def _place(x: float, y: float, low: float, high: float, width: int, height: int) -> tuple[int, int]:
-    """The dot at (x, y); x is held inside, y may lie outside by a picture's height."""
+    """The dot at (x, y); x is clipped to the grid, y to one more chart height above and below."""
     column = round(min(max(x, 0.0), 1.0) * (2 * width - 1))
     row = (high - y) / (high - low) * (4 * height - 1)
     return column, round(min(max(row, -4.0 * height), 8.0 * height))
 
 
-def _runs(cells: Sequence[str], styles: Sequence[str]) -> list[Run]:
-    runs: list[Run] = []
+def _spans(cells: Sequence[str], styles: Sequence[str]) -> list[Span]:
+    spans: list[Span] = []
     for cell, style in zip(cells, styles, strict=True):
-        if runs and (runs[-1][1] == style or cell == " "):
-            runs[-1] = (runs[-1][0] + cell, runs[-1][1])
+        if spans and (spans[-1][1] == style or cell == " "):
+            spans[-1] = (spans[-1][0] + cell, spans[-1][1])
         else:
-            runs.append((cell, style))
-    return runs
+            spans.append((cell, style))
+    return spans

@@ -1,4 +1,4 @@
-"""How far a command is that says nothing until its end: a line on the terminal that goes again."""
+"""A progress line for commands without other output, erased at the end."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Self
 
 from charrnn.cli.process import is_terminal, say
 
-AFTER = 1.0  # seconds: what is done sooner needs no meter
-EVERY = 0.2  # seconds
+AFTER = 1.0  # seconds until the meter appears
+EVERY = 0.2  # seconds between updates
 _ERASE = "\r\x1b[K"
 
 
 class Meter:
-    """Shows texts, each in place of the one before, on stderr where that is a terminal."""
+    """Shows texts on stderr if that is a terminal, each in place of the previous one."""
 
     def __init__(self, *, shown: bool = True) -> None:
         self._due = time.monotonic() + AFTER if shown and is_terminal(sys.stderr) else math.inf
@@ -32,6 +32,6 @@ class Meter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave nothing behind: a result or an error follows."""
+        """Erase the line before the result or an error follows."""
         if self._shown:
             say(_ERASE, end="")

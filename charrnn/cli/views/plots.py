@@ -1,4 +1,4 @@
-"""`--plot`: a run's losses as a picture, and in which words."""
+"""`--plot`: a run's losses as a picture, with their labels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from charrnn.training.curves import Labels
 
 
 def check(path: str, files: Iterable[tuple[str, Path | int]]) -> None:
-    """That a picture can be drawn into the file `path`, which is none of `files`.
+    """Check that a picture can be drawn into the file `path`, which must be none of `files`.
 
     Raises:
         ConfigError, CharrnnError: see `plotting.check` and `file_errors.refuse_overwriting`.
@@ -26,10 +26,10 @@ def check(path: str, files: Iterable[tuple[str, Path | int]]) -> None:
 def draw(
     path: str, name: str, history: Iterable[Mapping[str, Any]], model: ModelConfig, *, validated: bool
 ) -> None:
-    """Draw what `charrnn.training.plotting.draw` does, for a model called `name`.
+    """Draw the losses of a model called `name` with `charrnn.training.plotting.draw`.
 
-    Where nothing was kept out of training (not `validated`), the second curve is the loss over the training
-    text itself, which is measured without dropout.
+    Without held-out text (not `validated`), the second curve is the loss over the training text, measured
+    without dropout.
     """
     training = f"training (dropout {model.dropout:g})" if model.dropout else "training"
     validation = "validation" if validated else "training text"

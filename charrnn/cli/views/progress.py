@@ -1,6 +1,6 @@
-"""What a person is told while a model trains, and in which words.
+"""Messages about a training run, and its plain views.
 
-`Silence`, `Notes` and `Lines` are the plain views; charrnn.cli.views.terminal holds the live one.
+`View`, silent, `Notes` and `Lines` are the plain views; charrnn.cli.views.terminal has the live one.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ STOPPING = "stopping: saving the model (Ctrl-C again does not wait)"
 COMPILING = "compiling kernels"
 INDEXING = "making an index of the text (for sample --novel)"
 COMMAND = "write with it: "
-STEP_SECONDS = 10.0  # between two step lines where there is no terminal
-FIRST_STEP_SECONDS = 1.0  # until the first one, which says how long it will take
+STEP_SECONDS = 10.0  # between two step lines without a terminal
+FIRST_STEP_SECONDS = 1.0  # until the first step line, which has the time left
 
 
-class Course:
-    """What a run has shown of itself so far, by which it is judged at its end."""
+class RunHistory:
+    """What the events of a run have reported so far, for the time left and the final advice."""
 
     def __init__(self) -> None:
         self.started: Started | None = None
-        self.history: list[dict[str, Any]] = []  # as a model file has it
+        self.history: list[dict[str, Any]] = []  # rows as in a model file
         self._first: Step | None = None
 
     def take(self, event: Event) -> None:
@@ -50,9 +50,9 @@ class Course:
             )
 
     def time_left(self, step: Step) -> str:
-        """How long the budget lasts at the pace since the first step; empty while nothing is known.
+        """The time until the budget is spent, from the speed since the first step; empty if unknown.
 
-        What came before it, compiling above all, does not come again.
+        The time before that step, mostly compilation, does not recur.
         """
         first = self._first
         if first is None or not first.progress < step.progress < 1:
@@ -61,7 +61,7 @@ class Course:
         return f"{wording.duration(pace * (1 - step.progress))} left"
 
     def advice(self, finished: Finished) -> str:
-        """A sentence about how to do better; empty where nothing is clear, or the run says it itself."""
+        """A sentence on how to get a better model; empty if unclear, or if the run's notes have it."""
         if self.started is None or finished.measured_on != "validation":
             return ""
         train = self.started.train
@@ -75,18 +75,18 @@ class Course:
 
 
 class View:
-    """Shows the events of a training run. This one shows nothing."""
+    """Shows the events of a training run. The base class, for `--quiet`, shows nothing."""
 
-    previews = False  # whether it shows samples, which take time to write
+    previews = False  # whether it shows samples, which take time to generate
 
     def show(self, event: Event) -> None:
         """Show one event."""
 
     def stopping(self) -> None:
-        """Say that a request to stop was heard. Called inside a signal handler."""
+        """Acknowledge a request to stop. Called inside a signal handler."""
 
     def restore(self) -> None:
-        """Leave the terminal as it was found. Called inside a signal handler."""
+        """Restore the terminal. Called inside a signal handler."""
 
     def __enter__(self) -> Self:
         return self
@@ -95,12 +95,8 @@ class View:
         pass
 
 
-class Silence(View):
-    """`--quiet`."""
-
-
 class Notes(View):
-    """What the user should know, once; no progress."""
+    """Notes and warnings; no progress."""
 
     def show(self, event: Event) -> None:
         if isinstance(event, Started):
@@ -114,19 +110,19 @@ class Notes(View):
 
 
 class Lines(Notes):
-    """Plain lines, for a log: one an evaluation, and a step now and then."""
+    """Plain lines, for a log: one for each evaluation, and for a step now and then."""
 
     def __init__(self) -> None:
         self._next_step: float | None = None  # on time.monotonic()'s clock
-        self._prepared: set[str] = set()  # what was said of the time before the first step
-        self._course = Course()
+        self._prepared: set[str] = set()  # messages about the time before the first step, each shown once
+        self._run = RunHistory()
 
     def show(self, event: Event) -> None:
         if isinstance(event, Started):
             for line in header(event):
                 say(line)
         super().show(event)
-        self._course.take(event)
+        self._run.take(event)
         if isinstance(event, Compiling):
             self._prepare(compiling(event))
         elif isinstance(event, Indexing):
@@ -137,11 +133,11 @@ class Lines(Notes):
                 self._next_step = now + FIRST_STEP_SECONDS
             elif now >= self._next_step:
                 self._next_step = now + STEP_SECONDS
-                say(step_line(event, self._course.time_left(event)))
+                say(step_line(event, self._run.time_left(event)))
         elif isinstance(event, Evaluated):
             say(evaluated_line(event))
         elif isinstance(event, Finished):
-            for line in summary(event, self._course.advice(event)):
+            for line in summary(event, self._run.advice(event)):
                 say(line, command=line.startswith(COMMAND))
 
     def _prepare(self, what: str) -> None:
@@ -151,7 +147,7 @@ class Lines(Notes):
 
 
 def compiling(event: Compiling) -> str:
-    """What is waited for, and whether the next run waits for it again."""
+    """The message during compilation, and whether the next run compiles again."""
     kept = (
         "first time on this machine"
         if event.kept
@@ -161,7 +157,7 @@ def compiling(event: Compiling) -> str:
 
 
 def header(started: Started) -> list[str]:
-    """What will be trained on what, for how long, and into which file."""
+    """The lines about the text, the model, the budget and the output file."""
     corpus = started.corpus
     characters, held_out = started.train_characters, ""
     if started.val_characters and started.validation is None:
@@ -234,7 +230,7 @@ def unsaved(event: Unsaved) -> str:
 
 
 def summary(finished: Finished, advice: str = "") -> list[str]:
-    """How it ended, what the model is worth, how to do better, and the command that writes with it."""
+    """The lines at the end: the outcome, the loss, the advice, and the command that samples the model."""
     if not finished.step:
         return ["stopped before the first step: nothing is written"]
     path = str(finished.checkpoint)

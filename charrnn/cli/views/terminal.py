@@ -30,14 +30,14 @@ from charrnn.scoring import heatmap
 REFRESH_SECONDS = 0.125
 SAMPLE_LINES = 6
 CHART_WIDTH, CHART_HEIGHT = 64, 10  # characters, at the most
-LEAST_HEIGHT = 3  # of a chart; where there is no room for it, a sparkline stands in
-OTHER_ROWS = 9 + SAMPLE_LINES  # of the whole picture, so that the chart's height never changes
-POINT_EVERY = 0.004  # of the budget between two points of the training curve
+LEAST_HEIGHT = 3  # of a chart; with less room, a sparkline replaces it
+OTHER_ROWS = 9 + SAMPLE_LINES  # reserved from the start, so that the chart's height never changes
+POINT_EVERY = 0.004  # share of the budget between two points of the training curve
 TRAINING, VALIDATION, BEST = "cyan", "yellow", "bold green"
 
 
 class _Screen(io.TextIOBase):
-    """stderr; that its terminal is closed is no reason to stop, above all while the run saves."""
+    """stderr without errors: a closed terminal must not stop the run, least of all while it saves."""
 
     def __init__(self) -> None:
         assert sys.stderr is not None
@@ -64,17 +64,17 @@ class _Screen(io.TextIOBase):
 
 
 class LiveView(progress.View):
-    """Redraws, in place on stderr, all that is known about the run."""
+    """Redraws the state of the run in place on stderr."""
 
     previews = True
 
     def __init__(self) -> None:
-        # Everything below is a Text, never a str: rich reads no markup in it.
+        # Everything printed is a Text, never a str, in which rich would interpret markup.
         self._console = Console(file=_Screen(), force_terminal=True, highlight=False)  # type: ignore[arg-type]
         self._status = "reading the text"
         self._due = 0.0
         self._step: Step | None = None
-        self._course = progress.Course()
+        self._run = progress.RunHistory()
         self._evaluated: Evaluated | None = None
         self._best: Evaluated | None = None
         self._losses: list[Point] = []  # (progress, loss) while training
@@ -93,7 +93,7 @@ class LiveView(progress.View):
         self._live = Live(console=self._console, auto_refresh=False, get_renderable=self._draw)
 
     def show(self, event: Event) -> None:
-        self._course.take(event)
+        self._run.take(event)
         if isinstance(event, Started):
             self._announce(event)
         elif isinstance(event, Compiling):
@@ -111,13 +111,13 @@ class LiveView(progress.View):
             self._sample = event
         elif isinstance(event, Finished):
             self._finished = event
-            if self._step is not None:  # the last one that was shown is not the last
+            if self._step is not None:  # the last step shown is usually not the run's last
                 self._step = replace(
                     self._step, step=event.step, epoch=event.epoch, train_loss=event.train_loss
                 )
             self._close()
             self._console.print()
-            for line in progress.summary(event, self._course.advice(event)):
+            for line in progress.summary(event, self._run.advice(event)):
                 say(line, command=line.startswith(progress.COMMAND))
             return
         now = time.monotonic()
@@ -127,12 +127,12 @@ class LiveView(progress.View):
 
     def stopping(self) -> None:
         self._status = progress.STOPPING
-        # Over the picture's last line, on which the cursor rests; the next redraw says the same.
+        # Overwrites the picture's last line, where the cursor is, until the next redraw.
         say_at_once(f"\r\x1b[2K{progress.STOPPING}")
 
     def restore(self) -> None:
         if self._open:
-            say_at_once("\x1b[?25h\r\n")  # show the cursor that Live hides
+            say_at_once("\x1b[?25h\r\n")  # shows the cursor, which Live hides
 
     def __enter__(self) -> Self:
         self._open = True
@@ -165,7 +165,7 @@ class LiveView(progress.View):
 
     def _take_evaluation(self, evaluated: Evaluated) -> None:
         self._evaluated = evaluated
-        # The last one comes after the last step that was shown.
+        # Placed at the last step shown, since the final evaluation has no step event.
         done = self._step.progress if self._step is not None else 0.0
         self._validation.append((done, evaluated.val_loss))
         if evaluated.best:
@@ -186,11 +186,11 @@ class LiveView(progress.View):
         return Group(*rows)
 
     def _width(self) -> int:
-        """Of the chart and, below it, of the bar: one shows what has been learnt until where the other is."""
+        """The width of the chart and of the bar below it, so that both have the same time axis."""
         return max(8, min(CHART_WIDTH, self._console.width - chart.LABEL_WIDTH - 1))
 
     def _curves(self) -> list[RenderableType]:
-        """The chart; where it has no room or no characters, the training loss in one row."""
+        """The chart or, without room or braille characters for it, a sparkline of the training loss."""
         width, height = self._width(), min(CHART_HEIGHT, self._console.height - OTHER_ROWS)
         lines = [chart.Line(self._losses, TRAINING), chart.Line(self._validation, VALIDATION)]
         if height >= LEAST_HEIGHT and self._has_braille:
@@ -205,7 +205,7 @@ class LiveView(progress.View):
         row = Table.grid(padding=(0, 1, 0, 0))
         over = self._finished is not None and self._finished.reason == "budget"
         completed = 1.0 if over else min(step.progress, 1.0)
-        left = self._course.time_left(step) if self._finished is None else ""
+        left = self._run.time_left(step) if self._finished is None else ""
         bar = ProgressBar(1.0, completed, self._width(), complete_style="white", finished_style="white")
         margin = " " * (chart.LABEL_WIDTH - 1)
         row.add_row(margin, bar, Text(f"{completed:.0%}", "bold"), Text(left, "dim"))
@@ -221,7 +221,7 @@ class LiveView(progress.View):
         )
 
     def _training(self, step: Step) -> Text:
-        """The legend of its curve, too."""
+        """The training loss, in the colour of its curve: the line is also the legend."""
         return self._line(("training    ", TRAINING), wording.loss(step.train_loss))
 
     def _validated(self, evaluated: Evaluated) -> Text:
@@ -251,9 +251,9 @@ class LiveView(progress.View):
 
 
 def heat_painter(*, forced: bool) -> Callable[[str, int], str] | None:
-    """What colours text by its level of surprise (heatmap), or None where the terminal has no colours.
+    """A function that colours text by its level of surprise (heatmap), or None without colours.
 
-    True colours become the nearest of 256 or 16 where those are all that there is.
+    On terminals with 256 or 16 colours, the nearest ones are used.
     """
     system = Console(force_terminal=True, no_color=False).color_system
     if system is None and not forced:
