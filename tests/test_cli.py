@@ -105,7 +105,7 @@ def test_start_up_imports_nothing_heavy(args: tuple[str, ...]) -> None:
         timeout=60,
     )
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.decode().splitlines()}
-    assert "charrnn.cli.commands.train" in imported
+    assert "charrnn.cli.options" in imported  # the commands import it
     assert imported.isdisjoint({"numpy", "numba", "rich", "safetensors", "pydantic", "prompt_toolkit"})
 
 
