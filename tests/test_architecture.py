@@ -13,11 +13,12 @@ import charrnn
 PACKAGE = Path(charrnn.__file__).parent
 
 # By room: what its modules import, wherever in the file. All may import `config`, `errors`, `vocabulary` and
-# the cells, which are data; rooms inside a room count as parts of it.
-EVERYBODYS = {"config", "errors", "vocabulary", "cells"}
+# the cells and the filters, which are data; rooms inside a room count as parts of it.
+EVERYBODYS = {"config", "errors", "vocabulary", "cells", "filters"}
 ARROWS = {
     "errors": set(),
     "cells": set(),
+    "filters": set(),
     "config": set(),
     "vocabulary": set(),
     "events": {"text"},
@@ -62,7 +63,9 @@ def within(path: Path) -> str:
 
 def room_of(parts: tuple[str, ...]) -> str:
     """The room of charrnn.<parts>, by which the arrows go."""
-    return "cells" if parts[:2] in (("nn", "cell"), ("nn", "cells")) else parts[0]
+    if parts[:2] in (("nn", "cell"), ("nn", "cells")):
+        return "cells"
+    return "filters" if parts[:2] == ("inference", "filters") else parts[0]
 
 
 def room(path: Path) -> str:
@@ -127,7 +130,8 @@ def test_every_arrow_is_used() -> None:
 
 
 def test_the_arrows_have_no_circle() -> None:
-    everybodys = {"vocabulary": {"errors"}, "config": {"cells", "errors"}, "errors": set(), "cells": set()}
+    data = {"errors": set(), "cells": set(), "filters": set()}
+    everybodys = {"vocabulary": {"errors"}, "config": {"cells", "errors", "filters"}, **data}
     assert without_leaves({**ARROWS, **everybodys}) == {}
 
 
@@ -234,6 +238,7 @@ def test_private_kernels_are_called_from_kernels_alone() -> None:
 def test_the_light_modules_import_no_numpy() -> None:
     names = (
         "__init__", "__main__", "errors", "config", "nn/cell", "nn/__init__",
+        "inference/__init__", "inference/filters",
         "training/__init__", "training/diagnosis", "training/curves", "training/plotting",
     )  # fmt: skip
     light = [PACKAGE / f"{name}.py" for name in names]
