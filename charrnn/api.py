@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from charrnn.scoring.surprisal import LineScore
     from charrnn.search.enumeration import Line
     from charrnn.search.infilling import Filling
+    from charrnn.search.predictor import Predictor
     from charrnn.search.suggestions import Offer, Offers
     from charrnn.tasks.evaluation import Evaluation
 
@@ -297,8 +298,8 @@ def enumerate_lines(
     """The `count` most probable whole lines that go on from the prompt, exactly, the most probable first.
 
     100 without a `count`; with `above`, all that are at least so probable. With `match`, only those whose
-    characters after the prompt match the expression as a whole. `settings` are those of
-    charrnn.search.enumeration.enumerate_lines, which says what else raises what.
+    characters after the prompt match the expression as a whole. `settings` are `precision`, `threads` and
+    those of charrnn.search.enumeration.enumerate_lines, which says what else raises what.
 
     Raises:
         ConfigError: `match` is no expression, or too large.
@@ -316,7 +317,14 @@ def enumerate_lines(
         settings["constraint"] = Matching(
             _own_expression(loaded, match), loaded.vocabulary.characters, longest
         )
-    return search(loaded, prompt, count=count, above=above, **settings)
+    return search(_predictor(loaded, settings), prompt, count=count, above=above, **settings)
+
+
+def _predictor(model: Checkpoint | Blend, settings: dict[str, Any]) -> Predictor:
+    """What reads texts, by those of the settings that are for it; they are taken out."""
+    from charrnn.search.predictor import Predictor
+
+    return Predictor(model, settings.pop("precision", "float32"), settings.pop("threads", None))
 
 
 def offers(model: AnyModel | None = None, precision: WeightPrecision = "float32") -> Offers:
@@ -333,12 +341,13 @@ def offers(model: AnyModel | None = None, precision: WeightPrecision = "float32"
 def fill(model: AnyModel | None, pattern: str, *, count: int = 10, **settings: Any) -> list[Filling]:
     """The `count` most probable texts that fit a pattern with gaps, such as "the q???k brown ___".
 
-    `settings` are those of charrnn.search.infilling.fill, which says what a pattern is and what raises what.
+    `settings` are `precision`, `threads` and those of charrnn.search.infilling.fill, which says what a
+    pattern is and what raises what.
     """
     from charrnn.search.infilling import fill as search
 
     loaded = _loaded(model)
-    return search(loaded, _own(loaded, pattern), count=count, **settings)
+    return search(_predictor(loaded, settings), _own(loaded, pattern), count=count, **settings)
 
 
 def evaluate(

@@ -14,12 +14,13 @@ from toys import CELLS, all_log_probabilities, log_probabilities, texts, toy
 
 import charrnn
 from charrnn import api
+from charrnn.api import enumerate_lines
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.errors import ConfigError, SamplingError, SearchError, VocabularyError
 from charrnn.inference import writing_loop as kernels
 from charrnn.kernels.machine import jit
 from charrnn.search import enumeration
-from charrnn.search.enumeration import Line, enumerate_lines
+from charrnn.search.enumeration import Line
 
 
 class Ready:
