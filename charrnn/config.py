@@ -351,8 +351,8 @@ def canonical(val_split: ValSplit | None, *, lines: bool) -> ValSplit | None:
 class SampleConfig(Filters):
     """How characters are chosen: by the filters, and by what a text may be.
 
-    They apply in this order: dry; what a text may be (match, ban, only, novel); temperature; top-k; typical;
-    top-p; min-p; mirostat.
+    They apply in this order: filters of logits; match, ban, only and novel; temperature; filters of
+    probabilities, as they stand in the table.
     """
 
     match: str | None = None  # an expression that the whole text matches
