@@ -509,20 +509,12 @@ class Batch(NamedTuple):
 
 
 @njit()
-def _choose(logits: Any, chain: Any, batch: Any, b: int, rules: Any, tracks: Any, scratch: Any) -> int:
-    """What row b goes on with."""
-    text = batch.texts[b]
-    n = batch.counts[text]
-    if len(batch.given) > 0:
-        return batch.given[n]
-    u = batch.uniforms[text, n]
-    if rules is None:
-        nothing = scratch.row[:0]
-        return sampling.sample(logits, chain, u, scratch, sampling.Past(nothing, nothing, nothing))
+def _steer(logits: Any, chain: Any, batch: Any, text: int, rules: Any, tracks: Any, scratch: Any) -> int:
     # In float64, as Python's numbers: penalties are not rounded to what a float32 holds.
     for i in range(len(logits)):
         scratch.row[i] = logits[i]
-    return constrained_step.step(scratch.row, chain, u, rules, tracks, text, n, scratch)
+    n = batch.counts[text]
+    return constrained_step.step(scratch.row, chain, batch.uniforms[text, n], rules, tracks, text, n, scratch)
 
 
 @njit()
@@ -541,6 +533,7 @@ def write(network: Any, mixture: Any, batch: Any, chain: Any, rules: Any, tracks
     """
     state, texts, last, limits, counts = batch.state, batch.texts, batch.last, batch.limits, batch.counts
     V, end = len(scratch.p), batch.end
+    nothing = sampling.Past(scratch.row[:0], scratch.row[:0], scratch.row[:0])
     rows = len(texts)
     while rows > 0:
         done = counts[texts[rows - 1]]
@@ -562,13 +555,20 @@ def write(network: Any, mixture: Any, batch: Any, chain: Any, rules: Any, tracks
         if not together:
             return -1
         for b in range(rows):
+            text = texts[b]
+            n = counts[text]
             if last[b] == V and end >= 0:
                 scratch.logits[b, end] = -np.inf
-            last[b] = _choose(scratch.logits[b, :V], chain, batch, b, rules, tracks, scratch)
+            logits = scratch.logits[b, :V]
+            if len(batch.given) > 0:
+                last[b] = batch.given[n]
+            elif rules is None:
+                last[b] = sampling.sample(logits, chain, batch.uniforms[text, n], scratch, nothing)
+            else:
+                last[b] = _steer(logits, chain, batch, text, rules, tracks, scratch)
             if last[b] >= 0:
-                text = texts[b]
-                batch.written[text, counts[text]] = last[b]
-                counts[text] += 1
+                batch.written[text, n] = last[b]
+                counts[text] = n + 1
         for b in range(rows - 1, -1, -1):
             if last[b] < 0 or last[b] == end or counts[texts[b]] == limits[texts[b]]:
                 rows -= 1
