@@ -450,10 +450,10 @@ def test_the_first_character_needs_no_numba(prose, tmp_path):
     model_file.save(prose, tmp_path / "m.safetensors")
     program = """
 import sys
-from charrnn import checkpoint
+from charrnn.checkpoint import model_file
 from charrnn.config import SampleConfig
 from charrnn.generation.writing import generate, generate_all
-pieces = generate(checkpoint.load(sys.argv[1]), "", SampleConfig(seed=1, length=10**6))
+pieces = generate(model_file.load(sys.argv[1]), "", SampleConfig(seed=1, length=10**6))
 first = next(pieces)
 assert not {"numba", "llvmlite"} & sys.modules.keys()
 sys.stdout.buffer.write(first.encode())

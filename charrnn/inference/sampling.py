@@ -193,7 +193,7 @@ def _followed(function: Callable[..., float], config: filters.Filters, k: int) -
 
 def apply(chain: Chain, first: int, last: int, x: Any, space: Any, past: Past) -> None:
     """The filters `first` to `last` change x (V,), logits or p."""
-    # charrnn.inference.writing_loop has the same for machine code, as of the next.
+    # charrnn.inference.writing_loop has this and `follow` for machine code.
     for k in range(first, last):
         chain.apply[k](x, space, past)
 
