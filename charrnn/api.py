@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from charrnn.scoring.surprisal import LineScore
     from charrnn.search.enumeration import Line
     from charrnn.search.infilling import Filling
+    from charrnn.search.predictor import Predictor
     from charrnn.search.suggestions import Offer as Offer
     from charrnn.search.suggestions import Offers as Offers
     from charrnn.tasks.evaluation import Evaluation
@@ -235,7 +236,7 @@ def enumerate_lines(
     """The `count` most probable complete lines that begin with the prompt, the most probable first; exact.
 
     The default is 100 or, with `above`, all lines of at least that probability. With `match`, what follows
-    the prompt must match the whole expression. `settings` are those of
+    the prompt must match the whole expression. `settings` are `precision`, `threads` and those of
     charrnn.search.enumeration.enumerate_lines, which documents further errors.
 
     Raises:
@@ -254,7 +255,14 @@ def enumerate_lines(
         settings["constraint"] = Matching(
             _normalised_expression(loaded, match), loaded.vocabulary.characters, longest
         )
-    return search(loaded, prompt, count=count, above=above, **settings)
+    return search(_predictor(loaded, settings), prompt, count=count, above=above, **settings)
+
+
+def _predictor(model: Checkpoint | Blend, settings: dict[str, Any]) -> Predictor:
+    """What reads texts, by those of the settings that are for it; they are taken out."""
+    from charrnn.search.predictor import Predictor
+
+    return Predictor(model, settings.pop("precision", "float32"), settings.pop("threads", None))
 
 
 def offers(model: AnyModel | None = None, precision: WeightPrecision = "float32") -> Offers:
@@ -267,12 +275,13 @@ def offers(model: AnyModel | None = None, precision: WeightPrecision = "float32"
 def fill(model: AnyModel | None, pattern: str, *, count: int = 10, **settings: Any) -> list[Filling]:
     """The `count` most probable texts that fit a pattern with gaps, such as "the q???k brown ___".
 
-    `settings` are those of charrnn.search.infilling.fill, which documents patterns and errors.
+    `settings` are `precision`, `threads` and those of charrnn.search.infilling.fill, which documents
+    patterns and errors.
     """
     from charrnn.search.infilling import fill as search
 
     loaded = _loaded(model)
-    return search(loaded, _normalised(loaded, pattern), count=count, **settings)
+    return search(_predictor(loaded, settings), _normalised(loaded, pattern), count=count, **settings)
 
 
 def evaluate(

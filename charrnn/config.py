@@ -10,6 +10,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from charrnn.errors import ConfigError, quoted
+from charrnn.inference.filters import Filters, active, table
 from charrnn.nn import cells
 from charrnn.nn.cell import Cell as RecurrentCell
 
@@ -347,24 +348,13 @@ def canonical(val_split: ValSplit | None, *, lines: bool) -> ValSplit | None:
 
 
 @dataclass(frozen=True, slots=True)
-class SampleConfig:
-    """How characters are chosen.
+class SampleConfig(Filters):
+    """How characters are chosen: by the filters, and by what a text may be.
 
-    They apply in this order: dry; what a text may be (match, ban, only, novel); temperature; top-k; typical;
-    top-p; min-p; mirostat.
+    They apply in this order: filters of logits; match, ban, only and novel; temperature; filters of
+    probabilities, as they stand in the table.
     """
 
-    temperature: float = 0.8  # 0: always the most probable character
-    top_k: int = 0  # 0: off
-    typical: float = 1.0  # share of the most typical; 1: off
-    top_p: float = 1.0  # 1: off
-    min_p: float = 0.0  # 0: off
-    mirostat: float = 0.0  # tau, the surprise to hold in bits a character; 0: off
-    mirostat_rate: float = 0.1  # eta, how fast it is corrected
-    dry: float = 0.0  # the multiplier of the penalty for repeats; 0: off
-    # A token of the definition, 1.75 and 2 tokens, is about four characters.
-    dry_base: float = 1.15
-    dry_length: int = 10  # characters that may be repeated without penalty
     match: str | None = None  # an expression that the whole text matches
     exact: bool = False  # draw from the model's distribution given match, ban and only
     ban: tuple[str, ...] = ()  # texts that never appear
@@ -378,11 +368,13 @@ class SampleConfig:
     precision: WeightPrecision = "float32"  # of the weights; bfloat16: rounded, for speed
 
     def __post_init__(self) -> None:
-        _require_float("temp", self.temperature, 0.0, 1e6, "a number from 0 to 1000000")
-        _require_int("top_k", self.top_k, 0, 0x110000)
-        _require_float("top_p", self.top_p, 0.0, 1.0, "a number above 0, up to 1")
-        _require(self.top_p > 0, "top_p", self.top_p, "a number above 0, up to 1")
-        _require_float("min_p", self.min_p, 0.0, 1.0, "a number from 0 to 1")
+        for line in table(self):
+            value = getattr(self, line.name)
+            if isinstance(line.default, int):
+                _require_int(line.shown, value, int(line.low), int(line.high))
+            else:
+                wanted = line.wanted or f"a number from {line.low} to {line.high}"
+                _require_float(line.shown, value, line.low, line.high, wanted)
         self._check_control()
         if self.seed is not None:
             _require_int("seed", self.seed, 0, 2**63 - 1)
@@ -405,13 +397,6 @@ class SampleConfig:
         return tuple(filter(None, self.until if isinstance(self.until, tuple) else (self.until,)))
 
     def _check_control(self) -> None:
-        _require_float("typical", self.typical, 0.0, 1.0, "a number above 0, up to 1")
-        _require(self.typical > 0, "typical", self.typical, "a number above 0, up to 1")
-        _require_float("mirostat", self.mirostat, 0.0, 100.0, "bits a character, from 0 to 100")
-        _require_float("mirostat_rate", self.mirostat_rate, 0.0, 1.0, "a number from 0 to 1")
-        _require_float("dry", self.dry, 0.0, 100.0, "a number from 0 to 100")
-        _require_float("dry_base", self.dry_base, 1.0, 4.0, "a number from 1 to 4")
-        _require_int("dry_length", self.dry_length, 1, 1000)
         _require(self.match is None or isinstance(self.match, str), "match", self.match, "an expression")
         for name in ("exact", "unique", "drop_until"):
             _require_bool(name, getattr(self, name))
@@ -430,8 +415,7 @@ class SampleConfig:
             return
         if self.match is None and not self.ban and self.only is None:
             raise ConfigError("--exact says how --match, --ban and --only draw", "give one of them, too")
-        filtered = self.top_k, self.typical, self.top_p, self.min_p, self.mirostat, self.dry
-        if filtered != (0, 1.0, 1.0, 0.0, 0.0, 0.0) or not self.temperature:
+        if active(self) or not self.temperature:
             raise ConfigError(
                 "--exact draws from the model's own distribution, at any temperature above 0",
                 "leave out the filters",

@@ -1,4 +1,7 @@
-"""Writes the table in docs/control.md of what masking does to probabilities: python docs/make_control.py"""
+"""Writes two tables in docs/control.md: python docs/make_control.py
+
+What masking does to probabilities, and the filters.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,11 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 from charrnn.checkpoint import model_file  # noqa: E402
+from charrnn.config import SampleConfig  # noqa: E402
+from charrnn.inference import filters  # noqa: E402
 from charrnn.inference.numpy_network import PlainNetwork  # noqa: E402
 
 PAGE = ROOT / "docs" / "control.md"
-BEGIN, END = "<!-- masked and exact -->\n", "<!-- /masked and exact -->\n"
 WORDS = ("Karton", "Kinburg", "Kestville", "Maxburg", "Morton", "Zeburg")
 
 
@@ -48,11 +52,29 @@ def table() -> str:
     return "| text | masked | `--exact` |\n|---|---:|---:|\n" + "".join(rows)
 
 
+def filter_table() -> str:
+    """The filters, and the order in which they apply."""
+    lines = [line for line in filters.table(SampleConfig) if line.apply is not None]
+    rows = [f"| `--{line.shown} {line.metavar}` | {summary(line.apply)} |\n" for line in lines]
+    early = ", ".join(line.shown for line in lines if line.is_early)
+    late = ", ".join(line.shown for line in lines if not line.is_early)
+    order = f"They apply in this order: {early}; the masks of the sections above; temperature; {late}.\n"
+    return "| option | what it does |\n|---|---|\n" + "".join(rows) + "\n" + order
+
+
+def summary(function: object) -> str:
+    """The first paragraph of its docstring, in one line."""
+    return " ".join((function.__doc__ or "").split("\n\n")[0].split()).rstrip(".")
+
+
 def page() -> str:
-    """The whole page, its table made anew."""
+    """The whole page, its tables made anew."""
     text = PAGE.read_text("utf-8")
-    before, rest = text.split(BEGIN)
-    return before + BEGIN + table() + END + rest.split(END)[1]
+    for name, make in (("masked and exact", table), ("filters", filter_table)):
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+        before, rest = text.split(begin)
+        text = before + begin + make() + end + rest.split(end)[1]
+    return text
 
 
 if __name__ == "__main__":

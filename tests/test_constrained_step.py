@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numba
 import numpy as np
@@ -11,14 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import charrnn.inference.writing_loop  # noqa: F401 - lets compiled code call the functions
 from charrnn.config import SampleConfig
-from charrnn.inference import constrained_step, sampling, tracking
+from charrnn.inference import constrained_step, filters, sampling, tracking, writing_loop
 from charrnn.inference.tracking import Track
+from charrnn.kernels.machine import jit
 
 # Whole numbers, whose sums are exact.
 WEIGHTS = st.lists(st.integers(0, 8).map(float), min_size=1, max_size=30).filter(any)
 TEXTS = st.lists(st.integers(0, 3), max_size=60)
+
+
+def space_of(V: int) -> sampling.Space:
+    return sampling.Space([0.0] * V, [0] * V, [0.0] * V)
 
 
 # --- typical and mirostat -------------------------------------------------------
@@ -34,7 +37,7 @@ def distances(p: list[float]) -> list[float]:
 @given(WEIGHTS, st.integers(1, 63))
 def test_typical_keeps_what_surprises_about_as_much_as_is_expected(p, share):
     kept = list(p)
-    sampling.keep_typical(kept, share / 64, [0] * len(p), [0.0] * len(p))
+    filters.keep_typical(kept, share / 64, [0] * len(p), [0.0] * len(p))
     assert all(k in (0.0, x) for k, x in zip(kept, p, strict=True))
     far = distances(p)
     inside = [i for i, x in enumerate(kept) if x]
@@ -49,7 +52,7 @@ def test_typical_keeps_what_surprises_about_as_much_as_is_expected(p, share):
 
 def test_typical_can_drop_the_most_probable():
     p = [0.5, 0.3, 0.2]
-    sampling.keep_typical(p, 0.3, [0] * 3, [0.0] * 3)
+    filters.keep_typical(p, 0.3, [0] * 3, [0.0] * 3)
     assert p == [0.0, 0.3, 0.0]
 
 
@@ -64,7 +67,7 @@ def test_mirostat_cuts_off_what_surprises_more_or_keeps_the_best(p, bits):
         best = p.index(max(p))
         expected[best] = p[best]
     kept = list(p)
-    sampling.keep_surprise(kept, bits)
+    filters.keep_surprise(kept, bits)
     assert kept == expected
 
 
@@ -72,18 +75,16 @@ def test_mirostat_holds_the_surprise_that_is_asked_for():
     """Of a steady distribution of 5 bits, at tau 3: the mean surprise is 3, and mu follows each error."""
     rules = tracking.free(32).lists
     logits = (-0.2 * np.arange(32)).tolist()
-    filters = tracking.filters(SampleConfig(temperature=1.0, mirostat=3.0, mirostat_rate=0.1))
+    chain = sampling.chain(SampleConfig(temperature=1.0, mirostat=3.0, mirostat_rate=0.1))
     p = np.exp(logits) / np.exp(logits).sum()
-    tracks = tracking.listed(Track(limit=6.0), 0)
+    tracks = tracking.listed(Track(memory=(6.0,)), 0)
     random = np.random.default_rng(1)
     surprises = []
     for u in random.random(4000).tolist():
-        before = tracks.limits[0]
-        chosen = constrained_step.step(
-            list(logits), filters, u, [0.0] * 32, [0] * 32, [0.0] * 32, rules, tracks, 0, 0
-        )
+        before = tracks.memory[0][0]
+        chosen = constrained_step.step(list(logits), chain, u, rules, tracks, 0, 0, space_of(32))
         surprises.append(-math.log2(p[chosen]))
-        assert tracks.limits[0] == pytest.approx(before - 0.1 * (surprises[-1] - 3.0))
+        assert tracks.memory[0][0] == pytest.approx(before - 0.1 * (surprises[-1] - 3.0))
     assert np.mean(surprises[200:]) == pytest.approx(3.0, abs=0.05)
 
 
@@ -99,7 +100,7 @@ def dry(
         return penalties
     for c in range(V):
         longest = 0
-        for n in range(1, min(len(text), length + constrained_step.MOST_BEYOND) + 1):
+        for n in range(1, min(len(text), length + filters.MOST_BEYOND) + 1):
             end = text[len(text) - n :]
             if set(end) & breakers or c in breakers:
                 break
@@ -115,18 +116,20 @@ def test_dry_penalizes_what_would_prolong_a_repeat(text, length, breakers, unuse
     V = 4
     logits = [1.0] * V
     recent = [-1] * unused + text + [-1]
-    size = unused + len(text)
     marks = [c in breakers for c in range(V)]
-    constrained_step.penalize_repeats(logits, recent, size, size, 0.8, 1.2, length, marks, [0.0] * V)
+    filters.penalize_repeats(logits, recent[:-1], marks, 0.8, 1.2, length, [0.0] * V)
     expected = [1.0 - penalty for penalty in dry(text, V, 0.8, 1.2, length, breakers)]
     np.testing.assert_allclose(logits, expected, rtol=1e-12)
 
 
 def test_dry_looks_no_further_back_than_its_window():
     text = [0, 1, 2, 3, 3, 0, 1]
+    chain = sampling.chain(SampleConfig(temperature=0.0, dry=1.0, dry_length=2))
     for window, penalized in ((7, True), (6, False)):
         logits = [0.0] * 4
-        constrained_step.penalize_repeats(logits, text, 7, window, 1.0, 1.1, 2, [False] * 4, [0.0] * 4)
+        rules = tracking.free(4).lists._replace(window=window)
+        tracks = tracking.listed(Track(memory=(0.0,)), 0)._replace(recent=[[*text, -1]])
+        constrained_step.step(logits, chain, 0.5, rules, tracks, 0, len(text) - window, space_of(4))
         assert (logits[2] < 0.0) == penalized
 
 
@@ -160,8 +163,8 @@ def test_log_sum(logits, temperature):
 
 
 @numba.njit
-def compiled_step(logits, filters, u, p, heap, keys, rules, tracks):
-    return constrained_step.step(logits, filters, u, p, heap, keys, rules, tracks, 0, 0)
+def compiled_step(logits, chain, u, rules, tracks, space):
+    return constrained_step.step(logits, chain, u, rules, tracks, 0, 0, space)
 
 
 @settings(deadline=None, max_examples=300)  # the first call compiles
@@ -195,26 +198,18 @@ def test_plain_and_compiled_steps_agree_to_the_last_bit(data):
     )
     both = tracking.Control(rules, Track())
     track = Track(
-        state=int(random.integers(S)), left=int(random.integers(1, 6)), limit=2.0, copied=2,
+        state=int(random.integers(S)), left=int(random.integers(1, 6)), copied=2,
+        memory=(2.0,) * len(filters.active(config)),
         recent=random.integers(-1 if data.draw(st.booleans()) else 0, V, W),
     )  # fmt: skip
     u = float(random.random())
     lists, arrays = tracking.listed(track, 1), tracking.gathered([track], 1)
-    scratch = [0.0] * V, [0] * V, [0.0] * V
     plain = constrained_step.step(
-        logits.tolist(), tracking.filters(config), u, *scratch, both.lists, lists, 0, 0
+        logits.tolist(), sampling.chain(config), u, both.lists, lists, 0, 0, space_of(V)
     )
-    spaces = np.zeros(V), np.zeros(V, np.int64), np.zeros(V)
-    compiled = compiled_step(logits, tracking.filters(config), u, *spaces, both.arrays, arrays)
+    space = sampling.Space(np.zeros(V), np.zeros(V, np.int64), np.zeros(V))
+    chain = sampling.chain(config) if jit.JIT_DISABLED else writing_loop.chain(config)
+    compiled = compiled_step(logits, chain, u, both.arrays, arrays, space)
     assert plain == compiled
     for one, other in zip(lists, arrays, strict=True):
         assert np.array(one).tobytes() == other.astype(np.array(one).dtype).tobytes()
-
-
-def test_the_fields_of_settings_reach_the_filters():
-    config: Any = SampleConfig(
-        typical=0.9, mirostat=2, mirostat_rate=0.2, dry=0.5, dry_base=1.3, dry_length=4
-    )
-    filters = tracking.filters(config)
-    for name in filters._fields:
-        assert getattr(filters, name) == getattr(config, name)

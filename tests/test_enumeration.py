@@ -14,10 +14,11 @@ from support.toy_models import CELLS, all_log_probabilities, log_probabilities, 
 
 import charrnn
 from charrnn import api
+from charrnn.api import enumerate_lines
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.errors import ConfigError, SamplingError, SearchError, VocabularyError
 from charrnn.search import enumeration
-from charrnn.search.enumeration import Line, enumerate_lines
+from charrnn.search.enumeration import Line
 
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["plain", "compiled"])

@@ -10,8 +10,9 @@ import pytest
 from support.toy_models import CELLS, log_probability, texts, toy
 
 import charrnn
+from charrnn.api import fill
 from charrnn.errors import ConfigError, SearchError, VocabularyError
-from charrnn.search.infilling import Pattern, fill
+from charrnn.search.infilling import Pattern
 from charrnn.vocabulary import Vocabulary
 
 GAP = 3

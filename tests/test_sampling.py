@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import charrnn.inference.writing_loop  # noqa: F401 - lets compiled code call the filters
-from charrnn.inference import sampling
+from charrnn.config import SampleConfig
+from charrnn.inference import filters, sampling, writing_loop
+from charrnn.kernels.machine import jit
 
 GREATEST_U = math.nextafter(1.0, 0.0)
 
@@ -25,8 +26,8 @@ UNIFORMS = st.one_of(st.floats(0, 1, exclude_max=True), st.sampled_from([0.0, GR
 
 
 @numba.njit
-def compiled_sample(logits, temperature, top_k, typical, top_p, min_p, most_bits, u, p, heap, keys):
-    return sampling.sample(logits, temperature, top_k, typical, top_p, min_p, most_bits, u, p, heap, keys)
+def compiled_sample(logits, chain, u, space, past):
+    return sampling.sample(logits, chain, u, space, past)
 
 
 @numba.njit(error_model="numpy")  # as the kernels: then it is vector code
@@ -34,12 +35,17 @@ def compiled_exponentials(p):
     sampling.exponentials(p)
 
 
-def sample(
-    logits, *, temperature=1.0, top_k=0, typical=1.0, top_p=1.0, min_p=0.0, most_bits=math.inf, u=0.5
-) -> int:
+def sample(logits, *, u=0.5, limit=math.inf, **options) -> int:
+    config = SampleConfig(**{"temperature": 1.0, **options})
     V = len(logits)
-    options = temperature, top_k, typical, top_p, min_p, most_bits
-    return sampling.sample(list(logits), *options, u, [0.0] * V, [0] * V, [0.0] * V)
+    space = sampling.Space([0.0] * V, [0] * V, [0.0] * V)
+    past = sampling.Past([], [], [limit] * len(filters.active(config)))
+    return sampling.sample(list(logits), sampling.chain(config), u, space, past)
+
+
+def chain_of(config: SampleConfig) -> sampling.Chain:
+    """The filters for compiled code, or without the JIT for the same as Python."""
+    return sampling.chain(config) if jit.JIT_DISABLED else writing_loop.chain(config)
 
 
 def softmax(logits: Any, temperature: float = 1.0) -> list[float]:
@@ -145,7 +151,7 @@ def test_temperature_zero_is_the_first_of_the_greatest(logits, u):
 
 @given(WEIGHTS, st.integers(1, 45))
 def test_top_k_keeps_the_k_most_probable(p, k):
-    assert after(sampling.keep_top_k, p, k, [0] * len(p)) == only(p, order(p)[:k])
+    assert after(filters.keep_top_k, p, k, [0] * len(p)) == only(p, order(p)[:k])
 
 
 def nucleus(p: list[float], wanted: float) -> list[int]:
@@ -156,13 +162,13 @@ def nucleus(p: list[float], wanted: float) -> list[int]:
 @given(WEIGHTS, st.integers(1, 64))
 def test_top_p_keeps_the_fewest_that_have_the_share(p, share):
     # A share of n/64 of whole numbers is exact too.
-    assert after(sampling.keep_top_p, p, share / 64, [0] * len(p)) == only(p, nucleus(p, sum(p) * share / 64))
+    assert after(filters.keep_top_p, p, share / 64, [0] * len(p)) == only(p, nucleus(p, sum(p) * share / 64))
 
 
 @given(WEIGHTS, st.integers(0, 64))
 def test_min_p_keeps_what_is_not_too_far_below_the_best(p, ratio):
     kept = {i for i, x in enumerate(p) if x >= max(p) * ratio / 64}
-    assert after(sampling.keep_min_p, p, ratio / 64) == only(p, kept)
+    assert after(filters.keep_min_p, p, ratio / 64) == only(p, kept)
 
 
 @given(st.lists(FINITE, min_size=1, max_size=50), TEMPERATURES, st.floats(5e-324, 1.0))
@@ -171,9 +177,9 @@ def test_every_filter_keeps_the_most_probable(logits, temperature, x):
     heap = [0] * len(p)
     best = order(p)[0]
     for filter_, arguments in (
-        (sampling.keep_top_k, (1, heap)),
-        (sampling.keep_top_p, (x, heap)),
-        (sampling.keep_min_p, (x,)),
+        (filters.keep_top_k, (1, heap)),
+        (filters.keep_top_p, (x, heap)),
+        (filters.keep_min_p, (x,)),
     ):
         kept = after(filter_, p, *arguments)
         assert kept[best] == p[best] > 0.0
@@ -182,10 +188,10 @@ def test_every_filter_keeps_the_most_probable(logits, temperature, x):
 
 def test_the_examples_of_the_docstrings_hold():
     heap = [0] * 4
-    assert after(sampling.keep_top_p, [0.1, 0.5, 0.0, 0.3], 0.5, heap) == [0.0, 0.5, 0.0, 0.0]
-    assert after(sampling.keep_top_p, [0.1, 0.5, 0.0, 0.3], 0.8, heap) == [0.0, 0.5, 0.0, 0.3]
-    assert after(sampling.keep_min_p, [0.5, 0.3, 0.1], 0.4) == [0.5, 0.3, 0.0]
-    assert after(sampling.keep_min_p, [0.9, 0.06, 0.04], 0.4) == [0.9, 0.0, 0.0]
+    assert after(filters.keep_top_p, [0.1, 0.5, 0.0, 0.3], 0.5, heap) == [0.0, 0.5, 0.0, 0.0]
+    assert after(filters.keep_top_p, [0.1, 0.5, 0.0, 0.3], 0.8, heap) == [0.0, 0.5, 0.0, 0.3]
+    assert after(filters.keep_min_p, [0.5, 0.3, 0.1], 0.4) == [0.5, 0.3, 0.0]
+    assert after(filters.keep_min_p, [0.9, 0.06, 0.04], 0.4) == [0.9, 0.0, 0.0]
     assert [sampling.choose([0.2, 0.0, 0.2], u) for u in (0.0, 0.49, 0.5, GREATEST_U)] == [0, 0, 2, 2]
 
 
@@ -273,9 +279,17 @@ def test_compiled_and_plain_sampling_agree_to_the_last_bit(
 ):
     row = np.array(logits, np.float32)
     V = len(row)
-    plain_p, compiled_p = [0.0] * V, np.zeros(V)
-    options = (temperature, top_k, typical, top_p, min_p, most_bits, u)
-    plain = sampling.sample(row.tolist(), *options, plain_p, [0] * V, [0.0] * V)
-    compiled = compiled_sample(row, *options, compiled_p, np.zeros(V, np.int64), np.zeros(V))
-    assert plain == compiled
-    assert np.array(plain_p).tobytes() == compiled_p.tobytes()
+    config = SampleConfig(
+        temperature=temperature, top_k=top_k, typical=typical, top_p=top_p, min_p=min_p,
+        mirostat=float(most_bits < math.inf),
+    )  # fmt: skip
+    memory = [most_bits] * len(filters.active(config))
+    plain_space = sampling.Space([0.0] * V, [0] * V, [0.0] * V)
+    plain = sampling.sample(
+        row.tolist(), sampling.chain(config), u, plain_space, sampling.Past([], [], memory)
+    )
+    space = sampling.Space(np.zeros(V), np.zeros(V, np.int64), np.zeros(V))
+    nothing = np.zeros(0)
+    past = sampling.Past(nothing, nothing, np.array(memory, np.float64))
+    assert compiled_sample(row, chain_of(config), u, space, past) == plain
+    assert np.array(plain_space.p).tobytes() == space.p.tobytes()

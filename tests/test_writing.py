@@ -72,13 +72,13 @@ def by_hand(checkpoint: Checkpoint, read: str, n: int, *, seed=1, index=0, tempe
     random = np.random.default_rng([seed, index])
     written = ""
     V = len(vocabulary)
-    scratch = [0.0] * V, [0] * V, [0.0] * V
+    space = sampling.Space([0.0] * V, [0] * V, [0.0] * V)
+    chain = sampling.chain(SampleConfig(temperature=temperature))
     for _ in range(n):
-        options = temperature, 0, 1.0, 1.0, 0.0, math.inf
         values = logits.tolist()
         if checkpoint.text.lines and not read + written:
             values[0] = -math.inf
-        choice = sampling.sample(values, *options, random.random(), *scratch)
+        choice = sampling.sample(values, chain, random.random(), space, sampling.NOTHING)
         written += vocabulary.characters[choice]
         logits, state = network.step(choice, state)
     return written
@@ -294,7 +294,9 @@ from charrnn.generation.writing import generate_all
 from charrnn.inference import engines, writing_loop
 from charrnn.kernels.products import tile
 assert not tile.WIDE
-engines.loader_of(engines.Kind()).kernels = writing_loop
+loader = engines.Loader()
+loader.kernels = writing_loop
+engines.loader_of = lambda kind: loader
 engines.WEIGHTS_A_THREAD = 1
 for n in range(4):
     model = model_file.load(f"{sys.argv[1]}/{n}.safetensors")
@@ -380,10 +382,10 @@ def test_the_first_character_needs_no_numba(prose, tmp_path):
     model_file.save(prose, tmp_path / "m.safetensors")
     program = """
 import sys
-from charrnn import checkpoint
+from charrnn.checkpoint import model_file
 from charrnn.config import SampleConfig
 from charrnn.generation.writing import generate, generate_all
-pieces = generate(checkpoint.load(sys.argv[1]), "", SampleConfig(seed=1, length=10**6))
+pieces = generate(model_file.load(sys.argv[1]), "", SampleConfig(seed=1, length=10**6))
 first = next(pieces)
 assert not {"numba", "llvmlite"} & sys.modules.keys()
 sys.stdout.buffer.write(first.encode())

@@ -9,6 +9,7 @@ import numpy as np
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import SampleConfig
 from charrnn.errors import CheckpointError, ConfigError, SamplingError
+from charrnn.inference import filters, sampling
 from charrnn.inference.constrained_step import Rules
 from charrnn.inference.mixture import Blend
 from charrnn.inference.tracking import Control, Track, permissive
@@ -17,7 +18,7 @@ from charrnn.text.novelty import Novelty
 if TYPE_CHECKING:
     from charrnn.constraints.automaton import Automaton
 
-DRY_WINDOW = 1024  # characters searched for repeats
+FILTERS_WINDOW = 1024  # characters that filters look back at
 BREAKERS = '\n:"*'  # repeats end at these, the choice of DRY's author
 MOST_FALSE = 0.1  # the false positive rate that an index may have
 
@@ -27,7 +28,7 @@ def prepare(
 ) -> Control | None:
     """The constraints on texts of at most `length` characters after the prompt; None where there are none.
 
-    A prompt of None stands for any prompt. The filters of `sampling.sample` are not among the constraints.
+    A prompt of None stands for any prompt. Filters of probabilities alone are no constraints.
 
     Raises:
         ConfigError: the expression is invalid or too large, or a mixture has no index that the settings need.
@@ -38,7 +39,7 @@ def prepare(
     if automaton is not None and prompt is not None:
         automaton.start(prompt, length)
     run = 0 if isinstance(config.novel, bool) else config.novel
-    if automaton is None and not (run or config.dry or config.mirostat or config.typical < 1.0):
+    if automaton is None and not run and not any(line.follows_text for line in filters.active(config)):
         return None
 
     vocabulary = model.vocabulary
@@ -52,13 +53,13 @@ def prepare(
             ends=automaton.ends,
         )
     window = 0
-    if config.dry:
-        window = DRY_WINDOW
+    if any("recent" in filters.reads(line.apply) for line in filters.active(config) if line.apply):
+        window = FILTERS_WINDOW
         rules = rules._replace(breakers=np.array([c in BREAKERS for c in vocabulary.characters]))
     if run:
         rules = _against_copies(rules, indexes(model), run)
         window = max(window, rules.gram)
-    start = Track(left=length, limit=2.0 * config.mirostat)
+    start = Track(left=length, memory=tuple(sampling.first_memory(config)))
     return Control(rules._replace(window=window), start, vocabulary, automaton)
 
 

@@ -1,9 +1,10 @@
-"""Logits -> one character that the text may go on with: automaton, copied runs, repeats, mirostat.
+"""Logits -> one character that the text may go on with: automaton and copied runs.
 
-What stands before and after inference.sampling's filters. Plain loops like theirs: the same source runs as
+What stands before and after inference.sampling. Plain loops like theirs: the same source runs as
 Python on lists, and under Numba on arrays (charrnn.inference.writing_loop).
 
-Axes: V vocabulary, S states, C classes of characters, B texts, W characters that are looked back at.
+Axes: V vocabulary, S states, C classes of characters, B texts, F filters that are on, W characters that
+are looked back at.
 """
 
 from __future__ import annotations
@@ -17,24 +18,6 @@ from charrnn.text.rolling_hash import BASES, PRIME, contains
 ENDED, STUCK = -1, -2  # instead of a character: the text is complete without one; no character is possible
 FORBIDDEN = -1  # instead of a next state
 FINAL = 0  # the state of a line that is complete
-
-# A repeat counts as at most so many characters longer than allowed: its penalty then knows no infinity.
-MOST_BEYOND = 64
-
-
-class Filters(NamedTuple):
-    """How a character is chosen from its logits; see `sampling.sample` and `step`."""
-
-    temperature: float
-    top_k: int
-    typical: float
-    top_p: float
-    min_p: float
-    mirostat: float  # bits a character, tau; 0: off
-    mirostat_rate: float  # eta
-    dry: float  # the multiplier; 0: off
-    dry_base: float
-    dry_length: int
 
 
 class Rules(NamedTuple):
@@ -51,7 +34,7 @@ class Rules(NamedTuple):
     probes: int  # bits for each hash
     bits: Any  # (M,) uint8, of which len(bits) * 8 bits: a Bloom filter
     points: Any  # (V,) int64: the code point of each character
-    breakers: Any  # (V,) bool: characters over which repeats are not followed
+    breakers: Any  # (V,) bool: see inference.filters
     window: int  # W
 
 
@@ -60,7 +43,7 @@ class Tracks(NamedTuple):
 
     states: Any  # (B,) int64, of the automaton
     left: Any  # (B,) int64: how many characters the text may have, from this call's first on
-    limits: Any  # (B,) float64: mirostat's mu, in bits
+    memory: Any  # (B, F) float64: what each filter that is on keeps
     copied: Any  # (B,) int64: so many grams in a row, up to the last character, are in the training text
     masses: Any  # (B,) float64: the sum of logs that `weighs` asks for
     recent: Any  # (B, W + T) int64: the text's last characters, -1 where there is none, and T to come
@@ -107,43 +90,6 @@ def log_sum(logits: Any, temperature: float, p: Any) -> float:
     return greatest / temperature + math.log(total)
 
 
-def penalize_repeats(
-    logits: Any, recent: Any, size: int, window: int, multiplier: float, base: float, length: int,
-    breakers: Any, longest: Any,
-) -> None:  # fmt: skip
-    """Lower the logits of what would repeat `length` or more characters, and one more.
-
-    DRY ("don't repeat yourself", p-e-w 2024, text-generation-webui, pull request 5677): where the last n
-    characters stood before and c came after them, c loses multiplier * base^(n - length), n being the most
-    of all such places. A repeat does not reach over a breaker. recent (W + T,) holds the text in its first
-    `size` places, -1 where there is none; the last `window` of them count. longest (V,) is scratch space.
-    """
-    low = max(size - window, 0)
-    last = recent[size - 1] if size > 0 else -1
-    if last < 0 or breakers[last]:
-        return
-    for i in range(len(logits)):
-        longest[i] = 0
-    for j in range(low, size - 1):
-        c = recent[j + 1]
-        if recent[j] != last or breakers[c]:
-            continue
-        n = 1
-        while n < length + MOST_BEYOND and j - n >= low:
-            before = recent[j - n]
-            if before < 0 or before != recent[size - 1 - n] or breakers[before]:
-                break
-            n += 1
-        if n > longest[c]:
-            longest[c] = n
-    for i in range(len(logits)):
-        if longest[i] >= length:
-            penalty = multiplier
-            for _ in range(int(longest[i]) - length):
-                penalty *= base
-            logits[i] -= penalty
-
-
 def hash_begun(recent: Any, size: int, count: int, points: Any, base: int) -> int:
     """The hash of the last `count` characters, to which one more can be added; -1: there are fewer."""
     if size < count:
@@ -176,32 +122,26 @@ def keep_new(logits: Any, rules: Any, first: int, second: int) -> bool:
     return some
 
 
-def step(
-    logits: Any, filters: Any, u: float, p: Any, heap: Any, keys: Any, rules: Any, tracks: Any, text: int,
-    done: int,
-) -> int:  # fmt: skip
+def step(logits: Any, chain: Any, u: float, rules: Any, tracks: Any, text: int, done: int, space: Any) -> int:
     """The next character of a text, or ENDED or STUCK; the text's tracks follow it.
 
-    First DRY, then the automaton, then copied runs, then temperature and the filters of
-    `sampling.sample`. `done` characters were written in this call; `text` is the text's place in the tracks.
-    The logits (V,) are overwritten; p, heap and keys are scratch space, see `sampling.sample`.
+    First the filters of logits, then the automaton, then copied runs, then `sampling.sample`. `done`
+    characters were written in this call; `text` is the text's place in the tracks. The logits (V,) are
+    overwritten.
     """
     recent, size = tracks.recent[text], rules.window + done
-    if filters.dry > 0.0:
-        penalize_repeats(
-            logits, recent, size, rules.window, filters.dry, filters.dry_base, filters.dry_length,
-            rules.breakers, keys,
-        )  # fmt: skip
+    past = sampling.Past(recent[done:size], rules.breakers, tracks.memory[text])
+    sampling.apply(chain, 0, chain.early, logits, space, past)
     left = tracks.left[text] - done
     steered = len(rules.table) > 0
     # Where a text of no lines may end, what does not fit ends it: nothing needs to be prevented.
     may_end = steered and rules.ends and rules.reach[tracks.states[text]] == 0
     if steered and not rules.checks and not may_end:
-        before = log_sum(logits, filters.temperature, p) if rules.weighs else 0.0
+        before = log_sum(logits, chain.temperature, space.p) if rules.weighs else 0.0
         if not mask(logits, rules.table[tracks.states[text]], rules.classes, rules.reach, left):
             return STUCK
         if rules.weighs:
-            tracks.masses[text] += log_sum(logits, filters.temperature, p) - before
+            tracks.masses[text] += log_sum(logits, chain.temperature, space.p) - before
     first, second = -1, -1
     if rules.run > 0:
         first = hash_begun(recent, size, rules.gram - 1, rules.points, BASES[0])
@@ -210,15 +150,10 @@ def step(
         if completes and not keep_new(logits, rules, first, second):
             return STUCK
 
-    most_bits = tracks.limits[text] if filters.mirostat > 0.0 else math.inf
-    chosen = sampling.sample(
-        logits, filters.temperature, filters.top_k, filters.typical, filters.top_p, filters.min_p, most_bits,
-        u, p, heap, keys,
-    )  # fmt: skip
+    chosen = sampling.sample(logits, chain, u, space, past)
 
-    if filters.mirostat > 0.0 and filters.temperature > 0.0:
-        # p has still the probability that it had before the filters.
-        tracks.limits[text] -= filters.mirostat_rate * (-math.log2(p[chosen]) - filters.mirostat)
+    if chain.temperature > 0.0:
+        sampling.follow(chain, past.memory, space.p[chosen])
     if steered:
         state = rules.table[tracks.states[text]][rules.classes[chosen]]
         if state < 0 or rules.reach[state] >= left:

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from charrnn.config import SampleConfig
 from charrnn.inference import constrained_step, sampling, tracking
+from charrnn.inference.filters import Setting, active
 from charrnn.inference.mixture import MixedNetwork
 from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.inference.thread_tuner import Pace
@@ -69,12 +70,14 @@ class Kind(NamedTuple):
     networks: int = 1  # that are mixed
     predicts: bool = False  # `predict` is wanted, too
     steered: bool = False
+    filters: tuple[Setting, ...] = ()  # that are on
 
     @property
     def name(self) -> str:
-        """generate, generate-2-predicts-steered, .."""
+        """generate, generate-2-predicts-steered-top_k, .."""
         parts = [str(self.networks)] if self.networks > 1 else []
         parts += [part for part in ("predicts", "steered") if getattr(self, part)]
+        parts += [line.name for line in self.filters]
         return "-".join(["generate", *parts])
 
 
@@ -92,13 +95,11 @@ class PlainPath:
     ) -> None:
         """`steered` says what the texts may be, and `account` is told how long it takes to write them."""
         self._network = network
-        self._filters = tracking.filters(config)
-        f = self._filters
-        self._free = f.temperature, f.top_k, None, f.top_p, f.min_p, None  # where nothing steers
+        self._chain = sampling.chain(config)
         self._steered = steered
         self._account = account
         V = network.vocab_size
-        self._scratch = [0.0] * V, [0] * V, [0.0] * V
+        self._space = sampling.Space([0.0] * V, [0] * V, [0.0] * V)
 
     def longest(self, texts: int) -> int:
         """Characters that one call should write of each of so many texts."""
@@ -116,7 +117,7 @@ class PlainPath:
         """Each text reads its last character: log p of the next, (texts, V). Its state has then read it."""
         started = time.perf_counter()
         found = np.empty((len(cursors), self._network.vocab_size))
-        p, _, out = self._scratch
+        p, _, out = self._space
         for row, cursor in zip(found, cursors, strict=True):
             logits, cursor.state = self._network.step(cursor.last, cursor.state)
             sampling.log_probabilities(out, logits.tolist(), p)
@@ -146,10 +147,10 @@ class PlainPath:
                     logits[end] = -math.inf
                 steps += 1
                 if rules is None:
-                    cursor.last = sampling.sample(logits, *self._free, u, *self._scratch)
+                    cursor.last = sampling.sample(logits, self._chain, u, self._space, sampling.NOTHING)
                 else:
                     cursor.last = constrained_step.step(
-                        logits, self._filters, u, *self._scratch, rules, tracks, 0, len(ids)
+                        logits, self._chain, u, rules, tracks, 0, len(ids), self._space
                     )
                 if cursor.last < 0:
                     break
@@ -190,7 +191,7 @@ class CompiledPath:
 
         self._network = network
         self._kernels = kernels
-        self._filters = tracking.filters(config)
+        self._chain = kernels.chain(config)
         self._steered = steered
         self._arrays = compiled_arrays(network, kernels)
         mixed = isinstance(network, MixedNetwork)
@@ -282,6 +283,7 @@ class CompiledPath:
         texts = np.arange(B)
         last = np.array([cursor.last for cursor in cursors])
         written, counts = np.zeros(table.shape, np.int64), np.zeros(B, np.int64)
+        batch = self._kernels.Batch(state, texts, last, table, limits, given, end, written, counts)
         arrays = None if rules is None else rules.arrays
         before = [cursor.track for cursor in cursors]
         tracks = None if rules is None else tracking.gathered(before, table.shape[1])
@@ -289,10 +291,7 @@ class CompiledPath:
         while running:
             for character in set(last[:running].tolist()):
                 self._network.learn(character)  # the loop comes back where it meets a new one
-            running = self._kernels.write(
-                *self._either, state, texts, last, table, limits, given, self._filters, arrays, tracks, end,
-                written, counts, scratch,
-            )  # fmt: skip
+            running = self._kernels.write(*self._either, batch, self._chain, arrays, tracks, scratch)
             if running < 0:
                 raise _BrokenUpError
         for row, text in enumerate(texts.tolist()):
@@ -353,7 +352,7 @@ class Paths:
         self._threads = threads
         self._steered = steered
         networks = len(network.parts) if isinstance(network, MixedNetwork) else 1
-        self._loader = loader_of(Kind(networks, predicts, steered is not None))
+        self._loader = loader_of(Kind(networks, predicts, steered is not None, tuple(active(config))))
         self._path: PlainPath | CompiledPath = PlainPath(network, config, steered, self._loader.account)
 
     def best(self, left: int) -> PlainPath | CompiledPath:
@@ -447,6 +446,8 @@ class Loader:
             steered = tracking.free(V) if self._kind.steered else None
             path = CompiledPath(network, SampleConfig(), kernels, 1, steered)
             path.write([Cursor(V, network.initial_state())], [np.zeros(1)], -1)
+            for line in self._kind.filters:
+                kernels.code(line)
             if self._kind.predicts:
                 path.predict([Cursor(V, network.initial_state())])
             self.kernels = kernels

@@ -3,18 +3,18 @@
 Plain loops over one row: the same source runs as Python on lists, which Python indexes faster than arrays,
 and under Numba on arrays (inference.writing_loop). Both add in the same order and share one exp, so that
 both choose the same character.
-
-A filter sets what it drops to zero, and does not scale the rest up to a sum of 1; `choose` needs no such sum.
-Where probabilities are equal, the lower id counts as the more probable. Each filter keeps at least one.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from charrnn.inference import filters
 
 # Below, exp is 0: above, it is a normal number.
 LEAST_EXPONENT = -708.0
@@ -91,123 +91,6 @@ def probabilities(p: Any, logits: Any, temperature: float) -> None:
         p[i] = p[i] / total if total > 0.0 else 1.0 / len(p)  # 0: all are NaN
 
 
-def _precedes(p: Any, a: int, b: int) -> bool:
-    return p[a] > p[b] or (p[a] == p[b] and a < b)
-
-
-def _sift_down(heap: Any, p: Any, root: int, size: int) -> None:
-    """Restore the heap, the most probable at the top, where only `root` may be out of place."""
-    moved = heap[root]
-    child = 2 * root + 1
-    while child < size:
-        if child + 1 < size and _precedes(p, heap[child + 1], heap[child]):
-            child += 1
-        if not _precedes(p, heap[child], moved):
-            break
-        heap[root] = heap[child]
-        root = child
-        child = 2 * root + 1
-    heap[root] = moved
-
-
-def _fill(heap: Any, p: Any) -> None:
-    """heap = all ids as a heap: to sort them all would cost more than to take out the few that stay."""
-    size = len(p)
-    for i in range(size):
-        heap[i] = i
-    for root in range(size // 2 - 1, -1, -1):
-        _sift_down(heap, p, root, size)
-
-
-def keep_top_k(p: Any, k: int, heap: Any) -> None:
-    """Keep the k >= 1 most probable (Fan et al. 2018). heap (V,) is scratch space for ids."""
-    _fill(heap, p)
-    size = len(p)
-    for _ in range(min(k, len(p))):
-        size -= 1
-        heap[0] = heap[size]
-        _sift_down(heap, p, 0, size)
-    for i in range(size):
-        p[heap[i]] = 0.0
-
-
-def _keep_share(p: Any, keys: Any, wanted: float, heap: Any) -> None:
-    """Keep the fewest of those with the greatest keys (V,) that together have `wanted` of p; at least one."""
-    _fill(heap, keys)
-    size = len(p)
-    kept = 0.0
-    while size > 0 and (kept < wanted or size == len(p)):
-        kept += p[heap[0]]
-        size -= 1
-        heap[0] = heap[size]
-        _sift_down(heap, keys, 0, size)
-    for i in range(size):
-        p[heap[i]] = 0.0
-
-
-def keep_top_p(p: Any, share: float, heap: Any) -> None:
-    """Keep the fewest of the most probable that together have at least `share`, above 0, of the sum of p.
-
-    The nucleus of Holtzman et al. 2020. Of p = [0.1, 0.5, 0.0, 0.3] the sum is 0.9: at share 0.5, 0.45 is
-    wanted and [0, 0.5, 0, 0] is kept; at 0.8, 0.72 is wanted, 0.5 is too little, and [0, 0.5, 0, 0.3] is
-    kept. heap (V,) is scratch space for ids.
-    """
-    wanted = 0.0
-    for i in range(len(p)):
-        wanted += p[i]
-    _keep_share(p, p, wanted * share, heap)
-
-
-def keep_min_p(p: Any, ratio: float) -> None:
-    """Keep what has at least `ratio`, from 0 to 1, of the greatest probability (Nguyen et al. 2024).
-
-    Of [0.5, 0.3, 0.1] at ratio 0.4, what is below 0.4 * 0.5 = 0.2 goes: [0.5, 0.3, 0]. Of [0.9, 0.06, 0.04],
-    where the network is sure, only 0.9 is kept.
-    """
-    greatest = 0.0
-    for i in range(len(p)):
-        if p[i] > greatest:
-            greatest = p[i]
-    for i in range(len(p)):
-        if p[i] < ratio * greatest:
-            p[i] = 0.0
-
-
-def keep_typical(p: Any, share: float, heap: Any, keys: Any) -> None:
-    """Keep the fewest of the most typical that together have at least `share`, above 0, of the sum of p.
-
-    Typical is what surprises about as much as the next character does on average: the order is by
-    |-log p - H|, H the entropy (locally typical sampling, Meister et al. 2023). Of [0.5, 0.3, 0.2], H is
-    1.03 nats and the distances are 0.34, 0.17 and 0.58: at share 0.3 it is 0.3 alone that is kept, and the
-    most probable goes. heap and keys (V,), ids and floats, are scratch space.
-    """
-    total = 0.0
-    for i in range(len(p)):
-        total += p[i]
-    entropy = 0.0
-    for i in range(len(p)):
-        if p[i] > 0.0:
-            keys[i] = math.log(p[i] / total)
-            entropy -= p[i] / total * keys[i]
-    for i in range(len(p)):
-        keys[i] = -abs(-keys[i] - entropy) if p[i] > 0.0 else -math.inf
-    _keep_share(p, keys, share * total, heap)
-
-
-def keep_surprise(p: Any, bits: float) -> None:
-    """Keep what surprises by at most so many bits, -log2 p, or else the most probable alone.
-
-    How mirostat cuts off (version 2, Basu et al. 2021).
-    """
-    best = 0
-    for i in range(len(p)):
-        if p[i] > p[best]:
-            best = i
-    for i in range(len(p)):
-        if i != best and p[i] > 0.0 and -math.log2(p[i]) > bits:
-            p[i] = 0.0
-
-
 def choose(p: Any, u: float) -> int:
     """The id at which the running sum of p passes u, in [0, 1), times its sum. p need not sum to 1.
 
@@ -228,31 +111,106 @@ def choose(p: Any, u: float) -> int:
     return last  # by rounding, `wanted` may be the whole sum: then the last that is possible
 
 
-def sample(
-    logits: Any, temperature: float, top_k: int, typical: float | None, top_p: float, min_p: float,
-    most_bits: float | None, u: float, p: Any, heap: Any, keys: Any,
-) -> int:  # fmt: skip
-    """The character that a uniform number u in [0, 1) chooses; temperature 0: the most probable.
+class Chain(NamedTuple):
+    """The filters that are on, in their order; compiled, functions are addresses of machine code."""
 
-    The filters apply in the order temperature, top-k, typical, top-p, min-p, mirostat, whose limit is
-    `most_bits`; top_k 0, typical 1, top_p 1, min_p 0 and most_bits inf are off. Where typical or most_bits
-    are None, Numba does not even compile them. p, heap and keys, (V,) floats, ids and floats (for typical
-    alone), are scratch space; in p, what was kept has its probability before the filters.
-    """
-    if temperature == 0.0:
+    temperature: float
+    early: int  # the first so many change logits, the others p
+    apply: Any  # (F,)
+    follow: Any  # (F,) None or 0: the filter keeps nothing
+    settings: Any  # (F, S) what the machine code of each reads
+
+
+class Space(NamedTuple):
+    """Scratch space for one character."""
+
+    p: Any  # (V,) floats; afterwards, what was kept has its probability before the filters
+    heap: Any  # (V,) ids
+    keys: Any  # (V,) floats
+
+
+class Past(NamedTuple):
+    """What filters know of a text; see inference.filters."""
+
+    recent: Any  # (W,)
+    breakers: Any  # (V,)
+    memory: Any  # (F,)
+
+
+NOTHING = Past([], [], [])
+
+
+def chain(config: filters.Filters) -> Chain:
+    """The filters as plain functions."""
+    on = filters.active(config)
+    return Chain(
+        temperature=float(config.temperature),
+        early=sum(line.is_early for line in on),
+        apply=[_applied(line.apply, config, k) for k, line in enumerate(on) if line.apply],
+        follow=[line.follow and _followed(line.follow, config, k) for k, line in enumerate(on)],
+        settings=None,
+    )
+
+
+def first_memory(config: filters.Filters) -> list[float]:
+    """Of each filter that is on, what it keeps of a text at first."""
+    return [
+        line.begin(**_settings(line.begin, config)) if line.begin else 0.0 for line in filters.active(config)
+    ]
+
+
+def _settings(function: Callable[..., Any], config: filters.Filters) -> dict[str, float]:
+    """The settings that a function reads."""
+    return {
+        line.name: type(line.default)(getattr(config, line.name))
+        for line in filters.table(config)
+        if line.name in filters.reads(function)
+    }
+
+
+def _applied(function: Callable[..., None], config: filters.Filters, k: int) -> Callable[..., None]:
+    names, settings = filters.reads(function), _settings(function, config)
+
+    def call(x: Any, space: Any, past: Past) -> None:
+        memory = past.memory[k] if len(past.memory) else 0.0
+        given = {
+            "logits": x, "p": x, "heap": space.heap, "keys": space.keys,
+            "recent": past.recent, "breakers": past.breakers, "memory": memory, **settings,
+        }  # fmt: skip
+        function(*[given[name] for name in names])
+
+    return call
+
+
+def _followed(function: Callable[..., float], config: filters.Filters, k: int) -> Callable[..., None]:
+    settings = _settings(function, config)
+
+    def call(memory: Any, probability: float) -> None:
+        memory[k] = function(memory=memory[k], probability=probability, **settings)
+
+    return call
+
+
+def apply(chain: Chain, first: int, last: int, x: Any, space: Any, past: Past) -> None:
+    """The filters `first` to `last` change x (V,), logits or p."""
+    # charrnn.inference.writing_loop has this and `follow` for machine code.
+    for k in range(first, last):
+        chain.apply[k](x, space, past)
+
+
+def follow(chain: Chain, memory: Any, probability: float) -> None:
+    """Filters keep what they want to know of the character that was chosen."""
+    for function in filter(None, chain.follow):
+        function(memory, probability)
+
+
+def sample(logits: Any, chain: Chain, u: float, space: Any, past: Past) -> int:
+    """The character that a uniform number u in [0, 1) chooses; temperature 0: the most probable."""
+    if chain.temperature == 0.0:
         return argmax(logits)
-    probabilities(p, logits, temperature)
-    if 0 < top_k < len(p):
-        keep_top_k(p, top_k, heap)
-    if typical is not None and typical < 1.0:
-        keep_typical(p, typical, heap, keys)
-    if top_p < 1.0:
-        keep_top_p(p, top_p, heap)
-    if min_p > 0.0:
-        keep_min_p(p, min_p)
-    if most_bits is not None and most_bits < math.inf:
-        keep_surprise(p, most_bits)
-    return choose(p, u)
+    probabilities(space.p, logits, chain.temperature)
+    apply(chain, chain.early, len(chain.apply), space.p, space, past)
+    return choose(space.p, u)
 
 
 def log_probabilities(out: Any, logits: Any, p: Any) -> None:

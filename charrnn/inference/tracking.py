@@ -10,8 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.config import SampleConfig
-from charrnn.inference.constrained_step import FINAL, Filters, Rules, Tracks, hash_begun, is_copied
+from charrnn.inference.constrained_step import FINAL, Rules, Tracks, hash_begun, is_copied
 from charrnn.text.rolling_hash import BASES
 from charrnn.vocabulary import Vocabulary
 
@@ -31,7 +30,7 @@ class Track:
 
     state: int = FINAL
     left: int = 0
-    limit: float = 0.0
+    memory: tuple[float, ...] = ()
     copied: int = 0
     mass: float = 0.0
     recent: Ids = field(default_factory=lambda: np.empty(0, np.int64))  # (W,)
@@ -103,22 +102,6 @@ class Control:
         )
 
 
-def filters(config: SampleConfig) -> Filters:
-    """The settings of the filters."""
-    return Filters(
-        temperature=float(config.temperature),
-        top_k=config.top_k,
-        typical=float(config.typical),
-        top_p=float(config.top_p),
-        min_p=float(config.min_p),
-        mirostat=float(config.mirostat),
-        mirostat_rate=float(config.mirostat_rate),
-        dry=float(config.dry),
-        dry_base=float(config.dry_base),
-        dry_length=config.dry_length,
-    )
-
-
 def free(vocab_size: int) -> Control:
     """Rules that allow everything."""
     return Control(permissive(np.zeros(vocab_size, np.int64)))
@@ -163,7 +146,7 @@ def gathered(tracks: Sequence[Track], T: int) -> Tracks:
     return Tracks(
         states=np.array([track.state for track in tracks]),
         left=np.array([track.left for track in tracks]),
-        limits=np.array([track.limit for track in tracks]),
+        memory=np.array([track.memory for track in tracks], np.float64),
         copied=np.array([track.copied for track in tracks]),
         masses=np.array([track.mass for track in tracks]),
         recent=recent,
@@ -173,7 +156,7 @@ def gathered(tracks: Sequence[Track], T: int) -> Tracks:
 def listed(track: Track, T: int) -> Tracks:
     """The same of one text, as lists."""
     recent = [*track.recent.tolist(), *[-1] * T] if len(track.recent) else []
-    return Tracks([track.state], [track.left], [track.limit], [track.copied], [track.mass], [recent])
+    return Tracks([track.state], [track.left], [[*track.memory]], [track.copied], [track.mass], [recent])
 
 
 def moved(
@@ -185,7 +168,7 @@ def moved(
         yield Track(
             state=int(arrays.states[n]),
             left=track.left - count,
-            limit=float(arrays.limits[n]),
+            memory=tuple(map(float, arrays.memory[n])),
             copied=int(arrays.copied[n]),
             mass=float(arrays.masses[n]),
             recent=np.array(arrays.recent[n][count : count + window], np.int64) if window else track.recent,

@@ -12,14 +12,20 @@ Axes: B texts, T characters, H hidden, V vocabulary, N gates * H padded to panel
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import inspect
+import marshal
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import carray, types
 from numba.extending import intrinsic, overload, register_jitable
 
-from charrnn.inference import constrained_step, sampling
+from charrnn.inference import constrained_step, filters, sampling
+from charrnn.inference.filters import Setting
 from charrnn.kernels.exact_layers import add, copy, layer_norm
 from charrnn.kernels.loops.equations import writing
 from charrnn.kernels.machine.barrier import break_through, counters, pass_through
@@ -29,12 +35,15 @@ from charrnn.kernels.products.exact_gemm import in_panels, padded, panel_product
 from charrnn.text import rolling_hash
 
 __all__ = [
+    "Batch",
     "Mixture",
     "MixtureScratch",
     "Network",
     "Scratch",
     "address_of",
     "break_up",
+    "chain",
+    "code",
     "in_panels",
     "layer_norm",
     "log_probabilities",
@@ -75,17 +84,8 @@ def _exponentials(p):  # type: ignore[no-untyped-def]
 
 for _function in (
     sampling.exp,
-    sampling._precedes,
-    sampling._sift_down,
-    sampling._fill,
-    sampling._keep_share,
     sampling.argmax,
     sampling.probabilities,
-    sampling.keep_top_k,
-    sampling.keep_top_p,
-    sampling.keep_min_p,
-    sampling.keep_typical,
-    sampling.keep_surprise,
     sampling.choose,
     sampling.sample,
     sampling.log_probabilities,
@@ -93,7 +93,6 @@ for _function in (
     sampling.logarithms,
     constrained_step.mask,
     constrained_step.log_sum,
-    constrained_step.penalize_repeats,
     rolling_hash.contains,
     constrained_step.hash_begun,
     constrained_step.is_copied,
@@ -102,6 +101,132 @@ for _function in (
 ):
     # Compiled code that calls it compiles it from its one source, without wrappers that nobody calls.
     register_jitable(no_cpython_wrapper=True, no_cfunc_wrapper=True)(_function)
+
+
+# --- filters: each is machine code of its own, compiled only if it is on
+
+
+@intrinsic
+def _pointer(typingctx: Any, address: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.intp), codegen
+
+
+@njit()
+def _floats(address: int, n: int) -> Any:
+    return carray(_pointer(address), (n,), np.float64)
+
+
+@njit()
+def _ids(address: int, n: int) -> Any:
+    return carray(_pointer(address), (n,), np.int64)
+
+
+@njit()
+def _flags(address: int, n: int) -> Any:
+    return carray(_pointer(address), (n,), np.bool_)
+
+
+# How machine code, which takes addresses and sizes, finds what a filter reads.
+_READ = {
+    "logits": "floats(x, V)",
+    "p": "floats(x, V)",
+    "heap": "ids(heap, V)",
+    "keys": "floats(keys, V)",
+    "recent": "ids(recent, W)",
+    "breakers": "flags(breakers, V)",
+    "memory": "floats(memory, 1)[0]",
+    "probability": "floats(probability, 1)[0]",
+}
+_APPLY = "V, x, heap, keys, W, recent, breakers, memory, settings"
+_FOLLOW = "probability, memory, settings"
+
+
+@functools.cache
+def code(line: Setting) -> tuple[int, int]:
+    """The addresses of what a filter applies, and of how it follows a text, or 0."""
+    assert line.apply is not None
+    follow = 0
+    if line.follow is not None:
+        follow = address_of(_of_addresses(line, line.follow, _FOLLOW, "floats(memory, 1)[0] = {}"))
+    return address_of(_of_addresses(line, line.apply, _APPLY, "{}")), follow
+
+
+def _of_addresses(line: Setting, function: Callable[..., Any], head: str, body: str) -> Callable[..., None]:
+    """The function of addresses that calls this one. Its name is another one where either is."""
+    _make_compilable(function)
+    reads = {**_READ}
+    for n, name in enumerate(line.settings):
+        number = f"floats(settings, {len(line.settings)})[{n}]"
+        reads[name] = f"int({number})" if function.__annotations__.get(name) in ("int", int) else number
+    arguments = ", ".join(reads[name] for name in filters.reads(function))
+    source = f"({head}):\n    {body.format(f'function({arguments})')}"
+    name = f"{function.__name__}_{hashlib.sha256(source.encode() + _bytes(function)).hexdigest()[:16]}"
+    names: dict[str, Any] = {
+        "__name__": __name__, "floats": _floats, "ids": _ids, "flags": _flags, "function": function,
+    }  # fmt: skip
+    exec(compile(f"def {name}{source}", inspect.getfile(function), "exec"), names)
+    made: Callable[..., None] = names[name]
+    return made
+
+
+def _beside(function: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """The functions of its module that it calls."""
+    found = (function.__globals__.get(name) for name in function.__code__.co_names)
+    return [callee for callee in found if inspect.isfunction(callee)]
+
+
+@functools.cache
+def _make_compilable(function: Callable[..., Any]) -> None:
+    for callee in _beside(function):
+        _make_compilable(callee)
+    register_jitable(no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+
+
+def _bytes(function: Callable[..., Any]) -> bytes:
+    own = marshal.dumps(function.__code__.replace(co_filename=""), 2)
+    return own + b"".join(map(_bytes, _beside(function)))
+
+
+def chain(config: filters.Filters) -> sampling.Chain:
+    """The filters that are on, for the loop."""
+    plain, on = sampling.chain(config), filters.active(config)
+    codes = np.array([code(line) for line in on], np.int64).reshape(-1, 2)
+    settings = np.zeros((len(on), max([len(line.settings) for line in on], default=0)))
+    for row, line in zip(settings, on, strict=True):
+        row[: len(line.settings)] = [getattr(config, name) for name in line.settings]
+    return plain._replace(apply=codes[:, 0].copy(), follow=codes[:, 1].copy(), settings=settings)
+
+
+@overload(sampling.apply)
+def _apply(chain, first, last, x, space, past):  # type: ignore[no-untyped-def]
+    def loop(chain, first, last, x, space, past):  # type: ignore[no-untyped-def]
+        recent, breakers = past.recent, past.breakers
+        for k in range(first, last):
+            call(
+                chain.apply[k],
+                (
+                    len(x), x.ctypes.data, space.heap.ctypes.data, space.keys.ctypes.data,
+                    len(recent), recent.ctypes.data, breakers.ctypes.data,
+                    past.memory[k:].ctypes.data, chain.settings[k].ctypes.data,
+                ),
+            )  # fmt: skip
+
+    return loop
+
+
+@overload(sampling.follow)
+def _follow(chain, memory, probability):  # type: ignore[no-untyped-def]
+    def loop(chain, memory, probability):  # type: ignore[no-untyped-def]
+        given = np.full(1, probability)
+        for k in range(len(chain.follow)):
+            if chain.follow[k] != 0:
+                address, settings = memory[k:].ctypes.data, chain.settings[k].ctypes.data
+                call(chain.follow[k], (given.ctypes.data, address, settings))
+
+    return loop
 
 
 class Network(NamedTuple):
@@ -369,29 +494,34 @@ def log_probabilities(
         sampling.log_probabilities(out[b], scratch.logits[b, : out.shape[1]], scratch.p)
 
 
+class Batch(NamedTuple):
+    """B texts that are written, of n; row b is text texts[b]."""
+
+    state: Any  # (L, parts, B, H), or those of each network of a mixture: it has read all but `last`
+    texts: Any  # (B,)
+    last: Any  # (B,) what each reads next
+    uniforms: Any  # (n, T) numbers that choose
+    limits: Any  # (n,) characters that each text takes
+    given: Any  # (T,) what is written instead of chosen, or (0,): so a prompt is read
+    end: int  # the character with which texts stop, or -1
+    written: Any  # (n, T)
+    counts: Any  # (n,) characters so far
+
+
 @njit()
-def _steer(
-    logits: Any, filters: Any, u: float, rules: Any, tracks: Any, text: int, done: int, scratch: Any
-) -> Any:
+def _steer(logits: Any, chain: Any, batch: Any, text: int, rules: Any, tracks: Any, scratch: Any) -> int:
     # In float64, as Python's numbers: penalties are not rounded to what a float32 holds.
     for i in range(len(logits)):
         scratch.row[i] = logits[i]
-    return constrained_step.step(
-        scratch.row, filters, u, scratch.p, scratch.heap, scratch.keys, rules, tracks, text, done
-    )
+    n = batch.counts[text]
+    return constrained_step.step(scratch.row, chain, batch.uniforms[text, n], rules, tracks, text, n, scratch)
 
 
 @njit()
-def write(
-    network: Any, mixture: Any, state: Any, texts: Any, last: Any, uniforms: Any, limits: Any, given: Any,
-    filters: Any, rules: Any, tracks: Any, end: int, written: Any, counts: Any, scratch: Any,
-) -> Any:  # fmt: skip
+def write(network: Any, mixture: Any, batch: Any, chain: Any, rules: Any, tracks: Any, scratch: Any) -> Any:
     """Each of B texts reads its `last` and writes on, a character for each of its uniform numbers.
 
-    Row b of state (L, parts, B, H), texts (B,) and last (B,) belongs to text n = texts[b], which takes
-    uniforms[n, counts[n]], .. up to limits[n], writes to the same places of `written`, and counts on. Where
-    characters are `given` (T,), or none, they are written instead of chosen ones: so a prompt is read. A
-    text that writes `end`, which is never the first character after START, stops, as does one that is
+    A text that writes `end`, which is never the first character after START, stops, as does one that is
     ENDED or STUCK, which its `last` then is: its row goes behind those that still run. Where nothing
     steers the texts, rules and tracks are None.
 
@@ -401,7 +531,9 @@ def write(
     team has broken up. A state has read all but the last that was written; scratch.logits are those of the
     last step.
     """
-    V = len(scratch.p)
+    state, texts, last, limits, counts = batch.state, batch.texts, batch.last, batch.limits, batch.counts
+    V, end = len(scratch.p), batch.end
+    nothing = sampling.Past(scratch.row[:0], scratch.row[:0], scratch.row[:0])
     rows = len(texts)
     while rows > 0:
         done = counts[texts[rows - 1]]
@@ -427,28 +559,15 @@ def write(
             n = counts[text]
             if last[b] == V and end >= 0:
                 scratch.logits[b, end] = -np.inf
-            if len(given) > 0:
-                last[b] = given[n]
+            logits = scratch.logits[b, :V]
+            if len(batch.given) > 0:
+                last[b] = batch.given[n]
             elif rules is None:
-                last[b] = sampling.sample(
-                    scratch.logits[b, :V],
-                    filters.temperature,
-                    filters.top_k,
-                    None,
-                    filters.top_p,
-                    filters.min_p,
-                    None,
-                    uniforms[text, n],
-                    scratch.p,
-                    scratch.heap,
-                    None,
-                )
+                last[b] = sampling.sample(logits, chain, batch.uniforms[text, n], scratch, nothing)
             else:
-                last[b] = _steer(
-                    scratch.logits[b, :V], filters, uniforms[text, n], rules, tracks, text, n, scratch
-                )
+                last[b] = _steer(logits, chain, batch, text, rules, tracks, scratch)
             if last[b] >= 0:
-                written[text, n] = last[b]
+                batch.written[text, n] = last[b]
                 counts[text] = n + 1
         for b in range(rows - 1, -1, -1):
             if last[b] < 0 or last[b] == end or counts[texts[b]] == limits[texts[b]]:

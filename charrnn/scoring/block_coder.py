@@ -158,11 +158,9 @@ class _CompiledRun:
         def work(low: int, high: int) -> None:
             rows = slice(low, high)
 
-            def call(state: Any, last: Any, f: Any, scratch: Any, t0: int, t1: int) -> int:
-                return int(self._kernels.measure(
-                    self._arrays, state, last, self._texts[rows], self._lengths[rows], self._line_end,
-                    t0, t1, starts[rows], shares[rows], f, scratch,
-                ))  # fmt: skip
+            def call(blocks: Any, scratch: Any, t0: int, t1: int) -> Any:
+                measure = self._kernels.measure
+                return measure(self._arrays, blocks, t0, t1, starts[rows], shares[rows], scratch)
 
             self._advance(low, high, call)
             for row in range(low, high):
@@ -183,12 +181,10 @@ class _CompiledRun:
 
         def work(low: int, high: int) -> None:
             rows = slice(low, high)
+            coded = self._kernels.Words(x[rows], words, places[rows], ends[rows])
 
-            def call(state: Any, last: Any, f: Any, scratch: Any, t0: int, t1: int) -> int:
-                return int(self._kernels.decode(
-                    self._arrays, state, last, self._texts[rows], self._lengths[rows], self._line_end,
-                    t0, t1, x[rows], words, places[rows], ends[rows], f, scratch,
-                ))  # fmt: skip
+            def call(blocks: Any, scratch: Any, t0: int, t1: int) -> Any:
+                return self._kernels.decode(self._arrays, blocks, t0, t1, coded, scratch)
 
             self._advance(low, high, call)
 
@@ -206,7 +202,11 @@ class _CompiledRun:
         openings = [self._openings[block] for block in self._order[low:high].tolist()]
         last = np.array([character for character, _ in openings], np.int64)
         state = np.stack([state for _, state in openings], axis=2)  # (L, 1 or 2, B, H)
-        f, scratch = np.empty(self._V, np.int64), self._generate.scratch(self._arrays, B)[0]
+        rows = slice(low, high)
+        blocks = self._kernels.Blocks(
+            state, last, self._texts[rows], self._lengths[rows], self._line_end, np.empty(self._V, np.int64)
+        )
+        scratch = self._generate.scratch(self._arrays, B)[0]
         self._network.learn(self._V)
         steps = max(1, WEIGHTS_A_CALL // (self._weights * B))
         t, length = 0, int(self._lengths[low])
@@ -215,7 +215,7 @@ class _CompiledRun:
             with np.errstate(all="ignore"):
                 for character in set(last.tolist()):
                     self._network.learn(character)  # the loop returns at a character that is not learned
-            t = call(state, last, f, scratch, t, t1)
+            t = int(call(blocks, scratch, t, t1))
             if t < 0:
                 raise CompressionError(*DAMAGED)
             if low == 0:  # one thread speaks for all

@@ -5,7 +5,7 @@ Axes: B texts, T characters, W words, V vocabulary; the network's are those of c
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from numba.extending import register_jitable
 
@@ -25,21 +25,40 @@ def _all_known(network: Any, last: Any, rows: int) -> bool:
     return known
 
 
+class Blocks(NamedTuple):
+    """B texts and the network that reads them; those that have ended lie behind the others."""
+
+    state: Any  # (L, parts, B, H)
+    last: Any  # (B,) what each reads next
+    texts: Any  # (B, T)
+    lengths: Any  # (B,), which fall
+    line_end: int  # the character after which a text begins anew, with START and a state of zero, or -1
+    f: Any  # (V,) frequencies
+
+
+class Words(NamedTuple):
+    """What B texts are decoded from."""
+
+    x: Any  # (B,) the coder's states
+    words: Any  # (W,) of all
+    places: Any  # (B,) the next word of each
+    ends: Any  # (B,)
+
+
 @njit()
-def _read(
-    network: Any, state: Any, last: Any, lengths: Any, line_end: int, t: int, rows: int, scratch: Any
-) -> int:
+def _read(network: Any, blocks: Any, t: int, rows: int, scratch: Any) -> int:
     """The texts that go on at t read their last characters: scratch.logits are those of the next ones.
 
-    Where a line ended, the next text begins: START, and a state of zero. `rows` went on before t. Returns how
-    many do now, the first ones; or -1, with nothing read, where a row of network.table is not known.
+    `rows` went on before t. Returns how many do now, the first ones; or -1, with nothing read, where a row of
+    network.table is not known.
     """
-    while rows > 0 and lengths[rows - 1] <= t:
+    state, last = blocks.state, blocks.last
+    while rows > 0 and blocks.lengths[rows - 1] <= t:
         rows -= 1
     if not _all_known(network, last, rows):
         return -1
     for b in range(rows):
-        if last[b] == line_end:
+        if last[b] == blocks.line_end:
             last[b] = len(network.known) - 1
             for k in range(state.shape[0]):
                 for part in range(state.shape[1]):
@@ -50,27 +69,24 @@ def _read(
 
 
 @njit()
-def measure(
-    network: Any, state: Any, last: Any, texts: Any, lengths: Any, line_end: int, t0: int, t1: int,
-    starts: Any, shares: Any, f: Any, scratch: Any,
-) -> int:  # fmt: skip
-    """Where each character t0 .. t1 - 1 of texts (B, T) lies in its distribution: starts and shares, (B, T).
+def measure(network: Any, blocks: Any, t0: int, t1: int, starts: Any, shares: Any, scratch: Any) -> int:
+    """Where each character t0 .. t1 - 1 of the texts lies in its distribution: starts and shares, (B, T).
 
-    lengths (B,) fall: texts that have ended lie behind the others. Returns t1, or before it the first t at
-    which the row of a text's last character is not known in network.table.
+    Returns t1, or before it the first t at which the row of a text's last character is not known in
+    network.table.
     """
-    V = len(f)
-    rows = len(lengths)
+    f = blocks.f
+    V, rows = len(f), len(blocks.lengths)
     for t in range(t0, t1):
-        rows = _read(network, state, last, lengths, line_end, t, rows, scratch)
+        rows = _read(network, blocks, t, rows, scratch)
         if rows < 0:
             return t
         for b in range(rows):
             rans.frequencies(f, scratch.logits[b, :V], scratch.p)
-            symbol = texts[b, t]
+            symbol = blocks.texts[b, t]
             starts[b, t] = rans.start_of(f, symbol)
             shares[b, t] = f[symbol]
-            last[b] = symbol
+            blocks.last[b] = symbol
     return t1
 
 
@@ -84,18 +100,15 @@ def encode(starts: Any, shares: Any, words: Any) -> Any:
 
 
 @njit()
-def decode(
-    network: Any, state: Any, last: Any, texts: Any, lengths: Any, line_end: int, t0: int, t1: int,
-    x: Any, words: Any, places: Any, ends: Any, f: Any, scratch: Any,
-) -> int:  # fmt: skip
-    """Characters t0 .. t1 - 1 of texts (B, T), from their states x (B,) and words[places .. ends], (B,) both.
+def decode(network: Any, blocks: Any, t0: int, t1: int, coded: Any, scratch: Any) -> int:
+    """Characters t0 .. t1 - 1 of the texts, from their words.
 
     Returns as `measure` does, or -1 when a text has too few words: they are not those that were written.
     """
-    V = len(f)
-    rows = len(lengths)
+    f, x, places = blocks.f, coded.x, coded.places
+    V, rows = len(f), len(blocks.lengths)
     for t in range(t0, t1):
-        rows = _read(network, state, last, lengths, line_end, t, rows, scratch)
+        rows = _read(network, blocks, t, rows, scratch)
         if rows < 0:
             return t
         for b in range(rows):
@@ -103,10 +116,10 @@ def decode(
             symbol = rans.find(f, x[b] & (rans.TOTAL - 1))
             x[b] = rans.pop(x[b], rans.start_of(f, symbol), f[symbol])
             if x[b] < rans.LOWEST:
-                if places[b] >= ends[b]:
+                if places[b] >= coded.ends[b]:
                     return -1
-                x[b] = (x[b] << rans.WORD) | words[places[b]]
+                x[b] = (x[b] << rans.WORD) | coded.words[places[b]]
                 places[b] += 1
-            texts[b, t] = symbol
-            last[b] = symbol
+            blocks.texts[b, t] = symbol
+            blocks.last[b] = symbol
     return t1

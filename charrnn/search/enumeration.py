@@ -21,10 +21,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import MAX_LINE_LENGTH, WeightPrecision
+from charrnn.config import MAX_LINE_LENGTH
 from charrnn.errors import ConfigError, SearchError
-from charrnn.inference.mixture import Blend
 from charrnn.search.predictor import Constraint, Cursor, Predictor
 
 MAX_BATCH = 256  # prefixes that are expanded in one step
@@ -47,7 +45,7 @@ class Line:
 
 
 def enumerate_lines(
-    checkpoint: Checkpoint | Blend,
+    predictor: Predictor,
     prompt: str = "",
     *,
     count: int | None = None,
@@ -55,9 +53,7 @@ def enumerate_lines(
     length: int | None = None,
     constraint: Constraint | None = None,
     memory: int = DEFAULT_MEMORY,
-    precision: WeightPrecision = "float32",
     on_unknown: Literal["error", "skip"] = "error",
-    threads: int | None = None,
 ) -> Iterator[Line]:
     """The `count` most probable lines that begin with the prompt, the most probable first, or all there are.
 
@@ -87,7 +83,6 @@ def enumerate_lines(
         raise ConfigError(f"memory is {memory / 2**20:g} MB", "give at least 1")
     if length is not None and length < 0:
         raise ConfigError(f"length is {length}", "give a whole number from 0 up")
-    predictor = Predictor(checkpoint, precision, threads)
     predictor.require_line_end()
     start = predictor.start_line(prompt, on_unknown)
     known = "".join(c for c in prompt.rpartition("\n")[2] if c in predictor.vocabulary)

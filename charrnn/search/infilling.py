@@ -20,10 +20,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import WeightPrecision
 from charrnn.errors import ConfigError, SearchError, quoted
-from charrnn.inference.mixture import Blend
 from charrnn.search.predictor import Cursor, Predictor
 from charrnn.vocabulary import Vocabulary, unknown_character
 
@@ -47,16 +44,14 @@ class Filling:
 
 
 def fill(
-    checkpoint: Checkpoint | Blend,
+    predictor: Predictor,
     pattern: str,
     *,
     count: int = 10,
     beam: int = DEFAULT_BEAM,
     gap: int = DEFAULT_GAP,
     part: bool = False,
-    precision: WeightPrecision = "float32",
     on_unknown: Literal["error", "skip"] = "error",
-    threads: int | None = None,
 ) -> list[Filling]:
     """The `count` most probable fillings found, the most probable first.
 
@@ -72,7 +67,6 @@ def fill(
     for name, value in (("count", count), ("beam", beam), ("gap", gap)):
         if not 1 <= value <= 10**6:
             raise ConfigError(f"{name} is {value}", "give a whole number from 1 to 1000000")
-    predictor = Predictor(checkpoint, precision, threads)
     if not part:
         predictor.require_line_end()
     parsed = Pattern(pattern, predictor.vocabulary, gap, on_unknown)

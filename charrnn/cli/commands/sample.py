@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli import models, wording
-from charrnn.cli.options import Encoding, EncodingErrors, Json, OnUnknown, default
+from charrnn.cli.options import Encoding, EncodingErrors, Json, OnUnknown, default, with_filters
 from charrnn.cli.process import Output, say
 from charrnn.cli.prompts import Prompts, argument, from_stdin
 from charrnn.config import DEFAULT_SAMPLE_LENGTH, SampleConfig, TextConfig
@@ -23,6 +23,7 @@ _WHAT = "What it may be"
 LINES_AT_ONCE = 10  # from a --lines model without --count
 
 
+@with_filters
 def sample(
     model: models.Models = None,
     prompt: Annotated[str, typer.Option(metavar="TEXT|-", help="Go on from this text; -: from stdin.")] = "",
@@ -55,56 +56,7 @@ def sample(
     drop_until: Annotated[
         bool, typer.Option("--drop-until", help="Leave out the text of --until that came.")
     ] = False,
-    temp: Annotated[
-        float | None,
-        typer.Option(
-            "--temp",
-            metavar="T",
-            help=f"Boldness; 0: always the most probable [{default(SampleConfig, 'temperature')}].",
-        ),
-    ] = None,
-    top_k: Annotated[int | None, typer.Option(metavar="K", help="Only the K most probable [0: off].")] = None,
-    top_p: Annotated[
-        float | None,
-        typer.Option(metavar="P", help="Only the most probable that make up P [1: off]."),
-    ] = None,
-    min_p: Annotated[
-        float | None,
-        typer.Option(metavar="P", help="Only those at least P times the best [0: off]."),
-    ] = None,
-    typical: Annotated[
-        float | None,
-        typer.Option(metavar="P", help="Only the most typical that make up P [1: off]."),
-    ] = None,
-    mirostat: Annotated[
-        float | None,
-        typer.Option(metavar="TAU", help="Hold surprise at TAU bits a character [0: off]."),
-    ] = None,
-    mirostat_rate: Annotated[
-        float | None,
-        typer.Option(
-            metavar="ETA",
-            help=f"How fast mirostat corrects itself [{default(SampleConfig, 'mirostat_rate')}].",
-        ),
-    ] = None,
-    dry: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="Penalty for repeats; 0.8 is usual [0: off]."),
-    ] = None,
-    dry_base: Annotated[
-        float | None,
-        typer.Option(
-            metavar="X",
-            help=f"Its growth with each character repeated [{default(SampleConfig, 'dry_base')}].",
-        ),
-    ] = None,
-    dry_length: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help=f"Repeats that are shorter cost nothing [{default(SampleConfig, 'dry_length')}].",
-        ),
-    ] = None,
+    filters: Any = None,
     match: Annotated[
         str | None,
         typer.Option(metavar="REGEX", help="Write only what matches as a whole.", rich_help_panel=_WHAT),
@@ -160,12 +112,10 @@ def sample(
         raise ConfigError("--prompt and --prompts are both given", "give one of them")
     if interactive:
         chance = (
-            prompts, length, count, until, temp, top_k, top_p, min_p, typical, mirostat, mirostat_rate, dry,
-            dry_base, dry_length, match, ban, only, novel, seed,
-            encoding, encoding_errors,
+            prompts, length, count, until, match, ban, only, novel, seed, encoding, encoding_errors
         )  # fmt: skip
         switched = prompt == "-" or echo or best_of > 1 or exact or unique or drop_until or json_lines
-        if switched or any(value is not None for value in chance):
+        if switched or filters or any(value is not None for value in chance):
             raise ConfigError(
                 "--interactive is given with an option for texts that are drawn by chance",
                 "it goes with --model, --prompt TEXT, --precision and --on-unknown",
@@ -181,21 +131,11 @@ def sample(
     if count is None:
         count = LINES_AT_ONCE if text.lines and not given and prompts is None else 1
     settings: dict[str, Any] = {
-        "temperature": temp,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
         "seed": seed,
         "length": length,
         "precision": precision,
         "until": tuple(argument(stop, text) for stop in until or ()),
         "drop_until": drop_until,
-        "typical": typical,
-        "mirostat": mirostat,
-        "mirostat_rate": mirostat_rate,
-        "dry": dry,
-        "dry_base": dry_base,
-        "dry_length": dry_length,
         "match": None if match is None else argument(match, text),
         "exact": exact,
         "ban": tuple(argument(banned, text) for banned in ban or ()),
@@ -204,7 +144,7 @@ def sample(
         "unique": unique,
     }
     settings = {name: value for name, value in settings.items() if value is not None}
-    settings |= {"count": count, "best_of": best_of, "on_unknown": on_unknown, "echo": echo}
+    settings |= filters | {"count": count, "best_of": best_of, "on_unknown": on_unknown, "echo": echo}
     output = Output(raw_bytes=text.bytes and not json_lines)
     if prompts is not None:
         texts = api.sample_each(
@@ -212,7 +152,7 @@ def sample(
         )
     else:
         texts = api.sample(checkpoint, given, **settings)
-    if seed is None and temp != 0:
+    if seed is None and filters.get("temperature") != 0:
         _tell(texts.seed)
     if json_lines:
         _write_json(output, texts, text)

@@ -35,8 +35,9 @@ from charrnn.kernels.machine import cache
 
 # What is compiled, or decides what is, below the package's folder.
 COMPILED = (
-    "kernels/**/*.py", "nn/cell.py", "nn/cells/*.py", "text/rolling_hash.py", "inference/sampling.py",
-    "inference/constrained_step.py", "inference/writing_loop.py", "scoring/rans.py", "scoring/rans_loop.py",
+    "kernels/**/*.py", "nn/cell.py", "nn/cells/*.py", "text/rolling_hash.py", "inference/filters.py",
+    "inference/sampling.py", "inference/constrained_step.py", "inference/writing_loop.py", "scoring/rans.py",
+    "scoring/rans_loop.py",
 )  # fmt: skip
 
 

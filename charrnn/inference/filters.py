@@ -1,0 +1,295 @@
+"""Filters: what happens to the next character's logits and probabilities before one is chosen.
+
+`Filters` is the one table. A line is a setting, and a filter if it has a function to `apply`. SampleConfig
+and its checks, the options of the command line, both engines and docs/control.md are derived from it.
+
+A function says by the names of its parameters what it reads, and so where it stands:
+
+    logits       (V,) changed in place: before what may not be is masked
+    p            (V,) changed in place: after the temperature, in the order of the table
+    heap, keys   (V,) ids and floats, scratch space
+    recent       (W,) the text's last characters, -1 where there is none
+    breakers     (V,) whether a character is one over which repeats are not followed
+    memory       what the filter has kept of this text, a number; it `begin`s with the text
+    probability  of the character that was chosen, before the filters: `follow` gives the next memory
+    any other    the setting of that name, a whole number where it is annotated as int
+
+Functions are plain loops: the same source runs as Python on lists, which Python indexes faster than arrays,
+and compiled on arrays. A filter of p sets what it drops to zero, does not scale the rest up to a sum of 1,
+and keeps at least one. Where probabilities are equal, the lower id counts as the more probable.
+
+Neither NumPy nor Numba is imported: `--help` needs the table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
+
+# A repeat counts as at most so many characters longer than allowed: its penalty then knows no infinity.
+MOST_BEYOND = 64
+
+
+def _precedes(p: Any, a: int, b: int) -> bool:
+    return p[a] > p[b] or (p[a] == p[b] and a < b)
+
+
+def _sift_down(heap: Any, p: Any, root: int, size: int) -> None:
+    """Restore the heap, the most probable at the top, where only `root` may be out of place."""
+    moved = heap[root]
+    child = 2 * root + 1
+    while child < size:
+        if child + 1 < size and _precedes(p, heap[child + 1], heap[child]):
+            child += 1
+        if not _precedes(p, heap[child], moved):
+            break
+        heap[root] = heap[child]
+        root = child
+        child = 2 * root + 1
+    heap[root] = moved
+
+
+def _fill(heap: Any, p: Any) -> None:
+    """heap = all ids as a heap: to sort them all would cost more than to take out the few that stay."""
+    size = len(p)
+    for i in range(size):
+        heap[i] = i
+    for root in range(size // 2 - 1, -1, -1):
+        _sift_down(heap, p, root, size)
+
+
+def keep_top_k(p: Any, top_k: int, heap: Any) -> None:
+    """Keep the K most probable (Fan et al. 2018)."""
+    if top_k >= len(p):
+        return
+    _fill(heap, p)
+    size = len(p)
+    for _ in range(top_k):
+        size -= 1
+        heap[0] = heap[size]
+        _sift_down(heap, p, 0, size)
+    for i in range(size):
+        p[heap[i]] = 0.0
+
+
+def _keep_share(p: Any, keys: Any, wanted: float, heap: Any) -> None:
+    """Keep the fewest of those with the greatest keys (V,) that together have `wanted` of p; at least one."""
+    _fill(heap, keys)
+    size = len(p)
+    kept = 0.0
+    while size > 0 and (kept < wanted or size == len(p)):
+        kept += p[heap[0]]
+        size -= 1
+        heap[0] = heap[size]
+        _sift_down(heap, keys, 0, size)
+    for i in range(size):
+        p[heap[i]] = 0.0
+
+
+def keep_top_p(p: Any, top_p: float, heap: Any) -> None:
+    """Keep the fewest of the most probable that have P of the probability (Holtzman et al. 2020).
+
+    Of p = [0.1, 0.5, 0.0, 0.3] the sum is 0.9: at P 0.5, 0.45 is wanted and [0, 0.5, 0, 0] is kept; at 0.8,
+    0.72 is wanted, 0.5 is too little, and [0, 0.5, 0, 0.3] is kept.
+    """
+    wanted = 0.0
+    for i in range(len(p)):
+        wanted += p[i]
+    _keep_share(p, p, wanted * top_p, heap)
+
+
+def keep_min_p(p: Any, min_p: float) -> None:
+    """Keep those at least P times as probable as the best (Nguyen et al. 2024).
+
+    Of [0.5, 0.3, 0.1] at P 0.4, what is below 0.4 * 0.5 = 0.2 goes: [0.5, 0.3, 0]. Of [0.9, 0.06, 0.04],
+    where the network is sure, only 0.9 is kept.
+    """
+    greatest = 0.0
+    for i in range(len(p)):
+        if p[i] > greatest:
+            greatest = p[i]
+    for i in range(len(p)):
+        if p[i] < min_p * greatest:
+            p[i] = 0.0
+
+
+def keep_typical(p: Any, typical: float, heap: Any, keys: Any) -> None:
+    """Keep the fewest whose surprise is nearest to the expected one that have P of the probability (locally
+    typical sampling, Meister et al. 2023).
+
+    The order is by |-log p - H|, H the entropy. Of [0.5, 0.3, 0.2], H is 1.03 nats and the distances are
+    0.34, 0.17 and 0.58: at P 0.3 it is 0.3 alone that is kept, and the most probable goes.
+    """
+    total = 0.0
+    for i in range(len(p)):
+        total += p[i]
+    entropy = 0.0
+    for i in range(len(p)):
+        if p[i] > 0.0:
+            keys[i] = math.log(p[i] / total)
+            entropy -= p[i] / total * keys[i]
+    for i in range(len(p)):
+        keys[i] = -abs(-keys[i] - entropy) if p[i] > 0.0 else -math.inf
+    _keep_share(p, keys, typical * total, heap)
+
+
+def keep_surprise(p: Any, memory: float) -> None:
+    """Keep those that surprise by at most mu bits, or the most probable alone; mu begins at 2 TAU and loses
+    ETA times the error of each character (Basu et al. 2021, version 2).
+    """
+    best = 0
+    for i in range(len(p)):
+        if p[i] > p[best]:
+            best = i
+    for i in range(len(p)):
+        if i != best and p[i] > 0.0 and -math.log2(p[i]) > memory:
+            p[i] = 0.0
+
+
+def first_limit(mirostat: float) -> float:
+    """Mirostat's mu at the start of a text, in bits."""
+    return 2.0 * mirostat
+
+
+def next_limit(memory: float, probability: float, mirostat: float, mirostat_rate: float) -> float:
+    """Mirostat's mu after a character."""
+    return memory - mirostat_rate * (-math.log2(probability) - mirostat)
+
+
+def penalize_repeats(
+    logits: Any, recent: Any, breakers: Any, dry: float, dry_base: float, dry_length: int, keys: Any
+) -> None:
+    """Take X * base^(n - length) from a character that would prolong a repeat of n characters ("DRY", p-e-w
+    2024, text-generation-webui, pull request 5677).
+
+    Where the last n characters stood before and c came after them, c would prolong it; n is the most of all
+    such places. A repeat does not reach over a breaker.
+    """
+    size = len(recent)
+    last = recent[size - 1] if size > 0 else -1
+    if last < 0 or breakers[last]:
+        return
+    for i in range(len(logits)):
+        keys[i] = 0  # the longest repeat that each would prolong
+    for j in range(size - 1):
+        c = recent[j + 1]
+        if recent[j] != last or breakers[c]:
+            continue
+        n = 1
+        while n < dry_length + MOST_BEYOND and j - n >= 0:
+            before = recent[j - n]
+            if before < 0 or before != recent[size - 1 - n] or breakers[before]:
+                break
+            n += 1
+        if n > keys[c]:
+            keys[c] = n
+    for i in range(len(logits)):
+        if keys[i] >= dry_length:
+            penalty = dry
+            for _ in range(int(keys[i]) - dry_length):
+                penalty *= dry_base
+            logits[i] -= penalty
+
+
+# What functions may read beside settings.
+_GIVEN = {"logits", "p", "heap", "keys", "recent", "breakers", "memory", "probability"}
+
+
+class Setting(NamedTuple):
+    """A line of the table."""
+
+    name: str
+    default: float  # where a filter is off
+    low: float
+    high: float
+    metavar: str
+    help: str
+    apply: Callable[..., None] | None = None
+    begin: Callable[..., float] | None = None
+    follow: Callable[..., float] | None = None
+    wanted: str = ""  # what a value may be, where that is no plain number from `low` to `high`
+    option: str = ""  # where it is not called by its name
+    common: bool = False  # listed before the others
+
+    @property
+    def shown(self) -> str:
+        """As the command line calls it, without the dashes before it."""
+        return (self.option or self.name).replace("_", "-")
+
+    @property
+    def settings(self) -> list[str]:
+        """The settings that a filter's functions read."""
+        functions = filter(None, (self.apply, self.begin, self.follow))
+        return sorted({name for function in functions for name in reads(function)} - _GIVEN)
+
+    @property
+    def is_early(self) -> bool:
+        """Whether a filter stands before the mask."""
+        return self.apply is not None and "logits" in reads(self.apply)
+
+    @property
+    def follows_text(self) -> bool:
+        """Whether a filter knows more than the probabilities of one character."""
+        return self.apply is not None and bool(
+            {*reads(self.apply)} & {"logits", "recent", "breakers", "memory"}
+        )
+
+
+def setting(default: float, low: float, high: float, metavar: str, help: str, **more: Any) -> Any:
+    """A field of `Filters`; see Setting for `more`."""
+    return field(
+        default=default, metadata={"low": low, "high": high, "metavar": metavar, "help": help, **more}
+    )
+
+
+_ABOVE_0 = 5e-324, 1, "P"
+_SHARE = "a number above 0, up to 1"
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """The table."""
+
+    temperature: float = setting(
+        0.8, 0, 1_000_000, "T", "Boldness; 0: always the most probable", option="temp", common=True
+    )
+    top_k: int = setting(0, 0, 0x110000, "K", "Only the K most probable", apply=keep_top_k, common=True)
+    typical: float = setting(
+        1.0, *_ABOVE_0, "Only the most typical that make up P", apply=keep_typical, wanted=_SHARE
+    )
+    top_p: float = setting(
+        1.0, *_ABOVE_0, "Only the most probable that make up P", apply=keep_top_p, wanted=_SHARE, common=True
+    )
+    min_p: float = setting(
+        0.0, 0, 1, "P", "Only those at least P times the best", apply=keep_min_p, common=True
+    )
+    mirostat: float = setting(
+        0.0, 0, 100, "TAU", "Hold surprise at TAU bits a character",
+        apply=keep_surprise, begin=first_limit, follow=next_limit,
+        wanted="bits a character, from 0 to 100",
+    )  # fmt: skip
+    mirostat_rate: float = setting(0.1, 0, 1, "ETA", "How fast mirostat corrects itself")
+    dry: float = setting(0.0, 0, 100, "X", "Penalty for repeats; 0.8 is usual", apply=penalize_repeats)
+    # A token of the definition, 1.75 and 2 tokens, is about four characters.
+    dry_base: float = setting(1.15, 1, 4, "X", "Its growth with each character repeated")
+    dry_length: int = setting(10, 1, 1000, "N", "Repeats that are shorter cost nothing")
+
+
+def table(filters: Filters | type[Filters]) -> list[Setting]:
+    """Its lines."""
+    lines: list[Any] = [line for line in fields(filters) if "low" in line.metadata]
+    return [Setting(line.name, line.default, **line.metadata) for line in lines]
+
+
+def reads(function: Callable[..., object]) -> tuple[str, ...]:
+    """The names of its parameters."""
+    code = function.__code__
+    return code.co_varnames[: code.co_argcount]
+
+
+def active(filters: Filters) -> list[Setting]:
+    """The filters that are on, in the order in which they apply."""
+    on = [line for line in table(filters) if line.apply and getattr(filters, line.name) != line.default]
+    return sorted(on, key=lambda line: not line.is_early)
