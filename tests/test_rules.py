@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.calls import call
 from support.compiled_loop import Ready, compiled_only, let_load
 from support.environment import environment
 from support.novelty_index import indexed, result
-from support.processes import run
 from support.random_models import LINES, PROSE, make
 
 from charrnn import api
@@ -489,7 +489,7 @@ def test_the_examples_in_the_documentation_are_what_the_bundled_model_writes(pla
     examples = re.findall(r"^\$ charrnn sample (.*)\n((?:(?!charrnn)[^$`].*\n)+)", page, re.M)
     assert len(examples) >= 4
     for line, written in examples:
-        done = run("sample", *shlex.split(line), "--seed", 7, "--count", 4, cwd=ROOT / "docs")
+        done = call("sample", *shlex.split(line), "--seed", 7, "--count", 4, cwd=ROOT / "docs")
         assert done.stdout.decode() == written, line
 
 
@@ -508,7 +508,7 @@ def test_the_examples_in_the_documentation_are_what_the_bundled_model_writes(pla
     ],
 )
 def test_bad_options_are_one_line_on_stderr(arguments, code, words):
-    done = run("sample", *arguments, cwd=ROOT / "docs")
+    done = call("sample", *arguments, cwd=ROOT / "docs")
     assert done.returncode == code
     assert done.stdout == b""
     message = done.stderr.decode()
@@ -520,14 +520,14 @@ def test_bad_options_are_one_line_on_stderr(arguments, code, words):
 def test_novel_on_the_command_line_goes_with_and_without_a_number():
     settings = ["--seed", 1, "--count", 2]
     for arguments in (["--novel", *settings], ["--novel", 9, *settings], [*settings, "--novel"]):
-        done = run("sample", *arguments, cwd=ROOT / "docs")
+        done = call("sample", *arguments, cwd=ROOT / "docs")
         assert done.stderr == b""
         assert len(done.stdout.splitlines()) == 2
 
 
 def test_a_prompt_may_look_like_an_option():
     for arguments in (["sample", "--prompt", "--novel", "--echo"], ["next", "--", "--novel"]):
-        done = run(*arguments, cwd=ROOT / "docs")
+        done = call(*arguments, cwd=ROOT / "docs")
         assert b"'='" not in done.stderr
         assert done.returncode == 0, done.stderr
 
