@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import re
@@ -25,7 +26,7 @@ from support.random_models import LINES, PROSE, make
 from charrnn import api
 from charrnn.checkpoint import model_file as files
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import SampleConfig
+from charrnn.config import SampleConfig, TextConfig
 from charrnn.constraints import rules
 from charrnn.errors import CheckpointError, ConfigError, SamplingError
 from charrnn.generation import particles, rejection, writing
@@ -367,14 +368,21 @@ def test_the_first_line_of_prose_begins_in_the_prompt():
         assert ("ab" + text).split("\n")[0] not in ("ab", "abb")
 
 
+@functools.cache
+def with_its_own_texts(text: TextConfig) -> tuple[Checkpoint, str]:
+    """A model as if it had been trained on what it writes, and that."""
+    checkpoint = make(seed=5, text=text, scale=3.0)
+    corpus = "".join(write(checkpoint, 30, length=100))
+    return indexed(checkpoint, corpus), corpus
+
+
 @pytest.mark.parametrize("run", [8, 9, 16, 20])
 @pytest.mark.parametrize("text", [PROSE, LINES], ids=["prose", "lines"])
 def test_no_run_is_copied(run, text):
-    checkpoint = make(seed=5, text=text, scale=3.0)
-    corpus = "".join(write(checkpoint, 30, length=100))
+    checkpoint, corpus = with_its_own_texts(text)
     settings = {"length": 100, "novel": run}
     prompt = corpus[:6].replace("\n", "a")
-    texts = write(indexed(checkpoint, corpus), 30, prompt, **settings)
+    texts = write(checkpoint, 30, prompt, **settings)
 
     def copied(text: str) -> bool:
         return any(text[n : n + run] in corpus for n in range(len(text) - run + 1))
