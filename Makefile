@@ -1,4 +1,4 @@
-.PHONY: demo test
+.PHONY: check demo quick test
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -16,8 +16,14 @@ demo: $(VENV)/.installed
 	@$(BIN)/python $(SCRUBBED) $(BIN)/charrnn train corpora/places.txt --lines --minutes 0.6 -o checkpoints/demo.safetensors --force
 	@$(BIN)/python $(SCRUBBED) $(BIN)/charrnn sample -m checkpoints/demo.safetensors --count 40 | grep -vxFf corpora/places.txt | head -20
 
-test: $(VENV)/.installed
+check: $(VENV)/.installed
 	$(BIN)/python $(SCRUBBED) $(BIN)/ruff check .
 	$(BIN)/python $(SCRUBBED) $(BIN)/ruff format --check .
 	$(BIN)/python $(SCRUBBED) $(BIN)/mypy
+
+# Lint, types and the tests that start no process and compile nothing.
+quick: check
+	$(BIN)/python $(SCRUBBED) $(BIN)/python -m pytest -n auto --dist worksteal -m "not process and not compiled"
+
+test: check
 	$(BIN)/python $(SCRUBBED) $(BIN)/python -m pytest -n auto --dist worksteal

@@ -2,6 +2,7 @@
 
 import signal
 
+import pytest
 from hypothesis import settings
 from support.environment import scrub
 
@@ -18,3 +19,18 @@ def pytest_sessionstart() -> None:
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    from support.marks import mark
+
+    for item in items:
+        if isinstance(item, pytest.Function):
+            mark(item)
+
+
+@pytest.fixture(autouse=True)
+def _as_marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    from support.marks import hold_to_marks
+
+    hold_to_marks(request.node, monkeypatch)

@@ -45,14 +45,11 @@ def interrupt(out: str, step: int) -> None:
 def record_models() -> None:
     for name, words in behaviour.models():
         result = call(*words, "-q", "-o", f"{name}.safetensors")
-        assert result.code == 0, (name, result)
+        assert result.returncode == 0, (name, result)
     interrupt(behaviour.INTERRUPTED, behaviour.INTERRUPTED_AT)
-    assert (
-        call(
-            "compress", "-m", f"{behaviour.PROSE}.safetensors", "prose.txt", "-o", behaviour.ARCHIVE, "-q"
-        ).code
-        == 0
-    )
+    model = f"{behaviour.PROSE}.safetensors"
+    result = call("compress", "-m", model, "prose.txt", "-o", behaviour.ARCHIVE, "-q")
+    assert result.returncode == 0, result
     behaviour.RECORDINGS.mkdir(parents=True, exist_ok=True)
     for old in behaviour.RECORDINGS.iterdir():
         old.unlink()
@@ -68,8 +65,8 @@ def record_commands() -> None:
     for words, stdin in behaviour.commands():
         result = call(*words, stdin=stdin)
         rows.append({
-            "words": list(map(str, words)), "stdin": stdin.decode(), "code": result.code,
-            "stdout": behaviour.text(result.stdout), "stderr": result.stderr,
+            "words": list(map(str, words)), "stdin": stdin.decode(), "code": result.returncode,
+            "stdout": behaviour.text(result.stdout), "stderr": result.stderr.decode(),
         })  # fmt: skip
     lines = ",\n".join(json.dumps(row) for row in rows)
     behaviour.COMMANDS.write_text(f"[\n{lines}\n]\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,15 +77,24 @@ def room(path: Path) -> str:
     return room_of(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
-def imports(path: Path) -> Iterator[tuple[str, str]]:
+@functools.cache
+def imports(path: Path) -> list[tuple[str, str]]:
     """Each imported (module, name), wherever in the file it stands; name is "" for `import m`."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    found = []
+    for node in nodes(path):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, "") for alias in node.names)
+            found += [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively"
             assert node.module is not None
-            yield from ((node.module, alias.name) for alias in node.names)
+            found += [(node.module, alias.name) for alias in node.names]
+    return found
+
+
+@functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+    """All that a file consists of."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
 
 
 def inner_imports(path: Path) -> Iterator[tuple[str, ...]]:
@@ -239,11 +249,10 @@ def test_private_kernels_are_called_from_kernels_alone() -> None:
     for path in [*sources(), *Path(__file__).parent.glob("*.py")]:
         if path.is_relative_to(PACKAGE / "kernels"):
             continue
-        tree = ast.parse(path.read_text(encoding="utf-8"))
         modules = {name for module, name in imports(path) if f"{module}.".startswith("charrnn.kernels.")} | {
             "kernels"
         }
-        for node in ast.walk(tree):
+        for node in nodes(path):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 private = node.attr.startswith("_") and not node.attr.startswith("__")
                 assert not (private and node.value.id in modules), f"{path.name}: {node.attr}"
@@ -277,7 +286,7 @@ def test_every_command_that_reads_lines_flushes_before_it_waits_for_more() -> No
     assert reading == {"score_lines", "surprises", "classify"}
     used = set()
     for path in (PACKAGE / "cli").rglob("*.py"):
-        for call in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for call in nodes(path):
             if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
                 continue
             if ast.unparse(call.func.value) == "api" and call.func.attr in reading:
@@ -298,7 +307,7 @@ def test_no_test_module_imports_another() -> None:
 
 def test_only_the_command_line_prints() -> None:
     for path in sources():
-        calls = [n.func for n in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(n, ast.Call)]
+        calls = [node.func for node in nodes(path) if isinstance(node, ast.Call)]
         printing = [f for f in calls if isinstance(f, ast.Name) and f.id == "print"]
         assert not printing or room(path) == "cli", path.name
 

@@ -57,12 +57,12 @@ def test_every_recorded_command_is_one_of_today() -> None:
 def test_a_command_prints_what_it_printed(row: dict[str, Any]) -> None:
     result = call(*row["words"], stdin=row["stdin"].encode())
     assert behaviour.text(result.stdout) == row["stdout"]
-    assert (result.code, result.stderr) == (row["code"], row["stderr"])
+    assert (result.returncode, result.stderr.decode()) == (row["code"], row["stderr"])
 
 
 def test_an_old_interrupted_run_goes_on_to_the_bytes_of_the_uninterrupted_one(tmp_path: Path) -> None:
     for path in behaviour.RECORDINGS.glob("interrupted*"):
         shutil.copy(path, tmp_path)
     out = tmp_path / behaviour.INTERRUPTED
-    assert call("train", "prose.txt", "--resume", "-o", out, "-q").code == 0
+    assert call("train", "prose.txt", "--resume", "-o", out, "-q").returncode == 0
     assert out.read_bytes() == recording(f"{behaviour.PROSE}.safetensors")

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from support.environment import environment
 from support.model_files import CHARACTERS, write_model
-from support.processes import SIGNALS, TEXT, TINY, TINY_NETWORK, command, failed, posix, run
+from support.processes import SIGNALS, TEXT, TINY, TINY_NETWORK, UNCACHED, command, failed, posix, run
 
 import charrnn
 import charrnn.cli
@@ -869,7 +869,11 @@ def test_a_disk_that_cannot_take_the_run_is_one_line_at_once(folder: Path, tmp_p
         "train", folder / "corpus.txt", "--steps", 6, *TINY, "-o", tmp_path / "m.safetensors", "--json"
     )
     result = subprocess.run(
-        ["sh", "-c", script, "sh", *args], capture_output=True, env=environment(), timeout=120, cwd=tmp_path
+        ["sh", "-c", script, "sh", *args],
+        capture_output=True,
+        env=environment(**UNCACHED),
+        timeout=120,
+        cwd=tmp_path,
     )
     assert result.returncode == 1, result.stderr
     last = result.stderr.decode().splitlines()[-1]

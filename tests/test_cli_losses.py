@@ -9,9 +9,10 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from support.calls import call
 from support.environment import environment
 from support.model_files import write_model
-from support.processes import TEXT, TINY, command, posix, run
+from support.processes import TEXT, TINY, command, posix
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def words(path: Path) -> list[str | None]:
 def test_training_draws_its_losses_and_says_how_to_do_better(folder: Path, tmp_path: Path) -> None:
     picture = tmp_path / "new" / "loss.svg"
     args = ("--steps", 12, "--dropout", 0.1, *TINY, "-o", tmp_path / "m.safetensors", "--plot", picture)
-    result = run("train", folder / "corpus.txt", *args)
+    result = call("train", folder / "corpus.txt", *args)
     assert (result.returncode, result.stdout) == (0, b"")
     assert {"corpus", "training (dropout 0.1)", "validation"} <= set(words(picture))
     assert any(re.fullmatch(r"best \d\.\d{4} at epoch [\d.]+", word or "") for word in words(picture))
@@ -53,7 +54,7 @@ def test_where_nothing_can_be_drawn_nothing_is_trained(
     (tmp_path / "file").touch()
     model = tmp_path / "m.safetensors"
     words = ("train", folder / "corpus.txt", "--steps", 1, *TINY, "-o", model, "--plot", name)
-    result = run(*words, cwd=tmp_path)
+    result = call(*words, cwd=tmp_path)
     assert (result.returncode, result.stdout) == (code, b"")
     assert said in result.stderr.decode()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -75,7 +76,7 @@ def test_a_drawing_replaces_nothing_that_training_reads_or_writes(folder: Path, 
         ("m.safetensors", "resume.svg", "the file that --resume needs"),
         ("m.safetensors", "link.svg", "a file of the corpus"),
     ):
-        result = run("train", "texts", "--steps", 1, *TINY, "-o", out, "--plot", plot, cwd=tmp_path)
+        result = call("train", "texts", "--steps", 1, *TINY, "-o", out, "--plot", plot, cwd=tmp_path)
         assert (result.returncode, result.stdout) == (2, b"")
         said = result.stderr.decode().splitlines()[0]
         assert said.startswith(f"charrnn: error: {plot} is {what}, which would be lost: ")
@@ -87,10 +88,10 @@ def test_a_drawing_replaces_nothing_that_training_reads_or_writes(folder: Path, 
 def test_info_does_not_draw_over_the_model(folder: Path, tmp_path: Path) -> None:
     model = tmp_path / "m.svg"
     model.write_bytes((folder / "prose.safetensors").read_bytes())
-    result = run("info", model, "--plot", model)
+    result = call("info", model, "--plot", model)
     assert (result.returncode, result.stdout) == (2, b"")
     assert b"m.svg is the model, which would be lost" in result.stderr
-    assert run("info", model).returncode == 0
+    assert call("info", model).returncode == 0
 
 
 @posix
@@ -110,37 +111,37 @@ def test_a_drawing_that_cannot_be_written_any_more_costs_no_model(folder: Path, 
     assert process.returncode == 1
     last = said.decode().splitlines()[-1]
     assert last.startswith(f"charrnn: error: {pictures / 'loss.svg'} cannot be written: Not a directory: ")
-    assert run("info", model).returncode == 0
+    assert call("info", model).returncode == 0
 
 
 def test_info_draws_any_model(folder: Path, tmp_path: Path) -> None:
-    result = run("info", folder / "prose.safetensors", "--plot", tmp_path / "a.svg")
+    result = call("info", folder / "prose.safetensors", "--plot", tmp_path / "a.svg")
     assert (result.returncode, result.stderr) == (0, b"")
-    assert result.stdout == run("info", folder / "prose.safetensors").stdout
+    assert result.stdout == call("info", folder / "prose.safetensors").stdout
     assert {"prose", "best 2.7500 at epoch 1.0", "training", "validation"} <= set(words(tmp_path / "a.svg"))
 
 
 def test_without_validation_the_second_curve_is_the_training_text(folder: Path, tmp_path: Path) -> None:
     args = ("--steps", 4, *TINY[:-4], "--val-fraction", 0, "--threads", 1, "-o", tmp_path / "m.safetensors")
-    assert run("train", folder / "corpus.txt", *args, "--plot", tmp_path / "a.svg").returncode == 0
-    assert run("info", tmp_path / "m.safetensors", "--plot", tmp_path / "b.svg").returncode == 0
+    assert call("train", folder / "corpus.txt", *args, "--plot", tmp_path / "a.svg").returncode == 0
+    assert call("info", tmp_path / "m.safetensors", "--plot", tmp_path / "b.svg").returncode == 0
     assert "training text" in words(tmp_path / "a.svg")
     assert "training text" in words(tmp_path / "b.svg")
 
 
 def test_dynamic_evaluation_is_a_figure_of_its_own(folder: Path) -> None:
     args = ("eval", folder / "prose.safetensors", folder / "corpus.txt")
-    static = json.loads(run(*args, "--json").stdout)
-    both = json.loads(run(*args, "--dynamic", "--json").stdout)
+    static = json.loads(call(*args, "--json").stdout)
+    both = json.loads(call(*args, "--dynamic", "--json").stdout)
     assert list(both) == [*static, "dynamic_loss", "dynamic_bpc"]
     assert {name: both[name] for name in static} == static
     assert both["dynamic_loss"] < static["loss"]  # the same sentence forty times
-    first, second = run(*args, "--dynamic").stdout.decode().splitlines()
+    first, second = call(*args, "--dynamic").stdout.decode().splitlines()
     assert first.startswith(f"loss {static['loss']:.4f} nats/char")
     assert second == (
         f"dynamic loss {both['dynamic_loss']:.4f} nats/char, {both['dynamic_bpc']:.4f} bits/char"
     )
-    faster = json.loads(run(*args, "--dynamic", "--rate", 0.002, "--segment", 10, "--json").stdout)
+    faster = json.loads(call(*args, "--dynamic", "--rate", 0.002, "--segment", 10, "--json").stdout)
     assert faster["dynamic_loss"] < both["dynamic_loss"]
 
 
@@ -156,7 +157,7 @@ def test_dynamic_evaluation_is_a_figure_of_its_own(folder: Path) -> None:
 def test_wrong_settings_of_dynamic_evaluation_are_named(
     folder: Path, options: tuple[object, ...], said: str
 ) -> None:
-    result = run("eval", folder / "prose.safetensors", folder / "corpus.txt", *options)
+    result = call("eval", folder / "prose.safetensors", folder / "corpus.txt", *options)
     assert (result.returncode, result.stdout) == (2, b"")
     assert said in result.stderr.decode()
 
@@ -206,7 +207,7 @@ def test_the_live_view_draws_what_the_terminal_has_room_for(
 @pytest.mark.parametrize("columns", [30, 90])
 def test_an_error_breaks_between_words(tmp_path: Path, columns: int) -> None:
     path = tmp_path / "no-such-text-with-a-name-of-some-length.txt"
-    said = run("info", path).stderr.decode()
+    said = call("info", path).stderr.decode()
     code, text = on_terminal(24, columns, "info", path, cwd=tmp_path)
     assert code == 1
     assert text.split() == said.split()

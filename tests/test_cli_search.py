@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.calls import call
 from support.environment import environment
 from support.processes import command, failed, posix, run
 from support.toy_models import toy
@@ -33,7 +34,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def test_enumerate_lists_log_probabilities_and_lines(folder):
-    result = run("enumerate", "-m", folder / "a.safetensors", "-n", 5, "--prompt", "b")
+    result = call("enumerate", "-m", folder / "a.safetensors", "-n", 5, "--prompt", "b")
     assert (result.returncode, result.stderr) == (0, b"")
     rows = [line.split("\t") for line in result.stdout.decode().splitlines()]
     wanted = list(charrnn.enumerate_lines(model_file.load(folder / "a.safetensors"), "b", count=5))
@@ -41,7 +42,7 @@ def test_enumerate_lists_log_probabilities_and_lines(folder):
 
 
 def test_enumerate_as_json(folder):
-    result = run("enumerate", "-m", folder / "prose.safetensors", "-n", 4, "--length", 1, "--json")
+    result = call("enumerate", "-m", folder / "prose.safetensors", "-n", 4, "--length", 1, "--json")
     rows = [json.loads(line) for line in result.stdout.decode().splitlines()]
     assert all(row.keys() == {"text", "log_probability"} for row in rows)
     assert len({row["text"] for row in rows}) == 4
@@ -51,12 +52,12 @@ def test_enumerate_as_json(folder):
 
 def test_enumerate_lists_down_to_a_probability(folder):
     model = folder / "a.safetensors"
-    rows = run("enumerate", "-m", model, "-n", 400).stdout.decode().splitlines()
-    found = run("enumerate", "-m", model, "--above", 0.001).stdout.decode().splitlines()
+    rows = call("enumerate", "-m", model, "-n", 400).stdout.decode().splitlines()
+    found = call("enumerate", "-m", model, "--above", 0.001).stdout.decode().splitlines()
     assert found == [row for row in rows if float(row.split("\t")[0]) >= -6.907755]
     assert 10 < len(found) < 400
-    assert run("enumerate", "-m", model, "--above", 0.001, "-n", 3).stdout.decode().splitlines() == found[:3]
-    result = run("enumerate", "-m", model, "--above", 1)
+    assert call("enumerate", "-m", model, "--above", 0.001, "-n", 3).stdout.decode().splitlines() == found[:3]
+    result = call("enumerate", "-m", model, "--above", 1)
     assert result.returncode == 2
     assert b"above is 1" in result.stderr
 
@@ -66,23 +67,23 @@ def test_what_is_found_of_bytes_is_text_in_json(tmp_path):
     model = replace(model, text=TextConfig(bytes=True, lines=True))
     model_file.save(model, tmp_path / "bytes.safetensors")
     for arguments in (("enumerate", "-n", 60), ("fill", "a__", "-n", 60)):
-        result = run(*arguments, "-m", tmp_path / "bytes.safetensors", "--json")
+        result = call(*arguments, "-m", tmp_path / "bytes.safetensors", "--json")
         texts = [json.loads(line)["text"] for line in result.stdout.decode().splitlines()]
         assert any("é" in text for text in texts)
         assert not any("Ã" in text for text in texts)
 
 
 def test_enumerate_lists_only_what_matches(folder):
-    result = run("enumerate", "-m", folder / "a.safetensors", "--match", "b(a|c)", "--prompt", "a")
+    result = call("enumerate", "-m", folder / "a.safetensors", "--match", "b(a|c)", "--prompt", "a")
     assert (result.returncode, result.stderr) == (0, b"")
     rows = [line.split("\t")[1] for line in result.stdout.decode().splitlines()]
     assert sorted(rows) == ["aba", "abc"]
-    assert "characters" in failed(run("enumerate", "-m", folder / "a.safetensors", "--match", "x"))
+    assert "characters" in failed(call("enumerate", "-m", folder / "a.safetensors", "--match", "x"))
 
 
 def test_enumerate_says_where_certainty_ends(folder, tmp_path):
     model_file.save(toy(1, "\nabcdefgh", ending=-8.0), tmp_path / "endless.safetensors")
-    result = run("enumerate", "-m", tmp_path / "endless.safetensors", "-n", 100_000, "--memory", 1)
+    result = call("enumerate", "-m", tmp_path / "endless.safetensors", "-n", 100_000, "--memory", 1)
     error = failed(result)
     lines = result.stdout.decode().splitlines()
     assert f"after {len(lines)} lines" in error
@@ -93,7 +94,7 @@ def test_enumerate_says_where_certainty_ends(folder, tmp_path):
 
 
 def test_fill_lists_what_fits_best_first(folder):
-    result = run("fill", "a?c*", "-m", folder / "a.safetensors", "-n", 3, "--gap", 2)
+    result = call("fill", "a?c*", "-m", folder / "a.safetensors", "-n", 3, "--gap", 2)
     assert (result.returncode, result.stderr) == (0, b"")
     rows = [line.split("\t") for line in result.stdout.decode().splitlines()]
     assert len(rows) == 3
@@ -101,7 +102,7 @@ def test_fill_lists_what_fits_best_first(folder):
         assert 0 < float(share) <= 1
         assert float(total) < 0
         assert text[0] + text[2] == "ac"
-    result = run("fill", "a?c*", "-m", folder / "a.safetensors", "-n", 3, "--gap", 2, "--json")
+    result = call("fill", "a?c*", "-m", folder / "a.safetensors", "-n", 3, "--gap", 2, "--json")
     found = [json.loads(line) for line in result.stdout.decode().splitlines()]
     assert [one["text"] for one in found] == [text for *_, text in rows]
     assert found[0].keys() == {"text", "log_probability", "probability", "certain"}
@@ -109,11 +110,11 @@ def test_fill_lists_what_fits_best_first(folder):
 
 def test_fill_says_what_is_wrong_with_a_pattern(folder):
     for pattern, said in (("ab", "no gap"), ("a\\b?", "backslash")):
-        result = run("fill", pattern, "-m", folder / "a.safetensors")
+        result = call("fill", pattern, "-m", folder / "a.safetensors")
         assert result.returncode == 2
         assert said in result.stderr.decode()
-    assert "U+20AC" in failed(run("fill", "?€", "-m", folder / "a.safetensors"))
-    assert run("fill").returncode == 2
+    assert "U+20AC" in failed(call("fill", "?€", "-m", folder / "a.safetensors"))
+    assert call("fill").returncode == 2
 
 
 # sample --best-of, --prompts
@@ -121,35 +122,35 @@ def test_fill_says_what_is_wrong_with_a_pattern(folder):
 
 def test_the_best_of_several_comes_alone(folder):
     args = ("sample", "-m", folder / "a.safetensors", "--seed", 3, "--count", 2)
-    result = run(*args, "--best-of", 9)
+    result = call(*args, "--best-of", 9)
     wanted = api.sample(model_file.load(folder / "a.safetensors"), count=2, best_of=9, seed=3)
     assert result.stdout.decode() == "".join("".join(pieces) for pieces in wanted)
-    assert run(*args, "--best-of", 0).returncode == 2
+    assert call(*args, "--best-of", 0).returncode == 2
 
 
 def test_prompts_come_from_a_file_or_stdin_in_order(folder, tmp_path):
     (tmp_path / "prompts.txt").write_bytes(b"\xef\xbb\xbfab\r\nb\n\nc")
     args = ("sample", "-m", folder / "a.safetensors", "--seed", 3, "--echo", "--prompts")
-    result = run(*args, tmp_path / "prompts.txt")
+    result = run(*args, tmp_path / "prompts.txt")  # the process closes it
     lines = result.stdout.decode().splitlines()
     assert [line[: len(prompt)] for line, prompt in zip(lines, ["ab", "b", "", "c"], strict=True)] == [
         "ab", "b", "", "c",
     ]  # fmt: skip
-    assert run(*args, "-", stdin=b"ab\nb\n\nc\n").stdout == result.stdout
-    assert len(run(*args, "-", "--count", 3, stdin=b"ab\nb").stdout.splitlines()) == 6
-    assert run(*args, "-", stdin=b"").stdout == b""
+    assert call(*args, "-", stdin=b"ab\nb\n\nc\n").stdout == result.stdout
+    assert len(call(*args, "-", "--count", 3, stdin=b"ab\nb").stdout.splitlines()) == 6
+    assert call(*args, "-", stdin=b"").stdout == b""
 
 
 def test_a_wrong_prompt_is_named_by_its_line_after_the_texts_before(folder):
     args = ("sample", "-m", folder / "a.safetensors", "--prompts", "-", "--echo")
-    result = run(*args, stdin="a\nb\nbé\na\n".encode())
+    result = call(*args, stdin="a\nb\nbé\na\n".encode())
     assert "line 3 of the prompts: " in failed(result)
     assert [line[:1] for line in result.stdout.decode().splitlines()] == ["a", "b"]
-    result = run(*args, stdin=b"a\nb\xff\n")
+    result = call(*args, stdin=b"a\nb\xff\n")
     assert "line 2 of the prompts is no UTF-8 at byte 1" in failed(result)
     assert result.stdout.startswith(b"a")
-    assert "no.txt" in failed(run(*args[:3], "--prompts", "no.txt"))
-    assert run(*args, "--prompt", "a").returncode == 2
+    assert "no.txt" in failed(call(*args[:3], "--prompts", "no.txt"))
+    assert call(*args, "--prompt", "a").returncode == 2
 
 
 def test_a_text_is_out_before_the_next_prompt_is_in(folder):
@@ -192,13 +193,13 @@ def test_endless_prompts_and_a_closed_pipe_end_quietly(folder):
 
 def test_models_are_mixed_by_their_weights(folder):
     a, b = folder / "a.safetensors", folder / "b.safetensors"
-    result = run("sample", "-m", f"{a}:1.5", "-m", b, "--count", 50, "--seed", 1)
+    result = call("sample", "-m", f"{a}:1.5", "-m", b, "--count", 50, "--seed", 1)
     blend = api.blend([(model_file.load(a), 1.5), (model_file.load(b), 1.0)])
     texts = ["".join(pieces) for pieces in api.sample(blend, count=50, seed=1)]
     assert result.stdout.decode() == "".join(texts)
     assert {"a", "d"} <= set("".join(texts))
-    assert run("enumerate", "-m", a, "-m", b, "-n", 2).returncode == 0
-    assert run("fill", "a?d", "-m", a, "-m", b, "-n", 2).returncode == 0
+    assert call("enumerate", "-m", a, "-m", b, "-n", 2).returncode == 0
+    assert call("fill", "a?d", "-m", a, "-m", b, "-n", 2).returncode == 0
 
 
 @pytest.mark.parametrize(

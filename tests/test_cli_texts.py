@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.calls import call
 from support.model_files import checkpoint
-from support.processes import run
 
 from charrnn import api
 from charrnn.checkpoint.model_file import Checkpoint, save
@@ -52,48 +52,48 @@ def test_what_a_model_writes_it_reads_as_its_own_whatever_its_corpus_was_stored_
 ) -> None:
     made = model(ALPHABETS[encoding], encoding=encoding, lines=True)
     m = ("-m", saved(tmp_path, made))
-    written = run("sample", *m, "--count", 20, "--seed", 1).stdout
+    written = call("sample", *m, "--count", 20, "--seed", 1).stdout
     text = written.decode()
     assert not text.isascii()
     bits = float(api.score(made, text).sum(dtype=float)) / math.log(2)
-    scored = run("score", *m, "--total", "--json", stdin=written)
+    scored = call("score", *m, "--total", "--json", stdin=written)
     total = json.loads(scored.stdout)
     assert scored.stderr == b""
     assert (total["unknown"], total["characters"]) == (0, len(text))
     assert total["bits"] == pytest.approx(bits, rel=1e-5)
-    evaluated = json.loads(run("eval", m[1], "-", "--json", stdin=written).stdout)
+    evaluated = json.loads(call("eval", m[1], "-", "--json", stdin=written).stdout)
     assert evaluated["bpc"] == pytest.approx(total["bpc"], rel=1e-5)
     line = max(text.splitlines(), key=len)
     for command in (("sample", *m, "--seed", 1), ("next", "-", *m)):
         prompt = ("--prompt", "-") if command[0] == "sample" else ()
-        stored = run(*command, *prompt, "--encoding", encoding, stdin=line.encode(encoding))
+        stored = call(*command, *prompt, "--encoding", encoding, stdin=line.encode(encoding))
         assert said(stored) == ""
-        assert stored.stdout == run(*command, *prompt, stdin=line.encode()).stdout
-    each = [run("sample", *m, "--seed", 1, "--prompts", "-", *option, stdin=text.encode(name)).stdout
+        assert stored.stdout == call(*command, *prompt, stdin=line.encode()).stdout
+    each = [call("sample", *m, "--seed", 1, "--prompts", "-", *option, stdin=text.encode(name)).stdout
             for name, option in (("utf-8", ()), (encoding, ("--encoding", encoding)))]  # fmt: skip
     assert each[0] == each[1] != b""
     options = ("--encoding", encoding)
     assert (
-        run("score", *m, *options, stdin=text.encode(encoding)).stdout
-        == run("score", *m, stdin=written).stdout
+        call("score", *m, *options, stdin=text.encode(encoding)).stdout
+        == call("score", *m, stdin=written).stdout
     )
-    again = json.loads(run("eval", m[1], "-", "--json", *options, stdin=text.encode(encoding)).stdout)
+    again = json.loads(call("eval", m[1], "-", "--json", *options, stdin=text.encode(encoding)).stdout)
     assert again == evaluated
     both = (*m, "-m", saved(tmp_path, model("\nab", lines=True), "other"))
     assert (
-        run("classify", *both, *options, stdin=text.encode(encoding)).stdout
-        == run("classify", *both, stdin=written).stdout
+        call("classify", *both, *options, stdin=text.encode(encoding)).stdout
+        == call("classify", *both, stdin=written).stdout
     )
 
 
 def test_a_model_of_bytes_reads_and_writes_bytes(tmp_path: Path) -> None:
     made = model("".join(map(chr, range(256))), bytes=True)
     m = ("-m", saved(tmp_path, made))
-    written = run("sample", *m, "--seed", 1, "-n", 200).stdout
-    total = json.loads(run("score", *m, "--total", "--json", stdin=written).stdout)
+    written = call("sample", *m, "--seed", 1, "-n", 200).stdout
+    total = json.loads(call("score", *m, "--total", "--json", stdin=written).stdout)
     assert (total["unknown"], total["characters"]) == (0, len(written))
     for command in (("score", *m), ("sample", *m), ("eval", m[1], "-"), ("next", *m)):
-        assert "the model reads bytes" in said(run(*command, "--encoding", "cp1252", stdin=b"a"), 2)
+        assert "the model reads bytes" in said(call(*command, "--encoding", "cp1252", stdin=b"a"), 2)
 
 
 def test_a_file_in_the_encoding_of_the_corpus_is_told_to_be_given_with_it(tmp_path: Path) -> None:
@@ -102,23 +102,23 @@ def test_a_file_in_the_encoding_of_the_corpus_is_told_to_be_given_with_it(tmp_pa
     text = "abc\nbé a’\n".encode("cp1252")
     for command in (("eval", path, "-"), ("sample", "-m", path, "--prompts", "-"),
                     ("sample", "-m", path, "--prompt", "-"), ("next", "-m", path, "-")):  # fmt: skip
-        assert "--encoding cp1252, as that of the model's own text" in said(run(*command, stdin=text), 1)
+        assert "--encoding cp1252, as that of the model's own text" in said(call(*command, stdin=text), 1)
     for command in (("score", "-m", path), ("classify", "-m", path, "-m", path)):
-        result = run(*command, stdin=text * 3)
+        result = call(*command, stdin=text * 3)
         (note,) = said(result).splitlines()  # once
         assert note.startswith(
             "note: standard input is not UTF-8 text, as line 2 shows: try --encoding cp1252"
         )
         assert len(result.stdout.splitlines()) == 6
-    heat = run("score", "--heat", "-m", path, stdin=text)
+    heat = call("score", "--heat", "-m", path, stdin=text)
     assert "--encoding cp1252" in said(heat)
 
 
 def test_text_in_utf_16_without_a_mark_is_told_from_text_with_odd_characters(tmp_path: Path) -> None:
     path = saved(tmp_path, model("\n abcdefghijklmnopqrstuvwxyz", lines=True))
     text = "some lines of text\nin an encoding\n".encode("utf-16-le")
-    assert "--encoding utf-16-le" in said(run("score", "-m", path, stdin=text))
-    assert "--encoding utf-16-le" in said(run("eval", path, "-", stdin=text), 1)
+    assert "--encoding utf-16-le" in said(call("score", "-m", path, stdin=text))
+    assert "--encoding utf-16-le" in said(call("eval", path, "-", stdin=text), 1)
 
 
 @pytest.mark.parametrize("command", ["train", "eval", "score", "classify", "sample", "next"])
@@ -130,25 +130,25 @@ def test_an_encoding_that_is_not_known_is_refused(command: str, tmp_path: Path) 
         "classify": ("-m", path, "-m", path, "text"), "sample": ("-m", path, "--prompts", "text"),
         "next": ("-m", path, "-"),
     }[command]  # fmt: skip
-    result = run(command, *args, "--encoding", "utf-9", cwd=tmp_path, stdin=b"ab")
+    result = call(command, *args, "--encoding", "utf-9", cwd=tmp_path, stdin=b"ab")
     assert "the encoding 'utf-9' is not known" in said(result, 2)
-    result = run(command, *args, "--encoding-errors", "forget", cwd=tmp_path, stdin=b"ab")
+    result = call(command, *args, "--encoding-errors", "forget", cwd=tmp_path, stdin=b"ab")
     assert "encoding-errors is 'forget': give one of strict, skip, replace" in said(result, 2)
 
 
 def test_a_few_bad_bytes_are_skipped_or_replaced_when_asked_and_that_is_said(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes("naïve café\n".encode() * 50 + b"ab\xffc\n" + "é\n".encode() * 50)
     train = ("train", tmp_path / "text", "--steps", 1, "--hidden-size", 4, "--num-layers", 1)
-    failed = said(run(*train, "-o", tmp_path / "a.safetensors"), 1)
+    failed = said(call(*train, "-o", tmp_path / "a.safetensors"), 1)
     assert "byte offset 652 holds FF (invalid start byte), in line 51: --encoding-errors skip" in failed
     out = tmp_path / "b.safetensors"
     assert "note: 1 place was no UTF-8 text, and left out" in said(
-        run(*train, "-o", out, "--encoding-errors", "skip")
+        call(*train, "-o", out, "--encoding-errors", "skip")
     )
     assert api.load(out).text.encoding_errors == "skip"
-    assert "1 place was no UTF-8 text, and left out" in said(run("eval", out, tmp_path / "text"))
-    assert "is not UTF-8" in said(run("eval", out, tmp_path / "text", "--encoding-errors", "strict"), 1)
-    scored = run("score", "-m", out, "--encoding-errors", "replace", stdin=b"a\xffb\n")
+    assert "1 place was no UTF-8 text, and left out" in said(call("eval", out, tmp_path / "text"))
+    assert "is not UTF-8" in said(call("eval", out, tmp_path / "text", "--encoding-errors", "strict"), 1)
+    scored = call("score", "-m", out, "--encoding-errors", "replace", stdin=b"a\xffb\n")
     assert scored.stdout.decode().endswith("\ta\ufffdb\n")
 
 
@@ -187,9 +187,9 @@ def test_what_is_given_in_another_form_is_read_in_the_models(
 ) -> None:
     path, *texts = forms
     composed, decomposed = (
-        run(*command, "-m", path, stdin=text.encode())
+        call(*command, "-m", path, stdin=text.encode())
         if is_stdin
-        else run(*command, text.strip(), "-m", path)
+        else call(*command, text.strip(), "-m", path)
         for text in texts
     )
     assert said(composed) == said(decomposed) == ""
@@ -198,22 +198,22 @@ def test_what_is_given_in_another_form_is_read_in_the_models(
 
 def test_fill_reads_a_pattern_in_the_models_form(forms: tuple[Path, str, str]) -> None:
     path, *texts = forms
-    found = [run("fill", f"?{text.strip()}", "-m", path) for text in texts]
+    found = [call("fill", f"?{text.strip()}", "-m", path) for text in texts]
     assert found[0].stdout == found[1].stdout != b""
 
 
 def test_lines_come_out_in_the_form_in_which_they_came(forms: tuple[Path, str, str]) -> None:
     path, composed, decomposed = forms
-    first, second = run("score", "-m", path, stdin=(composed + decomposed).encode()).stdout.splitlines()
+    first, second = call("score", "-m", path, stdin=(composed + decomposed).encode()).stdout.splitlines()
     assert first.split(b"\t")[0] == second.split(b"\t")[0]
     assert second.split(b"\t")[1].decode() == decomposed.strip()
-    both = run("classify", "-m", path, "-m", path, stdin=decomposed.encode())
+    both = call("classify", "-m", path, "-m", path, stdin=decomposed.encode())
     assert both.stdout.decode().endswith(f"\t0.5000\t{decomposed}")
 
 
 def test_eval_says_that_it_brought_a_text_to_the_models_form(forms: tuple[Path, str, str]) -> None:
     path, composed, decomposed = forms
-    results = [run("eval", path, "-", stdin=text.encode()) for text in (composed, decomposed)]
+    results = [call("eval", path, "-", stdin=text.encode()) for text in (composed, decomposed)]
     assert results[0].stdout == results[1].stdout != b""
     assert said(results[0]) == ""
     assert said(results[1]) == "note: the text was brought to NFC, the form of the model's own\n"
@@ -223,23 +223,23 @@ def test_training_notes_the_form_and_resumes_as_before(tmp_path: Path) -> None:
     text, out = tmp_path / "text", tmp_path / "m.safetensors"
     text.write_text("café\nnaïve\n" * 20, encoding="utf-8")
     train = ("train", text, "-o", out, "--hidden-size", 4, "--num-layers", 1, "--lines", "--steps", 3)
-    said(run(*train))
+    said(call(*train))
     assert api.load(out).text == TextConfig(lines=True, normal_form="NFC")
-    said(run(*train, "--resume"))
-    said(run(*train))  # the same command is the same run
+    said(call(*train, "--resume"))
+    said(call(*train))  # the same command is the same run
 
 
 def test_marks_that_cat_put_at_the_start_of_lines_are_left_out_and_counted(tmp_path: Path) -> None:
     text, out = tmp_path / "text", tmp_path / "m.safetensors"
     text.write_text("\ufeffabc\n\ufeffcab\n" * 20, encoding="utf-8")
     train = ("train", text, "-o", out, "--hidden-size", 4, "--num-layers", 1, "--steps", 1)
-    assert "note: 39 byte order marks were left out at the start of lines" in said(run(*train))
+    assert "note: 39 byte order marks were left out at the start of lines" in said(call(*train))
     assert api.load(out).vocabulary.characters == "\nabc"
     plain = text.read_text("utf-8").replace("\ufeff", "")
-    assert run("score", "-m", out, text).stdout == run("score", "-m", out, stdin=plain.encode()).stdout
+    assert call("score", "-m", out, text).stdout == call("score", "-m", out, stdin=plain.encode()).stdout
     for prompt in (("--prompts", "-"), ("--prompt", "-")):
         m = ("sample", "-m", out, "--seed", 1, "-n", 9, *prompt)
-        assert run(*m, stdin="a\n\ufeffb\n".encode()).stdout == run(*m, stdin=b"a\nb\n").stdout != b""
+        assert call(*m, stdin="a\n\ufeffb\n".encode()).stdout == call(*m, stdin=b"a\nb\n").stdout != b""
 
 
 def test_long_lines_and_pieces_are_read_in_the_models_form(tmp_path: Path) -> None:

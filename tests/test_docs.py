@@ -27,6 +27,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
 
 
+@pytest.mark.process
 def test_the_command_reference_is_what_help_says():
     assert MAKE_COMMANDS["page"]() == COMMANDS, "run: python docs/make_commands.py"
 
@@ -87,6 +88,8 @@ def test_links_lead_somewhere():
             assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+@pytest.mark.process
+@pytest.mark.compiled
 def test_python_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in ("corpus.txt", "other.txt"):

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from support.processes import run
+from support.calls import call
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.name: path for path in (ROOT / "README.md", ROOT / "docs/reading.md", ROOT / "docs/search.md")}
@@ -43,7 +43,7 @@ def test_an_example_prints_what_the_page_says(page: str, shown: str, output: str
     stdin = shlex.split(before)[1].replace("\\n", "\n").encode() if before else b""
     # In a folder without models, the default is the bundled one.
     folder = ROOT if MODEL in shown else ROOT / "docs"
-    result = run(*shlex.split(line, comments=True)[1:], stdin=stdin, cwd=folder)
+    result = call(*shlex.split(line, comments=True)[1:], stdin=stdin, cwd=folder)
     assert result.returncode == 0
     numbers = r"\d+\.\d+"  # their last digit may differ from machine to machine
     text = result.stdout.decode()

@@ -217,6 +217,7 @@ def measured(*arguments: object) -> None:
     quality.main([*map(str, arguments)])
 
 
+@pytest.mark.process
 def test_an_interrupted_session_goes_on_where_it_was_and_the_readme_gets_its_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -244,6 +245,7 @@ def test_an_interrupted_session_goes_on_where_it_was_and_the_readme_gets_its_tab
     assert "| tiny, 3 steps | " in page
 
 
+@pytest.mark.process
 def test_a_recipe_that_fails_is_named_and_the_session_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import re
@@ -16,16 +17,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.calls import call
 from support.compiled_loop import Ready, compiled_only, let_load
 from support.environment import environment
 from support.novelty_index import indexed, result
-from support.processes import run
 from support.random_models import LINES, PROSE, make
 
 from charrnn import api
 from charrnn.checkpoint import model_file as files
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import SampleConfig
+from charrnn.config import SampleConfig, TextConfig
 from charrnn.constraints import rules
 from charrnn.errors import CheckpointError, ConfigError, SamplingError
 from charrnn.generation import particles, rejection, writing
@@ -367,14 +368,21 @@ def test_the_first_line_of_prose_begins_in_the_prompt():
         assert ("ab" + text).split("\n")[0] not in ("ab", "abb")
 
 
+@functools.cache
+def with_its_own_texts(text: TextConfig) -> tuple[Checkpoint, str]:
+    """A model as if it had been trained on what it writes, and that."""
+    checkpoint = make(seed=5, text=text, scale=3.0)
+    corpus = "".join(write(checkpoint, 30, length=100))
+    return indexed(checkpoint, corpus), corpus
+
+
 @pytest.mark.parametrize("run", [8, 9, 16, 20])
 @pytest.mark.parametrize("text", [PROSE, LINES], ids=["prose", "lines"])
 def test_no_run_is_copied(run, text):
-    checkpoint = make(seed=5, text=text, scale=3.0)
-    corpus = "".join(write(checkpoint, 30, length=100))
+    checkpoint, corpus = with_its_own_texts(text)
     settings = {"length": 100, "novel": run}
     prompt = corpus[:6].replace("\n", "a")
-    texts = write(indexed(checkpoint, corpus), 30, prompt, **settings)
+    texts = write(checkpoint, 30, prompt, **settings)
 
     def copied(text: str) -> bool:
         return any(text[n : n + run] in corpus for n in range(len(text) - run + 1))
@@ -489,7 +497,7 @@ def test_the_examples_in_the_documentation_are_what_the_bundled_model_writes(pla
     examples = re.findall(r"^\$ charrnn sample (.*)\n((?:(?!charrnn)[^$`].*\n)+)", page, re.M)
     assert len(examples) >= 4
     for line, written in examples:
-        done = run("sample", *shlex.split(line), "--seed", 7, "--count", 4, cwd=ROOT / "docs")
+        done = call("sample", *shlex.split(line), "--seed", 7, "--count", 4, cwd=ROOT / "docs")
         assert done.stdout.decode() == written, line
 
 
@@ -508,7 +516,7 @@ def test_the_examples_in_the_documentation_are_what_the_bundled_model_writes(pla
     ],
 )
 def test_bad_options_are_one_line_on_stderr(arguments, code, words):
-    done = run("sample", *arguments, cwd=ROOT / "docs")
+    done = call("sample", *arguments, cwd=ROOT / "docs")
     assert done.returncode == code
     assert done.stdout == b""
     message = done.stderr.decode()
@@ -520,14 +528,14 @@ def test_bad_options_are_one_line_on_stderr(arguments, code, words):
 def test_novel_on_the_command_line_goes_with_and_without_a_number():
     settings = ["--seed", 1, "--count", 2]
     for arguments in (["--novel", *settings], ["--novel", 9, *settings], [*settings, "--novel"]):
-        done = run("sample", *arguments, cwd=ROOT / "docs")
+        done = call("sample", *arguments, cwd=ROOT / "docs")
         assert done.stderr == b""
         assert len(done.stdout.splitlines()) == 2
 
 
 def test_a_prompt_may_look_like_an_option():
     for arguments in (["sample", "--prompt", "--novel", "--echo"], ["next", "--", "--novel"]):
-        done = run(*arguments, cwd=ROOT / "docs")
+        done = call(*arguments, cwd=ROOT / "docs")
         assert b"'='" not in done.stderr
         assert done.returncode == 0, done.stderr
 

@@ -99,13 +99,18 @@ FILTERS = [
 SIZES = [(9, 9), (6, 4), (9, 0), (5, 0)]
 
 
+SWITCHES = list(itertools.product((False, True), repeat=2))  # norm, residual
+
+
 @compiled_only
-@pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
-@pytest.mark.parametrize(("norm", "residual"), list(itertools.product((False, True), repeat=2)))
-@pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("precision", WEIGHT_PRECISIONS)
-def test_both_paths_compute_the_same_bits(cell, nonlinearity, norm, residual, sizes, precision, monkeypatch):
-    H, D = sizes
+@pytest.mark.parametrize("switches", range(4))
+@pytest.mark.parametrize("cell", range(4))
+def test_both_paths_compute_the_same_bits(cell, switches, precision, monkeypatch):
+    """All pairs of a cell, its switches, a size and a precision."""
+    H, D = SIZES[cell ^ switches]
+    norm, residual = SWITCHES[switches]
+    cell, nonlinearity = CELLS[cell]
     spaces: list[Any] = []  # where the compiled loop leaves its logits
     make_space = kernels.scratch
     monkeypatch.setattr(kernels, "scratch", lambda *of: spaces.append(make_space(*of)) or spaces[-1])
@@ -191,13 +196,15 @@ def together(monkeypatch):
 
 
 @compiled_only
-@pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
-@pytest.mark.parametrize(("norm", "residual"), [(False, False), (True, True)])
-@pytest.mark.parametrize("sizes", [(9, 9), (50, 0), (130, 20)], ids=str)
-@pytest.mark.parametrize("precision", WEIGHT_PRECISIONS)
+@pytest.mark.parametrize("size", range(3))
+@pytest.mark.parametrize("cell", range(4))
 @pytest.mark.usefixtures("together")
-def test_a_team_of_threads_computes_the_same_bits(cell, nonlinearity, norm, residual, sizes, precision):
-    H, D = sizes
+def test_a_team_of_threads_computes_the_same_bits(cell, size):
+    """All pairs of a cell, a size, a precision, and of norm and residual together."""
+    H, D = [(9, 9), (50, 0), (130, 20)][size]
+    norm = residual = (size + cell) % 2 > 0
+    precision = WEIGHT_PRECISIONS[(size + cell // 2) % 2]
+    cell, nonlinearity = CELLS[cell]
     checkpoint = make(
         cell=cell, nonlinearity=nonlinearity, norm=norm, residual=residual, hidden_size=H, embedding_size=D,
         seed=H + D, num_layers=1 + (H + norm) % 3,
@@ -421,11 +428,13 @@ def write_all(checkpoint: Checkpoint, count: int, prompt: str = "", *, threads=N
 ENDINGS: list[dict[str, Any]] = [{"length": 40}, {"length": 60, "until": "ab"}, {"length": 1}, {"length": 0}]
 
 
-@pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
-@pytest.mark.parametrize("text", [PROSE, LINES], ids=["prose", "lines"])
-@pytest.mark.parametrize("precision", WEIGHT_PRECISIONS)
-@pytest.mark.parametrize("after", [0, 30])
-def test_each_of_many_texts_is_what_it_is_alone(cell, nonlinearity, text, precision, after, monkeypatch):
+@pytest.mark.parametrize("cell", range(4))
+@pytest.mark.parametrize("lines", [0, 1], ids=["prose", "lines"])
+def test_each_of_many_texts_is_what_it_is_alone(cell, lines, monkeypatch):
+    """All pairs of a cell, a kind of text, a precision, and a moment when the loop takes over."""
+    text = (PROSE, LINES)[lines]
+    precision, after = WEIGHT_PRECISIONS[(lines + cell) % 2], (0, 30)[(lines + cell // 2) % 2]
+    cell, nonlinearity = CELLS[cell]
     checkpoint = make(cell=cell, nonlinearity=nonlinearity, text=text, hidden_size=33, embedding_size=33)
     for ending in ENDINGS:
         alone = [write(checkpoint, "ab", index=n, precision=precision, **ending) for n in range(40)]

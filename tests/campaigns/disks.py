@@ -39,6 +39,7 @@ class Disks:
         def limit_size() -> None:
             hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+            sys.dont_write_bytecode = True  # what is cut off would stay
 
         return f"files of {limit} bytes at the most", outcome_of(self.folder.start(before=limit_size))
 

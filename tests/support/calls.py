@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import io
 import signal
+import subprocess
 import sys
-from typing import NamedTuple
+from contextlib import chdir
+from pathlib import Path
 
 from charrnn.cli import parsing, process
 from charrnn.cli.commands import COMMANDS
 
 
-class Result(NamedTuple):
-    """What a command came to."""
-
-    code: int
-    stdout: bytes
-    stderr: str
-
-
-def call(*words: object, stdin: bytes = b"") -> Result:
-    """Run `charrnn` with these words in the current folder, its standard streams no terminals."""
+def call(*words: object, stdin: bytes = b"", cwd: Path | str = ".") -> subprocess.CompletedProcess[bytes]:
+    """Run `charrnn` with these words in this folder, its standard streams no terminals."""
+    arguments = [str(word) for word in words]
     streams = sys.stdin, sys.stdout, sys.stderr
     handlers = {number: signal.getsignal(number) for number in process._STOPPING}
-    out, said = io.BytesIO(), io.StringIO()
+    out, said = io.BytesIO(), io.BytesIO()
     sys.stdin = io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")
-    sys.stdout, sys.stderr = io.TextIOWrapper(out, encoding="utf-8", write_through=True), said
+    sys.stdout = io.TextIOWrapper(out, encoding="utf-8", write_through=True)
+    sys.stderr = io.TextIOWrapper(said, encoding="utf-8", errors="backslashreplace", write_through=True)
     try:
-        code = int(process.outcome(parsing.invoke, [str(word) for word in words], COMMANDS))
+        with chdir(cwd):
+            code = int(process.outcome(parsing.invoke, arguments, COMMANDS))
         sys.stdout.flush()
-        return Result(code, out.getvalue(), said.getvalue())
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), said.getvalue())
     finally:
         sys.stdin, sys.stdout, sys.stderr = streams
         for number, handler in handlers.items():

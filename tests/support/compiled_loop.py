@@ -42,8 +42,8 @@ class Ready:
         assert characters > 0
 
     def consider(self, left: int, network: PlainNetwork) -> None:
-        self.considered += 1
         self._become_ready()
+        self.considered += 1
 
     def _become_ready(self) -> None:
         if self.considered == self._after and not jit.JIT_DISABLED:

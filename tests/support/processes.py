@@ -11,6 +11,8 @@ import pytest
 from support.environment import environment
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals, /dev/full and pseudo-terminals are POSIX")
+# Where files may not grow, Python leaves .pyc files that are cut off, over which the next process stumbles.
+UNCACHED = {"PYTHONDONTWRITEBYTECODE": "1"}
 SIGNALS = [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)]
 
 # What a model learns within a second.

@@ -1,0 +1,79 @@
+"""Which tests start a process or need kernels: seen from the names that a test and its fixtures use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, NoReturn
+
+import pytest
+
+# Modules of which the functions start a process: expressions are read by one.
+PROCESSES = ("charrnn.constraints", "measure", "multiprocessing", "pty", "subprocess", "support.processes")
+# And those of which the functions may compile, or load what is compiled.
+KERNELS = (
+    "charrnn.api", "charrnn.generation", "charrnn.inference", "charrnn.kernels", "charrnn.nn",
+    "charrnn.scoring", "charrnn.search", "charrnn.tasks", "charrnn.training.run", "numba",
+    "support.calls", "support.compiled_loop",
+)  # fmt: skip
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def _used(functions: list[FunctionType]) -> set[str]:
+    """The modules of all that the functions use, directly or by way of functions of the tests."""
+    modules: set[str] = set()
+    seen: set[int] = set()
+    while functions:
+        function = functions.pop()
+        if id(function) in seen:
+            continue
+        seen.add(id(function))
+        for name in _names(function.__code__):
+            found = function.__globals__.get(name)
+            if isinstance(found, ModuleType):
+                modules.add(found.__name__)
+                continue
+            module = getattr(found, "__module__", None) or ""
+            modules.add(module)
+            if module.startswith(("test_", "support.")):
+                functions += [one for one in (found, *vars(found).values()) if isinstance(one, FunctionType)]
+    return modules
+
+
+def mark(item: pytest.Function) -> None:
+    """Add the markers `process` and `compiled` where the test uses what may start one, or call kernels."""
+    fixtures = [
+        one.func for name in item.fixturenames for one in item._fixtureinfo.name2fixturedefs.get(name, ())
+    ]
+    test = getattr(item.obj, "hypothesis", None)
+    functions = [item.function, *fixtures, *([test.inner_test] if test else [])]
+    used = _used([one for one in functions if isinstance(one, FunctionType)])
+    for marker, rooms in (("process", PROCESSES), ("compiled", KERNELS)):
+        if any(f"{module}.".startswith(f"{room}.") for module in used for room in rooms):
+            item.add_marker(marker)
+
+
+def hold_to_marks(item: pytest.Item, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the test fail that starts a process, or calls a kernel, and is not marked."""
+    from numba.core.dispatcher import Dispatcher
+
+    if "process" not in item.keywords:
+        monkeypatch.setattr(subprocess.Popen, "__init__", _refusal("process"))
+        monkeypatch.setattr(os, "fork", _refusal("process"), raising=False)
+    if "compiled" not in item.keywords:
+        monkeypatch.setattr(Dispatcher, "compile", _refusal("compiled"))
+
+
+def _refusal(marker: str) -> Callable[..., NoReturn]:
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        pytest.fail(f"this test needs the marker `{marker}`: make quick would run it")
+
+    return refuse
