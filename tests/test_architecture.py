@@ -53,9 +53,6 @@ KERNELS = {
 COMPILED = {"inference/writing_loop.py", "scoring/rans_loop.py"}
 MOST_AT_THE_TOP, MOST_IN_A_ROOM = 8, 12
 MOST_PARAMETERS = 8
-# Functions that take more: of these rooms, and by name. What no longer does must go from here.
-LONG_ROOMS = {"kernels", "training"}
-LONG = {"api.train"}
 
 
 def sources() -> list[Path]:
@@ -329,9 +326,7 @@ def long_functions(path: Path) -> set[str]:
     return {f"{module}.{getattr(node, 'name', 'lambda')}" for node in long}
 
 
-def test_no_function_takes_more_than_eight_parameters_but_for_those_that_are_named() -> None:
-    """Commands have a parameter for each of their options."""
+def test_no_function_takes_more_than_eight_parameters() -> None:
+    """But commands have a parameter for each of their options."""
     own = [path for path in sources() if not path.is_relative_to(PACKAGE / "cli" / "commands")]
-    found = {name for path in own for name in long_functions(path)}
-    assert {name for name in found if name.split(".")[0] not in LONG_ROOMS} == LONG
-    assert {name.split(".")[0] for name in found} >= LONG_ROOMS
+    assert {name for path in own for name in long_functions(path)} == set()
