@@ -18,13 +18,14 @@ EVERYBODYS = {"config", "errors", "vocabulary", "cells"}
 ARROWS = {
     "errors": set(),
     "cells": set(),
-    "config": set(),
+    "config": {"modules"},
     "vocabulary": set(),
     "events": {"text"},
     "system": set(),
     "kernels": set(),
+    "modules": {"kernels"},
     "text": {"system"},
-    "nn": {"kernels", "system"},
+    "nn": {"kernels", "modules", "system"},
     "checkpoint": {"system", "text"},
     "inference": {"checkpoint", "kernels", "nn", "text"},
     "constraints": {"checkpoint", "inference", "text"},
@@ -49,6 +50,11 @@ KERNELS = {
 }
 # Loops whose parts run as plain Python, too; so they live beside these, and not in kernels.
 COMPILED = {"inference/writing_loop.py", "scoring/rans_loop.py"}
+# What of nn is below config, which describes networks by it: by the name of the room that it counts as.
+BELOW_CONFIG = {
+    "cell": "cells", "cells": "cells", "modules": "modules", "operands": "modules", "parameters": "modules",
+    "window": "modules",
+}  # fmt: skip
 MOST_AT_THE_TOP, MOST_IN_A_ROOM = 8, 12
 
 
@@ -62,7 +68,8 @@ def within(path: Path) -> str:
 
 def room_of(parts: tuple[str, ...]) -> str:
     """The room of charrnn.<parts>, by which the arrows go."""
-    return "cells" if parts[:2] in (("nn", "cell"), ("nn", "cells")) else parts[0]
+    inner = parts[1] if len(parts) > 1 else ""
+    return BELOW_CONFIG.get(inner, "nn") if parts[0] == "nn" else parts[0]
 
 
 def room(path: Path) -> str:
