@@ -32,8 +32,8 @@ ARROWS = {
     "generation": {"checkpoint", "constraints", "inference", "text"},
     "search": {"checkpoint", "generation", "inference", "text"},
     "scoring": {"checkpoint", "inference", "kernels", "nn", "text"},
-    "tasks": {"kernels", "nn", "text"},
-    "training": {"checkpoint", "events", "generation", "nn", "system", "tasks", "text"},
+    "tasks": {"kernels", "modules", "nn", "text"},
+    "training": {"checkpoint", "events", "generation", "modules", "nn", "system", "tasks", "text"},
     "api": {
         "checkpoint", "constraints", "events", "generation", "inference", "nn", "scoring", "search", "tasks",
         "text", "training",

@@ -26,6 +26,7 @@ class Inputs(NamedTuple):
     x: Any
     weight_ih: Any
     bias: Any
+    K: int  # numbers in a row of x
 
 
 class States(NamedTuple):
@@ -70,12 +71,12 @@ class Loops(NamedTuple):
 def forward(unit: Any, soon: Any, read: Any, gates: Any, states: Any, loops: Any, H: int, steps: Any) -> None:
     """Some steps of the window, those before them being done. See prefetch.table for `soon`."""
     b0, b1, t0, t1 = steps
-    table, index, x, weight_ih, bias = read
+    table, index, x, weight_ih, bias, K = read
     plan, B, R = np.empty((len(soon), 3), np.intp), gates.gates.shape[1], states.first_rest.shape[1]
     for t in range(t0, t1):
         begin(states.h[t], states.first_h, states.origin[t], H, b0, b1)
         begin(states.rest[t], states.first_rest, states.origin[t], R, b0, b1)
-        inputs.read(unit, gates.gates, table, index, x, weight_ih, bias, H, t, t0, t1, b0, b1, plan[:0])
+        inputs.read(unit, gates.gates, table, index, x, weight_ih, bias, K, t, t0, t1, b0, b1, plan[:0])
         plan_step(plan, soon, t * B + b0, b1 - b0, terms(unit, H))
         now, h = gates.recurrent[t : t + 1], states.h[t : t + 1]
         if gates.apart:

@@ -182,7 +182,7 @@ class BoundRecurrent(Bound):
         training = self.window.training
         weight, weight_t = self.weight_hh.panels, self.weight_hh.transposed
         self._inputs = loops.recurrent.Inputs(
-            read.table, read.index, read.values, read.weight.panels, self.bias
+            read.table, read.index, read.values, read.weight.panels, self.bias, read.weight.K
         )  # fmt: skip
         self._gates = loops.recurrent.Gates(
             self.gates, self.recurrent, apart, self.bias_hh, weight, weight if weight_t is None else weight_t
