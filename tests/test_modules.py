@@ -210,6 +210,12 @@ def test_parameters_of_a_module_of_ones_own_are_saved_and_loaded_by_their_names(
         (Residual(Residual(LayerNorm(H, "norm"))), LayerNorm(H, "second")),
         (Residual(Residual(Linear(H, H, "inner")), GatedSkip(H)),),
         (Linear(H, H, "line"), LayerNorm(H, "norm"), LayerNorm(H, "second")),
+        (
+            Linear(H, 40, "wide"),
+            LayerNorm(40, "norm"),
+            Residual(recurrent("lstm", 40, 2), Linear(H, 40, "back")),
+            Linear(40, H, "narrow"),
+        ),
     ],
     ids=repr,
 )

@@ -45,6 +45,8 @@ class Embedding(Module):
 
 
 class _Bound(Bound):
+    # Forward and backward have nothing to do: modules that read characters look them up, and the gradient of
+    # a row is a sum over all columns.
     def __init__(self, module: Embedding, window: Window, x: Characters, y: Characters) -> None:
         super().__init__(x, y)
         self.D, self.ids, self.characters = module.D, x.ids, y
@@ -63,12 +65,6 @@ class _Bound(Bound):
         if self.gradient is not None:
             self.gradient[:] = 0  # only the rows of characters seen are written
 
-    def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
-        """There is nothing to do: who reads characters looks them up."""
-
-    def backward(self, b0: int, b1: int) -> None:
-        """Nor here: the gradient is a sum over all columns."""
-
     def parameter_gradients(self, share: Share) -> None:
         """What the rows' gradient begins with, from where they were added or read one by one."""
         j0, j1 = share.of(self.D)
@@ -77,7 +73,6 @@ class _Bound(Bound):
             kernels.rows.scatter_add(self.d_begin[0], stream.gradient, self.ids.index, j0, j1)
 
     def late_gradients(self, share: Share) -> None:
-        """A share of the rows, from the products that they were in."""
         u0, u1 = share.of(len(self.ids.used))
         begin = self.d_begin
         for reader in self.characters.readers:

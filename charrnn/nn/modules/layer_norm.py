@@ -50,18 +50,15 @@ class _Bound(Bound):
                 x.gradient = window.scratch("gradient of an output", x.N)
 
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
-        """Also mean and scale, which backward needs."""
         steps = slice(t0, t1)
         y, x, mean, scale = self.y.values[steps], self.x.values[steps], self.mean[steps], self.scale[steps]
         kernels.norm.forward(y, x, mean, scale, self.weight, self.bias, self.H, b0, b1)
 
     def backward(self, b0: int, b1: int) -> None:
-        """All steps."""
         dx, dy, x = self.x.gradient, self.y.gradient, self.x.values
         kernels.norm.backward(dx, dy, x, self.mean, self.scale, self.weight, self.H, b0, b1)
 
     def parameter_gradients(self, share: Share) -> None:
-        """A share of the columns."""
         dy, x, (j0, j1) = self.y.gradient, self.x.values, share.of(self.H)
         kernels.norm.parameter_gradients(
             self.d_weight, self.d_bias, dy, x, self.mean, self.scale, j0, j1

@@ -49,21 +49,17 @@ class _Bound(Bound):
             self.x_rows = x.rows
 
     def connect(self) -> None:
-        """What the weight's gradient is summed over."""
         if self.y.window.training:
             self.dy_rows = self.y.window.rows(self.y.gradient, self.y.N)
 
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
-        """The product."""
         self.weight.forward(self.y.values[t0:t1], self.bias, self.x.values[t0:t1], b0, b1)
 
     def backward(self, b0: int, b1: int) -> None:
-        """The product with the transpose."""
         self.weight.backward(self.x.gradient, self.x.skipped(), self.y.gradient, b0, b1)
         self.dy_rows.refresh(b0, b1)
         self.x_rows.refresh(b0, b1)
 
     def parameter_gradients(self, share: Share) -> None:
-        """W's by panels or rows, b's by columns."""
         self.weight.sum_outer_products(self.x_rows, self.dy_rows, share)
         kernels.rows.column_sums(self.d_bias, self.y.gradient, *share.of_columns(self.y.N))

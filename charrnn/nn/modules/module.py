@@ -40,11 +40,9 @@ class Bound:
 
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
         """`y` from `x`; the steps before t0 are done."""
-        raise NotImplementedError
 
     def backward(self, b0: int, b1: int) -> None:
         """The gradient of `x` from that of `y`, all steps."""
-        raise NotImplementedError
 
     def parameter_gradients(self, share: Share) -> None:
         """After all columns: a share of the gradients."""

@@ -29,14 +29,12 @@ class _Bound(BoundSequential):
         x.join(self.branch, self.y)
 
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
-        """The modules, then the sum."""
         super().forward(b0, b1, t0, t1)
         if self.end is not self.y:
             kernels.rows.copy(self.y.values[t0:t1], self.end.values[t0:t1], self.y.N, b0, b1)
         self.x.add_to(self.y, b0, b1, t0, t1)
 
     def backward(self, b0: int, b1: int) -> None:
-        """The gradient of y goes both ways."""
         if self.end is not self.y:
             kernels.rows.copy(self.end.gradient, self.y.gradient, self.y.N, b0, b1)
         super().backward(b0, b1)
