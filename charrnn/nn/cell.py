@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Stage(NamedTuple):
-    """An equation, elementwise: it reads what its parameters name, and computes `writes`.
+    """An equation, elementwise or over `rows`: it reads what its parameters name, and computes `writes`.
 
     Parameters are, forward: a gate after its activation; of a gate without one, `n`, its W_ih x + b_ih, and
     `n_h`, its W_hh h + b_hh, or, where these have no bias each, `n`, their sum; a part of the state, or what
@@ -22,6 +22,7 @@ class Stage(NamedTuple):
 
     equation: Callable[..., Any]
     writes: tuple[str, ...]
+    rows: bool = False  # it takes and returns vectors: for parts of the state that have not H numbers
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -52,7 +53,8 @@ class Cell:
     forward: Callable[[Any], tuple[Stage, ...]]
     backward: Callable[[Any], Stage]
     nonlinearity: str | None = None  # which of several of the kind
-    state: tuple[str, ...] = ("h",)  # its parts, of H numbers each; h is also the output
+    state: tuple[str, ...] = ("h",)  # its parts; h, which has H numbers, comes first and is also the output
+    widths: Callable[[int], tuple[int, ...]] | None = None  # the parts' numbers, by H; None: H each
     kept: tuple[str, ...] = ()  # of H numbers each
     separate_hidden_bias: bool = False  # W_hh h + b_hh is wanted apart from W_ih x + b_ih
     recurrent_identity: bool = False  # recurrent weights begin as that, and not orthogonal
@@ -67,6 +69,10 @@ class Cell:
     def label(self, kind: str) -> str:
         """How it is shown, with the kind spelt so: "rnn (tanh)"."""
         return f"{kind} ({self.nonlinearity})" if self.nonlinearity else kind
+
+    def state_widths(self, H: int) -> tuple[int, ...]:
+        """How many numbers each part of the state has."""
+        return self.widths(H) if self.widths else (H,) * len(self.state)
 
     @property
     def activated(self) -> tuple[str, ...]:

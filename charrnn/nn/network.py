@@ -28,7 +28,7 @@ from charrnn.nn.workers import Phase, Workers, share
 
 @dataclass(frozen=True)
 class State:
-    """What a network remembers, as a value: for each layer its arrays of (B, H), one for each part."""
+    """What a network remembers, as a value: for each layer its arrays of (B, width), one for each part."""
 
     layers: tuple[tuple[Array, ...], ...]
 
@@ -139,7 +139,7 @@ class _Passes:
         return State(tuple(layer.state() for layer in self.layers))
 
     def states_after(self, places: Array) -> State:
-        """What was remembered after the steps t * B + b, arrays of (n, H)."""
+        """What was remembered after the steps t * B + b, arrays of (n, width)."""
         return State(tuple(layer.states_after(places) for layer in self.layers))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +31,7 @@ class Recurrent(Module):
         self.cell, self.D, self.H, self.biases, self.gates = cell, D, H, biases, len(cell.gates)
         self.weight_ih, self.weight_hh = f"rnn.weight_ih_l{k}", f"rnn.weight_hh_l{k}"
         self.bias_ih, self.bias_hh = f"rnn.bias_ih_l{k}", f"rnn.bias_hh_l{k}"
-        self.widths = (H,) * len(cell.state)
+        self.widths = cell.state_widths(H)
 
     def __repr__(self) -> str:
         return f"Recurrent({self.cell.name}, {self.D} -> {self.H})"
@@ -136,7 +137,7 @@ class _LookUp:
 
 
 class BoundRecurrent(Bound):
-    """The passes of a layer, and its state: parts of (B, H), h first."""
+    """The passes of a layer, and its state: parts of (B, width), h first."""
 
     def __init__(self, module: Recurrent, window: Window, x: Stream) -> None:
         super().__init__(x, Stream(window, module.H))
@@ -154,7 +155,7 @@ class BoundRecurrent(Bound):
         self.kept = self._buffer("kept", kept)
         # What each step starts from, or what a text begins with; [T] is the final state. h, and the other
         # parts of the state side by side.
-        rest = (len(self.cell.state) - 1) * H
+        self.widths, rest = module.widths, sum(module.widths[1:])
         self.h_prev, self.rest = window.array(H, T + 1), window.array(rest, T + 1)
         self.origin = np.zeros((T, B), np.int32)
         self.first: tuple[Array, ...] = ()  # the states that `origin` is a row of, h and the rest
@@ -194,7 +195,7 @@ class BoundRecurrent(Bound):
         )  # fmt: skip
         dh = self.y.gradient if training else self.window.array(0, 0, 0)
         buffers = loops.equations.buffers(
-            self.H,
+            self.widths,
             (
                 self.gates, self.recurrent, self.h_prev, self.rest, self.y.values, self.kept, dh,
                 self.dh_next, self.d_rest,
@@ -214,13 +215,12 @@ class BoundRecurrent(Bound):
         self._backward_loops = loops.recurrent.Loops(backward, buffers)
 
     def _parts(self, h: Array, rest: Array) -> tuple[Array, ...]:
-        """The state's parts, (.., H) each, of arrays that have h and the others side by side."""
-        H = self.H
-        others = (rest[..., n * H : (n + 1) * H] for n in range(len(self.cell.state) - 1))
-        return (h[..., :H], *others)
+        """The state's parts, of arrays that have h and the others side by side."""
+        ends = list(accumulate(self.widths[1:], initial=0))
+        return h[..., : self.H], *(rest[..., a:b] for a, b in pairwise(ends))
 
     def start(self, state: tuple[Array, ...], origin: Any, first: tuple[Array, ...]) -> None:
-        """Start the window from these arrays of (B, H), and, where origin is not -1, from rows of `first`."""
+        """Start from these arrays of (B, width), and, where origin is not -1, from rows of `first`."""
         for array, values in zip(self._parts(self.h_prev[0], self.rest[0]), state, strict=True):
             array[:] = values
         self.origin[:] = origin
@@ -232,7 +232,7 @@ class BoundRecurrent(Bound):
         return tuple(part.copy() for part in self._parts(self.h_prev[-1], self.rest[-1]))
 
     def states_after(self, places: Array) -> tuple[Array, ...]:
-        """What was remembered after the steps t * B + b, (n, H) each."""
+        """What was remembered after the steps t * B + b, (n, width) each."""
         n = self.window.T * self.window.B
         h, rest = (array[1:].reshape(n, array.shape[2])[places] for array in (self.h_prev, self.rest))
         return self._parts(h, rest)
