@@ -346,7 +346,8 @@ def test_a_network_reads_as_the_list_of_its_modules():
 
 
 def test_the_initial_tensors_are_those_that_the_shapes_name():
-    for composed in (network(GatedSkip(H)), ModelConfig(7).network(), ModelConfig(7, "gru").network()):
+    configs = ModelConfig(7, hidden_size=4), ModelConfig(7, "gru", hidden_size=4, norm=False)
+    for composed in (network(GatedSkip(H)), *(config.network() for config in configs)):
         tensors = composed.initial(np.random.default_rng(1))
         assert [(name, tensor.shape) for name, tensor in tensors.items()] == list(composed.shapes().items())
         assert {tensor.dtype for tensor in tensors.values()} == {np.dtype(np.float32)}
