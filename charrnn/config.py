@@ -15,6 +15,8 @@ from charrnn.nn import cells
 from charrnn.nn.cell import Cell as RecurrentCell
 
 if TYPE_CHECKING:
+    from charrnn.nn.modules.module import Module, Sequential
+
     Cell = str
 else:
     Cell = Literal[cells.kinds()]
@@ -225,23 +227,34 @@ class ModelConfig:
         """Whether layer k has a skip connection: `residual` is set, and its input and output widths agree."""
         return self.residual and self.layer_input_size(k) == self.hidden_size
 
-    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor's name and shape, with PyTorch's names and layout, in the file's order."""
-        V, H, G = self.vocab_size, self.hidden_size, self.gates
-        shapes: dict[str, tuple[int, ...]] = {}
+    def network(self) -> Sequential:
+        """What stands between a character and the logits of the next one: modules that one can print."""
+        from charrnn.nn.modules.dropout import Dropout
+        from charrnn.nn.modules.embedding import Embedding
+        from charrnn.nn.modules.layer_norm import LayerNorm
+        from charrnn.nn.modules.linear import Linear
+        from charrnn.nn.modules.module import Sequential
+        from charrnn.nn.modules.recurrent import Recurrent
+        from charrnn.nn.modules.residual import Residual
+
+        V, H, cell = self.vocab_size, self.hidden_size, self.recurrence
+        # Where outputs are normed, biases learn faster from 0.
+        biases = {} if self.norm else cell.biases
+        modules: list[Module] = []
         if self.embedding_size:
-            shapes["embedding.weight"] = (V, self.embedding_size)
+            modules.append(Embedding(V, self.embedding_size))
         for k in range(self.num_layers):
-            shapes[f"rnn.weight_ih_l{k}"] = (G * H, self.layer_input_size(k))
-            shapes[f"rnn.weight_hh_l{k}"] = (G * H, H)
-            shapes[f"rnn.bias_ih_l{k}"] = (G * H,)
-            shapes[f"rnn.bias_hh_l{k}"] = (G * H,)
+            layer: list[Module] = [Recurrent(cell, self.layer_input_size(k), H, k, biases)]
             if self.norm:
-                shapes[f"norm_l{k}.weight"] = (H,)
-                shapes[f"norm_l{k}.bias"] = (H,)
-        shapes["decoder.weight"] = (V, H)
-        shapes["decoder.bias"] = (V,)
-        return shapes
+                layer.append(LayerNorm(H, f"norm_l{k}"))
+            modules += [Residual(*layer)] if self.has_skip(k) else layer
+            if self.dropout:
+                modules.append(Dropout(self.dropout))
+        return Sequential(*modules, Linear(H, V, "decoder"))
+
+    def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor's name and shape, in PyTorch's names and layout, in the file's order."""
+        return self.network().shapes()
 
     @property
     def num_parameters(self) -> int:

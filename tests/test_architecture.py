@@ -20,21 +20,22 @@ ARROWS = {
     "errors": set(),
     "cells": set(),
     "filters": set(),
-    "config": set(),
+    "config": {"modules"},
     "vocabulary": set(),
     "events": {"text"},
     "system": set(),
     "kernels": set(),
+    "modules": {"kernels"},
     "text": {"system"},
-    "nn": {"kernels", "system"},
+    "nn": {"kernels", "modules", "system"},
     "checkpoint": {"system", "text"},
     "inference": {"checkpoint", "kernels", "nn", "text"},
     "constraints": {"checkpoint", "inference", "text"},
     "generation": {"checkpoint", "constraints", "inference", "text"},
     "search": {"checkpoint", "generation", "inference", "text"},
     "scoring": {"checkpoint", "inference", "kernels", "nn", "text"},
-    "tasks": {"checkpoint", "events", "generation", "kernels", "nn", "text"},
-    "training": {"checkpoint", "events", "nn", "system", "tasks"},
+    "tasks": {"checkpoint", "events", "generation", "kernels", "modules", "nn", "text"},
+    "training": {"checkpoint", "events", "modules", "nn", "system", "tasks"},
     "api": {
         "checkpoint", "constraints", "events", "generation", "inference", "nn", "scoring", "search", "tasks",
         "text", "training",
@@ -51,6 +52,11 @@ KERNELS = {
 }
 # Loops whose parts run as plain Python, too; so they live beside these, and not in kernels.
 COMPILED = {"inference/writing_loop.py", "scoring/rans_loop.py"}
+# What of nn is below config, which describes networks by it: by the name of the room that it counts as.
+BELOW_CONFIG = {
+    "cell": "cells", "cells": "cells", "modules": "modules", "operands": "modules", "parameters": "modules",
+    "window": "modules",
+}  # fmt: skip
 MOST_AT_THE_TOP, MOST_IN_A_ROOM = 8, 12
 MOST_PARAMETERS = 8
 
@@ -65,8 +71,9 @@ def within(path: Path) -> str:
 
 def room_of(parts: tuple[str, ...]) -> str:
     """The room of charrnn.<parts>, by which the arrows go."""
-    if parts[:2] in (("nn", "cell"), ("nn", "cells")):
-        return "cells"
+    inner = parts[1] if len(parts) > 1 else ""
+    if parts[0] == "nn":
+        return BELOW_CONFIG.get(inner, "nn")
     return "filters" if parts[:2] == ("inference", "filters") else parts[0]
 
 

@@ -49,7 +49,7 @@ def test_adamw_agrees_with_the_naive_reference(l1, clip, workers):
     rng = np.random.default_rng(2)
     config = ModelConfig(37, "gru", hidden_size=33, num_layers=2, embedding_size=20)
     train = TrainConfig(steps=3, weight_decay=0.3, l1=l1, clip=clip)
-    parameters, gradients = (Parameters(config, np.float64) for _ in range(2))
+    parameters, gradients = (Parameters(config.parameter_shapes(), dtype=np.float64) for _ in range(2))
     shapes = config.parameter_shapes()
     reference = {n: rng.standard_normal(s) for n, s in shapes.items()}
     m, v = ({n: np.zeros(s) for n, s in shapes.items()} for _ in range(2))
@@ -70,7 +70,7 @@ def test_adamw_agrees_with_the_naive_reference(l1, clip, workers):
 
 def test_padding_stays_zero():
     config = ModelConfig(3, hidden_size=5, num_layers=1, embedding_size=2)
-    parameters, gradients = Parameters(config), Parameters(config)
+    parameters, gradients = Parameters(config.parameter_shapes()), Parameters(config.parameter_shapes())
     ones = {n: np.ones(s) for n, s in config.parameter_shapes().items()}
     parameters.load(ones)
     gradients.load(ones)
@@ -81,7 +81,7 @@ def test_padding_stays_zero():
 def test_a_gradient_that_is_no_number_changes_nothing(workers):
     config = ModelConfig(3, hidden_size=5, num_layers=1, embedding_size=2)
     for bad in (math.nan, math.inf):
-        parameters, gradients = Parameters(config), Parameters(config)
+        parameters, gradients = Parameters(config.parameter_shapes()), Parameters(config.parameter_shapes())
         gradients["decoder.bias"][1] = bad
         optimizer = AdamW(parameters, TrainConfig(steps=1), workers)
         assert not math.isfinite(optimizer.step(gradients, 0.1))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Stage(NamedTuple):
-    """An elementwise equation. The names of its parameters say what it reads, `writes` what it returns.
+    """An equation of numbers or `rows`. Its parameters' names say what it reads, `writes` what it returns.
 
     Forward parameters: gates after their activation; for a gate n without one, `n`, its W_ih x + b_ih, and
     `n_h`, its W_hh h + b_hh, or, without `separate_hidden_bias`, `n`, the sum of both; parts of the state;
@@ -22,6 +22,7 @@ class Stage(NamedTuple):
 
     equation: Callable[..., Any]
     writes: tuple[str, ...]
+    rows: bool = False  # it takes and returns vectors: for parts of the state that have not H numbers
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -52,7 +53,8 @@ class Cell:
     forward: Callable[[Any], tuple[Stage, ...]]
     backward: Callable[[Any], Stage]
     nonlinearity: str | None = None  # tells apart the cells of a kind
-    state: tuple[str, ...] = ("h",)  # its parts, (H,) each; h is also the output
+    state: tuple[str, ...] = ("h",)  # its parts; h, of H numbers, comes first and is also the output
+    widths: Callable[[int], tuple[int, ...]] | None = None  # of the parts, by H; None: H each
     kept: tuple[str, ...] = ()  # (H,) each
     separate_hidden_bias: bool = False  # the equations read W_hh h + b_hh apart from W_ih x + b_ih
     recurrent_identity: bool = False  # initial recurrent weights: the identity, not orthogonal
@@ -67,6 +69,10 @@ class Cell:
     def label(self, kind: str) -> str:
         """The name for display, with the spelling `kind`: "rnn (tanh)"."""
         return f"{kind} ({self.nonlinearity})" if self.nonlinearity else kind
+
+    def state_widths(self, H: int) -> tuple[int, ...]:
+        """How many numbers each part of the state has."""
+        return self.widths(H) if self.widths else (H,) * len(self.state)
 
     @property
     def activated(self) -> tuple[str, ...]:

@@ -7,18 +7,34 @@ arrays of float32 by name, each number standing for the two that its bits hold.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from charrnn.kernels.machine.aligned import aligned
+from charrnn.kernels.machine.prefetch import NOTHING
 from charrnn.kernels.products import bfloat16, gemm
 from charrnn.kernels.products.bfloat16 import LANES, whole_pairs
 from charrnn.kernels.products.gemm import PANEL, Unit, padded, panels
 from charrnn.nn.parameters import Array
-from charrnn.nn.workers import share
 
 MANY_PANELS = 16  # for each worker: one more or less is no matter
+
+
+class Share(NamedTuple):
+    """A worker's part of what all do."""
+
+    worker: int
+    workers: int
+
+    def of(self, n: int) -> tuple[int, int]:
+        """The range of n items that is this worker's; the ranges are even and cover all."""
+        return n * self.worker // self.workers, n * (self.worker + 1) // self.workers
+
+    def of_columns(self, n: int) -> tuple[int, int]:
+        """The same of n columns, in whole panels."""
+        p0, p1 = self.of(panels(n))
+        return p0 * PANEL, p1 * PANEL
 
 
 class Arithmetic:
@@ -31,6 +47,7 @@ class Arithmetic:
     def __init__(self, T: int, B: int, widest: int, dtype: Any, *, bfloat16: bool) -> None:
         self.rounds = bfloat16
         self.exact: Arithmetic = Arithmetic(T, B, widest, dtype, bfloat16=False) if bfloat16 else self
+        self.zero = aligned((padded(widest),), dtype)
         if bfloat16:  # no power of two from one row to the next, as in gemm.padded
             self._words = aligned((T, B, whole_pairs(widest) + PANEL // 2), np.float32)
             self.unit: Unit = gemm.unit("bfloat16", self._words)
@@ -41,30 +58,65 @@ class Arithmetic:
 class Weight:
     """A weight W (N, K) as panels (panels of N, K, 32), and as those of its transpose.
 
-    `forward` is what x W^T reads, `backward`, where it is wanted, what dy W reads.
+    `panels` are what x W^T reads, `transposed`, where they are wanted, what dy W reads.
     """
 
-    def __init__(self, weight: Array, N: int, arithmetic: Arithmetic, *, with_transpose: bool) -> None:
-        self._weight, self._N, self._rounds = weight, N, arithmetic.rounds
-        K, dtype = weight.shape[1], weight.dtype
-        self.forward = weight
+    def __init__(
+        self, weight: Array, gradient: Array | None, N: int, arithmetic: Arithmetic, *, with_transpose: bool
+    ) -> None:
+        self._weight, self.gradient, self.N, self.K = weight, gradient, N, weight.shape[1]
+        self._arithmetic, self._unit, self._rounds = arithmetic, arithmetic.unit, arithmetic.rounds
+        dtype = weight.dtype
+        self.panels = weight
         if self._rounds:
-            self.forward = aligned((panels(N), whole_pairs(K), PANEL), dtype)
-        self.backward: Array | None = None
+            self.panels = aligned((panels(N), whole_pairs(self.K), PANEL), dtype)
+        self.transposed: Array | None = None
         if with_transpose:
-            self.backward = aligned((panels(K), whole_pairs(N) if self._rounds else N, PANEL), dtype)
+            shape = panels(self.K), whole_pairs(N) if self._rounds else N, PANEL
+            self.transposed = aligned(shape, dtype)
 
-    def refresh(self, worker: int, workers: int) -> None:
+    def refresh(self, share: Share) -> None:
         """Once a step: a share of the copies."""
         if self._rounds:
-            bfloat16.round_panels(self.forward, self._weight, *share(len(self.forward), worker, workers))
-        if self.backward is None:
+            bfloat16.round_panels(self.panels, self._weight, *share.of(len(self.panels)))
+        if self.transposed is None:
             return
-        p0, p1 = share(len(self.backward), worker, workers)
+        p0, p1 = share.of(len(self.transposed))
         if self._rounds:
-            bfloat16.round_transposed(self.backward, self._weight, p0, p1)
+            bfloat16.round_transposed(self.transposed, self._weight, p0, p1)
         else:
-            gemm.transpose_panels(self.backward, self._weight, self._N, p0, p1)
+            gemm.transpose_panels(self.transposed, self._weight, self.N, p0, p1)
+
+    def forward(self, y: Array, bias: Array, x: Array, b0: int, b1: int) -> None:
+        """y = x W^T + bias, (T, B, padded) but for the bias; columns b0 to b1."""
+        gemm.product(self._unit, y, bias, x, self.panels, self.K, (b0, b1), NOTHING)
+
+    def backward(self, dx: Array, plus: Array | None, dy: Array, b0: int, b1: int) -> None:
+        """dx = plus + dy W."""
+        weight, zero = self.transposed, self._arithmetic.zero
+        if plus is None:
+            gemm.product(self._unit, dx, zero, dy, weight, self.N, (b0, b1), NOTHING)
+        else:
+            gemm.product_plus(self._unit, dx, plus, dy, weight, self.N, (b0, b1), NOTHING)
+
+    def sum_outer_products(self, x: Rows, dy: Rows, share: Share) -> None:
+        """A share of the gradient of W.
+
+        The shares are of panels, unless these are few: then of rows of all of them, which are nearly even.
+        """
+        assert self.gradient is not None
+        count, K = self.gradient.shape[:2]
+        if count % share.workers == 0 or count > MANY_PANELS * share.workers:
+            part = *share.of(count), 0, K
+        else:
+            part = 0, count, *share.of(K)
+        A, G, zero = x.operand, dy.operand, self._arithmetic.zero
+        gemm.outer_product(self._unit, self.gradient, zero, A, G, len(G), part)
+
+    def sum_outer_products_of_some(self, x: Array, dy: Array, rows: int, share: Share) -> None:
+        """The same, of the first rows of x (U, padded K) and dy (U, padded N), shared by panels."""
+        zero, part = self._arithmetic.zero, (*share.of(panels(self.N)), 0, self.K)
+        gemm.outer_product(self._unit, self.gradient, zero, x, dy, rows, part)
 
 
 class Rows:
@@ -92,27 +144,11 @@ class Rows:
         """What `outer_product` reads."""
         return self._flat if self._transposed is None else self._transposed
 
-    def transpose(self, worker: int, workers: int) -> None:
+    def transpose(self, share: Share) -> None:
         """After all columns are refreshed: a share of the transpose, where one is wanted."""
         if self._transposed is not None:
-            k0, k1 = share(_blocks(self._N), worker, workers)
+            k0, k1 = share.of(_blocks(self._N))
             bfloat16.transpose_words(self._transposed, self._flat, k0 * LANES, k1 * LANES)
-
-
-def sum_outer_products(
-    unit: Unit, gradient: Array, zero: Array, inputs: Rows, outputs: Rows, worker: int, workers: int
-) -> None:
-    """A share of the gradient of W, (panels of N, K, 32), from the x and dy of y = x W^T.
-
-    The shares are of panels, unless these are few: then of rows of all of them, which are nearly even.
-    """
-    A, G = inputs.operand, outputs.operand
-    count, K = gradient.shape[:2]
-    if count % workers == 0 or count > MANY_PANELS * workers:
-        part = *share(count, worker, workers), 0, K
-    else:
-        part = 0, count, *share(K, worker, workers)
-    gemm.outer_product(unit, gradient, zero, A, G, len(G), part)
 
 
 def _blocks(n: int) -> int:

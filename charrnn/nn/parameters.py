@@ -8,43 +8,42 @@ The matrices, on which weight decay acts, come first.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
-from charrnn.config import ModelConfig
 from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.products.gemm import PANEL, panels
 
 Array = np.ndarray[Any, Any]
 
 
-def is_matrix(name: str) -> bool:
-    """Whether the parameter is a matrix, on which weight decay acts; biases and norms are vectors."""
-    return name == "embedding.weight" or name == "decoder.weight" or ".weight_" in name
-
-
-def _stored_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    if name == "embedding.weight":  # read by row
+def _stored_shape(shape: tuple[int, ...], *, by_row: bool) -> tuple[int, ...]:
+    if by_row:
         return shape
-    if is_matrix(name):
+    if len(shape) == 2:
         return (panels(shape[0]), shape[1], PANEL)
     return (panels(shape[0]) * PANEL,)
 
 
 class Parameters:
-    """The flat vector `flat` and, by PyTorch's names, views of it as the kernels read them."""
+    """The flat vector `flat` and, by name, views of it as the kernels read them.
 
-    def __init__(self, config: ModelConfig, dtype: Any = np.float32) -> None:
-        self.shapes = config.parameter_shapes()
-        names = sorted(self.shapes, key=lambda name: not is_matrix(name))  # stable: matrices first
-        stored = {name: _stored_shape(name, self.shapes[name]) for name in names}
+    `shapes` are PyTorch's; matrices that are read `by_row` are stored so, and not as panels.
+    """
+
+    def __init__(
+        self, shapes: Mapping[str, tuple[int, ...]], by_row: Collection[str] = (), dtype: Any = np.float32
+    ) -> None:
+        self.shapes = shapes
+        names = sorted(shapes, key=lambda name: len(shapes[name]) < 2)  # stable: matrices first
+        stored = {name: _stored_shape(shapes[name], by_row=name in by_row) for name in names}
         starts, end, self.decayed = {}, 0, 0
         for name in names:
             starts[name] = end
             end += -(-math.prod(stored[name]) // PANEL) * PANEL
-            if is_matrix(name):
+            if len(shapes[name]) == 2:
                 self.decayed = end  # flat[:decayed] are the matrices
         self.flat = aligned((end,), dtype)
         self._views = {

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from charrnn.errors import ConfigError
 from charrnn.kernels.machine.barrier import Barrier
 from charrnn.kernels.machine.denormals import flush_denormals
+from charrnn.nn.operands import Share
 from charrnn.system.quota import cpu_quota
 
 Phase = Callable[[int], None]
@@ -75,8 +76,8 @@ def available_threads() -> int:
 
 
 def share(n: int, worker: int, workers: int) -> tuple[int, int]:
-    """This worker's range of n items; the ranges are even and cover all items."""
-    return n * worker // workers, n * (worker + 1) // workers
+    """The range of n items that is this worker's; the ranges are even and cover all."""
+    return Share(worker, workers).of(n)
 
 
 class Workers:

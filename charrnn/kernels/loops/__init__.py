@@ -2,3 +2,7 @@
 
 It may import all other kernels.
 """
+
+from charrnn.kernels import importing
+
+__getattr__ = importing(__name__)

@@ -34,12 +34,16 @@ BUFFERS = ("gates", "recurrent", "h", "rest", "output", "kept", "d_output", "d_h
 _WORD = np.intp(np.dtype(np.intp).itemsize)
 
 
-def buffers(H: int, arrays: tuple[Array, ...]) -> Array:
-    """The table: H, then for each of BUFFERS its address and the bytes from step to step and row to row."""
+def buffers(widths: tuple[int, ...], arrays: tuple[Array, ...]) -> Array:
+    """The table: H, then for each of BUFFERS its address and the bytes from step to step and row to row.
+
+    Then, for each part of the state beside h, where it begins in a row of `rest`, and its width.
+    """
     rows = [
         (array.ctypes.data, array.strides[0] if len(array) > 1 else 0, array.strides[1]) for array in arrays
     ]
-    return np.array([H, *(word for row in rows for word in row)], np.intp)
+    parts = [(sum(widths[1:n]), widths[n]) for n in range(1, len(widths))]
+    return np.array([widths[0], *(word for row in (*rows, *parts) for word in row)], np.intp)
 
 
 @njit()
@@ -66,12 +70,14 @@ def forward(cell: Any, dtype: Any) -> Loops:
     written: set[str] = set()
     stages = cell.forward(activations)
     for n, stage in enumerate(stages):
-        reads = [f"after_{name}[j]" if name in written else f"row_{name}[j]" for name in stage.reads]
+        at, to, indent = ("", "[:]", "") if stage.rows else ("[j]", "[j]", "    ")
+        reads = [f"after_{name}{at}" if name in written else f"row_{name}{at}" for name in stage.reads]
         written.update({*stage.writes} & {*cell.state})
-        targets = [f"after_{name}[j]" if name in cell.state else f"row_{name}[j]" for name in stage.writes]
-        body += ["for j in range(H):", _called(n, targets, reads)]
+        targets = [f"after_{name}{to}" if name in cell.state else f"row_{name}{to}" for name in stage.writes]
+        body += [] if stage.rows else ["for j in range(H):"]
+        body.append(indent + _called(n, targets, reads))
         if "h" in stage.writes:
-            body.append("    row_output[j] = after_h[j]")
+            body.append(f"{indent}row_output{to} = after_h{to}")
     return _training(cell, "forward", dtype, body, stages)
 
 
@@ -83,20 +89,28 @@ def backward(cell: Any, dtype: Any) -> Loops:
     through the recurrent product.
     """
     stage = cell.backward(activations)
+    at = "" if stage.rows else "[j]"
     reads = [
-        "row_d_output[j] + row_d_h[j]" if name == "d_h" else f"row_{name}[j]" for name in stage.reads
+        f"row_d_output{at} + row_d_h{at}" if name == "d_h" else f"row_{name}{at}" for name in stage.reads
     ]  # fmt: skip
-    body = ["for j in range(H):", _called(0, [f"value_{name}" for name in stage.writes], reads)]
-    for name in stage.writes:
+    values = {name: f"value_{name}" for name in stage.writes}
+    call = _called(0, values.values(), reads)
+    if stage.rows:
+        body = [call, *(f"row_d_{part}[:] = {values.get(part, 0)}" for part in cell.state)]
+        body.append("for j in range(H):")
+        values = {name: f"{value}[j]" for name, value in values.items()}
+    else:
+        body = ["for j in range(H):", f"    {call}"]
+    for name, value in values.items():
         if activation := cell.gates.get(name):
-            body.append(f"    value_{name} = through_{activation}(value_{name}, row_{name}[j])")
-    for part in cell.state:
-        body.append(f"    row_d_{part}[j] = {f'value_{part}' if part in stage.writes else '0'}")
-    for name in stage.writes:
+            body.append(f"    {value} = through_{activation}({value}, row_{name}[j])")
+    if not stage.rows:
+        body += [f"    row_d_{part}[j] = {values.get(part, 0)}" for part in cell.state]
+    for name, value in values.items():
         if name not in cell.state:
-            body.append(f"    row_{name}[j] = value_{name}")
+            body.append(f"    row_{name}[j] = {value}")
         if cell.separate_hidden_bias and cell.gates.get(name):
-            body.append(f"    row_{name}_h[j] = value_{name}")
+            body.append(f"    row_{name}_h[j] = {value}")
     return _training(cell, "backward", dtype, body, (stage,))
 
 
@@ -125,7 +139,7 @@ def writing(cell: Any) -> Loops:
     for n, stage in enumerate(stages):
         reads = [values[name] for name in stage.reads]
         values |= {name: f"value_{name}" for name in stage.writes}
-        lines.append(_called(n, [values[name] for name in stage.writes], reads))
+        lines.append(f"    {_called(n, [values[name] for name in stage.writes], reads)}")
     lines += [f"    row_{part}[j] = {values[part]}" for part in cell.state]
     body = ["for b in range(rows):", *(f"    {line}" for line in lines)]
     return _compilable(
@@ -134,12 +148,12 @@ def writing(cell: Any) -> Loops:
 
 
 def _called(n: int, writes: Iterable[str], reads: Iterable[str]) -> str:
-    """The source of a stage, within a loop."""
-    return f"    {', '.join(writes)} = stage_{n}({', '.join(reads)})"
+    """The source of a stage."""
+    return f"{', '.join(writes)} = stage_{n}({', '.join(reads)})"
 
 
 def _rows(cell: Any) -> Iterator[tuple[str, str]]:
-    """Names of all arrays of H numbers in the row b of step t, each with its source."""
+    """Names of all arrays in the row b of step t, each with its source."""
     for n, gate in enumerate(cell.gates):
         yield f"row_{gate}", _row("gates", n)
         yield f"row_{gate}_h", _row("recurrent", n)
@@ -149,14 +163,20 @@ def _rows(cell: Any) -> Iterator[tuple[str, str]]:
     yield "row_d_output", _row("d_output")
     for n, part in enumerate(cell.state):
         buffer, column = ("rest", n - 1) if n else ("h", 0)
-        yield f"row_{part}", _row(buffer, column)
-        yield f"after_{part}", _row(f"{buffer}_after", column)
-        yield f"row_d_{part}", _row(f"d_{buffer}", column)
+        for name, suffix in (("row", buffer), ("after", f"{buffer}_after"), ("row_d", f"d_{buffer}")):
+            of_other_width = n and cell.widths is not None
+            yield f"{name}_{part}", _part(suffix, column) if of_other_width else _row(suffix, column)
 
 
 def _row(buffer: str, part: int = 0, parts: int = 1) -> str:
     """The source of `parts` times H numbers of a row, from part times H on."""
     return f"array(at_{buffer}{f' + {part} * H * size' if part else ''}, {parts} * H)"
+
+
+def _part(buffer: str, n: int) -> str:
+    """The source of a row of the n-th part of `rest`, wherever it begins."""
+    place = (1 + 3 * len(BUFFERS) + 2 * n) * int(_WORD)
+    return f"array(at_{buffer} + word_at(table + {place}) * size, word_at(table + {place + int(_WORD)}))"
 
 
 def _training(cell: Any, way: str, dtype: Any, body: list[str], stages: tuple[Any, ...]) -> Loops:

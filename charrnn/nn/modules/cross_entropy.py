@@ -1,0 +1,60 @@
+"""The loss at a network's end: softmax cross-entropy of the next character, in nats."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from charrnn import kernels
+from charrnn.nn.modules.stream import Stream
+
+if TYPE_CHECKING:
+    from charrnn.nn.parameters import Array
+    from charrnn.nn.window import Window
+
+
+class CrossEntropy:
+    """-log softmax(logits)[target], its mean over a window."""
+
+    def __repr__(self) -> str:
+        return "CrossEntropy()"
+
+    def bind(self, window: Window, logits: Stream) -> BoundCrossEntropy:
+        """The loss of a window, reading its logits."""
+        return BoundCrossEntropy(window, logits)
+
+
+class BoundCrossEntropy:
+    """Losses and the logits' gradient; or what any character's loss is made of."""
+
+    def __init__(self, window: Window, logits: Stream) -> None:
+        self.logits, shape = logits, (window.T, window.B)
+        self.losses, self.largest, self.log_partitions = (np.zeros(shape, window.dtype) for _ in range(3))
+        self.targets = np.zeros(shape, np.int32)
+        if window.training:
+            logits.gradient = logits.values  # it takes their place
+
+    def gradient(self, b0: int, b1: int) -> None:
+        """The losses of the `targets`, and the gradient of their mean; columns b0 to b1."""
+        logits, weight = self.logits, 1.0 / self.losses.size
+        kernels.loss.cross_entropy(logits.values, self.targets, self.losses, weight, logits.N, b0, b1)
+
+    def mean(self) -> float:
+        """The loss, once all columns are done."""
+        return float(np.add.reduce(self.losses, axis=None, dtype=np.float64)) / self.losses.size
+
+    def compare(self, b0: int, b1: int) -> None:
+        """What `nats` needs of columns b0 to b1."""
+        logits = self.logits
+        kernels.loss.log_partitions(
+            logits.values, self.largest, self.log_partitions, logits.N, b0, b1
+        )  # fmt: skip
+
+    def nats(self, places: Array, ids: Array) -> Array:
+        """-log p(ids[i]) at the place t * B + b = places[i], (n,)."""
+        logits = self.logits.values.reshape(self.losses.size, -1)[places, ids]
+        largest, logs = (array.reshape(-1)[places] for array in (self.largest, self.log_partitions))
+        with np.errstate(all="ignore"):  # where training explodes, losses are no numbers
+            nats: Array = logs - (logits - largest)
+        return nats

@@ -1,0 +1,53 @@
+"""Dropout: while training, some numbers become 0, and the others larger."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from charrnn import kernels
+from charrnn.nn.modules.module import Bound, Module
+from charrnn.nn.modules.stream import Stream
+
+if TYPE_CHECKING:
+    from charrnn.nn.window import Window
+
+
+class Dropout(Module):
+    """Each number is dropped with the probability `rate`."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+
+    def __repr__(self) -> str:
+        return f"Dropout({self.rate})"
+
+    def bind(self, window: Window, x: Stream) -> BoundDropout:
+        """Passes over a window."""
+        return BoundDropout(self, window, x)
+
+
+class BoundDropout(Bound):
+    """It acts, in place if it may, where it has a `key`: what is dropped follows from that."""
+
+    key: int | None = None
+
+    def __init__(self, module: Dropout, window: Window, x: Stream) -> None:
+        super().__init__(x, Stream(window, x.N) if x.fixed else x)
+        self.rate, self.in_place = module.rate, not x.fixed
+        self.y.changed = True
+
+    def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
+        """Drop. With a key, the steps are all of the window's."""
+        y = self.y.values[t0:t1]
+        if not self.in_place:
+            kernels.rows.copy(y, self.x.values[t0:t1], self.x.N, b0, b1)
+        if self.key is not None:
+            kernels.rows.dropout(y, self.key, self.rate, self.y.N, b0, b1)
+
+    def backward(self, b0: int, b1: int) -> None:
+        """Drop the same."""
+        dx = self.x.gradient
+        if not self.in_place:
+            kernels.rows.copy(dx, self.y.gradient, self.x.N, b0, b1)
+        if self.key is not None:
+            kernels.rows.dropout(dx, self.key, self.rate, self.x.N, b0, b1)

@@ -1,0 +1,285 @@
+"""A recurrent layer, whatever its cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from charrnn import kernels
+from charrnn.nn.cell import Cell
+from charrnn.nn.modules.module import Bound, Module, Shapes
+from charrnn.nn.modules.stream import Characters, Stream
+
+if TYPE_CHECKING:
+    from charrnn.nn.operands import Rows, Share, Weight
+    from charrnn.nn.parameters import Array
+    from charrnn.nn.window import Window
+
+
+class Recurrent(Module):
+    """Layer k of a network: D numbers at each step become H.
+
+    `biases` are what those of some gates begin with, by the gates' names.
+    """
+
+    reads_characters = True
+
+    def __init__(self, cell: Cell, D: int, H: int, k: int, biases: Mapping[str, float]) -> None:
+        self.cell, self.D, self.H, self.biases, self.gates = cell, D, H, biases, len(cell.gates)
+        self.weight_ih, self.weight_hh = f"rnn.weight_ih_l{k}", f"rnn.weight_hh_l{k}"
+        self.bias_ih, self.bias_hh = f"rnn.bias_ih_l{k}", f"rnn.bias_hh_l{k}"
+        self.widths = cell.state_widths(H)
+
+    def __repr__(self) -> str:
+        return f"Recurrent({self.cell.name}, {self.D} -> {self.H})"
+
+    def shapes(self) -> Shapes:
+        """The gates' blocks of H rows below one another, as PyTorch packs them."""
+        N = self.gates * self.H
+        return {
+            self.weight_ih: (N, self.D), self.weight_hh: (N, self.H), self.bias_ih: (N,), self.bias_hh: (N,)
+        }  # fmt: skip
+
+    def initial(self, random: np.random.Generator) -> dict[str, Array]:
+        """Input weights are Xavier-uniform, recurrent ones orthogonal, gate by gate (Saxe et al. 2014).
+
+        Those of a cell that wants it so begin as the identity.
+        """
+        N, H = self.gates * self.H, self.H
+        bound = np.sqrt(6.0 / (N + self.D))
+        weight_ih = random.uniform(-bound, bound, (N, self.D)).astype(np.float32)
+        weight_hh = np.zeros((self.gates, H, H), np.float32)
+        for block in weight_hh:
+            if self.cell.recurrent_identity:
+                block[:] = np.eye(H)
+            else:
+                q = random.standard_normal((H, H))
+                kernels.orthogonal.orthogonalize(q)
+                block[:] = q
+        bias = np.repeat([self.biases.get(gate, 0.0) for gate in self.cell.gates], H).astype(np.float32)
+        return {
+            self.weight_ih: weight_ih, self.weight_hh: weight_hh.reshape(N, H), self.bias_ih: bias,
+            self.bias_hh: np.zeros(N, np.float32),
+        }  # fmt: skip
+
+    def bind(self, window: Window, x: Stream) -> BoundRecurrent:
+        """Passes over a window."""
+        return BoundRecurrent(self, window, x)
+
+
+class _Product:
+    """What a layer reads at each step, W_ih x + bias: the product."""
+
+    def __init__(self, window: Window, x: Stream, name: str, free: Array) -> None:
+        self.x, self.values, self.weight = x, x.values, window.weight(name)
+        self.table, self.index = np.zeros((0, 0), window.dtype), np.zeros((0, 0), np.int32)
+        x.adds = True
+        if window.training:
+            self.rows = x.rows
+            if free.shape == x.values.shape:
+                x.gradient = free
+
+    def prepare_share(self, bias: Array, share: Share) -> None:
+        """The kernel multiplies step by step."""
+
+    def backward(self, gates: Array, b0: int, b1: int) -> None:
+        """The gradient of x from that of the product."""
+        self.rows.refresh(b0, b1)
+        self.weight.backward(self.x.gradient, self.x.skipped(), gates, b0, b1)
+
+    def parameter_gradients(self, gates: Rows, share: Share) -> Array:
+        """A share of the weight's gradient; returns the rows that the bias's is the sum of."""
+        self.weight.sum_outer_products(self.rows, gates, share)
+        return gates.source
+
+
+class _LookUp:
+    """The same of characters: one row of a `table` for each that is different.
+
+    It is made of a few products, which would gain nothing from being rounded.
+    """
+
+    def __init__(self, window: Window, x: Characters, name: str) -> None:
+        has_gradient = x.table is not None
+        self.weight: Weight = window.weight(name, exact=True, with_transpose=has_gradient)
+        self.characters, self.ids, self.values, self.index = x, x.ids, x.values, x.ids.index
+        x.readers.append(self)
+        self.table = window.array(self.weight.N, 1, x.ids.most)[0]  # (U, padded)
+        self.d_table = window.array(self.weight.N, 1, x.ids.most)[0] if window.training else self.table
+
+    def prepare_share(self, bias: Array, share: Share) -> None:
+        """A share of the table's rows."""
+        u0, u1 = share.of(len(self.ids.used))
+        if self.characters.table is not None:
+            self.weight.forward(self.table[None], bias, self.characters.table, u0, u1)
+        else:
+            used = self.ids.used[u0:u1]
+            kernels.rows.gather_panel_rows(self.table[u0:u1], bias, self.weight.panels, used)
+
+    def backward(self, gates: Array, b0: int, b1: int) -> None:
+        """The gradient of a character's row is a sum over all columns, see `Embedding`."""
+
+    def parameter_gradients(self, gates: Rows, share: Share) -> Array:
+        """A share of the gradients of table and weight; returns the rows that the bias's is the sum of."""
+        (j0, j1), U = share.of_columns(self.weight.N), len(self.ids.used)
+        self.d_table[:U, j0:j1] = 0
+        kernels.rows.scatter_add(self.d_table, gates.source, self.index, j0, j1)
+        if self.characters.table is not None:
+            self.weight.sum_outer_products_of_some(self.characters.table[0], self.d_table, U, share)
+        else:
+            p0, p1 = share.of(len(self.weight.panels))
+            kernels.rows.scatter_panel_rows(self.weight.gradient, self.d_table, self.ids.used, p0, p1)
+        rows: Array = self.d_table[None, :U]
+        return rows
+
+
+class BoundRecurrent(Bound):
+    """The passes of a layer, and its state: parts of (B, width), h first."""
+
+    def __init__(self, module: Recurrent, window: Window, x: Stream) -> None:
+        super().__init__(x, Stream(window, module.H))
+        self.window, self.cell, self.H = window, module.cell, module.H
+        N, H, T, B = module.gates * module.H, module.H, window.T, window.B
+        self.y.is_brief = True
+        self.weight_hh = window.weight(module.weight_hh)
+        self.bias_ih, self.bias_hh = window.parameters[module.bias_ih], window.parameters[module.bias_hh]
+        self.bias = np.zeros_like(self.bias_ih)  # of the input product
+        apart, kept = self.cell.separate_hidden_bias, len(self.cell.kept) * H
+        # W_ih x + b, then activations, then their gradient; and the same of W_hh h + b_hh, where that is
+        # wanted apart. Nothing reads them once a step is done, but for backward.
+        self.gates = self._buffer("gates", N)
+        self.recurrent = self._buffer("recurrent", N) if apart else self.gates
+        self.kept = self._buffer("kept", kept)
+        # What each step starts from, or what a text begins with; [T] is the final state. h, and the other
+        # parts of the state side by side.
+        self.widths, rest = module.widths, sum(module.widths[1:])
+        self.h_prev, self.rest = window.array(H, T + 1), window.array(rest, T + 1)
+        self.restart_rows = np.zeros((T, B), np.int32)
+        self.restarts: tuple[Array, ...] = ()  # the states that `restart_rows` is a row of, h and the rest
+        self.input: _Product | _LookUp
+        if isinstance(x, Characters):
+            self.input = _LookUp(window, x, module.weight_ih)
+        else:
+            self.input = _Product(window, x, module.weight_ih, self.kept)
+        self.dh_next, self.d_rest = (np.zeros((1, B, 0), window.dtype) for _ in range(2))
+        if window.training:
+            self.dh_next, self.d_rest = window.array(H, 1), window.array(rest, 1)
+            self.d_bias_ih, self.d_bias_hh = window.gradient(module.bias_ih), window.gradient(module.bias_hh)
+            self.h_prev_rows = window.rows(self.h_prev[:-1], H, are_inputs=True)
+            self.gates_rows = window.rows(self.gates, N)
+            self.recurrent_rows = window.rows(self.recurrent, N) if apart else self.gates_rows
+
+    def _buffer(self, purpose: str, N: int) -> Array:
+        return self.window.array(N) if self.window.training or not N else self.window.scratch(purpose, N)
+
+    def connect(self) -> None:
+        """What the kernels take, once it is known where the output's gradient comes from."""
+        loops, prefetch = kernels.loops, kernels.machine.prefetch
+        address_of, activations = kernels.machine.native_calls.address_of, kernels.activations
+        cell, dtype, apart, read = self.cell, self.window.dtype, self.recurrent is not self.gates, self.input
+        training = self.window.training
+        weight, weight_t = self.weight_hh.panels, self.weight_hh.transposed
+        self._inputs = loops.recurrent.Inputs(
+            read.table, read.index, read.values, read.weight.panels, self.bias, read.weight.K
+        )  # fmt: skip
+        self._gates = loops.recurrent.Gates(
+            self.gates, self.recurrent, apart, self.bias_hh, weight, weight if weight_t is None else weight_t
+        )
+        hidden = [self.recurrent] if apart else []
+        self._prefetches_forward = prefetch.table(
+            (self.y.values, 0), (self.h_prev, 1), (self.rest, 1), (self.kept, 0), (read.values, 1),
+            (self.gates, 1), *((array, 1) for array in hidden),
+        )  # fmt: skip
+        dh = self.y.gradient if training else self.window.array(0, 0, 0)
+        buffers = loops.equations.buffers(
+            self.widths,
+            (
+                self.gates, self.recurrent, self.h_prev, self.rest, self.y.values, self.kept, dh,
+                self.dh_next, self.d_rest,
+            ),
+        )  # fmt: skip
+        forward = address_of(loops.equations.forward(cell, dtype), needed=False)
+        self._forward_loops = loops.recurrent.Loops(forward, buffers)
+        if not training:
+            return
+        reads = {*cell.backward(activations).reads}
+        hidden += [self.h_prev] if "h" in reads else []
+        hidden += [self.rest] if reads & {*cell.state[1:]} else []
+        self._prefetches_backward = prefetch.table(
+            (self.gates, -1), *((array, -1) for array in hidden), (self.kept, -1), (dh, -1)
+        )
+        backward = address_of(loops.equations.backward(cell, dtype), needed=False)
+        self._backward_loops = loops.recurrent.Loops(backward, buffers)
+
+    def _parts(self, h: Array, rest: Array) -> tuple[Array, ...]:
+        """The state's parts, of arrays that have h and the others side by side."""
+        ends = list(accumulate(self.widths[1:], initial=0))
+        return h[..., : self.H], *(rest[..., a:b] for a, b in pairwise(ends))
+
+    def start(self, state: tuple[Array, ...], restart_rows: Any, restarts: tuple[Array, ...]) -> None:
+        """Start from arrays of (B, width), or, where restart_rows is not -1, from that row of `restarts`."""
+        for array, values in zip(self._parts(self.h_prev[0], self.rest[0]), state, strict=True):
+            array[:] = values
+        self.restart_rows[:] = restart_rows
+        h, *rest = map(np.ascontiguousarray, restarts)
+        self.restarts = h, np.concatenate(rest, axis=1) if rest else np.zeros((len(h), 0), h.dtype)
+
+    def state(self) -> tuple[Array, ...]:
+        """What the window ended with."""
+        return tuple(part.copy() for part in self._parts(self.h_prev[-1], self.rest[-1]))
+
+    def states_after(self, places: Array) -> tuple[Array, ...]:
+        """What was remembered after the steps t * B + b, (n, width) each."""
+        n = self.window.T * self.window.B
+        h, rest = (array[1:].reshape(n, array.shape[2])[places] for array in (self.h_prev, self.rest))
+        return self._parts(h, rest)
+
+    def state_gradient(self) -> tuple[Array, ...]:
+        """The gradient of what the window started from, after backward."""
+        return tuple(part.copy() for part in self._parts(self.dh_next[0], self.d_rest[0]))
+
+    def prepare(self) -> None:
+        """The bias: that of both products, unless the cell wants them apart."""
+        if self.cell.separate_hidden_bias:
+            self.bias[:] = self.bias_ih
+        else:
+            np.add(self.bias_ih, self.bias_hh, out=self.bias)
+
+    def prepare_share(self, share: Share) -> None:
+        """A share of what characters look up."""
+        self.input.prepare_share(self.bias, share)
+
+    def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
+        """Input product, recurrent product and equations, step by step."""
+        recurrent = kernels.loops.recurrent
+        states = recurrent.States(self.h_prev, self.rest, self.restart_rows, *self.restarts)
+        recurrent.forward(
+            self.window.arithmetic.unit, self._prefetches_forward, self._inputs, self._gates, states,
+            self._forward_loops, self.H, recurrent.Steps(b0, b1, t0, t1),
+        )  # fmt: skip
+
+    def backward(self, b0: int, b1: int) -> None:
+        """The gates' gradient from the output's, then the input's."""
+        kernels.loops.recurrent.backward(
+            self.window.arithmetic.unit, self._prefetches_backward, self._gates, self.dh_next, self.d_rest,
+            self.restart_rows, self._backward_loops, (b0, b1),
+        )  # fmt: skip
+        self.h_prev_rows.refresh(b0, b1)
+        self.gates_rows.refresh(b0, b1)
+        if self.recurrent_rows is not self.gates_rows:
+            self.recurrent_rows.refresh(b0, b1)
+        self.input.backward(self.gates, b0, b1)
+
+    def parameter_gradients(self, share: Share) -> None:
+        """Weights by panels or rows, biases by columns."""
+        self.weight_hh.sum_outer_products(self.h_prev_rows, self.recurrent_rows, share)
+        rows = self.input.parameter_gradients(self.gates_rows, share)
+        j0, j1 = share.of_columns(self.weight_hh.N)
+        kernels.rows.column_sums(self.d_bias_ih, rows, j0, j1)
+        if self.recurrent_rows is self.gates_rows:
+            self.d_bias_hh[j0:j1] = self.d_bias_ih[j0:j1]
+        else:
+            kernels.rows.column_sums(self.d_bias_hh, self.recurrent, j0, j1)

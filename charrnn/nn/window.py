@@ -1,0 +1,62 @@
+"""What modules are bound to: a window of T steps and B columns, parameters, gradients and buffers."""
+
+from __future__ import annotations
+
+from charrnn.kernels.machine.aligned import aligned
+from charrnn.kernels.products.gemm import padded
+from charrnn.nn.operands import Arithmetic, Rows, Weight
+from charrnn.nn.parameters import Array, Parameters
+
+
+class Window:
+    """Windows of T x B; those without gradients are only read.
+
+    It knows all copies of `weights` that are made anew in each step, and all `inputs` of weights whose
+    gradients may want these transposed.
+    """
+
+    def __init__(
+        self, parameters: Parameters, gradients: Parameters | None, T: int, B: int, *, bfloat16: bool = False
+    ) -> None:
+        self.parameters, self.gradients, self.T, self.B = parameters, gradients, T, B
+        self.dtype, self.training = parameters.flat.dtype, gradients is not None
+        widest = max(max(shape) for shape in parameters.shapes.values())
+        self.arithmetic = Arithmetic(T, B, widest, self.dtype, bfloat16=bfloat16)
+        self.weights: list[Weight] = []
+        self.inputs: list[Rows] = []
+        self._scratch: dict[tuple[str, int], Array] = {}
+
+    def array(self, N: int, steps: int | None = None, columns: int | None = None) -> Array:
+        """Zeros (T, B, padded N); none of them where N is 0."""
+        shape = self.T if steps is None else steps, self.B if columns is None else columns
+        return aligned((*shape, padded(N) if N else 0), self.dtype)
+
+    def scratch(self, purpose: str, N: int) -> Array:
+        """The same, one for all modules that name this purpose: another's, once it is done with a step."""
+        if (purpose, N) not in self._scratch:  # less memory is more of it in the caches
+            self._scratch[purpose, N] = self.array(N)
+        return self._scratch[purpose, N]
+
+    def gradient(self, name: str) -> Array:
+        """Where a parameter's gradient is put. Only of a window that trains."""
+        assert self.gradients is not None
+        return self.gradients[name]
+
+    def weight(self, name: str, *, exact: bool = False, with_transpose: bool = True) -> Weight:
+        """A parameter (N, K) to multiply with. It has a transpose only where gradients are wanted."""
+        arithmetic = self.arithmetic.exact if exact else self.arithmetic
+        gradient = self.gradient(name) if self.training else None
+        weight = Weight(
+            self.parameters[name], gradient, self.parameters.shapes[name][0], arithmetic,
+            with_transpose=with_transpose and self.training,
+        )  # fmt: skip
+        if arithmetic.rounds or weight.transposed is not None:
+            self.weights.append(weight)
+        return weight
+
+    def rows(self, source: Array, N: int, *, are_inputs: bool = False) -> Rows:
+        """What a weight's gradient is summed over."""
+        rows = Rows(source, N, self.arithmetic, are_inputs=are_inputs)
+        if are_inputs:
+            self.inputs.append(rows)
+        return rows

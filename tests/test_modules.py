@@ -1,0 +1,361 @@
+"""A module is one file: one that charrnn does not have is defined here and stands between two layers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from support.environment import environment
+
+from charrnn.config import ModelConfig, TrainConfig
+from charrnn.kernels import rows
+from charrnn.kernels.machine import jit
+from charrnn.nn.cell import Cell, Stage
+from charrnn.nn.modules.dropout import Dropout
+from charrnn.nn.modules.embedding import Embedding
+from charrnn.nn.modules.layer_norm import LayerNorm
+from charrnn.nn.modules.linear import Linear
+from charrnn.nn.modules.module import Bound, Module, Sequential, Shapes
+from charrnn.nn.modules.recurrent import Recurrent
+from charrnn.nn.modules.residual import Residual
+from charrnn.nn.modules.stream import Stream
+from charrnn.nn.network import Model, State
+from charrnn.nn.operands import Share
+from charrnn.nn.optimizer import AdamW
+from charrnn.nn.window import Window
+from charrnn.nn.workers import Workers
+
+compiled_only = pytest.mark.skipif(jit.JIT_DISABLED, reason="the loops are machine code")
+V, H = 5, 4
+
+
+class GatedSkip(Module):
+    """y = x + sigmoid(W_g x + b_g) (W x + b)."""
+
+    def __init__(self, H: int) -> None:
+        self.H = H
+
+    def __repr__(self) -> str:
+        return f"GatedSkip({self.H})"
+
+    def shapes(self) -> Shapes:
+        H = self.H
+        return {"skip.weight_g": (H, H), "skip.bias_g": (H,), "skip.weight": (H, H), "skip.bias": (H,)}
+
+    def initial(self, random: np.random.Generator) -> dict[str, Any]:
+        shapes = self.shapes().items()
+        return {name: np.float32(shape[-1] ** -0.5 * random.standard_normal(shape)) for name, shape in shapes}
+
+    def bind(self, window: Window, x: Stream) -> Bound:
+        return BoundGatedSkip(self, window, x)
+
+
+class BoundGatedSkip(Bound):
+    def __init__(self, module: GatedSkip, window: Window, x: Stream) -> None:
+        super().__init__(x, Stream(window, module.H))
+        self.window, self.H = window, module.H
+        self.weights = window.weight("skip.weight_g"), window.weight("skip.weight")
+        self.biases = "skip.bias_g", "skip.bias"
+        self.gate, self.line = window.array(self.H), window.array(self.H)
+        if window.training:
+            self.d_gate, self.d_line = window.array(self.H), window.array(self.H)
+            self.x_rows = x.rows
+            self.d_rows = window.rows(self.d_gate, self.H), window.rows(self.d_line, self.H)
+
+    def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
+        place = np.s_[t0:t1, b0:b1, : self.H]
+        for weight, bias, y in zip(self.weights, self.biases, (self.gate, self.line), strict=True):
+            weight.forward(y[t0:t1], self.window.parameters[bias], self.x.values[t0:t1], b0, b1)
+        self.gate[place] = 1 / (1 + np.exp(-self.gate[place]))
+        self.y.values[place] = self.x.values[place] + self.gate[place] * self.line[place]
+
+    def backward(self, b0: int, b1: int) -> None:
+        place = np.s_[:, b0:b1, : self.H]
+        gate, line, dy = self.gate[place], self.line[place], self.y.gradient
+        self.d_gate[place] = dy[place] * line * gate * (1 - gate)
+        self.d_line[place] = dy[place] * gate
+        dx = self.x.gradient
+        self.weights[0].backward(dx, dy, self.d_gate, b0, b1)
+        self.weights[1].backward(dx, dx, self.d_line, b0, b1)
+        for operand in (self.x_rows, *self.d_rows):
+            operand.refresh(b0, b1)
+
+    def parameter_gradients(self, share: Share) -> None:
+        for weight, bias, d in zip(self.weights, self.biases, self.d_rows, strict=True):
+            weight.sum_outer_products(self.x_rows, d, share)
+            rows.column_sums(self.window.gradient(bias), d.source, *share.of_columns(self.H))
+
+
+def recurrent(cell: str, D: int, k: int) -> Recurrent:
+    return Recurrent(ModelConfig(V, cell).recurrence, D, H, k, {})
+
+
+def network(*between: Module) -> Sequential:
+    """Two layers with something between them."""
+    return Sequential(
+        Embedding(V, 3), recurrent("lstm", 3, 0), *between, recurrent("gru", H, 1), Linear(H, V, "decoder")
+    )
+
+
+def make(network: Sequential, workers: Workers, dtype: Any = np.float32) -> Model:
+    model = Model(ModelConfig(V, hidden_size=H), workers=workers, dtype=dtype, network=network)
+    model.load_tensors(network.initial(np.random.default_rng(2)))
+    return model
+
+
+def window(T: int, B: int) -> tuple[Any, Any, Any]:
+    rng = np.random.default_rng(7)
+    reset = rng.random((T, B)) < 0.2
+    x = np.where(reset, V, rng.integers(0, V, (T, B))).astype(np.int32)
+    return x, rng.integers(0, V, (T, B)).astype(np.int32), reset
+
+
+def check_gradients(network: Sequential) -> None:
+    """Every parameter's, and every initial state's, against central differences."""
+    rng = np.random.default_rng(3)
+    model = make(network, Workers(2), np.float64)
+    x, y, reset = window(4, 3)
+    state = State(
+        tuple(
+            tuple(0.5 * rng.standard_normal(part.shape) for part in layer)
+            for layer in model.zero_state(3).layers
+        )
+    )
+    ones = make(network, Workers(1), np.float64)
+    ones.load_tensors({name: np.ones(shape) for name, shape in network.shapes().items()})
+    used = np.flatnonzero(ones.parameters.flat)
+    model.load_tensors({name: 0.6 * rng.standard_normal(shape) for name, shape in network.shapes().items()})
+    model.gradient(x, y, state, reset)
+    slopes, starts = model.gradients.flat.copy(), model.state_gradient()
+    assert np.count_nonzero(slopes[used]) > 0.8 * len(used)
+
+    def check(array: Any, place: Any, slope: float) -> None:
+        before, losses = array[place], []
+        for step in (1e-5, -1e-5):
+            array[place] = before + step
+            losses.append(model.losses(x, y, state, reset)[0].mean())
+        array[place] = before
+        assert slope == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-5, abs=1e-8)
+
+    for place in used:
+        check(model.parameters.flat, place, slopes[place])
+    for arrays, gradients in zip(state.layers, starts.layers, strict=True):
+        for array, gradient in zip(arrays, gradients, strict=True):
+            for place in np.ndindex(array.shape):
+                check(array, place, gradient[place])
+
+
+@compiled_only
+def test_the_gradient_of_a_module_of_ones_own_is_central_differences():
+    check_gradients(network(GatedSkip(H)))
+
+
+@compiled_only
+def test_a_module_of_ones_own_gives_the_same_bits_on_any_number_of_threads():
+    x, y, reset = window(9, 7)
+    results = []
+    for threads in (1, 2, 3):
+        model = make(network(GatedSkip(H), Dropout(0.3)), Workers(threads))
+        loss, state = model.gradient(x, y, None, reset, dropout_seed=4)
+        losses, _ = model.losses(x, y, state, reset)
+        results.append((loss, losses.tobytes(), model.gradients.flat.tobytes()))
+    assert results[0] == results[1] == results[2]
+
+
+@compiled_only
+def test_a_module_of_ones_own_is_a_stage_of_the_pipeline_over_layers():
+    x, _, reset = window(150, 1)
+    one, several = (make(network(GatedSkip(H)), Workers(n)).forward(x, None, reset)[0] for n in (1, 3))
+    assert one.tobytes() == several.tobytes()
+
+
+@compiled_only
+def test_training_with_a_module_of_ones_own_lowers_the_loss_and_moves_its_parameters():
+    workers = Workers(2)
+    model = make(network(GatedSkip(H)), workers)
+    before, optimizer = model.tensors(), AdamW(model.parameters, TrainConfig(steps=60), workers)
+    text = np.tile(np.array([0, 1, 2, 3, 4, 2, 1], np.int32), 20)
+    x, y = text[:-1].reshape(-1, 1), text[1:].reshape(-1, 1)
+    losses = []
+    for _ in range(60):
+        losses.append(model.gradient(x, y)[0])
+        optimizer.step(model.gradients, 0.03)
+    assert losses[-1] < 0.3 * losses[0]
+    after = model.tensors()
+    assert all(not np.array_equal(before[name], after[name]) for name in GatedSkip(H).shapes())
+
+
+@compiled_only
+def test_parameters_of_a_module_of_ones_own_are_saved_and_loaded_by_their_names():
+    composed, workers = network(GatedSkip(H)), Workers(1)
+    x, _, reset = window(6, 2)
+    model, other = make(composed, workers), make(composed, workers)
+    model.load_tensors({name: tensor + 0.25 for name, tensor in model.tensors().items()})
+    tensors = model.tensors()
+    assert list(tensors) == list(composed.shapes())
+    assert tensors["skip.weight_g"].shape == (H, H)
+    other.load_tensors(tensors)
+    assert other.forward(x, None, reset)[0].tobytes() == model.forward(x, None, reset)[0].tobytes()
+
+
+@compiled_only
+@pytest.mark.parametrize(
+    "between",
+    [
+        (Residual(GatedSkip(H)),),
+        (Residual(LayerNorm(H, "norm"), GatedSkip(H)),),
+        (Residual(Linear(H, 6, "up"), Linear(6, H, "down")), LayerNorm(H, "norm")),
+        (Residual(Residual(LayerNorm(H, "norm"))), LayerNorm(H, "second")),
+        (Residual(Residual(Linear(H, H, "inner")), GatedSkip(H)),),
+        (Linear(H, H, "line"), LayerNorm(H, "norm"), LayerNorm(H, "second")),
+        (
+            Linear(H, 40, "wide"),
+            LayerNorm(40, "norm"),
+            Residual(recurrent("lstm", 40, 2), Linear(H, 40, "back")),
+            Linear(40, H, "narrow"),
+        ),
+    ],
+    ids=repr,
+)
+def test_modules_may_stand_in_any_order(between):
+    check_gradients(network(*between))
+
+
+@compiled_only
+@pytest.mark.parametrize(
+    "first",
+    [
+        (Embedding(V, H), GatedSkip(H), recurrent("gru", H, 0)),
+        (Embedding(V, H), Residual(LayerNorm(H, "norm"), recurrent("lstm", H, 0))),
+        (Embedding(V, H), Residual(recurrent("rnn", H, 0)), LayerNorm(H, "norm")),
+        (LayerNorm(V, "norm"), recurrent("gru", V, 0)),
+    ],
+    ids=repr,
+)
+def test_what_looks_no_character_up_may_stand_before_the_first_layer(first):
+    check_gradients(Sequential(*first, Linear(H, V, "decoder")))
+
+
+@compiled_only
+@pytest.mark.parametrize(
+    "inside", [(Dropout(0.5), Linear(H, H, "line")), (Linear(H, H, "line"), Dropout(0.5))]
+)
+def test_dropout_in_a_residual_drops_nothing_of_what_is_added(inside):
+    """Where its modules are zero, a residual passes on values and gradients as they are."""
+    x, y, reset = window(5, 3)
+    plain, other = make(network(), Workers(1)), make(network(Residual(*inside)), Workers(1))
+    zeros = {"line.weight": np.zeros((H, H)), "line.bias": np.zeros(H)}
+    other.load_tensors({**plain.tensors(), **zeros})
+    assert other.gradient(x, y, None, reset, dropout_seed=1)[0] == plain.gradient(x, y, None, reset)[0]
+    for name, gradient in plain.gradients.tensors().items():
+        np.testing.assert_array_equal(other.gradients.tensors()[name], gradient)
+
+
+def remember(of: Any) -> tuple[Stage, ...]:
+    """Nobody's cell: a matrix of H x H numbers, and one number a row, over whole rows.
+
+    n' = n / 2 + mean(f)
+    C' = diag(f) C + v k^T
+    h' = C' q / (1 + n'^2)
+    """
+
+    def equation(f: Any, k: Any, v: Any, q: Any, n: Any, C: Any) -> Any:
+        H = len(k)
+        after_n, after_C, h = n / 2 + np.mean(f), np.empty_like(C), np.zeros_like(k)
+        for a in range(H):
+            for b in range(H):
+                after_C[a * H + b] = f[a] * C[a * H + b] + v[a] * k[b]
+                h[a] += after_C[a * H + b] * q[b] / (1 + after_n[0] ** 2)
+        return after_n, after_C, h
+
+    return (Stage(equation, ("n", "C", "h"), rows=True),)
+
+
+def through_memory(of: Any) -> Stage:
+    def gradients(f: Any, k: Any, v: Any, q: Any, n: Any, C: Any, d_h: Any, d_n: Any, d_C: Any) -> Any:
+        H = len(k)
+        after_n = n[0] / 2 + np.mean(f)
+        scale = 1 / (1 + after_n**2)
+        d_f, d_k, d_v, d_q = np.zeros_like(f), np.zeros_like(k), np.zeros_like(v), np.zeros_like(q)
+        before_n, before_C, through_scale = np.zeros_like(n), np.zeros_like(C), d_n[0] * 0
+        for a in range(H):
+            for b in range(H):
+                at = a * H + b
+                after_C = f[a] * C[at] + v[a] * k[b]
+                through_scale += d_h[a] * after_C * q[b]
+                d = d_C[at] + d_h[a] * scale * q[b]
+                d_q[b] += d_h[a] * scale * after_C
+                d_f[a] += d * C[at]
+                d_v[a] += d * k[b]
+                d_k[b] += d * v[a]
+                before_C[at] = d * f[a]
+        through_n = d_n[0] - through_scale * 2 * after_n * scale**2
+        before_n[0] = through_n / 2
+        for a in range(H):
+            d_f[a] += through_n / H
+        return d_f, d_k, d_v, d_q, before_n, before_C
+
+    return Stage(gradients, ("f", "k", "v", "q", "n", "C"), rows=True)
+
+
+MATRIX = Cell(
+    kind="matrix",
+    place=9,
+    gates={"f": "sigmoid", "k": "tanh", "v": "tanh", "q": "tanh"},
+    state=("h", "n", "C"),
+    widths=lambda H: (H, 1, H * H),
+    forward=remember,
+    backward=through_memory,
+)
+
+
+@compiled_only
+def test_a_state_may_have_parts_of_any_width():
+    composed = Sequential(
+        Embedding(V, 3), Recurrent(MATRIX, 3, H, 0, {}), Residual(Recurrent(MATRIX, H, H, 1, {})),
+        Linear(H, V, "decoder"),
+    )  # fmt: skip
+    assert composed.states == ((H, 1, H * H), (H, 1, H * H))
+    check_gradients(composed)
+    x, y, reset = window(9, 7)
+    results = []
+    for threads in (1, 2):
+        model = make(composed, Workers(threads))
+        loss, state = model.gradient(x, y, None, reset)
+        again = model.gradient(x, y, state, reset)[0]
+        results.append((loss, again, *(part.tobytes() for layer in state.layers for part in layer)))
+    assert results[0] == results[1]
+
+
+def test_a_network_reads_as_the_list_of_its_modules():
+    config = ModelConfig(65, embedding_size=32, num_layers=2, dropout=0.2)
+    assert str(config.network()).splitlines() == [
+        "Embedding(65, 32)",
+        "Recurrent(lstm, 32 -> 256)",
+        "LayerNorm(256)",
+        "Dropout(0.2)",
+        "Residual(Recurrent(lstm, 256 -> 256), LayerNorm(256))",
+        "Dropout(0.2)",
+        "Linear(256 -> 65)",
+    ]
+    one_hot = ModelConfig(9, "rnn", "relu", 8, 1, 0, norm=False)
+    assert repr(one_hot.network()) == "Sequential(Recurrent(rnn_relu, 9 -> 8), Linear(8 -> 9))"
+
+
+def test_the_initial_tensors_are_those_that_the_shapes_name():
+    configs = ModelConfig(7, hidden_size=4), ModelConfig(7, "gru", hidden_size=4, norm=False)
+    for composed in (network(GatedSkip(H)), *(config.network() for config in configs)):
+        tensors = composed.initial(np.random.default_rng(1))
+        assert [(name, tensor.shape) for name, tensor in tensors.items()] == list(composed.shapes().items())
+        assert {tensor.dtype for tensor in tensors.values()} == {np.dtype(np.float32)}
+
+
+def test_to_describe_a_network_needs_no_compiler():
+    code = (
+        "import sys; from charrnn.config import ModelConfig; ModelConfig(9).parameter_shapes(); "
+        "assert 'charrnn.nn.modules.recurrent' in sys.modules; assert 'numba' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment(), check=True, timeout=60)
