@@ -62,13 +62,12 @@ def mark(item: pytest.Function) -> None:
 
 
 def hold_to_marks(item: pytest.Item, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the test fail that starts a process, or calls a kernel, and is not marked."""
+    """Let a test without marks, which `make quick` runs, fail when it starts a process or calls a kernel."""
     from numba.core.dispatcher import Dispatcher
 
-    if "process" not in item.keywords:
+    if item.get_closest_marker("process") is item.get_closest_marker("compiled") is None:
         monkeypatch.setattr(subprocess.Popen, "__init__", _refusal("process"))
         monkeypatch.setattr(os, "fork", _refusal("process"), raising=False)
-    if "compiled" not in item.keywords:
         monkeypatch.setattr(Dispatcher, "compile", _refusal("compiled"))
 
 
