@@ -43,7 +43,7 @@ def recording(name: str) -> bytes:
 @pytest.mark.parametrize("name", MODELS)
 def test_training_writes_the_bytes_that_it_wrote(name: str, tmp_path: Path) -> None:
     result = call(*MODELS[name], "-q", "-o", tmp_path / "m.safetensors")
-    assert result == (0, b"", "")
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
     assert (tmp_path / "m.safetensors").read_bytes() == recording(f"{name}.safetensors")
 
 

@@ -378,7 +378,7 @@ def with_its_own_texts(text: TextConfig) -> tuple[Checkpoint, str]:
 
 @pytest.mark.parametrize("run", [8, 9, 16, 20])
 @pytest.mark.parametrize("text", [PROSE, LINES], ids=["prose", "lines"])
-def test_no_run_is_copied(run, text):
+def test_no_run_is_copied(run, text, compiled):
     checkpoint, corpus = with_its_own_texts(text)
     settings = {"length": 100, "novel": run}
     prompt = corpus[:6].replace("\n", "a")
