@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -27,15 +28,16 @@ def _names(code: CodeType) -> Iterator[str]:
             yield from _names(constant)
 
 
-def _used(functions: list[FunctionType]) -> set[str]:
-    """The modules of all that the functions use, directly or by way of functions of the tests."""
+@functools.cache
+def _used(those: tuple[FunctionType, ...]) -> set[str]:
+    """The modules of all that those functions use, directly or by way of functions of the tests."""
     modules: set[str] = set()
-    seen: set[int] = set()
+    seen: set[FunctionType] = set()
+    functions = list(those)
     while functions:
-        function = functions.pop()
-        if id(function) in seen:
+        if (function := functions.pop()) in seen:
             continue
-        seen.add(id(function))
+        seen.add(function)
         for name in _names(function.__code__):
             found = function.__globals__.get(name)
             if isinstance(found, ModuleType):
@@ -55,7 +57,7 @@ def mark(item: pytest.Function) -> None:
     ]
     test = getattr(item.obj, "hypothesis", None)
     functions = [item.function, *fixtures, *([test.inner_test] if test else [])]
-    used = _used([one for one in functions if isinstance(one, FunctionType)])
+    used = _used(tuple(one for one in functions if isinstance(one, FunctionType)))
     for marker, rooms in (("process", PROCESSES), ("compiled", KERNELS)):
         if any(f"{module}.".startswith(f"{room}.") for module in used for room in rooms):
             item.add_marker(marker)

@@ -5,6 +5,7 @@ Dropout is off, no character is START and no state is reset: PyTorch's layers ha
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,7 @@ class Recording:
         return c["cell"], c["nonlinearity"], c["num_layers"], c["norm"], c["residual"]
 
 
+@functools.cache
 def names(*, trained: bool = False) -> list[str]:
     """Every recording's name, sorted; or only of those that hold a training run."""
     found = sorted(path.stem for path in FOLDER.glob("*.npz"))
