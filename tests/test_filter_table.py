@@ -132,6 +132,7 @@ def test_the_command_line_offers_it_and_writes_with_it(model: Path) -> None:
     assert done.stdout != charrnn(*options).stdout
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: "-".join(settings))
 def test_both_engines_write_the_same_with_it(
     model: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
