@@ -64,7 +64,7 @@ def test_what_the_page_adds_works_as_it_says(title: str, tmp_path: Path) -> None
     program.parent.mkdir()
     program.write_text(f"#!{sys.executable}\nfrom charrnn.cli import main\nmain()\n", encoding="utf-8")
     program.chmod(0o755)
-    path = f"{program.parent}:{environment()['PATH']}"
+    path = f"{program.parent}:{Path(sys.executable).parent}:{environment()['PATH']}"
     changed = typed = 0
     for block in sections()[title]:
         if block.language == "diff":
