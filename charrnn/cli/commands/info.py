@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charrnn.cli import wording
-from charrnn.cli.options import PLOT, Json
+from charrnn.cli.options import PLOT, Json, ModelFile
 from charrnn.cli.process import Output
 from charrnn.errors import ExitCode, decimal, printable
 
@@ -23,7 +24,7 @@ SPARK_WIDTH = 40
 
 
 def info(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file.")],
+    model: ModelFile,
     plot: Annotated[str | None, typer.Option(metavar="PATH", help=PLOT)] = None,
     json_lines: Json = False,
 ) -> int:
@@ -48,21 +49,13 @@ def info(
 
 
 def _record(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
-    text = checkpoint.text
     best = checkpoint.best_val_loss
     return {
         "path": path,
         "model": checkpoint.config.to_dict(),
         "parameters": checkpoint.config.num_parameters,
         "vocabulary": checkpoint.vocabulary.characters,
-        "text": {
-            "encoding": text.encoding,
-            "bytes": text.bytes,
-            "lines": text.lines,
-            "keep_newlines": text.keep_newlines,
-            "encoding_errors": text.encoding_errors,
-            "normal_form": text.normal_form,
-        },
+        "text": asdict(checkpoint.text),
         "best_val_loss": best,
         "best_val_bpc": None if best is None else best / math.log(2),
         "history": checkpoint.history,

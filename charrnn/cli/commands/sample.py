@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charrnn.cli import models, wording
-from charrnn.cli.options import Encoding, EncodingErrors, Json, OnUnknown, default, with_filters
+from charrnn.cli.options import (
+    Encoding,
+    EncodingErrors,
+    Json,
+    OnUnknown,
+    Precision,
+    with_options,
+)
+from charrnn.cli.options import (
+    filters as filter_options,
+)
 from charrnn.cli.process import Output, say
 from charrnn.cli.prompts import Prompts, argument, from_stdin
-from charrnn.config import DEFAULT_SAMPLE_LENGTH, SampleConfig, TextConfig
+from charrnn.config import DEFAULT_SAMPLE_LENGTH, TextConfig
 from charrnn.errors import ConfigError, ExitCode, quoted
 
 if TYPE_CHECKING:
     from charrnn import api
 
 MOST_TEXTS = 10**12
-_WHAT = "What it may be"
+_what = partial(typer.Option, rich_help_panel="What it may be")
 LINES_AT_ONCE = 10  # from a --lines model without --count
 
 
-@with_filters
+@with_options("filters", filter_options())
 def sample(
     model: models.Models = None,
     prompt: Annotated[str, typer.Option(metavar="TEXT|-", help="Go on from this text; -: from stdin.")] = "",
@@ -57,45 +68,18 @@ def sample(
         bool, typer.Option("--drop-until", help="Leave out the text of --until that came.")
     ] = False,
     filters: Any = None,
-    match: Annotated[
-        str | None,
-        typer.Option(metavar="REGEX", help="Write only what matches as a whole.", rich_help_panel=_WHAT),
-    ] = None,
-    exact: Annotated[
-        bool,
-        typer.Option(
-            "--exact",
-            help="As probable as the model says, not step by step.",
-            rich_help_panel=_WHAT,
-        ),
-    ] = False,
-    ban: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TEXT", help="Never write this; repeatable.", rich_help_panel=_WHAT),
-    ] = None,
-    only: Annotated[
-        str | None,
-        typer.Option(metavar="CHARS", help="Write only these characters.", rich_help_panel=_WHAT),
-    ] = None,
+    match: Annotated[str | None, _what(metavar="REGEX", help="Write only what matches as a whole.")] = None,
+    exact: Annotated[bool, _what("--exact", help="As probable as the model says, not step by step.")] = False,
+    ban: Annotated[list[str] | None, _what(metavar="TEXT", help="Never write this; repeatable.")] = None,
+    only: Annotated[str | None, _what(metavar="CHARS", help="Write only these characters.")] = None,
     novel: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[N]",
-            help="No line of the training text, or no run of N.",
-            rich_help_panel=_WHAT,
-        ),
+        str | None, _what(metavar="[N]", help="No line of the training text, or no run of N.")
     ] = None,
-    unique: Annotated[bool, typer.Option("--unique", help="No text twice.", rich_help_panel=_WHAT)] = False,
+    unique: Annotated[bool, _what("--unique", help="No text twice.")] = False,
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="The same seed, the same text [a new one].")
     ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help=f"bfloat16: rounded weights, sooner [{default(SampleConfig, 'precision')}].",
-        ),
-    ] = None,
+    precision: Precision = "float32",
     on_unknown: OnUnknown = "error",
     json_lines: Json = False,
     encoding: Encoding = None,
