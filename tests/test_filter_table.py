@@ -86,7 +86,7 @@ def charrnn(*arguments: object) -> subprocess.CompletedProcess[bytes]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from toys import toy
+    from support.toy_models import toy
 
     from charrnn.checkpoint import model_file
 
