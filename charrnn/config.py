@@ -51,12 +51,12 @@ def _check_number(name: str, value: object, low: float, high: float, whole: bool
 
 
 def limited(default: Any, low: float, high: float, wanted: str = "", shown: str = "") -> Any:
-    """A setting that is a number from `low` to `high`; `wanted` describes them, `shown` is its option."""
+    """A number from `low` to `high`; errors say what is `wanted`, and call it as `shown`."""
     return field(default=default, metadata={"limits": (low, high), "wanted": wanted, "shown": shown})
 
 
 def named(default: Any, names: Sequence[str], **more: Any) -> Any:
-    """A setting that has one of these names."""
+    """A setting with one of these values."""
     return field(default=default, metadata={"names": names, **more})
 
 
