@@ -60,7 +60,7 @@ UnknownBits = Annotated[
 ]
 
 
-Command = Callable[..., int]
+Command = Callable[..., int | None]
 
 
 def with_options(place: str, options: Iterable[inspect.Parameter]) -> Callable[[Command], Command]:
@@ -68,7 +68,7 @@ def with_options(place: str, options: Iterable[inspect.Parameter]) -> Callable[[
     options = list(options)
 
     def changed(command: Command) -> Command:
-        def with_dict(**given: Any) -> int:
+        def with_dict(**given: Any) -> int | None:
             values = {option.name: given.pop(option.name) for option in options}
             return command(**given, **{place: {name: v for name, v in values.items() if v is not None}})
 
@@ -89,7 +89,7 @@ def parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
     return inspect.Parameter(name, place, default=None, annotation=Annotated[kind | None, option])
 
 
-def filters() -> Iterator[inspect.Parameter]:
+def filter_options() -> Iterator[inspect.Parameter]:
     """The settings of the filters; what most people use comes first."""
     for line in sorted(table(SampleConfig), key=lambda line: not line.common):
         off = ": off" if line.apply else ""

@@ -24,7 +24,7 @@ from charrnn.cli.options import (
 from charrnn.cli.process import Output, say
 from charrnn.cli.views.meter import Meter
 from charrnn.config import DynamicConfig
-from charrnn.errors import ConfigError, ExitCode, decimal
+from charrnn.errors import ConfigError, decimal
 
 _SETTINGS = {
     "segment": ("N", "characters a step"),
@@ -53,7 +53,7 @@ def evaluate(
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
     json_lines: Json = False,
-) -> int:
+) -> None:
     """Measure how well a model predicts a text, which is read as its own corpus was, but in UTF-8."""
     if settings and not dynamic:
         raise ConfigError(f"--{next(iter(settings))} is an option of --dynamic", "give that too, or neither")
@@ -84,7 +84,4 @@ def evaluate(
         if dynamic:
             loss, bpc = values["dynamic_loss"], values["dynamic_bpc"]
             lines.append(f"dynamic loss {decimal(loss)} nats/char, {decimal(bpc)} bits/char")
-    output = Output()
-    output.write("\n".join(lines) + "\n")
-    output.flush()
-    return ExitCode.DONE
+    Output().write_all(line + "\n" for line in lines)

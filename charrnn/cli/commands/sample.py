@@ -16,15 +16,13 @@ from charrnn.cli.options import (
     Json,
     OnUnknown,
     Precision,
+    filter_options,
     with_options,
-)
-from charrnn.cli.options import (
-    filters as filter_options,
 )
 from charrnn.cli.process import Output, say
 from charrnn.cli.prompts import Prompts, argument, from_stdin
 from charrnn.config import DEFAULT_SAMPLE_LENGTH, TextConfig
-from charrnn.errors import ConfigError, ExitCode, quoted
+from charrnn.errors import ConfigError, quoted
 
 if TYPE_CHECKING:
     from charrnn import api
@@ -87,7 +85,7 @@ def sample(
     interactive: Annotated[
         bool, typer.Option("--interactive", help="Write by hand, with the model's offers in view.")
     ] = False,
-) -> int:
+) -> None:
     """Write new text with a model. The text goes to stdout and nothing else does."""
     for name, value in (("count", count), ("best-of", best_of)):
         if value is not None and not 1 <= value <= MOST_TEXTS:
@@ -106,7 +104,8 @@ def sample(
             )
         from charrnn.cli import interaction
 
-        return interaction.write_by_hand(models.load(model), prompt, on_unknown, precision)
+        interaction.write_by_hand(models.load(model), prompt, on_unknown, precision)
+        return
     from charrnn import api
 
     checkpoint = models.load(model)
@@ -136,20 +135,13 @@ def sample(
         )
     else:
         texts = api.sample(checkpoint, given, **settings)
-    if seed is None and filters.get("temperature") != 0:
-        _tell(texts.seed)
+    if seed is None and filters.get("temperature") != 0 and sys.stderr is not None and sys.stderr.isatty():
+        say(f"seed {texts.seed} (--seed {texts.seed} writes this again)")
     if json_lines:
         _write_json(output, texts, text)
     else:
         _write(output, texts, text)
     output.flush()
-    return ExitCode.DONE
-
-
-def _tell(seed: int) -> None:
-    """Say which seed was chosen, if stderr is a terminal."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        say(f"seed {seed} (--seed {seed} writes this again)")
 
 
 def _write(output: Output, texts: Iterable[Iterable[str]], text: TextConfig) -> None:

@@ -66,8 +66,6 @@ _SETTINGS: dict[str, dict[str, tuple[str | None, str]]] = {
         "precision": ("NAME", "float32, or bfloat16: faster on some CPUs [{}]."),
     },
 }
-
-
 _FLAGS = {  # of those that are not called by their names
     "learning_rate": "--lr",
     "norm": "--norm/--no-norm",
