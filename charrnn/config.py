@@ -43,7 +43,8 @@ def _check_number(name: str, value: object, low: float, high: float, whole: bool
     _require(
         isinstance(value, int if whole else (int, float))
         and not isinstance(value, bool)
-        and low <= value <= high,  # which rejects NaN, too
+        # NaN is outside, too; isfinite would raise on integers that are too large for a float.
+        and low <= value <= high,
         name,
         value,
         wanted or f"a {'whole ' if whole else ''}number from {low} to {high}",

@@ -64,7 +64,7 @@ Command = Callable[..., int | None]
 
 
 def with_options(place: str, options: Iterable[inspect.Parameter]) -> Callable[[Command], Command]:
-    """A command with these options in `place` of a parameter, which gets a dict of those that were given."""
+    """A command with `options` for its parameter `place`, which gets a dict of those that were given."""
     options = list(options)
 
     def changed(command: Command) -> Command:
@@ -84,13 +84,13 @@ def with_options(place: str, options: Iterable[inspect.Parameter]) -> Callable[[
 
 
 def parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
-    """The parameter of an option; None where it is not given."""
+    """The parameter of an option that is None unless it is given."""
     place = inspect.Parameter.POSITIONAL_OR_KEYWORD
     return inspect.Parameter(name, place, default=None, annotation=Annotated[kind | None, option])
 
 
 def filter_options() -> Iterator[inspect.Parameter]:
-    """The settings of the filters; what most people use comes first."""
+    """The options of the filters' table; the most common ones come first."""
     for line in sorted(table(SampleConfig), key=lambda line: not line.common):
         off = ": off" if line.apply else ""
         help_ = f"{line.help} [{line.default:g}{off}]."

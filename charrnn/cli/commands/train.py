@@ -66,7 +66,7 @@ _SETTINGS: dict[str, dict[str, tuple[str | None, str]]] = {
         "precision": ("NAME", "float32, or bfloat16: faster on some CPUs [{}]."),
     },
 }
-_FLAGS = {  # of those that are not called by their names
+_FLAGS = {  # of the settings whose options have other names
     "learning_rate": "--lr",
     "norm": "--norm/--no-norm",
     "residual": "--residual/--no-residual",
@@ -74,10 +74,8 @@ _FLAGS = {  # of those that are not called by their names
 
 
 def _settings() -> Iterator[inspect.Parameter]:
-    """Their options."""
-    defaults = {
-        setting.name: setting.default for config in (ModelConfig, TrainConfig) for setting in fields(config)
-    }
+    """The options of _SETTINGS."""
+    defaults = {setting.name: setting.default for setting in (*fields(ModelConfig), *fields(TrainConfig))}
     kinds = {"threads": int} | get_type_hints(ModelConfig) | get_type_hints(TrainConfig)
     for heading, settings in _SETTINGS.items():
         for name, (metavar, help_) in settings.items():
