@@ -99,20 +99,25 @@ def sample(
     """
     checkpoint = _loaded(model)
     config, prompt = _sample_config(settings, checkpoint), _normalised(checkpoint, prompt)
-    if best_of == 1:
-        texts = generate_all(
-            checkpoint, prompt, config, count=count, on_unknown=on_unknown, echo=echo, threads=threads
-        )
-        return Texts(texts, config)
-    from charrnn.search.best_of import best_of_each
+    how: dict[str, Any] = {"on_unknown": on_unknown, "threads": threads}
+    texts = generate_all(checkpoint, prompt, config, count=count * best_of, echo=echo and best_of == 1, **how)
+    return _best_of(best_of, checkpoint, texts, repeat(prompt), config, echo=echo, **how)
 
-    texts = generate_all(
-        checkpoint, prompt, config, count=count * best_of, on_unknown=on_unknown, threads=threads
-    )
-    best = best_of_each(
-        checkpoint, texts, best_of, repeat(prompt), config, on_unknown=on_unknown, echo=echo, threads=threads
-    )
-    return Texts(best, config)
+
+def _best_of(
+    n: int,
+    checkpoint: Checkpoint | Blend,
+    texts: Iterator[Iterator[str]],
+    prompts: Iterable[str],
+    config: SampleConfig,
+    **how: Any,
+) -> Texts:
+    """The best of each n consecutive texts; `prompts` has one for each n."""
+    if n != 1:
+        from charrnn.search.best_of import best_of_each
+
+        texts = best_of_each(checkpoint, texts, n, prompts, config, **how)
+    return Texts(texts, config)
 
 
 class Texts(Iterator[Iterator[str]]):
@@ -150,32 +155,17 @@ def sample_each(
     checkpoint = _loaded(model)
     config = _sample_config(settings, checkpoint)
     source = prompts if callable(prompts) else _GrowingBatches(prompts)
+    given: deque[str] = deque()  # the prompt of each text that `best_of` chooses
 
     def take(most: int) -> list[str]:
-        return [_normalised(checkpoint, prompt) for prompt in source(most)]
-
-    if best_of == 1:
-        texts = generate_each(
-            checkpoint, take, config, count=count, on_unknown=on_unknown, echo=echo, threads=threads
-        )
-        return Texts(texts, config)
-    from charrnn.search.best_of import best_of_each
-
-    taken: deque[str] = deque()
-
-    def take_and_keep(most: int) -> list[str]:
-        found = take(most)
-        taken.extend(prompt for prompt in found for _ in range(count))
+        found = [_normalised(checkpoint, prompt) for prompt in source(most)]
+        if best_of != 1:
+            given.extend(prompt for prompt in found for _ in range(count))
         return found
 
-    texts = generate_each(
-        checkpoint, take_and_keep, config, count=count * best_of, on_unknown=on_unknown, threads=threads
-    )
-    given = iter(taken.popleft, None)  # the prompt of each text returned
-    best = best_of_each(
-        checkpoint, texts, best_of, given, config, on_unknown=on_unknown, echo=echo, threads=threads
-    )
-    return Texts(best, config)
+    how: dict[str, Any] = {"on_unknown": on_unknown, "threads": threads}
+    texts = generate_each(checkpoint, take, config, count=count * best_of, echo=echo and best_of == 1, **how)
+    return _best_of(best_of, checkpoint, texts, iter(given.popleft, None), config, echo=echo, **how)
 
 
 class _GrowingBatches:

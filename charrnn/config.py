@@ -6,8 +6,9 @@ A setting out of range raises ConfigError, which names the setting, the value an
 from __future__ import annotations
 
 import math
-from dataclasses import Field, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from charrnn.errors import ConfigError, quoted
 from charrnn.inference.filters import Filters, active, table
@@ -29,9 +30,6 @@ NormalForm = Literal["NFC", "NFD"]
 
 NONLINEARITIES: tuple[str, ...] = get_args(Nonlinearity)
 WEIGHT_PRECISIONS: tuple[str, ...] = get_args(WeightPrecision)
-TRAIN_PRECISIONS: tuple[str, ...] = get_args(TrainPrecision)
-VAL_SPLITS: tuple[str, ...] = get_args(ValSplit)
-ENCODING_ERRORS: tuple[str, ...] = get_args(EncodingErrors)
 NORMAL_FORMS: tuple[NormalForm, ...] = get_args(NormalForm)
 DEFAULT_ENCODING = "utf-8"
 
@@ -41,30 +39,26 @@ def _require(condition: bool, name: str, value: object, wanted: str) -> None:
         raise ConfigError(f"{name.replace('_', '-')} is {quoted(value)}", f"give {wanted}")
 
 
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _require_int(name: str, value: object, low: int, high: int) -> None:
+def _check_number(name: str, value: object, low: float, high: float, whole: bool, wanted: str = "") -> None:
     _require(
-        _is_int(value) and low <= value <= high,  # type: ignore[operator]
+        isinstance(value, int if whole else (int, float))
+        and not isinstance(value, bool)
+        # NaN is outside, too; isfinite would raise on integers that are too large for a float.
+        and low <= value <= high,
         name,
         value,
-        f"a whole number from {low} to {high}",
+        wanted or f"a {'whole ' if whole else ''}number from {low} to {high}",
     )
 
 
-def _require_float(name: str, value: object, low: float, high: float, wanted: str) -> None:
-    ok = isinstance(value, (int, float)) and not isinstance(value, bool)
-    # The comparisons reject NaN, too; isfinite would raise on integers that are too large for a float.
-    _require(ok and low <= value <= high, name, value, wanted)  # type: ignore[operator]
+def limited(default: Any, low: float, high: float, wanted: str = "", shown: str = "") -> Any:
+    """A number from `low` to `high`; errors say what is `wanted`, and call it as `shown`."""
+    return field(default=default, metadata={"limits": (low, high), "wanted": wanted, "shown": shown})
 
 
-def _require_bool(name: str, value: object) -> None:
-    _require(isinstance(value, bool), name, value, "true or false")
-
-
-Config = TypeVar("Config", "TextConfig", "ModelConfig")
+def named(default: Any, names: Sequence[str], **more: Any) -> Any:
+    """A setting with one of these values."""
+    return field(default=default, metadata={"names": names, **more})
 
 
 def later(default: Any, version: int) -> Any:
@@ -73,6 +67,25 @@ def later(default: Any, version: int) -> Any:
     It is written only if it differs from its default, so that earlier programs can read all other files.
     """
     return field(default=default, metadata={"version": version})
+
+
+def _check(config: Any) -> None:
+    """Check truth values, numbers and names; None is allowed where it is the default.
+
+    Raises:
+        ConfigError: a value is of another type, or out of range.
+    """
+    for setting in fields(config):
+        value, known = getattr(config, setting.name), setting.metadata
+        if value is None and setting.default is None:
+            continue
+        if setting.type == "bool":
+            _require(isinstance(value, bool), setting.name, value, "true or false")
+        elif "names" in known:
+            _require(value in known["names"], setting.name, value, "one of " + ", ".join(known["names"]))
+        elif "limits" in known:
+            (low, high), whole = known["limits"], str(setting.type).startswith("int")
+            _check_number(known["shown"] or setting.name, value, low, high, whole, known["wanted"])
 
 
 def _is_written(config: Any, setting: Field[Any]) -> bool:
@@ -90,20 +103,36 @@ def format_version(*configs: Any) -> int:
     return max(int(setting.metadata.get("version", 1)) for setting in written)
 
 
-def _from_dict(cls: type[Config], values: object, what: str) -> Config:
-    if not isinstance(values, dict):
-        raise ConfigError(f"{what} is not a table of settings")
-    names = {setting.name for setting in fields(cls)}
-    first = {setting.name for setting in fields(cls) if "version" not in setting.metadata}
-    if missing := sorted(first - values.keys()):
-        raise ConfigError(f"{what} lacks {', '.join(missing)}")
-    if unknown := sorted(map(quoted, values.keys() - names)):
-        raise ConfigError(f"{what} has unknown settings, such as {unknown[0]}")
-    return cls(**values)
+class _Stored:
+    """A configuration that model files hold."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings by name, as `from_dict` takes them."""
+        return to_dict(self)
+
+    @classmethod
+    def from_dict(cls, values: object) -> Self:
+        """The configuration that `to_dict` wrote.
+
+        Raises:
+            ConfigError: a key is missing or unknown, or a value is out of range.
+        """
+        what = f"the {cls.__name__.removesuffix('Config').lower()} configuration"
+        if not isinstance(values, dict):
+            raise ConfigError(f"{what} is not a table of settings")
+        settings: tuple[Field[Any], ...] = fields(cls)  # type: ignore[arg-type]
+        first = {setting.name for setting in settings if "version" not in setting.metadata}
+        if missing := sorted(first - values.keys()):
+            raise ConfigError(f"{what} lacks {', '.join(missing)}")
+        if unknown := sorted(map(quoted, values.keys() - {setting.name for setting in settings})):
+            raise ConfigError(f"{what} has unknown settings, such as {unknown[0]}")
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)
-class TextConfig:
+class TextConfig(_Stored):
     """How bytes become text. Stored in the model file, so that later commands read text the same way."""
 
     encoding: str = DEFAULT_ENCODING
@@ -111,9 +140,9 @@ class TextConfig:
     lines: bool = False  # every line is one document, its "\n" the document's last character
     keep_newlines: bool = False  # keep CRLF and CR
     # Bytes that are invalid in the encoding raise an error, are skipped, or each sequence becomes U+FFFD.
-    encoding_errors: EncodingErrors = later("strict", version=3)
+    encoding_errors: EncodingErrors = named("strict", get_args(EncodingErrors), version=3)
     # The form of the corpus, to which texts read by later commands are converted.
-    normal_form: NormalForm | None = later(None, version=3)
+    normal_form: NormalForm | None = named(None, NORMAL_FORMS, version=3)
 
     def __post_init__(self) -> None:
         ok = isinstance(self.encoding, str) and self.encoding and self.encoding.isascii()
@@ -123,20 +152,7 @@ class TextConfig:
             self.encoding,
             "the name of an encoding, such as utf-8 or latin-1",
         )
-        for name in ("bytes", "lines", "keep_newlines"):
-            _require_bool(name, getattr(self, name))
-        _require(
-            self.encoding_errors in ENCODING_ERRORS,
-            "encoding_errors",
-            self.encoding_errors,
-            "one of " + ", ".join(ENCODING_ERRORS),
-        )
-        _require(
-            self.normal_form is None or self.normal_form in NORMAL_FORMS,
-            "normal_form",
-            self.normal_form,
-            "one of " + ", ".join(NORMAL_FORMS),
-        )
+        _check(self)
 
     def of_commands(
         self, encoding: str | None = None, encoding_errors: EncodingErrors | None = None
@@ -156,51 +172,25 @@ class TextConfig:
             encoding_errors=encoding_errors or self.encoding_errors,
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """The settings by name, as `from_dict` takes them."""
-        return to_dict(self)
-
-    @classmethod
-    def from_dict(cls, values: object) -> TextConfig:
-        """The configuration that `to_dict` wrote.
-
-        Raises:
-            ConfigError: a key is missing or unknown, or a value is out of range.
-        """
-        return _from_dict(cls, values, "the text configuration")
-
 
 @dataclass(frozen=True, slots=True)
-class ModelConfig:
+class ModelConfig(_Stored):
     """The network. Each cell's equations are those of PyTorch's layer of the same name."""
 
-    vocab_size: int  # V
-    cell: Cell = cells.kinds()[0]
-    nonlinearity: Nonlinearity = "tanh"  # of the vanilla RNN
-    hidden_size: int = 256  # H
-    num_layers: int = 2  # L
-    embedding_size: int = 256  # D of the first layer; 0: one-hot input
+    vocab_size: int = limited(MISSING, 1, 0x110000)  # V
+    cell: Cell = named(cells.kinds()[0], cells.kinds())
+    nonlinearity: Nonlinearity = named("tanh", NONLINEARITIES)  # of the vanilla RNN
+    hidden_size: int = limited(256, 1, 16384)  # H
+    num_layers: int = limited(2, 1, 64)  # L
+    embedding_size: int = limited(256, 0, 16384)  # D of the first layer; 0: one-hot input
     norm: bool = True  # layer norm after each recurrent layer
     residual: bool = True  # a skip connection around each recurrent layer
-    dropout: float = 0.0  # after each layer, while training
+    dropout: float = limited(0.0, 0, 0.95)  # after each layer, while training
 
     def __post_init__(self) -> None:
-        _require_int("vocab_size", self.vocab_size, 1, 0x110000)
-        _require(self.cell in cells.kinds(), "cell", self.cell, "one of " + ", ".join(cells.kinds()))
-        _require(
-            self.nonlinearity in NONLINEARITIES,
-            "nonlinearity",
-            self.nonlinearity,
-            "one of " + ", ".join(NONLINEARITIES),
-        )
+        _check(self)
         known = cells.cell_of(self.cell, self.nonlinearity)
         _require(known is not None, "nonlinearity", self.nonlinearity, f"another one of {self.cell}")
-        _require_int("hidden_size", self.hidden_size, 1, 16384)
-        _require_int("num_layers", self.num_layers, 1, 64)
-        _require_int("embedding_size", self.embedding_size, 0, 16384)
-        for name in ("norm", "residual"):
-            _require_bool(name, getattr(self, name))
-        _require_float("dropout", self.dropout, 0.0, 0.95, "a number from 0 to 0.95")
 
     @property
     def gates(self) -> int:
@@ -261,48 +251,40 @@ class ModelConfig:
         """The number of trainable parameters."""
         return sum(math.prod(shape) for shape in self.parameter_shapes().values())
 
-    def to_dict(self) -> dict[str, Any]:
-        """The settings by name, as `from_dict` takes them."""
-        return to_dict(self)
-
-    @classmethod
-    def from_dict(cls, values: object) -> ModelConfig:
-        """The configuration that `to_dict` wrote.
-
-        Raises:
-            ConfigError: a key is missing or unknown, or a value is out of range.
-        """
-        return _from_dict(cls, values, "the model configuration")
-
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
     """How a network is trained. Exactly one budget is set."""
 
-    minutes: float | None = None
-    epochs: float | None = None
-    steps: int | None = None
-    most_epochs: float | None = None  # ends a budget in minutes early; None: no limit
-    batch_size: int = 32  # B
-    seq_len: int = 64  # T, the window of truncated back-propagation through time
-    learning_rate: float = 6e-3  # the peak, after warm-up
-    final_learning_rate: float = 0.01  # at the end of the cosine schedule, as a fraction of the peak
-    warmup: float = 0.03  # as a fraction of the budget
-    weight_decay: float = 0.03  # decoupled; not for biases and norms
-    l1: float = 0.0  # decoupled L1 shrinkage; not for biases and norms
-    clip: float = 1.0  # largest norm of the gradient
-    beta1: float = 0.9
-    beta2: float = 0.99
-    epsilon: float = 1e-8
-    val_fraction: float = 0.1
-    evaluations: int = 12  # approximate number of evaluations in the budget
-    patience: int = 5  # consecutive evaluations clearly worse than the best before early stopping
-    seed: int = 1
+    minutes: float | None = limited(None, 1e-3, 1e6, "a positive number of minutes")
+    epochs: float | None = limited(None, 1e-6, 1e9, "a positive number of epochs")
+    steps: int | None = limited(None, 1, 10**12)
+    # Ends a budget in minutes early; None: no limit.
+    most_epochs: float | None = limited(None, 1e-6, 1e9, "a positive number of epochs")
+    batch_size: int = limited(32, 1, 65536)  # B
+    seq_len: int = limited(64, 1, 65536)  # T, the window of truncated back-propagation through time
+    # The peak, after warm-up.
+    learning_rate: float = limited(6e-3, 1e-12, 1e3, "a positive number, such as 0.003", shown="lr")
+    # At the end of the cosine schedule, as a fraction of the peak.
+    final_learning_rate: float = limited(0.01, 0, 1)
+    warmup: float = limited(0.03, 0, 1)  # as a fraction of the budget
+    weight_decay: float = limited(0.03, 0, 1000)  # decoupled; not for biases and norms
+    l1: float = limited(0.0, 0, 1000)  # decoupled L1 shrinkage; not for biases and norms
+    clip: float = limited(1.0, 1e-9, 1e9, "a positive number, such as 1")  # largest norm of the gradient
+    beta1: float = limited(0.9, 0, 0.999999, "a number below 1")
+    beta2: float = limited(0.99, 0, 0.999999, "a number below 1")
+    epsilon: float = limited(1e-8, 1e-20, 1, "a small positive number")
+    val_fraction: float = limited(0.1, 0, 0.9)
+    # The approximate number of evaluations in the budget; the file's history holds them all.
+    evaluations: int = limited(12, 1, 10**4)
+    # Consecutive evaluations clearly worse than the best before early stopping.
+    patience: int = limited(5, 1, 10**6)
+    seed: int = limited(1, 0, 2**63 - 1)
     # Of the inputs of matrix products; sums and weights are float32. auto: decided before a run
-    precision: TrainPrecision = "auto"
+    precision: TrainPrecision = named("auto", get_args(TrainPrecision))
     # The part of the text held out for validation. None, in files of version 1 and 2: scattered where lines
     # are documents, else the end.
-    val_split: ValSplit | None = later(None, version=3)
+    val_split: ValSplit | None = named(None, get_args(ValSplit), version=3)
     val_text: str = later("", version=3)  # fingerprint of a separate validation text; "": none
 
     def __post_init__(self) -> None:
@@ -312,41 +294,7 @@ class TrainConfig:
                 "the budget is given " + ("more than once" if budgets else "not at all"),
                 "give one of --minutes, --epochs and --steps",
             )
-        if self.minutes is not None:
-            _require_float("minutes", self.minutes, 1e-3, 1e6, "a positive number of minutes")
-        if self.epochs is not None:
-            _require_float("epochs", self.epochs, 1e-6, 1e9, "a positive number of epochs")
-        if self.steps is not None:
-            _require_int("steps", self.steps, 1, 10**12)
-        if self.most_epochs is not None:
-            _require_float("most_epochs", self.most_epochs, 1e-6, 1e9, "a positive number of epochs")
-        _require_int("batch_size", self.batch_size, 1, 65536)
-        _require_int("seq_len", self.seq_len, 1, 65536)
-        _require_float("lr", self.learning_rate, 1e-12, 1e3, "a positive number, such as 0.003")
-        for name in ("final_learning_rate", "warmup"):
-            _require_float(name, getattr(self, name), 0.0, 1.0, "a number from 0 to 1")
-        for name in ("weight_decay", "l1"):
-            _require_float(name, getattr(self, name), 0.0, 1e3, "a number from 0 to 1000")
-        _require_float("clip", self.clip, 1e-9, 1e9, "a positive number, such as 1")
-        for name in ("beta1", "beta2"):
-            _require_float(name, getattr(self, name), 0.0, 0.999999, "a number below 1")
-        _require_float("epsilon", self.epsilon, 1e-20, 1.0, "a small positive number")
-        _require_float("val_fraction", self.val_fraction, 0.0, 0.9, "a number from 0 to 0.9")
-        _require_int("evaluations", self.evaluations, 1, 10**4)  # the file's history holds them all
-        _require_int("patience", self.patience, 1, 10**6)
-        _require_int("seed", self.seed, 0, 2**63 - 1)
-        _require(
-            self.precision in TRAIN_PRECISIONS,
-            "precision",
-            self.precision,
-            "one of " + ", ".join(TRAIN_PRECISIONS),
-        )
-        _require(
-            self.val_split is None or self.val_split in VAL_SPLITS,
-            "val_split",
-            self.val_split,
-            "one of " + ", ".join(VAL_SPLITS),
-        )
+        _check(self)
         _require(isinstance(self.val_text, str), "val_text", self.val_text, "a text")
 
 
@@ -374,34 +322,23 @@ class SampleConfig(Filters):
     only: str | None = None  # the characters that may appear
     novel: bool | int = False  # True: no line of the training text; N: no run of N of its characters
     unique: bool = False  # no text twice; a text of a model of lines is a line
-    seed: int | None = None  # None: a new one each time
-    length: int | None = None  # characters a text at the most; None: 500, or a line's end
+    seed: int | None = limited(None, 0, 2**63 - 1)  # None: a new one each time
+    # Characters a text at the most; None: 500, or a line's end.
+    length: int | None = limited(None, 0, 10**12)
     until: str | tuple[str, ...] = ""  # stop once this, or one of these, has been written; empty: off
     drop_until: bool = False  # leave it out of what is written
-    precision: WeightPrecision = "float32"  # of the weights; bfloat16: rounded, for speed
+    # Of the weights; bfloat16: rounded, for speed.
+    precision: WeightPrecision = named("float32", WEIGHT_PRECISIONS)
 
     def __post_init__(self) -> None:
         for line in table(self):
-            value = getattr(self, line.name)
-            if isinstance(line.default, int):
-                _require_int(line.shown, value, int(line.low), int(line.high))
-            else:
-                wanted = line.wanted or f"a number from {line.low} to {line.high}"
-                _require_float(line.shown, value, line.low, line.high, wanted)
+            whole, value = isinstance(line.default, int), getattr(self, line.name)
+            _check_number(line.shown, value, line.low, line.high, whole, line.wanted)
+        _check(self)
         self._check_control()
-        if self.seed is not None:
-            _require_int("seed", self.seed, 0, 2**63 - 1)
-        if self.length is not None:
-            _require_int("length", self.length, 0, 10**12)
         texts = self.until if isinstance(self.until, tuple) else (self.until,)
         _require(
             all(isinstance(text, str) for text in texts), "until", self.until, "a text, or a tuple of them"
-        )
-        _require(
-            self.precision in WEIGHT_PRECISIONS,
-            "precision",
-            self.precision,
-            "one of " + ", ".join(WEIGHT_PRECISIONS),
         )
 
     @property
@@ -411,15 +348,13 @@ class SampleConfig(Filters):
 
     def _check_control(self) -> None:
         _require(self.match is None or isinstance(self.match, str), "match", self.match, "an expression")
-        for name in ("exact", "unique", "drop_until"):
-            _require_bool(name, getattr(self, name))
         _require(
             isinstance(self.ban, tuple) and all(isinstance(ban, str) for ban in self.ban),
             "ban", self.ban, "a tuple of texts",
         )  # fmt: skip
         _require(self.only is None or isinstance(self.only, str), "only", self.only, "characters")
         if not isinstance(self.novel, bool):
-            _require_int("novel", self.novel, SHORTEST_NOVEL, 10_000)
+            _check_number("novel", self.novel, SHORTEST_NOVEL, 10_000, whole=True)
         if self.match is not None and self.stops:
             raise ConfigError("--match and --until contradict each other", "give one of them")
         if self.drop_until and not self.stops:
@@ -442,14 +377,14 @@ class DynamicConfig:
     # On held-out text of tales.txt, Python's library and Russian messages, nats a character: 1.473 -> 1.451,
     # 1.427 -> 1.192, 1.181 -> 1.005. Twice the rate is too much for a short text (1.460), half the rate or
     # longer segments adapt less (1.24 on the library), and decay matters little.
-    segment: int = 20  # characters between two updates
-    rate: float = 5e-4  # step size, in units of each gradient's usual magnitude
-    decay: float = 2e-3  # pull back to the trained weights in each update, as a share of the distance
+    segment: int = limited(20, 1, 65536)  # characters between two updates
+    # Step size, in units of each gradient's usual magnitude.
+    rate: float = limited(5e-4, 0, 1, "a small positive number, such as 0.0005")
+    # Pull back to the trained weights in each update, as a share of the distance.
+    decay: float = limited(2e-3, 0, 1)
 
     def __post_init__(self) -> None:
-        _require_int("segment", self.segment, 1, 65536)
-        _require_float("rate", self.rate, 0.0, 1.0, "a small positive number, such as 0.0005")
-        _require_float("decay", self.decay, 0.0, 1.0, "a number from 0 to 1")
+        _check(self)
 
 
 SHORTEST_NOVEL = 8  # characters: shorter runs are part of the language

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from charrnn.cli import wording
 from charrnn.cli.process import Output, install, leave_on_signal, say_at_once
-from charrnn.errors import CharrnnError, ConfigError, ExitCode
+from charrnn.errors import CharrnnError, ConfigError
 
 if TYPE_CHECKING:
     from charrnn import api
@@ -27,7 +27,7 @@ FORGET_THE_EDITOR = "\x1b[0m\x1b[?25h\x1b[?2004l\x1b[J\r\n"
 KEYS = "Tab: a word  →: a character  Esc: end"
 
 
-def write_by_hand(checkpoint: Checkpoint | api.Blend, prompt: str, on_unknown: str, precision: Any) -> int:
+def write_by_hand(checkpoint: Checkpoint | api.Blend, prompt: str, on_unknown: str, precision: Any) -> None:
     """Edit a text or, with a model of lines, one line after another, until Esc or Ctrl-D.
 
     Raises:
@@ -44,7 +44,7 @@ def write_by_hand(checkpoint: Checkpoint | api.Blend, prompt: str, on_unknown: s
     if on_unknown == "error":
         checkpoint.vocabulary.encode(prompt)
     output = Output()
-    editor = _Editor(api.offers(checkpoint, precision or "float32"), lines=checkpoint.text.lines)
+    editor = _Editor(api.offers(checkpoint, precision), lines=checkpoint.text.lines)
     with _terminal_restored():
         ended = False
         while not ended:
@@ -54,7 +54,6 @@ def write_by_hand(checkpoint: Checkpoint | api.Blend, prompt: str, on_unknown: s
                 output.write(text if text.endswith("\n") else text + "\n")
                 output.flush()
             ended = ended or not checkpoint.text.lines
-    return ExitCode.DONE
 
 
 def _require_terminal() -> None:

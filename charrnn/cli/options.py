@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 import typer
@@ -12,7 +11,7 @@ import typer
 from charrnn.config import DEFAULT_ENCODING, UNKNOWN_BITS, SampleConfig
 from charrnn.config import EncodingErrors as Handling
 from charrnn.errors import ConfigError
-from charrnn.inference.filters import Setting, table
+from charrnn.inference.filters import table
 
 
 def _one_of_two(value: str) -> str:
@@ -34,14 +33,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a lin
 PLOT = "Draw the loss by epoch: .svg, or .png."
 
 
-def default(config: type[Any], name: str) -> Any:
-    """The default of a setting of the dataclass `config`, for help texts."""
-    return next(field.default for field in fields(config) if field.name == name)
-
-
 ModelPath = Annotated[
     str | None,
     typer.Option("-m", "--model", metavar="PATH", help="The model [newest in checkpoints/, or bundled]."),
+]
+ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="A model file.")]
+Corpus = Annotated[
+    list[str],
+    typer.Argument(metavar="CORPUS...", help="Text files, folders, .gz files, or - for stdin."),
 ]
 Files = Annotated[
     list[str] | None,
@@ -61,32 +60,39 @@ UnknownBits = Annotated[
 ]
 
 
-def with_filters(command: Callable[..., int]) -> Callable[..., int]:
-    """The command, with an option for each setting of the filters; `filters` is then what was given, by name.
-
-    What most people use comes first.
-    """
-    lines = sorted(table(SampleConfig), key=lambda line: not line.common)
-
-    def of_options(**given: Any) -> int:
-        values = {line.name: given.pop(line.name) for line in lines}
-        return command(**given, filters={name: v for name, v in values.items() if v is not None})
-
-    parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(command, eval_str=True).parameters.values():
-        parameters += map(_option, lines) if parameter.name == "filters" else [parameter]
-    named: Any = of_options
-    named.__signature__ = inspect.Signature(parameters)
-    named.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    named.__name__, named.__doc__ = command.__name__, command.__doc__
-    return of_options
+Command = Callable[..., int | None]
 
 
-def _option(line: Setting) -> inspect.Parameter:
-    off = ": off" if line.apply else ""
-    help_ = f"{line.help} [{line.default:g}{off}]."
-    option = typer.Option(f"--{line.shown}", metavar=line.metavar, help=help_)
-    kind: Any = type(line.default) | None
-    return inspect.Parameter(
-        line.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Annotated[kind, option]
-    )
+def with_options(place: str, options: Iterable[inspect.Parameter]) -> Callable[[Command], Command]:
+    """A command with `options` for its parameter `place`, which gets a dict of those that were given."""
+    options = list(options)
+
+    def changed(command: Command) -> Command:
+        def with_dict(**given: Any) -> int | None:
+            values = {option.name: given.pop(option.name) for option in options}
+            return command(**given, **{place: {name: v for name, v in values.items() if v is not None}})
+
+        own = inspect.signature(command, eval_str=True).parameters
+        parameters = [option for name in own for option in (options if name == place else [own[name]])]
+        named: Any = with_dict
+        named.__signature__ = inspect.Signature(parameters)
+        named.__annotations__ = {option.name: option.annotation for option in parameters}
+        named.__name__, named.__doc__ = command.__name__, command.__doc__
+        return with_dict
+
+    return changed
+
+
+def parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
+    """The parameter of an option that is None unless it is given."""
+    place = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Parameter(name, place, default=None, annotation=Annotated[kind | None, option])
+
+
+def filter_options() -> Iterator[inspect.Parameter]:
+    """The options of the filters' table; the most common ones come first."""
+    for line in sorted(table(SampleConfig), key=lambda line: not line.common):
+        off = ": off" if line.apply else ""
+        help_ = f"{line.help} [{line.default:g}{off}]."
+        option = typer.Option(f"--{line.shown}", metavar=line.metavar, help=help_)
+        yield parameter(line.name, type(line.default), option)

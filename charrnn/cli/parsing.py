@@ -110,8 +110,7 @@ class _Plain:
             if param.hidden:
                 continue
             argument = param.param_type_name == "argument"
-            heading = getattr(param, "rich_help_panel", None)
-            heading = heading or ("Arguments" if argument else "Options")
+            heading = getattr(param, "rich_help_panel", None) or ("Arguments" if argument else "Options")
             groups.setdefault(heading, []).append((_names(param), param.help or ""))
         self.write_groups(formatter, groups)
 
@@ -245,17 +244,13 @@ def _program(
     pass
 
 
-def _add(function: Callable[..., int], name: str, short_help: str) -> None:
-    command = _app.command(
-        name,
+for _name, (_place, _short_help) in COMMANDS.items():
+    _decorate = _app.command(
+        _name,
         cls=_Command,
-        short_help=short_help,
+        short_help=_short_help,
         epilog="A default stands in [brackets].",
         context_settings=_HELP_OPTIONS,
     )
-    command(function)
-
-
-for _name, (_place, _short_help) in COMMANDS.items():
     _module, _, _function = _place.partition(":")
-    _add(getattr(import_module(f"charrnn.cli.commands.{_module}"), _function), _name, _short_help)
+    _decorate(getattr(import_module(f"charrnn.cli.commands.{_module}"), _function))

@@ -10,9 +10,9 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import NoReturn, Self, TextIO
 
 from charrnn.errors import CharrnnError, ConfigError, ExitCode, printable
@@ -123,6 +123,12 @@ class Output:
             self.flush()
             self._due = now + FLUSH_SECONDS
 
+    def write_all(self, pieces: Iterable[str]) -> None:
+        """Write the pieces and flush."""
+        for piece in pieces:
+            self.write(piece)
+        self.flush()
+
     def flush(self) -> None:
         try:
             self._stream.flush()
@@ -170,12 +176,7 @@ class StopRequest:
         self._previous = install(self._on_signal)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        problem: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *problem: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
@@ -290,9 +291,7 @@ def _watch_signals() -> None:
     threading.Thread(target=watch, name="charrnn-signals", daemon=True).start()
 
 
-def install(
-    handler: Callable[[int, FrameType | None], None],
-) -> dict[signal.Signals, object]:
+def install(handler: Callable[[int, FrameType | None], None]) -> dict[signal.Signals, object]:
     """Set `handler` for the stopping signals and return the previous handlers.
 
     A signal that is ignored from the start (`nohup`, a background job) stays ignored.

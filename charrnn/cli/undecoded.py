@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from charrnn.cli.process import say
 from charrnn.config import TextConfig
 
+if TYPE_CHECKING:
+    from charrnn.scoring.classification import LineClass
+    from charrnn.scoring.surprisal import LineScore
 
-class _Line(Protocol):
-    @property
-    def text(self) -> str: ...
-    @property
-    def file(self) -> str: ...
-    @property
-    def number(self) -> int: ...
-
-
-Line = TypeVar("Line", bound=_Line)
+Line = TypeVar("Line", bound="LineScore | LineClass")
 
 
 class Notice:

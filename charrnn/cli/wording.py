@@ -66,9 +66,9 @@ def json_line(value: Any) -> str:
     JSON itself does not escape Latin-1's control characters or those that change the text's direction.
     """
     text = json.dumps(value, ensure_ascii=False)
-    return (
-        text if text.isprintable() else "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
-    )
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def json_number(value: Any) -> Any:

@@ -12,7 +12,7 @@ from charrnn.cli import wording
 from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, UnknownBits
 from charrnn.cli.process import Output
 from charrnn.config import UNKNOWN_BITS
-from charrnn.errors import ConfigError, ExitCode
+from charrnn.errors import ConfigError
 
 
 def classify(
@@ -29,7 +29,7 @@ def classify(
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
     json_lines: Json = False,
-) -> int:
+) -> None:
     """Say of each line which model's text it is: the model, its probability, the line."""
     from charrnn import api
     from charrnn.cli import undecoded
@@ -73,7 +73,6 @@ def classify(
             else:
                 output.write(f"{labels[best]}\t{line.posterior[best]:.4f}\t{line.text}\n")
     output.flush()
-    return ExitCode.DONE
 
 
 def _labels(paths: list[str]) -> list[str]:

@@ -17,14 +17,14 @@ from charrnn.cli.options import ModelPath
 from charrnn.cli.process import Output, say
 from charrnn.cli.views.meter import Meter
 from charrnn.cli.wording import count
-from charrnn.errors import ConfigError, ExitCode
+from charrnn.errors import ConfigError
 
 File = Annotated[str, typer.Argument(metavar="[FILE]", help="Any file, or - for stdin [-].")]
 Out = Annotated[str, typer.Option("-o", "--out", metavar="PATH", help="Where to write, or - for stdout [-].")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
 
 
-def compress(file: File = "-", model: ModelPath = None, out: Out = "-", quiet: Quiet = False) -> int:
+def compress(file: File = "-", model: ModelPath = None, out: Out = "-", quiet: Quiet = False) -> None:
     """Make a file small by what a model expects of it. `decompress` makes the same bytes again."""
     from charrnn import api
 
@@ -36,15 +36,13 @@ def compress(file: File = "-", model: ModelPath = None, out: Out = "-", quiet: Q
     if out != "-" and not quiet:
         bits = f": {8 * sizes[1] / sizes[0]:.3f} bits a byte" if sizes[0] else ""
         say(f"{count(sizes[0])} bytes became {count(sizes[1])}{bits}")
-    return ExitCode.DONE
 
 
-def decompress(file: File = "-", model: ModelPath = None, out: Out = "-") -> int:
+def decompress(file: File = "-", model: ModelPath = None, out: Out = "-") -> None:
     """Make the bytes again that `compress` was given, with the model that it used."""
     from charrnn import api
 
     _write(file, model, out, "decompressing", api.decompress)
-    return ExitCode.DONE
 
 
 def _write(
@@ -84,10 +82,7 @@ def _write(
 
         pieces = counted(change(checkpoint, counted(chain(first, chunks), 0), report=report), 1)
         if out == "-":
-            output = Output(raw_bytes=True)
-            for piece in pieces:
-                output.write(piece.decode("latin-1"))
-            output.flush()
+            Output(raw_bytes=True).write_all(piece.decode("latin-1") for piece in pieces)
         else:
             with writing(Path(out)):
                 atomic.write(Path(out), pieces)

@@ -10,7 +10,6 @@ from charrnn.cli import models, wording
 from charrnn.cli.options import Json, OnUnknown, Precision
 from charrnn.cli.process import Output
 from charrnn.cli.prompts import argument
-from charrnn.errors import ExitCode
 
 
 def enumerate_lines(
@@ -33,7 +32,7 @@ def enumerate_lines(
     precision: Precision = "float32",
     on_unknown: OnUnknown = "error",
     json_lines: Json = False,
-) -> int:
+) -> None:
     """List the most probable lines, best first, each with its log-probability in nats.
 
     The list is exact: no line that is missing is more probable than one that is there.
@@ -63,4 +62,3 @@ def enumerate_lines(
             output.write(row + "\n")
     finally:
         output.flush()  # also if the search runs out of memory: the lines found so far are certain
-    return ExitCode.DONE

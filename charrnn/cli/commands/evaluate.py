@@ -2,55 +2,62 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+from collections.abc import Iterator
+from dataclasses import fields
 from typing import Annotated, Any
 
 import typer
 
 from charrnn.cli import wording
-from charrnn.cli.options import Encoding, EncodingErrors, Json, OnUnknown, default
+from charrnn.cli.options import (
+    Corpus,
+    Encoding,
+    EncodingErrors,
+    Json,
+    ModelFile,
+    OnUnknown,
+    parameter,
+    with_options,
+)
 from charrnn.cli.process import Output, say
 from charrnn.cli.views.meter import Meter
 from charrnn.config import DynamicConfig
-from charrnn.errors import ConfigError, ExitCode, decimal
+from charrnn.errors import ConfigError, decimal
+
+_SETTINGS = {
+    "segment": ("N", "characters a step"),
+    "rate": ("X", "size of a step"),
+    "decay": ("X", "pull to trained weights"),
+}
 
 
-def _default(name: str) -> Any:
-    return default(DynamicConfig, name)
+def _settings() -> Iterator[inspect.Parameter]:
+    """The options of DynamicConfig."""
+    for setting in fields(DynamicConfig):
+        metavar, what = _SETTINGS[setting.name]
+        option = typer.Option(metavar=metavar, help=f"Of --dynamic: {what} [{setting.default:g}].")
+        yield parameter(setting.name, type(setting.default), option)
 
 
+@with_options("settings", _settings())
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file.")],
-    corpus: Annotated[
-        list[str],
-        typer.Argument(metavar="CORPUS...", help="Text files, folders, .gz files, or - for stdin."),
-    ],
+    model: ModelFile,
+    corpus: Corpus,
     dynamic: Annotated[
         bool, typer.Option("--dynamic", help="Also the loss of a network that adapts as it reads.")
     ] = False,
-    segment: Annotated[
-        int | None,
-        typer.Option(metavar="N", help=f"Of --dynamic: characters a step [{_default('segment')}]."),
-    ] = None,
-    rate: Annotated[
-        float | None,
-        typer.Option(metavar="X", help=f"Of --dynamic: size of a step [{_default('rate'):g}]."),
-    ] = None,
-    decay: Annotated[
-        float | None,
-        typer.Option(metavar="X", help=f"Of --dynamic: pull to trained weights [{_default('decay'):g}]."),
-    ] = None,
+    settings: Any = None,
     on_unknown: OnUnknown = "error",
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
     json_lines: Json = False,
-) -> int:
+) -> None:
     """Measure how well a model predicts a text, which is read as its own corpus was, but in UTF-8."""
-    settings = {"segment": segment, "rate": rate, "decay": decay}
-    given = {name: value for name, value in settings.items() if value is not None}
-    if given and not dynamic:
-        raise ConfigError(f"--{next(iter(given))} is an option of --dynamic", "give that too, or neither")
-    adapting = DynamicConfig(**given) if dynamic else None  # type: ignore[arg-type]
+    if settings and not dynamic:
+        raise ConfigError(f"--{next(iter(settings))} is an option of --dynamic", "give that too, or neither")
+    adapting = DynamicConfig(**settings) if dynamic else None
     from charrnn import api
 
     checkpoint = api.load(model)
@@ -77,7 +84,4 @@ def evaluate(
         if dynamic:
             loss, bpc = values["dynamic_loss"], values["dynamic_bpc"]
             lines.append(f"dynamic loss {decimal(loss)} nats/char, {decimal(bpc)} bits/char")
-    output = Output()
-    output.write("\n".join(lines) + "\n")
-    output.flush()
-    return ExitCode.DONE
+    Output().write_all(line + "\n" for line in lines)

@@ -11,7 +11,6 @@ from charrnn.cli import models, wording
 from charrnn.cli.options import Json, OnUnknown, Precision
 from charrnn.cli.process import Output
 from charrnn.cli.prompts import argument
-from charrnn.errors import ExitCode
 
 
 def fill(
@@ -29,7 +28,7 @@ def fill(
     precision: Precision = "float32",
     on_unknown: OnUnknown = "error",
     json_lines: Json = False,
-) -> int:
+) -> None:
     """Fill the gaps of a text so that both sides fit, the most probable first.
 
     A row has the text's probability among all that were found, its log-probability in nats, and the text. A
@@ -57,4 +56,3 @@ def fill(
             row = f"{filling.probability:.4f}\t{filling.log_probability:.6f}\t{filling.text}"
         output.write(row + "\n")
     output.flush()
-    return ExitCode.DONE

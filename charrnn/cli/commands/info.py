@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charrnn.cli import wording
-from charrnn.cli.options import PLOT, Json
+from charrnn.cli.options import PLOT, Json, ModelFile
 from charrnn.cli.process import Output
-from charrnn.errors import ExitCode, decimal, printable
+from charrnn.errors import decimal, printable
 
 if TYPE_CHECKING:
     from charrnn.checkpoint.model_file import Checkpoint
@@ -23,10 +24,10 @@ SPARK_WIDTH = 40
 
 
 def info(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model file.")],
+    model: ModelFile,
     plot: Annotated[str | None, typer.Option(metavar="PATH", help=PLOT)] = None,
     json_lines: Json = False,
-) -> int:
+) -> None:
     """Show what a model is, its vocabulary, and how it was trained."""
     from charrnn import api
     from charrnn.cli.views import plots
@@ -38,31 +39,18 @@ def info(
         settings = checkpoint.settings
         validated = settings.get("val_fraction") != 0 or bool(settings.get("val_text"))
         plots.draw(plot, Path(model).stem, checkpoint.history, checkpoint.config, validated=validated)
-    output = Output()
-    if json_lines:
-        output.write(wording.json_line(_record(model, checkpoint)) + "\n")
-    else:
-        output.write("\n".join(_table(model, checkpoint)) + "\n")
-    output.flush()
-    return ExitCode.DONE
+    lines = [wording.json_line(_record(model, checkpoint))] if json_lines else _table(model, checkpoint)
+    Output().write_all(line + "\n" for line in lines)
 
 
 def _record(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
-    text = checkpoint.text
     best = checkpoint.best_val_loss
     return {
         "path": path,
         "model": checkpoint.config.to_dict(),
         "parameters": checkpoint.config.num_parameters,
         "vocabulary": checkpoint.vocabulary.characters,
-        "text": {
-            "encoding": text.encoding,
-            "bytes": text.bytes,
-            "lines": text.lines,
-            "keep_newlines": text.keep_newlines,
-            "encoding_errors": text.encoding_errors,
-            "normal_form": text.normal_form,
-        },
+        "text": asdict(checkpoint.text),
         "best_val_loss": best,
         "best_val_bpc": None if best is None else best / math.log(2),
         "history": checkpoint.history,
@@ -76,7 +64,7 @@ def _table(path: str, checkpoint: Checkpoint) -> list[str]:
     rows = [
         ("file", f"{printable(path)} ({Path(path).stat().st_size / 1e6:.1f} MB)"),
         ("cell", config.recurrence.label(config.cell)),
-        ("layers", layers + _with(norm=config.norm, residual=config.residual)),
+        ("layers", ", ".join([layers, *(name for name in ("norm", "residual") if getattr(config, name))])),
         ("embedding", str(config.embedding_size) if config.embedding_size else "none: one-hot"),
         ("dropout", f"{config.dropout:g}"),
         ("parameters", wording.count(config.num_parameters)),
@@ -94,19 +82,10 @@ def _table(path: str, checkpoint: Checkpoint) -> list[str]:
     ]
     if checkpoint.best_val_loss is not None:
         rows.append(("best loss", wording.loss(checkpoint.best_val_loss)))
-    settings = {k: v for k, v in checkpoint.settings.items() if v is not None}
-    if settings:
-        rows.append(("trained with", printable(_pairs(settings))))
+    if pairs := ", ".join(f"{k} {v}" for k, v in sorted(checkpoint.settings.items()) if v is not None):
+        rows.append(("trained with", printable(pairs)))
     width = max(len(name) for name, _ in rows) + 2
     return [f"{name:<{width}}{value}" for name, value in rows] + _history(checkpoint, width)
-
-
-def _with(**parts: bool) -> str:
-    return "".join(f", {name}" for name, on in parts.items() if on)
-
-
-def _pairs(settings: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in sorted(settings.items()))
 
 
 def _vocabulary(characters: str) -> str:

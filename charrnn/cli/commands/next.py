@@ -11,7 +11,7 @@ from charrnn.cli import models, wording
 from charrnn.cli.options import Encoding, EncodingErrors, Json, OnUnknown
 from charrnn.cli.process import Output
 from charrnn.cli.prompts import argument, from_stdin
-from charrnn.errors import ConfigError, ExitCode
+from charrnn.errors import ConfigError
 
 _BAR = 40  # columns of the bar for probability 1
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
@@ -30,7 +30,7 @@ def next_(
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
     json_lines: Json = False,
-) -> int:
+) -> None:
     """Show which characters a model expects next, and how probable each is."""
     if top < 0:
         raise ConfigError(f"top is {top}", "give a whole number from 0 up")
@@ -55,7 +55,6 @@ def next_(
         left = sum(p for _, p in others)
         output.write(f"{left:.4f}  {len(others)} more\n")
     output.flush()
-    return ExitCode.DONE
 
 
 def _name(character: str, raw_bytes: bool) -> str:

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charrnn.cli import models, wording
-from charrnn.cli.options import Encoding, EncodingErrors, Json, OnUnknown, default, with_filters
+from charrnn.cli.options import (
+    Encoding,
+    EncodingErrors,
+    Json,
+    OnUnknown,
+    Precision,
+    filter_options,
+    with_options,
+)
 from charrnn.cli.process import Output, say
 from charrnn.cli.prompts import Prompts, argument, from_stdin
-from charrnn.config import DEFAULT_SAMPLE_LENGTH, SampleConfig, TextConfig
-from charrnn.errors import ConfigError, ExitCode, quoted
+from charrnn.config import DEFAULT_SAMPLE_LENGTH, TextConfig
+from charrnn.errors import ConfigError, quoted
 
 if TYPE_CHECKING:
     from charrnn import api
 
 MOST_TEXTS = 10**12
-_WHAT = "What it may be"
+_what = partial(typer.Option, rich_help_panel="What it may be")
 LINES_AT_ONCE = 10  # from a --lines model without --count
 
 
-@with_filters
+@with_options("filters", filter_options())
 def sample(
     model: models.Models = None,
     prompt: Annotated[str, typer.Option(metavar="TEXT|-", help="Go on from this text; -: from stdin.")] = "",
@@ -57,45 +66,18 @@ def sample(
         bool, typer.Option("--drop-until", help="Leave out the text of --until that came.")
     ] = False,
     filters: Any = None,
-    match: Annotated[
-        str | None,
-        typer.Option(metavar="REGEX", help="Write only what matches as a whole.", rich_help_panel=_WHAT),
-    ] = None,
-    exact: Annotated[
-        bool,
-        typer.Option(
-            "--exact",
-            help="As probable as the model says, not step by step.",
-            rich_help_panel=_WHAT,
-        ),
-    ] = False,
-    ban: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TEXT", help="Never write this; repeatable.", rich_help_panel=_WHAT),
-    ] = None,
-    only: Annotated[
-        str | None,
-        typer.Option(metavar="CHARS", help="Write only these characters.", rich_help_panel=_WHAT),
-    ] = None,
+    match: Annotated[str | None, _what(metavar="REGEX", help="Write only what matches as a whole.")] = None,
+    exact: Annotated[bool, _what("--exact", help="As probable as the model says, not step by step.")] = False,
+    ban: Annotated[list[str] | None, _what(metavar="TEXT", help="Never write this; repeatable.")] = None,
+    only: Annotated[str | None, _what(metavar="CHARS", help="Write only these characters.")] = None,
     novel: Annotated[
-        str | None,
-        typer.Option(
-            metavar="[N]",
-            help="No line of the training text, or no run of N.",
-            rich_help_panel=_WHAT,
-        ),
+        str | None, _what(metavar="[N]", help="No line of the training text, or no run of N.")
     ] = None,
-    unique: Annotated[bool, typer.Option("--unique", help="No text twice.", rich_help_panel=_WHAT)] = False,
+    unique: Annotated[bool, _what("--unique", help="No text twice.")] = False,
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="The same seed, the same text [a new one].")
     ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help=f"bfloat16: rounded weights, sooner [{default(SampleConfig, 'precision')}].",
-        ),
-    ] = None,
+    precision: Precision = "float32",
     on_unknown: OnUnknown = "error",
     json_lines: Json = False,
     encoding: Encoding = None,
@@ -103,7 +85,7 @@ def sample(
     interactive: Annotated[
         bool, typer.Option("--interactive", help="Write by hand, with the model's offers in view.")
     ] = False,
-) -> int:
+) -> None:
     """Write new text with a model. The text goes to stdout and nothing else does."""
     for name, value in (("count", count), ("best-of", best_of)):
         if value is not None and not 1 <= value <= MOST_TEXTS:
@@ -122,7 +104,8 @@ def sample(
             )
         from charrnn.cli import interaction
 
-        return interaction.write_by_hand(models.load(model), prompt, on_unknown, precision)
+        interaction.write_by_hand(models.load(model), prompt, on_unknown, precision)
+        return
     from charrnn import api
 
     checkpoint = models.load(model)
@@ -152,20 +135,13 @@ def sample(
         )
     else:
         texts = api.sample(checkpoint, given, **settings)
-    if seed is None and filters.get("temperature") != 0:
-        _tell(texts.seed)
+    if seed is None and filters.get("temperature") != 0 and sys.stderr is not None and sys.stderr.isatty():
+        say(f"seed {texts.seed} (--seed {texts.seed} writes this again)")
     if json_lines:
         _write_json(output, texts, text)
     else:
         _write(output, texts, text)
     output.flush()
-    return ExitCode.DONE
-
-
-def _tell(seed: int) -> None:
-    """Say which seed was chosen, if stderr is a terminal."""
-    if sys.stderr is not None and sys.stderr.isatty():
-        say(f"seed {seed} (--seed {seed} writes this again)")
 
 
 def _write(output: Output, texts: Iterable[Iterable[str]], text: TextConfig) -> None:

@@ -8,6 +8,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,12 +18,12 @@ from charrnn.cli import wording
 from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, ModelPath, UnknownBits
 from charrnn.cli.process import Output, say
 from charrnn.config import UNKNOWN_BITS
-from charrnn.errors import ConfigError, ExitCode
+from charrnn.errors import ConfigError
 
 if TYPE_CHECKING:
     from charrnn.scoring.surprisal import LineScore
 
-_HEAT = "Heat"
+_heat_option = partial(typer.Option, rich_help_panel="Heat")
 _COLORS = ("auto", "always", "never")
 
 
@@ -51,25 +52,15 @@ def score(
     encoding_errors: EncodingErrors = None,
     json_lines: Json = False,
     heat: Annotated[
-        bool,
-        typer.Option("--heat", help="Show the text, each character by its surprise.", rich_help_panel=_HEAT),
+        bool, _heat_option("--heat", help="Show the text, each character by its surprise.")
     ] = False,
-    html: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Write it as a web page.", rich_help_panel=_HEAT)
-    ] = None,
-    svg: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Write it as a picture.", rich_help_panel=_HEAT)
-    ] = None,
+    html: Annotated[str | None, _heat_option(metavar="PATH", help="Write it as a web page.")] = None,
+    svg: Annotated[str | None, _heat_option(metavar="PATH", help="Write it as a picture.")] = None,
     color: Annotated[
         str,
-        typer.Option(
-            metavar="auto|always|never",
-            help="Colours in the terminal [auto].",
-            callback=_color,
-            rich_help_panel=_HEAT,
-        ),
+        _heat_option(metavar="auto|always|never", help="Colours in the terminal [auto].", callback=_color),
     ] = "auto",
-) -> int:
+) -> None:
     """Say of each line how surprising it is: bits a character, a tab, the line."""
     paths: list[str] = files or ["-"]
     wanted = [name for name, given in (("--top", top), ("--threshold", threshold)) if given is not None]
@@ -88,8 +79,8 @@ def score(
             wanted.append("--json")
         if wanted:
             raise ConfigError(f"{wanted[0]} is about lines, --heat about characters", "give one of them")
-        reading = encoding, encoding_errors
-        return _heat(paths, model, unknown_bits, html, svg, color, reading)
+        _heat(paths, model, unknown_bits, html, svg, color, (encoding, encoding_errors))
+        return
 
     from charrnn import api
     from charrnn.cli import undecoded
@@ -104,8 +95,8 @@ def score(
     )
     scores = undecoded.with_notice(scores, text, checkpoint.text)
     if total:
-        _write_total(output, scores, json_lines)
-        return ExitCode.DONE
+        output.write_all([_total(scores, json_lines)])
+        return
     cut = 0
     if threshold is not None:
         least = threshold
@@ -119,7 +110,6 @@ def score(
     if cut:
         lines_are = "lines are" if cut > 1 else "line is"
         say(f"note: {wording.count(cut)} very long {lines_are} shown in part, and scored whole")
-    return ExitCode.DONE
 
 
 def _surprise(line: LineScore) -> float:
@@ -166,7 +156,8 @@ def _most_surprising(scores: Iterator[list[LineScore]], count: int) -> list[Line
     return [line for _, _, line in sorted(heap, key=lambda item: item[:2], reverse=True)]
 
 
-def _write_total(output: Output, scores: Iterator[list[LineScore]], json_lines: bool) -> None:
+def _total(scores: Iterator[list[LineScore]], json_lines: bool) -> str:
+    """One line about all of them."""
     bits, characters, unknown, count = 0.0, 0, 0, 0
     for lines in scores:
         for line in lines:
@@ -177,24 +168,22 @@ def _write_total(output: Output, scores: Iterator[list[LineScore]], json_lines: 
             unknown += line.unknown
             count += 1
     bpc = bits / characters if characters else 0.0
-    if json_lines:
-        values = {
-            "bpc": wording.json_number(bpc),
-            "bits": wording.json_number(bits),
-            "characters": characters,
-            "unknown": unknown,
-            "lines": count,
-        }
-        output.write(json.dumps(values) + "\n")
-    else:
-        output.write(f"{bpc:.4f}\n")
-    output.flush()
+    if not json_lines:
+        return f"{bpc:.4f}\n"
+    values = {
+        "bpc": wording.json_number(bpc),
+        "bits": wording.json_number(bits),
+        "characters": characters,
+        "unknown": unknown,
+        "lines": count,
+    }
+    return json.dumps(values) + "\n"
 
 
 def _heat(
     paths: list[str], model: str | None, unknown_bits: float, html: str | None, svg: str | None, color: str,
     reading: tuple[str | None, Any],
-) -> int:  # fmt: skip
+) -> None:  # fmt: skip
     from charrnn import api
     from charrnn.cli import undecoded
     from charrnn.scoring import heatmap
@@ -224,19 +213,14 @@ def _heat(
     if page:
         pieces = heatmap.html(texts()) if html else heatmap.svg(texts())
         if page == "-":
-            for piece in pieces:
-                output.write(piece)
-            output.flush()
+            output.write_all(pieces)
         else:
             with writing(Path(page), option):
                 atomic.write(Path(page), (piece.encode() for piece in pieces))
-        return ExitCode.DONE
+        return
     paint = None
     if color == "always" or (color == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")):
         from charrnn.cli.views.terminal import heat_painter
 
         paint = heat_painter(forced=color == "always")
-    for piece in heatmap.painted(texts(), paint) if paint else heatmap.marked(texts()):
-        output.write(piece)
-    output.flush()
-    return ExitCode.DONE
+    output.write_all(heatmap.painted(texts(), paint) if paint else heatmap.marked(texts()))

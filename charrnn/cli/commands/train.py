@@ -2,195 +2,128 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shlex
 import sys
+from collections.abc import Iterator
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from dataclasses import fields
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 
 import typer
 
 from charrnn.cli import wording
-from charrnn.cli.options import PLOT, default
+from charrnn.cli.options import PLOT, Corpus, parameter, with_options
 from charrnn.cli.process import ClosedPipe, Output, StopRequest, is_terminal, say
-from charrnn.config import (
-    NONLINEARITIES,
-    Cell,
-    EncodingErrors,
-    ModelConfig,
-    Nonlinearity,
-    TextConfig,
-    TrainConfig,
-    TrainPrecision,
-    ValSplit,
-)
+from charrnn.config import NONLINEARITIES, Cell, EncodingErrors, ModelConfig, TextConfig, TrainConfig
 from charrnn.errors import CharrnnError, ConfigError, ExitCode, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from charrnn.cli.views.progress import RunHistory, View
     from charrnn.events import Event, Finished
 
-_READING, _MODEL, _BUDGET, _LEARNING, _RUN = (
-    "The text",
-    "The model",
-    "How long: one of these, or what suits the text",
-    "How it learns",
-    "The run",
-)
-
+_READING, _RUN = "The text", "The run"
 _SUITS = "[suits the text]"
 
+# The settings of the network and of its training, by heading: what their values are, and their help.
+_SETTINGS: dict[str, dict[str, tuple[str | None, str]]] = {
+    _READING: {
+        "val_fraction": ("P", "Share kept for validation [{} at the most]."),
+        "val_split": ("NAME", "scattered, or end: which part that is [scattered]."),
+    },
+    "The model": {
+        "cell": ("|".join(get_args(Cell)), "Kind of recurrent layer [{}]."),
+        "nonlinearity": ("|".join(NONLINEARITIES), "Of the rnn cell [{}]."),
+        "hidden_size": ("N", f"Width of each layer {_SUITS}."),
+        "num_layers": ("N", f"Number of layers {_SUITS}."),
+        "embedding_size": ("N", "Embedding; 0: one-hot [as wide as a layer]."),
+        "dropout": ("P", f"Share of activations dropped {_SUITS}."),
+        "norm": (None, "Layer norm after each layer [--norm]."),
+        "residual": (None, "Skip connection around each layer [--residual]."),
+    },
+    "How long: one of these, or what suits the text": {
+        "minutes": ("M", "Minutes of training."),
+        "epochs": ("E", "Passes over the text."),
+        "steps": ("N", "Weight updates."),
+    },
+    "How it learns": {
+        "batch_size": ("N", f"Places read side by side {_SUITS}."),
+        "seq_len": ("N", "Characters that a gradient goes back [{}]."),
+        "learning_rate": ("X", "Peak learning rate [suits the network]."),
+        "warmup": ("P", "Share of the budget before the peak [{}]."),
+        "weight_decay": ("X", f"Decoupled weight decay {_SUITS}."),
+        "l1": ("X", "Decoupled L1 shrinkage [{:g}]."),
+        "clip": ("X", "Largest norm of a gradient [{:g}]."),
+        "patience": ("N", "Worse evaluations in a row to the end [{}]."),
+    },
+    _RUN: {
+        "seed": ("N", "Seed of all randomness [{}]."),
+        "threads": ("N", "Threads [all cores]."),
+        "precision": ("NAME", "float32, or bfloat16: faster on some CPUs [{}]."),
+    },
+}
+_FLAGS = {  # of the settings whose options have other names
+    "learning_rate": "--lr",
+    "norm": "--norm/--no-norm",
+    "residual": "--residual/--no-residual",
+}
 
-def _option(group: str, help: str, *names: str, metavar: str | None = None) -> Any:
-    return typer.Option(*names, rich_help_panel=group, metavar=metavar, help=help)
+
+def _settings() -> Iterator[inspect.Parameter]:
+    """The options of _SETTINGS."""
+    defaults = {setting.name: setting.default for setting in (*fields(ModelConfig), *fields(TrainConfig))}
+    kinds = {"threads": int} | get_type_hints(ModelConfig) | get_type_hints(TrainConfig)
+    for heading, settings in _SETTINGS.items():
+        for name, (metavar, help_) in settings.items():
+            flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+            help_ = help_.format(defaults.get(name))
+            option = typer.Option(flag, rich_help_panel=heading, metavar=metavar, help=help_)
+            yield parameter(name, kinds[name], option)
 
 
+_reading = partial(typer.Option, rich_help_panel=_READING)
+_run = partial(typer.Option, rich_help_panel=_RUN)
+
+
+@with_options("settings", _settings())
 def train(
-    corpus: Annotated[
-        list[str],
-        typer.Argument(metavar="CORPUS...", help="Text files, folders, .gz files, or - for stdin."),
-    ],
+    corpus: Corpus,
     out: Annotated[
         str | None,
-        _option(
-            _RUN,
-            "The model file [checkpoints/<corpus>.safetensors].",
-            "-o",
-            "--out",
-            metavar="PATH",
-        ),
+        _run("-o", "--out", metavar="PATH", help="The model file [checkpoints/<corpus>.safetensors]."),
     ] = None,
     lines: Annotated[
-        bool, _option(_READING, "Every line is a text of its own, such as a name.", "--lines")
+        bool, _reading("--lines", help="Every line is a text of its own, such as a name.")
     ] = False,
     encoding: Annotated[
-        str | None, _option(_READING, "How characters are stored [utf-8].", metavar="NAME")
+        str | None, _reading(metavar="NAME", help="How characters are stored [utf-8].")
     ] = None,
     encoding_errors: Annotated[
         EncodingErrors | None,
-        _option(_READING, "Bad bytes: strict, skip or replace [strict].", metavar="NAME"),
+        _reading(metavar="NAME", help="Bad bytes: strict, skip or replace [strict]."),
     ] = None,
-    bytes: Annotated[bool, _option(_READING, "Every byte is a character.", "--bytes")] = False,
+    bytes: Annotated[bool, _reading("--bytes", help="Every byte is a character.")] = False,
     keep_newlines: Annotated[
-        bool, _option(_READING, "Leave CRLF and CR line ends as they are.", "--keep-newlines")
+        bool, _reading("--keep-newlines", help="Leave CRLF and CR line ends as they are.")
     ] = False,
-    val_fraction: Annotated[
-        float | None,
-        _option(
-            _READING,
-            f"Share kept for validation [{default(TrainConfig, 'val_fraction')} at the most].",
-            metavar="P",
-        ),
+    resume: Annotated[bool, _run("--resume", help="Go on with the interrupted run that wrote OUT.")] = False,
+    init_from: Annotated[
+        str | None, _run(metavar="PATH", help="Start from this model's weights (fine-tune).")
     ] = None,
-    val_split: Annotated[
-        ValSplit | None,
-        _option(_READING, "scattered, or end: which part that is [scattered].", metavar="NAME"),
-    ] = None,
+    force: Annotated[bool, _run("--force", help="Overwrite another model at OUT.")] = False,
+    keep_models: Annotated[int, _run(metavar="N", help="Keep the last N evaluated models, too [0].")] = 0,
+    plot: Annotated[str | None, _run(metavar="PATH", help=PLOT)] = None,
+    settings: Any = None,
     val: Annotated[
         list[str] | None,
-        _option(_READING, "Another text for validation; repeatable.", "--val", metavar="FILE"),
+        _reading("--val", metavar="FILE", help="Another text for validation; repeatable."),
     ] = None,
-    cell: Annotated[
-        Cell | None,
-        _option(
-            _MODEL,
-            f"Kind of recurrent layer [{default(ModelConfig, 'cell')}].",
-            metavar="|".join(get_args(Cell)),
-        ),
-    ] = None,
-    nonlinearity: Annotated[
-        Nonlinearity | None,
-        _option(
-            _MODEL,
-            f"Of the rnn cell [{default(ModelConfig, 'nonlinearity')}].",
-            metavar="|".join(NONLINEARITIES),
-        ),
-    ] = None,
-    hidden_size: Annotated[int | None, _option(_MODEL, f"Width of each layer {_SUITS}.", metavar="N")] = None,
-    num_layers: Annotated[int | None, _option(_MODEL, f"Number of layers {_SUITS}.", metavar="N")] = None,
-    embedding_size: Annotated[
-        int | None, _option(_MODEL, "Embedding; 0: one-hot [as wide as a layer].", metavar="N")
-    ] = None,
-    dropout: Annotated[
-        float | None, _option(_MODEL, f"Share of activations dropped {_SUITS}.", metavar="P")
-    ] = None,
-    norm: Annotated[
-        bool | None, _option(_MODEL, "Layer norm after each layer [--norm].", "--norm/--no-norm")
-    ] = None,
-    residual: Annotated[
-        bool | None,
-        _option(_MODEL, "Skip connection around each layer [--residual].", "--residual/--no-residual"),
-    ] = None,
-    minutes: Annotated[float | None, _option(_BUDGET, "Minutes of training.", metavar="M")] = None,
-    epochs: Annotated[float | None, _option(_BUDGET, "Passes over the text.", metavar="E")] = None,
-    steps: Annotated[int | None, _option(_BUDGET, "Weight updates.", metavar="N")] = None,
-    batch_size: Annotated[
-        int | None, _option(_LEARNING, f"Places read side by side {_SUITS}.", metavar="N")
-    ] = None,
-    seq_len: Annotated[
-        int | None,
-        _option(
-            _LEARNING,
-            f"Characters that a gradient goes back [{default(TrainConfig, 'seq_len')}].",
-            metavar="N",
-        ),
-    ] = None,
-    lr: Annotated[
-        float | None,
-        _option(_LEARNING, "Peak learning rate [suits the network].", "--lr", metavar="X"),
-    ] = None,
-    warmup: Annotated[
-        float | None,
-        _option(
-            _LEARNING, f"Share of the budget before the peak [{default(TrainConfig, 'warmup')}].", metavar="P"
-        ),
-    ] = None,
-    weight_decay: Annotated[
-        float | None, _option(_LEARNING, f"Decoupled weight decay {_SUITS}.", metavar="X")
-    ] = None,
-    l1: Annotated[
-        float | None,
-        _option(_LEARNING, f"Decoupled L1 shrinkage [{default(TrainConfig, 'l1'):g}].", "--l1", metavar="X"),
-    ] = None,
-    clip: Annotated[
-        float | None,
-        _option(_LEARNING, f"Largest norm of a gradient [{default(TrainConfig, 'clip'):g}].", metavar="X"),
-    ] = None,
-    patience: Annotated[
-        int | None,
-        _option(
-            _LEARNING,
-            f"Worse evaluations in a row to the end [{default(TrainConfig, 'patience')}].",
-            metavar="N",
-        ),
-    ] = None,
-    resume: Annotated[
-        bool, _option(_RUN, "Go on with the interrupted run that wrote OUT.", "--resume")
-    ] = False,
-    init_from: Annotated[
-        str | None, _option(_RUN, "Start from this model's weights (fine-tune).", metavar="PATH")
-    ] = None,
-    force: Annotated[bool, _option(_RUN, "Overwrite another model at OUT.", "--force")] = False,
-    keep_models: Annotated[int, _option(_RUN, "Keep the last N evaluated models, too [0].", metavar="N")] = 0,
-    plot: Annotated[str | None, _option(_RUN, PLOT, metavar="PATH")] = None,
-    seed: Annotated[
-        int | None,
-        _option(_RUN, f"Seed of all randomness [{default(TrainConfig, 'seed')}].", metavar="N"),
-    ] = None,
-    threads: Annotated[int | None, _option(_RUN, "Threads [all cores].", metavar="N")] = None,
-    precision: Annotated[
-        TrainPrecision | None,
-        _option(
-            _RUN,
-            f"float32, or bfloat16: faster on some CPUs [{default(TrainConfig, 'precision')}].",
-            metavar="NAME",
-        ),
-    ] = None,
-    quiet: Annotated[bool, _option(_RUN, "Say nothing but errors.", "-q", "--quiet")] = False,
-    json_lines: Annotated[bool, _option(_RUN, "Print events as JSON, one object a line.", "--json")] = False,
+    quiet: Annotated[bool, _run("-q", "--quiet", help="Say nothing but errors.")] = False,
+    json_lines: Annotated[bool, _run("--json", help="Print events as JSON, one object a line.")] = False,
 ) -> int:
     """Learn to write like a text. The file always holds the best model so far.
 
@@ -221,33 +154,10 @@ def train(
             resume=resume,
             init_from=init_from,
             force=force,
-            threads=threads,
             keep_models=keep_models,
             stop=stop,
             previews=view.previews,
-            cell=cell,
-            nonlinearity=nonlinearity,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            embedding_size=embedding_size,
-            dropout=dropout,
-            norm=norm,
-            residual=residual,
-            minutes=minutes,
-            epochs=epochs,
-            steps=steps,
-            batch_size=batch_size,
-            seq_len=seq_len,
-            learning_rate=lr,
-            warmup=warmup,
-            weight_decay=weight_decay,
-            l1=l1,
-            clip=clip,
-            val_fraction=val_fraction,
-            val_split=val_split,
-            patience=patience,
-            seed=seed,
-            precision=precision,
+            **settings,
         )
         run = RunHistory()
         with view, closing(events):  # closing the run releases its lock on the model file

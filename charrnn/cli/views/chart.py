@@ -12,9 +12,8 @@ from charrnn.training.curves import step_size, ticks
 _BLANK = 0x2800
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # by column, then row from the top
 LABEL_WIDTH = 7  # of the labels left of the chart: "  1.25 "
-_EARLY = (
-    0.1  # the share of a curve's points, at its start, that the scale ignores: the loss falls steeply there
-)
+# The share of a curve's points, at its start, that the scale ignores: the loss falls steeply there.
+_EARLY = 0.1
 
 Point = tuple[float, float]  # x from 0 to 1, y
 Span = tuple[str, str]  # characters and their common style; "": plain

@@ -40,14 +40,8 @@ class RunHistory:
         elif isinstance(event, Step):
             self._first = self._first or event
         elif isinstance(event, Evaluated):
-            self.history.append(
-                {
-                    "step": event.step,
-                    "epoch": event.epoch,
-                    "train_loss": event.train_loss,
-                    "val_loss": event.val_loss,
-                }
-            )
+            names = ("step", "epoch", "train_loss", "val_loss")
+            self.history.append({name: getattr(event, name) for name in names})
 
     def time_left(self, step: Step) -> str:
         """The time until the budget is spent, from the speed since the first step; empty if unknown.
@@ -148,12 +142,10 @@ class Lines(Notes):
 
 def compiling(event: Compiling) -> str:
     """The message during compilation, and whether the next run compiles again."""
-    kept = (
-        "first time on this machine"
-        if event.kept
-        else "each time, with no folder to keep them: set CHARRNN_CACHE_DIR"
-    )
-    return f"{COMPILING} ({kept})"
+    when = "first time on this machine"
+    if not event.kept:
+        when = "each time, with no folder to keep them: set CHARRNN_CACHE_DIR"
+    return f"{COMPILING} ({when})"
 
 
 def header(started: Started) -> list[str]:
@@ -165,20 +157,19 @@ def header(started: Started) -> list[str]:
         held_out = f", {wording.count(started.val_characters)} of them for validation"
     lines = [
         f"text      {printable(corpus.name)}: {wording.count(characters)} characters{held_out}, "
-        f"{wording.count(started.different)} different",
+        f"{wording.count(started.different)} different"
+    ]
+    if started.validation is not None:
+        judging = f"{wording.count(started.val_characters)} characters"
+        lines.append(f"judged by {printable(started.validation.name)}: {judging}")
+    lines += [
         f"model     {network(started.model)}",
         f"training  {budget(started.train)}, {plural(started.threads, 'thread')}, "
         f"{started.train.precision}, seed {started.train.seed}",
-        f"writes    {printable(str(started.out))}",
     ]
-    if started.validation is not None:
-        lines.insert(
-            1,
-            f"judged by {printable(started.validation.name)}: "
-            f"{wording.count(started.val_characters)} characters",
-        )
     if started.planned:
-        lines.insert(-1, f"planned   {printable(started.planned)}")
+        lines.append(f"planned   {printable(started.planned)}")
+    lines.append(f"writes    {printable(str(started.out))}")
     if started.resumed_step:
         lines.append(f"resumed   after step {wording.count(started.resumed_step)}")
     return lines

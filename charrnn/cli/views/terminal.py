@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Self
 
 from rich.color import ColorSystem
@@ -34,6 +35,7 @@ LEAST_HEIGHT = 3  # of a chart; with less room, a sparkline replaces it
 OTHER_ROWS = 9 + SAMPLE_LINES  # reserved from the start, so that the chart's height never changes
 POINT_EVERY = 0.004  # share of the budget between two points of the training curve
 TRAINING, VALIDATION, BEST = "cyan", "yellow", "bold green"
+_one_line = partial(Text, no_wrap=True, overflow="ellipsis")
 
 
 class _Screen(io.TextIOBase):
@@ -112,9 +114,8 @@ class LiveView(progress.View):
         elif isinstance(event, Finished):
             self._finished = event
             if self._step is not None:  # the last step shown is usually not the run's last
-                self._step = replace(
-                    self._step, step=event.step, epoch=event.epoch, train_loss=event.train_loss
-                )
+                last = {name: getattr(event, name) for name in ("step", "epoch", "train_loss")}
+                self._step = replace(self._step, **last)
             self._close()
             self._console.print()
             for line in progress.summary(event, self._run.advice(event)):
@@ -182,7 +183,7 @@ class LiveView(progress.View):
             rows += ["", *self._excerpt(self._sample)]
         if self._status:
             rows += [""] if rows else []
-            rows.append(Text(self._status, "dim", no_wrap=True, overflow="ellipsis"))
+            rows.append(_one_line(self._status, "dim"))
         return Group(*rows)
 
     def _width(self) -> int:
@@ -212,12 +213,10 @@ class LiveView(progress.View):
         return row
 
     def _figures(self, step: Step) -> Text:
-        return Text(
+        return _one_line(
             f"step {wording.count(step.step)}  epoch {step.epoch:.2f}  "
             f"{wording.count(round(step.chars_per_second))} chars/s  lr {step.learning_rate:.2e}",
             "dim",
-            no_wrap=True,
-            overflow="ellipsis",
         )
 
     def _training(self, step: Step) -> Text:
@@ -228,11 +227,8 @@ class LiveView(progress.View):
         name = "validation  " if evaluated.measured_on == "validation" else "same text   "
         parts: list[str | tuple[str, str]] = [(name, VALIDATION), wording.loss(evaluated.val_loss)]
         if self._best is not None:
-            parts += [
-                "   ",
-                ("● best ", BEST),
-                f"{decimal(self._best.val_loss)} at epoch {self._best.epoch:.2f}",
-            ]
+            best = f"{decimal(self._best.val_loss)} at epoch {self._best.epoch:.2f}"
+            parts += ["   ", ("● best ", BEST), best]
         return self._line(*parts)
 
     def _line(self, *parts: str | tuple[str, str]) -> Text:
@@ -241,13 +237,7 @@ class LiveView(progress.View):
     def _excerpt(self, sampled: Sampled) -> list[Text]:
         lines = [line for line in sampled.text.splitlines() if line.strip()]
         heading = Text(f"written after step {wording.count(sampled.step)}:", "dim")
-        return [
-            heading,
-            *(
-                Text("  " + wording.visible(line), "italic", no_wrap=True, overflow="ellipsis")
-                for line in lines[:SAMPLE_LINES]
-            ),
-        ]
+        return [heading, *(_one_line("  " + wording.visible(s), "italic") for s in lines[:SAMPLE_LINES])]
 
 
 def heat_painter(*, forced: bool) -> Callable[[str, int], str] | None:
