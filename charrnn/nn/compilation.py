@@ -27,6 +27,7 @@ from charrnn.config import ModelConfig, TrainConfig
 from charrnn.kernels.machine import jit
 from charrnn.kernels.machine.jit import Task
 from charrnn.nn.network import Model
+from charrnn.nn.operands import Share
 from charrnn.nn.optimizer import AdamW
 from charrnn.nn.workers import Phase, Workers, available_threads
 
@@ -179,4 +180,4 @@ class _ThisThread(Workers):
 
     def run(self, *phases: Phase) -> None:
         for phase in phases:
-            phase(0)
+            phase(Share(0, 1))

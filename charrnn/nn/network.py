@@ -23,7 +23,7 @@ from charrnn.nn.modules.stream import Characters, Ids
 from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array, Parameters
 from charrnn.nn.window import Window
-from charrnn.nn.workers import Phase, Workers, share
+from charrnn.nn.workers import Phase, Workers
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,8 @@ class State:
     layers: tuple[tuple[Array, ...], ...]
 
     @classmethod
-    def zero(cls, config: ModelConfig, B: int, dtype: Any = np.float32) -> State:
-        """The state before anything was read."""
-        return cls.of_widths(config.network().states, B, dtype)
-
-    @classmethod
-    def of_widths(cls, widths: tuple[tuple[int, ...], ...], B: int, dtype: Any) -> State:
-        """Zeros, with parts of these widths."""
+    def zero(cls, widths: tuple[tuple[int, ...], ...], B: int, dtype: Any = np.float32) -> State:
+        """The state before the first character, with parts of these `widths` in each layer."""
         return cls(tuple(tuple(np.zeros((B, width), dtype) for width in layer) for layer in widths))
 
     def tensors(self) -> dict[str, Array]:
@@ -67,11 +62,11 @@ PIPELINE_STEPS = 64  # of a layer, before the next one follows
 class _Passes:
     """A network bound to windows of T steps and B columns."""
 
-    def __init__(self, network: Sequential, loss: CrossEntropy, V: int, window: Window) -> None:
+    def __init__(self, network: Sequential, V: int, window: Window) -> None:
         self.window, self.ids = window, Ids(window.T, window.B, V)
         self.characters = Characters(window, self.ids, V)
         self.modules = network.bind(window, self.characters)
-        self.loss = loss.bind(window, self.modules.y)
+        self.loss = CrossEntropy(window, self.modules.y)
         self.flat = list(self.modules.flat())
         self.layers = [bound for bound in self.flat if isinstance(bound, BoundRecurrent)]
         self.dropouts = [bound for bound in self.flat if isinstance(bound, BoundDropout)]
@@ -79,7 +74,7 @@ class _Passes:
             bound.connect()
         self.transposes = window.inputs if gemm.wants_transposed(window.arithmetic.unit) else []
         self.stages = self._stages()
-        self.zero_state = State.of_widths(network.states, 1, window.dtype)
+        self.zero_state = State.zero(network.states, 1, window.dtype)
 
     def read(self, x: Array, restart_rows: Array | None, state: State, restarts: State | None = None) -> None:
         """Take the window's characters and the states that it starts from, and prepare all modules.
@@ -91,10 +86,9 @@ class _Passes:
         self.characters.fill()
         rows: Any = -1 if restart_rows is None else restart_rows
         if restarts is None:
-            restarts, rows = (
-                self.zero_state,
-                -1 if restart_rows is None else restart_rows.astype(np.int32) - 1,
-            )
+            restarts = self.zero_state
+            if restart_rows is not None:
+                rows = restart_rows.astype(np.int32) - 1
         for layer, arrays, begun in zip(self.layers, state.layers, restarts.layers, strict=True):
             layer.start(arrays, rows, begun)
         for bound in self.flat:
@@ -112,14 +106,16 @@ class _Passes:
         for weight in self.window.weights:
             weight.refresh(share)
 
-    def _stages(self) -> list[tuple[Bound, ...]]:
-        """The modules, cut before each that remembers something: what a pipeline has side by side."""
-        stages: list[tuple[Bound, ...]] = [()]
+    def _stages(self) -> list[list[Bound]]:
+        """The modules, cut before each one with a state but the first: the parts of a pipeline."""
+        stages: list[list[Bound]] = [[]]
+        begun = False
         for bound in self.modules.inner:
-            remembers = any(inner in self.layers for inner in bound.flat())
-            if remembers and any(inner in self.layers for part in stages[-1] for inner in part.flat()):
-                stages.append(())
-            stages[-1] = (*stages[-1], bound)
+            if any(inner in self.layers for inner in bound.flat()):
+                if begun:
+                    stages.append([])
+                begun = True
+            stages[-1].append(bound)
         return stages
 
     def transpose(self, share: Share) -> None:
@@ -166,7 +162,7 @@ class Model:
         network: Sequential | None = None,
     ) -> None:
         self.config, self.bfloat16, self.reads_bfloat16 = config, bfloat16, reads_bfloat16
-        self.network, self.loss = network or config.network(), CrossEntropy()
+        self.network = network or config.network()
         self.dtype = np.dtype(dtype)
         self.parameters = self._parameters()
         self.workers = workers or Workers()
@@ -194,7 +190,7 @@ class Model:
 
     def zero_state(self, B: int) -> State:
         """The state before anything was read, for B columns."""
-        return State.of_widths(self.network.states, B, self.dtype)
+        return State.zero(self.network.states, B, self.dtype)
 
     def _window(self, T: int, B: int, training: bool) -> _Passes:
         key = (T, B, training)
@@ -203,7 +199,7 @@ class Model:
             rounded = self.bfloat16 if training else self.reads_bfloat16
             gradients = self.gradients if training else None
             window = Window(self.parameters, gradients, T, B, bfloat16=rounded)
-            self._windows[key] = _Passes(self.network, self.loss, self.config.vocab_size, window)
+            self._windows[key] = _Passes(self.network, self.config.vocab_size, window)
         return self._windows[key]
 
     def forward(
@@ -220,7 +216,7 @@ class Model:
         self, x: Array, y: Array, state: State | None = None, reset: Array | None = None
     ) -> tuple[Array, State]:
         """-log p(y) in nats for each position (T, B), and the state after the last character."""
-        window = self._forward(x, reset, state, compare=True)
+        window = self._forward(x, reset, state)
         return window.loss.nats(np.arange(x.size), y.reshape(-1)).reshape(x.shape), window.state()
 
     def read(
@@ -239,40 +235,29 @@ class Model:
         -log p(ids[i]) in nats at the place t * B + b = places[i], the states after the places `kept`, and
         the state after the last characters.
         """
-        window = self._forward(x, restart_rows, state, restarts, compare=True)
+        window = self._forward(x, restart_rows, state, restarts)
         return window.loss.nats(places, ids), window.states_after(kept), window.state()
 
     def _forward(
-        self,
-        x: Array,
-        restart_rows: Array | None,
-        state: State | None,
-        restarts: State | None = None,
-        *,
-        compare: bool = False,
+        self, x: Array, restart_rows: Array | None, state: State | None, restarts: State | None = None
     ) -> _Passes:
-        """The window with its logits, and with `compare` what its loss's `nats` needs. See _Passes.read."""
+        """The window with its logits, and with what its loss's `nats` needs. See _Passes.read."""
         T, B = x.shape
-        window, n = self._window(T, B, False), self.workers.size
+        window = self._window(T, B, False)
         window.read(x, restart_rows, state or self.zero_state(B), restarts)
-        stages = window.stages
 
-        def prepare(worker: int) -> None:
-            window.prepare_share(Share(worker, n))
+        def compare(share: Share) -> None:
+            window.loss.compare(*share.of(B))
 
-        def finish(worker: int) -> None:
-            if compare:
-                window.loss.compare(*share(B, worker, n))
-
-        def pass_over(worker: int) -> None:
-            window.modules.forward(*share(B, worker, n), 0, T)
-            finish(worker)
+        def pass_over(share: Share) -> None:
+            window.modules.forward(*share.of(B), 0, T)
+            compare(share)
 
         # In bfloat16, the layers share the memory that operands are rounded into: one at a time.
-        if n > B and len(stages) > 1 and not self.reads_bfloat16:
-            self.workers.run(prepare, _pipeline(stages, n, T, B), finish)
+        if self.workers.size > B and len(window.stages) > 1 and not self.reads_bfloat16:
+            self.workers.run(window.prepare_share, _pipeline(window.stages, T, B), compare)
         else:
-            self.workers.run(prepare, pass_over)
+            self.workers.run(window.prepare_share, pass_over)
         return window
 
     def gradient(
@@ -290,29 +275,21 @@ class Model:
         Dropout acts when `dropout_seed` is given. What comes `then` is done by the same threads before they
         rest: to wake them again would take a hundredth of a step of a small network.
         """
-        (T, B), n = x.shape, self.workers.size
+        T, B = x.shape
         window = self._window(T, B, True)
         window.read(x, reset, state or self.zero_state(B))
         window.loss.targets[:] = y
         window.drop(dropout_seed)
 
-        def prepare(worker: int) -> None:
-            window.prepare_share(Share(worker, n))
-
-        def pass_over(worker: int) -> None:
-            b0, b1 = share(B, worker, n)
+        def pass_over(share: Share) -> None:
+            b0, b1 = share.of(B)
             window.modules.forward(b0, b1, 0, T)
             window.loss.gradient(b0, b1)
             window.modules.backward(b0, b1)
 
-        self.workers.run(
-            prepare,
-            pass_over,
-            *([lambda worker: window.transpose(Share(worker, n))] if window.transposes else []),
-            lambda worker: window.parameter_gradients(Share(worker, n)),
-            lambda worker: window.late_gradients(Share(worker, n)),
-            *then,
-        )
+        transpose = [window.transpose] if window.transposes else []
+        gradients = window.parameter_gradients, window.late_gradients
+        self.workers.run(window.prepare_share, pass_over, *transpose, *gradients, *then)
         return window.loss.mean(), window.state()
 
     def state_gradient(self) -> State:
@@ -321,13 +298,13 @@ class Model:
         return State(tuple(layer.state_gradient() for layer in window.layers))
 
 
-def _pipeline(stages: list[tuple[Bound, ...]], n: int, T: int, B: int) -> Phase:
-    """For few columns: each of n workers has some of the stages, and follows the one before it in time."""
+def _pipeline(stages: list[list[Bound]], T: int, B: int) -> Phase:
+    """For few columns: each worker has some of the stages, and follows the one before it in time."""
     parts = [(t, min(t + PIPELINE_STEPS, T)) for t in range(0, T, PIPELINE_STEPS)]
     passed = [threading.Semaphore(0) for _ in stages]  # parts that stage k is done with
 
-    def task(worker: int) -> None:
-        first, last = share(len(stages), worker, n)
+    def task(share: Share) -> None:
+        first, last = share.of(len(stages))
         try:
             for t0, t1 in parts:
                 for k in range(first, last):

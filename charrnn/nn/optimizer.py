@@ -11,8 +11,9 @@ from charrnn.config import TrainConfig
 from charrnn.kernels import updates
 from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.updates import BLOCK
+from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array, Parameters
-from charrnn.nn.workers import Phase, Workers, share
+from charrnn.nn.workers import Phase, Workers
 
 
 def learning_rate(config: TrainConfig, progress: float) -> float:
@@ -51,22 +52,21 @@ class AdamW:
 
     def phases(self, gradients: Parameters, rate: float) -> tuple[Phase, ...]:
         """A step as work for `Workers.run`, which may do something else before; then comes `finish`."""
-        c, n, step = self.config, self.workers.size, self.steps + 1
+        c, step = self.config, self.steps + 1
         corrections = 1.0 - c.beta1**step, 1.0 - c.beta2**step
         arrays = self.parameters.flat, gradients.flat, self.m, self.v
         end, decayed = len(self.m), self.parameters.decayed
 
-        def sum_squares(worker: int) -> None:
-            n0, n1 = share(len(self._partial), worker, n)
-            updates.squared_norms(self._partial, gradients.flat, n0, n1)
+        def sum_squares(share: Share) -> None:
+            updates.squared_norms(self._partial, gradients.flat, *share.of(len(self._partial)))
 
-        def update(worker: int) -> None:
+        def update(share: Share) -> None:
             norm = self._norm()
             if not math.isfinite(norm):
                 return
             scale = c.clip / norm if norm > c.clip else 1.0
             for low, high, decay, l1 in ((0, decayed, c.weight_decay, c.l1), (decayed, end, 0.0, 0.0)):
-                n0, n1 = share(high - low, worker, n)
+                n0, n1 = share.of(high - low)
                 numbers = updates.AdamWStep(
                     scale, rate, c.beta1, c.beta2, *corrections, c.epsilon, decay, l1
                 )  # fmt: skip

@@ -64,8 +64,6 @@ class Parameters:
                 padded = np.zeros((view.shape[0] * PANEL, shape[1]), view.dtype)
                 padded[: shape[0]] = value
                 view[:] = padded.reshape(view.shape[0], PANEL, shape[1]).transpose(0, 2, 1)
-            elif view.ndim == 2:
-                view[:] = value
             else:
                 view[: shape[0]] = value
 

@@ -14,11 +14,7 @@ from charrnn.kernels.machine.denormals import flush_denormals
 from charrnn.nn.operands import Share
 from charrnn.system.quota import cpu_quota
 
-Phase = Callable[[int], None]
-
-
-class _Skipped(Exception):  # noqa: N818 - not an error
-    """A phase was not begun because another worker failed."""
+Phase = Callable[[Share], None]
 
 
 class _Job:
@@ -28,15 +24,17 @@ class _Job:
         self.phases, self.workers = phases, workers
         self.barrier = Barrier(workers)
         self._errors: list[BaseException | None] = []
-        self._all_ended: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._running = threading.Lock()
+        self._running.acquire()
 
     def run(self, worker: int) -> None:
-        """Run one worker's part of each phase."""
+        """Run one worker's share of each phase."""
+        share = Share(worker, self.workers)
         try:
             for count, phase in enumerate(self.phases):
                 if count > 0 and not self.barrier.wait():
-                    raise _Skipped
-                phase(worker)
+                    break  # another worker failed
+                phase(share)
         except BaseException as error:
             self.barrier.break_up()
             self._end(error)
@@ -46,18 +44,14 @@ class _Job:
     def _end(self, error: BaseException | None) -> None:
         self._errors.append(error)
         if len(self._errors) == self.workers:  # earlier wake-ups would take CPU time from the last worker
-            self._all_ended.put(None)
+            self._running.release()
 
     def wait(self) -> None:
         """Wait until all workers have ended; raises their first exception."""
-        while True:
-            try:
-                self._all_ended.get(timeout=0.2)  # Windows sees Ctrl-C only between waits
-                break
-            except queue.Empty:
-                continue
+        while not self._running.acquire(timeout=0.2):
+            pass  # Windows sees Ctrl-C only between waits
         for error in self._errors:
-            if error is not None and not isinstance(error, _Skipped):
+            if error is not None:
                 raise error
 
 
@@ -75,13 +69,8 @@ def available_threads() -> int:
     return max(1, min(cpus or 1, paid or 1))
 
 
-def share(n: int, worker: int, workers: int) -> tuple[int, int]:
-    """The range of n items that is this worker's; the ranges are even and cover all."""
-    return Share(worker, workers).of(n)
-
-
 class Workers:
-    """A pool of threads: `run(phase)` calls phase(0), .. phase(size - 1), each on its own thread, and waits.
+    """A pool of threads: `run(phase)` calls phase(share) on each, with its share of the work, and waits.
 
     The calling thread only waits, so that it handles Ctrl-C while a kernel runs. The threads are daemons:
     they end with the process, or when this object is deleted.
@@ -99,7 +88,7 @@ class Workers:
             ).start()
 
     def run(self, *phases: Phase) -> None:
-        """Call each phase with every worker's number; a phase begins when all have finished the one before.
+        """Call each phase on every worker; a phase begins when all have finished the one before.
 
         The first exception in a phase is raised here, and no later phase begins.
         """

@@ -30,8 +30,8 @@ from charrnn.kernels import updates
 from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.updates import BLOCK
 from charrnn.nn.network import Model
+from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array
-from charrnn.nn.workers import share
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.text.corpus import Documents
 
@@ -105,19 +105,15 @@ class _Update:
     def __call__(self) -> None:
         parameters, gradients = self.model.parameters.flat, self.model.gradients.flat
         workers, size = self.model.workers, self.model.config.num_parameters
-        n = workers.size
         self.count += 1
-
-        def sum_squares(worker: int) -> None:
-            n0, n1 = share(len(self._partial), worker, n)
-            updates.squared_norms(self._partial, gradients, n0, n1)
-
-        workers.run(sum_squares)
+        workers.run(
+            lambda share: updates.squared_norms(self._partial, gradients, *share.of(len(self._partial)))
+        )
         self.total += float(np.sum(self._partial))
         epsilon = max(EPSILON * math.sqrt(self.total / (self.count * size)), 1e-12)
 
-        def move(worker: int) -> None:
-            part = slice(*share(len(parameters), worker, n))
+        def move(share: Share) -> None:
+            part = slice(*share.of(len(parameters)))
             updates.adapt(
                 parameters[part], self.trained[part], gradients[part], self.squares[part],
                 self.count, self.config.rate, self.config.decay, epsilon,

@@ -15,18 +15,7 @@ if TYPE_CHECKING:
 
 
 class CrossEntropy:
-    """-log softmax(logits)[target], its mean over a window."""
-
-    def __repr__(self) -> str:
-        return "CrossEntropy()"
-
-    def bind(self, window: Window, logits: Stream) -> BoundCrossEntropy:
-        """The loss of a window, reading its logits."""
-        return BoundCrossEntropy(window, logits)
-
-
-class BoundCrossEntropy:
-    """Losses and the logits' gradient; or what any character's loss is made of."""
+    """-log softmax(logits)[target] in a window: its mean and the logits' gradient, or that of any targets."""
 
     def __init__(self, window: Window, logits: Stream) -> None:
         self.logits, shape = logits, (window.T, window.B)

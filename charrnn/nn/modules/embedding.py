@@ -75,8 +75,8 @@ class _Bound(Bound):
     def late_gradients(self, share: Share) -> None:
         u0, u1 = share.of(len(self.ids.used))
         begin = self.d_begin
-        for reader in self.characters.readers:
-            reader.weight.backward(self.d_rows, begin, reader.d_table[None], u0, u1)
+        for weight, d_table in self.characters.readers:
+            weight.backward(self.d_rows, begin, d_table[None], u0, u1)
             begin = self.d_rows
         u1 = min(u1, self.ids.known)
         kernels.rows.scatter_add(self.gradient, begin[:, u0:u1], self.ids.used[None, u0:u1], 0, self.D)

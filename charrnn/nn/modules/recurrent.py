@@ -106,9 +106,9 @@ class _LookUp:
         has_gradient = x.table is not None
         self.weight: Weight = window.weight(name, exact=True, with_transpose=has_gradient)
         self.characters, self.ids, self.values, self.index = x, x.ids, x.values, x.ids.index
-        x.readers.append(self)
         self.table = window.array(self.weight.N, 1, x.ids.most)[0]  # (U, padded)
         self.d_table = window.array(self.weight.N, 1, x.ids.most)[0] if window.training else self.table
+        x.readers.append((self.weight, self.d_table))
 
     def prepare_share(self, bias: Array, share: Share) -> None:
         """A share of the table's rows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -71,13 +71,6 @@ class Stream:
             kernels.rows.add(self.gradient, branch.plus.gradient, self.N, b0, b1)
 
 
-class Reader(Protocol):
-    """What has products with the rows of characters, one for each that is different."""
-
-    weight: Weight
-    d_table: Array  # (U, padded)
-
-
 class Ids:
     """The characters of a window. V stands for START, the zero vector."""
 
@@ -109,7 +102,9 @@ class Characters(Stream):
     def __init__(self, window: Window, ids: Ids, N: int, table: Array | None = None) -> None:
         super().__init__(window, N, window.array(0, 0, 0))
         self.ids, self.table = ids, table  # table (1, U, padded N)
-        self.readers: list[Reader] = []
+        # Weights that are multiplied with the rows, one for each different character, and the gradients of
+        # the products, (U, padded).
+        self.readers: list[tuple[Weight, Array]] = []
         self.copies: list[Stream] = []  # with a row for each place
         self.skips: list[Stream] = []  # that these rows are added to
 
