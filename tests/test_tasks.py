@@ -20,7 +20,6 @@ from charrnn.checkpoint.model_file import Checkpoint, resume_path
 from charrnn.config import ModelConfig, TextConfig, TrainConfig, to_dict
 from charrnn.errors import CheckpointError, ConfigError, TrainingError
 from charrnn.events import Evaluated, Event, Finished, Indexing, Measure, Sampled, Started, Step
-from charrnn.nn.compilation import Helper
 from charrnn.nn.learner import Learner
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.parameters import Array
@@ -71,7 +70,6 @@ class Words:
     corpus: Corpus
     different: int
     validation = None
-    val_text = ""
 
     def fingerprint(self) -> str:
         return f"copying {self.corpus.fingerprint()}"
@@ -207,7 +205,7 @@ def train(
         return "enough" if found and isinstance(found[-1], Step) and found[-1].step == stop_at else None
 
     with ExitStack() as held:
-        setup = set_up(request, stop=stop, helper=held.enter_context(Helper()), held=held)
+        setup = set_up(request, stop=stop, held=held)
         while True:
             try:
                 found.append(next(setup))

@@ -54,7 +54,8 @@ class Learner:
     def state_dict(self, carry: State | None) -> dict[str, Array]:
         """Weights, moments and state themselves, to be written to a file before the next step."""
         state = self.model.zero_state(self.B) if carry is None else carry
-        return {"parameters": self.model.parameters.flat, **self.optimizer.tensors(), **state.tensors()}
+        moments = {"adam.m": self.optimizer.m, "adam.v": self.optimizer.v}
+        return {"parameters": self.model.parameters.flat, **moments, **state.tensors()}
 
     def load_state_dict(self, tensors: Mapping[str, Array], updates: int) -> State:
         """Go on where `state_dict` was called, after so many updates.
@@ -62,12 +63,15 @@ class Learner:
         Raises:
             KeyError, ValueError: it is that of another network; nothing has changed.
         """
-        for name, own in self.state_dict(None).items():
-            if (tensors[name].shape, tensors[name].dtype) != (own.shape, own.dtype):
+        state = self.model.zero_state(self.B)
+        own = self.state_dict(state)
+        for name, array in own.items():
+            if (tensors[name].shape, tensors[name].dtype) != (array.shape, array.dtype):
                 raise ValueError(name)
-        self.model.parameters.flat[:] = tensors["parameters"]
-        self.optimizer.load_tensors(tensors, updates)
-        return self.model.zero_state(self.B).with_tensors(tensors)
+        for name, array in own.items():
+            array[:] = tensors[name]
+        self.optimizer.steps = updates
+        return state
 
 
 def characters_per_second(

@@ -38,17 +38,8 @@ class State:
         return cls(tuple(tuple(np.zeros((B, width), dtype) for width in layer) for layer in widths))
 
     def tensors(self) -> dict[str, Array]:
-        """The arrays by name, to be written to a file."""
+        """The arrays themselves by name, to be written to a file or filled from one."""
         return {f"state.{k}.{n}": a for k, layer in enumerate(self.layers) for n, a in enumerate(layer)}
-
-    def with_tensors(self, tensors: Mapping[str, Array]) -> State:
-        """A state of this one's form, with the values that `tensors()` gave."""
-        return State(
-            tuple(
-                tuple(tensors[f"state.{k}.{n}"] for n in range(len(layer)))
-                for k, layer in enumerate(self.layers)
-            )
-        )
 
 
 def initial_tensors(config: ModelConfig, seed: int) -> dict[str, Array]:
@@ -93,11 +84,6 @@ class _Passes:
             layer.start(arrays, rows, begun)
         for bound in self.flat:
             bound.prepare()
-
-    def drop(self, seed: int | None) -> None:
-        """Let what is dropped follow from the seed, or drop nothing."""
-        for k, dropout in enumerate(self.dropouts):
-            dropout.key = None if seed is None else mix(seed, k)
 
     def prepare_share(self, share: Share) -> None:
         """A share of what follows from the characters and parameters."""
@@ -279,7 +265,8 @@ class Model:
         window = self._window(T, B, True)
         window.read(x, reset, state or self.zero_state(B))
         window.loss.targets[:] = y
-        window.drop(dropout_seed)
+        for k, dropout in enumerate(window.dropouts):
+            dropout.key = None if dropout_seed is None else mix(dropout_seed, k)
 
         def pass_over(share: Share) -> None:
             b0, b1 = share.of(B)

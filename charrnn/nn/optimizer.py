@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from charrnn.kernels import updates
 from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.updates import BLOCK
 from charrnn.nn.operands import Share
-from charrnn.nn.parameters import Array, Parameters
+from charrnn.nn.parameters import Parameters
 from charrnn.nn.workers import Phase, Workers
 
 
@@ -67,9 +66,7 @@ class AdamW:
             scale = c.clip / norm if norm > c.clip else 1.0
             for low, high, decay, l1 in ((0, decayed, c.weight_decay, c.l1), (decayed, end, 0.0, 0.0)):
                 n0, n1 = share.of(high - low)
-                numbers = updates.AdamWStep(
-                    scale, rate, c.beta1, c.beta2, *corrections, c.epsilon, decay, l1
-                )  # fmt: skip
+                numbers = updates.AdamWStep(scale, rate, c.beta1, c.beta2, *corrections, c.epsilon, decay, l1)
                 updates.adamw(*arrays, low + n0, low + n1, numbers)
 
         return sum_squares, update
@@ -84,11 +81,3 @@ class AdamW:
     def _norm(self) -> float:
         """The Euclidean norm of all gradients, from the partial sums in their order."""
         return math.sqrt(float(np.add.reduce(self._partial)))
-
-    def tensors(self) -> dict[str, Array]:
-        """The moments themselves, to be written to a file before the next step."""
-        return {"adam.m": self.m, "adam.v": self.v}
-
-    def load_tensors(self, tensors: Mapping[str, Array], steps: int) -> None:
-        """Take the moments that `tensors()` gave, after so many steps."""
-        self.m[:], self.v[:], self.steps = tensors["adam.m"], tensors["adam.v"], steps

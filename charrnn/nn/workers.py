@@ -29,19 +29,15 @@ class _Job:
 
     def run(self, worker: int) -> None:
         """Run one worker's share of each phase."""
-        share = Share(worker, self.workers)
+        share, error = Share(worker, self.workers), None
         try:
             for count, phase in enumerate(self.phases):
                 if count > 0 and not self.barrier.wait():
                     break  # another worker failed
                 phase(share)
-        except BaseException as error:
+        except BaseException as raised:
             self.barrier.break_up()
-            self._end(error)
-        else:
-            self._end(None)
-
-    def _end(self, error: BaseException | None) -> None:
+            error = raised
         self._errors.append(error)
         if len(self._errors) == self.workers:  # earlier wake-ups would take CPU time from the last worker
             self._running.release()
@@ -80,8 +76,7 @@ class Workers:
         self.size = available_threads() if size is None else size
         if not 1 <= self.size <= 1024:
             raise ConfigError(f"threads is {self.size}", "give a whole number from 1 to 1024")
-        self._inboxes: list[queue.SimpleQueue[_Job | None]]
-        self._inboxes = [queue.SimpleQueue() for _ in range(self.size)]
+        self._inboxes: list[queue.SimpleQueue[_Job | None]] = [queue.SimpleQueue() for _ in range(self.size)]
         for number, inbox in enumerate(self._inboxes):
             threading.Thread(
                 target=_work, args=(number, inbox), name=f"charrnn-{number}", daemon=True

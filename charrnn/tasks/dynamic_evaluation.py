@@ -31,7 +31,6 @@ from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.updates import BLOCK
 from charrnn.nn.network import Model
 from charrnn.nn.operands import Share
-from charrnn.nn.parameters import Array
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.text.corpus import Documents
 
@@ -73,11 +72,23 @@ def dynamic_loss(
 
 def segment_losses(model: Model, documents: Documents, config: DynamicConfig) -> Iterator[tuple[float, int]]:
     """The mean loss of each segment, before anything is learnt from it, and how many characters it has."""
-    trained = model.parameters.flat.copy()
-    update = _Update(model, trained, config)
+    parameters, gradients, workers = model.parameters.flat, model.gradients.flat, model.workers
+    trained, squares = parameters.copy(), aligned(parameters.shape, parameters.dtype)  # of gradients, summed
+    partial, total = np.zeros(-(-len(parameters) // BLOCK)), 0.0  # the sum of `squares`, by block and of all
     state = model.zero_state(1)
+
+    def sum_squares(share: Share) -> None:
+        updates.squared_norms(partial, gradients, *share.of(len(partial)))
+
+    def move(share: Share) -> None:
+        part = slice(*share.of(len(parameters)))
+        updates.adapt(
+            parameters[part], trained[part], gradients[part], squares[part],
+            count, config.rate, config.decay, epsilon,
+        )  # fmt: skip
+
     try:
-        for first in range(0, len(documents), config.segment):
+        for count, first in enumerate(range(0, len(documents), config.segment), 1):
             positions = np.arange(first, min(first + config.segment, len(documents)))[:, None]  # (T, 1)
             x, y, reset = documents.look_up(positions)
             loss, state = model.gradient(x, y, state, reset)
@@ -87,36 +98,9 @@ def segment_losses(model: Model, documents: Documents, config: DynamicConfig) ->
                     f"try a --rate below {config.rate:g}",
                 )
             yield loss, len(positions)
-            update()
+            workers.run(sum_squares)
+            total += float(np.sum(partial))
+            epsilon = max(EPSILON * math.sqrt(total / (count * model.config.num_parameters)), 1e-12)
+            workers.run(move)
     finally:
-        model.parameters.flat[:] = trained
-
-
-class _Update:
-    """Moves a model's weights by the gradient that it holds."""
-
-    def __init__(self, model: Model, trained: Array, config: DynamicConfig) -> None:
-        self.model, self.trained, self.config = model, trained, config
-        self.squares = aligned(trained.shape, trained.dtype)  # of all gradients so far, summed
-        self.total = 0.0  # the sum of those
-        self.count = 0
-        self._partial = np.zeros(-(-len(trained) // BLOCK))
-
-    def __call__(self) -> None:
-        parameters, gradients = self.model.parameters.flat, self.model.gradients.flat
-        workers, size = self.model.workers, self.model.config.num_parameters
-        self.count += 1
-        workers.run(
-            lambda share: updates.squared_norms(self._partial, gradients, *share.of(len(self._partial)))
-        )
-        self.total += float(np.sum(self._partial))
-        epsilon = max(EPSILON * math.sqrt(self.total / (self.count * size)), 1e-12)
-
-        def move(share: Share) -> None:
-            part = slice(*share.of(len(parameters)))
-            updates.adapt(
-                parameters[part], self.trained[part], gradients[part], self.squares[part],
-                self.count, self.config.rate, self.config.decay, epsilon,
-            )  # fmt: skip
-
-        workers.run(move)
+        parameters[:] = trained

@@ -57,18 +57,15 @@ class TextFiles:
 
     def files(self) -> list[tuple[str, Path | int]]:
         validation = find(self.val) if self.val else []
-        return [
-            *(("a file of the corpus", source.file) for source in find(self.paths)),
-            *(("a text for validation", source.file) for source in validation),
-        ]
+        named = ("a file of the corpus", find(self.paths)), ("a text for validation", validation)
+        return [(role, source.file) for role, sources in named for source in sources]
 
     def read(self, text: TextConfig) -> Texts:
         corpus = read(self.paths, text)
-        different = len(corpus.vocabulary)
-        if not self.val:
-            return Texts(corpus, None, different, self.previews)
-        validation = read(self.val, corpus.text)
-        texts = Texts(corpus, validation, different, self.previews)
+        validation = read(self.val, corpus.text) if self.val else None
+        texts = Texts(corpus, validation, len(corpus.vocabulary), self.previews)
+        if validation is None:
+            return texts
         return texts.within(corpus.vocabulary.merged(validation.vocabulary))
 
 
@@ -80,10 +77,6 @@ class Texts:
     validation: Corpus | None = None
     different: int = 0  # characters in the corpus itself
     previews: bool = False
-
-    @property
-    def val_text(self) -> str:
-        return "" if self.validation is None else self.validation.fingerprint()
 
     def fingerprint(self) -> str:
         return self.corpus.fingerprint()

@@ -93,10 +93,6 @@ class Material(Protocol):
         """Where that is a text of its own."""
 
     @property
-    def val_text(self) -> str:
-        """What TrainConfig says of that text."""
-
-    @property
     def different(self) -> int:
         """Characters in the corpus itself; the vocabulary may have more."""
 

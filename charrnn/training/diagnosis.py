@@ -86,7 +86,8 @@ def after_early_stop(history: Sequence[Mapping[str, Any]], train: TrainConfig, d
 
 
 def _measured(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [row for row in history if _is_finite(row["train_loss"]) and _is_finite(row["val_loss"])]
+    both = ((row, (row["train_loss"], row["val_loss"])) for row in history)
+    return [row for row, losses in both if None not in losses and math.isfinite(sum(losses))]
 
 
 def inflation(dropout: float) -> float:
@@ -104,7 +105,3 @@ def _longer(train: TrainConfig) -> str:
 
 def _now(dropout: float) -> str:
     return f" (now {dropout:g})" if dropout else ""
-
-
-def _is_finite(value: Any) -> bool:
-    return value is not None and math.isfinite(value)

@@ -91,7 +91,9 @@ class _Lock:
         assert self._descriptor is not None
         with contextlib.suppress(OSError):  # a full disk is reported when the model is written
             os.ftruncate(self._descriptor, 0)
-            os.write(self._descriptor, _holder().encode()[:_LONGEST_HOLDER])
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            holder = f"process {os.getpid()} on {socket.gethostname()} since {since}"
+            os.write(self._descriptor, holder.encode()[:_LONGEST_HOLDER])
 
     def release(self) -> None:
         """Remove the file and unlock it; a process that has opened it meanwhile sees that it is gone."""
@@ -149,11 +151,6 @@ def _lock(descriptor: int) -> bool:
         if error.errno not in _NO_LOCKS:
             raise
     return True
-
-
-def _holder() -> str:
-    now = time.strftime("%Y-%m-%d %H:%M:%S")
-    return f"process {os.getpid()} on {socket.gethostname()} since {now}"
 
 
 def _read_holder(descriptor: int) -> str:

@@ -12,11 +12,11 @@ from charrnn.config import ModelConfig, TextConfig, TrainConfig
 from charrnn.errors import ConfigError
 from charrnn.system.file_errors import refuse_overwriting
 from charrnn.tasks.task import Assignment
+from charrnn.training.planning import BUDGETS
 
 MODEL_SETTINGS = {f.name for f in fields(ModelConfig)} - {"vocab_size"}
 TRAIN_SETTINGS = {f.name for f in fields(TrainConfig)}
 MOST_KEPT = 10_000  # evaluated models beside the best
-_BUDGETS = {"minutes", "epochs", "steps"}
 _MODELS = Path("checkpoints")
 
 
@@ -53,7 +53,7 @@ class Request:
         if unknown := self.settings.keys() - MODEL_SETTINGS - (TRAIN_SETTINGS - {"val_text"}):
             raise TypeError(f"train() has no settings named {', '.join(sorted(unknown))}")
         given = {name: value for name, value in self.settings.items() if value is not None}
-        if len(budgets := sorted(given.keys() & _BUDGETS)) > 1:
+        if len(budgets := sorted(given.keys() & BUDGETS)) > 1:
             raise ConfigError(
                 f"the budget is given as {' and as '.join(budgets)}",
                 "give one of --minutes, --epochs and --steps",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -191,9 +191,10 @@ class Run:
             p.best_val_loss = result.loss
             if result.loss < self.outputs.evaluated:
                 self.outputs.keep(self._checkpoint(result.loss))
-                outcomes = list(self._try(self._save_model))
+                outcomes = list(self._try(self.outputs.flush))
         saved = not any(isinstance(outcome, Unsaved) for outcome in outcomes)
-        outcomes += self._try(lambda: self._keep_another(result.loss))
+        if self.outputs.keeps:
+            outcomes += self._try(lambda: self.outputs.keep_another(self._checkpoint(result.loss)))
         yield Evaluated(
             p.step, self._epoch(), self._seconds(), train_loss, result.loss, result.bpc, best,
             best and saved, self.task.measured_on,
@@ -206,7 +207,7 @@ class Run:
     # --- the end --------------------------------------------------------------------------------
 
     def _finish(self, reason: Reason, message: str = "") -> Iterator[Event]:
-        yield from self._save_model()
+        yield from self.outputs.flush()
         self.outputs.complete(self.position.history)
         self.outputs.remove_resume()
         yield self._finished(reason, message)
@@ -277,24 +278,12 @@ class Run:
                 told = time.monotonic()
         return False
 
-    def _try(self, save: Callable[[], Iterator[Saved]]) -> Iterator[Saved | Unsaved]:
+    def _try(self, save: Callable[[], Iterable[Saved]]) -> Iterator[Saved | Unsaved]:
         """Training goes on where a file cannot be written, until that is the last thing to do."""
         try:
             yield from save()
         except SaveError as error:
             yield Unsaved(self.position.step, str(error))
-
-    def _save_model(self) -> Iterator[Saved]:
-        """The best model, where it is not in its file yet."""
-        saved = self.outputs.flush()
-        if saved is not None:
-            yield saved
-
-    def _keep_another(self, loss: float) -> Iterator[Saved]:
-        """The model as it is, beside those that were evaluated last, where that was asked for."""
-        if self.outputs.keeps:
-            path = self.outputs.keep_another(self._checkpoint(loss))
-            yield Saved(self.position.step, path, loss, "kept")
 
     def _save_resume(self) -> Iterator[Saved]:
         """What `--resume` needs, after the model that it speaks of."""
@@ -312,7 +301,7 @@ class Run:
             "position": p.to_record(),
         }
         self._saved_at = time.monotonic()  # or tried to
-        yield from self._save_model()
+        yield from self.outputs.flush()
         self.outputs.save_resume(tensors, record, format_version(model.config, self.train, model.text))
         loss = math.nan if p.best_val_loss is None else p.best_val_loss
         yield Saved(p.step, self.outputs.resume, loss, "resume")

@@ -46,7 +46,7 @@ class Outputs:
         """Take the best model so far, evaluated. It stays in memory, since its file may vanish."""
         self._best, self._waiting = checkpoint, True
 
-    def flush(self) -> Saved | None:
+    def flush(self) -> list[Saved]:
         """Write the best model, unless the file holds it.
 
         Raises:
@@ -54,25 +54,25 @@ class Outputs:
         """
         best = self._best
         if best is None or not (self._waiting or not os.path.lexists(self.model)):
-            return None
+            return []
         save(best, self.model)
         assert best.best_val_loss is not None
         self.evaluated, self._waiting = best.best_val_loss, False
-        return Saved(best.history[-1]["step"], self.model, self.evaluated, "model")
+        return [Saved(best.history[-1]["step"], self.model, self.evaluated, "model")]
 
-    def keep_another(self, checkpoint: Checkpoint) -> Path:
+    def keep_another(self, checkpoint: Checkpoint) -> list[Saved]:
         """Write a model into the folder, and remove all but the last few there.
 
         Raises:
             SaveError: it cannot be written.
         """
-        step = checkpoint.history[-1]["step"]
-        path = self.folder / f"step-{step}-loss-{checkpoint.best_val_loss:.4f}{SUFFIX}"
+        step, loss = checkpoint.history[-1]["step"], checkpoint.history[-1]["val_loss"]
+        path = self.folder / f"step-{step}-loss-{loss:.4f}{SUFFIX}"
         save(checkpoint, path)
         with contextlib.suppress(OSError):  # one too many does no harm
             for old in sorted(self.folder.glob(f"step-*-loss-*{SUFFIX}"), key=_age)[: -self.keeps]:
                 old.unlink()
-        return path
+        return [Saved(step, path, loss, "kept")]
 
     def complete(self, history: list[dict[str, Any]]) -> None:
         """Update the history in the model file, which was written when the model was best."""
@@ -82,12 +82,7 @@ class Outputs:
                 save(replace(best, history=list(history)), self.model)
 
     def save_resume(self, tensors: Mapping[str, Array], record: Mapping[str, Any], version: int) -> None:
-        """Write the resume file, after the model that it refers to; see model_file.save_resume.
-
-        Raises:
-            SaveError: one of them cannot be written.
-        """
-        self.flush()
+        """Write the resume file, after `flush`; see model_file.save_resume."""
         save_resume(self.resume, tensors, record, version)
 
     def remove_resume(self) -> None:

@@ -15,14 +15,14 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, TrainConfig, TrainPrecision, canonical, to_dict
 from charrnn.errors import ConfigError, VocabularyError
 from charrnn.events import Compiling, Started
-from charrnn.nn.compilation import Helper, compile_kernels
+from charrnn.nn.compilation import compile_kernels, start_helper
 from charrnn.nn.learner import characters_per_second
 from charrnn.nn.precision import choose, require
 from charrnn.nn.workers import Workers
 from charrnn.tasks.task import Material, Stop
 from charrnn.training.earlier_run import Earlier, Interrupted, look
 from charrnn.training.locking import exclusive
-from charrnn.training.planning import by_speed, needs_speed, plan
+from charrnn.training.planning import by_speed, plan
 from charrnn.training.request import MODEL_SETTINGS, TRAIN_SETTINGS, Request, only
 from charrnn.training.run import Run
 from charrnn.training.run_files import Outputs
@@ -65,13 +65,13 @@ class Settled:
 
 
 def set_up(
-    request: Request, *, stop: Stop, helper: Helper, held: ExitStack
+    request: Request, *, stop: Stop, held: ExitStack
 ) -> Generator[Compiling, None, tuple[Run, Started]]:
     """The run that was asked for, ready to start; see `charrnn.api.train`.
 
     Yields events while kernels are compiled, which is before the plan where that depends on their speed.
 
-    `held` lets go of the model file when the run is over.
+    Closing `held` at the end of the run unlocks the model file.
     """
     began = time.monotonic()
     given = request.checked()
@@ -81,9 +81,9 @@ def set_up(
     initial = None if request.init_from is None else model_file.load(request.init_from)
     workers = Workers(request.threads)
     if earlier.interrupted is not None:
-        settled = _as_before(earlier, earlier.interrupted, request, given, helper)
+        settled = _as_before(earlier, earlier.interrupted, request, given, held)
     else:
-        settled = yield from _anew(earlier, request, given, initial, workers, helper)
+        settled = yield from _anew(earlier, request, given, initial, workers, held)
     blank = settled.blank()
     start = earlier.settle(blank.run, request.target)
     material, train = settled.material, settled.train
@@ -105,18 +105,19 @@ def set_up(
 
 
 def _as_before(
-    earlier: Earlier, old: Interrupted, request: Request, given: dict[str, Any], helper: Helper
+    earlier: Earlier, old: Interrupted, request: Request, given: dict[str, Any], held: ExitStack
 ) -> Settled:
     """The interrupted run, as it was settled when it began."""
     old.refuse_changes(given, request)
     model, train = old.model, old.train
     require(train.precision, "go on with the run on a CPU that has, or start anew with --force")
-    helper.start(model, request.threads, train.precision == "bfloat16")
+    start_helper(held, model, request.threads, train.precision == "bfloat16")
     try:
         material = request.assignment.read(old.text).within(old.vocabulary)
     except VocabularyError as error:
         raise earlier.another_corpus() from error
-    if train.val_text != material.val_text:
+    validation = material.validation
+    if train.val_text != ("" if validation is None else validation.fingerprint()):
         raise earlier.another_corpus()
     return Settled(material, model, train, old.init)
 
@@ -127,24 +128,24 @@ def _anew(
     given: dict[str, Any],
     initial: Checkpoint | None,
     workers: Workers,
-    helper: Helper,
+    held: ExitStack,
 ) -> Generator[Compiling, None, Settled]:
     """A new run, whose settings suit the texts where they were not given."""
     if initial is not None:
         given = _with_network_of(initial, given)
     guess = ModelConfig(1, **only(given, MODEL_SETTINGS))  # calls the same kernels
     bfloat16 = choose(given.get("precision", "auto"), guess) == "bfloat16"
-    helper.start(guess, request.threads, bfloat16)
+    start_helper(held, guess, request.threads, bfloat16)
     material, init = request.assignment.read(request.text), ""
     if initial is not None:
         material = material.within(initial.vocabulary.merged(material.corpus.vocabulary))
         init = _digest(initial)
     if material.validation is not None:
-        given = {**given, "val_fraction": 0.0, "val_text": material.val_text}
+        given = {**given, "val_fraction": 0.0, "val_text": material.validation.fingerprint()}
     repeated = _repeated(earlier, material, given, init)
     if repeated is not None:
         return repeated
-    if needs_speed(len(material.corpus.documents), given):
+    if by_speed(len(material.corpus.documents), given):
         for compiled in compile_kernels(guess, bfloat16):
             yield Compiling(*compiled)
     return _planned(material, given, init, workers)
@@ -180,9 +181,9 @@ def _repeated(earlier: Earlier, material: Material, given: dict[str, Any], init:
         return None  # of another version
     corpus = material.corpus
     made = plan(len(corpus.documents), len(corpus.vocabulary), given, lambda *_: 1.0).settings
-    free = by_speed(len(corpus.documents), given) | {"precision"} - given.keys()
-    if given.get("precision") == "auto":
-        free |= {"precision"}
+    free = by_speed(len(corpus.documents), given)
+    if given.get("precision", "auto") == "auto":
+        free.add("precision")
     chosen = {**asdict(before.config), **asdict(train)}
     made |= {name: chosen[name] for name in free}
     settled = Settled.of(material, made, init, f"as {earlier.out} was trained")

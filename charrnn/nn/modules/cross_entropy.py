@@ -36,9 +36,7 @@ class CrossEntropy:
     def compare(self, b0: int, b1: int) -> None:
         """What `nats` needs of columns b0 to b1."""
         logits = self.logits
-        kernels.loss.log_partitions(
-            logits.values, self.largest, self.log_partitions, logits.N, b0, b1
-        )  # fmt: skip
+        kernels.loss.log_partitions(logits.values, self.largest, self.log_partitions, logits.N, b0, b1)
 
     def nats(self, places: Array, ids: Array) -> Array:
         """-log p(ids[i]) at the place t * B + b = places[i], (n,)."""
