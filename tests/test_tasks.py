@@ -25,6 +25,7 @@ from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
+from charrnn.tasks.task import Material
 from charrnn.text.corpus import Corpus, Inputs, read
 from charrnn.training.request import Request, Target
 from charrnn.training.run import Run
@@ -62,20 +63,15 @@ class WordFile:
 
     def read(self, text: TextConfig) -> Words:
         corpus = read([self.path], replace(text, lines=True))
-        return Words(corpus, len(corpus.vocabulary)).within(corpus.vocabulary.merged(Vocabulary("\t")))
+        return Words(corpus, different=len(corpus.vocabulary)).within(
+            corpus.vocabulary.merged(Vocabulary("\t"))
+        )
 
 
 @dataclass(frozen=True)
-class Words:
-    corpus: Corpus
-    different: int
-    validation = None
-
+class Words(Material):
     def fingerprint(self) -> str:
         return f"copying {self.corpus.fingerprint()}"
-
-    def within(self, vocabulary: Vocabulary) -> Words:
-        return replace(self, corpus=self.corpus.with_vocabulary(vocabulary))
 
     def begin(
         self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers

@@ -17,7 +17,8 @@ from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation, evaluate
-from charrnn.text.corpus import Batches, Corpus, Inputs, corpus_name, read
+from charrnn.tasks.task import Material
+from charrnn.text.corpus import Batches, Inputs, corpus_name, read
 from charrnn.text.sources import find
 from charrnn.text.validation import split, unseen
 from charrnn.vocabulary import Vocabulary, describe
@@ -70,20 +71,10 @@ class TextFiles:
 
 
 @dataclass(frozen=True)
-class Texts:
-    """A corpus, and perhaps a text of its own for validation, in one vocabulary; see task.Material."""
+class Texts(Material):
+    """A corpus, and perhaps a separate text for validation."""
 
-    corpus: Corpus
-    validation: Corpus | None = None
-    different: int = 0  # characters in the corpus itself
     previews: bool = False
-
-    def fingerprint(self) -> str:
-        return self.corpus.fingerprint()
-
-    def within(self, vocabulary: Vocabulary) -> Texts:
-        validation = self.validation and self.validation.with_vocabulary(vocabulary)
-        return replace(self, corpus=self.corpus.with_vocabulary(vocabulary), validation=validation)
 
     def begin(
         self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers

@@ -7,6 +7,7 @@ and the `Network` for it. Both agree on what a batch and a carry are; a run only
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -82,25 +83,22 @@ class Task(Protocol):
         """Lines for people where the loss says less than it seems to. `chosen`: they chose what is kept."""
 
 
-class Material(Protocol):
-    """The texts of a task, for any settings."""
+@dataclass(frozen=True)
+class Material:
+    """The texts of a task, in one vocabulary, for any settings."""
 
-    @property
-    def corpus(self) -> Corpus: ...
-
-    @property
-    def validation(self) -> Corpus | None:
-        """Where that is a text of its own."""
-
-    @property
-    def different(self) -> int:
-        """Characters in the corpus itself; the vocabulary may have more."""
+    corpus: Corpus
+    validation: Corpus | None = None  # a separate text, if one was given
+    different: int = 0  # distinct characters in the corpus; the vocabulary may have more
 
     def fingerprint(self) -> str:
-        """The task and all that was read, as part of a run's fingerprint."""
+        """The task and its corpus, as part of a run's fingerprint."""
+        return self.corpus.fingerprint()
 
     def within(self, vocabulary: Vocabulary) -> Self:
         """The same in a vocabulary that has all its characters. VocabularyError: it has not."""
+        validation = self.validation and self.validation.with_vocabulary(vocabulary)
+        return replace(self, corpus=self.corpus.with_vocabulary(vocabulary), validation=validation)
 
     def begin(
         self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers
@@ -110,6 +108,7 @@ class Material(Protocol):
         Raises:
             TrainingError: there is nothing to learn from.
         """
+        raise NotImplementedError
 
 
 class Assignment(Protocol):

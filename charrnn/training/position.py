@@ -28,6 +28,11 @@ class Position:
     best_val_loss: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def best_loss(self) -> float:
+        """The lowest loss of an evaluation so far, inf before the first one."""
+        return math.inf if self.best_val_loss is None else self.best_val_loss
+
     def advance(self, loss: float, batches: int) -> None:
         """After a step with this loss, in epochs of so many batches."""
         self.step += 1

@@ -110,7 +110,10 @@ class Run:
 
             progress = min(self.budget.progress(p, p.step + 1), 1.0)
             rate = learning_rate(self.train, progress)
-            loss, norm = self._step(rate)
+            batch = self.task.batch(p.epoch, p.window)
+            carry = self.carry if p.window else None  # an epoch begins without
+            loss, norm, self.carry = self.network.train_step(batch, carry, rate, p.step)
+            p.advance(loss, self.task.batches)
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise self._diverged("the gradient" if math.isfinite(loss) else "the loss")
             characters += self.task.batch_characters
@@ -133,15 +136,6 @@ class Run:
         else:  # there is nothing to go on with
             self.outputs.remove_resume()
         yield self._finished("interrupted", f"stopped at step {p.step}")
-
-    def _step(self, rate: float) -> tuple[float, float]:
-        """One batch, and on to the next. Returns the loss and the gradient's norm."""
-        p = self.position
-        batch = self.task.batch(p.epoch, p.window)
-        carry = self.carry if p.window else None  # an epoch begins without
-        loss, norm, self.carry = self.network.train_step(batch, carry, rate, p.step)
-        p.advance(loss, self.task.batches)
-        return loss, norm
 
     def _now_and_then(self) -> Iterator[Event]:
         seconds = self._seconds()
@@ -169,11 +163,9 @@ class Run:
             raise self._diverged("the loss")
         self._check_weights()
         train_loss = p.loss_sum / p.loss_count if p.loss_count else p.running_loss
-        best = p.best_val_loss is None or result.loss < p.best_val_loss
+        best = result.loss < p.best_loss
         # Exactly the best again: the weights do not matter any more, as where float32 has no better loss.
-        worse = p.best_val_loss is not None and (
-            result.loss > CLEARLY_WORSE * p.best_val_loss or result.loss == p.best_val_loss
-        )
+        worse = result.loss > CLEARLY_WORSE * p.best_loss or result.loss == p.best_loss
         p.history.append(
             {
                 "step": p.step,
@@ -214,7 +206,7 @@ class Run:
 
     def _finished(self, reason: Reason, message: str) -> Finished:
         p = self.position
-        best = min(math.inf if p.best_val_loss is None else p.best_val_loss, self.outputs.evaluated)
+        best = min(p.best_loss, self.outputs.evaluated)
         best = best if best < math.inf else math.nan
         return Finished(
             p.step, self._epoch(), self._seconds(), reason, message, self.outputs.model,
@@ -224,8 +216,8 @@ class Run:
     def _why_early(self) -> str:
         """Why more training would be of no use; empty where it may be."""
         p, measured_on = self.position, self.task.measured_on
-        if p.best_val_loss is not None and p.best_val_loss < NOTHING_LEFT:
-            return f"stopped early: the {measured_on} loss is {decimal(p.best_val_loss)}, as low as it gets"
+        if p.best_loss < NOTHING_LEFT:
+            return f"stopped early: the {measured_on} loss is {decimal(p.best_loss)}, as low as it gets"
         if p.worse < self.train.patience:
             return ""
         best = min(p.history, key=lambda entry: entry["val_loss"])

@@ -47,16 +47,10 @@ class Settled:
         corpus = material.corpus
         model = ModelConfig(len(corpus.vocabulary), **only(settings, MODEL_SETTINGS))
         train = TrainConfig(**only(settings, TRAIN_SETTINGS))
-        split = canonical(train.val_split, lines=corpus.text.lines)
-        if material.validation is not None:
-            split = None  # it says nothing
+        # With a separate text for validation, the split means nothing.
+        apart = material.validation is not None
+        split = None if apart else canonical(train.val_split, lines=corpus.text.lines)
         return cls(material, model, replace(train, val_split=split), init, planned)
-
-    def blank(self) -> Checkpoint:
-        """A model file of the run, with neither weights nor history."""
-        corpus, train = self.material.corpus, to_dict(self.train)
-        run = self.fingerprint()
-        return Checkpoint(self.model, corpus.vocabulary, corpus.text, tensors={}, run=run, settings=train)
 
     def fingerprint(self) -> str:
         """What makes two runs the same: corpus, network, settings and the weights it starts from."""
@@ -84,9 +78,10 @@ def set_up(
         settled = _as_before(earlier, earlier.interrupted, request, given, held)
     else:
         settled = yield from _anew(earlier, request, given, initial, workers, held)
-    blank = settled.blank()
-    start = earlier.settle(blank.run, request.target)
-    material, train = settled.material, settled.train
+    material, train, run_id = settled.material, settled.train, settled.fingerprint()
+    start = earlier.settle(run_id, request.target)
+    corpus, settings = material.corpus, to_dict(train)
+    blank = Checkpoint(settled.model, corpus.vocabulary, corpus.text, {}, run=run_id, settings=settings)
     task, network = material.begin(settled.model, train, initial, workers)
     outputs = Outputs(out, request.target.keep_models)
     run = Run(task, network, train, blank, outputs, init=settled.init, began=began, stop=stop)
@@ -94,12 +89,12 @@ def set_up(
     earlier.hand_over(run, start)
     step = run.position.step
     notes = (
-        *material.corpus.notes,
+        *corpus.notes,
         *earlier.notes(request.target),
         *task.warnings(chosen="val_fraction" in given or step > 0),
     )
     return run, Started(
-        material.corpus, material.different, material.validation, settled.model, train, task.characters,
+        corpus, material.different, material.validation, settled.model, train, task.characters,
         task.val_characters, workers.size, out, step, notes, settled.planned,
     )  # fmt: skip
 
@@ -134,7 +129,8 @@ def _anew(
     if initial is not None:
         given = _with_network_of(initial, given)
     guess = ModelConfig(1, **only(given, MODEL_SETTINGS))  # calls the same kernels
-    bfloat16 = choose(given.get("precision", "auto"), guess) == "bfloat16"
+    wanted: TrainPrecision = given.get("precision", "auto")
+    bfloat16 = choose(wanted, guess) == "bfloat16"
     start_helper(held, guess, request.threads, bfloat16)
     material, init = request.assignment.read(request.text), ""
     if initial is not None:
@@ -145,16 +141,10 @@ def _anew(
     repeated = _repeated(earlier, material, given, init)
     if repeated is not None:
         return repeated
-    if by_speed(len(material.corpus.documents), given):
+    corpus = material.corpus
+    if by_speed(len(corpus.documents), given):
         for compiled in compile_kernels(guess, bfloat16):
             yield Compiling(*compiled)
-    return _planned(material, given, init, workers)
-
-
-def _planned(material: Material, given: dict[str, Any], init: str, workers: Workers) -> Settled:
-    """A new plan."""
-    wanted: TrainPrecision = given.get("precision", "auto")
-    corpus = material.corpus
 
     def speed(network: ModelConfig, batch_size: int, seq_len: int) -> float:
         bfloat16 = choose(wanted, network) == "bfloat16"

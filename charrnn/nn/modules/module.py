@@ -64,6 +64,10 @@ class Module:
     by_row: tuple[str, ...] = ()  # matrices that are read row by row, and by no product
     reads_characters = False  # knows what to do with `Characters`; others are given their rows
 
+    def flat(self) -> Iterator[Module]:
+        """The module, or in its place those that it is made of, in order."""
+        yield self
+
     def shapes(self) -> Shapes:
         """Its parameters: names and shapes, PyTorch's where PyTorch has the like."""
         return {}
@@ -92,12 +96,8 @@ class Sequential(Module):
         return "\n".join(map(repr, self.modules))
 
     def flat(self) -> Iterator[Module]:
-        """The modules, and in the place of those that are made of others these."""
         for module in self.modules:
-            if isinstance(module, Sequential):
-                yield from module.flat()
-            else:
-                yield module
+            yield from module.flat()
 
     @property
     def states(self) -> tuple[tuple[int, ...], ...]:
