@@ -24,8 +24,7 @@ class _Job:
         self.phases, self.workers = phases, workers
         self.barrier = Barrier(workers)
         self._errors: list[BaseException | None] = []
-        self._running = threading.Lock()
-        self._running.acquire()
+        self._all_ended: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def run(self, worker: int) -> None:
         """Run one worker's share of each phase."""
@@ -40,12 +39,16 @@ class _Job:
             error = raised
         self._errors.append(error)
         if len(self._errors) == self.workers:  # earlier wake-ups would take CPU time from the last worker
-            self._running.release()
+            self._all_ended.put(None)  # perhaps twice, if two workers append at the same time
 
     def wait(self) -> None:
         """Wait until all workers have ended; raises their first exception."""
-        while not self._running.acquire(timeout=0.2):
-            pass  # Windows sees Ctrl-C only between waits
+        while True:
+            try:
+                self._all_ended.get(timeout=0.2)  # Windows sees Ctrl-C only between waits
+                break
+            except queue.Empty:
+                continue
         for error in self._errors:
             if error is not None:
                 raise error
@@ -53,16 +56,14 @@ class _Job:
 
 def available_threads() -> int:
     """The number of CPUs that this process may use, limited by its CPU quota."""
-    cpus: int | None
     if hasattr(os, "process_cpu_count"):  # from Python 3.13 on; respects PYTHON_CPU_COUNT
-        cpus = os.process_cpu_count()
+        cpus = os.process_cpu_count() or 1
     elif hasattr(os, "sched_getaffinity"):
         cpus = len(os.sched_getaffinity(0))
     else:
-        cpus = os.cpu_count()
+        cpus = os.cpu_count() or 1
     quota = cpu_quota()
-    paid = math.ceil(quota) if quota is not None else cpus
-    return max(1, min(cpus or 1, paid or 1))
+    return max(1, cpus if quota is None else min(cpus, math.ceil(quota)))
 
 
 class Workers:
