@@ -47,7 +47,7 @@ run_helper(config, bfloat16)
 def start_helper(
     held: ExitStack, config: ModelConfig, threads: int | None = None, bfloat16: bool = False
 ) -> None:
-    """Start a process that compiles the kernels for training such a network, of any size, on so many threads.
+    """Start a process that compiles the kernels for training such a network, whatever its size.
 
     It ends by itself, with this process, or when `held` is closed. It only saves time: if it cannot start, or
     would not help, nothing happens.
@@ -76,7 +76,7 @@ def start_helper(
 
 
 def run_helper(config: dict[str, Any], bfloat16: bool) -> None:
-    """The helper's main function: compile what other kernels need, then the list from its end."""
+    """The helper's main function: compile the kernels that others need, then the list from its end."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
@@ -116,7 +116,7 @@ def compile_kernels(config: ModelConfig, bfloat16: bool = False) -> Iterator[tup
         try:
             for task in tasks:
                 task.run()
-            _step(smallest, bfloat16, Workers(1))  # for what the list lacks
+            _step(smallest, bfloat16, Workers(1))  # for kernels that the list lacks
         except BaseException as error:
             errors.append(error)
 

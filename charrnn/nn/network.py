@@ -28,7 +28,7 @@ from charrnn.nn.workers import Phase, Workers
 
 @dataclass(frozen=True)
 class State:
-    """What a network remembers, as a value: for each layer its arrays of (B, width), one for each part."""
+    """The state of a network, as a value: for each layer, an array (B, width) for each part of it."""
 
     layers: tuple[tuple[Array, ...], ...]
 
@@ -47,7 +47,7 @@ def initial_tensors(config: ModelConfig, seed: int) -> dict[str, Array]:
     return config.network().initial(np.random.default_rng([seed, 0]))
 
 
-PIPELINE_STEPS = 64  # of a layer, before the next one follows
+PIPELINE_STEPS = 64  # time steps that a layer computes before the next one follows
 
 
 class _Passes:
@@ -68,10 +68,10 @@ class _Passes:
         self.zero_state = State.zero(network.states, 1, window.dtype)
 
     def read(self, x: Array, restart_rows: Array | None, state: State, restarts: State | None = None) -> None:
-        """Take the window's characters and the states that it starts from, and prepare all modules.
+        """Load a window's characters and its initial state, and prepare all modules.
 
-        Where restart_rows (T, B) is not -1, a text begins, with that row of the states `restarts`. Without
-        `restarts`, it is a mask of the places where texts begin, with zeros.
+        Where restart_rows (T, B) is not -1, a text begins, with that row of `restarts` as its state. Without
+        `restarts`, it is a mask of the positions where texts begin, with a zero state.
         """
         self.ids.read(x)
         self.characters.fill()
@@ -86,7 +86,7 @@ class _Passes:
             bound.prepare()
 
     def prepare_share(self, share: Share) -> None:
-        """A share of what follows from the characters and parameters."""
+        """Compute a share of what depends on characters and parameters alone."""
         for bound in self.flat:
             bound.prepare_share(share)
         for weight in self.window.weights:
@@ -105,33 +105,33 @@ class _Passes:
         return stages
 
     def transpose(self, share: Share) -> None:
-        """A share of the transposes that some units want for the gradients of the weights."""
+        """Transpose a share of the inputs, for units that compute weight gradients from transposes."""
         for operand in self.transposes:
             operand.transpose(share)
 
     def parameter_gradients(self, share: Share) -> None:
-        """A share of every gradient that is a sum over the window's rows."""
+        """Compute a share of the gradients that are sums over the window's rows."""
         for bound in self.flat:
             bound.parameter_gradients(share)
 
     def late_gradients(self, share: Share) -> None:
-        """A share of what is made of these."""
+        """Compute a share of the gradients that depend on those sums."""
         for bound in self.flat:
             bound.late_gradients(share)
 
     def state(self) -> State:
-        """What the window ended with."""
+        """The state after the last step."""
         return State(tuple(layer.state() for layer in self.layers))
 
     def states_after(self, places: Array) -> State:
-        """What was remembered after the steps t * B + b, arrays of (n, width)."""
+        """The states after the positions t * B + b, arrays of (n, width)."""
         return State(tuple(layer.states_after(places) for layer in self.layers))
 
 
 class Model:
     """A network's parameters with forward and backward over windows of any shape.
 
-    `network` is the one that config describes, unless another one is given.
+    `network` replaces the network that the configuration describes.
     `dtype` is float32, or float64 for the gradient checks. With `bfloat16`, the operands of the matrix
     products of `gradient` are rounded (charrnn.nn.operands); with `reads_bfloat16`, those of `forward` and
     `losses`. Results do not depend on the number of workers.
@@ -181,7 +181,7 @@ class Model:
     def _window(self, T: int, B: int, training: bool) -> _Passes:
         key = (T, B, training)
         if key not in self._windows:
-            self._windows.clear()  # before the next one is made: windows are large
+            self._windows.clear()  # first, since windows are large
             rounded = self.bfloat16 if training else self.reads_bfloat16
             gradients = self.gradients if training else None
             window = Window(self.parameters, gradients, T, B, bfloat16=rounded)
@@ -258,8 +258,8 @@ class Model:
         """Put the gradient of the mean loss over the window into `gradients`; return that loss and the state.
 
         Truncated back-propagation through time: the given state is a constant. Shapes as in `forward`.
-        Dropout acts when `dropout_seed` is given. What comes `then` is done by the same threads before they
-        rest: to wake them again would take a hundredth of a step of a small network.
+        Dropout is on if `dropout_seed` is given. The phases `then` follow on the same threads: to wake these
+        again would take 1 % of a small network's step.
         """
         T, B = x.shape
         window = self._window(T, B, True)
@@ -288,7 +288,7 @@ class Model:
 def _pipeline(stages: list[list[Bound]], T: int, B: int) -> Phase:
     """For few columns: each worker has some of the stages, and follows the one before it in time."""
     parts = [(t, min(t + PIPELINE_STEPS, T)) for t in range(0, T, PIPELINE_STEPS)]
-    passed = [threading.Semaphore(0) for _ in stages]  # parts that stage k is done with
+    passed = [threading.Semaphore(0) for _ in stages]  # counts the parts that stage k has finished
 
     def task(share: Share) -> None:
         first, last = share.of(len(stages))
@@ -300,7 +300,7 @@ def _pipeline(stages: list[list[Bound]], T: int, B: int) -> Phase:
                     for bound in stages[k]:
                         bound.forward(0, B, t0, t1)
                     passed[k].release()
-        finally:  # after an error, nobody waits for what will not come
+        finally:  # after an error, too, or later workers would wait forever
             for k in range(first, last):
                 passed[k].release(len(parts))
 

@@ -42,15 +42,15 @@ class AdamW:
         self._partial = np.zeros(-(-len(self.m) // BLOCK))
 
     def step(self, gradients: Parameters, rate: float) -> float:
-        """Update the parameters in place; the gradient is scaled to a norm of `clip` at the most.
+        """Update the parameters in place; the gradient is scaled to a norm of at most `clip`.
 
-        Returns the norm before that. Where it is not finite, nothing is changed.
+        Returns the norm before scaling. If it is not finite, nothing changes.
         """
         self.workers.run(*self.phases(gradients, rate))
         return self.finish()
 
     def phases(self, gradients: Parameters, rate: float) -> tuple[Phase, ...]:
-        """A step as work for `Workers.run`, which may do something else before; then comes `finish`."""
+        """A step as phases for `Workers.run`, perhaps after others; call `finish` afterwards."""
         c, step = self.config, self.steps + 1
         corrections = 1.0 - c.beta1**step, 1.0 - c.beta2**step
         arrays = self.parameters.flat, gradients.flat, self.m, self.v
@@ -72,12 +72,12 @@ class AdamW:
         return sum_squares, update
 
     def finish(self) -> float:
-        """After a step's phases: count it if the gradient was finite; its norm."""
+        """Count the step whose phases have run, if the gradient was finite. Returns the gradient's norm."""
         norm = self._norm()
         if math.isfinite(norm):
             self.steps += 1
         return norm
 
     def _norm(self) -> float:
-        """The Euclidean norm of all gradients, from the partial sums in their order."""
+        """The Euclidean norm of all gradients, from the partial sums in a fixed order."""
         return math.sqrt(float(np.add.reduce(self._partial)))
