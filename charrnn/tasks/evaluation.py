@@ -13,8 +13,8 @@ from charrnn.nn.parameters import Array
 from charrnn.text.corpus import Documents
 
 STREAMS = 64  # documents read side by side; more would not make the products faster
-WINDOW = 1024  # characters a call, over all streams: enough for quick products, in little memory
-LOGITS = 2**24  # numbers a call, so that a large vocabulary does not need gigabytes
+WINDOW = 1024  # characters per call, over all streams: enough for fast products, in little memory
+LOGITS = 2**24  # numbers per call, so that a large vocabulary does not need gigabytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ def evaluate(
 ) -> Evaluation | None:
     """The mean loss over every character, each document read in one pass from a zero state.
 
-    Documents are independent, so that many are read side by side; a single one is read character after
-    character. None when `stop()` becomes true, which is asked about ten times a second. As often `report` is
-    told how many characters are done.
+    Documents are independent, so many are read side by side; a single one is read character by character.
+    About ten times a second, `report` gets the number of characters done, and `stop` is called: when it
+    returns something true, the evaluation ends with None.
     """
     total, done = 0.0, 0
     for _, losses in _losses(model, documents):
@@ -67,7 +67,7 @@ def surprises(model: Model, documents: Documents) -> Array:
 
 
 def _losses(model: Model, documents: Documents) -> Iterator[tuple[Array, Array]]:
-    """Positions and their losses, both (n,), until every position has come once."""
+    """Positions and their losses, both (n,); every position once."""
     starts = _streams(documents)
     ends = np.append(starts[1:], len(documents))
     if not len(documents):
@@ -94,7 +94,7 @@ def _streams(documents: Documents) -> Array:
 
 
 def _next_start(documents: Documents, fresh: Array, position: int) -> int:
-    """The first of `fresh`, or of lines that are documents, from `position` on; else the text's length."""
+    """The first start in `fresh`, or of a line that is a document, from `position` on; else the length."""
     at = int(np.searchsorted(fresh, position))
     found = int(fresh[at]) if at < len(fresh) else len(documents)
     if documents.line_end >= 0 and position > 0:

@@ -6,7 +6,7 @@ Three rules, each with its evidence in docs/quality.md:
    within the budget: a larger one would end half-trained, a smaller one would stop improving before.
 2. A high learning rate and strong weight decay keep the network from overconfidence. Dropout grows with the
    number of epochs, and a little with the ratio of the network's size to the text's.
-3. After MOST_EPOCHS epochs the run ends: more would only learn the text by heart.
+3. After MOST_EPOCHS epochs the run ends: more would only memorise the text.
 
 They hold for short texts, too: a list of a hundred names gets a small network, much dropout and few epochs,
 so that samples resemble the list without copying it.
@@ -37,7 +37,7 @@ READ_PER_PARAMETER = 3.3
 MOST_EPOCHS = 30.0
 TRAINING_SHARE = 0.9  # of a budget in minutes; the rest is for evaluating and saving
 MOST_DROPOUT = 0.75
-FEW_EPOCHS = 8.0  # too few to learn a text by heart
+FEW_EPOCHS = 8.0  # too few to memorise a text
 PEAK_RATE = 0.0105  # the learning rate of an LSTM of SIZES[0]
 DEFAULTS = TrainConfig(steps=1)
 WINDOW = DEFAULTS.seq_len
@@ -63,7 +63,7 @@ class Plan:
 
 
 def by_speed(characters: int, given: dict[str, Any]) -> set[str]:
-    """The settings that a plan chooses by the machine's speed; none where it does not depend on that."""
+    """The settings that a plan chooses by the machine's speed; empty if it is not needed."""
     budget = given if given.keys() & BUDGETS else _budget(characters)
     decided = given.keys() >= {"hidden_size", "dropout", "weight_decay"}
     if "minutes" not in budget or characters <= SHORT or decided:
@@ -72,7 +72,7 @@ def by_speed(characters: int, given: dict[str, Any]) -> set[str]:
 
 
 def plan(characters: int, vocab_size: int, given: dict[str, Any], speed: Speed | None = None) -> Plan:
-    """The settings for a corpus of so many characters; those `given` take precedence.
+    """The settings for a corpus of this length; those `given` take precedence.
 
     `speed` is called only for settings `by_speed`. Settings that keep their defaults are absent.
     """

@@ -1,4 +1,4 @@
-"""From a request to a training run: what lies there, what is read, the settings, and then the run."""
+"""From a request to a training run: earlier runs, the texts, the settings, and finally the run."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ FINE_TUNING_RATE = 2e-3
 
 @dataclass(frozen=True)
 class Settled:
-    """A run as it was decided on: the texts, all settings, the origin of the weights."""
+    """The decisions about a run: the texts, all settings, the initial weights."""
 
     material: Material
     model: ModelConfig
     train: TrainConfig
-    init: str = ""  # names the model whose weights it starts from
-    planned: str = ""  # in a line, what was chosen and why
+    init: str = ""  # identifies the initial weights, if these are a model's
+    planned: str = ""  # the chosen settings and the reason, on one line
 
     @classmethod
     def of(cls, material: Material, settings: dict[str, Any], init: str, planned: str) -> Settled:
@@ -53,7 +53,7 @@ class Settled:
         return cls(material, model, replace(train, val_split=split), init, planned)
 
     def fingerprint(self) -> str:
-        """What makes two runs the same: corpus, network, settings and the weights it starts from."""
+        """The identity of a run: corpus, network, settings and initial weights."""
         parts = [self.material.fingerprint(), to_dict(self.model), to_dict(self.train), self.init]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -61,11 +61,10 @@ class Settled:
 def set_up(
     request: Request, *, stop: Stop, held: ExitStack
 ) -> Generator[Compiling, None, tuple[Run, Started]]:
-    """The run that was asked for, ready to start; see `charrnn.api.train`.
+    """The requested run, ready to start.
 
-    Yields events while kernels are compiled, which is before the plan where that depends on their speed.
-
-    Closing `held` at the end of the run unlocks the model file.
+    Yields events while kernels are compiled, which happens here if the plan depends on their speed. Closing
+    `held` at the end of the run unlocks the model file.
     """
     began = time.monotonic()
     given = request.checked()
@@ -84,7 +83,8 @@ def set_up(
     blank = Checkpoint(settled.model, corpus.vocabulary, corpus.text, {}, run=run_id, settings=settings)
     task, network = material.begin(settled.model, train, initial, workers)
     outputs = Outputs(out, request.target.keep_models)
-    run = Run(task, network, train, blank, outputs, init=settled.init, began=began, stop=stop)
+    run = Run(task, network, train, blank, outputs, init=settled.init, stop=stop)
+    run.position.seconds = time.monotonic() - began
     outputs.clean()
     earlier.hand_over(run, start)
     step = run.position.step
@@ -102,7 +102,7 @@ def set_up(
 def _as_before(
     earlier: Earlier, old: Interrupted, request: Request, given: dict[str, Any], held: ExitStack
 ) -> Settled:
-    """The interrupted run, as it was settled when it began."""
+    """The interrupted run, with the settings of its start."""
     old.refuse_changes(given, request)
     model, train = old.model, old.train
     require(train.precision, "go on with the run on a CPU that has, or start anew with --force")
@@ -125,7 +125,7 @@ def _anew(
     workers: Workers,
     held: ExitStack,
 ) -> Generator[Compiling, None, Settled]:
-    """A new run, whose settings suit the texts where they were not given."""
+    """A new run. Settings that are not given are chosen to suit the texts."""
     if initial is not None:
         given = _with_network_of(initial, given)
     guess = ModelConfig(1, **only(given, MODEL_SETTINGS))  # calls the same kernels
@@ -157,10 +157,10 @@ def _anew(
 
 
 def _repeated(earlier: Earlier, material: Material, given: dict[str, Any], init: str) -> Settled | None:
-    """The plan of the model in the file, if the same was asked for.
+    """The plan of the existing model, if the same run is requested.
 
-    A plan that depends on the machine's speed is not made twice: to repeat a command repeats the run. What
-    does not depend on it must be as it would be planned now.
+    The machine's speed is not measured again, so that repeating a command repeats the run. Settings that do
+    not depend on it must be as they would be planned now.
     """
     before = earlier.model
     if before is None:
