@@ -245,7 +245,7 @@ def run_peak(_: argparse.Namespace) -> None:
     from charrnn.kernels.machine.prefetch import NOTHING
     from charrnn.kernels.products import gemm
     from charrnn.nn.parameters import aligned
-    from charrnn.nn.workers import Workers, share
+    from charrnn.nn.workers import Workers
 
     M, K, N = PRODUCT
     workers, unit = Workers(), gemm.unit("float32")
@@ -254,7 +254,7 @@ def run_peak(_: argparse.Namespace) -> None:
     a[:], b[:] = 0.5, 0.5
 
     def product() -> None:
-        workers.run(lambda w: gemm.product(unit, c, bias, a, b, K, share(M, w, workers.size), NOTHING))
+        workers.run(lambda share: gemm.product(unit, c, bias, a, b, K, share.of(M), NOTHING))
 
     product()
     serve(lambda seconds: 2 * M * K * N / quickest(seconds, product) / 1e9)

@@ -537,7 +537,6 @@ def train(
             Unsaved reports it.
         TrainingError: the loss is no longer a number; another process is training into the same file.
     """
-    from charrnn.nn.compilation import Helper
     from charrnn.tasks.next_character import TextFiles
     from charrnn.training.request import Request, Target
     from charrnn.training.run_setup import set_up
@@ -548,8 +547,7 @@ def train(
     initial, threads = settings.pop("init_from", None), settings.pop("threads", None)
     request = Request(files, text, target, initial, threads, settings)
     with contextlib.ExitStack() as held:
-        helper = held.enter_context(Helper())
-        run, started = yield from set_up(request, stop=stop, helper=helper, held=held)
+        run, started = yield from set_up(request, stop=stop, held=held)
         yield started
         yield from run.events()
 

@@ -203,7 +203,7 @@ def test_the_gradient_of_a_cell_of_ones_own_is_central_differences(cell, workers
     state = State(
         tuple(
             tuple(0.5 * rng.standard_normal(part.shape) for part in layer)
-            for layer in State.zero(config, 2).layers
+            for layer in State.zero(config.network().states, 2).layers
         )
     )
     model.gradient(x, y, state, reset)

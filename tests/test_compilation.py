@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from charrnn.kernels.machine.jit import Task
 from charrnn.kernels.products import gemm
 from charrnn.nn import compilation
 from charrnn.nn.cells import kinds
-from charrnn.nn.compilation import Helper, compile_kernels
+from charrnn.nn.compilation import compile_kernels, start_helper
 
 KERNELS = [
     kernel
@@ -272,8 +273,8 @@ def test_without_a_cache_folder_everything_works(monkeypatch):
 class FakeProcess:
     """What Popen would have started."""
 
-    def __init__(self):
-        self.stdin = io.BytesIO()
+    def __init__(self, command):
+        self.command, self.stdin = command, io.BytesIO()
 
     def wait(self):
         return 0
@@ -281,12 +282,12 @@ class FakeProcess:
 
 @pytest.fixture
 def started(monkeypatch):
-    """The commands of helpers that were asked for, on two CPUs and with nothing cached."""
-    commands: list[list[str]] = []
+    """The helpers that were asked for, on two CPUs and with nothing cached."""
+    processes: list[FakeProcess] = []
 
     def start(command, **options):
-        commands.append(command)
-        return FakeProcess()
+        processes.append(FakeProcess(command))
+        return processes[-1]
 
     monkeypatch.setattr(subprocess, "Popen", start)
     monkeypatch.setattr(jit, "CACHE_DIR", Path("anywhere"))
@@ -294,22 +295,22 @@ def started(monkeypatch):
     monkeypatch.setattr(
         compilation, "_tasks", lambda config, bfloat16: (Task("rows.add", print, done=lambda: False),)
     )
-    return commands
+    return processes
 
 
 def test_the_helper_is_told_the_network_and_the_precision(started):
     config = ModelConfig(7, "gru", norm=False)
-    with Helper() as helper:
-        helper.start(config, bfloat16=True)
-    ((*_, argument),) = started
-    assert json.loads(argument) == [sys.path, config.to_dict(), True]
-    assert helper._process is not None
-    assert helper._process.stdin.closed
+    with ExitStack() as held:
+        start_helper(held, config, bfloat16=True)
+        (process,) = started
+        assert json.loads(process.command[-1]) == [sys.path, config.to_dict(), True]
+        assert not process.stdin.closed
+    assert process.stdin.closed
 
 
 def test_no_helper_starts_where_it_is_of_no_use(started, monkeypatch):
-    helper = Helper()
-    helper.start(ModelConfig(7), threads=1)
+    held = ExitStack()
+    start_helper(held, ModelConfig(7), threads=1)
     for name, value in (
         ("jit.CACHE_DIR", None),
         ("available_threads", lambda: 1),
@@ -318,7 +319,7 @@ def test_no_helper_starts_where_it_is_of_no_use(started, monkeypatch):
     ):
         with monkeypatch.context() as patch:
             patch.setattr(f"charrnn.nn.compilation.{name}", value)
-            helper.start(ModelConfig(7))
+            start_helper(held, ModelConfig(7))
     assert started == []
 
 
@@ -330,20 +331,17 @@ def test_a_helper_that_cannot_start_is_no_error(started, monkeypatch):
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
-    with Helper() as helper:
-        helper.start(ModelConfig(7))
+    with ExitStack() as held:
+        start_helper(held, ModelConfig(7))
     assert len(asked) == 1
-    assert helper._process is None
 
 
-def test_a_run_that_does_not_begin_lets_the_helper_end(started, monkeypatch, tmp_path):
-    helpers = []
-    monkeypatch.setattr(compilation, "Helper", lambda: helpers.append(Helper()) or helpers[-1])
+def test_a_run_that_does_not_begin_lets_the_helper_end(started, tmp_path):
     (tmp_path / "empty.txt").touch()
     with pytest.raises(CorpusError):
         next(api.train(tmp_path / "empty.txt", out=tmp_path / "m.safetensors"))
-    assert started
-    assert helpers[0]._process.stdin.closed
+    (process,) = started
+    assert process.stdin.closed
 
 
 def helping(cache: Path, **settings: object) -> subprocess.Popen[bytes]:

@@ -114,11 +114,8 @@ class Told:
         self.model = model("this")
         self.told: list[str] = []
 
-    def keep(self, model: Checkpoint) -> None:
-        self.told.append("keep")
-
-    def set_complete(self, model: Checkpoint) -> None:
-        self.told.append("complete")
+    def keep(self, model: Checkpoint, *, complete: bool) -> None:
+        self.told.append("complete" if complete else "keep")
 
     def resume(self, tensors: object, record: object) -> None:
         self.told.append("resume")
@@ -130,7 +127,7 @@ class Told:
         (None, False, Start.ANEW, []),
         ("this", False, Start.ANEW, []),
         ("this", False, Start.AGAIN, ["keep"]),
-        ("this", False, Start.COMPLETE, ["keep", "complete"]),
+        ("this", False, Start.COMPLETE, ["complete"]),
         ("this", True, Start.GOES_ON, ["keep", "resume"]),
         ("that", True, Start.GOES_ON, ["resume"]),
         (None, True, Start.GOES_ON, ["resume"]),

@@ -29,7 +29,7 @@ def random_window(rng, V, T, B, *, starts=True):
 
 
 def random_state(rng, config, B, dtype):
-    zero = State.zero(config, B, dtype)
+    zero = State.zero(config.network().states, B, dtype)
     return State(
         tuple(tuple(0.5 * rng.standard_normal(a.shape).astype(dtype) for a in k) for k in zero.layers)
     )

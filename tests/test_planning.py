@@ -19,7 +19,7 @@ from charrnn.training.planning import (
     SMALL_SIZES,
     SMALLEST_VALIDATED,
     TRAINING_SHARE,
-    needs_speed,
+    by_speed,
     plan,
 )
 
@@ -171,13 +171,13 @@ def test_speed_is_asked_for_where_it_decides_and_nowhere_else():
 
     decided = {"hidden_size": 64, "dropout": 0.1, "weight_decay": 0.1}
     for given in ({"epochs": 3}, {"steps": 3}, {"minutes": 1, **decided}):
-        assert not needs_speed(10**6, given)
+        assert not by_speed(10**6, given)
         plan(10**6, 65, given, speed)
     plan(1_000, 65, {"minutes": 1}, speed)
     plan(10**4, 65, {}, speed)  # its default is a number of epochs
     assert asked == []
     for given in ({"minutes": 1}, {}, {"minutes": 1, "hidden_size": 64, "dropout": 0.1}):
-        assert needs_speed(10**6, given)
+        assert by_speed(10**6, given)
         asked.clear()
         plan(10**6, 65, given, speed)
         assert asked

@@ -20,12 +20,12 @@ from charrnn.checkpoint.model_file import Checkpoint, resume_path
 from charrnn.config import ModelConfig, TextConfig, TrainConfig, to_dict
 from charrnn.errors import CheckpointError, ConfigError, TrainingError
 from charrnn.events import Evaluated, Event, Finished, Indexing, Measure, Sampled, Started, Step
-from charrnn.nn.compilation import Helper
 from charrnn.nn.learner import Learner
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
+from charrnn.tasks.task import Material
 from charrnn.text.corpus import Corpus, Inputs, read
 from charrnn.training.request import Request, Target
 from charrnn.training.run import Run
@@ -63,21 +63,15 @@ class WordFile:
 
     def read(self, text: TextConfig) -> Words:
         corpus = read([self.path], replace(text, lines=True))
-        return Words(corpus, len(corpus.vocabulary)).within(corpus.vocabulary.merged(Vocabulary("\t")))
+        return Words(corpus, different=len(corpus.vocabulary)).within(
+            corpus.vocabulary.merged(Vocabulary("\t"))
+        )
 
 
 @dataclass(frozen=True)
-class Words:
-    corpus: Corpus
-    different: int
-    validation = None
-    val_text = ""
-
+class Words(Material):
     def fingerprint(self) -> str:
         return f"copying {self.corpus.fingerprint()}"
-
-    def within(self, vocabulary: Vocabulary) -> Words:
-        return replace(self, corpus=self.corpus.with_vocabulary(vocabulary))
 
     def begin(
         self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers
@@ -207,7 +201,7 @@ def train(
         return "enough" if found and isinstance(found[-1], Step) and found[-1].step == stop_at else None
 
     with ExitStack() as held:
-        setup = set_up(request, stop=stop, helper=held.enter_context(Helper()), held=held)
+        setup = set_up(request, stop=stop, held=held)
         while True:
             try:
                 found.append(next(setup))

@@ -1,4 +1,4 @@
-"""What networks are made of, how they compute gradients, and how they learn.
+"""Networks: their modules, cells and parameters, how they compute gradients, and how they learn.
 
 It may import kernels and system, and never touches a file.
 """

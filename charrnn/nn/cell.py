@@ -8,21 +8,21 @@ from typing import Any, NamedTuple
 
 
 class Stage(NamedTuple):
-    """An equation of numbers or `rows`. Its parameters' names say what it reads, `writes` what it returns.
+    """An equation of numbers or `rows`. The names of its parameters are its inputs, `writes` its results.
 
     Forward parameters: gates after their activation; for a gate n without one, `n`, its W_ih x + b_ih, and
     `n_h`, its W_hh h + b_hh, or, without `separate_hidden_bias`, `n`, the sum of both; parts of the state;
     and results of earlier stages.
 
-    Backward parameters: the same, with the state before the step; what forward has `kept`; and `d_h`, `d_c`,
-    .., the gradients of the state after the step. `writes` names the values whose gradients are returned:
-    gates after their activation, `n` and `n_h`, and parts of the state before the step, where the gradient
-    through the matrix products is added elsewhere. A part that is not written has the gradient 0.
+    Backward parameters: the same, with the state before the step; the values `kept` by forward; and `d_h`,
+    `d_c`, .., the gradients of the state after the step. `writes` names the values whose gradients are
+    returned: gates after their activation, `n` and `n_h`, and parts of the state before the step, where the
+    gradient through the matrix products is added elsewhere. A part that is not written has the gradient 0.
     """
 
     equation: Callable[..., Any]
     writes: tuple[str, ...]
-    rows: bool = False  # it takes and returns vectors: for parts of the state that have not H numbers
+    rows: bool = False  # it takes and returns vectors, for parts of the state with other sizes than H
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -42,7 +42,8 @@ class Cell:
     `inference.numpy_network`.
 
     Compilers do not vectorise loops over many arrays, so each stage of `forward` becomes a loop of its own,
-    after one for the activations of the gates. `kept` names what it saves for `backward` besides the gates.
+    after one for the activations of the gates. `kept` names the values that it saves for `backward` besides
+    the gates.
     """
 
     kind: str  # as commands and files call it
@@ -52,11 +53,11 @@ class Cell:
     gates: Mapping[str, str | None]
     forward: Callable[[Any], tuple[Stage, ...]]
     backward: Callable[[Any], Stage]
-    nonlinearity: str | None = None  # tells apart the cells of a kind
+    nonlinearity: str | None = None  # distinguishes the cells of a kind
     state: tuple[str, ...] = ("h",)  # its parts; h, of H numbers, comes first and is also the output
     widths: Callable[[int], tuple[int, ...]] | None = None  # of the parts, by H; None: H each
     kept: tuple[str, ...] = ()  # (H,) each
-    separate_hidden_bias: bool = False  # the equations read W_hh h + b_hh apart from W_ih x + b_ih
+    separate_hidden_bias: bool = False  # the equations need W_hh h + b_hh separate from W_ih x + b_ih
     recurrent_identity: bool = False  # initial recurrent weights: the identity, not orthogonal
     biases: Mapping[str, float] = field(default_factory=dict)  # initial, by gate; without norm only
     learning_rate_scale: float = 1.0  # relative to an LSTM's

@@ -18,8 +18,9 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from charrnn.config import ModelConfig, TrainConfig
 from charrnn.kernels.machine import jit
 from charrnn.kernels.machine.jit import Task
 from charrnn.nn.network import Model
+from charrnn.nn.operands import Share
 from charrnn.nn.optimizer import AdamW
 from charrnn.nn.workers import Phase, Workers, available_threads
 
@@ -42,49 +44,39 @@ run_helper(config, bfloat16)
 """
 
 
-class Helper:
-    """A process that compiles what the cache lacks. It ends by itself, or with this process."""
+def start_helper(
+    held: ExitStack, config: ModelConfig, threads: int | None = None, bfloat16: bool = False
+) -> None:
+    """Start a process that compiles the kernels for training such a network, whatever its size.
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End the process: what it still compiles is no longer needed."""
-        if self._process is not None and self._process.stdin is not None:
-            self._process.stdin.close()
-
-    def start(self, config: ModelConfig, threads: int | None = None, bfloat16: bool = False) -> None:
-        """Compile the kernels for training such a network, of any size, on so many threads.
-
-        The process only saves time: if it cannot start, or would not help, nothing happens.
-        """
-        cpus = available_threads()
-        if jit.CACHE_DIR is None or min(cpus, threads or cpus) < 2:
-            return
-        if not sys.executable or getattr(sys, "frozen", False):
-            return  # no interpreter to start
-        if not _missing(_tasks(_smallest(config), bfloat16)):
-            return
-        argument = json.dumps([sys.path, config.to_dict(), bfloat16])
-        try:
-            # -P: import nothing from the current folder.
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _HELPER, argument],
-                stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            )  # fmt: skip
-        except OSError:
-            return
-        self._process = process
-        # Reap the process when it exits, or it would remain as a zombie.
-        threading.Thread(target=process.wait, name="charrnn-helper", daemon=True).start()
+    It ends by itself, with this process, or when `held` is closed. It only saves time: if it cannot start, or
+    would not help, nothing happens.
+    """
+    cpus = available_threads()
+    if jit.CACHE_DIR is None or min(cpus, threads or cpus) < 2:
+        return
+    if not sys.executable or getattr(sys, "frozen", False):
+        return  # no interpreter to start
+    if not _missing(_tasks(_smallest(config), bfloat16)):
+        return
+    argument = json.dumps([sys.path, config.to_dict(), bfloat16])
+    try:
+        # -P: import nothing from the current folder.
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", _HELPER, argument],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )  # fmt: skip
+    except OSError:
+        return
+    assert process.stdin is not None
+    held.callback(process.stdin.close)
+    # Reap the process when it exits, or it would remain as a zombie.
+    threading.Thread(target=process.wait, name="charrnn-helper", daemon=True).start()
 
 
 def run_helper(config: dict[str, Any], bfloat16: bool) -> None:
-    """The helper's main function: compile what other kernels need, then the list from its end."""
+    """The helper's main function: compile the kernels that others need, then the list from its end."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
@@ -124,17 +116,15 @@ def compile_kernels(config: ModelConfig, bfloat16: bool = False) -> Iterator[tup
         try:
             for task in tasks:
                 task.run()
-            _step(smallest, bfloat16, Workers(1))  # for what the list lacks
+            _step(smallest, bfloat16, Workers(1))  # for kernels that the list lacks
         except BaseException as error:
             errors.append(error)
 
     thread = threading.Thread(target=work, name="charrnn-compile", daemon=True)
     thread.start()
-    while True:
+    while thread.is_alive():
         thread.join(0.2)
-        if not thread.is_alive():
-            break
-        if compiling:
+        if compiling and thread.is_alive():
             yield len(tasks) - len(_missing(tasks)), len(tasks), jit.CACHE_DIR is not None
     if errors:
         raise errors[0]
@@ -179,4 +169,4 @@ class _ThisThread(Workers):
 
     def run(self, *phases: Phase) -> None:
         for phase in phases:
-            phase(0)
+            phase(Share(0, 1))

@@ -1,10 +1,10 @@
-"""A network that learns: gradient, clipping and update in one step, and what it needs to go on later."""
+"""A network that learns: gradient, clipping and update in one step, and the data to continue from later."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class Learner:
 
     @property
     def updates(self) -> int:
-        """How often the weights were changed."""
+        """The number of updates of the weights so far."""
         return self.optimizer.steps
 
     def compile(self) -> Iterator[tuple[int, int, bool]]:
@@ -44,7 +44,7 @@ class Learner:
         return loss, self.optimizer.finish(), state
 
     def is_finite(self) -> bool:
-        """Whether all weights are numbers. They may overflow where the losses do not."""
+        """Whether all weights are finite. They may overflow though the losses do not."""
         return bool(np.isfinite(self.model.parameters.flat).all())
 
     def tensors(self) -> dict[str, Array]:
@@ -52,41 +52,39 @@ class Learner:
         return self.model.tensors()
 
     def state_dict(self, carry: State | None) -> dict[str, Array]:
-        """Weights, moments and state themselves, to be written to a file before the next step."""
+        """The arrays of weights, moments and state themselves, to be written before the next step."""
         state = self.model.zero_state(self.B) if carry is None else carry
-        return {"parameters": self.model.parameters.flat, **self.optimizer.tensors(), **state.tensors()}
+        moments = {"adam.m": self.optimizer.m, "adam.v": self.optimizer.v}
+        return {"parameters": self.model.parameters.flat, **moments, **state.tensors()}
 
     def load_state_dict(self, tensors: Mapping[str, Array], updates: int) -> State:
-        """Go on where `state_dict` was called, after so many updates.
+        """Continue from a `state_dict` that was taken after `updates` updates. Returns the carry.
 
         Raises:
-            KeyError, ValueError: it is that of another network; nothing has changed.
+            KeyError, ValueError: it belongs to another network; nothing has changed.
         """
-        for name, own in self.state_dict(None).items():
-            if (tensors[name].shape, tensors[name].dtype) != (own.shape, own.dtype):
+        state = self.model.zero_state(self.B)
+        own = self.state_dict(state)
+        for name, array in own.items():
+            if (tensors[name].shape, tensors[name].dtype) != (array.shape, array.dtype):
                 raise ValueError(name)
-        self.model.parameters.flat[:] = tensors["parameters"]
-        self.optimizer.load_tensors(tensors, updates)
-        return self.model.zero_state(self.B).with_tensors(tensors)
+        for name, array in own.items():
+            array[:] = tensors[name]
+        self.optimizer.steps = updates
+        return state
 
 
 def characters_per_second(
     network: ModelConfig, batch_size: int, seq_len: int, *, bfloat16: bool, workers: Workers
 ) -> float:
-    """How fast this machine trains on windows of such a size: the best of a few steps, after an untimed one.
+    """The speed of training with windows of this size: that of the fastest of a few steps.
 
-    Kernels that are not compiled yet are compiled first.
+    Kernels that are not yet compiled are compiled first.
     """
     learner = Learner(Model(network, workers=workers, bfloat16=bfloat16), TrainConfig(steps=1), batch_size)
     x = np.random.default_rng(1).integers(network.vocab_size, size=(seq_len, batch_size), dtype=np.int32)
-    best, began, steps = math.inf, math.inf, -1
-    while steps < LEAST_STEPS or time.perf_counter() - began < LEAST_SECONDS:
-        before = time.perf_counter()
+    times: list[float] = []  # of each step's end; the first step also allocates buffers
+    while len(times) <= LEAST_STEPS or times[-1] - times[0] < LEAST_SECONDS:
         learner.train_step((x, x, None), None, 0.0, 0)
-        after = time.perf_counter()
-        steps += 1
-        if steps == 0:
-            began = after  # buffers are in memory now
-        else:
-            best = min(best, after - before)
-    return x.size / best
+        times.append(time.perf_counter())
+    return x.size / min(after - before for before, after in pairwise(times))

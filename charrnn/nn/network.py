@@ -23,37 +23,23 @@ from charrnn.nn.modules.stream import Characters, Ids
 from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array, Parameters
 from charrnn.nn.window import Window
-from charrnn.nn.workers import Phase, Workers, share
+from charrnn.nn.workers import Phase, Workers
 
 
 @dataclass(frozen=True)
 class State:
-    """What a network remembers, as a value: for each layer its arrays of (B, width), one for each part."""
+    """The state of a network, as a value: for each layer, an array (B, width) for each part of it."""
 
     layers: tuple[tuple[Array, ...], ...]
 
     @classmethod
-    def zero(cls, config: ModelConfig, B: int, dtype: Any = np.float32) -> State:
-        """The state before anything was read."""
-        return cls.of_widths(config.network().states, B, dtype)
-
-    @classmethod
-    def of_widths(cls, widths: tuple[tuple[int, ...], ...], B: int, dtype: Any) -> State:
-        """Zeros, with parts of these widths."""
+    def zero(cls, widths: tuple[tuple[int, ...], ...], B: int, dtype: Any = np.float32) -> State:
+        """The state before the first character, with parts of these `widths` in each layer."""
         return cls(tuple(tuple(np.zeros((B, width), dtype) for width in layer) for layer in widths))
 
     def tensors(self) -> dict[str, Array]:
-        """The arrays by name, to be written to a file."""
+        """The arrays themselves by name, to be written to a file or filled from one."""
         return {f"state.{k}.{n}": a for k, layer in enumerate(self.layers) for n, a in enumerate(layer)}
-
-    def with_tensors(self, tensors: Mapping[str, Array]) -> State:
-        """A state of this one's form, with the values that `tensors()` gave."""
-        return State(
-            tuple(
-                tuple(tensors[f"state.{k}.{n}"] for n in range(len(layer)))
-                for k, layer in enumerate(self.layers)
-            )
-        )
 
 
 def initial_tensors(config: ModelConfig, seed: int) -> dict[str, Array]:
@@ -61,17 +47,17 @@ def initial_tensors(config: ModelConfig, seed: int) -> dict[str, Array]:
     return config.network().initial(np.random.default_rng([seed, 0]))
 
 
-PIPELINE_STEPS = 64  # of a layer, before the next one follows
+PIPELINE_STEPS = 64  # time steps that a layer computes before the next one follows
 
 
 class _Passes:
     """A network bound to windows of T steps and B columns."""
 
-    def __init__(self, network: Sequential, loss: CrossEntropy, V: int, window: Window) -> None:
+    def __init__(self, network: Sequential, V: int, window: Window) -> None:
         self.window, self.ids = window, Ids(window.T, window.B, V)
         self.characters = Characters(window, self.ids, V)
         self.modules = network.bind(window, self.characters)
-        self.loss = loss.bind(window, self.modules.y)
+        self.loss = CrossEntropy(window, self.modules.y)
         self.flat = list(self.modules.flat())
         self.layers = [bound for bound in self.flat if isinstance(bound, BoundRecurrent)]
         self.dropouts = [bound for bound in self.flat if isinstance(bound, BoundDropout)]
@@ -79,77 +65,73 @@ class _Passes:
             bound.connect()
         self.transposes = window.inputs if gemm.wants_transposed(window.arithmetic.unit) else []
         self.stages = self._stages()
-        self.zero_state = State.of_widths(network.states, 1, window.dtype)
+        self.zero_state = State.zero(network.states, 1, window.dtype)
 
     def read(self, x: Array, restart_rows: Array | None, state: State, restarts: State | None = None) -> None:
-        """Take the window's characters and the states that it starts from, and prepare all modules.
+        """Load a window's characters and its initial state, and prepare all modules.
 
-        Where restart_rows (T, B) is not -1, a text begins, with that row of the states `restarts`. Without
-        `restarts`, it is a mask of the places where texts begin, with zeros.
+        Where restart_rows (T, B) is not -1, a text begins, with that row of `restarts` as its state. Without
+        `restarts`, it is a mask of the positions where texts begin, with a zero state.
         """
         self.ids.read(x)
         self.characters.fill()
         rows: Any = -1 if restart_rows is None else restart_rows
         if restarts is None:
-            restarts, rows = (
-                self.zero_state,
-                -1 if restart_rows is None else restart_rows.astype(np.int32) - 1,
-            )
+            restarts = self.zero_state
+            if restart_rows is not None:
+                rows = restart_rows.astype(np.int32) - 1
         for layer, arrays, begun in zip(self.layers, state.layers, restarts.layers, strict=True):
             layer.start(arrays, rows, begun)
         for bound in self.flat:
             bound.prepare()
 
-    def drop(self, seed: int | None) -> None:
-        """Let what is dropped follow from the seed, or drop nothing."""
-        for k, dropout in enumerate(self.dropouts):
-            dropout.key = None if seed is None else mix(seed, k)
-
     def prepare_share(self, share: Share) -> None:
-        """A share of what follows from the characters and parameters."""
+        """Compute a share of what depends on characters and parameters alone."""
         for bound in self.flat:
             bound.prepare_share(share)
         for weight in self.window.weights:
             weight.refresh(share)
 
-    def _stages(self) -> list[tuple[Bound, ...]]:
-        """The modules, cut before each that remembers something: what a pipeline has side by side."""
-        stages: list[tuple[Bound, ...]] = [()]
+    def _stages(self) -> list[list[Bound]]:
+        """The modules, cut before each one with a state but the first: the parts of a pipeline."""
+        stages: list[list[Bound]] = [[]]
+        begun = False
         for bound in self.modules.inner:
-            remembers = any(inner in self.layers for inner in bound.flat())
-            if remembers and any(inner in self.layers for part in stages[-1] for inner in part.flat()):
-                stages.append(())
-            stages[-1] = (*stages[-1], bound)
+            if any(inner in self.layers for inner in bound.flat()):
+                if begun:
+                    stages.append([])
+                begun = True
+            stages[-1].append(bound)
         return stages
 
     def transpose(self, share: Share) -> None:
-        """A share of the transposes that some units want for the gradients of the weights."""
+        """Transpose a share of the inputs, for units that compute weight gradients from transposes."""
         for operand in self.transposes:
             operand.transpose(share)
 
     def parameter_gradients(self, share: Share) -> None:
-        """A share of every gradient that is a sum over the window's rows."""
+        """Compute a share of the gradients that are sums over the window's rows."""
         for bound in self.flat:
             bound.parameter_gradients(share)
 
     def late_gradients(self, share: Share) -> None:
-        """A share of what is made of these."""
+        """Compute a share of the gradients that depend on those sums."""
         for bound in self.flat:
             bound.late_gradients(share)
 
     def state(self) -> State:
-        """What the window ended with."""
+        """The state after the last step."""
         return State(tuple(layer.state() for layer in self.layers))
 
     def states_after(self, places: Array) -> State:
-        """What was remembered after the steps t * B + b, arrays of (n, width)."""
+        """The states after the positions t * B + b, arrays of (n, width)."""
         return State(tuple(layer.states_after(places) for layer in self.layers))
 
 
 class Model:
     """A network's parameters with forward and backward over windows of any shape.
 
-    `network` is the one that config describes, unless another one is given.
+    `network` replaces the network that the configuration describes.
     `dtype` is float32, or float64 for the gradient checks. With `bfloat16`, the operands of the matrix
     products of `gradient` are rounded (charrnn.nn.operands); with `reads_bfloat16`, those of `forward` and
     `losses`. Results do not depend on the number of workers.
@@ -166,7 +148,7 @@ class Model:
         network: Sequential | None = None,
     ) -> None:
         self.config, self.bfloat16, self.reads_bfloat16 = config, bfloat16, reads_bfloat16
-        self.network, self.loss = network or config.network(), CrossEntropy()
+        self.network = network or config.network()
         self.dtype = np.dtype(dtype)
         self.parameters = self._parameters()
         self.workers = workers or Workers()
@@ -194,16 +176,16 @@ class Model:
 
     def zero_state(self, B: int) -> State:
         """The state before anything was read, for B columns."""
-        return State.of_widths(self.network.states, B, self.dtype)
+        return State.zero(self.network.states, B, self.dtype)
 
     def _window(self, T: int, B: int, training: bool) -> _Passes:
         key = (T, B, training)
         if key not in self._windows:
-            self._windows.clear()  # before the next one is made: windows are large
+            self._windows.clear()  # first, since windows are large
             rounded = self.bfloat16 if training else self.reads_bfloat16
             gradients = self.gradients if training else None
             window = Window(self.parameters, gradients, T, B, bfloat16=rounded)
-            self._windows[key] = _Passes(self.network, self.loss, self.config.vocab_size, window)
+            self._windows[key] = _Passes(self.network, self.config.vocab_size, window)
         return self._windows[key]
 
     def forward(
@@ -220,7 +202,7 @@ class Model:
         self, x: Array, y: Array, state: State | None = None, reset: Array | None = None
     ) -> tuple[Array, State]:
         """-log p(y) in nats for each position (T, B), and the state after the last character."""
-        window = self._forward(x, reset, state, compare=True)
+        window = self._forward(x, reset, state)
         return window.loss.nats(np.arange(x.size), y.reshape(-1)).reshape(x.shape), window.state()
 
     def read(
@@ -239,40 +221,29 @@ class Model:
         -log p(ids[i]) in nats at the place t * B + b = places[i], the states after the places `kept`, and
         the state after the last characters.
         """
-        window = self._forward(x, restart_rows, state, restarts, compare=True)
+        window = self._forward(x, restart_rows, state, restarts)
         return window.loss.nats(places, ids), window.states_after(kept), window.state()
 
     def _forward(
-        self,
-        x: Array,
-        restart_rows: Array | None,
-        state: State | None,
-        restarts: State | None = None,
-        *,
-        compare: bool = False,
+        self, x: Array, restart_rows: Array | None, state: State | None, restarts: State | None = None
     ) -> _Passes:
-        """The window with its logits, and with `compare` what its loss's `nats` needs. See _Passes.read."""
+        """The window with its logits, and with what its loss's `nats` needs. See _Passes.read."""
         T, B = x.shape
-        window, n = self._window(T, B, False), self.workers.size
+        window = self._window(T, B, False)
         window.read(x, restart_rows, state or self.zero_state(B), restarts)
-        stages = window.stages
 
-        def prepare(worker: int) -> None:
-            window.prepare_share(Share(worker, n))
+        def compare(share: Share) -> None:
+            window.loss.compare(*share.of(B))
 
-        def finish(worker: int) -> None:
-            if compare:
-                window.loss.compare(*share(B, worker, n))
-
-        def pass_over(worker: int) -> None:
-            window.modules.forward(*share(B, worker, n), 0, T)
-            finish(worker)
+        def pass_over(share: Share) -> None:
+            window.modules.forward(*share.of(B), 0, T)
+            compare(share)
 
         # In bfloat16, the layers share the memory that operands are rounded into: one at a time.
-        if n > B and len(stages) > 1 and not self.reads_bfloat16:
-            self.workers.run(prepare, _pipeline(stages, n, T, B), finish)
+        if self.workers.size > B and len(window.stages) > 1 and not self.reads_bfloat16:
+            self.workers.run(window.prepare_share, _pipeline(window.stages, T, B), compare)
         else:
-            self.workers.run(prepare, pass_over)
+            self.workers.run(window.prepare_share, pass_over)
         return window
 
     def gradient(
@@ -287,32 +258,25 @@ class Model:
         """Put the gradient of the mean loss over the window into `gradients`; return that loss and the state.
 
         Truncated back-propagation through time: the given state is a constant. Shapes as in `forward`.
-        Dropout acts when `dropout_seed` is given. What comes `then` is done by the same threads before they
-        rest: to wake them again would take a hundredth of a step of a small network.
+        Dropout is on if `dropout_seed` is given. The phases `then` follow on the same threads: to wake these
+        again would take 1 % of a small network's step.
         """
-        (T, B), n = x.shape, self.workers.size
+        T, B = x.shape
         window = self._window(T, B, True)
         window.read(x, reset, state or self.zero_state(B))
         window.loss.targets[:] = y
-        window.drop(dropout_seed)
+        for k, dropout in enumerate(window.dropouts):
+            dropout.key = None if dropout_seed is None else mix(dropout_seed, k)
 
-        def prepare(worker: int) -> None:
-            window.prepare_share(Share(worker, n))
-
-        def pass_over(worker: int) -> None:
-            b0, b1 = share(B, worker, n)
+        def pass_over(share: Share) -> None:
+            b0, b1 = share.of(B)
             window.modules.forward(b0, b1, 0, T)
             window.loss.gradient(b0, b1)
             window.modules.backward(b0, b1)
 
-        self.workers.run(
-            prepare,
-            pass_over,
-            *([lambda worker: window.transpose(Share(worker, n))] if window.transposes else []),
-            lambda worker: window.parameter_gradients(Share(worker, n)),
-            lambda worker: window.late_gradients(Share(worker, n)),
-            *then,
-        )
+        transpose = [window.transpose] if window.transposes else []
+        gradients = window.parameter_gradients, window.late_gradients
+        self.workers.run(window.prepare_share, pass_over, *transpose, *gradients, *then)
         return window.loss.mean(), window.state()
 
     def state_gradient(self) -> State:
@@ -321,13 +285,13 @@ class Model:
         return State(tuple(layer.state_gradient() for layer in window.layers))
 
 
-def _pipeline(stages: list[tuple[Bound, ...]], n: int, T: int, B: int) -> Phase:
-    """For few columns: each of n workers has some of the stages, and follows the one before it in time."""
+def _pipeline(stages: list[list[Bound]], T: int, B: int) -> Phase:
+    """For few columns: each worker has some of the stages, and follows the one before it in time."""
     parts = [(t, min(t + PIPELINE_STEPS, T)) for t in range(0, T, PIPELINE_STEPS)]
-    passed = [threading.Semaphore(0) for _ in stages]  # parts that stage k is done with
+    passed = [threading.Semaphore(0) for _ in stages]  # counts the parts that stage k has finished
 
-    def task(worker: int) -> None:
-        first, last = share(len(stages), worker, n)
+    def task(share: Share) -> None:
+        first, last = share.of(len(stages))
         try:
             for t0, t1 in parts:
                 for k in range(first, last):
@@ -336,7 +300,7 @@ def _pipeline(stages: list[tuple[Bound, ...]], n: int, T: int, B: int) -> Phase:
                     for bound in stages[k]:
                         bound.forward(0, B, t0, t1)
                     passed[k].release()
-        finally:  # after an error, nobody waits for what will not come
+        finally:  # after an error, too, or later workers would wait forever
             for k in range(first, last):
                 passed[k].release(len(parts))
 

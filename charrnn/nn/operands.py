@@ -1,8 +1,8 @@
-"""What a window's matrix products read, in the precision of its products.
+"""The operands of a window's matrix products, in the precision of these products.
 
-In float32 that is the arrays themselves. In bfloat16 it is their rounded copies, made anew in each step:
-parameters, sums, gradients and everything that is no operand of a product stay float32. The copies are
-arrays of float32 by name, each number standing for the two that its bits hold.
+In float32 they are the arrays themselves, in bfloat16 rounded copies, which are refreshed in each step:
+parameters, sums, gradients and everything else stay float32. The copies have the dtype float32, but the bits
+of each element hold two numbers.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from charrnn.kernels.products.bfloat16 import LANES, whole_pairs
 from charrnn.kernels.products.gemm import PANEL, Unit, padded, panels
 from charrnn.nn.parameters import Array
 
-MANY_PANELS = 16  # for each worker: one more or less is no matter
+MANY_PANELS = 16  # for each worker: with so many, it hardly matters that shares are uneven
 
 
 class Share(NamedTuple):
-    """A worker's part of what all do."""
+    """A worker's share of the work."""
 
     worker: int
     workers: int
@@ -40,8 +40,8 @@ class Share(NamedTuple):
 class Arithmetic:
     """The precision of a window's products, and the `unit` that its kernels multiply with.
 
-    `exact` is the same without rounding, for products that gain nothing from it. No product of a window of
-    T steps and B columns has rows of more than `widest` numbers.
+    `exact` is the same without rounding, for products that are too small to gain from it. The rows of the
+    products, in windows of T steps and B columns, have at most `widest` numbers.
     """
 
     def __init__(self, T: int, B: int, widest: int, dtype: Any, *, bfloat16: bool) -> None:
@@ -58,7 +58,7 @@ class Arithmetic:
 class Weight:
     """A weight W (N, K) as panels (panels of N, K, 32), and as those of its transpose.
 
-    `panels` are what x W^T reads, `transposed`, where they are wanted, what dy W reads.
+    The product x W^T reads `panels`, and dy W, if it is needed, `transposed`.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Weight:
             self.transposed = aligned(shape, dtype)
 
     def refresh(self, share: Share) -> None:
-        """Once a step: a share of the copies."""
+        """Refresh a share of the copies, once a step."""
         if self._rounds:
             bfloat16.round_panels(self.panels, self._weight, *share.of(len(self.panels)))
         if self.transposed is None:
@@ -88,7 +88,7 @@ class Weight:
             gemm.transpose_panels(self.transposed, self._weight, self.N, p0, p1)
 
     def forward(self, y: Array, bias: Array, x: Array, b0: int, b1: int) -> None:
-        """y = x W^T + bias, (T, B, padded) but for the bias; columns b0 to b1."""
+        """y = x W^T + bias in columns b0 to b1; x and y are (T, B, padded)."""
         gemm.product(self._unit, y, bias, x, self.panels, self.K, (b0, b1), NOTHING)
 
     def backward(self, dx: Array, plus: Array | None, dy: Array, b0: int, b1: int) -> None:
@@ -100,9 +100,9 @@ class Weight:
             gemm.product_plus(self._unit, dx, plus, dy, weight, self.N, (b0, b1), NOTHING)
 
     def sum_outer_products(self, x: Rows, dy: Rows, share: Share) -> None:
-        """A share of the gradient of W.
+        """Compute a share of the gradient of W.
 
-        The shares are of panels, unless these are few: then of rows of all of them, which are nearly even.
+        A share is some of the panels or, if there are too few to divide them evenly, some rows of all panels.
         """
         assert self.gradient is not None
         count, K = self.gradient.shape[:2]
@@ -114,20 +114,20 @@ class Weight:
         gemm.outer_product(self._unit, self.gradient, zero, A, G, len(G), part)
 
     def sum_outer_products_of_some(self, x: Array, dy: Array, rows: int, share: Share) -> None:
-        """The same, of the first rows of x (U, padded K) and dy (U, padded N), shared by panels."""
+        """The same from the first `rows` of x (U, padded K) and dy (U, padded N); a share is some panels."""
         zero, part = self._arithmetic.zero, (*share.of(panels(self.N)), 0, self.K)
         gemm.outer_product(self._unit, self.gradient, zero, x, dy, rows, part)
 
 
 class Rows:
-    """Activations or their gradients (T, B, padded N) that the gradient of a weight is summed over."""
+    """Activations or their gradients (T, B, padded N), over which a weight's gradient is summed."""
 
     def __init__(self, source: Array, N: int, arithmetic: Arithmetic, *, are_inputs: bool = False) -> None:
         self.source, self._N, self._rounds = source, N, arithmetic.rounds
         T, B, width = source.shape
-        self._flat = source.reshape(T * B, width)  # (R, padded N): a row for each place of the window
+        self._flat = source.reshape(T * B, width)  # (R, padded N): a row for each position
         self._transposed: Array | None = None
-        if self._rounds:  # or for each pair of places, and zeros up to a whole number of blocks
+        if self._rounds:  # a row for each pair of positions, then zeros up to a whole block
             R = bfloat16.pairs(T) * B
             self._flat = aligned((_blocks(R) * LANES, width), source.dtype)
             self._rows = self._flat[:R].reshape(-1, B, width)
@@ -135,17 +135,17 @@ class Rows:
                 self._transposed = aligned((_blocks(N) * LANES, padded(R)), source.dtype)
 
     def refresh(self, b0: int, b1: int) -> None:
-        """Once a step, when the source has its values: columns b0 to b1."""
+        """Round columns b0 to b1, once a step, after the source is computed."""
         if self._rounds:
             bfloat16.round_steps(self._rows, self.source, self._N, b0, b1)
 
     @property
     def operand(self) -> Array:
-        """What `outer_product` reads."""
+        """The operand of `outer_product`."""
         return self._flat if self._transposed is None else self._transposed
 
     def transpose(self, share: Share) -> None:
-        """After all columns are refreshed: a share of the transpose, where one is wanted."""
+        """Compute a share of the transpose, if it is needed, after all columns are refreshed."""
         if self._transposed is not None:
             k0, k1 = share.of(_blocks(self._N))
             bfloat16.transpose_words(self._transposed, self._flat, k0 * LANES, k1 * LANES)

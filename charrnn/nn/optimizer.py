@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 
@@ -11,8 +10,9 @@ from charrnn.config import TrainConfig
 from charrnn.kernels import updates
 from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.updates import BLOCK
-from charrnn.nn.parameters import Array, Parameters
-from charrnn.nn.workers import Phase, Workers, share
+from charrnn.nn.operands import Share
+from charrnn.nn.parameters import Parameters
+from charrnn.nn.workers import Phase, Workers
 
 
 def learning_rate(config: TrainConfig, progress: float) -> float:
@@ -42,53 +42,42 @@ class AdamW:
         self._partial = np.zeros(-(-len(self.m) // BLOCK))
 
     def step(self, gradients: Parameters, rate: float) -> float:
-        """Update the parameters in place; the gradient is scaled to a norm of `clip` at the most.
+        """Update the parameters in place; the gradient is scaled to a norm of at most `clip`.
 
-        Returns the norm before that. Where it is not finite, nothing is changed.
+        Returns the norm before scaling. If it is not finite, nothing changes.
         """
         self.workers.run(*self.phases(gradients, rate))
         return self.finish()
 
     def phases(self, gradients: Parameters, rate: float) -> tuple[Phase, ...]:
-        """A step as work for `Workers.run`, which may do something else before; then comes `finish`."""
-        c, n, step = self.config, self.workers.size, self.steps + 1
+        """A step as phases for `Workers.run`, perhaps after others; call `finish` afterwards."""
+        c, step = self.config, self.steps + 1
         corrections = 1.0 - c.beta1**step, 1.0 - c.beta2**step
         arrays = self.parameters.flat, gradients.flat, self.m, self.v
         end, decayed = len(self.m), self.parameters.decayed
 
-        def sum_squares(worker: int) -> None:
-            n0, n1 = share(len(self._partial), worker, n)
-            updates.squared_norms(self._partial, gradients.flat, n0, n1)
+        def sum_squares(share: Share) -> None:
+            updates.squared_norms(self._partial, gradients.flat, *share.of(len(self._partial)))
 
-        def update(worker: int) -> None:
+        def update(share: Share) -> None:
             norm = self._norm()
             if not math.isfinite(norm):
                 return
             scale = c.clip / norm if norm > c.clip else 1.0
             for low, high, decay, l1 in ((0, decayed, c.weight_decay, c.l1), (decayed, end, 0.0, 0.0)):
-                n0, n1 = share(high - low, worker, n)
-                numbers = updates.AdamWStep(
-                    scale, rate, c.beta1, c.beta2, *corrections, c.epsilon, decay, l1
-                )  # fmt: skip
+                n0, n1 = share.of(high - low)
+                numbers = updates.AdamWStep(scale, rate, c.beta1, c.beta2, *corrections, c.epsilon, decay, l1)
                 updates.adamw(*arrays, low + n0, low + n1, numbers)
 
         return sum_squares, update
 
     def finish(self) -> float:
-        """After a step's phases: count it if the gradient was finite; its norm."""
+        """Count the step whose phases have run, if the gradient was finite. Returns the gradient's norm."""
         norm = self._norm()
         if math.isfinite(norm):
             self.steps += 1
         return norm
 
     def _norm(self) -> float:
-        """The Euclidean norm of all gradients, from the partial sums in their order."""
+        """The Euclidean norm of all gradients, from the partial sums in a fixed order."""
         return math.sqrt(float(np.add.reduce(self._partial)))
-
-    def tensors(self) -> dict[str, Array]:
-        """The moments themselves, to be written to a file before the next step."""
-        return {"adam.m": self.m, "adam.v": self.v}
-
-    def load_tensors(self, tensors: Mapping[str, Array], steps: int) -> None:
-        """Take the moments that `tensors()` gave, after so many steps."""
-        self.m[:], self.v[:], self.steps = tensors["adam.m"], tensors["adam.v"], steps

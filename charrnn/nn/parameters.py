@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ def _stored_shape(shape: tuple[int, ...], *, by_row: bool) -> tuple[int, ...]:
 class Parameters:
     """The flat vector `flat` and, by name, views of it as the kernels read them.
 
-    `shapes` are PyTorch's; matrices that are read `by_row` are stored so, and not as panels.
+    `shapes` are PyTorch's. Matrices named in `by_row` are stored by row instead of as panels.
     """
 
     def __init__(
@@ -39,16 +40,13 @@ class Parameters:
         self.shapes = shapes
         names = sorted(shapes, key=lambda name: len(shapes[name]) < 2)  # stable: matrices first
         stored = {name: _stored_shape(shapes[name], by_row=name in by_row) for name in names}
-        starts, end, self.decayed = {}, 0, 0
-        for name in names:
-            starts[name] = end
-            end += -(-math.prod(stored[name]) // PANEL) * PANEL
-            if len(shapes[name]) == 2:
-                self.decayed = end  # flat[:decayed] are the matrices
-        self.flat = aligned((end,), dtype)
+        sizes = {name: -(-math.prod(shape) // PANEL) * PANEL for name, shape in stored.items()}
+        self.decayed = sum(sizes[name] for name in names if len(shapes[name]) == 2)
+        self.flat = aligned((sum(sizes.values()),), dtype)  # flat[:decayed] are the matrices
+        ends = accumulate(sizes.values())
         self._views = {
-            name: self.flat[starts[name] : starts[name] + math.prod(stored[name])].reshape(stored[name])
-            for name in names
+            name: self.flat[end - sizes[name] :][: math.prod(shape)].reshape(shape)
+            for (name, shape), end in zip(stored.items(), ends, strict=True)
         }
 
     def __getitem__(self, name: str) -> Array:
@@ -64,8 +62,6 @@ class Parameters:
                 padded = np.zeros((view.shape[0] * PANEL, shape[1]), view.dtype)
                 padded[: shape[0]] = value
                 view[:] = padded.reshape(view.shape[0], PANEL, shape[1]).transpose(0, 2, 1)
-            elif view.ndim == 2:
-                view[:] = value
             else:
                 view[: shape[0]] = value
 

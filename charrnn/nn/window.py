@@ -1,4 +1,4 @@
-"""What modules are bound to: a window of T steps and B columns, parameters, gradients and buffers."""
+"""Parameters, gradients and buffers for windows of T steps and B columns, to which modules are bound."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from charrnn.nn.parameters import Array, Parameters
 
 
 class Window:
-    """Windows of T x B; those without gradients are only read.
+    """All that modules need for windows of T x B; without gradients, for forward passes only.
 
-    It knows all copies of `weights` that are made anew in each step, and all `inputs` of weights whose
-    gradients may want these transposed.
+    `weights` are those with copies to refresh in each step, `inputs` the rows whose transposes weight
+    gradients may need.
     """
 
     def __init__(
@@ -27,23 +27,23 @@ class Window:
         self._scratch: dict[tuple[str, int], Array] = {}
 
     def array(self, N: int, steps: int | None = None, columns: int | None = None) -> Array:
-        """Zeros (T, B, padded N); none of them where N is 0."""
+        """Zeros (T, B, padded N); an empty array if N is 0."""
         shape = self.T if steps is None else steps, self.B if columns is None else columns
         return aligned((*shape, padded(N) if N else 0), self.dtype)
 
     def scratch(self, purpose: str, N: int) -> Array:
-        """The same, one for all modules that name this purpose: another's, once it is done with a step."""
-        if (purpose, N) not in self._scratch:  # less memory is more of it in the caches
+        """A buffer like `array` that all modules with this purpose share; its values last for one step."""
+        if (purpose, N) not in self._scratch:  # less memory, of which more fits into the caches
             self._scratch[purpose, N] = self.array(N)
         return self._scratch[purpose, N]
 
     def gradient(self, name: str) -> Array:
-        """Where a parameter's gradient is put. Only of a window that trains."""
+        """The array for a parameter's gradient. Only for training."""
         assert self.gradients is not None
         return self.gradients[name]
 
     def weight(self, name: str, *, exact: bool = False, with_transpose: bool = True) -> Weight:
-        """A parameter (N, K) to multiply with. It has a transpose only where gradients are wanted."""
+        """The parameter (N, K) as a factor of products. Only training needs its transpose."""
         arithmetic = self.arithmetic.exact if exact else self.arithmetic
         gradient = self.gradient(name) if self.training else None
         weight = Weight(
@@ -55,7 +55,7 @@ class Window:
         return weight
 
     def rows(self, source: Array, N: int, *, are_inputs: bool = False) -> Rows:
-        """What a weight's gradient is summed over."""
+        """Rows over which a weight's gradient is summed."""
         rows = Rows(source, N, self.arithmetic, are_inputs=are_inputs)
         if are_inputs:
             self.inputs.append(rows)

@@ -14,11 +14,7 @@ from charrnn.kernels.machine.denormals import flush_denormals
 from charrnn.nn.operands import Share
 from charrnn.system.quota import cpu_quota
 
-Phase = Callable[[int], None]
-
-
-class _Skipped(Exception):  # noqa: N818 - not an error
-    """A phase was not begun because another worker failed."""
+Phase = Callable[[Share], None]
 
 
 class _Job:
@@ -31,22 +27,19 @@ class _Job:
         self._all_ended: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def run(self, worker: int) -> None:
-        """Run one worker's part of each phase."""
+        """Run one worker's share of each phase."""
+        share, error = Share(worker, self.workers), None
         try:
             for count, phase in enumerate(self.phases):
                 if count > 0 and not self.barrier.wait():
-                    raise _Skipped
-                phase(worker)
-        except BaseException as error:
+                    break  # another worker failed
+                phase(share)
+        except BaseException as raised:
             self.barrier.break_up()
-            self._end(error)
-        else:
-            self._end(None)
-
-    def _end(self, error: BaseException | None) -> None:
+            error = raised
         self._errors.append(error)
         if len(self._errors) == self.workers:  # earlier wake-ups would take CPU time from the last worker
-            self._all_ended.put(None)
+            self._all_ended.put(None)  # perhaps twice, if two workers append at the same time
 
     def wait(self) -> None:
         """Wait until all workers have ended; raises their first exception."""
@@ -57,31 +50,24 @@ class _Job:
             except queue.Empty:
                 continue
         for error in self._errors:
-            if error is not None and not isinstance(error, _Skipped):
+            if error is not None:
                 raise error
 
 
 def available_threads() -> int:
     """The number of CPUs that this process may use, limited by its CPU quota."""
-    cpus: int | None
     if hasattr(os, "process_cpu_count"):  # from Python 3.13 on; respects PYTHON_CPU_COUNT
-        cpus = os.process_cpu_count()
+        cpus = os.process_cpu_count() or 1
     elif hasattr(os, "sched_getaffinity"):
         cpus = len(os.sched_getaffinity(0))
     else:
-        cpus = os.cpu_count()
+        cpus = os.cpu_count() or 1
     quota = cpu_quota()
-    paid = math.ceil(quota) if quota is not None else cpus
-    return max(1, min(cpus or 1, paid or 1))
-
-
-def share(n: int, worker: int, workers: int) -> tuple[int, int]:
-    """The range of n items that is this worker's; the ranges are even and cover all."""
-    return Share(worker, workers).of(n)
+    return max(1, cpus if quota is None else min(cpus, math.ceil(quota)))
 
 
 class Workers:
-    """A pool of threads: `run(phase)` calls phase(0), .. phase(size - 1), each on its own thread, and waits.
+    """A pool of threads: `run(phase)` calls phase(share) on each, with its share of the work, and waits.
 
     The calling thread only waits, so that it handles Ctrl-C while a kernel runs. The threads are daemons:
     they end with the process, or when this object is deleted.
@@ -91,15 +77,14 @@ class Workers:
         self.size = available_threads() if size is None else size
         if not 1 <= self.size <= 1024:
             raise ConfigError(f"threads is {self.size}", "give a whole number from 1 to 1024")
-        self._inboxes: list[queue.SimpleQueue[_Job | None]]
-        self._inboxes = [queue.SimpleQueue() for _ in range(self.size)]
+        self._inboxes: list[queue.SimpleQueue[_Job | None]] = [queue.SimpleQueue() for _ in range(self.size)]
         for number, inbox in enumerate(self._inboxes):
             threading.Thread(
                 target=_work, args=(number, inbox), name=f"charrnn-{number}", daemon=True
             ).start()
 
     def run(self, *phases: Phase) -> None:
-        """Call each phase with every worker's number; a phase begins when all have finished the one before.
+        """Call each phase on every worker; a phase begins when all have finished the one before.
 
         The first exception in a phase is raised here, and no later phase begins.
         """

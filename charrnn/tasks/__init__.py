@@ -1,4 +1,4 @@
-"""What a run feeds to its network and measures: the interface that training sees, and what it stands for.
+"""The tasks that networks learn: batches, loss, evaluation. Training knows them by their interface alone.
 
 It may import generation, nn, text, checkpoint and events.
 """

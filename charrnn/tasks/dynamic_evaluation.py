@@ -1,19 +1,18 @@
-"""Dynamic evaluation: the network goes on learning from the text that it is judged by, while it reads it.
+"""Dynamic evaluation: the network continues to learn from the evaluated text while it reads it.
 
 Krause, Kahembwe, Murray & Renals, "Dynamic Evaluation of Neural Sequence Models" (ICML 2018). A text repeats
 itself: its names, its words, its layout. Every character is predicted before anything is learnt from it, so
-that the loss is an honest one; but it is that of a network which adapts, and no other than that of one which
-does not.
+the loss is honest; but it is the loss of an adapting network, not comparable with that of a fixed one.
 
 The text is read in segments, in order, the state carried along (zero where a document starts). After a
 segment the weights p take a step along its gradient g, and one back towards the trained weights p0:
 
     p = p + decay (p0 - p) - rate g / (rms + epsilon)
 
-This is the paper's RMS rule with its global decay, but for one difference. The paper takes rms, the root of
-the mean square of each weight's gradients, from the training text, which a model file does not carry; here it
-is that of the gradients so far. A weight that was hardly ever needed would leap when it is, so epsilon is no
-tiny number but a share of the rms over all weights.
+This is the paper's RMS rule with its global decay, with one difference. The paper takes rms, the root mean
+square of each weight's gradients, from the training text, which a model file does not contain; here it is
+that of the gradients so far. A weight that was hardly ever needed would leap when it is, so epsilon is not
+tiny but a share of the rms over all weights.
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ from charrnn.kernels import updates
 from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.updates import BLOCK
 from charrnn.nn.network import Model
-from charrnn.nn.parameters import Array
-from charrnn.nn.workers import share
+from charrnn.nn.operands import Share
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.text.corpus import Documents
 
@@ -40,13 +38,13 @@ EPSILON = 0.1  # of the rms over all weights
 
 @dataclass(frozen=True, slots=True)
 class DynamicEvaluation(Evaluation):
-    """The loss over a text as the trained network has it, and beside it that of the network which adapts."""
+    """The loss of the trained network over a text, and that of the adapting network."""
 
     dynamic_loss: float  # nats a character
 
     @property
     def dynamic_bpc(self) -> float:
-        """Bits a character of the network which adapts."""
+        """Bits per character of the adapting network."""
         return self.dynamic_loss / math.log(2)
 
 
@@ -58,10 +56,10 @@ def dynamic_loss(
 ) -> float:
     """The mean loss over every character, in nats, of a network that learns from each segment it has read.
 
-    The same on any number of threads. The model's weights are the trained ones again afterwards.
+    It does not depend on the number of threads. The model gets its trained weights back at the end.
 
     Raises:
-        CharrnnError: the weights went astray.
+        CharrnnError: the loss is no longer finite.
     """
     total, done = 0.0, 0
     for loss, count in segment_losses(model, documents, config):
@@ -72,12 +70,24 @@ def dynamic_loss(
 
 
 def segment_losses(model: Model, documents: Documents, config: DynamicConfig) -> Iterator[tuple[float, int]]:
-    """The mean loss of each segment, before anything is learnt from it, and how many characters it has."""
-    trained = model.parameters.flat.copy()
-    update = _Update(model, trained, config)
+    """For each segment, the mean loss before anything is learnt from it, and the number of characters."""
+    parameters, gradients, workers = model.parameters.flat, model.gradients.flat, model.workers
+    trained, squares = parameters.copy(), aligned(parameters.shape, parameters.dtype)  # of gradients, summed
+    partial, total = np.zeros(-(-len(parameters) // BLOCK)), 0.0  # the sum of `squares`, by block and of all
     state = model.zero_state(1)
+
+    def sum_squares(share: Share) -> None:
+        updates.squared_norms(partial, gradients, *share.of(len(partial)))
+
+    def move(share: Share) -> None:
+        part = slice(*share.of(len(parameters)))
+        updates.adapt(
+            parameters[part], trained[part], gradients[part], squares[part],
+            count, config.rate, config.decay, epsilon,
+        )  # fmt: skip
+
     try:
-        for first in range(0, len(documents), config.segment):
+        for count, first in enumerate(range(0, len(documents), config.segment), 1):
             positions = np.arange(first, min(first + config.segment, len(documents)))[:, None]  # (T, 1)
             x, y, reset = documents.look_up(positions)
             loss, state = model.gradient(x, y, state, reset)
@@ -87,40 +97,9 @@ def segment_losses(model: Model, documents: Documents, config: DynamicConfig) ->
                     f"try a --rate below {config.rate:g}",
                 )
             yield loss, len(positions)
-            update()
+            workers.run(sum_squares)
+            total += float(np.sum(partial))
+            epsilon = max(EPSILON * math.sqrt(total / (count * model.config.num_parameters)), 1e-12)
+            workers.run(move)
     finally:
-        model.parameters.flat[:] = trained
-
-
-class _Update:
-    """Moves a model's weights by the gradient that it holds."""
-
-    def __init__(self, model: Model, trained: Array, config: DynamicConfig) -> None:
-        self.model, self.trained, self.config = model, trained, config
-        self.squares = aligned(trained.shape, trained.dtype)  # of all gradients so far, summed
-        self.total = 0.0  # the sum of those
-        self.count = 0
-        self._partial = np.zeros(-(-len(trained) // BLOCK))
-
-    def __call__(self) -> None:
-        parameters, gradients = self.model.parameters.flat, self.model.gradients.flat
-        workers, size = self.model.workers, self.model.config.num_parameters
-        n = workers.size
-        self.count += 1
-
-        def sum_squares(worker: int) -> None:
-            n0, n1 = share(len(self._partial), worker, n)
-            updates.squared_norms(self._partial, gradients, n0, n1)
-
-        workers.run(sum_squares)
-        self.total += float(np.sum(self._partial))
-        epsilon = max(EPSILON * math.sqrt(self.total / (self.count * size)), 1e-12)
-
-        def move(worker: int) -> None:
-            part = slice(*share(len(parameters), worker, n))
-            updates.adapt(
-                parameters[part], self.trained[part], gradients[part], self.squares[part],
-                self.count, self.config.rate, self.config.decay, epsilon,
-            )  # fmt: skip
-
-        workers.run(move)
+        parameters[:] = trained

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from charrnn.nn.network import Model
+from charrnn.nn.parameters import Array
 from charrnn.text.corpus import Documents
 
 STREAMS = 64  # documents read side by side; more would not make the products faster
-WINDOW = 1024  # characters a call, over all streams: enough for quick products, in little memory
-LOGITS = 2**24  # numbers a call, so that a large vocabulary does not need gigabytes
+WINDOW = 1024  # characters per call, over all streams: enough for fast products, in little memory
+LOGITS = 2**24  # numbers per call, so that a large vocabulary does not need gigabytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ def evaluate(
 ) -> Evaluation | None:
     """The mean loss over every character, each document read in one pass from a zero state.
 
-    Documents are independent, so that many are read side by side; a single one is read character after
-    character. None when `stop()` becomes true, which is asked about ten times a second. As often `report` is
-    told how many characters are done.
+    Documents are independent, so many are read side by side; a single one is read character by character.
+    About ten times a second, `report` gets the number of characters done, and `stop` is called: when it
+    returns something true, the evaluation ends with None.
     """
     total, done = 0.0, 0
     for _, losses in _losses(model, documents):
@@ -58,18 +58,16 @@ def evaluate(
     return Evaluation(total / count if count else math.nan, count)
 
 
-def surprises(model: Model, documents: Documents) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """-log p of every character given those before it in its document, (N,) in nats."""
+def surprises(model: Model, documents: Documents) -> Array:
+    """-log p of every character given those before it in its document, (N,) in nats, float32."""
     result = np.zeros(len(documents), np.float32)
     for positions, losses in _losses(model, documents):
         result[positions] = losses
     return result
 
 
-def _losses(
-    model: Model, documents: Documents
-) -> Iterator[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
-    """Positions and their losses, both (n,), until every position has come once."""
+def _losses(model: Model, documents: Documents) -> Iterator[tuple[Array, Array]]:
+    """Positions and their losses, both (n,); every position once."""
     starts = _streams(documents)
     ends = np.append(starts[1:], len(documents))
     if not len(documents):
@@ -86,21 +84,17 @@ def _losses(
         yield positions[there], losses[there]
 
 
-def _streams(documents: Documents) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _streams(documents: Documents) -> Array:
     """Where to cut the text into at most STREAMS parts of about the same length: where the state is zero."""
     count = len(documents)
     fresh = np.union1d(documents.starts, documents.cuts)
-    cuts = {0} if count else set()
-    for stream in range(1, STREAMS):
-        wanted = count * stream // STREAMS
-        found = _next_start(documents, fresh, wanted)
-        if found < count:
-            cuts.add(found)
+    wanted = (count * stream // STREAMS for stream in range(1, STREAMS))
+    cuts = {0, *(_next_start(documents, fresh, position) for position in wanted)} - {count}
     return np.array(sorted(cuts), np.int64)
 
 
-def _next_start(documents: Documents, fresh: np.ndarray[Any, np.dtype[np.int64]], position: int) -> int:
-    """The first of `fresh`, or of lines that are documents, from `position` on; else the text's length."""
+def _next_start(documents: Documents, fresh: Array, position: int) -> int:
+    """The first start in `fresh`, or of a line that is a document, from `position` on; else the length."""
     at = int(np.searchsorted(fresh, position))
     found = int(fresh[at]) if at < len(fresh) else len(documents)
     if documents.line_end >= 0 and position > 0:

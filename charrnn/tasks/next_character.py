@@ -1,4 +1,4 @@
-"""The next character: the texts, which part of them judges the model, and the windows that it learns from."""
+"""Predicting the next character: the texts, their validation part, and the windows for training."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation, evaluate
-from charrnn.text.corpus import Batches, Corpus, Inputs, corpus_name, read
+from charrnn.tasks.task import Material
+from charrnn.text.corpus import Batches, Inputs, corpus_name, read
 from charrnn.text.sources import find
 from charrnn.text.validation import split, unseen
 from charrnn.vocabulary import Vocabulary, describe
 
-LARGEST_MEASURED = 200_000  # characters, or twice the share that is kept for validation
-MUCH_UNLEARNED = 0.002  # share of a validation text that training does not explain
+LARGEST_MEASURED = 200_000  # characters, or twice the validation share
+MUCH_UNLEARNED = 0.002  # share of unseen characters in a validation text
 PREVIEW = SampleConfig(seed=1, length=200)
 PREVIEW_LINES = 5  # of a model of lines
 
 
 @dataclass(frozen=True)
 class TextFiles:
-    """The files of a corpus, and perhaps those of a text of its own for validation; see task.Assignment."""
+    """The files of a corpus, and perhaps those of a separate text for validation; see task.Assignment."""
 
     paths: Sequence[str | Path]
     val: Sequence[str | Path] = ()
@@ -57,40 +58,23 @@ class TextFiles:
 
     def files(self) -> list[tuple[str, Path | int]]:
         validation = find(self.val) if self.val else []
-        return [
-            *(("a file of the corpus", source.file) for source in find(self.paths)),
-            *(("a text for validation", source.file) for source in validation),
-        ]
+        named = ("a file of the corpus", find(self.paths)), ("a text for validation", validation)
+        return [(role, source.file) for role, sources in named for source in sources]
 
     def read(self, text: TextConfig) -> Texts:
         corpus = read(self.paths, text)
-        different = len(corpus.vocabulary)
-        if not self.val:
-            return Texts(corpus, None, different, self.previews)
-        validation = read(self.val, corpus.text)
-        texts = Texts(corpus, validation, different, self.previews)
+        validation = read(self.val, corpus.text) if self.val else None
+        texts = Texts(corpus, validation, len(corpus.vocabulary), self.previews)
+        if validation is None:
+            return texts
         return texts.within(corpus.vocabulary.merged(validation.vocabulary))
 
 
 @dataclass(frozen=True)
-class Texts:
-    """A corpus, and perhaps a text of its own for validation, in one vocabulary; see task.Material."""
+class Texts(Material):
+    """A corpus, and perhaps a separate text for validation."""
 
-    corpus: Corpus
-    validation: Corpus | None = None
-    different: int = 0  # characters in the corpus itself
     previews: bool = False
-
-    @property
-    def val_text(self) -> str:
-        return "" if self.validation is None else self.validation.fingerprint()
-
-    def fingerprint(self) -> str:
-        return self.corpus.fingerprint()
-
-    def within(self, vocabulary: Vocabulary) -> Texts:
-        validation = self.validation and self.validation.with_vocabulary(vocabulary)
-        return replace(self, corpus=self.corpus.with_vocabulary(vocabulary), validation=validation)
 
     def begin(
         self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers
@@ -105,9 +89,9 @@ class Texts:
 
 
 class NextCharacters:
-    """Windows of several streams, in which each character follows from those before it.
+    """Windows over several streams, in which each character is predicted from those before it.
 
-    Without a text of its own for validation, a part of the corpus is kept from learning; see task.Task.
+    Without a separate text for validation, a part of the corpus is held out; see task.Task.
     """
 
     def __init__(self, texts: Texts, train: TrainConfig) -> None:
@@ -123,7 +107,7 @@ class NextCharacters:
         self.characters, self.val_characters = len(text), len(validation)
         self.batches, self.streams = batches.windows_per_epoch, batches.batch_size
         self.batch_characters = self.streams * batches.seq_len
-        # With --lines, one line may be nearly all of the text: the only one, or one for validation.
+        # With --lines, a single line, for training or validation, may be nearly all of the text.
         self.measured_on: Measure = "validation" if len(validation) else "training"
         share = round(2 * train.val_fraction * len(documents)) if len(validation) else 0
         most = max(LARGEST_MEASURED, share) if texts.validation is None else len(validation)
@@ -138,14 +122,13 @@ class NextCharacters:
         return evaluate(network.model, self.measured, stop)
 
     def describe(self, model: Checkpoint) -> Generator[tuple[int, int], None, Checkpoint]:
-        """With the index of the whole corpus, validation and all."""
+        """The model with the novelty index of the whole corpus, including the validation part."""
         made, total = self.texts.corpus.novelty(), len(self.texts.corpus.documents)
-        while True:
-            try:
-                done = next(made)
-            except StopIteration as end:
-                return replace(model, novelty=end.value)
-            yield min(done, total), total
+        try:
+            while True:
+                yield min(next(made), total), total
+        except StopIteration as end:
+            return replace(model, novelty=end.value)
 
     def warnings(self, *, chosen: bool) -> Iterator[str]:
         if not self.val_characters:
@@ -166,7 +149,7 @@ class NextCharacters:
 
 
 def _grown(initial: Checkpoint, vocabulary: Vocabulary, fresh: dict[str, Array]) -> dict[str, Array]:
-    """The model's weights, with the rows of characters that it has not seen taken from `fresh`."""
+    """The model's weights for a larger vocabulary: the rows of new characters come from `fresh`."""
     ids = initial.vocabulary.positions_in(vocabulary)
     tensors = {}
     for name, value in fresh.items():
@@ -182,6 +165,6 @@ def _grown(initial: Checkpoint, vocabulary: Vocabulary, fresh: dict[str, Array])
 
 
 def _preview(model: Checkpoint) -> str:
-    """What the network writes by now: the same draws each time, so that what changes is the network."""
+    """A sample of the network. The draws are the same each time, so only the network makes a difference."""
     count = PREVIEW_LINES if model.text.lines else 1
     return "".join("".join(generate(model, "", PREVIEW, index=n)) for n in range(count))

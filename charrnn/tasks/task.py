@@ -1,12 +1,13 @@
-"""The interfaces of tasks and networks, by which training knows them.
+"""The interfaces of tasks and networks, which are all that training knows of them.
 
-An `Assignment` names what is to be learned; read, it is `Material`, which with some settings gives a `Task`
-and the `Network` for it. Both agree on what a batch and a carry are; a run only hands them on.
+An `Assignment` names the files of a task. Reading them gives `Material`, which together with settings gives a
+`Task` and its `Network`. These two agree on the types of batches and carries, which a run only passes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -20,100 +21,94 @@ from charrnn.text.corpus import Corpus
 from charrnn.vocabulary import Vocabulary
 
 Batch = Any
-Carry = Any  # what a network remembers from one batch of an epoch to the next; None: nothing yet
+Carry = Any  # the state of a network between two batches of an epoch; None at the beginning
 Stop = Callable[[], str | None]
 
 
 class Network(Protocol):
-    """A network that learns, on one machine or on several."""
+    """A network that can be trained."""
 
     @property
     def updates(self) -> int:
-        """How often the weights were changed."""
+        """The number of updates of the weights so far."""
 
     def compile(self) -> Iterator[tuple[int, int, bool]]:
-        """Compile what a step calls; see charrnn.nn.compilation.compile_kernels."""
+        """Compile all that a step needs; see charrnn.nn.compilation.compile_kernels."""
 
     def train_step(self, batch: Batch, carry: Carry, rate: float, step: int) -> tuple[float, float, Carry]:
-        """Learn from a batch. The loss, the gradient's norm before clipping, and the next carry.
+        """Learn from a batch. Returns the loss, the gradient's norm before clipping, and the next carry.
 
-        Nothing changes where the norm is not finite. Randomness comes from the run's seed and `step`.
+        If the norm is not finite, the weights stay as they are. Randomness depends on the seed and `step`.
         """
 
     def is_finite(self) -> bool:
-        """Whether all weights are numbers."""
+        """Whether all weights are finite."""
 
     def tensors(self) -> dict[str, Array]:
-        """Copies of the weights, as a model file has them."""
+        """Copies of the weights, as stored in a model file."""
 
     def state_dict(self, carry: Carry) -> dict[str, Array]:
-        """All that decides how it goes on, but for `updates`; to be written before the next step."""
+        """All that further training depends on, except `updates`; to be written before the next step."""
 
     def load_state_dict(self, tensors: Mapping[str, Array], updates: int) -> Carry:
-        """Go on where `state_dict` was called. KeyError, ValueError: it is that of another network."""
+        """Continue from a `state_dict`. Returns the carry. KeyError, ValueError: it is of another network."""
 
 
 class Task(Protocol):
-    """The batches that a run feeds to its network, and the measure of what is learned from them.
+    """The training batches of a network, and its evaluation.
 
     A batch is a pure function of the epoch and its number k < batches. An epoch begins without a carry.
     """
 
-    batches: int  # of an epoch
+    batches: int  # per epoch
     batch_characters: int
-    characters: int  # that there are to learn from
-    val_characters: int  # kept from learning; 0: there are none
+    characters: int  # of the training text
+    val_characters: int  # of the validation text; 0: there is none
     measured_on: Measure
-    measured_characters: int  # by an evaluation
-    preview: Callable[[Checkpoint], str] | None  # what such a model makes, for people; None: not asked for
+    measured_characters: int  # in an evaluation
+    preview: Callable[[Checkpoint], str] | None  # a sample of a model, to be shown; None: not wanted
 
     def batch(self, epoch: int, k: int) -> Batch: ...
 
     def evaluate(self, network: Any, stop: Stop) -> Evaluation | None:
-        """The loss, whose lowest makes a model the best. None: `stop` said so in the middle."""
+        """The loss, by which the best model is chosen. None: `stop` ended it early."""
 
     def describe(self, model: Checkpoint) -> Generator[tuple[int, int], None, Checkpoint]:
-        """The model with all that its file says of what was read.
+        """The model with the description of its text for the file.
 
-        Yields how many characters are done, of how many; it can be left there.
+        Yields the numbers of characters done and in all; the caller may stop there.
         """
 
     def warnings(self, *, chosen: bool) -> Iterator[str]:
-        """Lines for people where the loss says less than it seems to. `chosen`: they chose what is kept."""
+        """Messages where the loss is misleading. `chosen`: the user chose the validation part."""
 
 
-class Material(Protocol):
-    """The texts of a task, for any settings."""
+@dataclass(frozen=True)
+class Material:
+    """The texts of a task, in one vocabulary, for any settings."""
 
-    @property
-    def corpus(self) -> Corpus: ...
-
-    @property
-    def validation(self) -> Corpus | None:
-        """Where that is a text of its own."""
-
-    @property
-    def val_text(self) -> str:
-        """What TrainConfig says of that text."""
-
-    @property
-    def different(self) -> int:
-        """Characters in the corpus itself; the vocabulary may have more."""
+    corpus: Corpus
+    validation: Corpus | None = None  # a separate text, if one was given
+    different: int = 0  # distinct characters in the corpus; the vocabulary may have more
 
     def fingerprint(self) -> str:
-        """The task and all that was read, as part of a run's fingerprint."""
+        """The task and its corpus, as part of a run's fingerprint."""
+        return self.corpus.fingerprint()
 
     def within(self, vocabulary: Vocabulary) -> Self:
         """The same in a vocabulary that has all its characters. VocabularyError: it has not."""
+        validation = self.validation and self.validation.with_vocabulary(vocabulary)
+        return replace(self, corpus=self.corpus.with_vocabulary(vocabulary), validation=validation)
 
     def begin(
         self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers
     ) -> tuple[Task, Network]:
-        """The task, and a new network for it, or one that has the weights of `initial`.
+        """The task, and a new network for it, or one with the weights of `initial`.
 
         Raises:
             TrainingError: there is nothing to learn from.
         """
+        raise NotImplementedError
 
 
 class Assignment(Protocol):
@@ -121,17 +116,17 @@ class Assignment(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the model file, where none is given."""
+        """The default name of the model file."""
 
     @property
     def judged_apart(self) -> bool:
-        """Whether a text of its own says which model is the best."""
+        """Whether a separate text is given for validation."""
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """ConfigError: it contradicts itself or the settings that were given."""
+        """ConfigError: it contradicts itself or the given settings."""
 
     def files(self) -> list[tuple[str, Path | int]]:
-        """For each file its role in words, and its path, or the descriptor of standard input.
+        """For each file, a description and its path, or the descriptor of standard input.
 
         Raises:
             CorpusError: a path names nothing that can be read.

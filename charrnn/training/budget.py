@@ -8,14 +8,14 @@ from charrnn.config import TrainConfig
 from charrnn.tasks.task import Task
 from charrnn.training.position import Position
 
-EVALUATION_SHARE = 0.08  # of the time that training takes, at the most
-QUICKLY_EVALUATED = 20_000  # characters, which take no second
-# Reading one character after another costs about as much as training on so many.
+EVALUATION_SHARE = 0.08  # of the training time, at most
+QUICKLY_EVALUATED = 20_000  # characters; these take less than a second
+# Evaluating one character costs about as much as training on this many.
 EVALUATION_COST = 2
 
 
 class Budget:
-    """What `train` allows for a task; `seconds` tells how long the run has taken."""
+    """The budget of a run, as `train` sets it; `seconds` returns the time since its start."""
 
     def __init__(self, train: TrainConfig, task: Task, seconds: Callable[[], float]) -> None:
         self.train, self.task, self._seconds = train, task, seconds
@@ -23,16 +23,16 @@ class Budget:
         if train.epochs is not None:
             self.steps = max(1, round(train.epochs * task.batches))
         if self.steps is not None:
-            # Often enough, but never so often that it takes most of the time.
+            # As often as wanted, unless evaluations would take too much of the time.
             cost = EVALUATION_COST * max(task.measured_characters - QUICKLY_EVALUATED, 0)
             evenly = -(-self.steps // train.evaluations)
             self._interval = max(evenly, round(cost / task.batch_characters / EVALUATION_SHARE))
 
     def progress(self, p: Position, step: int) -> float:
-        """How much of the budget is spent once `step` steps are done; 1 or more: all of it.
+        """The share of the budget that is spent after `step` steps; 1 or more: all of it.
 
-        A budget in minutes is the time of everything, from reading the text to the last evaluation; but at
-        least half of it is for training.
+        A budget in minutes covers everything, from reading the text to the last evaluation, but at least half
+        of it is for training.
         """
         if self.steps is not None:
             return step / self.steps
@@ -45,7 +45,7 @@ class Budget:
         return max(spent, step / max(1, round(self.train.most_epochs * self.task.batches)))
 
     def evaluation_due(self, p: Position) -> bool:
-        """Whether the model as it is now should be evaluated."""
+        """Whether the model should be evaluated now."""
         if p.evaluated_step == p.step or p.step == 0:
             return False
         if self.progress(p, p.step) >= 1.0:
@@ -57,11 +57,11 @@ class Budget:
         even = whole / self.train.evaluations
         apart = max(even, self._evaluation_seconds(p) / EVALUATION_SHARE)
         if (1.0 - progress) * whole < 0.75 * apart:
-            return False  # the last one is near
+            return False  # the last evaluation is near
         return self._seconds() - p.evaluated_at >= apart
 
     def _evaluation_seconds(self, p: Position) -> float:
-        """What the last evaluation took; before the first one, what it will take at the speed of training."""
+        """The duration of the last evaluation; before the first one, an estimate from the training speed."""
         if p.evaluation_seconds or not p.step:
             return p.evaluation_seconds
         learned = p.step * self.task.batch_characters

@@ -190,6 +190,5 @@ def _apart(heights: Sequence[float], gap: float) -> list[float]:
     """At most two heights, moved apart evenly to `gap` if they are closer, in the same order."""
     if len(heights) < 2 or abs(heights[0] - heights[1]) >= gap:
         return list(heights)
-    middle = (heights[0] + heights[1]) / 2
-    first = -gap / 2 if heights[0] <= heights[1] else gap / 2
-    return [middle + first, middle - first]
+    middle, half = sum(heights) / 2, math.copysign(gap / 2, heights[1] - heights[0])
+    return [middle - half, middle + half]

@@ -1,4 +1,4 @@
-"""Advice after a run, from its losses: it overfitted, it underfitted, or nothing is clear."""
+"""Advice after a run, from its losses: whether it overfitted or underfitted, if that is clear."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EASIER = 0.5  # times the training loss: the validation loss is below that
 
 
 def advise(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: float) -> str:
-    """One sentence about a run that spent its budget, or "" where nothing is clear.
+    """One sentence about a run that spent its budget, or "" if nothing is clear.
 
     `history` has a row for each evaluation, in order, with "epoch", "train_loss" and "val_loss", the loss
     over held-out text. The training loss is a mean over steps, with dropout: it is larger than the loss of
@@ -86,7 +86,8 @@ def after_early_stop(history: Sequence[Mapping[str, Any]], train: TrainConfig, d
 
 
 def _measured(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [row for row in history if _is_finite(row["train_loss"]) and _is_finite(row["val_loss"])]
+    both = ((row, (row["train_loss"], row["val_loss"])) for row in history)
+    return [row for row, losses in both if None not in losses and math.isfinite(sum(losses))]
 
 
 def inflation(dropout: float) -> float:
@@ -104,7 +105,3 @@ def _longer(train: TrainConfig) -> str:
 
 def _now(dropout: float) -> str:
     return f" (now {dropout:g})" if dropout else ""
-
-
-def _is_finite(value: Any) -> bool:
-    return value is not None and math.isfinite(value)

@@ -1,22 +1,22 @@
-"""What earlier runs left at the place of a model file, and how the next run starts there.
+"""The remains of earlier runs at a model file's path, and how the next run starts there.
 
-An interrupted run is looked at first, before a long text is read (`look`):
+An interrupted run is considered first, before a long text is read (`look`):
 
-    interrupted             nothing asked   --resume          --force
+    interrupted             no option       --resume          --force
     never                   start           start             start
-    before its first step   start           go on             start
-    at a later step         refuse          go on             start
+    before its first step   start           resume            start
+    at a later step         refuse          resume            start
 
-Where none goes on, the model file decides, once the new run is known (`settle`). Other settings, another text
-or --init-from make another run:
+If none is resumed, the model file decides, once the new run is known (`settle`). Other settings, another text
+or --init-from make it another run:
 
-    model file              nothing asked   --resume          --force
+    model file              no option       --resume          --force
     none                    start           start             start
     of this very run        start again     is complete       start
     of another run          refuse          refuse            start
     something else          refuse          refuse            start
 
-With --resume and --force, --force counts where --resume finds nothing of this run.
+With both options, --force applies if --resume finds nothing of this run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from charrnn.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Interrupted:
-    """A run that was interrupted: the contents of its resume file."""
+    """An interrupted run: the contents of its resume file."""
 
     tensors: dict[str, Array]
     record: dict[str, Any]
@@ -53,20 +53,20 @@ class Interrupted:
 
     @classmethod
     def load(cls, path: Path) -> Interrupted:
-        """The run of a resume file. CheckpointError: it cannot be read, or holds no run."""
+        """Read a resume file. CheckpointError: it cannot be read, or holds no run."""
         tensors, record = model_file.load_resume(path)
         try:
-            # The normal form is found anew, and changes nothing of the corpus.
+            # The normal form is determined again, and does not change the corpus.
             text = replace(TextConfig(**record["text"]), normal_form=None)
             model, train = ModelConfig.from_dict(record["model"]), TrainConfig(**record["train"])
             step, vocabulary = int(record["position"]["step"]), Vocabulary(record["vocabulary"])
-            init = str(record["init"])
-            return cls(tensors, record, step, record["run"], init, text, model, train, vocabulary)
+            run, init = record["run"], str(record["init"])
+            return cls(tensors, record, step, run, init, text, model, train, vocabulary)
         except (KeyError, TypeError, ValueError, AttributeError, CharrnnError) as error:
             raise CheckpointError(f"{path} does not hold a run", "remove it to start anew") from error
 
     def refuse_changes(self, given: dict[str, Any], request: Request) -> None:
-        """ConfigError: a setting is given that is not what the run has."""
+        """ConfigError: a given setting differs from the run's."""
         apart = bool(self.train.val_text)
         if apart != request.assignment.judged_apart:
             by = "a text of its own" if apart else "a part of its corpus"
@@ -80,7 +80,7 @@ class Interrupted:
             )
         for name, value in given.items():
             if (name, value) == ("precision", "auto"):
-                continue  # it was settled when the run began
+                continue  # which was settled at the start of the run
             before = getattr(self.model if name in MODEL_SETTINGS else self.train, name)
             if name == "val_split":
                 before = split_of(before, lines=self.text.lines)
@@ -92,10 +92,10 @@ class Interrupted:
 
 
 class Start(Enum):
-    """How a run starts where something lies."""
+    """How a run starts at a path where there may be a model."""
 
-    ANEW = auto()  # whatever lies there is replaced
-    AGAIN = auto()  # the model there is its own: only a better one replaces it
+    ANEW = auto()  # any existing file is replaced
+    AGAIN = auto()  # the existing model is its own: only a better one replaces it
     GOES_ON = auto()
     COMPLETE = auto()
 
@@ -105,26 +105,26 @@ class Earlier:
     """The remains of earlier runs at `out`."""
 
     out: Path
-    there: Checkpoint | Path | None  # the model; the path itself where it holds something else
-    interrupted: Interrupted | None  # which is to go on
+    there: Checkpoint | Path | None  # the model; the path itself if the file is not a model
+    interrupted: Interrupted | None  # the run to resume
 
     @property
     def model(self) -> Checkpoint | None:
-        """The model, where there is one."""
+        """The model, if there is one."""
         return self.there if isinstance(self.there, Checkpoint) else None
 
     def notes(self, target: Target) -> tuple[str, ...]:
-        """A line for people where --resume finds nothing to go on with."""
+        """A message if --resume finds nothing to resume."""
         if not target.resume or self.interrupted is not None or self.there is not None:
             return ()
         return (f"there is no interrupted run of {self.out}: starting from the beginning",)
 
     def settle(self, run: str, target: Target) -> Start:
-        """The start of the run that was asked for, by its fingerprint.
+        """How the run with this fingerprint starts.
 
         Raises:
-            TrainingError: another run was interrupted, or none.
-            CheckpointError: it would overwrite another model, or something else.
+            TrainingError: the interrupted run is another one, or --resume finds another run's model.
+            CheckpointError: it would overwrite another model or another file.
         """
         if self.interrupted is not None:
             if self.interrupted.run != run:
@@ -146,17 +146,15 @@ class Earlier:
         return Start.AGAIN if own and not target.force else Start.ANEW
 
     def hand_over(self, run: Run, start: Start) -> None:
-        """Give the run its own model and resume file. TrainingError: they do not fit it."""
+        """Give the run its own model and resume file. TrainingError: these do not fit it."""
         model = self.model
         if model is not None and model.run == run.model.run and start is not Start.ANEW:
-            run.keep(model)
-            if start is Start.COMPLETE:
-                run.set_complete(model)
+            run.keep(model, complete=start is Start.COMPLETE)
         if self.interrupted is not None:
             run.resume(self.interrupted.tensors, self.interrupted.record)
 
     def another_corpus(self) -> TrainingError:
-        """The error where the interrupted run has read something else."""
+        """The error if the interrupted run has read another corpus."""
         tune = f", or learn the new text from what it has learned, with --init-from {self.out} and another -o"
         return TrainingError(
             "the corpus is not the one that the interrupted run read",
@@ -168,7 +166,7 @@ def look(out: Path, target: Target) -> Earlier:
     """The remains at `out`.
 
     Raises:
-        TrainingError: an interrupted run would be forgotten.
+        TrainingError: an interrupted run would be lost.
         CheckpointError: its resume file cannot be read.
     """
     there, resume = _model_at(out), model_file.resume_path(out)
@@ -197,5 +195,5 @@ def _model_at(out: Path) -> Checkpoint | Path | None:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError as error:  # not taken for "no": what is there would be overwritten
+    except OSError as error:  # rather than "no", which might overwrite a file
         raise CheckpointError(*why_unreadable(path, error)) from error

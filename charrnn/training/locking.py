@@ -1,4 +1,4 @@
-"""A lock against two runs that write the same model file. The operating system releases it with the process.
+"""A lock that keeps two runs from writing the same model file. It ends with the process at the latest.
 
 The locked file is a small one beside the model, and names the holder. A killed run leaves the file behind,
 but not the lock: the next run takes over both.
@@ -21,12 +21,12 @@ from charrnn.system import atomic
 from charrnn.system.file_errors import save_error
 
 _OPEN = os.O_RDWR | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-# Errors of file systems without locks, where training goes on without one.
+# Errors of file systems without locks, on which training continues without one.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 _HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 _LONGEST_HOLDER = 300  # bytes
 _HOLDER_TRIES, _HOLDER_SECONDS = 20, 0.05
-_LOCKED_BYTE = 1 << 30  # on Windows, where locked bytes cannot be read: one beyond the text
+_LOCKED_BYTE = 1 << 30  # on Windows, locked bytes cannot be read: lock one beyond the text
 
 
 def lock_path(out: Path) -> Path:
@@ -54,7 +54,6 @@ def exclusive(out: Path) -> Iterator[None]:
             held.callback(lock.release)
         except (OSError, ValueError) as error:
             raise save_error(out, error) from error
-        lock.write_holder()
         yield
 
 
@@ -81,17 +80,16 @@ class _Lock:
                         "wait for it, or write another file with -o",
                     )
                 if self._is_there(descriptor):
-                    return
+                    break
             except BaseException:
                 self._close(descriptor)
                 raise
             self._close(descriptor)  # the last holder has removed this file: try again with a new one
-
-    def write_holder(self) -> None:
-        assert self._descriptor is not None
         with contextlib.suppress(OSError):  # a full disk is reported when the model is written
-            os.ftruncate(self._descriptor, 0)
-            os.write(self._descriptor, _holder().encode()[:_LONGEST_HOLDER])
+            os.ftruncate(descriptor, 0)
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            holder = f"process {os.getpid()} on {socket.gethostname()} since {since}"
+            os.write(descriptor, holder.encode()[:_LONGEST_HOLDER])
 
     def release(self) -> None:
         """Remove the file and unlock it; a process that has opened it meanwhile sees that it is gone."""
@@ -149,11 +147,6 @@ def _lock(descriptor: int) -> bool:
         if error.errno not in _NO_LOCKS:
             raise
     return True
-
-
-def _holder() -> str:
-    now = time.strftime("%Y-%m-%d %H:%M:%S")
-    return f"process {os.getpid()} on {socket.gethostname()} since {now}"
 
 
 def _read_holder(descriptor: int) -> str:

@@ -6,7 +6,7 @@ Three rules, each with its evidence in docs/quality.md:
    within the budget: a larger one would end half-trained, a smaller one would stop improving before.
 2. A high learning rate and strong weight decay keep the network from overconfidence. Dropout grows with the
    number of epochs, and a little with the ratio of the network's size to the text's.
-3. After MOST_EPOCHS epochs the run ends: more would only learn the text by heart.
+3. After MOST_EPOCHS epochs the run ends: more would only memorise the text.
 
 They hold for short texts, too: a list of a hundred names gets a small network, much dropout and few epochs,
 so that samples resemble the list without copying it.
@@ -37,11 +37,12 @@ READ_PER_PARAMETER = 3.3
 MOST_EPOCHS = 30.0
 TRAINING_SHARE = 0.9  # of a budget in minutes; the rest is for evaluating and saving
 MOST_DROPOUT = 0.75
-FEW_EPOCHS = 8.0  # too few to learn a text by heart
+FEW_EPOCHS = 8.0  # too few to memorise a text
 PEAK_RATE = 0.0105  # the learning rate of an LSTM of SIZES[0]
 DEFAULTS = TrainConfig(steps=1)
 WINDOW = DEFAULTS.seq_len
 
+BUDGETS = {"minutes", "epochs", "steps"}
 WORDS = {
     "hidden_size": "hidden size {:g}",
     "num_layers": "{:g} layer",
@@ -61,39 +62,33 @@ class Plan:
     reason: str  # one line; "" when everything was given
 
 
-def needs_speed(characters: int, given: dict[str, Any]) -> bool:
-    """Whether a plan depends on the machine's speed."""
-    by_the_clock = "minutes" in given or (
-        not given.keys() & {"epochs", "steps"} and "minutes" in _budget(characters)
-    )
-    decided = given.keys() >= {"hidden_size", "dropout", "weight_decay"}
-    return by_the_clock and characters > SHORT and not decided
-
-
 def by_speed(characters: int, given: dict[str, Any]) -> set[str]:
-    """The settings that a plan chooses by the machine's speed."""
-    if not needs_speed(characters, given):
+    """The settings that a plan chooses by the machine's speed; empty if it is not needed."""
+    budget = given if given.keys() & BUDGETS else _budget(characters)
+    decided = given.keys() >= {"hidden_size", "dropout", "weight_decay"}
+    if "minutes" not in budget or characters <= SHORT or decided:
         return set()
     return {"hidden_size", "embedding_size", "dropout", "weight_decay", "learning_rate"} - given.keys()
 
 
 def plan(characters: int, vocab_size: int, given: dict[str, Any], speed: Speed | None = None) -> Plan:
-    """The settings for a corpus of so many characters; those `given` take precedence.
+    """The settings for a corpus of this length; those `given` take precedence.
 
-    `speed` is called only if `needs_speed`. Settings that keep their defaults are absent.
+    `speed` is called only for settings `by_speed`. Settings that keep their defaults are absent.
     """
-    val_fraction = _val_fraction(characters)
+    validated = characters >= SMALLEST_VALIDATED
+    val_fraction = min(0.1, LARGEST_VALIDATION / characters) if validated else 0.0
     text = characters * (1.0 - val_fraction)
     chosen: dict[str, Any] = {
         "val_fraction": val_fraction,
         "val_split": "scattered",
         "batch_size": _batch_size(characters, vocab_size, given),
     }
-    if not given.keys() & {"minutes", "epochs", "steps"}:
+    if not given.keys() & BUDGETS:
         chosen |= _budget(characters)
-    known = {**chosen, **given}
-    read, size = _size(text, vocab_size, known, speed if needs_speed(characters, given) else None)
-    settings = {**chosen, **size, **given}
+    settings = {**chosen, **given}
+    read, H = _size(text, vocab_size, settings, speed if by_speed(characters, given) else None)
+    settings["hidden_size"] = H
     if "embedding_size" not in given:
         settings["embedding_size"] = settings["hidden_size"]  # equal, as the first skip connection needs
     network = _network(vocab_size, settings)
@@ -106,12 +101,6 @@ def plan(characters: int, vocab_size: int, given: dict[str, Any], speed: Speed |
     settings.setdefault("learning_rate", _peak_rate(network))
     times = f"read at most {epochs:,.0f} times" if read == math.inf else _times(epochs)
     return Plan(settings, _reason(settings, given, characters, times))
-
-
-def _val_fraction(characters: int) -> float:
-    if characters < SMALLEST_VALIDATED:
-        return 0.0
-    return min(0.1, LARGEST_VALIDATION / characters)
 
 
 def _budget(characters: int) -> dict[str, float]:
@@ -136,10 +125,8 @@ def _batch_size(characters: int, vocab_size: int, given: dict[str, Any]) -> int:
     return batch
 
 
-def _size(
-    text: float, vocab_size: int, known: dict[str, Any], speed: Speed | None
-) -> tuple[float, dict[str, Any]]:
-    """The number of characters that will be read, and the hidden size if it is not known.
+def _size(text: float, vocab_size: int, known: dict[str, Any], speed: Speed | None) -> tuple[float, int]:
+    """The number of characters that will be read, and the hidden size.
 
     Without a speed, minutes suffice for any number.
     """
@@ -156,7 +143,7 @@ def _size(
         return seconds * speed(network, known["batch_size"], known.get("seq_len", WINDOW))
 
     if "hidden_size" in known:
-        return read(known["hidden_size"]), {}
+        return read(known["hidden_size"]), known["hidden_size"]
     smallest = next((H for limit, H in SMALL_SIZES if text <= limit), SIZES[0])
     best, characters = smallest, read(smallest)
     for H in [size for size in SIZES if smallest < size]:
@@ -165,7 +152,7 @@ def _size(
         if min(possible, MOST_EPOCHS * text) < needed:
             break
         best, characters = H, possible
-    return characters, {"hidden_size": best}
+    return characters, best
 
 
 def _network(vocab_size: int, settings: dict[str, Any]) -> ModelConfig:

@@ -16,7 +16,7 @@ from charrnn.training import curves
 from charrnn.training.curves import Curves, Labels, svg
 
 SUFFIXES = (".svg", ".png")
-OPTION = "--plot"  # the option that errors name
+OPTION = "--plot"  # named by errors
 
 
 def check(path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""Where a run is: what a resume file says of it beside its tensors."""
+"""The position of a run: all that a resume file has beside the tensors."""
 
 from __future__ import annotations
 
@@ -11,25 +11,30 @@ from charrnn.checkpoint.model_file import checked_history
 
 @dataclass
 class Position:
-    """Where a run is, but for its tensors."""
+    """The progress of a run, its losses and its history."""
 
     step: int = 0
     epoch: int = 0
     window: int = 0  # the next batch of this epoch
     seconds: float = 0.0  # since the command began
-    prelude: float = 0.0  # of them, before the first step
+    prelude: float = 0.0  # of these, before the first step
     running_loss: float = math.nan
     loss_sum: float = 0.0  # since the last evaluation
     loss_count: int = 0
     evaluated_step: int = -1
-    evaluation_seconds: float = 0.0  # what the last one took
+    evaluation_seconds: float = 0.0  # duration of the last evaluation
     evaluated_at: float = 0.0  # in seconds
     worse: int = 0  # evaluations in a row clearly worse than the best, or the same
     best_val_loss: float | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def best_loss(self) -> float:
+        """The lowest loss of an evaluation so far, inf before the first one."""
+        return math.inf if self.best_val_loss is None else self.best_val_loss
+
     def advance(self, loss: float, batches: int) -> None:
-        """After a step with this loss, in epochs of so many batches."""
+        """Count a step with this loss, where an epoch has this number of batches."""
         self.step += 1
         self.window += 1
         if self.window == batches:
@@ -40,12 +45,12 @@ class Position:
         self.running_loss = loss if self.step == 1 else keep * self.running_loss + (1.0 - keep) * loss
 
     def to_record(self) -> dict[str, Any]:
-        """As plain JSON, which has no NaN."""
+        """As JSON, which has no NaN."""
         return {**asdict(self), "running_loss": self.running_loss if self.step else None}
 
     @classmethod
     def from_record(cls, record: object) -> Position:
-        """What `to_record` gave. ValueError: it is something else."""
+        """The inverse of `to_record`. ValueError: the record is invalid."""
         if not isinstance(record, dict) or record.keys() != {f.name for f in fields(cls)}:
             raise ValueError("position")
         for name, default in asdict(cls()).items():

@@ -1,4 +1,4 @@
-"""What a user asks of a training run, checked before a long text is read."""
+"""A user's request for a training run, checked before a long text is read."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from charrnn.config import ModelConfig, TextConfig, TrainConfig
 from charrnn.errors import ConfigError
 from charrnn.system.file_errors import refuse_overwriting
 from charrnn.tasks.task import Assignment
+from charrnn.training.planning import BUDGETS
 
 MODEL_SETTINGS = {f.name for f in fields(ModelConfig)} - {"vocab_size"}
 TRAIN_SETTINGS = {f.name for f in fields(TrainConfig)}
-MOST_KEPT = 10_000  # evaluated models beside the best
-_BUDGETS = {"minutes", "epochs", "steps"}
+MOST_KEPT = 10_000  # models to keep beside the best
 _MODELS = Path("checkpoints")
 
 
 @dataclass(frozen=True)
 class Target:
-    """The model file that a run writes, and what it does with what lies there."""
+    """The model file of a run, and how to treat earlier runs of that file."""
 
-    out: Path | None = None  # None: one that is called as what is learned
+    out: Path | None = None  # None: named after the task
     resume: bool = False
     force: bool = False
     keep_models: int = 0
@@ -32,18 +32,18 @@ class Target:
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks `train` for; see `charrnn.api.train`."""
+    """The arguments of `charrnn.api.train`."""
 
     assignment: Assignment
     text: TextConfig = TextConfig()  # noqa: RUF009 (frozen)
     target: Target = Target()
     init_from: str | Path | None = None
     threads: int | None = None
-    # Of ModelConfig (but vocab_size) and TrainConfig; None: what suits the corpus.
+    # Of ModelConfig (except vocab_size) and TrainConfig; None: chosen to suit the corpus.
     settings: dict[str, Any] = field(default_factory=dict)
 
     def checked(self) -> dict[str, Any]:
-        """The settings that were given.
+        """The given settings.
 
         Raises:
             ConfigError: one is out of range or contradicts another.
@@ -53,7 +53,7 @@ class Request:
         if unknown := self.settings.keys() - MODEL_SETTINGS - (TRAIN_SETTINGS - {"val_text"}):
             raise TypeError(f"train() has no settings named {', '.join(sorted(unknown))}")
         given = {name: value for name, value in self.settings.items() if value is not None}
-        if len(budgets := sorted(given.keys() & _BUDGETS)) > 1:
+        if len(budgets := sorted(given.keys() & BUDGETS)) > 1:
             raise ConfigError(
                 f"the budget is given as {' and as '.join(budgets)}",
                 "give one of --minutes, --epochs and --steps",
@@ -73,8 +73,8 @@ class Request:
         """The model file that the run writes.
 
         Raises:
-            ConfigError: it is a folder, or a file that is read.
-            CorpusError: what is to be read is not there.
+            ConfigError: it is a folder, or one of the files to read.
+            CorpusError: a file to read does not exist.
         """
         out = model_path(self.assignment, self.target.out)
         if os.path.isdir(out):
@@ -87,7 +87,7 @@ class Request:
 
 
 def model_path(assignment: Assignment, out: Path | None, folder: Path = _MODELS) -> Path:
-    """The file that a run writes: `out`, or one in `folder` that is called as what is learned."""
+    """The model file of a run: `out` or, without it, a file in `folder` named after the task."""
     return folder / f"{assignment.name}.safetensors" if out is None else out
 
 

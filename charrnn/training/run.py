@@ -1,14 +1,14 @@
-"""Training as an iterator of events. It prints nothing, and knows no terminal, no text and no network.
+"""Training as an iterator of events. It prints nothing, and is independent of texts and kinds of networks.
 
-Everything that decides how a run goes on is in `Position` and the tensors of the network: the resume file
-holds them, so that a resumed run is bit for bit the run that was never interrupted.
+All that a run's continuation depends on is in `Position` and the tensors of the network, and these are in the
+resume file: so a resumed run is bit for bit the same as one that was never interrupted.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -36,7 +36,7 @@ from charrnn.training.position import Position
 from charrnn.training.run_files import Outputs
 
 REPORT_SECONDS = 0.1  # between two Step events
-SAVE_SECONDS = 60.0  # between two resume files at the most, and two tries to write one
+SAVE_SECONDS = 60.0  # at most, between two attempts to write a resume file
 PREVIEW_SECONDS = 10.0  # between two samples
 CLEARLY_WORSE = 1.01  # an evaluation this many times the best counts towards an early stop
 NOTHING_LEFT = 5e-5  # a loss below this is shown as 0.0000
@@ -45,10 +45,9 @@ NOTHING_LEFT = 5e-5  # a loss below this is shown as 0.0000
 class Run:
     """One training run of a network at a task, which writes its best model to `outputs`.
 
-    `model` is what every model of the run says alike: configuration, vocabulary, how texts are read, settings
-    and the run's fingerprint. `init` names the model whose weights it starts from. `began` is when the clock
-    of a budget in minutes began to run (time.monotonic). `stop` is asked after each step: a text ends the
-    run, saved.
+    `model` holds what all models of the run have in common: configuration, vocabulary, how texts are read,
+    settings and the run's fingerprint. `init` identifies the initial weights, if these are a model's. `stop`
+    is called after each step: when it returns a text, the run is saved and ends.
     """
 
     def __init__(
@@ -60,13 +59,12 @@ class Run:
         outputs: Outputs,
         *,
         init: str = "",
-        began: float | None = None,
         stop: Stop = lambda: None,
     ) -> None:
         self.task, self.network, self.train = task, network, train
         self.model, self.outputs, self.init, self.stop = model, outputs, init, stop
         self.carry: Carry = None
-        self.position = Position(seconds=0.0 if began is None else time.monotonic() - began)
+        self.position = Position()
         self.budget = Budget(train, task, self._seconds)
         self._started = math.nan  # on time.monotonic()'s clock; since `events` was called
         self._saved_at = -math.inf
@@ -82,7 +80,7 @@ class Run:
         if self._complete:
             yield self._finished("complete", "the run was complete already")
             return
-        yield from self._save_resume()  # at once, so that a disk that cannot be written is an error here
+        yield from self._save_resume()  # at once, so that an unwritable disk is reported here
         for compiled in self.network.compile():
             yield Compiling(*compiled)
             if self.stop():
@@ -90,7 +88,7 @@ class Run:
         described = yield from self._describe()
         if p.step == 0:
             p.evaluated_at = p.prelude = self._seconds()
-        else:  # all that was done already when the run began
+        else:  # a resumed run has done all this before
             self._started = time.monotonic() - p.seconds
         reported, characters, speed = time.monotonic(), 0, math.nan
         while described and not self.stop():
@@ -110,7 +108,10 @@ class Run:
 
             progress = min(self.budget.progress(p, p.step + 1), 1.0)
             rate = learning_rate(self.train, progress)
-            loss, norm = self._step(rate)
+            batch = self.task.batch(p.epoch, p.window)
+            carry = self.carry if p.window else None  # an epoch begins without
+            loss, norm, self.carry = self.network.train_step(batch, carry, rate, p.step)
+            p.advance(loss, self.task.batches)
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise self._diverged("the gradient" if math.isfinite(loss) else "the loss")
             characters += self.task.batch_characters
@@ -125,23 +126,14 @@ class Run:
                 )  # fmt: skip
                 yield from self._now_and_then()
         if p.step and not self.outputs.worth_keeping:
-            # Nothing was evaluated yet, but there is something to write with.
+            # Not evaluated yet, but able to write.
             self._check_weights()
             save(self._checkpoint(None), self.outputs.model)
         if p.step:
             yield from self._save_resume()
-        else:  # there is nothing to go on with
+        else:  # there is nothing to resume
             self.outputs.remove_resume()
         yield self._finished("interrupted", f"stopped at step {p.step}")
-
-    def _step(self, rate: float) -> tuple[float, float]:
-        """One batch, and on to the next. Returns the loss and the gradient's norm."""
-        p = self.position
-        batch = self.task.batch(p.epoch, p.window)
-        carry = self.carry if p.window else None  # an epoch begins without
-        loss, norm, self.carry = self.network.train_step(batch, carry, rate, p.step)
-        p.advance(loss, self.task.batches)
-        return loss, norm
 
     def _now_and_then(self) -> Iterator[Event]:
         seconds = self._seconds()
@@ -169,11 +161,9 @@ class Run:
             raise self._diverged("the loss")
         self._check_weights()
         train_loss = p.loss_sum / p.loss_count if p.loss_count else p.running_loss
-        best = p.best_val_loss is None or result.loss < p.best_val_loss
-        # Exactly the best again: the weights do not matter any more, as where float32 has no better loss.
-        worse = p.best_val_loss is not None and (
-            result.loss > CLEARLY_WORSE * p.best_val_loss or result.loss == p.best_val_loss
-        )
+        best = result.loss < p.best_loss
+        # Exactly the best again: the weights no longer matter, for instance if float32 has no better loss.
+        worse = result.loss > CLEARLY_WORSE * p.best_loss or result.loss == p.best_loss
         p.history.append(
             {
                 "step": p.step,
@@ -190,10 +180,11 @@ class Run:
         if best:
             p.best_val_loss = result.loss
             if result.loss < self.outputs.evaluated:
-                self.outputs.keep(self._checkpoint(result.loss))
-                outcomes = list(self._try(self._save_model))
+                self.outputs.best = self._checkpoint(result.loss)
+                outcomes = list(self._try(self.outputs.flush))
         saved = not any(isinstance(outcome, Unsaved) for outcome in outcomes)
-        outcomes += self._try(lambda: self._keep_another(result.loss))
+        if self.outputs.keeps:
+            outcomes += self._try(lambda: self.outputs.keep_another(self._checkpoint(result.loss)))
         yield Evaluated(
             p.step, self._epoch(), self._seconds(), train_loss, result.loss, result.bpc, best,
             best and saved, self.task.measured_on,
@@ -206,14 +197,14 @@ class Run:
     # --- the end --------------------------------------------------------------------------------
 
     def _finish(self, reason: Reason, message: str = "") -> Iterator[Event]:
-        yield from self._save_model()
+        yield from self.outputs.flush()
         self.outputs.complete(self.position.history)
         self.outputs.remove_resume()
         yield self._finished(reason, message)
 
     def _finished(self, reason: Reason, message: str) -> Finished:
         p = self.position
-        best = min(math.inf if p.best_val_loss is None else p.best_val_loss, self.outputs.evaluated)
+        best = min(p.best_loss, self.outputs.evaluated)
         best = best if best < math.inf else math.nan
         return Finished(
             p.step, self._epoch(), self._seconds(), reason, message, self.outputs.model,
@@ -221,10 +212,10 @@ class Run:
         )  # fmt: skip
 
     def _why_early(self) -> str:
-        """Why more training would be of no use; empty where it may be."""
+        """The reason to stop before the budget is spent; empty if there is none."""
         p, measured_on = self.position, self.task.measured_on
-        if p.best_val_loss is not None and p.best_val_loss < NOTHING_LEFT:
-            return f"stopped early: the {measured_on} loss is {decimal(p.best_val_loss)}, as low as it gets"
+        if p.best_loss < NOTHING_LEFT:
+            return f"stopped early: the {measured_on} loss is {decimal(p.best_loss)}, as low as it gets"
         if p.worse < self.train.patience:
             return ""
         best = min(p.history, key=lambda entry: entry["val_loss"])
@@ -234,12 +225,12 @@ class Run:
         )
 
     def _check_weights(self) -> None:
-        """They may overflow where the losses do not: a saturated network has the same from any weights."""
+        """Weights may overflow though losses do not: saturated units hide it."""
         if not self.network.is_finite():
             raise self._diverged("a weight")
 
     def _diverged(self, what: str) -> TrainingError:
-        """A loss, gradient or weight that is no number: what is in memory is lost, the model file is not."""
+        """The error for a loss, gradient or weight that is not finite. The best model is kept."""
         try:
             self.outputs.flush()
         except SaveError as error:
@@ -247,7 +238,7 @@ class Run:
         else:
             written = self.outputs.worth_keeping
             kept = f"the best model so far is in {self.outputs.model}" if written else "no model was written"
-            self.outputs.remove_resume()  # it leads here again
+            self.outputs.remove_resume()  # resuming would lead here again
         return TrainingError(
             f"{what} is no longer a finite number at step {self.position.step}; {kept}",
             f"try a --lr below {self.train.learning_rate:g} or a --clip below {self.train.clip:g}",
@@ -256,48 +247,36 @@ class Run:
     # --- files ----------------------------------------------------------------------------------
 
     def _checkpoint(self, val_loss: float | None) -> Checkpoint:
-        """The model as it is now. No time and no date: the same run gives the same bytes."""
+        """The current model, without time or date: the same run gives the same bytes."""
         history = list(self.position.history)
         return replace(self.model, tensors=self.network.tensors(), history=history, best_val_loss=val_loss)
 
     def _describe(self) -> Generator[Indexing, None, bool]:
-        """What a model file says of the text; before the first step, so that minutes have room for it.
+        """Describe the text for the model file, before the first step: a budget in minutes includes it.
 
-        False: told to stop meanwhile.
+        False: `stop` ended it.
         """
         made, told = self.task.describe(self.model), time.monotonic()
-        while not self.stop():
-            try:
+        try:
+            while not self.stop():
                 done, total = next(made)
-            except StopIteration as end:
-                self.model = end.value
-                return True
-            if time.monotonic() - told >= REPORT_SECONDS:
-                yield Indexing(done, total)
-                told = time.monotonic()
+                if time.monotonic() - told >= REPORT_SECONDS:
+                    yield Indexing(done, total)
+                    told = time.monotonic()
+        except StopIteration as end:
+            self.model = end.value
+            return True
         return False
 
-    def _try(self, save: Callable[[], Iterator[Saved]]) -> Iterator[Saved | Unsaved]:
-        """Training goes on where a file cannot be written, until that is the last thing to do."""
+    def _try(self, save: Callable[[], Iterable[Saved]]) -> Iterator[Saved | Unsaved]:
+        """Save, and report a failure as an event: training continues, and saving is tried again."""
         try:
             yield from save()
         except SaveError as error:
             yield Unsaved(self.position.step, str(error))
 
-    def _save_model(self) -> Iterator[Saved]:
-        """The best model, where it is not in its file yet."""
-        saved = self.outputs.flush()
-        if saved is not None:
-            yield saved
-
-    def _keep_another(self, loss: float) -> Iterator[Saved]:
-        """The model as it is, beside those that were evaluated last, where that was asked for."""
-        if self.outputs.keeps:
-            path = self.outputs.keep_another(self._checkpoint(loss))
-            yield Saved(self.position.step, path, loss, "kept")
-
     def _save_resume(self) -> Iterator[Saved]:
-        """What `--resume` needs, after the model that it speaks of."""
+        """Write what `--resume` needs, after the model that it refers to."""
         p, model = self.position, self.model
         p.seconds = self._seconds()
         tensors = self.network.state_dict(self.carry)
@@ -311,25 +290,22 @@ class Run:
             "updates": self.network.updates,
             "position": p.to_record(),
         }
-        self._saved_at = time.monotonic()  # or tried to
-        yield from self._save_model()
+        self._saved_at = time.monotonic()  # or attempted
+        yield from self.outputs.flush()
         self.outputs.save_resume(tensors, record, format_version(model.config, self.train, model.text))
         loss = math.nan if p.best_val_loss is None else p.best_val_loss
         yield Saved(p.step, self.outputs.resume, loss, "resume")
 
-    def keep(self, model: Checkpoint) -> None:
-        """The model file holds `model`, which this run wrote earlier: only a better one replaces it."""
+    def keep(self, model: Checkpoint, *, complete: bool) -> None:
+        """Keep `model`, which this run wrote earlier: its result if `complete`, else the best so far."""
         if model.best_val_loss is not None:
             self.outputs.evaluated = model.best_val_loss
-
-    def set_complete(self, model: Checkpoint) -> None:
-        """There is nothing left to do: `model` is what this run wrote."""
-        self._complete = True
-        self.position.best_val_loss = model.best_val_loss
-        self.position.step = model.history[-1]["step"] if model.history else 0
+        if complete:
+            self._complete = True
+            self.position.step = model.history[-1]["step"] if model.history else 0
 
     def resume(self, tensors: dict[str, Array], record: dict[str, Any]) -> None:
-        """Go on where a resume file of the same run was written; after `keep`, if there is a model.
+        """Continue from a resume file of the same run; call `keep` first, if there is a model.
 
         Raises:
             TrainingError: the file's contents do not fit the run.
@@ -343,7 +319,7 @@ class Run:
             raise TrainingError(
                 f"{self.outputs.resume} does not fit this run", "start anew with --force"
             ) from error
-        if not self.outputs.worth_keeping:  # the model has gone: the next evaluation writes a new one
+        if not self.outputs.worth_keeping:  # the model file is missing: the next evaluation writes a new one
             position.best_val_loss = None
             position.evaluated_step = -1
         self.position = position

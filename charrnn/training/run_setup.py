@@ -1,4 +1,4 @@
-"""From a request to a training run: what lies there, what is read, the settings, and then the run."""
+"""From a request to a training run: earlier runs, the texts, the settings, and finally the run."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, TrainConfig, TrainPrecision, canonical, to_dict
 from charrnn.errors import ConfigError, VocabularyError
 from charrnn.events import Compiling, Started
-from charrnn.nn.compilation import Helper, compile_kernels
+from charrnn.nn.compilation import compile_kernels, start_helper
 from charrnn.nn.learner import characters_per_second
 from charrnn.nn.precision import choose, require
 from charrnn.nn.workers import Workers
 from charrnn.tasks.task import Material, Stop
 from charrnn.training.earlier_run import Earlier, Interrupted, look
 from charrnn.training.locking import exclusive
-from charrnn.training.planning import by_speed, needs_speed, plan
+from charrnn.training.planning import by_speed, plan
 from charrnn.training.request import MODEL_SETTINGS, TRAIN_SETTINGS, Request, only
 from charrnn.training.run import Run
 from charrnn.training.run_files import Outputs
@@ -33,13 +33,13 @@ FINE_TUNING_RATE = 2e-3
 
 @dataclass(frozen=True)
 class Settled:
-    """A run as it was decided on: the texts, all settings, the origin of the weights."""
+    """The decisions about a run: the texts, all settings, the initial weights."""
 
     material: Material
     model: ModelConfig
     train: TrainConfig
-    init: str = ""  # names the model whose weights it starts from
-    planned: str = ""  # in a line, what was chosen and why
+    init: str = ""  # identifies the initial weights, if these are a model's
+    planned: str = ""  # the chosen settings and the reason, on one line
 
     @classmethod
     def of(cls, material: Material, settings: dict[str, Any], init: str, planned: str) -> Settled:
@@ -47,31 +47,24 @@ class Settled:
         corpus = material.corpus
         model = ModelConfig(len(corpus.vocabulary), **only(settings, MODEL_SETTINGS))
         train = TrainConfig(**only(settings, TRAIN_SETTINGS))
-        split = canonical(train.val_split, lines=corpus.text.lines)
-        if material.validation is not None:
-            split = None  # it says nothing
+        # With a separate text for validation, the split means nothing.
+        apart = material.validation is not None
+        split = None if apart else canonical(train.val_split, lines=corpus.text.lines)
         return cls(material, model, replace(train, val_split=split), init, planned)
 
-    def blank(self) -> Checkpoint:
-        """A model file of the run, with neither weights nor history."""
-        corpus, train = self.material.corpus, to_dict(self.train)
-        run = self.fingerprint()
-        return Checkpoint(self.model, corpus.vocabulary, corpus.text, tensors={}, run=run, settings=train)
-
     def fingerprint(self) -> str:
-        """What makes two runs the same: corpus, network, settings and the weights it starts from."""
+        """The identity of a run: corpus, network, settings and initial weights."""
         parts = [self.material.fingerprint(), to_dict(self.model), to_dict(self.train), self.init]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def set_up(
-    request: Request, *, stop: Stop, helper: Helper, held: ExitStack
+    request: Request, *, stop: Stop, held: ExitStack
 ) -> Generator[Compiling, None, tuple[Run, Started]]:
-    """The run that was asked for, ready to start; see `charrnn.api.train`.
+    """The requested run, ready to start.
 
-    Yields events while kernels are compiled, which is before the plan where that depends on their speed.
-
-    `held` lets go of the model file when the run is over.
+    Yields events while kernels are compiled, which happens here if the plan depends on their speed. Closing
+    `held` at the end of the run unlocks the model file.
     """
     began = time.monotonic()
     given = request.checked()
@@ -81,42 +74,45 @@ def set_up(
     initial = None if request.init_from is None else model_file.load(request.init_from)
     workers = Workers(request.threads)
     if earlier.interrupted is not None:
-        settled = _as_before(earlier, earlier.interrupted, request, given, helper)
+        settled = _as_before(earlier, earlier.interrupted, request, given, held)
     else:
-        settled = yield from _anew(earlier, request, given, initial, workers, helper)
-    blank = settled.blank()
-    start = earlier.settle(blank.run, request.target)
-    material, train = settled.material, settled.train
+        settled = yield from _anew(earlier, request, given, initial, workers, held)
+    material, train, run_id = settled.material, settled.train, settled.fingerprint()
+    start = earlier.settle(run_id, request.target)
+    corpus, settings = material.corpus, to_dict(train)
+    blank = Checkpoint(settled.model, corpus.vocabulary, corpus.text, {}, run=run_id, settings=settings)
     task, network = material.begin(settled.model, train, initial, workers)
     outputs = Outputs(out, request.target.keep_models)
-    run = Run(task, network, train, blank, outputs, init=settled.init, began=began, stop=stop)
+    run = Run(task, network, train, blank, outputs, init=settled.init, stop=stop)
+    run.position.seconds = time.monotonic() - began
     outputs.clean()
     earlier.hand_over(run, start)
     step = run.position.step
     notes = (
-        *material.corpus.notes,
+        *corpus.notes,
         *earlier.notes(request.target),
         *task.warnings(chosen="val_fraction" in given or step > 0),
     )
     return run, Started(
-        material.corpus, material.different, material.validation, settled.model, train, task.characters,
+        corpus, material.different, material.validation, settled.model, train, task.characters,
         task.val_characters, workers.size, out, step, notes, settled.planned,
     )  # fmt: skip
 
 
 def _as_before(
-    earlier: Earlier, old: Interrupted, request: Request, given: dict[str, Any], helper: Helper
+    earlier: Earlier, old: Interrupted, request: Request, given: dict[str, Any], held: ExitStack
 ) -> Settled:
-    """The interrupted run, as it was settled when it began."""
+    """The interrupted run, with the settings of its start."""
     old.refuse_changes(given, request)
     model, train = old.model, old.train
     require(train.precision, "go on with the run on a CPU that has, or start anew with --force")
-    helper.start(model, request.threads, train.precision == "bfloat16")
+    start_helper(held, model, request.threads, train.precision == "bfloat16")
     try:
         material = request.assignment.read(old.text).within(old.vocabulary)
     except VocabularyError as error:
         raise earlier.another_corpus() from error
-    if train.val_text != material.val_text:
+    validation = material.validation
+    if train.val_text != ("" if validation is None else validation.fingerprint()):
         raise earlier.another_corpus()
     return Settled(material, model, train, old.init)
 
@@ -127,33 +123,28 @@ def _anew(
     given: dict[str, Any],
     initial: Checkpoint | None,
     workers: Workers,
-    helper: Helper,
+    held: ExitStack,
 ) -> Generator[Compiling, None, Settled]:
-    """A new run, whose settings suit the texts where they were not given."""
+    """A new run. Settings that are not given are chosen to suit the texts."""
     if initial is not None:
         given = _with_network_of(initial, given)
     guess = ModelConfig(1, **only(given, MODEL_SETTINGS))  # calls the same kernels
-    bfloat16 = choose(given.get("precision", "auto"), guess) == "bfloat16"
-    helper.start(guess, request.threads, bfloat16)
+    wanted: TrainPrecision = given.get("precision", "auto")
+    bfloat16 = choose(wanted, guess) == "bfloat16"
+    start_helper(held, guess, request.threads, bfloat16)
     material, init = request.assignment.read(request.text), ""
     if initial is not None:
         material = material.within(initial.vocabulary.merged(material.corpus.vocabulary))
         init = _digest(initial)
     if material.validation is not None:
-        given = {**given, "val_fraction": 0.0, "val_text": material.val_text}
+        given = {**given, "val_fraction": 0.0, "val_text": material.validation.fingerprint()}
     repeated = _repeated(earlier, material, given, init)
     if repeated is not None:
         return repeated
-    if needs_speed(len(material.corpus.documents), given):
+    corpus = material.corpus
+    if by_speed(len(corpus.documents), given):
         for compiled in compile_kernels(guess, bfloat16):
             yield Compiling(*compiled)
-    return _planned(material, given, init, workers)
-
-
-def _planned(material: Material, given: dict[str, Any], init: str, workers: Workers) -> Settled:
-    """A new plan."""
-    wanted: TrainPrecision = given.get("precision", "auto")
-    corpus = material.corpus
 
     def speed(network: ModelConfig, batch_size: int, seq_len: int) -> float:
         bfloat16 = choose(wanted, network) == "bfloat16"
@@ -166,10 +157,10 @@ def _planned(material: Material, given: dict[str, Any], init: str, workers: Work
 
 
 def _repeated(earlier: Earlier, material: Material, given: dict[str, Any], init: str) -> Settled | None:
-    """The plan of the model in the file, if the same was asked for.
+    """The plan of the existing model, if the same run is requested.
 
-    A plan that depends on the machine's speed is not made twice: to repeat a command repeats the run. What
-    does not depend on it must be as it would be planned now.
+    The machine's speed is not measured again, so that repeating a command repeats the run. Settings that do
+    not depend on it must be as they would be planned now.
     """
     before = earlier.model
     if before is None:
@@ -180,9 +171,9 @@ def _repeated(earlier: Earlier, material: Material, given: dict[str, Any], init:
         return None  # of another version
     corpus = material.corpus
     made = plan(len(corpus.documents), len(corpus.vocabulary), given, lambda *_: 1.0).settings
-    free = by_speed(len(corpus.documents), given) | {"precision"} - given.keys()
-    if given.get("precision") == "auto":
-        free |= {"precision"}
+    free = by_speed(len(corpus.documents), given)
+    if given.get("precision", "auto") == "auto":
+        free.add("precision")
     chosen = {**asdict(before.config), **asdict(train)}
     made |= {name: chosen[name] for name in free}
     settled = Settled.of(material, made, init, f"as {earlier.out} was trained")

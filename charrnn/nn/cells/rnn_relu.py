@@ -12,20 +12,12 @@ from charrnn.nn.cell import Cell, Stage
 
 def forward(of: Any) -> tuple[Stage, ...]:
     """h' is the gate."""
-
-    def show(a: Any) -> Any:
-        return a
-
-    return (Stage(show, ("h",)),)
+    return (Stage(lambda a: a, ("h",)),)
 
 
 def backward(of: Any) -> Stage:
-    """The gate's gradient."""
-
-    def gradient(d_h: Any) -> Any:
-        return d_h
-
-    return Stage(gradient, ("a",))
+    """The gradient of the gate."""
+    return Stage(lambda d_h: d_h, ("a",))
 
 
 CELL = Cell(

@@ -1,4 +1,4 @@
-"""What stands between a character and the loss, one module a file: its parameters, its start, its passes.
+"""The parts of networks, one a file: parameters, their initial values, forward and backward passes.
 
-It may import the kernels, loaded only when a network is bound to a window, and the cells.
+It may import the kernels, which are loaded only when a network is bound to a window, and the cells.
 """

@@ -15,25 +15,14 @@ if TYPE_CHECKING:
 
 
 class CrossEntropy:
-    """-log softmax(logits)[target], its mean over a window."""
-
-    def __repr__(self) -> str:
-        return "CrossEntropy()"
-
-    def bind(self, window: Window, logits: Stream) -> BoundCrossEntropy:
-        """The loss of a window, reading its logits."""
-        return BoundCrossEntropy(window, logits)
-
-
-class BoundCrossEntropy:
-    """Losses and the logits' gradient; or what any character's loss is made of."""
+    """-log softmax(logits)[target] in a window: its mean and the logits' gradient, or that of any targets."""
 
     def __init__(self, window: Window, logits: Stream) -> None:
         self.logits, shape = logits, (window.T, window.B)
         self.losses, self.largest, self.log_partitions = (np.zeros(shape, window.dtype) for _ in range(3))
         self.targets = np.zeros(shape, np.int32)
         if window.training:
-            logits.gradient = logits.values  # it takes their place
+            logits.gradient = logits.values  # which it overwrites
 
     def gradient(self, b0: int, b1: int) -> None:
         """The losses of the `targets`, and the gradient of their mean; columns b0 to b1."""
@@ -45,16 +34,14 @@ class BoundCrossEntropy:
         return float(np.add.reduce(self.losses, axis=None, dtype=np.float64)) / self.losses.size
 
     def compare(self, b0: int, b1: int) -> None:
-        """What `nats` needs of columns b0 to b1."""
+        """Compute what `nats` needs, for columns b0 to b1."""
         logits = self.logits
-        kernels.loss.log_partitions(
-            logits.values, self.largest, self.log_partitions, logits.N, b0, b1
-        )  # fmt: skip
+        kernels.loss.log_partitions(logits.values, self.largest, self.log_partitions, logits.N, b0, b1)
 
     def nats(self, places: Array, ids: Array) -> Array:
-        """-log p(ids[i]) at the place t * B + b = places[i], (n,)."""
+        """-log p(ids[i]) at the position t * B + b = places[i], (n,)."""
         logits = self.logits.values.reshape(self.losses.size, -1)[places, ids]
         largest, logs = (array.reshape(-1)[places] for array in (self.largest, self.log_partitions))
-        with np.errstate(all="ignore"):  # where training explodes, losses are no numbers
+        with np.errstate(all="ignore"):  # after training has diverged, losses are NaN
             nats: Array = logs - (logits - largest)
         return nats

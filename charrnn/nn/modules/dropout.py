@@ -1,4 +1,4 @@
-"""Dropout: while training, some numbers become 0, and the others larger."""
+"""Dropout: in training, random numbers become 0, and the others are scaled up."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Dropout(Module):
 
 
 class BoundDropout(Bound):
-    """It acts, in place if it may, where it has a `key`: what is dropped follows from that."""
+    """Drops only if it has a `key`, which decides what is dropped; in place where that is allowed."""
 
     key: int | None = None
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Embedding(Module):
-    """One of V characters becomes D numbers."""
+    """A vector of D numbers for each of V characters."""
 
     reads_characters = True
 
@@ -33,7 +33,7 @@ class Embedding(Module):
         return {self.weight: (self.V, self.D)}
 
     def initial(self, random: np.random.Generator) -> dict[str, Array]:
-        """Normal, of deviation 0.5."""
+        """Normal, with a standard deviation of 0.5."""
         weight = 0.5 * random.standard_normal((self.V, self.D))
         return {self.weight: weight.astype(np.float32)}
 
@@ -45,18 +45,18 @@ class Embedding(Module):
 
 
 class _Bound(Bound):
-    # Forward and backward have nothing to do: modules that read characters look them up, and the gradient of
-    # a row is a sum over all columns.
+    # Forward and backward passes are empty: modules that read characters look them up, and the gradient of a
+    # row is a sum over all columns.
     def __init__(self, module: Embedding, window: Window, x: Characters, y: Characters) -> None:
         super().__init__(x, y)
         self.D, self.ids, self.characters = module.D, x.ids, y
         self.weight = window.parameters[module.weight]
         self.gradient = window.gradient(module.weight) if window.training else None
-        if window.training:  # of the rows; the first is what it begins with
+        if window.training:  # gradients of the rows; `d_begin` without those of the readers
             self.d_begin, self.d_rows = (window.array(self.D, 1, x.ids.most) for _ in range(2))
 
     def prepare(self) -> None:
-        """The rows of the characters that are there; START's is zero."""
+        """Look up the window's distinct characters; START is zero."""
         (U, known), y = (len(self.ids.used), self.ids.known), self.characters
         assert y.table is not None
         y.table[0, :known, : self.D] = self.weight[self.ids.used[:known]]
@@ -66,7 +66,7 @@ class _Bound(Bound):
             self.gradient[:] = 0  # only the rows of characters seen are written
 
     def parameter_gradients(self, share: Share) -> None:
-        """What the rows' gradient begins with, from where they were added or read one by one."""
+        """Sum a share of the rows' gradients over the positions where they were added or copied."""
         j0, j1 = share.of(self.D)
         self.d_begin[0, : len(self.ids.used), j0:j1] = 0
         for stream in (*self.characters.skips, *self.characters.copies):
@@ -75,8 +75,8 @@ class _Bound(Bound):
     def late_gradients(self, share: Share) -> None:
         u0, u1 = share.of(len(self.ids.used))
         begin = self.d_begin
-        for reader in self.characters.readers:
-            reader.weight.backward(self.d_rows, begin, reader.d_table[None], u0, u1)
+        for weight, d_table in self.characters.readers:
+            weight.backward(self.d_rows, begin, d_table[None], u0, u1)
             begin = self.d_rows
         u1 = min(u1, self.ids.known)
         kernels.rows.scatter_add(self.gradient, begin[:, u0:u1], self.ids.used[None, u0:u1], 0, self.D)

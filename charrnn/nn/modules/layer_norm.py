@@ -1,4 +1,4 @@
-"""Layer norm: each row gets the mean 0 and the variance 1, then a scale and a bias are learnt."""
+"""Layer norm: each row is normalised to mean 0 and variance 1, then multiplied and shifted by parameters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LayerNorm(Module):
         return {self.weight: (self.H,), self.bias: (self.H,)}
 
     def initial(self, random: np.random.Generator) -> dict[str, Array]:
-        """They change nothing."""
+        """Ones and zeros, which change nothing."""
         return {self.weight: np.ones(self.H, np.float32), self.bias: np.zeros(self.H, np.float32)}
 
     def bind(self, window: Window, x: Stream) -> Bound:

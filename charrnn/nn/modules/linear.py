@@ -30,7 +30,7 @@ class Linear(Module):
         return {self.weight: (self.N, self.K), self.bias: (self.N,)}
 
     def initial(self, random: np.random.Generator) -> dict[str, Array]:
-        """Uniform, as is usual for K inputs; no bias."""
+        """Uniform within 1 / sqrt(K), as is usual for K inputs; no bias."""
         weight = random.uniform(-1.0, 1.0, (self.N, self.K)) / np.sqrt(self.K)
         return {self.weight: weight.astype(np.float32), self.bias: np.zeros(self.N, np.float32)}
 

@@ -1,4 +1,4 @@
-"""What a module is: names and sizes as data, and, bound to the buffers of a window, its passes."""
+"""The interface of a module: names and sizes as data and, bound to the buffers of a window, its passes."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ Shapes = dict[str, tuple[int, ...]]
 class Bound:
     """A module in a window of T x B: from `x` to `y` and back, columns b0 to b1, steps t0 to t1.
 
-    Threads work side by side, each on columns of its own, and then each on its share of the parameters'
-    gradients, whose sums run over all rows. What comes after may change `y` and its gradient in place, so
-    backward must not need what forward has passed on.
+    Threads work side by side, each on its own columns, and then each on its share of the parameters'
+    gradients, which are sums over all rows. The next module may change `y` and its gradient in place, so
+    `backward` must not read `y`.
     """
 
-    inner: tuple[Bound, ...] = ()  # what it is made of
+    inner: tuple[Bound, ...] = ()  # its parts
 
     def __init__(self, x: Stream, y: Stream) -> None:
         self.x, self.y = x, y
 
     def connect(self) -> None:
-        """Once, when the neighbours are bound: what depends on the buffers that they chose."""
+        """Called once, when all modules are bound and have chosen their buffers."""
 
     def prepare(self) -> None:
-        """Once a pass, in one thread, before the others: what depends on the characters and parameters."""
+        """Compute what depends on characters and parameters alone: once a pass, in one thread."""
 
     def prepare_share(self, share: Share) -> None:
-        """After that, in all threads: a share of the same."""
+        """Then compute a share of the same, in all threads."""
 
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
-        """`y` from `x`; the steps before t0 are done."""
+        """Compute `y` from `x`; the steps before t0 are done."""
 
     def backward(self, b0: int, b1: int) -> None:
-        """The gradient of `x` from that of `y`, all steps."""
+        """Compute the gradient of `x` from that of `y`, for all steps."""
 
     def parameter_gradients(self, share: Share) -> None:
-        """After all columns: a share of the gradients."""
+        """Compute a share of the parameters' gradients, after all columns."""
 
     def late_gradients(self, share: Share) -> None:
-        """After all of these: a share of what is made of them."""
+        """Compute a share of the gradients that depend on those."""
 
     def flat(self) -> Iterator[Bound]:
-        """It and all that it is made of, in order."""
+        """The module and all its parts, in order."""
         yield self
         for bound in self.inner:
             yield from bound.flat()
@@ -60,20 +60,24 @@ class Bound:
 class Module:
     """A part of a network."""
 
-    widths: tuple[int, ...] = ()  # of the parts of its state, if it remembers anything
-    by_row: tuple[str, ...] = ()  # matrices that are read row by row, and by no product
-    reads_characters = False  # knows what to do with `Characters`; others are given their rows
+    widths: tuple[int, ...] = ()  # of the parts of its state, if it has one
+    by_row: tuple[str, ...] = ()  # matrices of which single rows are read, without a product
+    reads_characters = False  # accepts `Characters`; other modules get a row for each position
+
+    def flat(self) -> Iterator[Module]:
+        """The module or, if it consists of others, these, in order."""
+        yield self
 
     def shapes(self) -> Shapes:
-        """Its parameters: names and shapes, PyTorch's where PyTorch has the like."""
+        """Names and shapes of the parameters: PyTorch's, where PyTorch has such a module."""
         return {}
 
     def initial(self, random: np.random.Generator) -> dict[str, Array]:
-        """How they begin, drawn in the order of `shapes`."""
+        """Initial parameters, drawn in the order of `shapes`."""
         return {}
 
     def bind(self, window: Window, x: Stream) -> Bound:
-        """Its passes over windows, reading `x`."""
+        """The passes over a window, with the input `x`."""
         raise NotImplementedError
 
 
@@ -92,28 +96,24 @@ class Sequential(Module):
         return "\n".join(map(repr, self.modules))
 
     def flat(self) -> Iterator[Module]:
-        """The modules, and in the place of those that are made of others these."""
         for module in self.modules:
-            if isinstance(module, Sequential):
-                yield from module.flat()
-            else:
-                yield module
+            yield from module.flat()
 
     @property
     def states(self) -> tuple[tuple[int, ...], ...]:
-        """The widths of the states of those that remember something."""
+        """For each module with a state, the widths of its parts."""
         return tuple(module.widths for module in self.flat() if module.widths)
 
     def shapes(self) -> Shapes:
-        """Of all parameters, in the order of files."""
+        """All parameters, in the order of files."""
         return {name: shape for module in self.flat() for name, shape in module.shapes().items()}
 
     def initial(self, random: np.random.Generator) -> dict[str, Array]:
-        """All parameters."""
+        """All initial parameters."""
         return {name: value for module in self.flat() for name, value in module.initial(random).items()}
 
     def bind(self, window: Window, x: Stream) -> BoundSequential:
-        """All modules, each reading what the one before passes on."""
+        """All modules, each with the output of the one before as its input."""
         bounds, y = [], x
         for module in self.modules:
             bounds.append(module.bind(window, y if module.reads_characters else y.rows_of_all()))
@@ -122,18 +122,18 @@ class Sequential(Module):
 
 
 class BoundSequential(Bound):
-    """Passes over modules in order, and back."""
+    """The passes of modules in a row."""
 
     def __init__(self, x: Stream, y: Stream, inner: tuple[Bound, ...]) -> None:
         super().__init__(x, y)
         self.inner = inner
 
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
-        """Each module, from the first on."""
+        """From the first module to the last."""
         for bound in self.inner:
             bound.forward(b0, b1, t0, t1)
 
     def backward(self, b0: int, b1: int) -> None:
-        """Each module, from the last on."""
+        """From the last module to the first."""
         for bound in reversed(self.inner):
             bound.backward(b0, b1)

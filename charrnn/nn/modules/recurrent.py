@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Recurrent(Module):
-    """Layer k of a network: D numbers at each step become H.
+    """Layer k of a network: D inputs and H outputs at each step.
 
-    `biases` are what those of some gates begin with, by the gates' names.
+    `biases` are the initial biases by gate, where they are not 0.
     """
 
     reads_characters = True
@@ -37,16 +37,16 @@ class Recurrent(Module):
         return f"Recurrent({self.cell.name}, {self.D} -> {self.H})"
 
     def shapes(self) -> Shapes:
-        """The gates' blocks of H rows below one another, as PyTorch packs them."""
+        """For each gate a block of H rows, packed as in PyTorch."""
         N = self.gates * self.H
         return {
             self.weight_ih: (N, self.D), self.weight_hh: (N, self.H), self.bias_ih: (N,), self.bias_hh: (N,)
         }  # fmt: skip
 
     def initial(self, random: np.random.Generator) -> dict[str, Array]:
-        """Input weights are Xavier-uniform, recurrent ones orthogonal, gate by gate (Saxe et al. 2014).
+        """Input weights are Xavier-uniform, recurrent ones orthogonal gate by gate (Saxe et al. 2014).
 
-        Those of a cell that wants it so begin as the identity.
+        With `Cell.recurrent_identity`, these are the identity.
         """
         N, H = self.gates * self.H, self.H
         bound = np.sqrt(6.0 / (N + self.D))
@@ -71,7 +71,7 @@ class Recurrent(Module):
 
 
 class _Product:
-    """What a layer reads at each step, W_ih x + bias: the product."""
+    """The input of the gates, W_ih x + bias, as a product at each step."""
 
     def __init__(self, window: Window, x: Stream, name: str, free: Array) -> None:
         self.x, self.values, self.weight = x, x.values, window.weight(name)
@@ -83,35 +83,35 @@ class _Product:
                 x.gradient = free
 
     def prepare_share(self, bias: Array, share: Share) -> None:
-        """The kernel multiplies step by step."""
+        """Nothing to do: the kernel multiplies step by step."""
 
     def backward(self, gates: Array, b0: int, b1: int) -> None:
-        """The gradient of x from that of the product."""
+        """Compute the gradient of x from that of the product."""
         self.rows.refresh(b0, b1)
         self.weight.backward(self.x.gradient, self.x.skipped(), gates, b0, b1)
 
     def parameter_gradients(self, gates: Rows, share: Share) -> Array:
-        """A share of the weight's gradient; returns the rows that the bias's is the sum of."""
+        """Compute a share of the weight's gradient. Returns the rows whose sum is the bias's."""
         self.weight.sum_outer_products(self.rows, gates, share)
         return gates.source
 
 
 class _LookUp:
-    """The same of characters: one row of a `table` for each that is different.
+    """The same for characters: a `table` with a row for each distinct one.
 
-    It is made of a few products, which would gain nothing from being rounded.
+    It takes few products, which would not gain from rounding.
     """
 
     def __init__(self, window: Window, x: Characters, name: str) -> None:
         has_gradient = x.table is not None
         self.weight: Weight = window.weight(name, exact=True, with_transpose=has_gradient)
         self.characters, self.ids, self.values, self.index = x, x.ids, x.values, x.ids.index
-        x.readers.append(self)
         self.table = window.array(self.weight.N, 1, x.ids.most)[0]  # (U, padded)
         self.d_table = window.array(self.weight.N, 1, x.ids.most)[0] if window.training else self.table
+        x.readers.append((self.weight, self.d_table))
 
     def prepare_share(self, bias: Array, share: Share) -> None:
-        """A share of the table's rows."""
+        """Compute a share of the table's rows."""
         u0, u1 = share.of(len(self.ids.used))
         if self.characters.table is not None:
             self.weight.forward(self.table[None], bias, self.characters.table, u0, u1)
@@ -120,10 +120,10 @@ class _LookUp:
             kernels.rows.gather_panel_rows(self.table[u0:u1], bias, self.weight.panels, used)
 
     def backward(self, gates: Array, b0: int, b1: int) -> None:
-        """The gradient of a character's row is a sum over all columns, see `Embedding`."""
+        """Nothing to do: the gradient of a character's row is a sum over all columns, see `Embedding`."""
 
     def parameter_gradients(self, gates: Rows, share: Share) -> Array:
-        """A share of the gradients of table and weight; returns the rows that the bias's is the sum of."""
+        """Compute a share of the gradients of table and weight. Returns the rows whose sum is the bias's."""
         (j0, j1), U = share.of_columns(self.weight.N), len(self.ids.used)
         self.d_table[:U, j0:j1] = 0
         kernels.rows.scatter_add(self.d_table, gates.source, self.index, j0, j1)
@@ -148,17 +148,16 @@ class BoundRecurrent(Bound):
         self.bias_ih, self.bias_hh = window.parameters[module.bias_ih], window.parameters[module.bias_hh]
         self.bias = np.zeros_like(self.bias_ih)  # of the input product
         apart, kept = self.cell.separate_hidden_bias, len(self.cell.kept) * H
-        # W_ih x + b, then activations, then their gradient; and the same of W_hh h + b_hh, where that is
-        # wanted apart. Nothing reads them once a step is done, but for backward.
+        # W_ih x + b, then activations, then their gradient; likewise W_hh h + b_hh, for cells that need it
+        # separately. After a step, only the backward pass reads them.
         self.gates = self._buffer("gates", N)
         self.recurrent = self._buffer("recurrent", N) if apart else self.gates
         self.kept = self._buffer("kept", kept)
-        # What each step starts from, or what a text begins with; [T] is the final state. h, and the other
-        # parts of the state side by side.
+        # The state before each step; [T] is the final state. `rest` has the parts beside h side by side.
         self.widths, rest = module.widths, sum(module.widths[1:])
         self.h_prev, self.rest = window.array(H, T + 1), window.array(rest, T + 1)
         self.restart_rows = np.zeros((T, B), np.int32)
-        self.restarts: tuple[Array, ...] = ()  # the states that `restart_rows` is a row of, h and the rest
+        self.restarts: tuple[Array, ...] = ()  # h and the rest; `restart_rows` are indices into these
         self.input: _Product | _LookUp
         if isinstance(x, Characters):
             self.input = _LookUp(window, x, module.weight_ih)
@@ -176,7 +175,7 @@ class BoundRecurrent(Bound):
         return self.window.array(N) if self.window.training or not N else self.window.scratch(purpose, N)
 
     def connect(self) -> None:
-        """What the kernels take, once it is known where the output's gradient comes from."""
+        """Pack the arguments of the kernels, once the buffer of the output's gradient is known."""
         loops, prefetch = kernels.loops, kernels.machine.prefetch
         address_of, activations = kernels.machine.native_calls.address_of, kernels.activations
         cell, dtype, apart, read = self.cell, self.window.dtype, self.recurrent is not self.gates, self.input
@@ -215,12 +214,12 @@ class BoundRecurrent(Bound):
         self._backward_loops = loops.recurrent.Loops(backward, buffers)
 
     def _parts(self, h: Array, rest: Array) -> tuple[Array, ...]:
-        """The state's parts, of arrays that have h and the others side by side."""
+        """The parts of the state as views of these arrays."""
         ends = list(accumulate(self.widths[1:], initial=0))
         return h[..., : self.H], *(rest[..., a:b] for a, b in pairwise(ends))
 
     def start(self, state: tuple[Array, ...], restart_rows: Any, restarts: tuple[Array, ...]) -> None:
-        """Start from arrays of (B, width), or, where restart_rows is not -1, from that row of `restarts`."""
+        """Set the initial state, (B, width) each; where restart_rows is not -1, that row of `restarts`."""
         for array, values in zip(self._parts(self.h_prev[0], self.rest[0]), state, strict=True):
             array[:] = values
         self.restart_rows[:] = restart_rows
@@ -228,28 +227,28 @@ class BoundRecurrent(Bound):
         self.restarts = h, np.concatenate(rest, axis=1) if rest else np.zeros((len(h), 0), h.dtype)
 
     def state(self) -> tuple[Array, ...]:
-        """What the window ended with."""
+        """The state after the last step."""
         return tuple(part.copy() for part in self._parts(self.h_prev[-1], self.rest[-1]))
 
     def states_after(self, places: Array) -> tuple[Array, ...]:
-        """What was remembered after the steps t * B + b, (n, width) each."""
+        """The states after the positions t * B + b, (n, width) each."""
         n = self.window.T * self.window.B
         h, rest = (array[1:].reshape(n, array.shape[2])[places] for array in (self.h_prev, self.rest))
         return self._parts(h, rest)
 
     def state_gradient(self) -> tuple[Array, ...]:
-        """The gradient of what the window started from, after backward."""
+        """The gradient of the initial state, after `backward`."""
         return tuple(part.copy() for part in self._parts(self.dh_next[0], self.d_rest[0]))
 
     def prepare(self) -> None:
-        """The bias: that of both products, unless the cell wants them apart."""
+        """Sum both biases, unless the cell needs them separately."""
         if self.cell.separate_hidden_bias:
             self.bias[:] = self.bias_ih
         else:
             np.add(self.bias_ih, self.bias_hh, out=self.bias)
 
     def prepare_share(self, share: Share) -> None:
-        """A share of what characters look up."""
+        """Compute a share of the table in which characters are looked up."""
         self.input.prepare_share(self.bias, share)
 
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
@@ -274,7 +273,7 @@ class BoundRecurrent(Bound):
         self.input.backward(self.gates, b0, b1)
 
     def parameter_gradients(self, share: Share) -> None:
-        """Weights by panels or rows, biases by columns."""
+        """Compute a share of the gradients: weights by panels or rows, biases by columns."""
         self.weight_hh.sum_outer_products(self.h_prev_rows, self.recurrent_rows, share)
         rows = self.input.parameter_gradients(self.gates_rows, share)
         j0, j1 = share.of_columns(self.weight_hh.N)

@@ -1,4 +1,4 @@
-"""A residual connection: what modules read is added to what they pass on."""
+"""A residual connection: the input of some modules is added to their output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Residual(Sequential):
 class _Bound(BoundSequential):
     def __init__(self, body: BoundSequential, window: Window, x: Stream) -> None:
         self.end = body.y
-        # Where the end is changed in place on the way back, it is no longer the gradient of x.
+        # A gradient that is changed in place in the backward pass is no longer that of x.
         super().__init__(x, Stream(window, x.N) if self.end.changed else self.end, body.inner)
         self.branch = body.x
         x.join(self.branch, self.y)

@@ -1,9 +1,9 @@
-"""What one module passes on to the next: values and their gradient, or characters."""
+"""The connection of one module to the next: values and their gradient, or characters."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class Stream:
-    """N numbers for each place of a window, `values` (T, B, padded N), and their `gradient`.
+    """N numbers for each position of a window, `values` (T, B, padded N), and their `gradient`.
 
-    Who reads it puts the gradient there, into a buffer of its own choice if it has a free one.
+    The reader computes the gradient, and may assign a free buffer of its own for it.
     """
 
-    fixed = False  # it may not be changed in place, since others read it, too
+    fixed = False  # must not be changed in place, since another module reads it, too
     changed = False  # values and gradient are changed in place by the module that passes it on
-    is_brief = False  # nobody reads the gradient once the backward of the module that made it is done
-    plus: Stream | None = None  # a skip: its gradient is to be added to this one's ..
-    adds = False  # .. which the reader does, since its product can begin with it
+    is_brief = False  # the gradient is not read after the backward pass of the module before
+    plus: Stream | None = None  # a skip connection, whose gradient has to be added to this one's ..
+    adds = False  # .. which the reader does, since its product can start from it
 
     def __init__(self, window: Window, N: int, values: Array | None = None) -> None:
         self.window, self.N = window, N
@@ -33,20 +33,20 @@ class Stream:
 
     @cached_property
     def gradient(self) -> Array:
-        """As `values`; assigned before it is first read, or a buffer of its own."""
+        """(T, B, padded N): the buffer that was assigned, or else a new one."""
         return self.window.array(self.N)
 
     @cached_property
     def rows(self) -> Rows:
-        """The values as the gradients of weights read them."""
+        """The values as operands of weight gradients."""
         return self.window.rows(self.values, self.N, are_inputs=True)
 
     def skipped(self) -> Array | None:
-        """What the reader's gradient begins with, where it adds."""
+        """The gradient to which the reader adds its own, if any."""
         return None if self.plus is None else self.plus.gradient
 
     def rows_of_all(self) -> Stream:
-        """Itself: it has a row for each place."""
+        """A stream with a row for each position: this one."""
         return self
 
     def add_to(self, y: Stream, b0: int, b1: int, t0: int, t1: int) -> None:
@@ -54,28 +54,21 @@ class Stream:
         kernels.rows.add(y.values[t0:t1], self.values[t0:t1], self.N, b0, b1)
 
     def branch(self) -> Stream:
-        """The same, for a module beside which something else reads it."""
+        """The same stream, for one of two readers."""
         branch = Stream(self.window, self.N, self.values)
         branch.fixed, branch.is_brief = True, self.is_brief
         return branch
 
     def join(self, branch: Stream, y: Stream) -> None:
-        """The other reader of a branch has added it to y."""
+        """Note that y is the sum of this stream and of what follows from the branch."""
         y.is_brief, branch.plus = False, y
         if self.window.training:
             self.gradient = branch.gradient
 
     def share_gradient(self, branch: Stream, b0: int, b1: int) -> None:
-        """After the branch's backward: add y's gradient, unless the reader has."""
+        """Add y's gradient after the branch's backward pass, unless the reader has done so."""
         if branch.plus is not None and not branch.adds:
             kernels.rows.add(self.gradient, branch.plus.gradient, self.N, b0, b1)
-
-
-class Reader(Protocol):
-    """What has products with the rows of characters, one for each that is different."""
-
-    weight: Weight
-    d_table: Array  # (U, padded)
 
 
 class Ids:
@@ -83,13 +76,13 @@ class Ids:
 
     def __init__(self, T: int, B: int, V: int) -> None:
         self.V = V
-        self.index = np.zeros((T, B), np.int32)  # of each character among the window's distinct ones
-        self.used = np.zeros(0, np.int32)  # those, as ids
-        self.known = 0  # how many of them are characters: START is the last
+        self.index = np.zeros((T, B), np.int32)  # into `used`, for each character of the window
+        self.used = np.zeros(0, np.int32)  # the ids of the window's distinct characters
+        self.known = 0  # the number of them without START, which comes last
         self.most = min(V + 1, T * B)  # U
 
     def read(self, x: Array) -> None:
-        """Take the window's characters, (T, B)."""
+        """Load the characters of a window, (T, B)."""
         V = self.V
         present = np.zeros(V + 1, np.bool_)
         present[x] = True
@@ -101,25 +94,27 @@ class Ids:
 
 
 class Characters(Stream):
-    """A window's characters: each place has the row of `table` that `ids` says, or is one-hot without it.
+    """The characters of a window: each stands for its row of `table` or, without a table, is one-hot.
 
-    Few are different, so what they become in a product is looked up.
+    Few are distinct, so products are computed once for each and then looked up.
     """
 
     def __init__(self, window: Window, ids: Ids, N: int, table: Array | None = None) -> None:
         super().__init__(window, N, window.array(0, 0, 0))
         self.ids, self.table = ids, table  # table (1, U, padded N)
-        self.readers: list[Reader] = []
-        self.copies: list[Stream] = []  # with a row for each place
-        self.skips: list[Stream] = []  # that these rows are added to
+        # Weights that are multiplied with the rows, one for each different character, and the gradients of
+        # the products, (U, padded).
+        self.readers: list[tuple[Weight, Array]] = []
+        self.copies: list[Stream] = []  # with a row for each position
+        self.skips: list[Stream] = []  # outputs of skip connections, to which these rows are added
 
     def rows_of_all(self) -> Stream:
-        """Streams for modules that look nothing up."""
+        """A stream with a row for each position, for modules that cannot look up characters."""
         self.copies.append(Stream(self.window, self.N))
         return self.copies[-1]
 
     def fill(self) -> None:
-        """Once the window is read: the rows for each place."""
+        """Fill these streams for a new window."""
         T, B = self.ids.index.shape
         for copy in self.copies:
             copy.values[:] = 0
@@ -135,13 +130,13 @@ class Characters(Stream):
             y.values[t0:t1, b0:b1, :H] += ids[..., None] == np.arange(H)
 
     def branch(self) -> Stream:
-        """Itself: nobody changes it."""
+        """This stream, which no module changes."""
         return self
 
     def join(self, branch: Stream, y: Stream) -> None:
-        """The gradient of y is also that of the rows."""
+        """Note that the gradient of y is also one of the rows."""
         y.is_brief = False
         self.skips.append(y)
 
     def share_gradient(self, branch: Stream, b0: int, b1: int) -> None:
-        """That comes later, over all columns."""
+        """Nothing to do: the embedding sums the gradients over all columns."""
