@@ -86,7 +86,7 @@ def charrnn(*arguments: object) -> subprocess.CompletedProcess[bytes]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from toys import toy
+    from support.toy_models import toy
 
     from charrnn.checkpoint import model_file
 
@@ -96,8 +96,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def written(model: Path, config: SampleConfig) -> str:
+    from support.texts import generate
+
     from charrnn.checkpoint.model_file import load
-    from charrnn.generation.writing import generate
 
     return "".join(generate(load(model), "ab", config))
 
@@ -132,6 +133,7 @@ def test_the_command_line_offers_it_and_writes_with_it(model: Path) -> None:
     assert done.stdout != charrnn(*options).stdout
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: "-".join(settings))
 def test_both_engines_write_the_same_with_it(
     model: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch

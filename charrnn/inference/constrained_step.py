@@ -12,7 +12,10 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from charrnn.inference import sampling
+from charrnn.inference.filters import greatest, total
 from charrnn.text.rolling_hash import BASES, PRIME, contains
 
 ENDED, STUCK = -1, -2  # instead of a character: the text is complete without one; no character is possible
@@ -23,19 +26,19 @@ FINAL = 0  # the state of a line that is complete
 class Rules(NamedTuple):
     """What a text may be, the same for all texts of a run. Arrays, or lists of the same shape."""
 
-    checks: bool  # the automaton ends a text that breaks it, instead of preventing that
-    weighs: bool  # sum up the log of the probability that the automaton allows
-    table: Any  # (S, C) int32: the next state, or FORBIDDEN; S = 0: there is no automaton
-    classes: Any  # (V,) int32: the column of each character
-    reach: Any  # (S,) int64: the fewest characters from here to where the text may end
-    ends: bool  # a text that may end, does so before a character that the automaton does not allow
-    run: int  # no run of so many characters of the training text; 0: off
-    gram: int  # the length of the runs whose hashes are in `bits`, at most `run`
-    probes: int  # bits for each hash
-    bits: Any  # (M,) uint8, of which len(bits) * 8 bits: a Bloom filter
     points: Any  # (V,) int64: the code point of each character
     breakers: Any  # (V,) bool: see inference.filters
-    window: int  # W
+    classes: Any  # (V,) int32: the column of each character
+    table: Any = np.zeros((0, 1), np.int32)  # (S, C) the next state, or FORBIDDEN; S = 0: no automaton
+    reach: Any = np.zeros(1, np.int64)  # (S,) the fewest characters from here to where the text may end
+    checks: bool = False  # the automaton ends a text that breaks it, instead of preventing that
+    weighs: bool = False  # sum up the log of the probability that the automaton allows
+    ends: bool = False  # a text that may end, does so before a character that the automaton does not allow
+    run: int = 0  # no run of so many characters of the training text; 0: off
+    gram: int = 1  # the length of the runs whose hashes are in `bits`, at most `run`
+    probes: int = 0  # bits for each hash
+    bits: Any = np.zeros(1, np.uint8)  # (M,), of which len(bits) * 8 bits: a Bloom filter
+    window: int = 0  # W
 
 
 class Tracks(NamedTuple):
@@ -55,17 +58,16 @@ def mask(logits: Any, row: Any, classes: Any, reach: Any, left: int) -> bool:
     row (C,) is the table's for the text's state; `left` characters may follow, the next one included. A
     character is allowed if the text can be ended with what is left after it.
     """
-    some, finite = False, False
+    some = False
     for i in range(len(logits)):
         state = row[classes[i]]
-        if state >= 0 and reach[state] < left:
-            some = True
-            if logits[i] != logits[i]:
-                logits[i] = -math.inf
-            finite = finite or logits[i] > -math.inf
-        else:
+        allowed = state >= 0 and reach[state] < left
+        some = some or allowed
+        if not (allowed and logits[i] > -math.inf):  # NaN is not greater
             logits[i] = -math.inf
-    if some and not finite:  # a broken network gives all that is allowed no probability: all the same
+    if (
+        some and greatest(logits) == -math.inf
+    ):  # a broken network gives all that is allowed no probability: all the same
         for i in range(len(logits)):
             state = row[classes[i]]
             if state >= 0 and reach[state] < left:
@@ -75,19 +77,13 @@ def mask(logits: Any, row: Any, classes: Any, reach: Any, left: int) -> bool:
 
 def log_sum(logits: Any, temperature: float, p: Any) -> float:
     """log of the sum of exp(logits / temperature); -inf where all are -inf. p (V,) is scratch space."""
-    greatest = -math.inf
+    most = greatest(logits)
+    if most == -math.inf:
+        return most
     for i in range(len(logits)):
-        if logits[i] > greatest:
-            greatest = float(logits[i])
-    if greatest == -math.inf:
-        return greatest
-    for i in range(len(logits)):
-        p[i] = (float(logits[i]) - greatest) / temperature if logits[i] > -math.inf else -math.inf
+        p[i] = (float(logits[i]) - most) / temperature if logits[i] > -math.inf else -math.inf
     sampling.exponentials(p)
-    total = 0.0
-    for i in range(len(p)):
-        total += p[i]
-    return greatest / temperature + math.log(total)
+    return most / temperature + math.log(total(p))
 
 
 def hash_begun(recent: Any, size: int, count: int, points: Any, base: int) -> int:

@@ -7,6 +7,7 @@ are shared out among the threads; of a single one, if the network is large, each
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import threading
@@ -164,6 +165,12 @@ class PlainPath:
         return written
 
 
+def even_ranges(size: int, most: int) -> list[tuple[int, int]]:
+    """0 .. size, cut into at most so many ranges of equal length, give or take one; always at least one."""
+    shares = max(1, min(most, size))
+    return list(itertools.pairwise(size * n // shares for n in range(shares + 1)))
+
+
 def _rules(steered: Control | None, weighing: bool) -> Control | None:
     return steered.weighing if steered is not None and weighing else steered
 
@@ -193,7 +200,7 @@ class CompiledPath:
         self._kernels = kernels
         self._chain = kernels.chain(config)
         self._steered = steered
-        self._arrays = compiled_arrays(network, kernels)
+        self._arrays = compiled_arrays(network)
         mixed = isinstance(network, MixedNetwork)
         self._either = (None, self._arrays) if mixed else (self._arrays, None)
         self._threads = available_threads() if threads is None else threads
@@ -220,15 +227,10 @@ class CompiledPath:
         nothing, rules = np.empty(0, np.int64), _rules(self._steered, weighing)
         if len(cursors) == 1:
             return [self._write_one(cursors[0], uniforms[0], end, nothing, rules)]
-        B, shares = len(cursors), min(self._threads, len(cursors))
-        cuts = [B * n // shares for n in range(shares + 1)]
-        scratches = [
-            self._kernels.scratch(self._arrays, high - low)[0] for low, high in itertools.pairwise(cuts)
-        ]
-        parts = [
-            (cursors[low:high], uniforms[low:high], end, nothing, rules, scratch)
-            for (low, high), scratch in zip(itertools.pairwise(cuts), scratches, strict=True)
-        ]
+        parts: list[_Part] = []
+        for low, high in even_ranges(len(cursors), self._threads):
+            (scratch,) = self._kernels.scratch(self._arrays, high - low)
+            parts.append((cursors[low:high], uniforms[low:high], end, nothing, rules, scratch))
         return list(itertools.chain.from_iterable(self._side_by_side(parts)))
 
     def _write_one(
@@ -290,7 +292,7 @@ class CompiledPath:
         running = B
         while running:
             for character in set(last[:running].tolist()):
-                self._network.learn(character)  # the loop comes back where it meets a new one
+                self._network.fill_table(character)  # the loop comes back where it meets a new one
             running = self._kernels.write(*self._either, batch, self._chain, arrays, tracks, scratch)
             if running < 0:
                 raise _BrokenUpError
@@ -306,30 +308,26 @@ class CompiledPath:
 
     def predict(self, cursors: Sequence[Cursor]) -> LogProbabilities:
         """See PlainPath."""
-        B = len(cursors)
-        found = np.empty((B, self._network.vocab_size))
-        shares = max(1, min(self._threads, B))
-        cuts = [B * n // shares for n in range(shares + 1)]
-        others = [
-            self._pool.submit(self._predict, cursors, found, low, high)
-            for low, high in itertools.pairwise(cuts[1:])
-        ]
-        self._predict(cursors, found, 0, cuts[1])
+        found = np.empty((len(cursors), self._network.vocab_size))
+        own, *rest = even_ranges(len(cursors), self._threads)
+        others = [self._pool.submit(self._predict, cursors[i:j], found[i:j]) for i, j in rest]
+        self._predict(cursors[slice(*own)], found[slice(*own)])
         for other in others:
             other.result()
         return found
 
-    def _predict(self, cursors: Sequence[Cursor], found: LogProbabilities, low: int, high: int) -> None:
+    def _predict(self, cursors: Sequence[Cursor], found: LogProbabilities) -> None:
         """A thread's share of the texts, so many at a time that their states stay in the cache."""
-        for first in range(low, high, TEXTS_A_THREAD):
-            some = cursors[first : min(first + TEXTS_A_THREAD, high)]
+        for first in range(0, len(cursors), TEXTS_A_THREAD):
+            some = cursors[first : first + TEXTS_A_THREAD]
             last = np.array([cursor.last for cursor in some])
             for character in set(last.tolist()):
-                self._network.learn(character)
+                self._network.fill_table(character)
             state: Any = self._network.side_by_side([cursor.state for cursor in some])
             (scratch,) = self._kernels.scratch(self._arrays, len(some))
-            out = found[first : first + len(some)]
-            self._kernels.log_probabilities(*self._either, last, state, scratch, out)
+            self._kernels.log_probabilities(
+                *self._either, last, state, scratch, found[first : first + TEXTS_A_THREAD]
+            )
             for row, cursor in enumerate(some):
                 cursor.state = self._network.one_of(state, row)
 
@@ -348,9 +346,7 @@ class Paths:
     ) -> None:
         """`predicts`: `predict` will be called."""
         self._network = network
-        self._config = config
-        self._threads = threads
-        self._steered = steered
+        self._compiled = functools.partial(CompiledPath, network, config, threads=threads, steered=steered)
         networks = len(network.parts) if isinstance(network, MixedNetwork) else 1
         self._loader = loader_of(Kind(networks, predicts, steered is not None, tuple(active(config))))
         self._path: PlainPath | CompiledPath = PlainPath(network, config, steered, self._loader.account)
@@ -360,40 +356,43 @@ class Paths:
         if isinstance(self._path, PlainPath):
             self._loader.consider(left, self._network)
             if self._loader.kernels is not None:
-                self._path = CompiledPath(
-                    self._network, self._config, self._loader.kernels, self._threads, self._steered
-                )
+                self._path = self._compiled(self._loader.kernels)
         return self._path
 
 
-def compiled_arrays(network: Network, kernels: Any) -> Any:
+def compiled_arrays(network: Network) -> Any:
     """The network as the compiled loop takes it, arranged once for all texts."""
+    from charrnn.inference import writing_loop
+    from charrnn.kernels.exact_layers import layer_norm
+    from charrnn.kernels.loops.equations import writing
+    from charrnn.kernels.machine.native_calls import address_of
+    from charrnn.kernels.products.exact_gemm import in_panels, padded, panel_product
+
     if network in _arranged:
         return _arranged[network]
     if isinstance(network, MixedNetwork):
-        parts = tuple(compiled_arrays(part, kernels) for part in network.parts)
-        _arranged[network] = kernels.Mixture(parts, network.mixing, network.ids)
-        return _arranged[network]
+        parts = tuple(map(compiled_arrays, network.parts))
+        return _arranged.setdefault(network, writing_loop.Mixture(parts, network.mixing, network.ids))
     config = network.config
     half = network.precision == "bfloat16"
-    _arranged[network] = kernels.Network(
-        product=kernels.address_of(kernels.panel_product),
-        cell=kernels.address_of(kernels.writing(config.recurrence)),
+    arrays = writing_loop.Network(
+        product=address_of(panel_product),
+        cell=address_of(writing(config.recurrence)),
         parts=len(config.recurrence.state),
-        norm=kernels.address_of(kernels.layer_norm) if config.norm else 0,
+        norm=address_of(layer_norm) if config.norm else 0,
         skips=np.array(network.skips),
         table=network.table,
         known=network.known,
         embedding=network.embedding,
-        inputs=kernels.in_panels(network.inputs, half),
-        bias_ih=kernels.padded(network.bias_ih),
-        recurrent=kernels.in_panels(network.recurrent, half),
-        bias_hh=kernels.padded(network.bias_hh),
+        inputs=in_panels(network.inputs, half),
+        bias_ih=padded(network.bias_ih),
+        recurrent=in_panels(network.recurrent, half),
+        bias_hh=padded(network.bias_hh),
         norms=network.norms,
-        decoder=kernels.in_panels(network.decoder, half),
-        decoder_bias=kernels.padded(network.decoder_bias),
+        decoder=in_panels(network.decoder, half),
+        decoder_bias=padded(network.decoder_bias),
     )
-    return _arranged[network]
+    return _arranged.setdefault(network, arrays)
 
 
 class Loader:
@@ -458,10 +457,10 @@ class Loader:
             return
 
 
-_loaders: dict[Kind, Loader] = {}
 _arranged: weakref.WeakKeyDictionary[Network, Any] = weakref.WeakKeyDictionary()
 
 
+@functools.cache
 def loader_of(kind: Kind) -> Loader:
     """The loader of the loop, one for all texts of a kind."""
-    return _loaders.setdefault(kind, Loader(kind))
+    return Loader(kind)

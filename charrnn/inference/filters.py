@@ -32,6 +32,32 @@ from typing import Any, NamedTuple
 MOST_BEYOND = 64
 
 
+def argmax(x: Any) -> int:
+    """The id of the greatest of x (V,), the lowest of several. NaN is never greatest, unless all are NaN."""
+    best = 0
+    for i in range(1, len(x)):
+        if x[i] > x[best] or (x[best] != x[best] and x[i] == x[i]):
+            best = i
+    return best
+
+
+def greatest(x: Any) -> float:
+    """The greatest of x (V,); -inf where all are NaN."""
+    found = -math.inf
+    for i in range(len(x)):
+        if x[i] > found:
+            found = float(x[i])
+    return found
+
+
+def total(p: Any) -> float:
+    """The sum of p (V,), from the first to the last: Python's own `sum` rounds otherwise."""
+    found = 0.0
+    for i in range(len(p)):
+        found += p[i]
+    return found
+
+
 def _precedes(p: Any, a: int, b: int) -> bool:
     return p[a] > p[b] or (p[a] == p[b] and a < b)
 
@@ -51,35 +77,22 @@ def _sift_down(heap: Any, p: Any, root: int, size: int) -> None:
     heap[root] = moved
 
 
-def _fill(heap: Any, p: Any) -> None:
-    """heap = all ids as a heap: to sort them all would cost more than to take out the few that stay."""
+def keep_top_k(p: Any, top_k: int, heap: Any) -> None:
+    """Keep the K most probable (Fan et al. 2018)."""
+    if top_k < len(p):
+        _keep_first(p, p, top_k, math.inf, heap)
+
+
+def _keep_first(p: Any, keys: Any, most: int, wanted: float, heap: Any) -> None:
+    """Keep those with the greatest keys (V,): the fewest that have `wanted` of p, from 1 to `most`."""
     size = len(p)
     for i in range(size):
         heap[i] = i
+    # All ids as a heap: to sort them all would cost more than to take out the few that stay.
     for root in range(size // 2 - 1, -1, -1):
-        _sift_down(heap, p, root, size)
-
-
-def keep_top_k(p: Any, top_k: int, heap: Any) -> None:
-    """Keep the K most probable (Fan et al. 2018)."""
-    if top_k >= len(p):
-        return
-    _fill(heap, p)
-    size = len(p)
-    for _ in range(top_k):
-        size -= 1
-        heap[0] = heap[size]
-        _sift_down(heap, p, 0, size)
-    for i in range(size):
-        p[heap[i]] = 0.0
-
-
-def _keep_share(p: Any, keys: Any, wanted: float, heap: Any) -> None:
-    """Keep the fewest of those with the greatest keys (V,) that together have `wanted` of p; at least one."""
-    _fill(heap, keys)
-    size = len(p)
+        _sift_down(heap, keys, root, size)
     kept = 0.0
-    while size > 0 and (kept < wanted or size == len(p)):
+    while size > len(p) - most and (kept < wanted or size == len(p)):
         kept += p[heap[0]]
         size -= 1
         heap[0] = heap[size]
@@ -94,10 +107,7 @@ def keep_top_p(p: Any, top_p: float, heap: Any) -> None:
     Of p = [0.1, 0.5, 0.0, 0.3] the sum is 0.9: at P 0.5, 0.45 is wanted and [0, 0.5, 0, 0] is kept; at 0.8,
     0.72 is wanted, 0.5 is too little, and [0, 0.5, 0, 0.3] is kept.
     """
-    wanted = 0.0
-    for i in range(len(p)):
-        wanted += p[i]
-    _keep_share(p, p, wanted * top_p, heap)
+    _keep_first(p, p, len(p), top_p * total(p), heap)
 
 
 def keep_min_p(p: Any, min_p: float) -> None:
@@ -106,12 +116,9 @@ def keep_min_p(p: Any, min_p: float) -> None:
     Of [0.5, 0.3, 0.1] at P 0.4, what is below 0.4 * 0.5 = 0.2 goes: [0.5, 0.3, 0]. Of [0.9, 0.06, 0.04],
     where the network is sure, only 0.9 is kept.
     """
-    greatest = 0.0
+    least = min_p * greatest(p)
     for i in range(len(p)):
-        if p[i] > greatest:
-            greatest = p[i]
-    for i in range(len(p)):
-        if p[i] < min_p * greatest:
+        if p[i] < least:
             p[i] = 0.0
 
 
@@ -122,27 +129,22 @@ def keep_typical(p: Any, typical: float, heap: Any, keys: Any) -> None:
     The order is by |-log p - H|, H the entropy. Of [0.5, 0.3, 0.2], H is 1.03 nats and the distances are
     0.34, 0.17 and 0.58: at P 0.3 it is 0.3 alone that is kept, and the most probable goes.
     """
-    total = 0.0
-    for i in range(len(p)):
-        total += p[i]
+    whole = total(p)
     entropy = 0.0
     for i in range(len(p)):
         if p[i] > 0.0:
-            keys[i] = math.log(p[i] / total)
-            entropy -= p[i] / total * keys[i]
+            keys[i] = math.log(p[i] / whole)
+            entropy -= p[i] / whole * keys[i]
     for i in range(len(p)):
         keys[i] = -abs(-keys[i] - entropy) if p[i] > 0.0 else -math.inf
-    _keep_share(p, keys, typical * total, heap)
+    _keep_first(p, keys, len(p), typical * whole, heap)
 
 
 def keep_surprise(p: Any, memory: float) -> None:
     """Keep those that surprise by at most mu bits, or the most probable alone; mu begins at 2 TAU and loses
     ETA times the error of each character (Basu et al. 2021, version 2).
     """
-    best = 0
-    for i in range(len(p)):
-        if p[i] > p[best]:
-            best = i
+    best = argmax(p)
     for i in range(len(p)):
         if i != best and p[i] > 0.0 and -math.log2(p[i]) > memory:
             p[i] = 0.0

@@ -100,11 +100,11 @@ class MixedNetwork:
         """The state at a document's start."""
         return self._initial
 
-    def learn(self, character: int) -> None:
+    def fill_table(self, character: int) -> None:
         """Fill the character's rows of the networks' tables, where they are still empty."""
         for ids, network in zip(self._ids, self.parts, strict=True):
             if ids[character] >= 0:
-                network.learn(ids[character])
+                network.fill_table(ids[character])
 
     def step(self, character: int, state: State) -> tuple[npt.NDArray[np.float64], State]:
         """Read one character, 0 .. V-1 or V for START: the next one's log p (V,), and the new state."""

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.inference import filters
+from charrnn.inference.filters import argmax, greatest, total
 
 # Below, exp is 0: above, it is a normal number.
 LEAST_EXPONENT = -708.0
@@ -23,15 +24,6 @@ _LN_2 = math.log(2)
 # 1.5 * 2^52 has no bits for fractions: to add it rounds to the nearest whole number, which then stands in
 # the lowest bits. The 1023 more is what the exponent of a float64 is offset by.
 _ROUND = 1.5 * 2.0**52 + 1023.0
-
-
-def argmax(logits: Any) -> int:
-    """The id of the greatest logit, the lowest of several. NaN is never greatest, unless all are NaN."""
-    best = 0
-    for i in range(1, len(logits)):
-        if logits[i] > logits[best] or (logits[best] != logits[best] and logits[i] == logits[i]):
-            best = i
-    return best
 
 
 def power_of_two(rounded: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -71,24 +63,19 @@ def probabilities(p: Any, logits: Any, temperature: float) -> None:
     logits are the limit of large ones: several +inf share everything evenly. NaN gets nothing. Where no
     logit is greater than -inf, all characters are equally probable.
     """
-    greatest = -math.inf
-    for i in range(len(p)):
-        if logits[i] > greatest:
-            greatest = float(logits[i])
+    most = greatest(logits)
     for i in range(len(p)):
         logit = float(logits[i])  # float64, whatever `logits` are
-        if logit == greatest:
+        if logit == most:
             p[i] = 0.0  # also where both are infinite and have no difference
-        elif logit < greatest:
-            p[i] = (logit - greatest) / temperature
+        elif logit < most:
+            p[i] = (logit - most) / temperature
         else:
             p[i] = -math.inf  # NaN
     exponentials(p)
-    total = 0.0
+    whole = total(p)
     for i in range(len(p)):
-        total += p[i]
-    for i in range(len(p)):
-        p[i] = p[i] / total if total > 0.0 else 1.0 / len(p)  # 0: all are NaN
+        p[i] = p[i] / whole if whole > 0.0 else 1.0 / len(p)  # 0: all are NaN
 
 
 def choose(p: Any, u: float) -> int:
@@ -96,10 +83,7 @@ def choose(p: Any, u: float) -> int:
 
     Of p = [0.2, 0, 0.2] it is 0 for u < 0.5, else 2: an id of no probability is never chosen.
     """
-    total = 0.0
-    for i in range(len(p)):
-        total += p[i]
-    wanted = u * total
+    wanted = u * total(p)
     running = 0.0
     last = 0
     for i in range(len(p)):
@@ -146,47 +130,25 @@ def chain(config: filters.Filters) -> Chain:
     return Chain(
         temperature=float(config.temperature),
         early=sum(line.is_early for line in on),
-        apply=[_applied(line.apply, config, k) for k, line in enumerate(on) if line.apply],
-        follow=[line.follow and _followed(line.follow, config, k) for k, line in enumerate(on)],
+        apply=[_bound(line.apply, config) for line in on if line.apply],
+        follow=[line.follow and _bound(line.follow, config) for line in on],
         settings=None,
     )
 
 
 def first_memory(config: filters.Filters) -> list[float]:
     """Of each filter that is on, what it keeps of a text at first."""
-    return [
-        line.begin(**_settings(line.begin, config)) if line.begin else 0.0 for line in filters.active(config)
-    ]
+    return [_bound(line.begin, config)() if line.begin else 0.0 for line in filters.active(config)]
 
 
-def _settings(function: Callable[..., Any], config: filters.Filters) -> dict[str, float]:
-    """The settings that a function reads."""
-    return {
-        line.name: type(line.default)(getattr(config, line.name))
-        for line in filters.table(config)
-        if line.name in filters.reads(function)
-    }
+def _bound(function: Callable[..., Any], config: filters.Filters) -> Callable[..., Any]:
+    """The function with its settings; it is given, by name, all that it may read besides."""
+    names = filters.reads(function)
+    settings = {line.name: type(line.default)(getattr(config, line.name)) for line in filters.table(config)}
 
-
-def _applied(function: Callable[..., None], config: filters.Filters, k: int) -> Callable[..., None]:
-    names, settings = filters.reads(function), _settings(function, config)
-
-    def call(x: Any, space: Any, past: Past) -> None:
-        memory = past.memory[k] if len(past.memory) else 0.0
-        given = {
-            "logits": x, "p": x, "heap": space.heap, "keys": space.keys,
-            "recent": past.recent, "breakers": past.breakers, "memory": memory, **settings,
-        }  # fmt: skip
-        function(*[given[name] for name in names])
-
-    return call
-
-
-def _followed(function: Callable[..., float], config: filters.Filters, k: int) -> Callable[..., None]:
-    settings = _settings(function, config)
-
-    def call(memory: Any, probability: float) -> None:
-        memory[k] = function(memory=memory[k], probability=probability, **settings)
+    def call(**given: Any) -> Any:
+        given.update(settings)
+        return function(*[given[name] for name in names])
 
     return call
 
@@ -195,13 +157,16 @@ def apply(chain: Chain, first: int, last: int, x: Any, space: Any, past: Past) -
     """The filters `first` to `last` change x (V,), logits or p."""
     # charrnn.inference.writing_loop has this and `follow` for machine code.
     for k in range(first, last):
-        chain.apply[k](x, space, past)
+        memory = past.memory[k] if len(past.memory) else 0.0
+        given = {"recent": past.recent, "breakers": past.breakers, "memory": memory}
+        chain.apply[k](logits=x, p=x, heap=space.heap, keys=space.keys, **given)
 
 
 def follow(chain: Chain, memory: Any, probability: float) -> None:
     """Filters keep what they want to know of the character that was chosen."""
-    for function in filter(None, chain.follow):
-        function(memory, probability)
+    for k, function in enumerate(chain.follow):
+        if function:
+            memory[k] = function(memory=memory[k], probability=probability)
 
 
 def sample(logits: Any, chain: Chain, u: float, space: Any, past: Past) -> int:
@@ -219,23 +184,17 @@ def log_probabilities(out: Any, logits: Any, p: Any) -> None:
     Infinite and absent logits are taken as by `probabilities`; what is impossible gets -inf. p (V,) is
     scratch space.
     """
-    greatest = -math.inf
-    for i in range(len(out)):
-        if logits[i] > greatest:
-            greatest = float(logits[i])
-    if not -math.inf < greatest < math.inf:
+    most = greatest(logits)
+    if not -math.inf < most < math.inf:
         probabilities(out, logits, 1.0)
         logarithms(out)
         return
     for i in range(len(out)):
         # Not the logarithm of a probability, which is inexact for a small one, and -inf for the smallest.
-        out[i] = float(logits[i]) - greatest if logits[i] <= greatest else -math.inf
+        out[i] = float(logits[i]) - most if logits[i] <= most else -math.inf
         p[i] = out[i]
     exponentials(p)
-    total = 0.0
-    for i in range(len(p)):
-        total += p[i]
-    scale = math.log(total)
+    scale = math.log(total(p))
     for i in range(len(out)):
         out[i] -= scale
 
