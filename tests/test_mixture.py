@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from support.compiled_loop import AlwaysTogether, Ready, compiled_only, let_load
 from support.novelty_index import indexed
+from support.texts import generate
 from support.toy_models import log_probabilities, toy
 
 from charrnn import api
 from charrnn.config import SampleConfig, TextConfig
 from charrnn.errors import CheckpointError, ConfigError
-from charrnn.generation.writing import generate, generate_all
+from charrnn.generation.writing import generate_all
 from charrnn.inference import engines
 from charrnn.inference import writing_loop as kernels
 from charrnn.inference.engines import CompiledPath, Cursor, PlainPath

@@ -11,36 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.inference.constrained_step import ENDED, STUCK
-from charrnn.inference.engines import Cursor, Ids, Uniforms
+from charrnn.inference.constrained_step import STUCK
+from charrnn.inference.engines import CompiledPath, Cursor, Ids, PlainPath
 
 PARTICLES = 256
 
 Weights = npt.NDArray[np.float64]
 
 
-class Path(Protocol):
-    """One of the engines, engines.PlainPath or engines.CompiledPath."""
-
-    def write(
-        self,
-        cursors: Sequence[Cursor],
-        uniforms: Sequence[Uniforms],
-        end: int,
-        *,
-        weighing: bool = False,
-    ) -> list[Ids]: ...
-
-
 def draw(
-    path: Path, start: Cursor, length: int, end: int, random: np.random.Generator
-) -> tuple[Ids, bool] | None:
-    """A text of at most `length` characters after `start`, and whether it stopped without an end character.
+    path: PlainPath | CompiledPath, start: Cursor, length: int, end: int, random: np.random.Generator
+) -> Ids | None:
+    """A text of at most `length` characters after `start`.
 
     The path's rules constrain it; `end` is the character that ends it, or -1. None: all particles got stuck,
     which is chance: another call may succeed.
@@ -71,7 +57,7 @@ def draw(
     if weights is None:
         return None
     n = int(random.choice(PARTICLES, p=weights))
-    return np.array(texts[n], np.int64), cursors[n].track.stopped == ENDED
+    return np.array(texts[n], np.int64)
 
 
 def _weights(cursors: Sequence[Cursor]) -> Weights | None:
