@@ -1,4 +1,4 @@
-"""Where texts stand while they are written: the rules of their run, and the track of each."""
+"""The progress of texts under constraints: the rules of a run, and the track of each text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Ids = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Track:
-    """Where one text stands; see constrained_step.Tracks."""
+    """The progress of one text; see constrained_step.Tracks."""
 
     state: int = FINAL
     left: int = 0
@@ -48,7 +48,7 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Control:
-    """The rules of one run, as arrays and as lists, and where each of its texts begins."""
+    """The rules of one run, as arrays and as lists, and the first track of its texts."""
 
     arrays: Rules
     start: Track = Track()
@@ -69,10 +69,10 @@ class Control:
         )
 
     def begin(self, prompt: str) -> Track:
-        """The track of a text that goes on from the prompt.
+        """The track of a text that continues the prompt.
 
         Raises:
-            SamplingError: no text that does can be what was asked for.
+            SamplingError: no continuation satisfies the constraints.
         """
         rules, track = self.arrays, self.start
         if self.start_state is not None:
@@ -88,7 +88,7 @@ class Control:
 
     @cached_property
     def weighing(self) -> Control:
-        """The same, but preventing what breaks the rules, and summing up what that costs."""
+        """The same rules with a mask of forbidden characters, whose cost is summed; see Rules.weighs."""
         return replace(self, arrays=self.arrays._replace(checks=False, weighs=True))
 
 
@@ -103,7 +103,7 @@ def permissive(points: Ids) -> Rules:
 
 
 def _copied(rules: Rules, prompt: Ids) -> int:
-    """How many grams in a row, up to the prompt's last character, are in the training text."""
+    """How many n-grams in a row, up to the prompt's last character, are in the training text."""
     ids = prompt[-rules.run - rules.gram :]
     count = 0
     for n in range(rules.gram - 1, len(ids)):
@@ -113,7 +113,7 @@ def _copied(rules: Rules, prompt: Ids) -> int:
 
 
 def gathered(tracks: Sequence[Track], T: int) -> Tracks:
-    """The tracks of B texts as arrays, with room for T characters more."""
+    """The tracks of B texts as arrays, with room for T more characters."""
     window = len(tracks[0].recent)
     recent = np.full((len(tracks), window + T if window else 0), -1, np.int64)
     for row, track in zip(recent, tracks, strict=True):
@@ -129,14 +129,14 @@ def gathered(tracks: Sequence[Track], T: int) -> Tracks:
 
 
 def listed(track: Track, T: int) -> Tracks:
-    """The same of one text, as lists."""
+    """The track of one text as lists, likewise."""
     return Tracks(*(array.tolist() for array in gathered([track], T)))
 
 
 def moved(
     tracks: Sequence[Track], arrays: Tracks, counts: Sequence[int], stops: Sequence[int]
 ) -> Iterator[Track]:
-    """The tracks once so many characters were written; `stops` are ENDED or STUCK, or 0 and above."""
+    """The tracks after `counts` characters were written; each of `stops` is ENDED, STUCK, or 0 or more."""
     for n, (track, count, stop) in enumerate(zip(tracks, counts, stops, strict=True)):
         window = len(track.recent)
         yield Track(
