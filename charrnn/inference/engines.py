@@ -107,7 +107,7 @@ class PlainPath:
         return 1
 
     def read(self, cursor: Cursor, characters: Ids) -> None:
-        """Append the characters (n,) to the text."""
+        """Append the characters (n,), at most longest(1), to the text."""
         started = time.perf_counter()
         for character in characters.tolist():
             _, cursor.state = self._network.step(cursor.last, cursor.state)
@@ -216,10 +216,7 @@ class CompiledPath:
         return self._pace.longest(longest) if texts == 1 else longest
 
     def read(self, cursor: Cursor, characters: Ids) -> None:
-        while len(characters):
-            given = characters[: self.longest(1)]
-            self._write_one(cursor, np.empty(len(given)), -1, given, self._steered)
-            characters = characters[len(given) :]
+        self._write_one(cursor, np.empty(len(characters)), -1, characters, self._steered)
 
     def write(
         self, cursors: Sequence[Cursor], uniforms: Sequence[Uniforms], end: int, *, weighing: bool = False

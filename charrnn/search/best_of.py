@@ -61,13 +61,12 @@ def best_of_each(
 
 def _best(predictor: Predictor, start: Cursor, texts: Iterator[Iterator[str]]) -> str:
     """The best of the texts, of which at most BATCH are held in memory."""
-    best: tuple[str, float] | None = None
-    while group := ["".join(pieces) for pieces in islice(texts, BATCH)]:
-        ids = [predictor.vocabulary.encode(text).astype(np.int64) for text in group]
-        totals = predictor.score([start] * len(ids), ids)
-        for text, total in zip(group, totals, strict=True):
-            mean = total / max(1, len(text))
-            if best is None or mean > best[1]:
-                best = text, mean
-    assert best is not None
-    return best[0]
+
+    def rated() -> Iterator[tuple[str, float]]:
+        while group := ["".join(pieces) for pieces in islice(texts, BATCH)]:
+            ids = [predictor.vocabulary.encode(text).astype(np.int64) for text in group]
+            totals = predictor.score([start] * len(ids), ids)
+            for text, total in zip(group, totals, strict=True):
+                yield text, total / max(1, len(text))
+
+    return max(rated(), key=lambda text: text[1])[0]
