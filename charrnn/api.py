@@ -233,18 +233,21 @@ def enumerate_lines(
         ConfigError: `match` is not a valid expression, or is too large.
         SamplingError: no line of the model's characters matches within the length allowed.
     """
+    from charrnn.search.enumeration import Constraint
     from charrnn.search.enumeration import enumerate_lines as search
 
     loaded = _loaded(model)
     prompt = _normalised(loaded, prompt)
     if match is not None and "\n" in loaded.vocabulary:  # else no line can end: the search raises an error
-        from charrnn.constraints.matching import Matching
+        from charrnn.constraints.automaton import build
+        from charrnn.constraints.expressions import compiled
 
-        length = settings.get("length")
+        characters, length = loaded.vocabulary.characters, settings.get("length")
         longest = MAX_LINE_LENGTH if length is None else max(0, length)
-        settings["constraint"] = Matching(
-            _normalised_expression(loaded, match), loaded.vocabulary.characters, longest
-        )
+        expression = compiled(_normalised_expression(loaded, match), characters)
+        automaton = build(characters, lines=True, expression=expression)
+        start = automaton.start(length=longest)
+        settings["constraint"] = Constraint(start, automaton.table, automaton.classes)
     return search(_predictor(loaded, settings), prompt, count=count, above=above, **settings)
 
 

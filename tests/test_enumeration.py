@@ -15,7 +15,6 @@ from support.toy_models import CELLS, all_log_probabilities, log_probabilities, 
 import charrnn
 from charrnn import api
 from charrnn.api import enumerate_lines
-from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.errors import ConfigError, SamplingError, SearchError, VocabularyError
 from charrnn.search import enumeration
 from charrnn.search.enumeration import Line
@@ -111,37 +110,19 @@ def test_length_bounds_what_follows_the_prompt_and_may_leave_fewer():
     assert len(found) == 7
 
 
-class EvenNumberOfA:
-    """A constraint: the line has 2, 4, .. times the character a, and no b before the first a."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._a = checkpoint.vocabulary.characters.index("a")
-        self._b = checkpoint.vocabulary.characters.index("b")
-        self._size = len(checkpoint.vocabulary)
-
-    def start(self) -> int:
-        return 0
-
-    def allowed(self, state: object) -> np.ndarray:
-        mask = np.ones(self._size + 1, np.bool_)
-        mask[0] = False  # the line's end, as a character
-        mask[self._b] = state != 0
-        mask[-1] = state == 2
-        return mask
-
-    def advance(self, state: int, character: int) -> int:
-        return {0: 1, 1: 2, 2: 1}[state] if character == self._a else state
-
-    @staticmethod
-    def holds(text: str) -> bool:
-        return text.startswith("a") and text.count("a") % 2 == 0
-
-
 def test_a_constraint_leaves_the_lines_it_allows_with_their_own_probabilities():
+    """The line has 2, 4, .. times the character a, and no b before the first a."""
     checkpoint = toy(seed=3)
-    expected = [(value, text) for value, text in brute_force("", "", seed=3) if EvenNumberOfA.holds(text)]
+    assert checkpoint.vocabulary.characters == "\nab"
+    table = np.array([[-1, 1, -1], [-1, 2, 1], [0, 1, 2]], np.int32)
+    even = enumeration.Constraint(0, table, np.arange(3, dtype=np.int32))
+    expected = [
+        (value, text)
+        for value, text in brute_force("", "", seed=3)
+        if text.startswith("a") and text.count("a") % 2 == 0
+    ]
     assert len(expected) > 3
-    found = list(enumerate_lines(checkpoint, count=len(expected), constraint=EvenNumberOfA(checkpoint)))
+    found = list(enumerate_lines(checkpoint, count=len(expected), constraint=even))
     assert [line.text for line in found] == [text for _, text in expected]
     np.testing.assert_allclose([-line.log_probability for line in found], [v for v, _ in expected], atol=1e-4)
 

@@ -96,8 +96,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def written(model: Path, config: SampleConfig) -> str:
+    from support.texts import generate
+
     from charrnn.checkpoint.model_file import load
-    from charrnn.generation.writing import generate
 
     return "".join(generate(load(model), "ab", config))
 

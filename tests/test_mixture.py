@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import replace
 from typing import Any
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 from support.compiled_loop import AlwaysTogether, Ready, compiled_only, let_load
 from support.novelty_index import indexed
+from support.texts import generate
 from support.toy_models import log_probabilities, toy
 
 from charrnn import api
 from charrnn.config import SampleConfig, TextConfig
 from charrnn.errors import CheckpointError, ConfigError
-from charrnn.generation.writing import generate, generate_all
+from charrnn.generation.writing import generate_all
 from charrnn.inference import engines
 from charrnn.inference import writing_loop as kernels
 from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
@@ -124,7 +126,7 @@ def test_texts_of_a_blend_are_the_same_on_both_paths(monkeypatch):
 @pytest.mark.parametrize(("predicts", "steered"), [(False, False), (True, False), (True, True)])
 def test_the_loop_of_each_kind_is_loaded_by_itself(predicts, steered, monkeypatch):
     monkeypatch.undo()
-    monkeypatch.setattr(engines, "_loaders", {})
+    monkeypatch.setattr(engines, "loader_of", functools.cache(engines.loader_of.__wrapped__))
     network = MixedNetwork(blend(PARTS))  # type: ignore[arg-type]
     kind = engines.Kind(len(PARTS), predicts, steered)
     loader = engines.loader_of(kind)

@@ -30,7 +30,9 @@ def test_each_prediction_is_that_of_the_reference():
 def test_prose_starts_as_it_is_sampled_and_a_line_of_it_after_a_line_end():
     checkpoint = toy(characters="\n.abc", lines=False)  # to which line ends are usual
     predictor = Predictor(checkpoint)
-    found = predictor.predict([predictor.start(), predictor.start_line(), predictor.start_line("a")])
+    found = predictor.predict(
+        [predictor.start(), predictor.start(line=True), predictor.start("a", line=True)]
+    )
     for row, text in zip(found, (".\n\n", "\n", "a"), strict=True):
         np.testing.assert_allclose(row, log_probabilities(checkpoint, "", text)[-1], atol=1e-5)
     for line in charrnn.enumerate_lines(checkpoint, count=5):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from support.compiled_loop import Ready, let_load
 from support.novelty_index import indexed
+from support.texts import generate
 from support.toy_models import toy
 
 from charrnn import api
@@ -17,7 +18,6 @@ from charrnn.cli import prompts
 from charrnn.config import SampleConfig, TextConfig
 from charrnn.errors import CorpusError, SamplingError, VocabularyError
 from charrnn.generation import writing
-from charrnn.generation.writing import generate
 from charrnn.inference import engines
 
 PROMPTS = ["a", "", "bca", "abcd" * 20, "d", "ab", "a"] * 3

@@ -22,6 +22,7 @@ from support.compiled_loop import Ready, compiled_only, let_load
 from support.environment import environment
 from support.novelty_index import indexed, result
 from support.random_models import LINES, PROSE, make
+from support.texts import generate
 
 from charrnn import api
 from charrnn.checkpoint import model_file as files
@@ -29,7 +30,7 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import SampleConfig, TextConfig
 from charrnn.constraints import rules
 from charrnn.errors import CheckpointError, ConfigError, SamplingError
-from charrnn.generation import particles, rejection, writing
+from charrnn.generation import particles, rejection
 from charrnn.generation.writing import generate_all
 from charrnn.inference import engines
 from charrnn.inference.numpy_network import PlainNetwork
@@ -460,7 +461,7 @@ def test_each_of_many_steered_texts_is_the_same_on_all_paths(settings, text, mon
         assert write(checkpoint, 12, "ab", threads=threads, **settings) == alone
     if not settings.get("unique"):
         whole = SampleConfig(seed=1, **settings)
-        assert "".join(writing.generate(checkpoint, "ab", whole, index=7)) == alone[7]
+        assert "".join(generate(checkpoint, "ab", whole, index=7)) == alone[7]
 
 
 def test_a_particle_text_is_the_same_on_all_paths(monkeypatch):
@@ -475,11 +476,11 @@ def test_a_particle_text_is_the_same_on_all_paths(monkeypatch):
 
 def test_a_text_that_may_be_drawn_anew_is_handed_out_when_it_stays(monkeypatch):
     checkpoint = indexed(make(seed=5, characters="\nab"), "ab\n")
-    pieces = list(writing.generate(checkpoint, "", SampleConfig(seed=1, length=200, novel=True)))
+    pieces = list(generate(checkpoint, "", SampleConfig(seed=1, length=200, novel=True)))
     assert all(piece.endswith("\n") for piece in pieces[:-1])
     assert len(pieces) > 5
     whole = SampleConfig(seed=1, length=200, novel=True, unique=True)
-    assert list(writing.generate(checkpoint, "", whole)) == ["".join(pieces)]
+    assert list(generate(checkpoint, "", whole)) == ["".join(pieces)]
 
 
 def test_the_door_takes_all_of_it(places):

@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 from support.compiled_loop import AVX2, AlwaysTogether, Ready, compiled_only, host_has_avx2, let_load
 from support.environment import environment
 from support.random_models import CHARACTERS, LINES, PROSE, make
+from support.texts import generate
 from support.toy_models import CELLS
 
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import DEFAULT_SAMPLE_LENGTH, WEIGHT_PRECISIONS, SampleConfig, TextConfig
 from charrnn.errors import SamplingError, VocabularyError
 from charrnn.generation import rejection, writing
-from charrnn.generation.writing import generate, generate_all
+from charrnn.generation.writing import generate_all
 from charrnn.inference import engines, sampling
 from charrnn.inference import writing_loop as kernels
 from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
@@ -391,8 +392,8 @@ def test_the_first_character_needs_no_numba(prose, tmp_path):
 import sys
 from charrnn.checkpoint import model_file
 from charrnn.config import SampleConfig
-from charrnn.generation.writing import generate, generate_all
-pieces = generate(model_file.load(sys.argv[1]), "", SampleConfig(seed=1, length=10**6))
+from charrnn.generation.writing import generate_all
+pieces = next(generate_all(model_file.load(sys.argv[1]), "", SampleConfig(seed=1, length=10**6)))
 first = next(pieces)
 assert not {"numba", "llvmlite"} & sys.modules.keys()
 sys.stdout.buffer.write(first.encode())

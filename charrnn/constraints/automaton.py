@@ -23,6 +23,14 @@ from charrnn.inference.constrained_step import FINAL, FORBIDDEN
 if TYPE_CHECKING:
     from charrnn.constraints.expressions import Expression
 
+NO_TEXT = (
+    "no text of the model's characters is what was asked for",
+    "look at the expression, the banned texts and the characters (charrnn info shows the model's)",
+)
+TOO_LARGE = (
+    "the automaton of the expression and the banned texts would be too large",
+    "give fewer or shorter ones",
+)
 MAX_STATES = 2**18
 MAX_CELLS = 2**24  # of a table
 
@@ -60,7 +68,7 @@ class Automaton:
             state = self.starts[_longest_suffix(prompt, self.starts)]
         shortest = int(self.reach[state])
         if shortest == FAR:
-            raise _no_text()
+            raise SamplingError(*NO_TEXT)
         if length is not None and shortest > length:
             raise SamplingError(
                 f"the shortest text that matches has {shortest:,} characters, not {length:,}",
@@ -98,12 +106,14 @@ def build(
         shape, final, start = np.zeros((1, V), np.int32), np.ones(1, np.bool_), 0
     else:
         shape, final, start = expression.table, expression.final, expression.start
-    known = [ban for ban in bans if _checked_ban(ban) and set(ban) <= set(characters)]
+    if "" in bans:
+        raise ConfigError("a banned text is empty", "leave out --ban, or give it a text")
+    if only == "":
+        raise ConfigError("the set of characters is empty", "give --only at least one character")
+    known = [ban for ban in bans if set(ban) <= set(characters)]
     trie, banned, names = _trie(known, characters)
     starts = names if prompt is None else {end: names[end] for end in [_longest_suffix(prompt, names)]}
-    allowed = (
-        np.ones(V, np.bool_) if only is None else np.array([c in _checked_only(only) for c in characters])
-    )
+    allowed = np.array([only is None or c in only for c in characters])
 
     # Characters with the same transitions everywhere share a column.
     is_newline = np.arange(V) == newline
@@ -130,7 +140,7 @@ def build(
     else:
         reach = _reach(table, may_end)
     if all(reach[state] == FAR for state in begins):
-        raise _no_text()
+        raise SamplingError(*NO_TEXT)
     table[(table >= 0) & (reach[table] == FAR)] = FORBIDDEN
     if natural and expression is not None:
         _end_with_words(table, may_end, is_letter[first], is_break[first])
@@ -150,7 +160,7 @@ def _product(
     """
     K, C = trie.shape
     if len(shape) * K > MAX_CELLS:
-        raise _too_large()
+        raise ConfigError(*TOO_LARGE)
     number = np.full(len(shape) * K, -1, np.int32)
     frontier = np.array(starts)
     found = FINAL + 1 + len(frontier)
@@ -167,7 +177,7 @@ def _product(
         number[new] = np.arange(found, found + len(new))
         found += len(new)
         if found > MAX_STATES or found * C > MAX_CELLS:
-            raise _too_large()
+            raise ConfigError(*TOO_LARGE)
         row = np.where(possible, number[pairs], FORBIDDEN).astype(np.int32)
         ends = final[states]
         if is_newline.any():
@@ -177,32 +187,6 @@ def _product(
         may_end.append(ends)
         frontier = new
     return np.concatenate(rows), np.concatenate(may_end), number
-
-
-def _no_text() -> SamplingError:
-    return SamplingError(
-        "no text of the model's characters is what was asked for",
-        "look at the expression, the banned texts and the characters (charrnn info shows the model's)",
-    )
-
-
-def _too_large() -> ConfigError:
-    return ConfigError(
-        "the automaton of the expression and the banned texts would be too large",
-        "give fewer or shorter ones",
-    )
-
-
-def _checked_ban(ban: str) -> str:
-    if not ban:
-        raise ConfigError("a banned text is empty", "leave out --ban, or give it a text")
-    return ban
-
-
-def _checked_only(only: str) -> str:
-    if not only:
-        raise ConfigError("the set of characters is empty", "give --only at least one character")
-    return only
 
 
 def _trie(bans: Sequence[str], characters: str) -> tuple[Table, Flags, dict[str, int]]:
@@ -216,7 +200,7 @@ def _trie(bans: Sequence[str], characters: str) -> tuple[Table, Flags, dict[str,
         for n in range(1, len(ban) + 1):
             names.setdefault(ban[:n], len(names))
     if len(names) * len(characters) > MAX_CELLS:
-        raise _too_large()
+        raise ConfigError(*TOO_LARGE)
     ids = {c: n for n, c in enumerate(characters)}
     children: list[list[tuple[int, int]]] = [[] for _ in names]
     for name, node in names.items():

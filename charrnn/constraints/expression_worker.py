@@ -29,14 +29,11 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_CPU, (asked["seconds"], asked["seconds"] + 1))
     try:
-        import outlines_core  # noqa: F401
+        answer = _automaton(asked["pieces"], asked["characters"], asked["begin"], asked["end"])
     except ImportError:
-        answer: dict[str, Any] = {"missing": "outlines-core"}
-    else:
-        try:
-            answer = _automaton(asked["pieces"], asked["characters"], asked["begin"], asked["end"])
-        except ValueError as problem:
-            answer = {"error": str(problem)}
+        answer = {"missing": "outlines-core"}
+    except ValueError as problem:
+        answer = {"error": str(problem)}
     json.dump(answer, sys.stdout)
 
 

@@ -61,17 +61,8 @@ def compiled(expression: str, characters: str) -> Expression:
         )
     others = (chr(n) for n in range(0x10FFFF, 0, -1) if chr(n) not in characters and chr(n) not in expression)
     begin, end = next(others), next(others)
-    answer = _ask(
-        {
-            "pieces": _pieces(expression),
-            "characters": characters,
-            "begin": begin,
-            "end": end,
-            "memory": MEMORY,
-            "seconds": SECONDS,
-        },
-        expression,
-    )
+    question = {"pieces": _pieces(expression), "characters": characters, "begin": begin, "end": end}
+    answer = _ask({**question, "memory": MEMORY, "seconds": SECONDS}, expression)
     if "missing" in answer:
         raise SamplingError(
             f"{answer['missing']} is not installed, which makes automata of expressions",
@@ -156,12 +147,8 @@ def _pieces(expression: str) -> list[Piece]:
                 groups.append((at, flags))
             flags = _changed(flags, token)
             pieces.append(token)
-        elif found["around"]:
-            refuse("look-around, which an automaton does not have,")
-        elif found["backward"]:
-            refuse("a back-reference, which an automaton does not have,")
-        elif found["boundary"]:
-            refuse(f"{token}, which an automaton does not have,")
+        elif found.lastgroup in _ABSENT:
+            refuse(f"{_ABSENT[found.lastgroup] or token}, which an automaton does not have,")
         elif found["anchor"]:
             # The whole text must match, so that only the outermost anchors have a meaning.
             if (token, at) != ("^", 0) and (token, at) != ("$", len(expression) - 1):
@@ -190,6 +177,7 @@ def _changed(flags: str, token: str) -> str:
     return "".join(flag for flag in _FLAGS if (flag in flags or flag in on) and flag not in off)
 
 
+_ABSENT = {"around": "look-around", "backward": "a back-reference", "boundary": ""}
 _FLAGS = "imsU"
 _TOKEN = re.compile(
     r"""

@@ -60,7 +60,7 @@ def prepare(
         rules = _against_copies(rules, indexes(model), run)
         window = max(window, rules.gram)
     start = Track(left=length, memory=tuple(sampling.first_memory(config)))
-    return Control(rules._replace(window=window), start, vocabulary, automaton)
+    return Control(rules._replace(window=window), start, vocabulary, automaton.start if automaton else None)
 
 
 def indexes(model: Checkpoint | Blend) -> list[Novelty]:

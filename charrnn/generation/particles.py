@@ -1,49 +1,35 @@
 """Sequential Monte Carlo: a text drawn from the model's distribution, conditioned on the constraints.
 
 Writing character by character under a mask draws from another distribution: q(x) is p(x) divided by the
-product of the probabilities that the mask leaves at each step, so that texts with much masked on their way
-come too often. Here many texts, the particles, are written that way, weighted by the product, and resampled
-when the weights grow uneven (Gordon, Salmond and Smith 1993; for language models Lew et al. 2023). Finally
-one of them is drawn by weight. The error of its distribution is of the order of 1 / PARTICLES.
+product of the probability mass that the mask leaves at each step, so texts on whose way much was masked are
+too frequent. Here many texts, the particles, are written under the mask, weighted by that product, and
+resampled when the weights grow uneven (Gordon, Salmond and Smith 1993; for language models Lew et al. 2023).
+Finally one of them is drawn by weight. The error of its distribution is of the order of 1 / PARTICLES.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.inference.constrained_step import ENDED, STUCK
-from charrnn.inference.engines import Cursor, Ids, Uniforms
+from charrnn.inference.constrained_step import STUCK
+from charrnn.inference.engines import CompiledPath, Cursor, Ids, PlainPath
 
 PARTICLES = 256
 
 Weights = npt.NDArray[np.float64]
 
 
-class Path(Protocol):
-    """One of the engines, engines.PlainPath or engines.CompiledPath."""
-
-    def write(
-        self,
-        cursors: Sequence[Cursor],
-        uniforms: Sequence[Uniforms],
-        end: int,
-        *,
-        weighing: bool = False,
-    ) -> list[Ids]: ...
-
-
 def draw(
-    path: Path, start: Cursor, length: int, end: int, random: np.random.Generator
-) -> tuple[Ids, bool] | None:
-    """A text of at most `length` characters after `start`, and whether it stopped without an end character.
+    path: PlainPath | CompiledPath, start: Cursor, length: int, end: int, random: np.random.Generator
+) -> Ids | None:
+    """A text of at most `length` characters after `start`; None: all particles got stuck.
 
-    The path's rules constrain it; `end` is the character that ends it, or -1. None: all particles got stuck,
-    which is chance: another call may succeed.
+    The path's rules constrain the text; `end` is the character that ends it, or -1. Whether particles get
+    stuck is a matter of chance: another call may succeed.
     """
     cursors = [replace(start) for _ in range(PARTICLES)]
     texts: list[tuple[int, ...]] = [() for _ in range(PARTICLES)]
@@ -71,7 +57,7 @@ def draw(
     if weights is None:
         return None
     n = int(random.choice(PARTICLES, p=weights))
-    return np.array(texts[n], np.int64), cursors[n].track.stopped == ENDED
+    return np.array(texts[n], np.int64)
 
 
 def _weights(cursors: Sequence[Cursor]) -> Weights | None:

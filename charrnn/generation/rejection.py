@@ -1,11 +1,11 @@
-"""Texts that are being written: which of their drafts may stay, and where they end."""
+"""Rejection sampling of texts: which drafts are accepted, and where a text ends."""
 
 from __future__ import annotations
 
 import codecs
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 import numpy as np
@@ -20,96 +20,90 @@ from charrnn.inference.engines import Cursor
 from charrnn.inference.mixture import Blend
 from charrnn.text.novelty import Novelty
 
-# Texts drawn anew in a row before the model is said to write nothing else.
+# Drafts rejected in a row before an error says that the model writes nothing else.
 MOST_REDRAWS = 1000
-# Texts drawn freely in a row, none of which fits, before particles are sent out.
+# Unconstrained drafts rejected in a row before particles write the text.
 FREE_DRAWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Which texts are drawn anew, and how much of them at a time."""
+    """Which drafts are rejected, and how much of a text a draft is."""
 
-    holds: bool  # nothing of a text is handed out before it is known to stay
-    by_line: bool  # prose is kept line by line; else a text stays or goes as a whole
-    unique: bool  # it is no text that this run has written before
-    partial: bool  # the last line counts, though it has no end
-    novelties: list[Novelty]  # whose lines are not written again
-    lines: bool
-    by_particles: bool  # when free draws have come to nothing
+    holds: bool  # nothing of a draft is handed out before it is accepted
+    by_line: bool  # each line of prose is a draft; otherwise the whole text is one
+    unique: bool  # a text that this run has already written is rejected
+    partial: bool  # the last line is checked even if it has no "\n"
+    novelties: list[Novelty]  # the indexes of training texts whose lines are rejected
+    lines: bool  # the model is a model of lines
+    by_particles: bool  # after FREE_DRAWS drafts that were all rejected, particles write the text
+    # Hashes of the texts of this run that may not be repeated; see Text.settle.
+    seen: set[bytes] = field(default_factory=set)
 
     @classmethod
     def of(cls, checkpoint: Checkpoint | Blend, config: SampleConfig) -> Rules:
         lines = checkpoint.text.lines
-        whole = lines or config.exact or config.match is not None
-        by_line = not whole and bool(config.novel)
+        partial = lines or config.match is not None
         return cls(
             holds=bool(config.exact or config.novel or config.unique),
-            by_line=by_line,
+            by_line=bool(config.novel) and not (partial or config.exact),
             unique=config.unique,
-            partial=lines or config.match is not None,
+            partial=partial,
             novelties=rules.indexes(checkpoint) if config.novel is True else [],
             lines=lines,
             by_particles=config.exact,
         )
 
     def is_new(self, draft: str, is_last: bool) -> bool:
-        """Whether no line of a draft is one of the training text."""
+        """Whether no line of the draft occurs in the training text."""
         lines = draft.split("\n")
         if not (is_last and self.partial):
-            lines.pop()  # what comes after the last line end
+            lines.pop()  # the text after the last "\n"
         elif self.lines and lines[-1] == "":
             lines.pop()
         if not self.lines:
-            lines = [line for line in lines if line.strip()]  # an empty line is nobody's
+            lines = [line for line in lines if line.strip()]  # an empty line is no copy
         return not any(novelty.has_line(line) for novelty in self.novelties for line in lines)
 
 
+@dataclass(eq=False)
 class Text:
-    """One text: where it stands, how it goes on, and the pieces of it that nobody has taken yet.
+    """One text that is being written: its cursor, its present draft, and the pieces not yet taken.
 
-    What the rules hold is a draft until it is known to stay. Where it may not, it is drawn anew from where it
-    began, with the numbers of the next stream: that is the model's distribution, given that it may stay.
+    A draft is held back until it is accepted. A rejected draft is drawn anew from its beginning with the
+    numbers of the next random stream: this is rejection sampling, so accepted drafts have the model's
+    distribution, conditioned on the rules.
     """
 
-    cursor: Cursor
-    random: np.random.Generator
-    _began: tuple[Cursor, int, str]  # the cursor, `left` and the ending's tail of the present draft
-    _first: tuple[Cursor, int, str]  # .. of the text
+    _index: int
+    _ending: Ending
+    _outlet: Outlet
+    left: int  # the most characters that may still be written
+    _rules: Rules
+    _before: str  # the prompt's last line, which the text's first line continues
+    written: int = 0  # characters that were accepted
+    pieces: deque[str] = field(default_factory=deque)
+    _waiting: int = 0  # characters in the pieces
+    draws: int = 1  # attempts at the present draft
+    settled: bool = False  # the text may stay in the run: it repeats none before it
+    _started: bool = False
+    _draft: str = ""
+    _kept: str = ""  # accepted drafts, handed out once the text is settled
+    _repeats: int = 0
+    _streams: int = 0
+    # Set by `start`:
+    cursor: Cursor = field(init=False)
+    random: np.random.Generator = field(init=False)
+    _began: tuple[Cursor, int, str] = field(init=False)  # cursor, `left` and tail at the draft's start
+    _first: tuple[Cursor, int, str] = field(init=False)  # the same at the text's start
+    _given: npt.NDArray[np.float64] = field(init=False)  # the uniform numbers of the last call
+    _unused: npt.NDArray[np.float64] = field(init=False)  # those that were not needed
 
-    def __init__(
-        self,
-        index: int,
-        ending: Ending,
-        outlet: Outlet,
-        length: int,
-        rules: Rules,
-        seen: set[bytes],
-        before: str,
-    ) -> None:
-        """`before` is the prompt's last line, with which the text's first one begins."""
-        self.left = length  # characters, at the most
-        self.written = 0
-        self.pieces: deque[str] = deque()
-        self._waiting = 0  # characters in them
-        self.draws = 1  # of the present draft
-        self.settled = not rules.unique
-        self._index = index
-        self._ending = ending
-        self._outlet = outlet
-        self._rules = rules
-        self._before = before
-        self._started = False
-        self._unused = np.empty(0)  # numbers that were drawn, but not needed
-        self._given = self._unused
-        self._draft = ""
-        self._kept = ""  # drafts that stay if the text does
-        self._seen = seen  # the texts of the run
-        self._repeats = 0
-        self._streams = 0
+    def __post_init__(self) -> None:
+        self.settled = not self._rules.unique
 
     def start(self, cursor: Cursor, seed: int | None) -> None:
-        """It begins after what the cursor has read; later calls do nothing."""
+        """Begin the text at the cursor; later calls do nothing."""
         if not self._started:
             self._started = True
             self._seed = seed
@@ -119,7 +113,7 @@ class Text:
             self._first = self._began
 
     def numbers(self, n: int) -> npt.NDArray[np.float64]:
-        """Uniform ones in [0, 1) for up to n more characters."""
+        """Uniform numbers in [0, 1) for up to n more characters."""
         n = min(n, self.left)
         new = self.random.random(max(n - len(self._unused), 0))
         self._given = np.concatenate([self._unused, new])
@@ -127,7 +121,7 @@ class Text:
         return self._given[:n]
 
     def add(self, piece: str, stopped: int = 0) -> None:
-        """What has been written for it, perhaps past its end; `stopped` may be ENDED or STUCK."""
+        """Append a piece, which may run past the text's end; `stopped` may be ENDED or STUCK."""
         self._unused = self._given[len(piece) + (stopped < 0) :]
         self.left -= len(piece)
         piece, ended = self._ending.cut(piece)
@@ -147,12 +141,12 @@ class Text:
                 self._redraw()
 
     def settle(self) -> bool:
-        """Whether it may stay, now that those before it are known; else it is drawn anew as a whole."""
+        """Whether the text differs from all texts before it, which are settled; if not, it is redrawn."""
         text = self._before + self._without_end(self._kept).removesuffix("\n")
         key = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        self.settled = key not in self._seen
+        self.settled = key not in self._rules.seen
         if self.settled:
-            self._seen.add(key)
+            self._rules.seen.add(key)
             self._hand_out(self._kept)
             self._kept = ""
         else:
@@ -173,17 +167,17 @@ class Text:
 
     @property
     def waiting(self) -> int:
-        """Characters of it that are kept in memory."""
+        """Characters of the text that are held in memory."""
         return self._waiting + len(self._draft) + len(self._kept)
 
     @property
     def is_for_particles(self) -> bool:
-        """Whether free draws of the present draft have come to nothing for so long that others must help."""
+        """Whether so many drafts were rejected that particles should write the text."""
         return self._rules.by_particles and self.draws > FREE_DRAWS
 
     @property
     def beginning(self) -> Cursor:
-        """Where the present draft began."""
+        """The cursor at the start of the present draft."""
         cursor, _, _ = self._began
         return cursor
 
@@ -194,7 +188,7 @@ class Text:
         return self._rules.is_new(before + draft, is_last)
 
     def _without_end(self, text: str) -> str:
-        """The text, with which it ends, as it is handed out."""
+        """The end of the text as it will be handed out, without a dropped stop text."""
         return text[: max(0, len(text) - self._outlet.left_out(text, self._ending.stop))]
 
     def _hand_out(self, piece: str) -> None:
@@ -215,7 +209,7 @@ class Text:
         self._mark()
 
     def _mark(self) -> None:
-        """From here it is drawn anew."""
+        """Start a new draft here."""
         self._began = replace(self.cursor), self.left, self._ending.tail
 
     def _redraw(self) -> None:
@@ -232,32 +226,29 @@ class Text:
         self._next_stream()
 
     def _next_stream(self) -> None:
-        """The numbers of each draft are a stream of its own, so that they depend on nothing else."""
-        key = (
-            None
-            if self._seed is None
-            else [self._seed, self._index, *([self._streams] if self._streams else [])]
-        )
+        """Give the next draft a random stream of its own, so that it depends on nothing before it."""
+        stream = [self._streams] if self._streams else []
+        key = None if self._seed is None else [self._seed, self._index, *stream]
         self.random = np.random.default_rng(key)
         self._streams += 1
         self._unused = self._given = np.empty(0)
 
 
 class Ending:
-    """Finds where a text ends that comes in pieces: with its line, or with the first stop text in it.
+    """Finds the end of a text that arrives in pieces: the end of its line, or the first stop text.
 
-    The first is the one that is complete first; of several that end with the same character, the longest.
+    The first stop text is the one completed first; of several completed by the same character, the longest.
     """
 
     def __init__(self, lines: bool, stops: Sequence[str]) -> None:
         self._lines = lines
         self._stops = sorted(stops, key=len, reverse=True)
-        self._kept = max(map(len, stops), default=1) - 1  # characters of which a stop text may go on
-        self.tail = ""  # of what has been written: the last of those
-        self.stop = ""  # the stop text that has ended the text
+        self._kept = max(map(len, stops), default=1) - 1  # characters that may begin a stop text
+        self.tail = ""  # the last characters of the text, as many as that
+        self.stop = ""  # the stop text that ended the text
 
     def cut(self, piece: str) -> tuple[str, bool]:
-        """The piece up to the end, and whether the end is in it."""
+        """The piece up to the text's end, and whether the piece contains that end."""
         ended, self.stop = False, ""
         if self._lines and (at := piece.find("\n")) >= 0:
             piece, ended = piece[: at + 1], True
@@ -273,24 +264,23 @@ class Ending:
 
 
 class Outlet:
-    """Hands a text out as it comes, but for what may still have to be left out at its end.
+    """Hands out a text as it is written, but holds back what may have to be dropped at its end.
 
-    That is the stop text, where it is dropped, and of bytes those of a character of UTF-8 that is not
-    complete: no length cuts a character. A text that is no UTF-8 passes as it is.
+    This is the beginning of a stop text that is dropped and, in a model of bytes, an incomplete UTF-8
+    character: no maximum length cuts a character in two. Bytes that are not valid UTF-8 pass unchanged.
     """
 
     def __init__(self, dropped: Sequence[str], *, whole_characters: bool = False, before: str = "") -> None:
-        """`dropped` are the stop texts; with `whole_characters`, text is bytes that go on from `before`."""
+        """`dropped` are stop texts; with `whole_characters` the text is bytes, which follow `before`."""
         self._dropped = dropped
         self._longest = max(map(len, dropped), default=0)
-        self._begun = ""  # bytes of a character before what is held
-        self._held = ""
+        self._begun = self._held = ""  # bytes of an incomplete character before the held text; this text
         begun = self._begun_in(before) if whole_characters else None
         self._whole_characters = begun is not None
         self._begun = begun or ""
 
     def put(self, text: str) -> str:
-        """What can be handed out, now that the text has gone on."""
+        """The text that can be handed out after `text` was appended."""
         text = self._held + text
         end = len(text) - self._may_be_dropped(text)
         if self._whole_characters:
@@ -303,12 +293,12 @@ class Outlet:
         return text[:end]
 
     def end(self, text: str, stop: str) -> str:
-        """The last that is handed out, now that the text has ended, with a stop text or none."""
+        """The last piece to hand out, once the text has ended with `text`; `stop` may be ""."""
         kept = len(self._held) + len(text) - self.left_out(text, stop)
         return (self._held + text)[:kept]
 
     def left_out(self, text: str, stop: str) -> int:
-        """How many characters are left out if the text goes on with these and ends so."""
+        """How many characters are dropped if the text ends with `text`."""
         if stop and not self._dropped:
             return 0
         text = self._held + text
@@ -317,7 +307,7 @@ class Outlet:
         return len(stop) + min(len(begun or ""), len(text))
 
     def _may_be_dropped(self, text: str) -> int:
-        """Characters at the text's end with which a stop text begins."""
+        """The number of characters at the text's end that begin a stop text."""
         for n in range(min(len(text), self._longest - 1), 0, -1):
             end = text[-n:]
             if any(stop.startswith(end) for stop in self._dropped):
@@ -325,7 +315,7 @@ class Outlet:
         return 0
 
     def _begun_in(self, text: str) -> str | None:
-        """The bytes of a character that is not complete at the text's end; None: it is no UTF-8."""
+        """The bytes of an incomplete character at the text's end; None: the text is not valid UTF-8."""
         decoder = codecs.getincrementaldecoder("utf-8")()
         try:
             decoder.decode((self._begun + text).encode("latin-1"))

@@ -1,7 +1,7 @@
 """Checkpoint + prompt -> texts, piece by piece as they are written.
 
-The first characters come from engines's plain path, at once; in mid-text the compiled one takes over.
-It writes several texts side by side: the one that is asked for, and those that come after it.
+The NumPy engine writes the first characters at once; the compiled engine takes over in mid-text. It writes
+several texts side by side: the one that is asked for, and those after it.
 """
 
 from __future__ import annotations
@@ -30,42 +30,19 @@ from charrnn.vocabulary import Vocabulary
 
 Ids = npt.NDArray[np.int64]
 
-# Characters from one call where texts may end at any moment: one that has ended makes room for the next.
+# Characters a call where texts may end at any character, so that the next text soon takes the place of one
+# that has ended.
 SHORT_PIECE = 16
-# What may be written ahead of the text that is asked for, and is kept in memory.
+# The most that is written ahead of the text that is asked for, and kept in memory.
 CHARACTERS_AHEAD = 2**25
 TEXTS_AHEAD = 4096
-# With which sentences end: full stops of most scripts.
+# Characters that end a sentence: the full stops of most scripts.
 SENTENCE_ENDS = ".。।۔።"
-# A line's end that is as probable as this is one that the corpus has in such places.
+# A newline at least this probable is one that the corpus has in such places.
 USUAL = 0.03
-# Times as many texts are begun as are written side by side, where each has a prompt of its own: those that
-# end have successors.
+# Where each text has its own prompt, so many times more texts are begun than are written side by side: when
+# one ends, another takes its place.
 TEXTS_FROM_PROMPTS = 4
-
-
-def generate(
-    checkpoint: Checkpoint | Blend,
-    prompt: str = "",
-    config: SampleConfig = SampleConfig(),  # noqa: B008 (frozen)
-    *,
-    index: int = 0,
-    on_unknown: Literal["error", "skip"] = "error",
-    echo: bool = False,
-) -> Iterator[str]:
-    """Text number `index` of the run with the seed `config.seed`, in pieces of one or more characters.
-
-    The text goes on from the prompt, which comes first with `echo` (without the unknown characters that
-    "skip" drops). Without a prompt, prose begins with a sentence, see `lead`. To a model of lines, each line
-    is a text of its own: it goes on from the prompt's last line, and stops at its own end, "\\n" included.
-
-    Each character takes one number from a random stream of its own seed and index. So a text depends on
-    nothing else: not on its length, on how many there are, or on which path writes it.
-
-    Raises:
-        VocabularyError, ConfigError, SamplingError, CheckpointError: see `generate_all`.
-    """
-    return next(generate_all(checkpoint, prompt, config, first=index, on_unknown=on_unknown, echo=echo))
 
 
 def generate_all(
@@ -79,15 +56,23 @@ def generate_all(
     echo: bool = False,
     threads: int | None = None,
 ) -> Iterator[Iterator[str]]:
-    """The texts number `first` to `first + count - 1`, as `generate` writes them.
+    """The texts number `first` to `first + count - 1` of the run with the seed `config.seed`.
 
-    They are written side by side where that is quicker, on all CPUs or so many threads, but never far ahead
-    of the one whose pieces are taken. They can be taken in any order.
+    Each comes in pieces of one or more characters, and goes on from the prompt, which comes first with `echo`
+    (without the unknown characters that "skip" drops). Without a prompt, prose begins with a sentence, see
+    `lead`. For a model of lines, each line is a text of its own: it goes on from the prompt's last line, and
+    stops at its own end, "\\n" included.
+
+    Each character takes one number from a random stream with the text's own seed and index. So a text depends
+    on nothing else: not on its length, on how many there are, or on which engine writes it.
+
+    The texts are written side by side where that is quicker, on all CPUs or so many threads, but never far
+    ahead of the one whose pieces are taken. They can be taken in any order.
 
     Raises:
         VocabularyError: the prompt holds a character that the model has never seen.
-        ConfigError, SamplingError, CheckpointError: what the text may be cannot be prepared; see
-            rules.prepare. SamplingError also while texts are taken: none was found.
+        ConfigError, SamplingError, CheckpointError: the constraints cannot be prepared; see rules.prepare.
+            SamplingError also while texts are taken: every draft was rejected.
     """
     read = checkpoint.vocabulary.encode(prompt, on_unknown).astype(np.int64)
     return _Run(checkpoint, read, config, range(first, first + count), echo, threads).texts()
@@ -103,21 +88,21 @@ def generate_each(
     echo: bool = False,
     threads: int | None = None,
 ) -> Iterator[Iterator[str]]:
-    """`count` texts for each of many prompts, in their order; text n of all has the number n of its seed.
+    """`count` texts for each of many prompts, in order; the texts are numbered 0, 1, .. across all prompts.
 
-    `take(n)` gives the next prompts, n of them at the most, and none when there are no more. The texts of
-    the prompts that one call gave are written side by side; nothing else of them is kept.
+    `take(n)` returns the next prompts, at most n, and none when there are no more. The texts of the prompts
+    from one call are written side by side; no others are kept in memory.
 
     Raises:
         ConfigError, SamplingError, CheckpointError: see `generate_all`.
-        VocabularyError: while the texts are taken, a prompt holds a character that the model has never seen:
-            which prompt, and where in it. The texts of those before it have been given.
+        VocabularyError: while the texts are taken, a prompt holds a character that the model has never seen;
+            the message says which prompt, and where. The texts of the prompts before it come first.
     """
     return _Prompted(checkpoint, take, config, count, on_unknown, echo, threads).texts()
 
 
 class _Writer(ABC):
-    """Writes texts side by side, and settles which of their drafts stay."""
+    """Writes texts side by side, and rejects drafts that break the rules."""
 
     def __init__(
         self,
@@ -128,7 +113,7 @@ class _Writer(ABC):
         *,
         predicts: bool = False,
     ) -> None:
-        """`prompt` is what all texts go on from; None: each has its own."""
+        """`prompt` is the prompt of all texts; None: each has its own."""
         self._vocabulary = checkpoint.vocabulary
         self._lines, self._bytes = checkpoint.text.lines, checkpoint.text.bytes
         self._config = config
@@ -139,13 +124,12 @@ class _Writer(ABC):
         self._control = rules.prepare(checkpoint, config, self._length, prompt)
         self._rules = Rules.of(checkpoint, config)
         self._paths = Paths(self._network, config, threads, self._control, predicts=predicts)
-        self._unsettled: deque[Text] = deque()  # may still be drawn anew, since they stood before
-        self._seen: set[bytes] = set()  # those that may not, see Text.settle
+        self._unsettled: deque[Text] = deque()  # texts that may still be redrawn, in order
         self._ended, self._ended_characters = 0, 0
         self._lock = threading.Lock()  # a program may take its texts on several threads
 
     def _begin(self, prompt: Ids) -> tuple[Cursor, Ids, str]:
-        """Where a text stands that goes on from the prompt, what it has yet to read, and this as text."""
+        """The cursor of a text after the prompt, the ids that it has yet to read, and these as text."""
         document = opening(self._network, self._vocabulary, prompt, self._lines)
         before = self._vocabulary.decode(document[1:]) if len(prompt) else ""
         cursor = Cursor(int(document[0]), self._network.initial_state())
@@ -154,15 +138,15 @@ class _Writer(ABC):
         return cursor, document[1:], before
 
     def _new_text(self, index: int, before: str) -> Text:
-        """Text number `index`, which goes on from `before`."""
+        """Text number `index`, which continues `before`."""
         config, line = self._config, before[before.rfind("\n") + 1 :]
         ending = Ending(self._lines, config.stops)
         outlet = Outlet(
             config.stops if config.drop_until else (),
-            whole_characters=self._bytes and config.match is None,  # which says itself where a text ends
+            whole_characters=self._bytes and config.match is None,  # an expression says where a text ends
             before=line,
         )
-        text = Text(index, ending, outlet, self._length, self._rules, self._seen, line)
+        text = Text(index, ending, outlet, self._length, self._rules, line)
         if self._rules.unique:
             self._unsettled.append(text)
         return text
@@ -180,7 +164,7 @@ class _Writer(ABC):
                 yield text.take()
 
     def _settle(self, text: Text) -> None:
-        """Complete the texts up to this one, in their order: each is another than those before."""
+        """Complete the texts up to this one, in order, so that each differs from those before it."""
         while not text.settled:
             first = self._unsettled[0]
             while first.left:
@@ -216,18 +200,18 @@ class _Writer(ABC):
 
     @abstractmethod
     def _path(self, text: Text) -> PlainPath | CompiledPath:
-        """What writes this text on."""
+        """The engine that continues this text."""
 
     @abstractmethod
     def _group(self, text: Text, most: int) -> list[Text]:
-        """The text, and at most so many with others to be written with it; all of them are started."""
+        """The text and others to be written beside it, at most `most` in all, each of them started."""
 
     def _is_alone(self, most: int, others: Iterable[Text]) -> bool:
-        """Whether a text is now written by itself, so that the others wait."""
+        """Whether the text is now written alone: the engine writes one at a time, or memory is full."""
         return most == 1 or sum(other.waiting for other in others) > CHARACTERS_AHEAD
 
     def _write_with_particles(self, text: Text) -> None:
-        """The whole of it: to draw freely what fits would take for ever."""
+        """Write the whole text at once, where rejection sampling would take too long."""
         from charrnn.generation import particles
 
         drawn = particles.draw(
@@ -240,7 +224,7 @@ class _Writer(ABC):
         if drawn is None:
             text.add("", STUCK)
         else:
-            text.add(self._vocabulary.decode(drawn[0]), ENDED)
+            text.add(self._vocabulary.decode(drawn), ENDED)
 
 
 class _Run(_Writer):
@@ -262,8 +246,8 @@ class _Run(_Writer):
         self._echo = self._vocabulary.decode(prompt) if echo else ""
         self._start, self._unread, self._before = self._begin(prompt)
         self._indices = indices  # of the texts to come
-        self._ahead: deque[Text] = deque()  # are being written, and nobody has asked for them yet
-        self._taken: weakref.WeakSet[Text] = weakref.WeakSet()  # those that somebody has
+        self._ahead: deque[Text] = deque()  # are written, but were not asked for yet
+        self._taken: weakref.WeakSet[Text] = weakref.WeakSet()  # were asked for, and are still in use
 
     def texts(self) -> Iterator[Iterator[str]]:
         while self._ahead or self._indices:
@@ -288,7 +272,7 @@ class _Run(_Writer):
         return path
 
     def _to_come(self, text: Text) -> int:
-        """Characters still to be written, as far as known: a line's length is that of those before."""
+        """An estimate of the characters to come; lines to come are as long as those before."""
         if self._lines:
             return len(self._indices) * self._ended_characters // max(1, self._ended)
         return text.left + len(self._indices) * self._length
@@ -307,7 +291,7 @@ class _Run(_Writer):
 
 
 class _Prompted(_Writer):
-    """The texts of many prompts, so many prompts at a time as are taken at once."""
+    """The texts of many prompts; those of the prompts taken together are written together."""
 
     def __init__(
         self,
@@ -329,7 +313,7 @@ class _Prompted(_Writer):
 
     def texts(self) -> Iterator[Iterator[str]]:
         while True:
-            # As many characters may be to come as there were.
+            # A guess: as many characters are to come as were written.
             most = self._paths.best(self._ended_characters).most_texts
             taken = self._take(1 if most == 1 else max(1, most * TEXTS_FROM_PROMPTS // self._count))
             if not taken:
@@ -351,7 +335,7 @@ class _Prompted(_Writer):
                 raise problem
 
     def _begin_each(self, prompts: list[str]) -> tuple[list[tuple[Cursor, str, str]], CharrnnError | None]:
-        """Where the texts of each prompt stand, with it as text, and to be echoed; and what is wrong."""
+        """For each prompt the cursor of its texts, the prompt as text, and its echo; and the first error."""
         begun, unread = [], []
         problem = None
         for prompt in prompts:
@@ -372,7 +356,7 @@ class _Prompted(_Writer):
         return begun, problem
 
     def _path(self, text: Text) -> PlainPath | CompiledPath:
-        # How much is still to be written of lines, nobody knows.
+        # The length of a line is not known beforehand.
         return self._paths.best(0 if self._lines else sum(other.left for other in self._texts))
 
     def _group(self, text: Text, most: int) -> list[Text]:
@@ -384,7 +368,7 @@ class _Prompted(_Writer):
 
 
 def opening(network: Network, vocabulary: Vocabulary, prompt: Ids, lines: bool) -> Ids:
-    """What the network reads before it writes: START, then the prompt or what stands for it."""
+    """The ids that the network reads before it writes: START, then the prompt or its replacement."""
     if lines:
         ends = np.flatnonzero(prompt == vocabulary.characters.find("\n"))
         prompt = prompt[ends[-1] + 1 :] if len(ends) else prompt
@@ -397,11 +381,11 @@ _leads: weakref.WeakKeyDictionary[Network, Ids] = weakref.WeakKeyDictionary()
 
 
 def lead(network: Network, vocabulary: Vocabulary) -> Ids:
-    """What stands before prose that has no prompt: the end of a sentence, of its line, and an empty line.
+    """The ids that stand in for a missing prompt of prose: a full stop, a newline, and an empty line.
 
-    So a text begins with a sentence. After a line's end alone it would begin in the middle of one, where the
-    corpus breaks its paragraphs into lines. The network says what is usual: no empty line where it expects
-    none, and only a line's end where it knows no sentence that ends there.
+    They make a text begin with a sentence. After a newline alone it would often begin in mid-sentence, since
+    many corpora wrap paragraphs into lines. The network decides what is usual: no empty line where it expects
+    none, and a newline alone where it expects none after a full stop.
     """
     if network not in _leads:
         _leads[network] = np.array(_lead(network, vocabulary), np.int64)

@@ -1,10 +1,10 @@
-"""Logits -> one character that the text may go on with: automaton and copied runs.
+"""Logits -> one character that the constraints allow: the automaton, and no copies of the training text.
 
-What stands before and after inference.sampling. Plain loops like theirs: the same source runs as
-Python on lists, and under Numba on arrays (charrnn.inference.writing_loop).
+These steps surround inference.sampling. Like it, they are plain loops: the same source runs as Python on
+lists, and under Numba on arrays (charrnn.inference.writing_loop).
 
-Axes: V vocabulary, S states, C classes of characters, B texts, F filters that are on, W characters that
-are looked back at.
+Axes: V vocabulary, S states, C classes of characters, B texts, F active filters, W characters of the text
+that filters look back at.
 """
 
 from __future__ import annotations
@@ -12,60 +12,61 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from charrnn.inference import sampling
+from charrnn.inference.filters import greatest, total
 from charrnn.text.rolling_hash import BASES, PRIME, contains
 
-ENDED, STUCK = -1, -2  # instead of a character: the text is complete without one; no character is possible
-FORBIDDEN = -1  # instead of a next state
-FINAL = 0  # the state of a line that is complete
+ENDED, STUCK = -1, -2  # in place of a character: the text is complete; no character is possible
+FORBIDDEN = -1  # in place of a next state
+FINAL = 0  # the state of a complete line
 
 
 class Rules(NamedTuple):
-    """What a text may be, the same for all texts of a run. Arrays, or lists of the same shape."""
+    """The constraints that all texts of a run share; arrays, or lists of the same shape."""
 
-    checks: bool  # the automaton ends a text that breaks it, instead of preventing that
-    weighs: bool  # sum up the log of the probability that the automaton allows
-    table: Any  # (S, C) int32: the next state, or FORBIDDEN; S = 0: there is no automaton
-    classes: Any  # (V,) int32: the column of each character
-    reach: Any  # (S,) int64: the fewest characters from here to where the text may end
-    ends: bool  # a text that may end, does so before a character that the automaton does not allow
-    run: int  # no run of so many characters of the training text; 0: off
-    gram: int  # the length of the runs whose hashes are in `bits`, at most `run`
-    probes: int  # bits for each hash
-    bits: Any  # (M,) uint8, of which len(bits) * 8 bits: a Bloom filter
     points: Any  # (V,) int64: the code point of each character
     breakers: Any  # (V,) bool: see inference.filters
-    window: int  # W
+    classes: Any  # (V,) int32: the column of each character
+    table: Any = np.zeros((0, 1), np.int32)  # (S, C) the next state, or FORBIDDEN; S = 0: no automaton
+    reach: Any = np.zeros(1, np.int64)  # (S,) the fewest characters from each state to an end
+    checks: bool = False  # nothing is masked; a forbidden character stops the text as STUCK
+    weighs: bool = False  # sum the log of the probability mass that the mask leaves
+    ends: bool = False  # where a text may end, a forbidden character ends it
+    run: int = 0  # the shortest run of characters that must not be copied from the training text; 0: off
+    gram: int = 1  # the length of the character n-grams in `bits`, at most `run`
+    probes: int = 0  # bits a hash
+    bits: Any = np.zeros(1, np.uint8)  # (M,), of which len(bits) * 8 bits: a Bloom filter
+    window: int = 0  # W
 
 
 class Tracks(NamedTuple):
-    """Where each of B texts stands; each is changed in place as its text goes on."""
+    """The progress of B texts, updated in place while they are written."""
 
-    states: Any  # (B,) int64, of the automaton
-    left: Any  # (B,) int64: how many characters the text may have, from this call's first on
-    memory: Any  # (B, F) float64: what each filter that is on keeps
-    copied: Any  # (B,) int64: so many grams in a row, up to the last character, are in the training text
-    masses: Any  # (B,) float64: the sum of logs that `weighs` asks for
-    recent: Any  # (B, W + T) int64: the text's last characters, -1 where there is none, and T to come
+    states: Any  # (B,) int64: the automaton's
+    left: Any  # (B,) int64: the most characters that this call and later ones may write
+    memory: Any  # (B, F) float64: of each active filter
+    copied: Any  # (B,) int64: how many n-grams in a row, up to the last character, are in the training text
+    masses: Any  # (B,) float64: the log of the probability mass left by the masks, see `weighs`
+    recent: Any  # (B, W + T) int64: the last W characters, -1 before the text's start, and room for T more
 
 
 def mask(logits: Any, row: Any, classes: Any, reach: Any, left: int) -> bool:
-    """Set the logits (V,) of what the automaton forbids to -inf; False if nothing is left.
+    """Set the logits (V,) of forbidden characters to -inf; False if no character is left.
 
-    row (C,) is the table's for the text's state; `left` characters may follow, the next one included. A
-    character is allowed if the text can be ended with what is left after it.
+    row (C,) is the table's row of the text's state; `left` characters may follow, the next one included. A
+    character is allowed if the text can still end within the characters left after it.
     """
-    some, finite = False, False
+    some = False
     for i in range(len(logits)):
         state = row[classes[i]]
-        if state >= 0 and reach[state] < left:
-            some = True
-            if logits[i] != logits[i]:
-                logits[i] = -math.inf
-            finite = finite or logits[i] > -math.inf
-        else:
+        allowed = state >= 0 and reach[state] < left
+        some = some or allowed
+        if not (allowed and logits[i] > -math.inf):  # NaN is not greater
             logits[i] = -math.inf
-    if some and not finite:  # a broken network gives all that is allowed no probability: all the same
+    # A broken network may rule out every allowed character: then they are equally probable.
+    if some and greatest(logits) == -math.inf:
         for i in range(len(logits)):
             state = row[classes[i]]
             if state >= 0 and reach[state] < left:
@@ -75,23 +76,17 @@ def mask(logits: Any, row: Any, classes: Any, reach: Any, left: int) -> bool:
 
 def log_sum(logits: Any, temperature: float, p: Any) -> float:
     """log of the sum of exp(logits / temperature); -inf where all are -inf. p (V,) is scratch space."""
-    greatest = -math.inf
+    most = greatest(logits)
+    if most == -math.inf:
+        return most
     for i in range(len(logits)):
-        if logits[i] > greatest:
-            greatest = float(logits[i])
-    if greatest == -math.inf:
-        return greatest
-    for i in range(len(logits)):
-        p[i] = (float(logits[i]) - greatest) / temperature if logits[i] > -math.inf else -math.inf
+        p[i] = (float(logits[i]) - most) / temperature if logits[i] > -math.inf else -math.inf
     sampling.exponentials(p)
-    total = 0.0
-    for i in range(len(p)):
-        total += p[i]
-    return greatest / temperature + math.log(total)
+    return most / temperature + math.log(total(p))
 
 
 def hash_begun(recent: Any, size: int, count: int, points: Any, base: int) -> int:
-    """The hash of the last `count` characters, to which one more can be added; -1: there are fewer."""
+    """The rolling hash of the last `count` characters, to be extended by one; -1: there are fewer."""
     if size < count:
         return -1
     value = 0
@@ -103,7 +98,7 @@ def hash_begun(recent: Any, size: int, count: int, points: Any, base: int) -> in
 
 
 def is_copied(rules: Any, first: int, second: int, character: int) -> bool:
-    """Whether the gram begun with these hashes is in the training text when `character` completes it."""
+    """Whether the n-gram with these begun hashes and this last character is in the training text."""
     point = rules.points[character] + 1
     return contains(
         rules.bits, rules.probes, (first * BASES[0] + point) % PRIME, (second * BASES[1] + point) % PRIME
@@ -111,7 +106,7 @@ def is_copied(rules: Any, first: int, second: int, character: int) -> bool:
 
 
 def keep_new(logits: Any, rules: Any, first: int, second: int) -> bool:
-    """Set the logits of what would complete a copied run to -inf; False if nothing is left."""
+    """Set the logits of characters that would complete a copied run to -inf; False if none is left."""
     some = False
     for i in range(len(logits)):
         if logits[i] > -math.inf:
@@ -123,18 +118,17 @@ def keep_new(logits: Any, rules: Any, first: int, second: int) -> bool:
 
 
 def step(logits: Any, chain: Any, u: float, rules: Any, tracks: Any, text: int, done: int, space: Any) -> int:
-    """The next character of a text, or ENDED or STUCK; the text's tracks follow it.
+    """The next character of a text, or ENDED or STUCK; its tracks are updated.
 
-    First the filters of logits, then the automaton, then copied runs, then `sampling.sample`. `done`
-    characters were written in this call; `text` is the text's place in the tracks. The logits (V,) are
-    overwritten.
+    The order is: filters of logits, the automaton's mask, copied runs, `sampling.sample`. `done` characters
+    were written in this call; `text` is the text's index in the tracks. The logits (V,) are overwritten.
     """
     recent, size = tracks.recent[text], rules.window + done
     past = sampling.Past(recent[done:size], rules.breakers, tracks.memory[text])
     sampling.apply(chain, 0, chain.early, logits, space, past)
     left = tracks.left[text] - done
     steered = len(rules.table) > 0
-    # Where a text of no lines may end, what does not fit ends it: nothing needs to be prevented.
+    # Where a text of prose may end, a forbidden character ends it: nothing is masked.
     may_end = steered and rules.ends and rules.reach[tracks.states[text]] == 0
     if steered and not rules.checks and not may_end:
         before = log_sum(logits, chain.temperature, space.p) if rules.weighs else 0.0

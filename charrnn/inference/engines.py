@@ -1,12 +1,13 @@
-"""The two ways to write text, which write the same, bit for bit: at once in NumPy, or soon and fast.
+"""The two engines that write text, the same to the last bit: NumPy, at once, and the compiled loop, faster.
 
-The plain path writes a character at a time. The compiled one writes many characters of many texts in one
-call, on all threads; a thread of its own imports it while the plain path is already at work. Several texts
-are shared out among the threads; of a single one, if the network is large, each step is.
+The plain path writes a character at a time. The compiled path writes many characters of many texts in one
+call, on all threads; a background thread imports it while the plain path is already writing. The threads
+share several texts among them, or each step of a single text if the network is large.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import threading
@@ -34,43 +35,43 @@ Ids = npt.NDArray[np.int64]
 Uniforms = npt.NDArray[np.float64]
 LogProbabilities = npt.NDArray[np.float64]
 
-# Seconds that the plain path would need, from which on help pays. An LSTM of 2 x 128 writes 6,500 characters
-# a second plainly, half as many while the thread is at work, and 110,000 compiled. To import the loop takes
-# 0.6 s, and to compile it, when it is in no cache yet, 6 s.
+# The seconds that the plain path would need from which on the loop is worth importing, or compiling. An LSTM
+# of 2 x 128 writes 6,500 characters a second plainly, half as many while the thread imports, and 110,000
+# compiled. Importing the loop takes 0.6 s, and compiling it 6 s if it is not in the cache yet.
 WORTH_IMPORTING = 0.6
 WORTH_COMPILING = 6.0
-MEASURED = 20  # characters, before their speed says anything
+MEASURED = 20  # characters to be timed before their speed is used
 LONGEST_PIECE = 1024  # characters of a text from one call of the compiled loop
-# Texts that a thread writes at a time: from 32 on, more are no faster.
+# Texts that a thread writes at a time: more than 32 are no faster.
 TEXTS_A_THREAD = 32
-# Weights that one call may pass over, so that Ctrl-C is answered within a fraction of a second. Texts side by
-# side read them together: one of many costs a quarter as much as one alone.
+# Weights that one call may read, so that Ctrl-C is answered within a fraction of a second. Texts side by side
+# share the reading: one text of many costs a quarter as much as a text alone.
 WEIGHTS_A_CALL = 2**28
 SIDE_BY_SIDE = 4
-# Weights of a network for each thread that writes one text: with fewer, to meet takes longer than it saves.
+# Weights of a network for each thread of a team: with fewer, synchronising costs more than it saves.
 # Two threads write 1.1 times as much as one alone with an LSTM of 1 x 128, and 1.5 times with one of 2 x 128.
 WEIGHTS_A_THREAD = 2**15
 
 
 @dataclass(slots=True)
 class Cursor:
-    """Where a text stands: its last character, and the network's state before that is read.
+    """The position in a text: its last character, and the network's state before reading it.
 
-    Once track.stopped is ENDED or STUCK, the text has stopped, and `last` says nothing.
+    Once track.stopped is ENDED or STUCK, the text has stopped, and `last` has no meaning.
     """
 
     last: int
     state: Any
-    track: Track = Track()  # noqa: RUF009 (frozen) - what steers it
+    track: Track = Track()  # noqa: RUF009 (frozen) - under constraints
 
 
 class Kind(NamedTuple):
-    """What the loop is compiled for. Each kind is loaded by itself: what is not used is not compiled."""
+    """A specialisation of the compiled loop. Each is loaded separately, so only what is used is compiled."""
 
-    networks: int = 1  # that are mixed
-    predicts: bool = False  # `predict` is wanted, too
-    steered: bool = False
-    filters: tuple[Setting, ...] = ()  # that are on
+    networks: int = 1  # in a mixture
+    predicts: bool = False  # with `predict`
+    steered: bool = False  # under constraints
+    filters: tuple[Setting, ...] = ()  # the active ones
 
     @property
     def name(self) -> str:
@@ -93,7 +94,7 @@ class PlainPath:
         steered: Control | None = None,
         account: Callable[[float, int], None] = lambda seconds, characters: None,
     ) -> None:
-        """`steered` says what the texts may be, and `account` is told how long it takes to write them."""
+        """`steered` holds the constraints; `account` takes seconds, and the characters written in them."""
         self._network = network
         self._chain = sampling.chain(config)
         self._steered = steered
@@ -102,11 +103,11 @@ class PlainPath:
         self._space = sampling.Space([0.0] * V, [0] * V, [0.0] * V)
 
     def longest(self, texts: int) -> int:
-        """Characters that one call should write of each of so many texts."""
+        """The number of characters that one call should write of each text, if it writes `texts` of them."""
         return 1
 
     def read(self, cursor: Cursor, characters: Ids) -> None:
-        """The text goes on with characters (n,), which are given."""
+        """Append the characters (n,), at most longest(1), to the text."""
         started = time.perf_counter()
         for character in characters.tolist():
             _, cursor.state = self._network.step(cursor.last, cursor.state)
@@ -114,7 +115,7 @@ class PlainPath:
         self._account(time.perf_counter() - started, len(characters))
 
     def predict(self, cursors: Sequence[Cursor]) -> LogProbabilities:
-        """Each text reads its last character: log p of the next, (texts, V). Its state has then read it."""
+        """Let each text read its last character; returns log p of the next one, (texts, V)."""
         started = time.perf_counter()
         found = np.empty((len(cursors), self._network.vocab_size))
         p, _, out = self._space
@@ -128,10 +129,10 @@ class PlainPath:
     def write(
         self, cursors: Sequence[Cursor], uniforms: Sequence[Uniforms], end: int, *, weighing: bool = False
     ) -> list[Ids]:
-        """What each text goes on with: a character for each of its uniforms (n,), up to `end`.
+        """The continuation of each text: one character for each of its uniforms (n,), up to `end`.
 
-        What has read nothing but START is not ended: no text is empty. Steered texts may stop before, see
-        Cursor; `weighing` is by the rules of Control.weighing.
+        A text that has read nothing but START does not end yet: no text is empty. Constraints may stop a text
+        earlier, see Cursor; with `weighing` they are those of Control.weighing.
         """
         started, steps = time.perf_counter(), 0
         steered = _rules(self._steered, weighing)
@@ -164,11 +165,17 @@ class PlainPath:
         return written
 
 
+def even_ranges(size: int, most: int) -> list[tuple[int, int]]:
+    """The range 0 .. size, cut into at most `most` ranges of nearly equal length, and at least one."""
+    shares = max(1, min(most, size))
+    return list(itertools.pairwise(size * n // shares for n in range(shares + 1)))
+
+
 def _rules(steered: Control | None, weighing: bool) -> Control | None:
     return steered.weighing if steered is not None and weighing else steered
 
 
-# The arguments of CompiledPath._loop: what one thread does.
+# The arguments of CompiledPath._loop: the work of one thread.
 _Part = tuple[Sequence[Cursor], Sequence[Uniforms], int, Ids, Control | None, Any]
 
 
@@ -177,7 +184,7 @@ class _BrokenUpError(Exception):
 
 
 class CompiledPath:
-    """The same with the compiled loop, on several threads; see PlainPath."""
+    """Writes with the compiled loop on several threads; see PlainPath."""
 
     def __init__(
         self,
@@ -193,11 +200,11 @@ class CompiledPath:
         self._kernels = kernels
         self._chain = kernels.chain(config)
         self._steered = steered
-        self._arrays = compiled_arrays(network, kernels)
+        self._arrays = compiled_arrays(network)
         mixed = isinstance(network, MixedNetwork)
         self._either = (None, self._arrays) if mixed else (self._arrays, None)
         self._threads = available_threads() if threads is None else threads
-        # Not charrnn.nn.workers, whose threads take denormal numbers as zero, and would write other texts.
+        # Not charrnn.nn.workers: its threads flush denormal numbers to zero, and would write other texts.
         self._pool = ThreadPoolExecutor(max(1, self._threads - 1), "charrnn-sample")
         self._weights = network.weights
         self.most_texts = TEXTS_A_THREAD * self._threads
@@ -209,10 +216,7 @@ class CompiledPath:
         return self._pace.longest(longest) if texts == 1 else longest
 
     def read(self, cursor: Cursor, characters: Ids) -> None:
-        while len(characters):
-            given = characters[: self.longest(1)]
-            self._write_one(cursor, np.empty(len(given)), -1, given, self._steered)
-            characters = characters[len(given) :]
+        self._write_one(cursor, np.empty(len(characters)), -1, characters, self._steered)
 
     def write(
         self, cursors: Sequence[Cursor], uniforms: Sequence[Uniforms], end: int, *, weighing: bool = False
@@ -220,25 +224,20 @@ class CompiledPath:
         nothing, rules = np.empty(0, np.int64), _rules(self._steered, weighing)
         if len(cursors) == 1:
             return [self._write_one(cursors[0], uniforms[0], end, nothing, rules)]
-        B, shares = len(cursors), min(self._threads, len(cursors))
-        cuts = [B * n // shares for n in range(shares + 1)]
-        scratches = [
-            self._kernels.scratch(self._arrays, high - low)[0] for low, high in itertools.pairwise(cuts)
-        ]
-        parts = [
-            (cursors[low:high], uniforms[low:high], end, nothing, rules, scratch)
-            for (low, high), scratch in zip(itertools.pairwise(cuts), scratches, strict=True)
-        ]
+        parts: list[_Part] = []
+        for low, high in even_ranges(len(cursors), self._threads):
+            (scratch,) = self._kernels.scratch(self._arrays, high - low)
+            parts.append((cursors[low:high], uniforms[low:high], end, nothing, rules, scratch))
         return list(itertools.chain.from_iterable(self._side_by_side(parts)))
 
     def _write_one(
         self, cursor: Cursor, numbers: Uniforms, end: int, given: Ids, rules: Control | None
     ) -> Ids:
-        """Go on with one text, a team of threads at once."""
+        """Continue one text with a team of threads."""
         started = time.perf_counter()
         members = self._pace.members
         parts = [
-            # Each member has a cursor of its own. All come to the same.
+            # Each member has a cursor of its own, and arrives at the same result.
             ([cursor if scratch.worker == 0 else replace(cursor)], [numbers], end, given, rules, scratch)
             for scratch in self._kernels.scratch(self._arrays, 1, members)
         ]
@@ -247,14 +246,14 @@ class CompiledPath:
         return ids
 
     def _side_by_side(self, parts: Sequence[_Part]) -> list[list[Ids]]:
-        """What `_write` returns for each part; the first is written by this thread."""
+        """The result of `_write` for each part; this thread writes the first."""
         others = []
         try:
             others = [self._pool.submit(self._write, part) for part in parts[1:]]
             return [self._write(parts[0]), *(other.result() for other in others)]
         except _BrokenUpError:
             for other in others:
-                other.result()  # raises what has happened there
+                other.result()  # raises that thread's error
             raise
         except BaseException:  # Ctrl-C, before or after a call of the loop
             for *_, scratch in parts:
@@ -262,12 +261,12 @@ class CompiledPath:
             raise
 
     def _write(self, part: _Part) -> list[Ids]:
-        """A thread's texts."""
+        """Write the texts of one thread."""
         *_, scratch = part
         try:
             return self._loop(*part)
         except BaseException:
-            self._kernels.break_up(scratch)  # the rest of its team need not wait
+            self._kernels.break_up(scratch)  # so that the rest of its team does not wait
             raise
 
     def _loop(
@@ -290,7 +289,7 @@ class CompiledPath:
         running = B
         while running:
             for character in set(last[:running].tolist()):
-                self._network.learn(character)  # the loop comes back where it meets a new one
+                self._network.fill_table(character)  # the loop returns at a character that has no row
             running = self._kernels.write(*self._either, batch, self._chain, arrays, tracks, scratch)
             if running < 0:
                 raise _BrokenUpError
@@ -306,36 +305,32 @@ class CompiledPath:
 
     def predict(self, cursors: Sequence[Cursor]) -> LogProbabilities:
         """See PlainPath."""
-        B = len(cursors)
-        found = np.empty((B, self._network.vocab_size))
-        shares = max(1, min(self._threads, B))
-        cuts = [B * n // shares for n in range(shares + 1)]
-        others = [
-            self._pool.submit(self._predict, cursors, found, low, high)
-            for low, high in itertools.pairwise(cuts[1:])
-        ]
-        self._predict(cursors, found, 0, cuts[1])
+        found = np.empty((len(cursors), self._network.vocab_size))
+        own, *rest = even_ranges(len(cursors), self._threads)
+        others = [self._pool.submit(self._predict, cursors[i:j], found[i:j]) for i, j in rest]
+        self._predict(cursors[slice(*own)], found[slice(*own)])
         for other in others:
             other.result()
         return found
 
-    def _predict(self, cursors: Sequence[Cursor], found: LogProbabilities, low: int, high: int) -> None:
-        """A thread's share of the texts, so many at a time that their states stay in the cache."""
-        for first in range(low, high, TEXTS_A_THREAD):
-            some = cursors[first : min(first + TEXTS_A_THREAD, high)]
+    def _predict(self, cursors: Sequence[Cursor], found: LogProbabilities) -> None:
+        """Predict one thread's share of the texts, few enough at a time for their states to stay in cache."""
+        for first in range(0, len(cursors), TEXTS_A_THREAD):
+            some = cursors[first : first + TEXTS_A_THREAD]
             last = np.array([cursor.last for cursor in some])
             for character in set(last.tolist()):
-                self._network.learn(character)
+                self._network.fill_table(character)
             state: Any = self._network.side_by_side([cursor.state for cursor in some])
             (scratch,) = self._kernels.scratch(self._arrays, len(some))
-            out = found[first : first + len(some)]
-            self._kernels.log_probabilities(*self._either, last, state, scratch, out)
+            self._kernels.log_probabilities(
+                *self._either, last, state, scratch, found[first : first + TEXTS_A_THREAD]
+            )
             for row, cursor in enumerate(some):
                 cursor.state = self._network.one_of(state, row)
 
 
 class Paths:
-    """The plain path, then the compiled one as soon as it is there."""
+    """The plain path, and the compiled one as soon as it is loaded."""
 
     def __init__(
         self,
@@ -348,69 +343,70 @@ class Paths:
     ) -> None:
         """`predicts`: `predict` will be called."""
         self._network = network
-        self._config = config
-        self._threads = threads
-        self._steered = steered
+        self._compiled = functools.partial(CompiledPath, network, config, threads=threads, steered=steered)
         networks = len(network.parts) if isinstance(network, MixedNetwork) else 1
         self._loader = loader_of(Kind(networks, predicts, steered is not None, tuple(active(config))))
         self._path: PlainPath | CompiledPath = PlainPath(network, config, steered, self._loader.account)
 
     def best(self, left: int) -> PlainPath | CompiledPath:
-        """The quickest path that there is now. So many characters are `left` at least, as far as known."""
+        """The fastest path available now; at least about `left` characters are still to come."""
         if isinstance(self._path, PlainPath):
             self._loader.consider(left, self._network)
             if self._loader.kernels is not None:
-                self._path = CompiledPath(
-                    self._network, self._config, self._loader.kernels, self._threads, self._steered
-                )
+                self._path = self._compiled(self._loader.kernels)
         return self._path
 
 
-def compiled_arrays(network: Network, kernels: Any) -> Any:
-    """The network as the compiled loop takes it, arranged once for all texts."""
+def compiled_arrays(network: Network) -> Any:
+    """The network's arrays as the compiled loop takes them, arranged once for all texts."""
+    from charrnn.inference import writing_loop
+    from charrnn.kernels.exact_layers import layer_norm
+    from charrnn.kernels.loops.equations import writing
+    from charrnn.kernels.machine.native_calls import address_of
+    from charrnn.kernels.products.exact_gemm import in_panels, padded, panel_product
+
     if network in _arranged:
         return _arranged[network]
     if isinstance(network, MixedNetwork):
-        parts = tuple(compiled_arrays(part, kernels) for part in network.parts)
-        _arranged[network] = kernels.Mixture(parts, network.mixing, network.ids)
-        return _arranged[network]
+        parts = tuple(map(compiled_arrays, network.parts))
+        return _arranged.setdefault(network, writing_loop.Mixture(parts, network.mixing, network.ids))
     config = network.config
     half = network.precision == "bfloat16"
-    _arranged[network] = kernels.Network(
-        product=kernels.address_of(kernels.panel_product),
-        cell=kernels.address_of(kernels.writing(config.recurrence)),
+    arrays = writing_loop.Network(
+        product=address_of(panel_product),
+        cell=address_of(writing(config.recurrence)),
         parts=len(config.recurrence.state),
-        norm=kernels.address_of(kernels.layer_norm) if config.norm else 0,
+        norm=address_of(layer_norm) if config.norm else 0,
         skips=np.array(network.skips),
         table=network.table,
         known=network.known,
         embedding=network.embedding,
-        inputs=kernels.in_panels(network.inputs, half),
-        bias_ih=kernels.padded(network.bias_ih),
-        recurrent=kernels.in_panels(network.recurrent, half),
-        bias_hh=kernels.padded(network.bias_hh),
+        inputs=in_panels(network.inputs, half),
+        bias_ih=padded(network.bias_ih),
+        recurrent=in_panels(network.recurrent, half),
+        bias_hh=padded(network.bias_hh),
         norms=network.norms,
-        decoder=kernels.in_panels(network.decoder, half),
-        decoder_bias=kernels.padded(network.decoder_bias),
+        decoder=in_panels(network.decoder, half),
+        decoder_bias=padded(network.decoder_bias),
     )
-    return _arranged[network]
+    return _arranged.setdefault(network, arrays)
 
 
 class Loader:
-    """The compiled loop, imported by a thread of its own once that is worth while."""
+    """Imports the compiled loop in a background thread, once that is worthwhile."""
 
     def __init__(self, kind: Kind = Kind()) -> None:  # noqa: B008 (frozen)
         self._kind = kind
         self.kernels: ModuleType | None = None  # set when it is ready
-        self._seconds, self._characters = 0.0, 0  # of the plain path, in all texts so far
-        self._expected = 0.0  # those seconds, and those ahead
-        self._must_compile = False  # what is wanted is in no cache
+        self._seconds, self._characters = 0.0, 0  # of the plain path, over all texts so far
+        self._expected = 0.0  # the seconds that it would take in all
+        self._must_compile = False  # the loop of this kind is not in the cache
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def account(self, seconds: float, characters: int) -> None:
-        """The plain path took so long for so many characters."""
-        if self._thread is None:  # a thread at work slows it down
+        """Record the time that the plain path took for so many characters."""
+        if self._thread is None:  # while the thread imports, the plain path is slower
             self._seconds += seconds
             self._characters += characters
 
@@ -423,7 +419,7 @@ class Loader:
             return
         with self._lock:
             if self._thread is None:
-                # A daemon: a program that has its text need not wait for it.
+                # A daemon, so that a program that has its text can exit without waiting for the thread.
                 self._thread = threading.Thread(
                     target=self._load, args=(network,), name="charrnn-generate", daemon=True
                 )
@@ -436,12 +432,12 @@ class Loader:
 
             if JIT_DISABLED:
                 return
-            # An empty file says that it has been compiled.
+            # An empty file marks a kind that was compiled into the cache.
             done = None if CACHE_DIR is None else CACHE_DIR / f"{self._kind.name}.compiled"
             if (done is None or not done.exists()) and self._expected < WORTH_COMPILING:
                 self._must_compile, self._thread = True, None
                 return
-            # A call that does little, so that what must be compiled, or read from the cache, is.
+            # A small call compiles all that this kind needs, or loads it from the cache.
             V = network.vocab_size
             steered = tracking.free(V) if self._kind.steered else None
             path = CompiledPath(network, SampleConfig(), kernels, 1, steered)
@@ -458,10 +454,10 @@ class Loader:
             return
 
 
-_loaders: dict[Kind, Loader] = {}
 _arranged: weakref.WeakKeyDictionary[Network, Any] = weakref.WeakKeyDictionary()
 
 
+@functools.cache
 def loader_of(kind: Kind) -> Loader:
-    """The loader of the loop, one for all texts of a kind."""
-    return _loaders.setdefault(kind, Loader(kind))
+    """The loader of this kind, shared by all texts."""
+    return Loader(kind)

@@ -1,22 +1,22 @@
-"""Filters: what happens to the next character's logits and probabilities before one is chosen.
+"""Filters: changes to the next character's logits or probabilities before one character is chosen.
 
 `Filters` is the one table. A line is a setting, and a filter if it has a function to `apply`. SampleConfig
 and its checks, the options of the command line, both engines and docs/control.md are derived from it.
 
-A function says by the names of its parameters what it reads, and so where it stands:
+The names of a function's parameters say what it reads, and thereby when it is applied:
 
-    logits       (V,) changed in place: before what may not be is masked
-    p            (V,) changed in place: after the temperature, in the order of the table
+    logits       (V,) changed in place, before forbidden characters are masked
+    p            (V,) changed in place, after the temperature, in the order of the table
     heap, keys   (V,) ids and floats, scratch space
-    recent       (W,) the text's last characters, -1 where there is none
-    breakers     (V,) whether a character is one over which repeats are not followed
-    memory       what the filter has kept of this text, a number; it `begin`s with the text
-    probability  of the character that was chosen, before the filters: `follow` gives the next memory
-    any other    the setting of that name, a whole number where it is annotated as int
+    recent       (W,) the text's last characters, -1 before its start
+    breakers     (V,) whether a character ends a repeat
+    memory       the filter's number for this text, which `begin` returns at its start
+    probability  of the chosen character, before the filters; `follow` returns the next memory
+    any other    the setting of that name, an integer where it is annotated as int
 
 Functions are plain loops: the same source runs as Python on lists, which Python indexes faster than arrays,
-and compiled on arrays. A filter of p sets what it drops to zero, does not scale the rest up to a sum of 1,
-and keeps at least one. Where probabilities are equal, the lower id counts as the more probable.
+and compiled on arrays. A filter of p sets the characters that it drops to zero, does not renormalise the
+rest, and keeps at least one. Of equal probabilities, the one with the lower id counts as the greater.
 
 Neither NumPy nor Numba is imported: `--help` needs the table.
 """
@@ -28,8 +28,34 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
-# A repeat counts as at most so many characters longer than allowed: its penalty then knows no infinity.
+# The most characters by which a repeat counts as too long, so that its penalty cannot overflow.
 MOST_BEYOND = 64
+
+
+def argmax(x: Any) -> int:
+    """The id of the greatest of x (V,), the lowest of several. NaN is never greatest, unless all are NaN."""
+    best = 0
+    for i in range(1, len(x)):
+        if x[i] > x[best] or (x[best] != x[best] and x[i] == x[i]):
+            best = i
+    return best
+
+
+def greatest(x: Any) -> float:
+    """The greatest of x (V,); -inf where all are NaN."""
+    found = -math.inf
+    for i in range(len(x)):
+        if x[i] > found:
+            found = float(x[i])
+    return found
+
+
+def total(p: Any) -> float:
+    """The sum of p (V,), from the first to the last: Python's own `sum` rounds otherwise."""
+    found = 0.0
+    for i in range(len(p)):
+        found += p[i]
+    return found
 
 
 def _precedes(p: Any, a: int, b: int) -> bool:
@@ -37,7 +63,7 @@ def _precedes(p: Any, a: int, b: int) -> bool:
 
 
 def _sift_down(heap: Any, p: Any, root: int, size: int) -> None:
-    """Restore the heap, the most probable at the top, where only `root` may be out of place."""
+    """Restore the heap, the most probable at the top, if only `root` may be out of place."""
     moved = heap[root]
     child = 2 * root + 1
     while child < size:
@@ -51,35 +77,22 @@ def _sift_down(heap: Any, p: Any, root: int, size: int) -> None:
     heap[root] = moved
 
 
-def _fill(heap: Any, p: Any) -> None:
-    """heap = all ids as a heap: to sort them all would cost more than to take out the few that stay."""
+def keep_top_k(p: Any, top_k: int, heap: Any) -> None:
+    """Keep the K most probable (Fan et al. 2018)."""
+    if top_k < len(p):
+        _keep_first(p, p, top_k, math.inf, heap)
+
+
+def _keep_first(p: Any, keys: Any, most: int, wanted: float, heap: Any) -> None:
+    """Keep the characters with the greatest keys (V,), the fewest whose p sums to `wanted`; 1 to `most`."""
     size = len(p)
     for i in range(size):
         heap[i] = i
+    # A heap of all ids: sorting them all would cost more than popping the few that stay.
     for root in range(size // 2 - 1, -1, -1):
-        _sift_down(heap, p, root, size)
-
-
-def keep_top_k(p: Any, top_k: int, heap: Any) -> None:
-    """Keep the K most probable (Fan et al. 2018)."""
-    if top_k >= len(p):
-        return
-    _fill(heap, p)
-    size = len(p)
-    for _ in range(top_k):
-        size -= 1
-        heap[0] = heap[size]
-        _sift_down(heap, p, 0, size)
-    for i in range(size):
-        p[heap[i]] = 0.0
-
-
-def _keep_share(p: Any, keys: Any, wanted: float, heap: Any) -> None:
-    """Keep the fewest of those with the greatest keys (V,) that together have `wanted` of p; at least one."""
-    _fill(heap, keys)
-    size = len(p)
+        _sift_down(heap, keys, root, size)
     kept = 0.0
-    while size > 0 and (kept < wanted or size == len(p)):
+    while size > len(p) - most and (kept < wanted or size == len(p)):
         kept += p[heap[0]]
         size -= 1
         heap[0] = heap[size]
@@ -94,10 +107,7 @@ def keep_top_p(p: Any, top_p: float, heap: Any) -> None:
     Of p = [0.1, 0.5, 0.0, 0.3] the sum is 0.9: at P 0.5, 0.45 is wanted and [0, 0.5, 0, 0] is kept; at 0.8,
     0.72 is wanted, 0.5 is too little, and [0, 0.5, 0, 0.3] is kept.
     """
-    wanted = 0.0
-    for i in range(len(p)):
-        wanted += p[i]
-    _keep_share(p, p, wanted * top_p, heap)
+    _keep_first(p, p, len(p), top_p * total(p), heap)
 
 
 def keep_min_p(p: Any, min_p: float) -> None:
@@ -106,12 +116,9 @@ def keep_min_p(p: Any, min_p: float) -> None:
     Of [0.5, 0.3, 0.1] at P 0.4, what is below 0.4 * 0.5 = 0.2 goes: [0.5, 0.3, 0]. Of [0.9, 0.06, 0.04],
     where the network is sure, only 0.9 is kept.
     """
-    greatest = 0.0
+    least = min_p * greatest(p)
     for i in range(len(p)):
-        if p[i] > greatest:
-            greatest = p[i]
-    for i in range(len(p)):
-        if p[i] < min_p * greatest:
+        if p[i] < least:
             p[i] = 0.0
 
 
@@ -122,27 +129,22 @@ def keep_typical(p: Any, typical: float, heap: Any, keys: Any) -> None:
     The order is by |-log p - H|, H the entropy. Of [0.5, 0.3, 0.2], H is 1.03 nats and the distances are
     0.34, 0.17 and 0.58: at P 0.3 it is 0.3 alone that is kept, and the most probable goes.
     """
-    total = 0.0
-    for i in range(len(p)):
-        total += p[i]
+    whole = total(p)
     entropy = 0.0
     for i in range(len(p)):
         if p[i] > 0.0:
-            keys[i] = math.log(p[i] / total)
-            entropy -= p[i] / total * keys[i]
+            keys[i] = math.log(p[i] / whole)
+            entropy -= p[i] / whole * keys[i]
     for i in range(len(p)):
         keys[i] = -abs(-keys[i] - entropy) if p[i] > 0.0 else -math.inf
-    _keep_share(p, keys, typical * total, heap)
+    _keep_first(p, keys, len(p), typical * whole, heap)
 
 
 def keep_surprise(p: Any, memory: float) -> None:
     """Keep those that surprise by at most mu bits, or the most probable alone; mu begins at 2 TAU and loses
     ETA times the error of each character (Basu et al. 2021, version 2).
     """
-    best = 0
-    for i in range(len(p)):
-        if p[i] > p[best]:
-            best = i
+    best = argmax(p)
     for i in range(len(p)):
         if i != best and p[i] > 0.0 and -math.log2(p[i]) > memory:
             p[i] = 0.0
@@ -164,8 +166,8 @@ def penalize_repeats(
     """Take X * base^(n - length) from a character that would prolong a repeat of n characters ("DRY", p-e-w
     2024, text-generation-webui, pull request 5677).
 
-    Where the last n characters stood before and c came after them, c would prolong it; n is the most of all
-    such places. A repeat does not reach over a breaker.
+    Where the last n characters occur earlier, followed by c, another c would prolong the repeat; n is the
+    greatest over all such places. A repeat does not extend across a breaker.
     """
     size = len(recent)
     last = recent[size - 1] if size > 0 else -1
@@ -193,7 +195,7 @@ def penalize_repeats(
             logits[i] -= penalty
 
 
-# What functions may read beside settings.
+# The parameters of a function that are not settings.
 _GIVEN = {"logits", "p", "heap", "keys", "recent", "breakers", "memory", "probability"}
 
 
@@ -201,7 +203,7 @@ class Setting(NamedTuple):
     """A line of the table."""
 
     name: str
-    default: float  # where a filter is off
+    default: float  # the filter is off at this value
     low: float
     high: float
     metavar: str
@@ -209,13 +211,13 @@ class Setting(NamedTuple):
     apply: Callable[..., None] | None = None
     begin: Callable[..., float] | None = None
     follow: Callable[..., float] | None = None
-    wanted: str = ""  # what a value may be, where that is no plain number from `low` to `high`
-    option: str = ""  # where it is not called by its name
-    common: bool = False  # listed before the others
+    wanted: str = ""  # the description of valid values, unless "a number from low to high"
+    option: str = ""  # the option's name, if it is another one
+    common: bool = False  # listed first
 
     @property
     def shown(self) -> str:
-        """As the command line calls it, without the dashes before it."""
+        """The option's name on the command line, without its leading dashes."""
         return (self.option or self.name).replace("_", "-")
 
     @property
@@ -226,12 +228,12 @@ class Setting(NamedTuple):
 
     @property
     def is_early(self) -> bool:
-        """Whether a filter stands before the mask."""
+        """Whether the filter is applied before the mask."""
         return self.apply is not None and "logits" in reads(self.apply)
 
     @property
     def follows_text(self) -> bool:
-        """Whether a filter knows more than the probabilities of one character."""
+        """Whether the filter reads more than the probabilities of the next character."""
         return self.apply is not None and bool(
             {*reads(self.apply)} & {"logits", "recent", "breakers", "memory"}
         )
@@ -250,7 +252,7 @@ _SHARE = "a number above 0, up to 1"
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """The table."""
+    """The table of settings and filters."""
 
     temperature: float = setting(
         0.8, 0, 1_000_000, "T", "Boldness; 0: always the most probable", option="temp", common=True
@@ -278,18 +280,18 @@ class Filters:
 
 
 def table(filters: Filters | type[Filters]) -> list[Setting]:
-    """Its lines."""
+    """The lines of the table."""
     lines: list[Any] = [line for line in fields(filters) if "low" in line.metadata]
     return [Setting(line.name, line.default, **line.metadata) for line in lines]
 
 
 def reads(function: Callable[..., object]) -> tuple[str, ...]:
-    """The names of its parameters."""
+    """The names of the function's parameters."""
     code = function.__code__
     return code.co_varnames[: code.co_argcount]
 
 
 def active(filters: Filters) -> list[Setting]:
-    """The filters that are on, in the order in which they apply."""
+    """The active filters, in the order in which they are applied."""
     on = [line for line in table(filters) if line.apply and getattr(filters, line.name) != line.default]
     return sorted(on, key=lambda line: not line.is_early)

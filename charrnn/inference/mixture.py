@@ -4,11 +4,11 @@ The mixture is linear, as in interpolated language models (Jelinek and Mercer 19
 
     p(c | text) = sum over m of w[m] p[m](c | text),   the weights scaled to a sum of 1.
 
-So it writes whatever any of its models would write, as often as the weights say. A product of experts would
-write only what none of them refuses, and could not go on where their alphabets have nothing in common.
+So it writes what any of its models would write, in proportion to the weights. A product of experts would
+write only what all of them consider possible, and could not continue where their alphabets are disjoint.
 
-Characters are matched by themselves, not by id. A character that a model lacks has probability 0 in it, and
-it reads the text without that character, as with `--on-unknown skip`: its state and its prediction stay.
+Models share characters, not ids. A character outside a model's vocabulary has probability 0 under that model,
+which skips it when reading, as with `--on-unknown skip`: its state and its prediction stay as they were.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ States = tuple[tuple[Floats, Floats], ...]  # of B texts: (L, 1 or 2, B, H) and 
 
 @dataclass(frozen=True, eq=False)
 class Blend:
-    """Models and their weights, any positive numbers; it is used like one model.
+    """Models and their weights, any positive numbers; a blend is used like one model.
 
-    Its alphabet is that of all of them. If one of them writes lines, so does the blend: each line is then a
-    text of its own, and a model of prose begins it as after a line's end.
+    Its alphabet is the union of theirs. If one model is a model of lines, so is the blend: each line is then
+    a text of its own, and a model of prose starts it as after a newline.
 
     Raises:
-        ConfigError: a weight is no positive number, or some models read bytes and others characters.
+        ConfigError: a weight is not positive, or some models read bytes and others characters.
     """
 
     parts: tuple[Checkpoint, ...]
@@ -73,7 +73,7 @@ class MixedNetwork:
         self.vocab_size = V
         self.precision = precision
         self.parts = [PlainNetwork(part, precision) for part in blend.parts]
-        weights = np.array(blend.weights) / max(blend.weights)  # whose sum is no overflow
+        weights = np.array(blend.weights) / max(blend.weights)  # so that their sum does not overflow
         self.mixing = weights / weights.sum()  # (M,)
         self.ids: npt.NDArray[np.int64] = np.empty((len(self.parts), V + 1), np.int64)
         state = []
@@ -83,7 +83,7 @@ class MixedNetwork:
             first = network.initial_state()
             newline = checkpoint.vocabulary.characters.find("\n")
             if blend.text.lines and not checkpoint.text.lines and newline >= 0:
-                # To a model of prose, each line begins as after a line's end, which stands for START.
+                # For a model of prose, a newline takes the place of START at the beginning of a line.
                 _, first = network.step(network.vocab_size, first)
                 ids[V] = newline
             state.append((first, np.zeros(network.vocab_size, np.float32)))
@@ -93,18 +93,18 @@ class MixedNetwork:
 
     @property
     def weights(self) -> int:
-        """How many weights each character passes over."""
+        """The number of weights that are read for each character."""
         return sum(network.weights for network in self.parts)
 
     def initial_state(self) -> State:
         """The state at a document's start."""
         return self._initial
 
-    def learn(self, character: int) -> None:
+    def fill_table(self, character: int) -> None:
         """Fill the character's rows of the networks' tables, where they are still empty."""
         for ids, network in zip(self._ids, self.parts, strict=True):
             if ids[character] >= 0:
-                network.learn(ids[character])
+                network.fill_table(ids[character])
 
     def step(self, character: int, state: State) -> tuple[npt.NDArray[np.float64], State]:
         """Read one character, 0 .. V-1 or V for START: the next one's log p (V,), and the new state."""
@@ -135,7 +135,7 @@ class MixedNetwork:
 
 
 def blend(models: Sequence[tuple[Checkpoint, float]]) -> Checkpoint | Blend:
-    """The models with their weights as one; a single one is itself.
+    """The models with their weights as one model; a single model is returned as it is.
 
     Raises:
         ConfigError: see Blend.

@@ -219,7 +219,7 @@ class PlainNetwork:
         """A copy of the state of one of them."""
         return states[:, :, row].copy()
 
-    def learn(self, character: int) -> None:
+    def fill_table(self, character: int) -> None:
         """Fill a character's row of the table, if it is still empty."""
         if self.known[character]:
             return
@@ -239,7 +239,7 @@ class PlainNetwork:
         new = np.empty_like(state)
         out: Any = None
         with np.errstate(all="ignore"):  # huge weights overflow, and sampling copes with infinity
-            self.learn(character)
+            self.fill_table(character)
             for k in range(config.num_layers):
                 u = self.table[character] if k == 0 else product(self.inputs[k - 1], out) + self.bias_ih[k]
                 w = product(self.recurrent[k], state[k, 0]) + self.bias_hh[k]

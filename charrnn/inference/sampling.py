@@ -15,38 +15,30 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.inference import filters
+from charrnn.inference.filters import argmax, greatest, total
 
-# Below, exp is 0: above, it is a normal number.
+# Below this exponent, exp is taken as 0; above, its result is a normal number.
 LEAST_EXPONENT = -708.0
 _LOG2_E = 1 / math.log(2)
 _LN_2 = math.log(2)
-# 1.5 * 2^52 has no bits for fractions: to add it rounds to the nearest whole number, which then stands in
-# the lowest bits. The 1023 more is what the exponent of a float64 is offset by.
+# 1.5 * 2^52 has no bits for fractions: adding it rounds to the nearest integer, which is then in the lowest
+# bits. 1023 is the exponent bias of a float64.
 _ROUND = 1.5 * 2.0**52 + 1023.0
 
 
-def argmax(logits: Any) -> int:
-    """The id of the greatest logit, the lowest of several. NaN is never greatest, unless all are NaN."""
-    best = 0
-    for i in range(1, len(logits)):
-        if logits[i] > logits[best] or (logits[best] != logits[best] and logits[i] == logits[i]):
-            best = i
-    return best
-
-
 def power_of_two(rounded: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """2^n from n + _ROUND, n from -1022 to 1023: n + 1023 moves to where a float64 has its exponent."""
+    """2^n from n + _ROUND, n from -1022 to 1023: n + 1023 is shifted into the exponent of a float64."""
     return (rounded.view(np.int64) << 52).view(np.float64)
 
 
 def exp(x: Any) -> Any:
     """e^x for LEAST_EXPONENT <= x <= 709, of an array, or under Numba of a number; relative error 2e-13.
 
-    The C library's exp differs from one to the next and takes one number at a time. This is made of
-    additions, multiplications and a division, which have one result on every CPU, also as vectors.
+    The exp of C libraries differs between them and takes one number at a time. This one consists of
+    additions, multiplications and a division, which give one result on every CPU, also as vectors.
 
-    e^x = 2^n e^r with |r| <= ln(2)/2, and e^r by its Pade approximant [5/5], which is exact to 1e-15: the
-    numerator is even + odd, and with -r, even - odd, the denominator.
+    e^x = 2^n e^r with |r| <= ln(2)/2, and e^r by its Pade approximant [5/5], which is exact to 1e-15: its
+    numerator is even + odd, its denominator even - odd.
     """
     exponent = x * _LOG2_E
     rounded = exponent + _ROUND
@@ -59,7 +51,7 @@ def exp(x: Any) -> Any:
 
 def exponentials(p: Any) -> None:
     """p = exp(p), (V,), in place; p <= 0."""
-    # charrnn.inference.writing_loop has the same for an array: a loop.
+    # For arrays, charrnn.inference.writing_loop has the same as a loop.
     x = np.array(p, np.float64)
     p[:] = np.where(x < LEAST_EXPONENT, 0.0, exp(np.maximum(x, LEAST_EXPONENT))).tolist()
 
@@ -67,39 +59,31 @@ def exponentials(p: Any) -> None:
 def probabilities(p: Any, logits: Any, temperature: float) -> None:
     """p = softmax(logits / temperature), both (V,), temperature > 0.
 
-    The greatest logit is subtracted before the division: nothing overflows at any temperature. Infinite
-    logits are the limit of large ones: several +inf share everything evenly. NaN gets nothing. Where no
-    logit is greater than -inf, all characters are equally probable.
+    The greatest logit is subtracted before the division, so that nothing overflows at any temperature.
+    Infinite logits are the limit of large ones: several of +inf have equal probabilities, and all others 0.
+    NaN has probability 0. If no logit is greater than -inf, all characters are equally probable.
     """
-    greatest = -math.inf
+    most = greatest(logits)
     for i in range(len(p)):
-        if logits[i] > greatest:
-            greatest = float(logits[i])
-    for i in range(len(p)):
-        logit = float(logits[i])  # float64, whatever `logits` are
-        if logit == greatest:
-            p[i] = 0.0  # also where both are infinite and have no difference
-        elif logit < greatest:
-            p[i] = (logit - greatest) / temperature
+        logit = float(logits[i])  # float64, even if the logits are float32
+        if logit == most:
+            p[i] = 0.0  # also where both are infinite, whose difference is NaN
+        elif logit < most:
+            p[i] = (logit - most) / temperature
         else:
             p[i] = -math.inf  # NaN
     exponentials(p)
-    total = 0.0
+    whole = total(p)
     for i in range(len(p)):
-        total += p[i]
-    for i in range(len(p)):
-        p[i] = p[i] / total if total > 0.0 else 1.0 / len(p)  # 0: all are NaN
+        p[i] = p[i] / whole if whole > 0.0 else 1.0 / len(p)  # 0: all are NaN
 
 
 def choose(p: Any, u: float) -> int:
-    """The id at which the running sum of p passes u, in [0, 1), times its sum. p need not sum to 1.
+    """The id at which the running sum of p exceeds u times the whole sum, u in [0, 1). p need not sum to 1.
 
-    Of p = [0.2, 0, 0.2] it is 0 for u < 0.5, else 2: an id of no probability is never chosen.
+    For p = [0.2, 0, 0.2] this is 0 if u < 0.5, else 2: an id of probability 0 is never chosen.
     """
-    total = 0.0
-    for i in range(len(p)):
-        total += p[i]
-    wanted = u * total
+    wanted = u * total(p)
     running = 0.0
     last = 0
     for i in range(len(p)):
@@ -108,29 +92,29 @@ def choose(p: Any, u: float) -> int:
             last = i
             if wanted < running:
                 break
-    return last  # by rounding, `wanted` may be the whole sum: then the last that is possible
+    return last  # rounding may make `wanted` the whole sum: then the last possible id is chosen
 
 
 class Chain(NamedTuple):
-    """The filters that are on, in their order; compiled, functions are addresses of machine code."""
+    """The active filters, in order; in the compiled loop, functions are addresses of machine code."""
 
     temperature: float
-    early: int  # the first so many change logits, the others p
+    early: int  # the number of filters that change logits; the others change p
     apply: Any  # (F,)
-    follow: Any  # (F,) None or 0: the filter keeps nothing
-    settings: Any  # (F, S) what the machine code of each reads
+    follow: Any  # (F,) None or 0: the filter has no memory
+    settings: Any  # (F, S) that the machine code of each reads
 
 
 class Space(NamedTuple):
     """Scratch space for one character."""
 
-    p: Any  # (V,) floats; afterwards, what was kept has its probability before the filters
+    p: Any  # (V,) floats; afterwards the unfiltered probability of each character that was kept, else 0
     heap: Any  # (V,) ids
     keys: Any  # (V,) floats
 
 
 class Past(NamedTuple):
-    """What filters know of a text; see inference.filters."""
+    """The part of a text that filters read; see inference.filters."""
 
     recent: Any  # (W,)
     breakers: Any  # (V,)
@@ -146,66 +130,47 @@ def chain(config: filters.Filters) -> Chain:
     return Chain(
         temperature=float(config.temperature),
         early=sum(line.is_early for line in on),
-        apply=[_applied(line.apply, config, k) for k, line in enumerate(on) if line.apply],
-        follow=[line.follow and _followed(line.follow, config, k) for k, line in enumerate(on)],
+        apply=[_bound(line.apply, config) for line in on if line.apply],
+        follow=[line.follow and _bound(line.follow, config) for line in on],
         settings=None,
     )
 
 
 def first_memory(config: filters.Filters) -> list[float]:
-    """Of each filter that is on, what it keeps of a text at first."""
-    return [
-        line.begin(**_settings(line.begin, config)) if line.begin else 0.0 for line in filters.active(config)
-    ]
+    """The memory of each active filter at a text's start."""
+    return [_bound(line.begin, config)() if line.begin else 0.0 for line in filters.active(config)]
 
 
-def _settings(function: Callable[..., Any], config: filters.Filters) -> dict[str, float]:
-    """The settings that a function reads."""
-    return {
-        line.name: type(line.default)(getattr(config, line.name))
-        for line in filters.table(config)
-        if line.name in filters.reads(function)
-    }
+def _bound(function: Callable[..., Any], config: filters.Filters) -> Callable[..., Any]:
+    """The function with its settings bound; callers pass, by name, everything else that it may read."""
+    names = filters.reads(function)
+    settings = {line.name: type(line.default)(getattr(config, line.name)) for line in filters.table(config)}
 
-
-def _applied(function: Callable[..., None], config: filters.Filters, k: int) -> Callable[..., None]:
-    names, settings = filters.reads(function), _settings(function, config)
-
-    def call(x: Any, space: Any, past: Past) -> None:
-        memory = past.memory[k] if len(past.memory) else 0.0
-        given = {
-            "logits": x, "p": x, "heap": space.heap, "keys": space.keys,
-            "recent": past.recent, "breakers": past.breakers, "memory": memory, **settings,
-        }  # fmt: skip
-        function(*[given[name] for name in names])
-
-    return call
-
-
-def _followed(function: Callable[..., float], config: filters.Filters, k: int) -> Callable[..., None]:
-    settings = _settings(function, config)
-
-    def call(memory: Any, probability: float) -> None:
-        memory[k] = function(memory=memory[k], probability=probability, **settings)
+    def call(**given: Any) -> Any:
+        given.update(settings)
+        return function(*[given[name] for name in names])
 
     return call
 
 
 def apply(chain: Chain, first: int, last: int, x: Any, space: Any, past: Past) -> None:
-    """The filters `first` to `last` change x (V,), logits or p."""
-    # charrnn.inference.writing_loop has this and `follow` for machine code.
+    """Apply the filters `first` .. `last` - 1 to x (V,), logits or p."""
+    # charrnn.inference.writing_loop overloads this and `follow` with calls of machine code.
     for k in range(first, last):
-        chain.apply[k](x, space, past)
+        memory = past.memory[k] if len(past.memory) else 0.0
+        given = {"recent": past.recent, "breakers": past.breakers, "memory": memory}
+        chain.apply[k](logits=x, p=x, heap=space.heap, keys=space.keys, **given)
 
 
 def follow(chain: Chain, memory: Any, probability: float) -> None:
-    """Filters keep what they want to know of the character that was chosen."""
-    for function in filter(None, chain.follow):
-        function(memory, probability)
+    """Update the filters' memory with the probability of the character that was chosen."""
+    for k, function in enumerate(chain.follow):
+        if function:
+            memory[k] = function(memory=memory[k], probability=probability)
 
 
 def sample(logits: Any, chain: Chain, u: float, space: Any, past: Past) -> int:
-    """The character that a uniform number u in [0, 1) chooses; temperature 0: the most probable."""
+    """The character chosen by a uniform number u in [0, 1); at temperature 0 the most probable one."""
     if chain.temperature == 0.0:
         return argmax(logits)
     probabilities(space.p, logits, chain.temperature)
@@ -214,34 +179,28 @@ def sample(logits: Any, chain: Chain, u: float, space: Any, past: Past) -> int:
 
 
 def log_probabilities(out: Any, logits: Any, p: Any) -> None:
-    """out = log softmax(logits), both (V,): what a text's log-probability is the sum of. None is above 0.
+    """out = log softmax(logits), both (V,), none above 0; a text's log-probability is a sum of these.
 
-    Infinite and absent logits are taken as by `probabilities`; what is impossible gets -inf. p (V,) is
+    Infinite logits and NaN are treated as in `probabilities`; impossible characters get -inf. p (V,) is
     scratch space.
     """
-    greatest = -math.inf
-    for i in range(len(out)):
-        if logits[i] > greatest:
-            greatest = float(logits[i])
-    if not -math.inf < greatest < math.inf:
+    most = greatest(logits)
+    if not -math.inf < most < math.inf:
         probabilities(out, logits, 1.0)
         logarithms(out)
         return
     for i in range(len(out)):
-        # Not the logarithm of a probability, which is inexact for a small one, and -inf for the smallest.
-        out[i] = float(logits[i]) - greatest if logits[i] <= greatest else -math.inf
+        # Not the logarithm of a probability, which is inexact for small ones and -inf for the smallest.
+        out[i] = float(logits[i]) - most if logits[i] <= most else -math.inf
         p[i] = out[i]
     exponentials(p)
-    total = 0.0
-    for i in range(len(p)):
-        total += p[i]
-    scale = math.log(total)
+    scale = math.log(total(p))
     for i in range(len(out)):
         out[i] -= scale
 
 
 def add_to_mixture(total: Any, p: Any, ids: Any, weight: float) -> None:
-    """total (V,) += weight * p, the probabilities of a network to which character i is ids[i], or -1."""
+    """total (V,) += weight * p, the probabilities under a network with id ids[i], or -1, for character i."""
     for i in range(len(total)):
         if ids[i] >= 0:
             total[i] += weight * p[ids[i]]

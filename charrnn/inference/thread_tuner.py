@@ -1,25 +1,25 @@
-"""How many threads write one text: a team, or one alone where the others would keep it waiting.
+"""Chooses how many threads write one text: a team, or one alone where waiting would cost too much.
 
-The threads of a team wait for each other several times a character. With a CPU for each of them that takes
-a microsecond; on a busy machine, whose CPUs they must share with others, it can take milliseconds. So both
-ways are timed, and what is slower is tried again from time to time.
+The threads of a team synchronise several times a character. With a CPU for each thread this takes a
+microsecond; on a busy machine, where they share CPUs with other processes, it can take milliseconds. So both
+ways are timed, and the slower one is tried again from time to time.
 """
 
 from __future__ import annotations
 
 TRIAL = 16  # characters of a trial
-LONGER = 4  # times as many in the next one, where it is not clear yet
-BEGINNING = 1e-3  # seconds that a call may take beside its characters: to wake the others, for one
-FIRST_WAIT, LONGEST_WAIT = 4, 128  # calls from one trial to the next: it doubles while nothing changes
+LONGER = 4  # factor by which the next trial is longer while the result is unclear
+BEGINNING = 1e-3  # seconds of a call's fixed cost, such as waking the other threads
+FIRST_WAIT, LONGEST_WAIT = 4, 128  # calls between trials; the wait doubles while nothing changes
 
 
 class Pace:
-    """Chooses the number of threads for each call from the seconds that the calls before took."""
+    """Chooses the number of threads of each call by the time that earlier calls took."""
 
     def __init__(self, team: int) -> None:
-        """`team` is the number of threads of a team, 1 or more."""
+        """`team` is the number of threads in a team, 1 or more."""
         self._sizes = (1, team) if team > 1 else (1,)
-        self._seconds: dict[int, float] = {}  # a character, by the number of threads, when last tried
+        self._seconds: dict[int, float] = {}  # a character, by the number of threads, in the last try
         self._best = 1
         self._trial = TRIAL
         self._wait = self._to_come = FIRST_WAIT  # calls until a trial
@@ -33,13 +33,13 @@ class Pace:
         return self._best
 
     def longest(self, characters: int) -> int:
-        """Characters of the next call, at the most: few where it is a trial."""
+        """The most characters for the next call: few if it is a trial."""
         if len(self._seconds) == len(self._sizes) and self.members == self._best:
             return characters
         return min(characters, self._trial) if len(self._sizes) > 1 else characters
 
     def account(self, members: int, characters: int, seconds: float) -> None:
-        """A call with so many threads took so long for so many characters."""
+        """Record that a call on `members` threads wrote so many characters in so many seconds."""
         trial = members != self._best
         self._seconds[members] = seconds / max(1, characters)
         best = min(self._seconds, key=self._seconds.__getitem__)
@@ -48,7 +48,10 @@ class Pace:
         elif not trial:
             self._to_come -= 1
         elif characters >= self._trial and seconds - characters * self._seconds[best] < BEGINNING:
-            self._trial, self._to_come = self._trial * LONGER, 0  # over more characters, it may be faster
+            self._trial, self._to_come = (
+                self._trial * LONGER,
+                0,
+            )  # with more characters a call, it may be faster
         else:
             self._trial, self._wait = TRIAL, min(2 * self._wait, LONGEST_WAIT)
             self._to_come = self._wait

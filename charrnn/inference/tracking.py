@@ -1,11 +1,11 @@
-"""Where texts stand while they are written: the rules of their run, and the track of each."""
+"""The progress of texts under constraints: the rules of a run, and the track of each text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +17,9 @@ from charrnn.vocabulary import Vocabulary
 Ids = npt.NDArray[np.int64]
 
 
-class Automaton(Protocol):
-    """What decides where a text that goes on from a prompt begins; see charrnn.constraints.automaton."""
-
-    def start(self, prompt: str, length: int) -> int:
-        """The state after the prompt. SamplingError: no text of so many characters can follow it."""
-
-
 @dataclass(frozen=True, eq=False, slots=True)
 class Track:
-    """Where one text stands; see constrained_step.Tracks."""
+    """The progress of one text; see constrained_step.Tracks."""
 
     state: int = FINAL
     left: int = 0
@@ -53,18 +46,20 @@ class Rows:
         return self._rows[state]
 
 
+@dataclass(frozen=True, eq=False)
 class Control:
-    """The rules of one run, as arrays and as lists, and where each of its texts begins."""
+    """The rules of one run, as arrays and as lists, and the first track of its texts."""
 
-    def __init__(
-        self,
-        arrays: Rules,
-        start: Track = Track(),
-        vocabulary: Vocabulary | None = None,
-        automaton: Automaton | None = None,
-    ) -> None:
-        self.arrays = arrays
-        self.lists = arrays._replace(
+    arrays: Rules
+    start: Track = Track()
+    vocabulary: Vocabulary | None = None
+    # (prompt, length) -> the automaton's state after the prompt; SamplingError: no such text can follow it.
+    start_state: Callable[[str, int], int] | None = None
+
+    @cached_property
+    def lists(self) -> Rules:
+        arrays = self.arrays
+        return arrays._replace(
             table=Rows(arrays.table),
             classes=arrays.classes.tolist(),
             reach=arrays.reach.tolist(),
@@ -72,23 +67,20 @@ class Control:
             points=arrays.points.tolist(),
             breakers=arrays.breakers.tolist(),
         )
-        self._start = start
-        self._vocabulary = vocabulary
-        self._automaton = automaton
 
     def begin(self, prompt: str) -> Track:
-        """The track of a text that goes on from the prompt.
+        """The track of a text that continues the prompt.
 
         Raises:
-            SamplingError: no text that does can be what was asked for.
+            SamplingError: no continuation satisfies the constraints.
         """
-        rules, track = self.arrays, self._start
-        if self._automaton is not None:
-            track = replace(track, state=self._automaton.start(prompt, track.left))
+        rules, track = self.arrays, self.start
+        if self.start_state is not None:
+            track = replace(track, state=self.start_state(prompt, track.left))
         if not rules.window:
             return track
-        assert self._vocabulary is not None
-        ids = self._vocabulary.encode(prompt, "skip").astype(np.int64)
+        assert self.vocabulary is not None
+        ids = self.vocabulary.encode(prompt, "skip").astype(np.int64)
         recent = np.full(rules.window, -1, np.int64)
         read = ids[-rules.window :]
         recent[rules.window - len(read) :] = read
@@ -96,10 +88,8 @@ class Control:
 
     @cached_property
     def weighing(self) -> Control:
-        """The same, but preventing what breaks the rules, and summing up what that costs."""
-        return Control(
-            self.arrays._replace(checks=False, weighs=True), self._start, self._vocabulary, self._automaton
-        )
+        """The same rules with a mask of forbidden characters, whose cost is summed; see Rules.weighs."""
+        return replace(self, arrays=self.arrays._replace(checks=False, weighs=True))
 
 
 def free(vocab_size: int) -> Control:
@@ -109,26 +99,11 @@ def free(vocab_size: int) -> Control:
 
 def permissive(points: Ids) -> Rules:
     """Rules that allow everything, for a vocabulary of these code points (V,)."""
-    V = len(points)
-    return Rules(
-        checks=False,
-        weighs=False,
-        table=np.zeros((0, 1), np.int32),
-        classes=np.zeros(V, np.int32),
-        reach=np.zeros(1, np.int64),
-        ends=False,
-        run=0,
-        gram=1,
-        probes=0,
-        bits=np.zeros(1, np.uint8),
-        points=points,
-        breakers=np.zeros(V, np.bool_),
-        window=0,
-    )
+    return Rules(points, np.zeros(len(points), np.bool_), np.zeros(len(points), np.int32))
 
 
 def _copied(rules: Rules, prompt: Ids) -> int:
-    """How many grams in a row, up to the prompt's last character, are in the training text."""
+    """How many n-grams in a row, up to the prompt's last character, are in the training text."""
     ids = prompt[-rules.run - rules.gram :]
     count = 0
     for n in range(rules.gram - 1, len(ids)):
@@ -138,7 +113,7 @@ def _copied(rules: Rules, prompt: Ids) -> int:
 
 
 def gathered(tracks: Sequence[Track], T: int) -> Tracks:
-    """The tracks of B texts as arrays, with room for T characters more."""
+    """The tracks of B texts as arrays, with room for T more characters."""
     window = len(tracks[0].recent)
     recent = np.full((len(tracks), window + T if window else 0), -1, np.int64)
     for row, track in zip(recent, tracks, strict=True):
@@ -154,15 +129,14 @@ def gathered(tracks: Sequence[Track], T: int) -> Tracks:
 
 
 def listed(track: Track, T: int) -> Tracks:
-    """The same of one text, as lists."""
-    recent = [*track.recent.tolist(), *[-1] * T] if len(track.recent) else []
-    return Tracks([track.state], [track.left], [[*track.memory]], [track.copied], [track.mass], [recent])
+    """The track of one text as lists, likewise."""
+    return Tracks(*(array.tolist() for array in gathered([track], T)))
 
 
 def moved(
     tracks: Sequence[Track], arrays: Tracks, counts: Sequence[int], stops: Sequence[int]
 ) -> Iterator[Track]:
-    """The tracks once so many characters were written; `stops` are ENDED or STUCK, or 0 and above."""
+    """The tracks after `counts` characters were written; each of `stops` is ENDED, STUCK, or 0 or more."""
     for n, (track, count, stop) in enumerate(zip(tracks, counts, stops, strict=True)):
         window = len(track.recent)
         yield Track(

@@ -26,33 +26,12 @@ from numba.extending import intrinsic, overload, register_jitable
 
 from charrnn.inference import constrained_step, filters, sampling
 from charrnn.inference.filters import Setting
-from charrnn.kernels.exact_layers import add, copy, layer_norm
-from charrnn.kernels.loops.equations import writing
+from charrnn.kernels.exact_layers import add, copy
 from charrnn.kernels.machine.barrier import break_through, counters, pass_through
 from charrnn.kernels.machine.jit import njit
 from charrnn.kernels.machine.native_calls import address_of, call
-from charrnn.kernels.products.exact_gemm import in_panels, padded, panel_product, product
+from charrnn.kernels.products.exact_gemm import product
 from charrnn.text import rolling_hash
-
-__all__ = [
-    "Batch",
-    "Mixture",
-    "MixtureScratch",
-    "Network",
-    "Scratch",
-    "address_of",
-    "break_up",
-    "chain",
-    "code",
-    "in_panels",
-    "layer_norm",
-    "log_probabilities",
-    "padded",
-    "panel_product",
-    "scratch",
-    "write",
-    "writing",
-]
 
 _ONE = np.float32(1)
 
@@ -82,9 +61,17 @@ def _exponentials(p):  # type: ignore[no-untyped-def]
     return loop
 
 
+@functools.cache
+def _register(function: Callable[..., Any]) -> None:
+    """Compiled code that calls it compiles it from its one source, without wrappers that nobody calls."""
+    register_jitable(no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+
+
 for _function in (
+    filters.argmax,
+    filters.greatest,
+    filters.total,
     sampling.exp,
-    sampling.argmax,
     sampling.probabilities,
     sampling.choose,
     sampling.sample,
@@ -99,8 +86,7 @@ for _function in (
     constrained_step.keep_new,
     constrained_step.step,
 ):
-    # Compiled code that calls it compiles it from its one source, without wrappers that nobody calls.
-    register_jitable(no_cpython_wrapper=True, no_cfunc_wrapper=True)(_function)
+    _register(_function)
 
 
 # --- filters: each is machine code of its own, compiled only if it is on
@@ -115,30 +101,20 @@ def _pointer(typingctx: Any, address: Any) -> Any:
 
 
 @njit()
-def _floats(address: int, n: int) -> Any:
-    return carray(_pointer(address), (n,), np.float64)
-
-
-@njit()
-def _ids(address: int, n: int) -> Any:
-    return carray(_pointer(address), (n,), np.int64)
-
-
-@njit()
-def _flags(address: int, n: int) -> Any:
-    return carray(_pointer(address), (n,), np.bool_)
+def _view(address: int, n: int, dtype: Any) -> Any:
+    return carray(_pointer(address), (n,), dtype)
 
 
 # How machine code, which takes addresses and sizes, finds what a filter reads.
 _READ = {
-    "logits": "floats(x, V)",
-    "p": "floats(x, V)",
-    "heap": "ids(heap, V)",
-    "keys": "floats(keys, V)",
-    "recent": "ids(recent, W)",
-    "breakers": "flags(breakers, V)",
-    "memory": "floats(memory, 1)[0]",
-    "probability": "floats(probability, 1)[0]",
+    "logits": "view(x, V, float64)",
+    "p": "view(x, V, float64)",
+    "heap": "view(heap, V, int64)",
+    "keys": "view(keys, V, float64)",
+    "recent": "view(recent, W, int64)",
+    "breakers": "view(breakers, V, bool_)",
+    "memory": "view(memory, 1, float64)[0]",
+    "probability": "view(probability, 1, float64)[0]",
 }
 _APPLY = "V, x, heap, keys, W, recent, breakers, memory, settings"
 _FOLLOW = "probability, memory, settings"
@@ -150,7 +126,7 @@ def code(line: Setting) -> tuple[int, int]:
     assert line.apply is not None
     follow = 0
     if line.follow is not None:
-        follow = address_of(_of_addresses(line, line.follow, _FOLLOW, "floats(memory, 1)[0] = {}"))
+        follow = address_of(_of_addresses(line, line.follow, _FOLLOW, "view(memory, 1, float64)[0] = {}"))
     return address_of(_of_addresses(line, line.apply, _APPLY, "{}")), follow
 
 
@@ -159,13 +135,14 @@ def _of_addresses(line: Setting, function: Callable[..., Any], head: str, body: 
     _make_compilable(function)
     reads = {**_READ}
     for n, name in enumerate(line.settings):
-        number = f"floats(settings, {len(line.settings)})[{n}]"
+        number = f"view(settings, {len(line.settings)}, float64)[{n}]"
         reads[name] = f"int({number})" if function.__annotations__.get(name) in ("int", int) else number
     arguments = ", ".join(reads[name] for name in filters.reads(function))
     source = f"({head}):\n    {body.format(f'function({arguments})')}"
     name = f"{function.__name__}_{hashlib.sha256(source.encode() + _bytes(function)).hexdigest()[:16]}"
     names: dict[str, Any] = {
-        "__name__": __name__, "floats": _floats, "ids": _ids, "flags": _flags, "function": function,
+        "__name__": __name__, "function": function,
+        "view": _view, "float64": np.float64, "int64": np.int64, "bool_": np.bool_,
     }  # fmt: skip
     exec(compile(f"def {name}{source}", inspect.getfile(function), "exec"), names)
     made: Callable[..., None] = names[name]
@@ -182,7 +159,7 @@ def _beside(function: Callable[..., Any]) -> list[Callable[..., Any]]:
 def _make_compilable(function: Callable[..., Any]) -> None:
     for callee in _beside(function):
         _make_compilable(callee)
-    register_jitable(no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    _register(function)
 
 
 def _bytes(function: Callable[..., Any]) -> bytes:

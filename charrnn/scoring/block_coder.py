@@ -7,7 +7,6 @@ Axes: B blocks, T characters, V vocabulary, L layers, H hidden units.
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +18,7 @@ import numpy.typing as npt
 
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.errors import CompressionError
-from charrnn.inference.engines import compiled_arrays
+from charrnn.inference.engines import compiled_arrays, even_ranges
 from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.scoring import rans
 
@@ -102,21 +101,17 @@ class BlockCoder:
         return x, np.array(words[:count][::-1], np.uint32)
 
     def _decode(self, block: tuple[int, int, Any], opening: tuple[int, Any]) -> Ids:
-        length, x, words = block
-        waiting: list[int] = words.tolist()[::-1]
-        symbols = []
+        length, x, words = block[0], block[1], block[2].tolist()
+        symbols, place = [], 0
         following = self._frequencies(opening)
         f = next(following)
         for _ in range(length):
-            symbol = rans.find(f, x & (rans.TOTAL - 1))
-            x = rans.pop(x, rans.start_of(f, symbol), f[symbol])
+            symbol, x, place = rans.pull(x, f, words, place, len(words))
             if x < rans.LOWEST:
-                if not waiting:
-                    raise CompressionError(*DAMAGED)
-                x = x << rans.WORD | waiting.pop()
+                raise CompressionError(*DAMAGED)
             symbols.append(symbol)
             f = following.send(symbol)
-        if waiting or x != rans.LOWEST:
+        if place < len(words) or x != rans.LOWEST:
             raise CompressionError(*DAMAGED)
         return np.array(symbols, np.int32)
 
@@ -137,7 +132,7 @@ class _CompiledRun:
 
         self._kernels, self._generate = compiled, writing_loop
         self._network = network
-        self._arrays = compiled_arrays(network, writing_loop)
+        self._arrays = compiled_arrays(network)
         self._line_end = line_end
         self._openings = openings
         self._V = network.config.vocab_size
@@ -145,7 +140,6 @@ class _CompiledRun:
         self._order = np.argsort(-np.array(lengths), kind="stable")  # the block of each row
         self._lengths = np.array(lengths, np.int64)[self._order]
         self._texts = np.zeros((len(lengths), int(self._lengths[0])), np.int32)
-        self._weights = network.recurrent.size + network.inputs.size + network.decoder.size
         self._report = report
         self._stopped = threading.Event()
 
@@ -191,30 +185,27 @@ class _CompiledRun:
         self._share(work)
         if np.any(places != ends) or np.any(x != rans.LOWEST):
             raise CompressionError(*DAMAGED)
-        result: list[Any] = [None] * len(blocks)
-        for row, block in enumerate(self._order.tolist()):
-            result[block] = self._texts[row, : self._lengths[row]]
-        return result
+        return [self._texts[row, : self._lengths[row]] for row in np.argsort(self._order)]
 
     def _advance(self, low: int, high: int, call: Any) -> None:
         """Code rows low .. high from their first character to their last, in as many calls as it takes."""
         B = high - low
         openings = [self._openings[block] for block in self._order[low:high].tolist()]
         last = np.array([character for character, _ in openings], np.int64)
-        state = np.stack([state for _, state in openings], axis=2)  # (L, 1 or 2, B, H)
+        state = self._network.side_by_side([state for _, state in openings])
         rows = slice(low, high)
         blocks = self._kernels.Blocks(
             state, last, self._texts[rows], self._lengths[rows], self._line_end, np.empty(self._V, np.int64)
         )
         scratch = self._generate.scratch(self._arrays, B)[0]
-        self._network.learn(self._V)
-        steps = max(1, WEIGHTS_A_CALL // (self._weights * B))
+        self._network.fill_table(self._V)
+        steps = max(1, WEIGHTS_A_CALL // (self._network.weights * B))
         t, length = 0, int(self._lengths[low])
         while t < length and not self._stopped.is_set():
             t1 = min(t + steps, length)
             with np.errstate(all="ignore"):
                 for character in set(last.tolist()):
-                    self._network.learn(character)  # the loop returns at a character that is not learned
+                    self._network.fill_table(character)  # the loop returns at a character that has no row
             t = int(call(blocks, scratch, t, t1))
             if t < 0:
                 raise CompressionError(*DAMAGED)
@@ -223,13 +214,11 @@ class _CompiledRun:
 
     def _share(self, work: Any) -> None:
         """Call work(low, high) for even ranges of the rows, each on a thread of its own."""
-        B = len(self._lengths)
-        shares = min(self._threads, B)
-        cuts = [B * n // shares for n in range(shares + 1)]
+        ranges = even_ranges(len(self._lengths), self._threads)
         # Not nn.workers: its threads flush denormal numbers to zero, which would change frequencies.
-        with ThreadPoolExecutor(shares, "charrnn-code") as pool:
+        with ThreadPoolExecutor(len(ranges), "charrnn-code") as pool:
             try:
-                for future in [pool.submit(work, low, high) for low, high in itertools.pairwise(cuts)]:
+                for future in [pool.submit(work, low, high) for low, high in ranges]:
                     _wait_for(future)
             finally:
                 self._stopped.set()

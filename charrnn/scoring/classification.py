@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from charrnn.config import TextConfig
-from charrnn.scoring.surprisal import SHOWN, LongLine, Scorer
+from charrnn.scoring.surprisal import Scorer, scored
 from charrnn.text.lines import Lines
 
 
@@ -61,37 +61,19 @@ def classify_lines(
 ) -> Iterator[list[LineClass]]:
     """The class of each line, in order, in the batches in which lines came; read by `common_text`."""
     as_bytes = [s.checkpoint.text.bytes and not common_text(scorers).bytes for s in scorers]
-    long: list[LongLine] = []
-    shown, length = "", 0
-
-    def left_out(line: str) -> bool:
-        return any(scorer.leaves_out(line) for scorer in scorers)
 
     def views(text: str) -> list[str]:
         """The text in each model's characters: UTF-8 for a model of bytes."""
         raw = text.encode("utf-8", "surrogateescape").decode("latin-1") if any(as_bytes) else ""
         return [raw if wanted else text for wanted in as_bytes]
 
-    def result(texts: list[str], bits: Any, file: str, number: int, cut: bool = False) -> list[LineClass]:
-        both = zip(texts, posteriors(bits, prior).tolist(), bits.tolist(), strict=True)
-        found = [
-            LineClass(text, tuple(p), tuple(b), file, number + n, cut) for n, (text, p, b) in enumerate(both)
-        ]
-        return [line._replace(posterior=(), bits=()) if left_out(line.text) else line for line in found]
-
-    for text, file, number, piece, last in lines:
-        if not piece:
-            bits = np.stack(
-                [scorer.lines(view)[0] for scorer, view in zip(scorers, views(text), strict=True)], axis=1
-            )
-            yield result(text[:-1].split("\n"), bits, file, number)
-            continue
-        long = long or [LongLine(scorer) for scorer in scorers]
-        for line, view in zip(long, views(text), strict=True):
-            line.add(view)
-        shown += text[: SHOWN - len(shown)]
-        length += len(text)
-        if last:
-            bits = np.array([[line.bits for line in long]])
-            yield result([shown.removesuffix("\n")], bits, file, number, length > SHOWN + 1)
-            long, shown, length = [], "", 0
+    for texts, scores, file, number, cut in scored(scorers, lines, views):
+        bits = np.stack([bits for bits, _, _ in scores], axis=1)
+        found = []
+        for n, (text, p, b) in enumerate(
+            zip(texts, posteriors(bits, prior).tolist(), bits.tolist(), strict=True)
+        ):
+            if any(scorer.leaves_out(text) for scorer in scorers):
+                p, b = (), ()
+            found.append(LineClass(text, tuple(p), tuple(b), file, number + n, cut))
+        yield found

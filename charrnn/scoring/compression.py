@@ -10,7 +10,7 @@ another byte follows):
     frames      each of up to FRAME bytes of the input, cut after a newline where there is one
       kind      1 byte: 0 the end, 1 stored, 2 coded
       size      varint: bytes of the payload
-      payload   stored: the input. Coded: see _Frame
+      payload   stored: the input. Coded: see _coded
       check     8 bytes: BLAKE2b of all input up to here
 
 A frame's text is decoded, CRLF becomes LF, and characters that the model does not know are stored separately.
@@ -27,7 +27,6 @@ import json
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +48,7 @@ CRLF, OWN_ENCODING = 1, 2  # flags of a coded frame
 CHECK = 8  # bytes
 
 _CUT = "it is cut short", "get it anew: its end is missing"
+_FOREIGN = "it is no file that charrnn compress wrote", "give one that it wrote"
 
 
 def fingerprint(checkpoint: Checkpoint) -> bytes:
@@ -80,7 +80,7 @@ def compress(
     for data in _frames(chunks):
         seen.update(data)
         coder.report = _within(report, done, len(data))
-        payload = _Frame.of(data, checkpoint).coded(coder, first=done == 0)
+        payload = _coded(data, checkpoint, coder, first=done == 0)
         kind = CODED
         if payload is None or len(payload) >= len(data):
             kind, payload = STORED, data
@@ -101,8 +101,8 @@ def decompress(
         CompressionError: this is no such file, it is damaged or cut short, or was made with another model.
     """
     source = _Source(chunks)
-    if source.take(len(MAGIC), "it is no file that charrnn compress wrote") != MAGIC:
-        raise CompressionError("it is no file that charrnn compress wrote", "give one that it wrote")
+    if source.take(len(MAGIC), _FOREIGN) != MAGIC:
+        raise CompressionError(*_FOREIGN)
     if (version := source.byte()) != VERSION:
         raise CompressionError(f"it was made by a newer charrnn (its format is {version})", "upgrade charrnn")
     wanted, own = source.take(8), fingerprint(checkpoint)
@@ -120,7 +120,7 @@ def decompress(
         payload = source.take(source.varint(FRAME))
         coder.report = _within(report, source.taken - len(payload), len(payload))
         check = source.take(CHECK)
-        data = payload if kind == STORED else _Frame.decoded(payload, coder, first, checkpoint)
+        data = payload if kind == STORED else _decoded(payload, checkpoint, coder, first)
         seen.update(data)
         if seen.digest() != check:
             raise CompressionError(*DAMAGED)
@@ -157,15 +157,11 @@ class _Source:
         self._buffer = bytearray()
         self.taken = 0  # bytes
 
-    def take(self, count: int, otherwise: str = "") -> bytes:
+    def take(self, count: int, otherwise: tuple[str, str] = _CUT) -> bytes:
         while len(self._buffer) < count:
             chunk = next(self._chunks, None)
             if chunk is None:
-                raise (
-                    CompressionError(otherwise, "give one that it wrote")
-                    if otherwise
-                    else CompressionError(*_CUT)
-                )
+                raise CompressionError(*otherwise)
             self._buffer += chunk
         taken = bytes(self._buffer[:count])
         del self._buffer[:count]
@@ -200,72 +196,57 @@ def _varint(value: int) -> bytes:
     return bytes(result)
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """A frame's text, and its coded payload:
+def _coded(data: bytes, checkpoint: Checkpoint, coder: BlockCoder, first: bool) -> bytes | None:
+    """The payload of a coded frame, or None if the model does not know more than half of the text:
 
     flags     1 byte: CRLF, OWN_ENCODING
     unknown   varint: the number of bytes that follow, compressed by zlib; see _pack_unknown
     blocks    varint: their number; then, for each, two varints: its characters and its words
     then, for each block, the coder's state (8 bytes) and its words (4 each)
     """
+    text, flags = _text(data, checkpoint.text)
+    points = code_points(text)
+    ids = positions(checkpoint.vocabulary.code_points, points).astype(np.int32)
+    where, known = np.flatnonzero(ids < 0), ids[ids >= 0]
+    if len(where) > len(known):
+        return None
+    blocks = [known[low:high] for low, high in itertools.pairwise(_cuts(known, coder.newline))]
+    coded = coder.encode(blocks, first)
+    unknown = _pack_unknown(where, "".join(map(chr, points[where].tolist()))) if len(where) else b""
+    parts = [bytes([flags]), _varint(len(unknown)), unknown, _varint(len(blocks))]
+    for block, (_, words) in zip(blocks, coded, strict=True):
+        parts += [_varint(len(block)), _varint(len(words))]
+    for state, words in coded:
+        parts += [struct.pack("<Q", state), words.astype("<u4").tobytes()]
+    return b"".join(parts)
 
-    flags: int
-    ids: Ids  # of the known characters
-    where: npt.NDArray[np.int64]  # positions of the unknown characters in the text
-    unknown: str  # the unknown characters
 
-    @classmethod
-    def of(cls, data: bytes, checkpoint: Checkpoint) -> _Frame:
-        text, flags = _text(data, checkpoint.text)
-        points = code_points(text)
-        ids = positions(checkpoint.vocabulary.code_points, points).astype(np.int32)
-        where = np.flatnonzero(ids < 0)
-        return cls(flags, ids[ids >= 0], where, "".join(map(chr, points[where].tolist())))
-
-    def coded(self, coder: BlockCoder, first: bool) -> bytes | None:
-        """The payload, or None if the model does not know more than half of the text."""
-        if len(self.where) > len(self.ids):
-            return None
-        cuts = _cuts(self.ids, coder.newline)
-        blocks = [self.ids[low:high] for low, high in itertools.pairwise(cuts)]
-        coded = coder.encode(blocks, first)
-        unknown = _pack_unknown(self.where, self.unknown) if self.unknown else b""
-        parts = [bytes([self.flags]), _varint(len(unknown)), unknown, _varint(len(blocks))]
-        for ids, (_, words) in zip(blocks, coded, strict=True):
-            parts += [_varint(len(ids)), _varint(len(words))]
-        for state, words in coded:
-            parts += [struct.pack("<Q", state), words.astype("<u4").tobytes()]
-        return b"".join(parts)
-
-    @classmethod
-    def decoded(cls, payload: bytes, coder: BlockCoder, first: bool, checkpoint: Checkpoint) -> bytes:
-        """The bytes that were coded. Damage raises, or gives other bytes, which the check detects."""
-        source = _Source([payload])
-        try:
-            flags = source.byte()
-            where, unknown = _unpack_unknown(source.take(source.varint(len(payload))))
-            sizes = [
-                (source.varint(2 * BLOCK), source.varint(2 * BLOCK + 1))
-                for _ in range(source.varint(FRAME // BLOCK + 1))
-            ]
-            blocks = [
-                (n, *struct.unpack("<Q", source.take(8)), np.frombuffer(source.take(4 * words), "<u4"))
-                for n, words in sizes
-            ]
-            ids = np.concatenate([np.empty(0, np.int32), *coder.decode(blocks, first)])
-            total = len(ids) + len(where)
-            points = np.empty(total, np.uint32)
-            known = np.ones(total, np.bool_)
-            known[where] = False
-            points[where] = code_points(unknown)
-            points[known] = checkpoint.vocabulary.code_points[ids]
-            text = str(points.astype("<u4").tobytes(), "utf-32-le", "surrogatepass")
-            if source.at_end():
-                return _bytes(text, flags, checkpoint.text)
-        except (ValueError, IndexError, zlib.error) as error:
-            raise CompressionError(*DAMAGED) from error
-        raise CompressionError(*DAMAGED)
+def _decoded(payload: bytes, checkpoint: Checkpoint, coder: BlockCoder, first: bool) -> bytes:
+    """The bytes that were coded. Damage raises, or gives other bytes, which the check detects."""
+    source = _Source([payload])
+    try:
+        flags = source.byte()
+        where, unknown = _unpack_unknown(source.take(source.varint(len(payload))))
+        sizes = [
+            (source.varint(2 * BLOCK), source.varint(2 * BLOCK + 1))
+            for _ in range(source.varint(FRAME // BLOCK + 1))
+        ]
+        blocks = [
+            (n, *struct.unpack("<Q", source.take(8)), np.frombuffer(source.take(4 * words), "<u4"))
+            for n, words in sizes
+        ]
+        ids = np.concatenate([np.empty(0, np.int32), *coder.decode(blocks, first)])
+        known = np.ones(len(ids) + len(where), np.bool_)
+        known[where] = False
+        points = np.empty(len(known), "<u4")
+        points[where] = code_points(unknown)
+        points[known] = checkpoint.vocabulary.code_points[ids]
+        text = str(points.tobytes(), "utf-32-le", "surrogatepass")
+        if source.at_end():
+            return _bytes(text, flags, checkpoint.text)
+    except (ValueError, IndexError, zlib.error) as error:
+        raise CompressionError(*DAMAGED) from error
+    raise CompressionError(*DAMAGED)
 
 
 def _text(data: bytes, config: TextConfig) -> tuple[str, int]:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from charrnn.inference.filters import argmax, total
+
 SCALE = 26  # log2 of the sum of frequencies; each is at least 1
 TOTAL = 1 << SCALE
 LOWEST = 1 << 31  # the state lies in 2^31 .. 2^63 - 1
@@ -54,10 +56,7 @@ def frequencies(f: Any, logits: Any, p: Any) -> None:
     1. p (V,) of float64 is scratch space.
     """
     V = len(f)
-    best = 0
-    for i in range(1, V):
-        if logits[i] > logits[best] or (logits[best] != logits[best] and logits[i] == logits[i]):
-            best = i
+    best = argmax(logits)
     greatest = 1.0 * logits[best]  # float64, whatever `logits` are; Numba's float() of a float32 is a float32
     if -_INFINITY < greatest < _INFINITY:
         for i in range(V):
@@ -67,10 +66,8 @@ def frequencies(f: Any, logits: Any, p: Any) -> None:
     else:  # inf - inf is NaN
         for i in range(V):
             p[i] = 1.0 if logits[i] == greatest else 0.0
-    total = 0.0
-    for i in range(V):
-        total += p[i]
-    scale = (TOTAL - V) / total if total > 0.0 else 0.0  # 0: all are NaN
+    whole = total(p)
+    scale = (TOTAL - V) / whole if whole > 0.0 else 0.0  # 0: all are NaN
     left = TOTAL
     for i in range(V):
         f[i] = 1 + int(p[i] * scale)
@@ -102,6 +99,19 @@ def push(x: int, start: int, f: int, words: Any, count: int) -> Any:
         count += 1
         x >>= WORD
     return ((x // f) << SCALE) + x % f + start, count
+
+
+def pull(x: int, f: Any, words: Any, place: int, end: int) -> Any:
+    """The top symbol, the state without it, and the place of the next word; words are read up to `end`.
+
+    A state below LOWEST: there are too few words.
+    """
+    symbol = find(f, x & (TOTAL - 1))
+    x = pop(x, start_of(f, symbol), f[symbol])
+    if x < LOWEST and place < end:
+        x = (x << WORD) | words[place]
+        place += 1
+    return symbol, x, place
 
 
 def pop(x: int, start: int, f: int) -> int:

@@ -13,7 +13,7 @@ from charrnn.inference.writing_loop import _step
 from charrnn.kernels.machine.jit import njit
 from charrnn.scoring import rans
 
-for _function in (rans.exp, rans.frequencies, rans.find, rans.start_of, rans.push, rans.pop):
+for _function in (rans.exp, rans.frequencies, rans.find, rans.start_of, rans.push, rans.pull, rans.pop):
     register_jitable(_function)
 
 
@@ -113,13 +113,9 @@ def decode(network: Any, blocks: Any, t0: int, t1: int, coded: Any, scratch: Any
             return t
         for b in range(rows):
             rans.frequencies(f, scratch.logits[b, :V], scratch.p)
-            symbol = rans.find(f, x[b] & (rans.TOTAL - 1))
-            x[b] = rans.pop(x[b], rans.start_of(f, symbol), f[symbol])
+            symbol, x[b], places[b] = rans.pull(x[b], f, coded.words, places[b], coded.ends[b])
             if x[b] < rans.LOWEST:
-                if places[b] >= coded.ends[b]:
-                    return -1
-                x[b] = (x[b] << rans.WORD) | coded.words[places[b]]
-                places[b] += 1
+                return -1
             blocks.texts[b, t] = symbol
             blocks.last[b] = symbol
     return t1

@@ -131,12 +131,8 @@ def losses(model: Model, ids: Ids, lengths: Integers, columns: int) -> Floats:
             window.x, window.restart_rows, restarts, state, window.places, window.ids, window.kept
         )
         found[window.losses] = nats
-        _put(restarts, window.slots, kept)
+        for to_layer, from_layer in zip(restarts.layers, kept.layers, strict=True):
+            for to, values in zip(to_layer, from_layer, strict=True):
+                to[window.slots] = values
     result: Floats = found[p.target]
     return result
-
-
-def _put(restarts: State, slots: Integers, states: State) -> None:
-    for to_layer, from_layer in zip(restarts.layers, states.layers, strict=True):
-        for to, values in zip(to_layer, from_layer, strict=True):
-            to[slots] = values

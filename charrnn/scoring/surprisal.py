@@ -12,7 +12,7 @@ Axes: T time, B columns, V vocabulary, N characters.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +37,9 @@ CHARACTERS = 4096  # of a column before scores are returned
 SHOWN = 1 << 20  # characters of a line that are kept; a longer line is scored whole
 NEWLINE = ord("\n")
 _BITS = 1 / math.log(2)  # in a nat
+
+# Bits, characters and unknown characters, (lines,) each.
+Scores = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 
 class LineScore(NamedTuple):
@@ -101,10 +104,8 @@ class Scorer:
         """Whether training leaves out this line, given without its "\\n", so that it has no score."""
         return not line and self.checkpoint.text.lines
 
-    def lines(
-        self, text: str
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Bits, characters and unknown characters of each line of `text`, which ends in "\\n"; (lines,) each.
+    def lines(self, text: str) -> Scores:
+        """The scores of the lines of `text`, which ends in "\\n".
 
         All are 0 for a line that training leaves out.
         """
@@ -112,24 +113,19 @@ class Scorer:
         different = sorted(set(lines))  # sorted, lines with a common prefix are neighbours
         places = {line: number for number, line in enumerate(different)}
         place = [places[line] for line in lines]
-        bits, characters, unknown = self._lines("".join(line + "\n" for line in different))
-        if different and self.leaves_out(different[0]):
-            bits[0] = characters[0] = unknown[0] = 0
-        return bits[place], characters[place], unknown[place]
-
-    def _lines(
-        self, text: str
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        points = code_points(text)
+        points = code_points("".join(line + "\n" for line in different))
         ids = self._table[points]
         ends = points == NEWLINE
-        count = int(np.count_nonzero(ends))
+        count = len(different)
         line = np.cumsum(ends) - ends  # of each character
         unknown = np.bincount(line[(ids < 0) & ~ends], minlength=count)
         line = line[ids >= 0]
         lengths = np.bincount(line, minlength=count)
-        bits = np.bincount(line, weights=self._losses(ids[ids >= 0], lengths), minlength=count) * _BITS
-        return bits + unknown * self.unknown_bits, lengths + unknown, unknown
+        nats = np.bincount(line, weights=self._losses(ids[ids >= 0], lengths), minlength=count)
+        bits, characters = nats * _BITS + unknown * self.unknown_bits, lengths + unknown
+        if different and self.leaves_out(different[0]):
+            bits[0] = characters[0] = unknown[0] = 0
+        return bits[place], characters[place], unknown[place]
 
     def _losses(self, ids: Ids, lengths: npt.NDArray[np.int64]) -> Floats:
         """-log p in nats of every character, (N,), of concatenated lines of these lengths."""
@@ -205,24 +201,40 @@ class LongLine:
 
 def score_lines(scorer: Scorer, lines: Iterable[Lines]) -> Iterator[list[LineScore]]:
     """The score of each line, in order, in the batches in which lines came."""
-    long: LongLine | None = None
-    shown, length = "", 0
-    for text, file, number, piece, last in lines:
-        if piece:
-            long = long or LongLine(scorer)
-            long.add(text)
-            shown += text[: SHOWN - len(shown)]
-            length += len(text)
-            if last:
-                score = (long.bits, long.characters, long.unknown)
-                yield [LineScore(shown.removesuffix("\n"), *score, file, number, length > SHOWN + 1)]
-                long, shown, length = None, "", 0
-            continue
-        columns = (values.tolist() for values in scorer.lines(text))
-        texts = text[:-1].split("\n")
+    for texts, (scores,), file, number, cut in scored([scorer], lines, lambda text: [text]):
+        columns = (values.tolist() for values in scores)
         yield [
             LineScore(
-                line, None if scorer.leaves_out(line) else bits, characters, unknown, file, number + index
+                line, None if scorer.leaves_out(line) else bits, characters, unknown, file, number + n, cut
             )
-            for index, (line, bits, characters, unknown) in enumerate(zip(texts, *columns, strict=True))
+            for n, (line, bits, characters, unknown) in enumerate(zip(texts, *columns, strict=True))
         ]
+
+
+def scored(
+    scorers: Sequence[Scorer], lines: Iterable[Lines], views: Callable[[str], list[str]]
+) -> Iterator[tuple[list[str], list[Scores], str, int, bool]]:
+    """For each batch of lines: the texts, their scores by each scorer, the file, the first line's number,
+    and whether the text is cut.
+
+    `views` gives a text in the characters of each scorer.
+    """
+    long: list[LongLine] = []
+    shown, length = "", 0
+    for text, file, number, piece, last in lines:
+        if not piece:
+            scores = [scorer.lines(view) for scorer, view in zip(scorers, views(text), strict=True)]
+            yield text[:-1].split("\n"), scores, file, number, False
+            continue
+        long = long or [LongLine(scorer) for scorer in scorers]
+        for line, view in zip(long, views(text), strict=True):
+            line.add(view)
+        shown += text[: SHOWN - len(shown)]
+        length += len(text)
+        if last:
+            scores = [
+                (np.array([line.bits]), np.array([line.characters]), np.array([line.unknown]))
+                for line in long
+            ]
+            yield [shown.removesuffix("\n")], scores, file, number, length > SHOWN + 1
+            long, shown, length = [], "", 0

@@ -43,38 +43,30 @@ def best_of_each(
     """
     if n < 1:
         raise ConfigError(f"best-of is {n}", "give a whole number from 1 up")
-    return _best_of_each(
-        Predictor(checkpoint, config.precision, threads), texts, n, iter(prompts), on_unknown, echo
-    )
+    predictor = Predictor(checkpoint, config.precision, threads)
 
+    def best() -> Iterator[Iterator[str]]:
+        given = iter(prompts)
+        last: tuple[str, Cursor] | None = None  # so that a prompt that repeats is read once
+        while (first := next(texts, None)) is not None:
+            prompt = next(given)
+            if last is None or last[0] != prompt:
+                last = prompt, predictor.start(prompt, on_unknown)
+            text = _best(predictor, last[1], islice(chain([first], texts), n))
+            before = "".join(c for c in prompt if c in predictor.vocabulary) if echo else ""
+            yield iter([before + text])
 
-def _best_of_each(
-    predictor: Predictor,
-    texts: Iterator[Iterator[str]],
-    n: int,
-    prompts: Iterator[str],
-    on_unknown: Literal["error", "skip"],
-    echo: bool,
-) -> Iterator[Iterator[str]]:
-    last: tuple[str, Cursor] | None = None  # so that a prompt that repeats is read once
-    while (first := next(texts, None)) is not None:
-        prompt = next(prompts)
-        if last is None or last[0] != prompt:
-            last = prompt, predictor.start(prompt, on_unknown)
-        text = _best(predictor, last[1], islice(chain([first], texts), n))
-        before = "".join(c for c in prompt if c in predictor.vocabulary) if echo else ""
-        yield iter([before + text])
+    return best()
 
 
 def _best(predictor: Predictor, start: Cursor, texts: Iterator[Iterator[str]]) -> str:
     """The best of the texts, of which at most BATCH are held in memory."""
-    best: tuple[str, float] | None = None
-    while group := ["".join(pieces) for pieces in islice(texts, BATCH)]:
-        ids = [predictor.vocabulary.encode(text).astype(np.int64) for text in group]
-        totals = predictor.score([start] * len(ids), ids)
-        for text, total in zip(group, totals, strict=True):
-            mean = total / max(1, len(text))
-            if best is None or mean > best[1]:
-                best = text, mean
-    assert best is not None
-    return best[0]
+
+    def rated() -> Iterator[tuple[str, float]]:
+        while group := ["".join(pieces) for pieces in islice(texts, BATCH)]:
+            ids = [predictor.vocabulary.encode(text).astype(np.int64) for text in group]
+            totals = predictor.score([start] * len(ids), ids)
+            for text, total in zip(group, totals, strict=True):
+                yield text, total / max(1, len(text))
+
+    return max(rated(), key=lambda text: text[1])[0]

@@ -15,15 +15,16 @@ import math
 import sys
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from charrnn.config import MAX_LINE_LENGTH
 from charrnn.errors import ConfigError, SearchError
-from charrnn.search.predictor import Constraint, Cursor, Predictor
+from charrnn.search.predictor import Cursor, Predictor
 
 MAX_BATCH = 256  # prefixes that are expanded in one step
 NODE_BYTES = 700  # of the Python objects of a node, besides its arrays
@@ -42,6 +43,14 @@ class Line:
     @property
     def probability(self) -> float:
         return math.exp(self.log_probability)
+
+
+class Constraint(NamedTuple):
+    """A deterministic automaton that whole lines must match; see charrnn.constraints.automaton."""
+
+    start: int
+    table: npt.NDArray[np.int32]  # (S, C) the next state; below 0: the character is not allowed
+    classes: npt.NDArray[np.int32]  # (V,) the column of each character; "\n" ends the line
 
 
 def enumerate_lines(
@@ -84,96 +93,85 @@ def enumerate_lines(
     if length is not None and length < 0:
         raise ConfigError(f"length is {length}", "give a whole number from 0 up")
     predictor.require_line_end()
-    start = predictor.start_line(prompt, on_unknown)
+    start = predictor.start(prompt, on_unknown, line=True)
     known = "".join(c for c in prompt.rpartition("\n")[2] if c in predictor.vocabulary)
     longest = MAX_LINE_LENGTH if length is None else length
     least = -math.inf if above is None else math.log(above)
+    if constraint is None:
+        V = len(predictor.vocabulary)
+        constraint = Constraint(0, np.zeros((1, 1), np.int32), np.zeros(V, np.int32))
     return _Search(predictor, count, least, longest, constraint, memory).lines(start, known)
 
 
+@dataclass(eq=False, slots=True)
 class _Node:
     """An expanded prefix, and its children, the most probable first."""
 
-    __slots__ = ("allowed", "characters", "next", "size", "state", "text", "totals")
-
-    def __init__(self, text: str, state: Any, allowed: Any, characters: Any, totals: Any) -> None:
-        self.text = text  # after the prompt
-        self.state = state  # of the network
-        self.allowed = allowed  # the state of the constraint
-        self.characters: list[int] = characters
-        self.totals: list[float] = totals  # log p of each child
-        self.next = 0  # the first child that is not expanded
-        self.size = NODE_BYTES + len(totals) * 64  # bytes
+    text: str  # after the prompt
+    state: Any  # of the network
+    allowed: int  # the state of the constraint
+    characters: list[int]
+    totals: list[float]  # log p of each child
+    size: int  # bytes
+    next: int = 0  # the first child that is not expanded
 
 
 _Open = tuple[float, str, _Node]  # -log p and text of the node's next child
 
 
+@dataclass(eq=False)
 class _Search:
-    def __init__(
-        self,
-        predictor: Predictor,
-        count: int,
-        least: float,
-        length: int,
-        constraint: Constraint | None,
-        memory: int,
-    ) -> None:
-        self._predictor = predictor
-        self._characters = predictor.vocabulary.characters
-        self._count = count
-        self._least = least  # log p that a line must have
-        self._length = length
-        self._constraint = constraint
-        self._memory = memory
-        self._used = 0  # bytes
-        # Two heaps, ties in the order of texts: open prefixes, and complete lines as (-log p, text).
-        self._open: list[_Open] = []
-        self._complete: list[tuple[float, str]] = []
-        self._best: list[float] = []  # log p of the best `count` complete lines so far, a heap
-        self._dropped = -math.inf  # log p of the best prefix or line that was dropped
+    predictor: Predictor
+    count: int
+    least: float  # log p that a line must have
+    length: int
+    constraint: Constraint
+    memory: int
+    used: int = 0  # bytes
+    # Two heaps, ties in the order of texts: open prefixes, and complete lines as (-log p, text).
+    open: list[_Open] = field(default_factory=list)
+    complete: list[tuple[float, str]] = field(default_factory=list)
+    best: list[float] = field(default_factory=list)  # log p of the best `count` lines so far, a heap
+    dropped: float = -math.inf  # log p of the best prefix or line that was dropped
 
     def lines(self, start: Cursor, prompt: str) -> Iterator[Line]:
-        constraint = self._constraint
-        self._expand([start], [("", 0.0, None if constraint is None else constraint.start())])
+        self._expand([start], [("", 0.0, self.constraint.start)])
         given = 0
         width = 1
-        while given < self._count:
+        while given < self.count:
             # At equal probability the prefix goes first: a continuation may be as probable.
-            while self._complete and (not self._open or self._complete[0][0] < self._open[0][0]):
-                total, text = self._complete[0]
-                if -total <= self._dropped or given == self._count:
+            while self.complete and (not self.open or self.complete[0][0] < self.open[0][0]):
+                total, text = self.complete[0]
+                if -total <= self.dropped or given == self.count:
                     break
-                heapq.heappop(self._complete)
-                self._used -= _line_size(text)
+                heapq.heappop(self.complete)
+                self.used -= _line_size(text)
                 given += 1
                 yield Line(prompt + text, -total)
-            if given == self._count or not self._open:
+            if given == self.count or not self.open:
                 break
             self._expand(*self._take(width))
             width = min(2 * width, MAX_BATCH)
-        if given < self._count and self._dropped > -math.inf:
+        if given < self.count and self.dropped > -math.inf:
             raise SearchError(
-                f"after {given} lines the search needs more than {self._memory / 2**20:.0f} MB: "
+                f"after {given} lines the search needs more than {self.memory / 2**20:.0f} MB: "
                 "what it would give from here on is not certain",
                 "give more as --memory MB, or ask for fewer lines",
             )
 
     def _bound(self) -> float:
         """The log p below which a prefix or line cannot be among the results."""
-        worst = self._best[0] if len(self._best) == self._count else -math.inf
-        return max(worst, self._dropped, self._least)
+        worst = self.best[0] if len(self.best) == self.count else -math.inf
+        return max(worst, self.dropped, self.least)
 
-    def _take(self, width: int) -> tuple[list[Cursor], list[tuple[str, float, object]]]:
+    def _take(self, width: int) -> tuple[list[Cursor], list[tuple[str, float, int]]]:
         """Remove the `width` most probable prefixes from the queue."""
         cursors: list[Cursor] = []
-        prefixes: list[tuple[str, float, object]] = []
-        while self._open and len(cursors) < width:
-            negative, text, node = heapq.heappop(self._open)
+        prefixes: list[tuple[str, float, int]] = []
+        while self.open and len(cursors) < width:
+            negative, text, node = heapq.heappop(self.open)
             character = node.characters[node.next]
-            allowed = node.allowed
-            if self._constraint is not None:
-                allowed = self._constraint.advance(allowed, character)
+            allowed = int(self.constraint.table[node.allowed, self.constraint.classes[character]])
             cursors.append(Cursor(character, node.state))
             prefixes.append((text, -negative, allowed))
             node.next += 1
@@ -183,67 +181,64 @@ class _Search:
     def _push(self, node: _Node) -> None:
         """Queue the node's next child, if it is probable enough."""
         if node.next < len(node.totals) and node.totals[node.next] >= self._bound():
-            text = node.text + self._characters[node.characters[node.next]]
-            heapq.heappush(self._open, (-node.totals[node.next], text, node))
+            text = node.text + self.predictor.vocabulary.characters[node.characters[node.next]]
+            heapq.heappush(self.open, (-node.totals[node.next], text, node))
         else:
-            self._used -= node.size
+            self.used -= node.size
 
-    def _expand(self, cursors: list[Cursor], prefixes: list[tuple[str, float, object]]) -> None:
+    def _expand(self, cursors: list[Cursor], prefixes: list[tuple[str, float, int]]) -> None:
         """Read the last character of each prefix; record the line that ends there, and queue its children."""
-        predicted = self._predictor.predict(cursors)
-        newline, constraint = self._predictor.newline, self._constraint
+        predicted = self.predictor.predict(cursors)
+        newline, constraint = self.predictor.newline, self.constraint
         for cursor, totals, (text, total, allowed) in zip(cursors, predicted, prefixes, strict=True):
             totals += total
             end = float(totals[newline])
             totals[newline] = -math.inf
-            if constraint is not None:
-                mask = constraint.allowed(allowed)
-                totals[~mask[:-1]] = -math.inf
-                end = end if mask[-1] else -math.inf
-            if end > -math.inf:
+            forbidden = constraint.table[allowed, constraint.classes] < 0
+            totals[forbidden] = -math.inf
+            if end > -math.inf and not forbidden[newline]:
                 self._add_line(end, text)
-            if len(text) >= self._length:
+            if len(text) >= self.length:
                 continue
             bound = self._bound()
             wanted = np.flatnonzero((totals >= bound) & (totals > -math.inf))
             if not len(wanted):
                 continue
             order = wanted[np.argsort(-totals[wanted], kind="stable")]  # ids are in the order of code points
-            node = _Node(text, cursor.state, allowed, order.tolist(), totals[order].tolist())
-            node.size += _size(cursor.state)
-            self._used += node.size
+            size = NODE_BYTES + len(order) * 64 + _size(cursor.state)
+            node = _Node(text, cursor.state, allowed, order.tolist(), totals[order].tolist(), size)
+            self.used += node.size
             self._push(node)
-        if self._used > self._memory:
+        if self.used > self.memory:
             self._give_up()
 
     def _add_line(self, total: float, text: str) -> None:
         if total < self._bound():
             return
-        heapq.heappush(self._complete, (-total, text))
-        self._used += _line_size(text)
-        if self._count == sys.maxsize:  # `above` alone decides
+        heapq.heappush(self.complete, (-total, text))
+        self.used += _line_size(text)
+        if self.count == sys.maxsize:  # `above` alone decides
             return
-        if len(self._best) < self._count:
-            heapq.heappush(self._best, total)
-        else:
-            heapq.heappushpop(self._best, total)
+        heapq.heappush(self.best, total)
+        if len(self.best) > self.count:
+            heapq.heappop(self.best)
 
     def _give_up(self) -> None:
         """Drop what is below the bound, then the least probable until half the memory is free."""
         bound = self._bound()
         kept: list[tuple[float, str, int, _Open | None]]
-        kept = [(entry[0], entry[1], entry[2].size, entry) for entry in self._open if -entry[0] >= bound]
-        kept += [(total, text, _line_size(text), None) for total, text in self._complete if -total >= bound]
+        kept = [(entry[0], entry[1], entry[2].size, entry) for entry in self.open if -entry[0] >= bound]
+        kept += [(total, text, _line_size(text), None) for total, text in self.complete if -total >= bound]
         kept.sort(key=lambda entry: entry[:2])
         sizes = list(accumulate(size for _, _, size, _ in kept))
-        fitting = bisect_right(sizes, self._memory // 2)
+        fitting = bisect_right(sizes, self.memory // 2)
         if fitting < len(kept):
-            self._dropped = max(self._dropped, -kept[fitting][0])
+            self.dropped = max(self.dropped, -kept[fitting][0])
             del kept[fitting:]
         # Sorted lists are heaps.
-        self._open = [entry for *_, entry in kept if entry is not None]
-        self._complete = [(total, text) for total, text, _, entry in kept if entry is None]
-        self._used = sizes[len(kept) - 1] if kept else 0
+        self.open = [entry for *_, entry in kept if entry is not None]
+        self.complete = [(total, text) for total, text, _, entry in kept if entry is None]
+        self.used = sizes[len(kept) - 1] if kept else 0
 
 
 def _line_size(text: str) -> int:

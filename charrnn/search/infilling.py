@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import heapq
 import math
+import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -88,32 +89,22 @@ class Pattern:
         self._items: list[tuple[int, int, int]] = []  # id or -1; fewest and most characters
         self._newline = vocabulary.characters.find("\n")
         self._size = len(vocabulary)
-        position = 0
-        while position < len(pattern):
-            character = pattern[position]
-            if character == "?":
-                self._items.append((-1, 1, 1))
-            elif character == "*":
-                self._items.append((-1, 0, gap))
-            elif character == "_":
-                while pattern[position + 1 : position + 2] == "_":
-                    position += 1
-                self._items.append((-1, 1, gap))
-            else:
-                if character == "\\":
-                    position += 1
-                    character = pattern[position : position + 1]
-                    if character not in ("?", "*", "_", "\\"):
-                        raise ConfigError(
-                            f"the pattern has {quoted(chr(92) + character)[1:-1]}",
-                            "a backslash stands before ?, *, _ or another backslash",
-                        )
-                at = vocabulary.characters.find(character)
-                if at >= 0:
-                    self._items.append((at, 1, 1))
-                elif on_unknown == "error":
-                    raise unknown_character(character, f"at position {position} of the pattern")
-            position += 1
+        gaps = {"?": (1, 1), "*": (0, gap), "_": (1, gap)}
+        for found in re.finditer(r"\\.?|_+|.", pattern, re.DOTALL):
+            token = found[0]
+            if token[0] in gaps:
+                self._items.append((-1, *gaps[token[0]]))
+                continue
+            if token[0] == "\\" and token[1:] not in ("?", "*", "_", "\\"):
+                raise ConfigError(
+                    f"the pattern has {quoted(token)[1:-1]}",
+                    "a backslash stands before ?, *, _ or another backslash",
+                )
+            at = vocabulary.characters.find(token[-1])
+            if at >= 0:
+                self._items.append((at, 1, 1))
+            elif on_unknown == "error":
+                raise unknown_character(token[-1], f"at position {found.end() - 1} of the pattern")
         self.literals = {item[0] for item in self._items if item[0] >= 0}
         if all(item[0] >= 0 for item in self._items):
             raise ConfigError("the pattern has no gap", "mark one: ? is one character, * and ___ are several")
@@ -148,20 +139,18 @@ class Pattern:
     def _closed(self, positions: list[tuple[int, int]]) -> Positions:
         """The positions and those that are reached without a character, less the redundant ones."""
         found: set[tuple[int, int]] = set()
+        shortest: dict[int, int] = {}
         todo = list(positions)
         while todo:
             i, k = todo.pop()
             if (i, k) in found:
                 continue
             found.add((i, k))
-            if i < len(self._items) and self._items[i][0] < 0 and k >= self._items[i][1]:
+            if i < len(self._items) and k >= self._items[i][1]:  # so the item is a gap
                 todo.append((i + 1, 0))
+                shortest[i] = min(k, shortest.get(i, k))
         # Of two positions in a gap that may end, the one with fewer characters allows all that the other
         # does.
-        shortest: dict[int, int] = {}
-        for i, k in found:
-            if i < len(self._items) and k >= self._items[i][1]:
-                shortest[i] = min(k, shortest.get(i, k))
         return frozenset((i, k) for i, k in found if k <= shortest.get(i, k))
 
 
@@ -171,93 +160,92 @@ class _Prefix:
     total: float  # log p
     cursor: Cursor
 
+    def longer(self, character: int, total: float) -> _Prefix:
+        return _Prefix((*self.ids, character), total, Cursor(character, self.cursor.state))
+
 
 # Prefixes with one character more: the prefix's number among all beams' prefixes, the character, log p.
 _Row = tuple[int, int, float]
 _Columns = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]
 
 
+@dataclass(eq=False)
 class _Beams:
-    def __init__(self, predictor: Predictor, pattern: Pattern, count: int, beam: int, part: bool) -> None:
-        self._predictor = predictor
-        self._pattern = pattern
-        self._count = count
-        self._beam = beam
-        self._part = part
-        self._found: list[tuple[float, str]] = []  # -log p
-        self._listed: list[float] = []  # log p of the best `count` of them, a heap
-        self._dropped = -math.inf  # log p of the best prefix that was dropped
+    predictor: Predictor
+    pattern: Pattern
+    count: int
+    beam: int
+    part: bool
+    found: list[tuple[float, str]] = field(default_factory=list)  # -log p
+    listed: list[float] = field(default_factory=list)  # log p of the best `count` of them, a heap
+    dropped: float = -math.inf  # log p of the best prefix that was dropped
 
     def search(self) -> list[Filling]:
-        beams = {self._pattern.start(): [_Prefix((), 0.0, self._predictor.start_line())]}
+        beams = {self.pattern.start(): [_Prefix((), 0.0, self.predictor.start(line=True))]}
         while beams:
             beams = self._step(beams)
-        if not self._found:
+        if not self.found:
             raise SearchError("nothing fits the pattern", "to this model every filling is impossible")
-        self._found.sort()
-        greatest = -self._found[0][0]
-        everything = math.fsum(math.exp(-total - greatest) for total, _ in self._found)
+        self.found.sort()
+        greatest = -self.found[0][0]
+        everything = math.fsum(math.exp(-total - greatest) for total, _ in self.found)
         return [
-            Filling(text, -total, math.exp(-total - greatest) / everything, -total > self._dropped)
-            for total, text in self._found[: self._count]
+            Filling(text, -total, math.exp(-total - greatest) / everything, -total > self.dropped)
+            for total, text in self.found[: self.count]
         ]
 
     def _step(self, beams: dict[Positions, list[_Prefix]]) -> dict[Positions, list[_Prefix]]:
         """Extend each prefix by one character."""
         prefixes = [prefix for beam in beams.values() for prefix in beam]
-        totals = self._predictor.predict([prefix.cursor for prefix in prefixes])
+        totals = self.predictor.predict([prefix.cursor for prefix in prefixes])
         totals += np.array([prefix.total for prefix in prefixes])[:, None]
         grown: dict[Positions, list[_Columns]] = defaultdict(list)
         first = 0
         for positions, beam in beams.items():
             rows = np.arange(first, first + len(beam))
             first += len(beam)
-            if self._pattern.ends(positions):
-                self._end(beam, totals[rows, self._predictor.newline])
-            for reached, ids in self._pattern.next(positions):
+            if self.pattern.ends(positions):
+                self._end(beam, totals[rows, self.predictor.newline])
+            for reached, ids in self.pattern.next(positions):
                 grown[reached].append(
                     (rows.repeat(len(ids)), np.tile(ids, len(rows)), totals[np.ix_(rows, ids)].ravel())
                 )
-        best = {positions: self._best(parts) for positions, parts in grown.items()}
-        best = self._fewer(best)
+        best = self._fewer({positions: self._best(parts) for positions, parts in grown.items()})
         return {
-            positions: [
-                _Prefix((*old.ids, c), total, Cursor(c, old.cursor.state))
-                for old, c, total in ((prefixes[row], c, total) for row, c, total in chosen)
-            ]
+            positions: [prefixes[row].longer(c, total) for row, c, total in chosen]
             for positions, chosen in best.items()
             if chosen
         }
 
     def _end(self, beam: list[_Prefix], totals: npt.NDArray[np.float64]) -> None:
         for prefix, whole in zip(beam, totals.tolist(), strict=True):
-            total = prefix.total if self._part else whole
+            total = prefix.total if self.part else whole
             if total > -math.inf:
-                text = self._predictor.vocabulary.decode(np.array(prefix.ids, np.int64))
-                self._found.append((-total, text))
-                heapq.heappush(self._listed, total)
-                if len(self._listed) > self._count:
-                    heapq.heappop(self._listed)
+                text = self.predictor.vocabulary.decode(np.array(prefix.ids, np.int64))
+                self.found.append((-total, text))
+                heapq.heappush(self.listed, total)
+                if len(self.listed) > self.count:
+                    heapq.heappop(self.listed)
 
     def _best(self, parts: list[_Columns]) -> list[_Row]:
         """The most probable prefixes that reach a state."""
         rows, ids, totals = (np.concatenate(column) for column in zip(*parts, strict=True))
         worst = -math.inf
-        if len(self._listed) == self._count:
-            worst = self._listed[0] - math.log(CUTOFF)
+        if len(self.listed) == self.count:
+            worst = self.listed[0] - math.log(CUTOFF)
         wanted = np.flatnonzero((totals > -math.inf) & (totals >= worst))
         order = wanted[np.argsort(-totals[wanted], kind="stable")]
-        if len(order) > self._beam:
-            self._dropped = max(self._dropped, float(totals[order[self._beam]]))
-        kept = order[: self._beam]
+        if len(order) > self.beam:
+            self.dropped = max(self.dropped, float(totals[order[self.beam]]))
+        kept = order[: self.beam]
         return list(zip(rows[kept].tolist(), ids[kept].tolist(), totals[kept].tolist(), strict=True))
 
     def _fewer(self, best: dict[Positions, list[_Row]]) -> dict[Positions, list[_Row]]:
         """Bound the beams together: a pattern with many gaps has very many states."""
-        most = FULL_BEAMS * self._beam
+        most = FULL_BEAMS * self.beam
         if sum(map(len, best.values())) <= most:
             return best
         totals = sorted((total for chosen in best.values() for *_, total in chosen), reverse=True)
-        self._dropped = max(self._dropped, totals[most])
+        self.dropped = max(self.dropped, totals[most])
         limit = totals[most - 1]
         return {positions: [one for one in chosen if one[2] >= limit] for positions, chosen in best.items()}

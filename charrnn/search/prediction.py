@@ -8,7 +8,7 @@ from typing import Literal
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import SampleConfig
 from charrnn.generation.writing import network_of
-from charrnn.inference import sampling
+from charrnn.inference import filters, sampling
 from charrnn.inference.mixture import Blend
 from charrnn.search.predictor import Predictor
 
@@ -40,7 +40,7 @@ def next_characters(
         logits[predictor.newline] = -math.inf
     p = [0.0] * V
     if temperature == 0:
-        p[sampling.argmax(logits)] = 1.0
+        p[filters.argmax(logits)] = 1.0
     else:
         sampling.probabilities(p, logits, float(temperature))
     order = sorted(range(V), key=lambda n: (-p[n], n))

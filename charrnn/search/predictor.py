@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import SampleConfig, WeightPrecision
@@ -21,26 +20,7 @@ from charrnn.generation.writing import network_of, opening
 from charrnn.inference.engines import Cursor, Ids, LogProbabilities, Paths
 from charrnn.inference.mixture import Blend
 
-__all__ = ["Constraint", "Cursor", "Predictor"]
-
-
-class Constraint(Protocol):
-    """An automaton over the model's ids that says which texts a search may find.
-
-    States are immutable; equal states allow the same continuations.
-    """
-
-    def start(self) -> object:
-        """The state before the first character."""
-
-    def allowed(self, state: object) -> npt.NDArray[np.bool_]:
-        """(V + 1,): which characters may come next, and last whether the text may end here.
-
-        The newline's own entry is ignored.
-        """
-
-    def advance(self, state: object, character: int) -> object:
-        """The state after an allowed character."""
+__all__ = ["Cursor", "Predictor"]
 
 
 class Predictor:
@@ -63,38 +43,26 @@ class Predictor:
         """The cursor at the beginning of a document."""
         return Cursor(len(self.vocabulary), self._network.initial_state())
 
-    def start(self, prompt: str = "", on_unknown: Literal["error", "skip"] = "error") -> Cursor:
+    def start(
+        self, prompt: str = "", on_unknown: Literal["error", "skip"] = "error", *, line: bool = False
+    ) -> Cursor:
         """The cursor after the prompt, read as for sampling.
 
-        Raises:
-            VocabularyError: the prompt has a character that the model has never seen.
-        """
-        ids = self.vocabulary.encode(prompt, on_unknown).astype(np.int64)
-        return self._after(ids)
-
-    def start_line(self, prompt: str = "", on_unknown: Literal["error", "skip"] = "error") -> Cursor:
-        """The same at the start of a whole line: in prose, an empty prompt is replaced by a newline.
+        With `line`, a whole line begins there: in prose, an empty prompt is replaced by a newline.
 
         Raises:
             VocabularyError: the prompt has a character that the model has never seen.
         """
-        ids = self.vocabulary.encode(prompt, on_unknown).astype(np.int64)
-        if not (len(ids) or self.lines or self.newline < 0):
-            ids = np.array([self.newline], np.int64)
-        return self._after(ids)
-
-    def _after(self, prompt: Ids) -> Cursor:
-        read = opening(self._network, self.vocabulary, prompt, self.lines)
+        prompt_ids = self.vocabulary.encode(prompt, on_unknown).astype(np.int64)
+        if line and not (len(prompt_ids) or self.lines or self.newline < 0):
+            prompt_ids = np.array([self.newline], np.int64)
+        ids = opening(self._network, self.vocabulary, prompt_ids, self.lines)[1:]
         cursor = self.beginning()
-        self.read(cursor, read[1:])
-        return cursor
-
-    def read(self, cursor: Cursor, ids: Ids) -> None:
-        """Append characters (n,) to the text."""
         while len(ids):
             path = self._paths.best(len(ids) + self._predictions)
             path.read(cursor, ids[: path.longest(1)])
             ids = ids[path.longest(1) :]
+        return cursor
 
     def predict(self, cursors: Sequence[Cursor]) -> LogProbabilities:
         """Let each text read its last character; returns log p of the next one, (texts, V).

@@ -87,13 +87,11 @@ class Offers:
     def _continuation(self, cursor: Cursor, row: Any) -> str:
         cursor, newline = replace(cursor), self._predictor.newline
         found: list[int] = []
-        while len(found) < LONGEST:
+        while len(found) < LONGEST and found != [newline]:
             best = int(np.argmax(row))
             if best == newline and found:
                 break
             found.append(best)
-            if best == newline:
-                break
             cursor.last = best
             row = self._predictor.predict([cursor])[0]
         return self._predictor.vocabulary.decode(np.array(found, np.int64))

@@ -11,7 +11,7 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig
 from charrnn.errors import ConfigError, TrainingError
 from charrnn.events import Measure
-from charrnn.generation.writing import generate
+from charrnn.generation.writing import generate_all
 from charrnn.nn.learner import Learner
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.parameters import Array
@@ -167,4 +167,4 @@ def _grown(initial: Checkpoint, vocabulary: Vocabulary, fresh: dict[str, Array])
 def _preview(model: Checkpoint) -> str:
     """A sample of the network. The draws are the same each time, so only the network makes a difference."""
     count = PREVIEW_LINES if model.text.lines else 1
-    return "".join("".join(generate(model, "", PREVIEW, index=n)) for n in range(count))
+    return "".join("".join(next(generate_all(model, "", PREVIEW, first=n))) for n in range(count))
