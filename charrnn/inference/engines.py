@@ -290,7 +290,7 @@ class CompiledPath:
         running = B
         while running:
             for character in set(last[:running].tolist()):
-                self._network.learn(character)  # the loop comes back where it meets a new one
+                self._network.fill_table(character)  # the loop comes back where it meets a new one
             running = self._kernels.write(*self._either, batch, self._chain, arrays, tracks, scratch)
             if running < 0:
                 raise _BrokenUpError
@@ -325,7 +325,7 @@ class CompiledPath:
             some = cursors[first : min(first + TEXTS_A_THREAD, high)]
             last = np.array([cursor.last for cursor in some])
             for character in set(last.tolist()):
-                self._network.learn(character)
+                self._network.fill_table(character)
             state: Any = self._network.side_by_side([cursor.state for cursor in some])
             (scratch,) = self._kernels.scratch(self._arrays, len(some))
             out = found[first : first + len(some)]
@@ -379,7 +379,7 @@ def compiled_arrays(network: Network, kernels: Any) -> Any:
     _arranged[network] = kernels.Network(
         product=kernels.address_of(kernels.panel_product),
         cell=kernels.address_of(kernels.writing(config.recurrence)),
-        parts=len(config.recurrence.state),
+        widths=np.array(network.widths),
         norm=kernels.address_of(kernels.layer_norm) if config.norm else 0,
         skips=np.array(network.skips),
         table=network.table,

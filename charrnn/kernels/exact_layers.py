@@ -99,7 +99,7 @@ def layer_norm(out: int, weight: int, bias: int, H: int, rows: int) -> None:
 
 @njit()
 def copy(out: Any, x: Any, rows: int) -> None:
-    """out = x, both (B, H). Numba takes two seconds to compile an assignment of rows."""
+    """out = x, (B, H) of the columns of (B, H ..). Numba takes two seconds to compile an assignment of rows."""
     for b in range(rows):
         for j in range(out.shape[1]):
             out[b, j] = x[b, j]

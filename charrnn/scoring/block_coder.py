@@ -201,20 +201,20 @@ class _CompiledRun:
         B = high - low
         openings = [self._openings[block] for block in self._order[low:high].tolist()]
         last = np.array([character for character, _ in openings], np.int64)
-        state = np.stack([state for _, state in openings], axis=2)  # (L, 1 or 2, B, H)
+        state = self._network.side_by_side([state for _, state in openings])
         rows = slice(low, high)
         blocks = self._kernels.Blocks(
             state, last, self._texts[rows], self._lengths[rows], self._line_end, np.empty(self._V, np.int64)
         )
         scratch = self._generate.scratch(self._arrays, B)[0]
-        self._network.learn(self._V)
+        self._network.fill_table(self._V)
         steps = max(1, WEIGHTS_A_CALL // (self._weights * B))
         t, length = 0, int(self._lengths[low])
         while t < length and not self._stopped.is_set():
             t1 = min(t + steps, length)
             with np.errstate(all="ignore"):
                 for character in set(last.tolist()):
-                    self._network.learn(character)  # the loop returns at a character that is not learned
+                    self._network.fill_table(character)  # the loop returns at a character that has no row
             t = int(call(blocks, scratch, t, t1))
             if t < 0:
                 raise CompressionError(*DAMAGED)
