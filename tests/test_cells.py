@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.cells import MATRIX, SLSTM
 from support.compiled_loop import compiled_only
 from support.environment import environment
 
@@ -101,7 +102,7 @@ MEMORIES = Cell(
     forward=two_memories,
     backward=through_two_memories,
 )
-OWN = [MGU, MEMORIES]
+OWN = [MGU, MEMORIES, MATRIX, SLSTM]
 
 
 @pytest.fixture(autouse=True)

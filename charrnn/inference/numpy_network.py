@@ -21,13 +21,25 @@ import numpy.typing as npt
 
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import WeightPrecision
-from charrnn.kernels.coefficients import NORM_EPSILON, NORM_LANES, TANH_P, TANH_Q
+from charrnn.kernels.coefficients import (
+    EXP_LEAST,
+    EXP_SERIES,
+    LN2,
+    LOG2E,
+    NORM_EPSILON,
+    NORM_LANES,
+    TANH_P,
+    TANH_Q,
+)
 from charrnn.nn.cell import Cell
 
 Floats = npt.NDArray[np.float32]
 
 # From the highest power down, each row one coefficient of P and one of Q: (5, 2, 1).
 _TANH = np.array([TANH_P, TANH_Q], np.float32).T[::-1, :, None].copy()
+_LEAST, _LOG2E, _LN2_HIGH, _LN2_LOW = map(np.float32, (EXP_LEAST, LOG2E, *LN2))
+_E6, *_SERIES = map(np.float32, EXP_SERIES)
+number = np.float32  # see kernels.activations
 _NINE, _ONE, _HALF = np.float32(9), np.float32(1), np.float32(0.5)
 
 
@@ -58,6 +70,23 @@ def relu(x: Floats) -> Floats:
 def blend(a: Floats, b: Floats, z: Floats) -> Floats:
     """(1 - z) a + z b."""
     return (_ONE - z) * a + z * b
+
+
+def exp(x: Floats) -> Floats:
+    """exp(x) for x <= 0."""
+    x = np.maximum(x, _LEAST)
+    n = np.floor(x * _LOG2E + _HALF)
+    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
+    y: Any = _E6
+    for coefficient in _SERIES:
+        y = y * r + coefficient
+    return y * ((n.astype(np.int32) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+def row_sums(x: Floats) -> Floats:
+    """The sum of each row of (n, m), from the first term to the last: (n,)."""
+    sums: Floats = np.add.accumulate(x, axis=1)[:, -1]  # unlike reduce, it adds in order
+    return sums
 
 
 # sigmoid(x) = tanh(x/2)/2 + 1/2: one call of tanh for gates of both kinds. To -0, anything adds up to itself.
