@@ -77,10 +77,11 @@ def exp(x: Floats) -> Floats:
     x = np.maximum(x, _LEAST)
     n = np.floor(x * _LOG2E + _HALF)
     r = (x - n * _LN2_HIGH) - n * _LN2_LOW
-    y: Any = _E6
+    y: Floats = _E6 * np.ones_like(x)
     for coefficient in _SERIES:
         y = y * r + coefficient
-    return y * ((n.astype(np.int32) + np.int32(127)) << np.int32(23)).view(np.float32)
+    power: Floats = ((n.astype(np.int32) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return y * power
 
 
 def row_sums(x: Floats) -> Floats:

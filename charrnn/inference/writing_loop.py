@@ -268,6 +268,7 @@ class Scratch(NamedTuple):
     barrier: Any  # shared
     u: Any  # (2, B, N) shared, the layers take turns; (1, B, N) for one thread
     w: Any  # likewise
+    gates: Any  # (N,) of one text
     logits: Any  # (B, padded V) shared
     out: Any  # (2, B, H) what a layer makes of its h, if anything; the layers take turns
     p: Any  # (V,) float64
@@ -303,7 +304,10 @@ def scratch(network: Network | Mixture, B: int, workers: int = 1) -> list[Any]:
     def member(worker: int) -> Scratch:
         out = np.empty((2, B, H), np.float32)
         p, keys, row = np.empty((3, V))
-        return Scratch(worker, workers, barrier, u, w, logits, out, p, keys, row, np.empty(V, np.int64))
+        gates = np.empty(N, np.float32)
+        return Scratch(
+            worker, workers, barrier, u, w, gates, logits, out, p, keys, row, np.empty(V, np.int64)
+        )
 
     return [member(worker) for worker in range(workers)]
 
@@ -391,8 +395,9 @@ def _step(network: Any, characters: Any, state: Any, scratch: Any, rows: int) ->
         _own_product(network, w, h, network.recurrent[k], network.bias_hh[k], rows, scratch)
         if not _meet(scratch):
             return False
-        N, table = u.shape[1], network.widths.ctypes.data
-        call(network.cell, (table, h.ctypes.data, u.ctypes.data, w.ctypes.data, N, rows))
+        table, gates = network.widths.ctypes.data, scratch.gates
+        operands = h.ctypes.data, u.ctypes.data, w.ctypes.data, gates.ctypes.data
+        call(network.cell, (table, *operands, len(gates), rows))
         y = h
         if network.norm != 0 or network.skips[k]:
             y = scratch.out[k % 2]

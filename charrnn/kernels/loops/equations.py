@@ -96,35 +96,38 @@ def backward(cell: Any, dtype: Any) -> Loops:
 def writing(cell: Any) -> Loops:
     """Rows 0 to `rows` of a state, (B, S), anew, from u = W_ih x + b_ih and w = W_hh h + b_hh, both (B, N).
 
-    The table has the widths of the state's parts; u and w do not keep their values.
+    The table has the widths of the state's parts; gates, (N,), is for the activations of a row.
     """
     stages = cell.forward(exact_layers)
-    places = {"gates": "u + b * N * size", "recurrent": "w + b * N * size", "h": "state + b * S * size"}
+    places = {"gates": "gates", "input": "u + b * N * size", "recurrent": "w + b * N * size"}
+    places["h"] = "state + b * S * size"
     places["rest"] = f"{places['h']} + H * size"
     places |= {f"{name}_after": places[name] for name in ("h", "rest")}
     body = _located(cell, places, _forward(cell, stages, writes=True))
     widths = [_width(cell, n) for n in range(len(cell.state))]
     body = ["H = word_at(table)", f"S = {' + '.join(widths)}", "for b in range(rows):", *body]
-    return _compilable(cell, "writing", "table, state, u, w, N, rows", body, stages, exact_layers, np.float32)
+    head = "table, state, u, w, gates, N, rows"
+    return _compilable(cell, "writing", head, body, stages, exact_layers, np.float32)
 
 
 def _forward(cell: Any, stages: tuple[Any, ...], *, writes: bool) -> list[str]:
     """A row's gates become activations in their place, and then the state after the step.
 
-    When text is written, W_hh h + b_hh is always apart, the state after the step takes the place of the one
-    before, and nothing is kept.
+    When text is written, they are added up from `input` and `recurrent`, the state after the step takes the
+    place of the one before, and nothing is kept.
     """
-    body, first = [], 0
+    body, first, apart = [], 0, cell.separate_hidden_bias
     for activation, group in groupby(cell.gates.values()):
         width = len(list(group))
-        if activation or (writes and not cell.separate_hidden_bias):
+        if activation or writes:
+            read = {"y": "input"} if writes else {"x": "gates"}
+            if (activation and apart) or (writes and not apart):
+                read["z"] = "recurrent"
+            arrays = {"x": "gates", **read}.items()
+            body += [f"{name} = {_row(buffer, first, width)}" for name, buffer in arrays]
             # Loops start at 0: where an index might be negative, there is no vector code.
-            body.append(f"x, n = {_row('gates', first, width)}, {width} * H")
-            argument = "x[j]"
-            if writes or cell.separate_hidden_bias:
-                body.append(f"y = {_row('recurrent', first, width)}")
-                argument = "x[j] + y[j]"
-            body += ["for j in range(n):", f"    x[j] = {activation or ''}({argument})"]
+            total = " + ".join(f"{name}[j]" for name in read)
+            body += [f"for j in range({width} * H):", f"    x[j] = {activation or ''}({total})"]
         first += width
     written: set[str] = set()
     for n, stage in enumerate(stages):
