@@ -15,6 +15,7 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from networks import VOCABULARY, Network, flops_per_character
 from report import narrator
 from sections import HERE, Bench
 
-CELLS = ("lstm", "gru", "rnn")
-COLOURS = {"lstm": "#0b6e99", "gru": "#d9730d", "rnn": "#448361"}
+from charrnn.nn.cells import kinds
+
+CELLS = kinds()
+COLOURS = dict(zip(CELLS, cycle(("#0b6e99", "#d9730d", "#448361", "#6940a5")), strict=False))
 MIDDLE = {"hidden": 128, "layers": 2, "seq": 50, "batch": 50, "vocabulary": VOCABULARY}
 
 

@@ -26,7 +26,6 @@ from torch import Tensor, nn
 SIDE = 3072  # as in peer_numpy.py
 TEMPERATURE = 0.8
 WARM_UP = 0.5  # seconds
-GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 RECURRENT: dict[str, Any] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
@@ -48,8 +47,8 @@ class LM(nn.Module):
         self.decoder = nn.Linear(H, V)
         for name, p in self.rnns.named_parameters():
             if "weight_hh" in name:
-                for k in range(GATES[a.cell]):
-                    nn.init.orthogonal_(p.data[k * H : (k + 1) * H])
+                for gate in p.data.split(H):
+                    nn.init.orthogonal_(gate)
             elif "weight_ih" in name:
                 nn.init.xavier_uniform_(p.data)
 
@@ -195,7 +194,7 @@ def main() -> None:
     )
     parser.add_argument("mode", choices=list(MODES))
     parser.add_argument("--corpus", type=Path)
-    parser.add_argument("--cell", choices=list(GATES), default="lstm")
+    parser.add_argument("--cell", choices=list(RECURRENT), default="lstm")
     for name, default in (
         ("layers", 2), ("hidden", 128), ("batch", 50), ("seq", 50), ("vocabulary", 65), ("count", 1)
     ):  # fmt: skip

@@ -24,7 +24,7 @@ from typing import Any  # noqa: E402
 
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402, N812
-from peer_torch import GATES, LM  # noqa: E402
+from peer_torch import LM, RECURRENT  # noqa: E402
 from serve import say  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
@@ -198,7 +198,7 @@ def main() -> None:
     )
     for name in ("train", "validation"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--cell", choices=list(GATES), default="lstm")
+    parser.add_argument("--cell", choices=list(RECURRENT), default="lstm")
     numbers: dict[str, tuple[Callable[[str], Any], Any]] = {
         "layers": (int, 2), "hidden": (int, 256), "batch": (int, 32), "seq": (int, 64), "lr": (float, 6e-3),
         "dropout": (float, 0.1), "weight-decay": (float, 0.01), "clip": (float, 1.0), "seed": (int, 1),

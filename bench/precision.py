@@ -24,6 +24,8 @@ import curves_figure
 from learned import Run
 from report import Table, times
 
+from charrnn.nn.cells import kinds
+
 PRECISIONS = ("float32", "bfloat16")
 FEW = 20  # steps, before which a run's speed is not looked at
 
@@ -109,7 +111,7 @@ def main(argv: list[str]) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("corpus", type=Path)
-    parser.add_argument("--cell", choices=["lstm", "gru", "rnn"], default="lstm")
+    parser.add_argument("--cell", choices=kinds(), default="lstm")
     for name, default in (
         ("layers", 2), ("hidden", 256), ("batch", 50), ("seq", 50), ("steps", 500), ("seeds", 3),
         ("evaluations", 5),

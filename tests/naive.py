@@ -99,14 +99,18 @@ def rnn_relu_backward(d_state: tuple[Array, ...], cache: Any) -> tuple[Array, Ar
     return da, da, (np.zeros_like(dh),)
 
 
+FUNCTIONS = {
+    ("lstm", "tanh"): (lstm, lstm_backward),
+    ("gru", "tanh"): (gru, gru_backward),
+    ("rnn", "tanh"): (rnn_tanh, rnn_tanh_backward),
+    ("rnn", "relu"): (rnn_relu, rnn_relu_backward),
+}
+CELLS = [*FUNCTIONS]  # that there is a reference for
+
+
 def cell_functions(cell: str, nonlinearity: str) -> tuple[Any, Any]:
     """The cell's step and its backward pass; `nonlinearity` matters to the rnn alone."""
-    return {
-        "lstm": (lstm, lstm_backward),
-        "gru": (gru, gru_backward),
-        "rnn-tanh": (rnn_tanh, rnn_tanh_backward),
-        "rnn-relu": (rnn_relu, rnn_relu_backward),
-    }[f"rnn-{nonlinearity}" if cell == "rnn" else cell]
+    return FUNCTIONS[cell, nonlinearity if cell == "rnn" else "tanh"]
 
 
 # --- layer norm ---------------------------------------------------------------

@@ -25,12 +25,13 @@ sys.path.insert(0, str(ROOT))
 from charrnn.checkpoint import model_file  # noqa: E402
 from charrnn.checkpoint.model_file import Checkpoint  # noqa: E402
 from charrnn.config import ModelConfig, TextConfig  # noqa: E402
+from charrnn.nn import cells  # noqa: E402
 from charrnn.vocabulary import Vocabulary  # noqa: E402
 
 PAGE = ROOT / "docs" / "pytorch.md"
 RECORDING = ROOT / "tests" / "recordings" / "readme" / "readme.npz"
 CHARACTERS = " Poprt"
-CELLS = [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh"), ("rnn", "relu")]
+CELLS = [(cell.kind, cell.nonlinearity or "tanh") for cell in cells.CELLS.values()]
 
 
 def code() -> str:

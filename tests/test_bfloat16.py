@@ -24,6 +24,7 @@ from charrnn.kernels.products.bfloat16 import pairs, whole_pairs
 from charrnn.kernels.products.gemm import PANEL, padded, panels
 from charrnn.kernels.products.tile import HAS_BFLOAT16
 from charrnn.nn import precision
+from charrnn.nn.cells import kinds
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.optimizer import AdamW
 from charrnn.nn.workers import Workers
@@ -243,7 +244,7 @@ def test_any_number_of_threads_gives_the_same_bits(name):
 
 
 @needs_bfloat16
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("cell", kinds())
 def test_ten_steps_lose_what_they_lose_in_float32(cell, workers):
     config = ModelConfig(20, cell, hidden_size=48, embedding_size=48)
     x, y, reset = random_window(config, 16, 8)

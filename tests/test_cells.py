@@ -12,21 +12,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.cells import MATRIX, SLSTM
 from support.compiled_loop import compiled_only
 from support.environment import environment
 
 import charrnn
 from charrnn import api
 from charrnn.checkpoint.model_file import Checkpoint, load
-from charrnn.config import ModelConfig, SampleConfig
+from charrnn.config import ModelConfig, SampleConfig, TextConfig
 from charrnn.inference import numpy_network
 from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
+from charrnn.inference.mixture import MixedNetwork, blend
 from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.kernels import activations, exact_layers
+from charrnn.kernels.machine.jit import njit
 from charrnn.nn import cells as table
 from charrnn.nn.cell import Cell, Stage
 from charrnn.nn.network import Model, State, initial_tensors
 from charrnn.nn.workers import Workers
+from charrnn.scoring import block_coder, compression
+from charrnn.vocabulary import Vocabulary
 
 
 def forward(of: Any) -> tuple[Stage, ...]:
@@ -101,7 +106,7 @@ MEMORIES = Cell(
     forward=two_memories,
     backward=through_two_memories,
 )
-OWN = [MGU, MEMORIES]
+OWN = [MGU, MEMORIES, MATRIX, SLSTM]
 
 
 @pytest.fixture(autouse=True)
@@ -155,33 +160,70 @@ def test_a_cell_of_ones_own_learns_and_goes_on_after_an_interruption(cell, corpu
     assert sum(api.score(out, text)) > 0
 
 
+def untrained(cell: Cell, characters: str = "\nabcdef", **settings: Any) -> Checkpoint:
+    config = ModelConfig(len(characters), cell.kind, hidden_size=18, embedding_size=5, **settings)
+    return Checkpoint(config, Vocabulary(characters), TextConfig(), initial_tensors(config, 1))
+
+
 @compiled_only
 @pytest.mark.parametrize("cell", OWN, ids=lambda cell: cell.kind)
 @pytest.mark.parametrize("norm", [False, True])
 def test_a_cell_of_ones_own_writes_the_same_bits_on_both_paths(cell, norm):
     from charrnn.inference import writing_loop as kernels
 
-    V = 7
-    config = ModelConfig(V, cell.kind, hidden_size=18, embedding_size=5, norm=norm)
-    checkpoint = Checkpoint(config, None, None, initial_tensors(config, 1))  # type: ignore[arg-type]
-    network = PlainNetwork(checkpoint)
+    network = PlainNetwork(untrained(cell, norm=norm))
+    V = network.vocab_size
     paths = PlainPath(network, SampleConfig()), CompiledPath(network, SampleConfig(), kernels, threads=1)
-    cursors = [Cursor(V, network.initial_state()) for _ in paths]
-    numbers = np.random.default_rng(1).random(200)
-    written = [path.write([cursor], [numbers], -1) for path, cursor in zip(paths, cursors, strict=True)]
-    assert np.array_equal(written[0], written[1])
-    assert len(set(np.ravel(written[0]).tolist())) > 2
-    assert cursors[0].state.tobytes() == cursors[1].state.tobytes()
+    random = np.random.default_rng(1)
+    numbers = [random.random(n) for n in (40, 200, 90)]  # one after another is done: rows change places
+    written, cursors = [], []
+    for path in paths:
+        cursors.append([Cursor(V, network.initial_state()) for _ in numbers])
+        written.append(path.write(cursors[-1], numbers, -1))
+    for own, other in zip(*written, strict=True):
+        assert np.array_equal(own, other)
+    assert len(set(written[0][1].tolist())) > 2
+    for own, other in zip(*cursors, strict=True):
+        assert own.state.tobytes() == other.state.tobytes()
+        assert np.isfinite(own.state).all()
+
+
+@compiled_only
+@pytest.mark.parametrize("cell", OWN, ids=lambda cell: cell.kind)
+def test_a_mixture_with_a_cell_of_ones_own_writes_the_same_on_both_paths(cell):
+    from charrnn.inference import writing_loop as kernels
+
+    network = MixedNetwork(blend([(untrained(cell), 1), (untrained(MGU, "\nabxy"), 2)]))
+    paths = PlainPath(network, SampleConfig()), CompiledPath(network, SampleConfig(), kernels, threads=1)
+    numbers = [np.random.default_rng(n).random(30 + n) for n in range(2)]
+    written = []
+    for path in paths:
+        cursors = [Cursor(network.vocab_size, network.initial_state()) for _ in numbers]
+        written.append([ids.tolist() for ids in path.write(cursors, numbers, -1)])
+    assert written[0] == written[1]
+
+
+@compiled_only
+@pytest.mark.parametrize("cell", OWN, ids=lambda cell: cell.kind)
+def test_a_cell_of_ones_own_compresses_to_the_same_bytes_on_both_paths(cell, monkeypatch):
+    checkpoint = untrained(cell)
+    data = b"abc\nfed\n" * 20
+    packed, unpacked = [], []
+    for plain in (sys.maxsize, -1):
+        monkeypatch.setattr(block_coder, "PLAIN", plain)
+        packed.append(b"".join(compression.compress(checkpoint, [data])))
+        unpacked.append(b"".join(compression.decompress(checkpoint, [packed[0]])))
+    assert packed[0] == packed[1]
+    assert unpacked == [data, data]
 
 
 @compiled_only
 @pytest.mark.parametrize("cell", OWN, ids=lambda cell: cell.kind)
 def test_training_and_writing_compute_the_same_numbers(cell, workers):
-    config = ModelConfig(7, cell.kind, hidden_size=18, embedding_size=5)
-    tensors = initial_tensors(config, 1)
-    model = Model(config, workers=workers)
-    model.load_tensors(tensors)
-    network = PlainNetwork(Checkpoint(config, None, None, tensors))  # type: ignore[arg-type]
+    checkpoint = untrained(cell)
+    model = Model(checkpoint.config, workers=workers)
+    model.load_tensors(checkpoint.tensors)
+    network = PlainNetwork(checkpoint)
     ids, state = [7, 1, 5, 2, 2, 0, 6], network.initial_state()
     logits, _ = model.forward(np.array(ids, np.int32)[:, None])
     for n, character in enumerate(ids):
@@ -228,10 +270,19 @@ def test_the_gradient_of_a_cell_of_ones_own_is_central_differences(cell, workers
 
 
 def test_every_family_of_functions_has_what_equations_use():
+    used = "sigmoid", "tanh", "relu", "exp", "blend", "number", "row_sums"
     for family in (activations, exact_layers, numpy_network):
-        assert all(callable(getattr(family, name)) for name in ("sigmoid", "tanh", "relu", "blend"))
+        assert all(callable(getattr(family, name)) for name in used)
     for name in ("complement", "through_sigmoid", "through_tanh", "through_relu"):
         assert callable(getattr(activations, name))
+
+
+def test_exp_has_the_same_bits_on_both_paths():
+    exp = njit()(lambda x: exact_layers.exp(x))
+    x = np.float32([0, -0.0, -1e-9, -0.3466, -1, -86.9, -87, -88, -np.inf, *-np.geomspace(1e-6, 90, 2000)])
+    own = np.array([exp(one) for one in x], np.float32)
+    assert own.tobytes() == numpy_network.exp(x).tobytes()
+    np.testing.assert_allclose(own, np.exp(np.maximum(x, -87), dtype=np.float64), rtol=2e-7)
 
 
 # --- a cell that is taken away -----------------------------------------------------------------

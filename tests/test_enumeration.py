@@ -9,8 +9,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from naive import CELLS
 from support.compiled_loop import Ready, let_load
-from support.toy_models import CELLS, all_log_probabilities, log_probabilities, texts, toy
+from support.toy_models import all_log_probabilities, log_probabilities, texts, toy
 
 import charrnn
 from charrnn import api

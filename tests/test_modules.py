@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.cells import MATRIX
 from support.environment import environment
 
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.kernels import rows
 from charrnn.kernels.machine import jit
-from charrnn.nn.cell import Cell, Stage
 from charrnn.nn.modules.dropout import Dropout
 from charrnn.nn.modules.embedding import Embedding
 from charrnn.nn.modules.layer_norm import LayerNorm
@@ -252,64 +252,6 @@ def test_dropout_in_a_residual_drops_nothing_of_what_is_added(inside):
     assert other.gradient(x, y, None, reset, dropout_seed=1)[0] == plain.gradient(x, y, None, reset)[0]
     for name, gradient in plain.gradients.tensors().items():
         np.testing.assert_array_equal(other.gradients.tensors()[name], gradient)
-
-
-def remember(of: Any) -> tuple[Stage, ...]:
-    """Nobody's cell: a matrix of H x H numbers, and one number a row, over whole rows.
-
-    n' = n / 2 + mean(f)
-    C' = diag(f) C + v k^T
-    h' = C' q / (1 + n'^2)
-    """
-
-    def equation(f: Any, k: Any, v: Any, q: Any, n: Any, C: Any) -> Any:
-        H = len(k)
-        after_n, after_C, h = n / 2 + np.mean(f), np.empty_like(C), np.zeros_like(k)
-        for a in range(H):
-            for b in range(H):
-                after_C[a * H + b] = f[a] * C[a * H + b] + v[a] * k[b]
-                h[a] += after_C[a * H + b] * q[b] / (1 + after_n[0] ** 2)
-        return after_n, after_C, h
-
-    return (Stage(equation, ("n", "C", "h"), rows=True),)
-
-
-def through_memory(of: Any) -> Stage:
-    def gradients(f: Any, k: Any, v: Any, q: Any, n: Any, C: Any, d_h: Any, d_n: Any, d_C: Any) -> Any:
-        H = len(k)
-        after_n = n[0] / 2 + np.mean(f)
-        scale = 1 / (1 + after_n**2)
-        d_f, d_k, d_v, d_q = np.zeros_like(f), np.zeros_like(k), np.zeros_like(v), np.zeros_like(q)
-        before_n, before_C, through_scale = np.zeros_like(n), np.zeros_like(C), d_n[0] * 0
-        for a in range(H):
-            for b in range(H):
-                at = a * H + b
-                after_C = f[a] * C[at] + v[a] * k[b]
-                through_scale += d_h[a] * after_C * q[b]
-                d = d_C[at] + d_h[a] * scale * q[b]
-                d_q[b] += d_h[a] * scale * after_C
-                d_f[a] += d * C[at]
-                d_v[a] += d * k[b]
-                d_k[b] += d * v[a]
-                before_C[at] = d * f[a]
-        through_n = d_n[0] - through_scale * 2 * after_n * scale**2
-        before_n[0] = through_n / 2
-        for a in range(H):
-            d_f[a] += through_n / H
-        return d_f, d_k, d_v, d_q, before_n, before_C
-
-    return Stage(gradients, ("f", "k", "v", "q", "n", "C"), rows=True)
-
-
-MATRIX = Cell(
-    kind="matrix",
-    place=9,
-    gates={"f": "sigmoid", "k": "tanh", "v": "tanh", "q": "tanh"},
-    state=("h", "n", "C"),
-    widths=lambda H: (H, 1, H * H),
-    forward=remember,
-    backward=through_memory,
-)
 
 
 @compiled_only

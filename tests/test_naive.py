@@ -8,11 +8,11 @@ from typing import Any
 import naive
 import numpy as np
 import pytest
+from naive import CELLS
 from support import torch_recordings as recorded
 
 Array = np.ndarray[Any, Any]
 
-CELLS = [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh"), ("rnn", "relu")]
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 T, B, H = 3, 2, 3
 SHAPES = [  # L, V, D
@@ -105,7 +105,7 @@ def check_gradients(
 
 
 @pytest.mark.parametrize(("L", "V", "D"), SHAPES)
-@pytest.mark.parametrize("kind", range(4))
+@pytest.mark.parametrize("kind", range(len(CELLS)))
 def test_gradients_are_central_differences(kind: int, L: int, V: int, D: int) -> None:
     """Each shape and each cell with norm, residual, both and neither."""
     norm, residual = [(False, False), (False, True), (True, False), (True, True)][(kind + L + V + D) % 4]

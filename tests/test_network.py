@@ -7,13 +7,12 @@ import itertools
 import naive
 import numpy as np
 import pytest
+from naive import CELLS
 from support import torch_recordings as recorded
 
 from charrnn.config import ModelConfig
 from charrnn.nn.network import Model, State, initial_tensors
 from charrnn.nn.workers import Workers
-
-CELLS = [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh"), ("rnn", "relu")]
 
 
 @pytest.fixture(scope="module")

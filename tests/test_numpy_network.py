@@ -7,6 +7,7 @@ import itertools
 import naive
 import numpy as np
 import pytest
+from naive import CELLS
 from support import torch_recordings as recorded
 
 from charrnn.checkpoint.model_file import Checkpoint
@@ -23,7 +24,6 @@ from charrnn.inference.numpy_network import (
 )
 from charrnn.vocabulary import Vocabulary
 
-CELLS = [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh"), ("rnn", "relu")]
 V = 7
 # Hidden and embedding size: embedding (0: one-hot) as wide as a layer, where it is skipped around, or not.
 SIZES = [(7, 7), (5, 3), (7, 0), (5, 0)]
@@ -63,7 +63,7 @@ def test_logits_and_state_are_those_of_the_naive_network(
         assert logits.dtype == np.float32
         np.testing.assert_allclose(logits, expected[t, 0], rtol=0, atol=2e-5)
     for ours, theirs in zip(state, expected_state, strict=True):
-        np.testing.assert_allclose(ours, [part[0] for part in theirs], rtol=0, atol=2e-5)
+        np.testing.assert_allclose(ours, np.concatenate([part[0] for part in theirs]), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", recorded.names())
@@ -71,7 +71,7 @@ def test_logits_are_pytorchs(name):
     r = recorded.load(name)
     network = PlainNetwork(checkpoint(ModelConfig(**r.config), r.tensors))
     for b in range(r.x.shape[1]):
-        state = np.array([[part[b] for part in layer] for layer in r.state], np.float32)
+        state = np.array([np.concatenate([part[b] for part in layer]) for layer in r.state], np.float32)
         for t, character in enumerate(r.x[:, b].tolist()):
             logits, state = network.step(character, state)
             np.testing.assert_allclose(logits, r.logits[t, b], rtol=0, atol=1e-5)

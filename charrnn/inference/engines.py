@@ -375,7 +375,7 @@ def compiled_arrays(network: Network) -> Any:
     arrays = writing_loop.Network(
         product=address_of(panel_product),
         cell=address_of(writing(config.recurrence)),
-        parts=len(config.recurrence.state),
+        widths=np.array(network.widths),
         norm=address_of(layer_norm) if config.norm else 0,
         skips=np.array(network.skips),
         table=network.table,

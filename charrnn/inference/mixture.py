@@ -27,9 +27,9 @@ from charrnn.inference import sampling
 from charrnn.inference.numpy_network import Floats, PlainNetwork
 from charrnn.vocabulary import Vocabulary
 
-# Of each network the state, and the logits that it left: (L, 1 or 2, H) and (V of the network,).
+# Of each network the state, and the logits that it left: (L, S) and (V of the network,).
 State = tuple[tuple[Floats, Floats], ...]
-States = tuple[tuple[Floats, Floats], ...]  # of B texts: (L, 1 or 2, B, H) and (B, V of the network)
+States = tuple[tuple[Floats, Floats], ...]  # of B texts: (L, B, S) and (B, V of the network)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,13 +125,14 @@ class MixedNetwork:
     def side_by_side(self, states: Sequence[State]) -> States:
         """The states of B texts as the compiled loop takes them."""
         return tuple(
-            (np.stack([part[0] for part in parts], axis=2), np.stack([part[1] for part in parts]))
-            for parts in zip(*states, strict=True)
+            (network.side_by_side([state for state, _ in pairs]), np.stack([logits for _, logits in pairs]))
+            for network, *pairs in zip(self.parts, *states, strict=True)
         )
 
     def one_of(self, states: States, row: int) -> State:
         """A copy of the state of one of them."""
-        return tuple((state[:, :, row].copy(), logits[row].copy()) for state, logits in states)
+        pairs = zip(self.parts, states, strict=True)
+        return tuple((network.one_of(state, row), logits[row].copy()) for network, (state, logits) in pairs)
 
 
 def blend(models: Sequence[tuple[Checkpoint, float]]) -> Checkpoint | Blend:

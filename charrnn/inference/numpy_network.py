@@ -4,7 +4,8 @@ inference.writing_loop takes over long texts and must write the very same one. S
 one order, which the compiled loop repeats bit for bit: every product of a sum is rounded before it is added
 (no fused multiply-add), and sums run from the first term to the last.
 
-Axes: H hidden, D width of the embedding, V vocabulary, G gates, N = G*H padded, L layers.
+Axes: H hidden, D width of the embedding, V vocabulary, G gates, N = G*H padded, L layers,
+S numbers of a layer's state.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -19,13 +21,25 @@ import numpy.typing as npt
 
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import WeightPrecision
-from charrnn.kernels.coefficients import NORM_EPSILON, NORM_LANES, TANH_P, TANH_Q
+from charrnn.kernels.coefficients import (
+    EXP_LEAST,
+    EXP_SERIES,
+    LN2,
+    LOG2E,
+    NORM_EPSILON,
+    NORM_LANES,
+    TANH_P,
+    TANH_Q,
+)
 from charrnn.nn.cell import Cell
 
 Floats = npt.NDArray[np.float32]
 
 # From the highest power down, each row one coefficient of P and one of Q: (5, 2, 1).
 _TANH = np.array([TANH_P, TANH_Q], np.float32).T[::-1, :, None].copy()
+_LEAST, _LOG2E, _LN2_HIGH, _LN2_LOW = map(np.float32, (EXP_LEAST, LOG2E, *LN2))
+_E6, *_SERIES = map(np.float32, EXP_SERIES)
+number = np.float32  # see kernels.activations
 _NINE, _ONE, _HALF = np.float32(9), np.float32(1), np.float32(0.5)
 
 
@@ -58,6 +72,24 @@ def blend(a: Floats, b: Floats, z: Floats) -> Floats:
     return (_ONE - z) * a + z * b
 
 
+def exp(x: Floats) -> Floats:
+    """exp(x) for x <= 0."""
+    x = np.maximum(x, _LEAST)
+    n = np.floor(x * _LOG2E + _HALF)
+    r = (x - n * _LN2_HIGH) - n * _LN2_LOW
+    y: Floats = _E6 * np.ones_like(x)
+    for coefficient in _SERIES:
+        y = y * r + coefficient
+    power: Floats = ((n.astype(np.int32) + np.int32(127)) << np.int32(23)).view(np.float32)
+    return y * power
+
+
+def row_sums(x: Floats) -> Floats:
+    """The sum of each row of (n, m), from the first term to the last: (n,)."""
+    sums: Floats = np.add.accumulate(x, axis=1)[:, -1]  # unlike reduce, it adds in order
+    return sums
+
+
 # sigmoid(x) = tanh(x/2)/2 + 1/2: one call of tanh for gates of both kinds. To -0, anything adds up to itself.
 _SCALE, _SHIFT = {"sigmoid": 0.5, "tanh": 1.0}, {"sigmoid": 0.5, "tanh": -0.0}
 
@@ -65,7 +97,7 @@ _SCALE, _SHIFT = {"sigmoid": 0.5, "tanh": 1.0}, {"sigmoid": 0.5, "tanh": -0.0}
 def cell_step(cell: Cell, H: int) -> Callable[[Floats, Floats, Floats, Floats], None]:
     """A function that does a step of a cell of H units.
 
-    From u = W_ih x + b_ih and w = W_hh h + b_hh, both (G*H,), and the state's parts, into the new ones. It is
+    From u = W_ih x + b_ih and w = W_hh h + b_hh, both (G*H,), and the state (S,), into the new one. It is
     written out as source: to look each name up would take a fifth of a step.
     """
     active, gates = cell.activated, list(cell.gates)
@@ -88,14 +120,16 @@ def cell_step(cell: Cell, H: int) -> Callable[[Floats, Floats, Floats, Floats], 
         else:
             lines.append(f"value_{gate} = u[{row}] + w[{row}]")
     names: dict[str, Any] = {**globals(), "scale": scale, "shift": shift}
-    known = {part: f"state[{n}]" for n, part in enumerate(cell.state)}
+    ends = list(accumulate(cell.state_widths(H), initial=0))
+    places = {part: f"[{a}:{b}]" for part, (a, b) in zip(cell.state, pairwise(ends), strict=True)}
+    known = {part: f"state{place}" for part, place in places.items()}
     for n, stage in enumerate(cell.forward(sys.modules[__name__])):
         names[f"stage_{n}"] = stage.equation
         reads = ", ".join(known.get(name, f"value_{name}") for name in stage.reads)
         for name in stage.writes:
             known.pop(name, None)
         lines.append(f"{', '.join(f'value_{name}' for name in stage.writes)} = stage_{n}({reads})")
-    lines += [f"new[{n}] = {known.get(part, f'value_{part}')}" for n, part in enumerate(cell.state)]
+    lines += [f"new{place} = {known.get(part, f'value_{part}')}" for part, place in places.items()]
     exec("\n    ".join(["def step(u, w, state, new):", *lines]), names)
     step: Callable[[Floats, Floats, Floats, Floats], None] = names["step"]
     return step
@@ -165,6 +199,7 @@ class PlainNetwork:
         N = padded(config.gates * H)
         self.config = config
         self._width = config.gates * H
+        self.widths = config.recurrence.state_widths(H)
         self._cell_step = cell_step(config.recurrence, H)
         self.vocab_size = V
         self.precision = precision
@@ -206,21 +241,20 @@ class PlainNetwork:
         return self.recurrent.size + self.inputs.size + self.decoder.size
 
     def initial_state(self) -> Floats:
-        """The state at a document's start: (L, parts, H), for an LSTM of h and c."""
+        """The state at a document's start: (L, S), in each row its parts side by side, h first."""
         config = self.config
-        parts = len(config.recurrence.state)
-        return np.zeros((config.num_layers, parts, config.hidden_size), np.float32)
+        return np.zeros((config.num_layers, sum(self.widths)), np.float32)
 
     def side_by_side(self, states: Sequence[Floats]) -> Floats:
-        """The states of B texts as the compiled loop takes them, (L, parts, B, H)."""
-        return np.stack(states, axis=2)
+        """The states of B texts as the compiled loop takes them, (L, B, S)."""
+        return np.stack(states, axis=1)
 
     def one_of(self, states: Floats, row: int) -> Floats:
         """A copy of the state of one of them."""
-        return states[:, :, row].copy()
+        return states[:, row].copy()
 
     def fill_table(self, character: int) -> None:
-        """Fill a character's row of the table, if it is still empty."""
+        """Fill a character's row, if it is still empty."""
         if self.known[character]:
             return
         row = self.bias_ih[0].copy()
@@ -235,16 +269,16 @@ class PlainNetwork:
     def step(self, character: int, state: Floats) -> tuple[Floats, Floats]:
         """Read one character, 0 .. V-1 or V for START: the next one's logits (V,), and the new state."""
         config = self.config
-        width = self._width
+        width, H = self._width, config.hidden_size
         new = np.empty_like(state)
         out: Any = None
         with np.errstate(all="ignore"):  # huge weights overflow, and sampling copes with infinity
             self.fill_table(character)
             for k in range(config.num_layers):
                 u = self.table[character] if k == 0 else product(self.inputs[k - 1], out) + self.bias_ih[k]
-                w = product(self.recurrent[k], state[k, 0]) + self.bias_hh[k]
+                w = product(self.recurrent[k], state[k, :H]) + self.bias_hh[k]
                 self._cell_step(u[:width], w[:width], state[k], new[k])
-                x, out = out, new[k, 0]
+                x, out = out, new[k, :H]
                 if config.norm:
                     out = layer_norm(out, *self.norms[k])
                 if self.skips[k]:

@@ -7,7 +7,8 @@ Several threads can write the same texts, as a team: each runs the whole loop wi
 computes its share of the columns of every matrix product, which goes into memory that they share. At a
 barrier they wait until all columns are there. What is not a product is too little to be shared out.
 
-Axes: B texts, T characters, H hidden, V vocabulary, N gates * H padded to panels, L layers.
+Axes: B texts, T characters, H hidden, V vocabulary, N gates * H padded to panels, L layers,
+S numbers of a layer's state, h first.
 """
 
 from __future__ import annotations
@@ -212,7 +213,7 @@ class Network(NamedTuple):
     # Addresses of machine code, see charrnn.kernels.machine.native_calls.
     product: int  # panel_product
     cell: int  # equations.writing of the cell
-    parts: int  # of its state
+    widths: Any  # of the parts of its state
     norm: int  # layer_norm, or 0 for none
     skips: Any  # (L,) bool: the layer's input is added to its output
     table: Any  # (V + 1, at least gates * H) what layer 0 makes of each character, START last
@@ -244,6 +245,7 @@ class Scratch(NamedTuple):
     barrier: Any  # shared
     u: Any  # (2, B, N) shared, the layers take turns; (1, B, N) for one thread
     w: Any  # likewise
+    gates: Any  # (N,) of one text
     logits: Any  # (B, padded V) shared
     out: Any  # (2, B, H) what a layer makes of its h, if anything; the layers take turns
     p: Any  # (V,) float64
@@ -258,7 +260,7 @@ class MixtureScratch(NamedTuple):
     worker: int
     parts: Any  # M of Scratch
     characters: Any  # (M, B) what each network reads
-    kept: Any  # M of (L, parts, B, H): states of texts whose character a network does not know
+    kept: Any  # M of (L, B, S): states of texts whose character a network does not know
     logits: Any  # (B, V) float64: log p
     p: Any  # (V,) float64
     keys: Any  # (V,) float64
@@ -279,7 +281,10 @@ def scratch(network: Network | Mixture, B: int, workers: int = 1) -> list[Any]:
     def member(worker: int) -> Scratch:
         out = np.empty((2, B, H), np.float32)
         p, keys, row = np.empty((3, V))
-        return Scratch(worker, workers, barrier, u, w, logits, out, p, keys, row, np.empty(V, np.int64))
+        gates = np.empty(N, np.float32)
+        return Scratch(
+            worker, workers, barrier, u, w, gates, logits, out, p, keys, row, np.empty(V, np.int64)
+        )
 
     return [member(worker) for worker in range(workers)]
 
@@ -293,7 +298,7 @@ def _mixture_scratch(mixture: Mixture, B: int, workers: int) -> list[MixtureScra
             parts=tuple(team[worker] for team in teams),
             characters=np.zeros((M, B), np.int64),
             kept=tuple(
-                np.empty((len(network.norms), network.parts, B, network.norms.shape[2]), np.float32)
+                np.empty((len(network.norms), B, network.widths.sum()), np.float32)
                 for network in mixture.networks
             ),
             logits=np.empty((B, V)),
@@ -359,7 +364,7 @@ def _step(network: Any, characters: Any, state: Any, scratch: Any, rows: int) ->
     y = scratch.out[0]  # what the layer before has put out
     for k in range(network.recurrent.shape[0]):
         turn = k % len(scratch.u)
-        u, w, h, x = scratch.u[turn], scratch.w[turn], state[k, 0], y
+        u, w, h, x = scratch.u[turn], scratch.w[turn], state[k], y
         if k == 0:
             _look_up(network, u, characters, rows, scratch)
         else:
@@ -367,15 +372,16 @@ def _step(network: Any, characters: Any, state: Any, scratch: Any, rows: int) ->
         _own_product(network, w, h, network.recurrent[k], network.bias_hh[k], rows, scratch)
         if not _meet(scratch):
             return False
-        N, H, part = u.shape[1], h.shape[1], state.shape[2] * state.shape[3] * 4
-        call(network.cell, (h.ctypes.data, part, u.ctypes.data, w.ctypes.data, N, H, rows))
+        table, gates = network.widths.ctypes.data, scratch.gates
+        operands = h.ctypes.data, u.ctypes.data, w.ctypes.data, gates.ctypes.data
+        call(network.cell, (table, *operands, len(gates), rows))
         y = h
         if network.norm != 0 or network.skips[k]:
             y = scratch.out[k % 2]
             copy(y, h, rows)
         if network.norm != 0:
             weight, bias = network.norms[k, 0], network.norms[k, 1]
-            call(network.norm, (y.ctypes.data, weight.ctypes.data, bias.ctypes.data, H, rows))
+            call(network.norm, (y.ctypes.data, weight.ctypes.data, bias.ctypes.data, len(bias), rows))
         if network.skips[k]:
             if k == 0:
                 _skip_first(network, y, characters, rows)
@@ -388,9 +394,8 @@ def _step(network: Any, characters: Any, state: Any, scratch: Any, rows: int) ->
 @njit()
 def _swap(state: Any, a: int, b: int) -> None:
     for k in range(state.shape[0]):
-        for part in range(state.shape[1]):
-            for j in range(state.shape[3]):
-                state[k, part, a, j], state[k, part, b, j] = state[k, part, b, j], state[k, part, a, j]
+        for j in range(state.shape[2]):
+            state[k, a, j], state[k, b, j] = state[k, b, j], state[k, a, j]
 
 
 @njit()
@@ -416,9 +421,8 @@ def _knows_mixture(mixture: Any, characters: Any, rows: int) -> bool:
 @njit()
 def _copy_state(out: Any, state: Any, b: int) -> None:
     for k in range(state.shape[0]):
-        for part in range(min(out.shape[1], state.shape[1])):
-            for j in range(state.shape[3]):
-                out[k, part, b, j] = state[k, part, b, j]
+        for j in range(state.shape[2]):
+            out[k, b, j] = state[k, b, j]
 
 
 @njit()
@@ -474,7 +478,7 @@ def log_probabilities(
 class Batch(NamedTuple):
     """B texts that are written, of n; row b is text texts[b]."""
 
-    state: Any  # (L, parts, B, H), or those of each network of a mixture: it has read all but `last`
+    state: Any  # (L, B, S), or those of each network of a mixture: it has read all but `last`
     texts: Any  # (B,)
     last: Any  # (B,) what each reads next
     uniforms: Any  # (n, T) numbers that choose

@@ -1,5 +1,7 @@
 """tanh, the logistic sigmoid, exp and their like for one number, in a form that LLVM turns into vector code.
 
+`row_sums` alone is for equations of whole rows.
+
 float32 uses short rational and polynomial approximations (`math.tanh` costs 30 times as much an element);
 float64, there for the gradient checks, uses the C library.
 """
@@ -14,10 +16,23 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload, register_jitable
 
-from charrnn.kernels.coefficients import TANH_P, TANH_Q
+from charrnn.kernels.coefficients import EXP_LEAST, EXP_SERIES, LN2, LOG2E, TANH_P, TANH_Q
 
 _P, _Q = (tuple(map(np.float32, row)) for row in (TANH_P, TANH_Q))
 _NINE, _ONE, _HALF = np.float32(9.0), np.float32(1.0), np.float32(0.5)
+
+
+number = np.float32  # a constant of equations: compiled code makes float64 of what meets Python's own
+
+
+@register_jitable
+def row_sums(x: Any) -> Any:
+    """The sum of each row of (n, m), from the first term to the last: (n,)."""
+    sums = x[:, 0].copy()
+    for a in range(x.shape[0]):
+        for b in range(1, x.shape[1]):
+            sums[a] += x[a, b]
+    return sums
 
 
 @register_jitable
@@ -140,20 +155,16 @@ def _float32_from_bits(typingctx: Any, bits: Any) -> Any:
     return types.float32(types.int32), codegen
 
 
-_LOG2E = np.float32(1.4426950408889634)
-_LN2_HIGH = np.float32(0.693359375)  # few bits, so that n * _LN2_HIGH is exact
-_LN2_LOW = np.float32(-2.12194440e-4)
-_LEAST = np.float32(-87.0)
-_E2, _E3, _E4, _E5, _E6 = (np.float32(1 / math.factorial(n)) for n in range(2, 7))
+_LEAST, _LOG2E, _LN2_HIGH, _LN2_LOW = map(np.float32, (EXP_LEAST, LOG2E, *LN2))
+_E6, _E5, _E4, _E3, _E2, *_ = map(np.float32, EXP_SERIES)
 
 
 @register_jitable
 def _exp_float32(x: Any) -> Any:
-    # exp(x) = 2^n exp(r) with |r| <= ln(2)/2, exp(r) by its series to r^6: relative error 1.5e-7
     x = _LEAST if x < _LEAST else x
     n = np.floor(x * _LOG2E + _HALF)
     r = (x - n * _LN2_HIGH) - n * _LN2_LOW
-    y = (((((_E6 * r + _E5) * r + _E4) * r + _E3) * r + _HALF) * r + _ONE) * r + _ONE
+    y = (((((_E6 * r + _E5) * r + _E4) * r + _E3) * r + _E2) * r + _ONE) * r + _ONE
     return y * _float32_from_bits(np.int32((np.int32(n) + np.int32(127)) << np.int32(23)))
 
 

@@ -5,5 +5,11 @@
 TANH_P = (9.999999795e-01, 1.338100754e-01, 3.495566410e-03, 2.060872086e-05, 1.335416144e-08)
 TANH_Q = (1.0, 4.671432315e-01, 2.587690009e-02, 3.285599067e-04, 7.776353039e-07)
 
+# exp(x) = 2^n exp(r) with |r| <= ln(2)/2, exp(r) by its series to r^6, from the highest power down: relative
+# error 1.5e-7. Below EXP_LEAST it stays as it is there.
+EXP_LEAST, LOG2E = -87.0, 1.4426950408889634
+LN2 = (0.693359375, -2.12194440e-4)  # its sum; n times the first, which has few bits, is exact
+EXP_SERIES = (1 / 720, 1 / 120, 1 / 24, 1 / 6, 1 / 2, 1.0, 1.0)
+
 NORM_EPSILON = 1e-5  # PyTorch's default
 NORM_LANES = 16  # partial sums of a layer norm when text is written, so that they are vectors

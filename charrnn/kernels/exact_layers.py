@@ -1,7 +1,7 @@
 """What a layer does between its matrix products when text is written: gates, layer norm, skip connection.
 
-The equations and the order of arithmetic are those of numpy_network, bit for bit; so the functions of
-charrnn.kernels.activations, whose tanh is kept within -1 and 1, will not do.
+The equations and the order of arithmetic are those of numpy_network, bit for bit; so tanh and its like
+are not those of charrnn.kernels.activations, which are kept within -1 and 1.
 
 Cells and layer norm are for machine.native_calls, so that only what a network needs is compiled: their
 arguments are the addresses of C-contiguous arrays, and sizes.
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numba import carray
 
+from charrnn.kernels import activations
 from charrnn.kernels.coefficients import NORM_EPSILON, NORM_LANES, TANH_P, TANH_Q
 from charrnn.kernels.machine.jit import njit
 from charrnn.kernels.machine.native_calls import floats
@@ -25,6 +26,9 @@ _P, _Q = (tuple(map(np.float32, row)) for row in (TANH_P, TANH_Q))
 _P0, _P1, _P2, _P3, _P4 = _P
 _Q0, _Q1, _Q2, _Q3, _Q4 = _Q
 _NINE, _ONE, _HALF, _ZERO = np.float32(9), np.float32(1), np.float32(0.5), np.float32(0)
+
+
+exp, number, row_sums = activations.exp, activations.number, activations.row_sums  # in numpy_network's order
 
 
 @njit()
@@ -99,7 +103,7 @@ def layer_norm(out: int, weight: int, bias: int, H: int, rows: int) -> None:
 
 @njit()
 def copy(out: Any, x: Any, rows: int) -> None:
-    """out = x, both (B, H). Numba takes two seconds to compile an assignment of rows."""
+    """out = x, both (B, H); x may be wider. Numba takes two seconds to compile an assignment of rows."""
     for b in range(rows):
         for j in range(out.shape[1]):
             out[b, j] = x[b, j]
@@ -107,7 +111,7 @@ def copy(out: Any, x: Any, rows: int) -> None:
 
 @njit()
 def add(out: Any, x: Any, rows: int) -> None:
-    """out += x, both (B, H): the skip connection around a layer."""
+    """out += x, both (B, H); x may be wider: the skip connection around a layer."""
     for b in range(rows):
         for j in range(out.shape[1]):
             out[b, j] += x[b, j]

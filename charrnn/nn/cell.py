@@ -22,7 +22,7 @@ class Stage(NamedTuple):
 
     equation: Callable[..., Any]
     writes: tuple[str, ...]
-    rows: bool = False  # it takes and returns vectors, for parts of the state with other sizes than H
+    rows: bool = False  # it takes vectors and returns new ones, for parts of the state of other sizes than H
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -36,10 +36,11 @@ class Cell:
     """A recurrent cell. Everything in the package that depends on the cell is derived from this.
 
     `forward` and `backward` take a module with the elementwise functions that the equations use: `sigmoid`,
-    `tanh`, `relu`, `blend(a, b, z)` = (1 - z) a + z b, and for backward `complement(z)` = 1 - z and
-    `through_tanh(d, y)`, the gradient of x from that of y = tanh(x). There are three such modules: training
-    uses `kernels.activations`, the compiled writing loop `kernels.exact_layers`, NumPy
-    `inference.numpy_network`.
+    `tanh`, `relu`, `exp(x)` for x <= 0, `blend(a, b, z)` = (1 - z) a + z b, and for backward `complement(z)`
+    = 1 - z and `through_tanh(d, y)`, the gradient of x from that of y = tanh(x). Constants are `number(0.5)`;
+    equations of rows use arithmetic on arrays and, since sums have one order, `row_sums(x)` of a matrix.
+    There are three such modules: training uses `kernels.activations`, the compiled writing loop
+    `kernels.exact_layers`, NumPy `inference.numpy_network`.
 
     Compilers do not vectorise loops over many arrays, so each stage of `forward` becomes a loop of its own,
     after one for the activations of the gates. `kept` names the values that it saves for `backward` besides

@@ -28,7 +28,7 @@ def _all_known(network: Any, last: Any, rows: int) -> bool:
 class Blocks(NamedTuple):
     """B texts and the network that reads them; those that have ended lie behind the others."""
 
-    state: Any  # (L, parts, B, H)
+    state: Any  # (L, B, S)
     last: Any  # (B,) what each reads next
     texts: Any  # (B, T)
     lengths: Any  # (B,), which fall
@@ -61,9 +61,8 @@ def _read(network: Any, blocks: Any, t: int, rows: int, scratch: Any) -> int:
         if last[b] == blocks.line_end:
             last[b] = len(network.known) - 1
             for k in range(state.shape[0]):
-                for part in range(state.shape[1]):
-                    for j in range(state.shape[3]):
-                        state[k, part, b, j] = 0
+                for j in range(state.shape[2]):
+                    state[k, b, j] = 0
     _step(network, last, state, scratch, rows)
     return rows
 

@@ -14,8 +14,6 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, TextConfig
 from charrnn.vocabulary import Vocabulary
 
-CELLS = [("lstm", "tanh"), ("gru", "tanh"), ("rnn", "tanh"), ("rnn", "relu")]
-
 
 def toy(
     seed: int = 0, characters: str = "\nab", *, lines: bool = True, ending: float = 1.5, **settings: Any

@@ -35,50 +35,28 @@ _WORD = np.intp(np.dtype(np.intp).itemsize)
 
 
 def buffers(widths: tuple[int, ...], arrays: tuple[Array, ...]) -> Array:
-    """The table: H, then for each of BUFFERS its address and the bytes from step to step and row to row.
+    """The table: the widths of the state's parts, of which the first is H.
 
-    Then, for each part of the state beside h, where it begins in a row of `rest`, and its width.
+    Then, in training, for each of BUFFERS its address and the bytes from step to step and row to row.
     """
     rows = [
         (array.ctypes.data, array.strides[0] if len(array) > 1 else 0, array.strides[1]) for array in arrays
     ]
-    parts = [(sum(widths[1:n]), widths[n]) for n in range(1, len(widths))]
-    return np.array([widths[0], *(word for row in (*rows, *parts) for word in row)], np.intp)
+    return np.array([*widths, *(word for row in rows for word in row)], np.intp)
 
 
 @njit()
-def _place(table: int, buffer: int, t: int, b: int) -> int:
+def _place(buffers: int, buffer: int, t: int, b: int) -> int:
     """The address of a row."""
-    entry = table + (1 + 3 * buffer) * _WORD
+    entry = buffers + 3 * buffer * _WORD
     return word_at(entry) + t * word_at(entry + _WORD) + b * word_at(entry + 2 * _WORD)
 
 
 @functools.cache
 def forward(cell: Any, dtype: Any) -> Loops:
     """The gates of rows b0 to b1 of step t become activations, and the state after it and the output h'."""
-    body, first = [], 0
-    for activation, group in groupby(cell.activated, lambda gate: cell.gates[gate]):
-        width = len(list(group))
-        # Loops start at 0: where an index might be negative, there is no vector code.
-        body.append(f"x, n = {_row('gates', first, width)}, {width} * H")
-        argument = "x[j]"
-        if cell.separate_hidden_bias:
-            body.append(f"y = {_row('recurrent', first, width)}")
-            argument = "x[j] + y[j]"
-        body += ["for j in range(n):", f"    x[j] = {activation}({argument})"]
-        first += width
-    written: set[str] = set()
     stages = cell.forward(activations)
-    for n, stage in enumerate(stages):
-        at, to, indent = ("", "[:]", "") if stage.rows else ("[j]", "[j]", "    ")
-        reads = [f"after_{name}{at}" if name in written else f"row_{name}{at}" for name in stage.reads]
-        written.update({*stage.writes} & {*cell.state})
-        targets = [f"after_{name}{to}" if name in cell.state else f"row_{name}{to}" for name in stage.writes]
-        body += [] if stage.rows else ["for j in range(H):"]
-        body.append(indent + _called(n, targets, reads))
-        if "h" in stage.writes:
-            body.append(f"{indent}row_output{to} = after_h{to}")
-    return _training(cell, "forward", dtype, body, stages)
+    return _training(cell, "forward", dtype, _forward(cell, stages, writes=False), stages)
 
 
 @functools.cache
@@ -116,35 +94,56 @@ def backward(cell: Any, dtype: Any) -> Loops:
 
 @functools.cache
 def writing(cell: Any) -> Loops:
-    """Rows 0 to `rows` of a state anew, from u = W_ih x + b_ih and w = W_hh h + b_hh, both (B, N).
+    """Rows 0 to `rows` of a state, (B, S), anew, from u = W_ih x + b_ih and w = W_hh h + b_hh, both (B, N).
 
-    The state's parts, (B, H) each, are `part` bytes apart.
+    The table has the widths of the state's parts; gates, (N,), is for the activations of a row.
     """
-    lines = ["x, y = array(u + b * N * 4, N), array(w + b * N * 4, N)"]
-    for n, part in enumerate(cell.state):
-        lines.append(f"row_{part} = array(state + {n} * part + b * H * 4, H)")
-    lines.append("for j in range(H):")
-    values = {part: f"row_{part}[j]" for part in cell.state}
-    for n, (gate, activation) in enumerate(cell.gates.items()):
-        values[gate] = f"value_{gate}"
-        place = f"{n} * H + j" if n else "j"
-        if activation:
-            lines.append(f"    value_{gate} = {activation}(x[{place}] + y[{place}])")
-        elif cell.separate_hidden_bias:
-            lines.append(f"    value_{gate}, value_{gate}_h = x[{place}], y[{place}]")
-            values[f"{gate}_h"] = f"value_{gate}_h"
-        else:
-            lines.append(f"    value_{gate} = x[{place}] + y[{place}]")
     stages = cell.forward(exact_layers)
+    places = {"gates": "gates", "input": "u + b * N * size", "recurrent": "w + b * N * size"}
+    places["h"] = "state + b * S * size"
+    places["rest"] = f"{places['h']} + H * size"
+    places |= {f"{name}_after": places[name] for name in ("h", "rest")}
+    body = _located(cell, places, _forward(cell, stages, writes=True))
+    widths = [_width(cell, n) for n in range(len(cell.state))]
+    body = ["H = word_at(table)", f"S = {' + '.join(widths)}", "for b in range(rows):", *body]
+    head = "table, state, u, w, gates, N, rows"
+    return _compilable(cell, "writing", head, body, stages, exact_layers, np.float32)
+
+
+def _forward(cell: Any, stages: tuple[Any, ...], *, writes: bool) -> list[str]:
+    """A row's gates become activations in their place, and then the state after the step.
+
+    When text is written, they are added up from `input` and `recurrent`, the state after the step takes the
+    place of the one before, and nothing is kept.
+    """
+    body, first, apart = [], 0, cell.separate_hidden_bias
+    for activation, group in groupby(cell.gates.values()):
+        width = len(list(group))
+        if activation or writes:
+            read = {"y": "input"} if writes else {"x": "gates"}
+            if (activation and apart) or (writes and not apart):
+                read["z"] = "recurrent"
+            arrays = {"x": "gates", **read}.items()
+            body += [f"{name} = {_row(buffer, first, width)}" for name, buffer in arrays]
+            # Loops start at 0: where an index might be negative, there is no vector code.
+            total = " + ".join(f"{name}[j]" for name in read)
+            body += [f"for j in range({width} * H):", f"    x[j] = {activation or ''}({total})"]
+        first += width
+    written: set[str] = set()
     for n, stage in enumerate(stages):
-        reads = [values[name] for name in stage.reads]
-        values |= {name: f"value_{name}" for name in stage.writes}
-        lines.append(f"    {_called(n, [values[name] for name in stage.writes], reads)}")
-    lines += [f"    row_{part}[j] = {values[part]}" for part in cell.state]
-    body = ["for b in range(rows):", *(f"    {line}" for line in lines)]
-    return _compilable(
-        cell, "writing", "state, part, u, w, N, H, rows", body, stages, exact_layers, np.float32
-    )
+        at, to, indent = ("", "[:]", "") if stage.rows else ("[j]", "[j]", "    ")
+        reads = [f"after_{name}{at}" if name in written else f"row_{name}{at}" for name in stage.reads]
+        written.update({*stage.writes} & {*cell.state})
+        targets = [f"after_{name}{to}" if name in cell.state else f"row_{name}{to}" for name in stage.writes]
+        if writes:
+            later = {name for other in stages[n + 1 :] for name in other.reads} | {*cell.state}
+            pairs = zip(stage.writes, targets, strict=True)
+            targets = [target if name in later else "_" for name, target in pairs]
+        body += [] if stage.rows else ["for j in range(H):"]
+        body.append(indent + _called(n, targets, reads))
+        if "h" in stage.writes and not writes:
+            body.append(f"{indent}row_output{to} = after_h{to}")
+    return body
 
 
 def _called(n: int, writes: Iterable[str], reads: Iterable[str]) -> str:
@@ -162,10 +161,10 @@ def _rows(cell: Any) -> Iterator[tuple[str, str]]:
     yield "row_output", _row("output")
     yield "row_d_output", _row("d_output")
     for n, part in enumerate(cell.state):
-        buffer, column = ("rest", n - 1) if n else ("h", 0)
+        buffer = "rest" if n else "h"
+        before = " + ".join(_width(cell, k) for k in range(1, n)) or "0"
         for name, suffix in (("row", buffer), ("after", f"{buffer}_after"), ("row_d", f"d_{buffer}")):
-            of_other_width = n and cell.widths is not None
-            yield f"{name}_{part}", _part(suffix, column) if of_other_width else _row(suffix, column)
+            yield f"{name}_{part}", f"array(at_{suffix} + ({before}) * size, {_width(cell, n)})"
 
 
 def _row(buffer: str, part: int = 0, parts: int = 1) -> str:
@@ -173,24 +172,29 @@ def _row(buffer: str, part: int = 0, parts: int = 1) -> str:
     return f"array(at_{buffer}{f' + {part} * H * size' if part else ''}, {parts} * H)"
 
 
-def _part(buffer: str, n: int) -> str:
-    """The source of a row of the n-th part of `rest`, wherever it begins."""
-    place = (1 + 3 * len(BUFFERS) + 2 * n) * int(_WORD)
-    return f"array(at_{buffer} + word_at(table + {place}) * size, word_at(table + {place + int(_WORD)}))"
+def _width(cell: Any, n: int) -> str:
+    """The source of the width of the state's n-th part."""
+    return f"word_at(table + {n * int(_WORD)})" if n and cell.widths else "H"
 
 
-def _training(cell: Any, way: str, dtype: Any, body: list[str], stages: tuple[Any, ...]) -> Loops:
-    """What is wanted of the rows, and then the body, for each row."""
+def _located(cell: Any, places: dict[str, str], body: list[str]) -> list[str]:
+    """The body for a row, indented, after what is wanted of the rows, and of the places that these need."""
 
     def wanted(lines: Iterable[tuple[str, str]], text: list[str]) -> list[str]:
         names = {*re.findall(r"\w+", "\n".join(text))}
         return [f"{name} = {source}" for name, source in lines if name in names]
 
     body = wanted(_rows(cell), body) + body
-    places = [(f"at_{name}", f"place(table, {name}, t, b)") for name in BUFFERS]
-    places += [(f"at_{name}_after", f"place(table, {name}, t + 1, b)") for name in ("h", "rest")]
-    body = wanted(places, body) + body
-    lines = ["H = word_at(table)", "for b in range(b0, b1):", *(f"    {line}" for line in body)]
+    body = wanted([(f"at_{name}", source) for name, source in places.items()], body) + body
+    return [f"    {line}" for line in body]
+
+
+def _training(cell: Any, way: str, dtype: Any, body: list[str], stages: tuple[Any, ...]) -> Loops:
+    """The loop over rows of a step, which are found in the table."""
+    places = {name: f"place(buffers, {name}, t, b)" for name in BUFFERS}
+    places |= {f"{name}_after": f"place(buffers, {name}, t + 1, b)" for name in ("h", "rest")}
+    lines = ["H = word_at(table)", f"buffers = table + {len(cell.state) * int(_WORD)}"]
+    lines += ["for b in range(b0, b1):", *_located(cell, places, body)]
     name = f"{way}_{np.dtype(dtype).name}"
     return _compilable(cell, name, "table, t, b0, b1", lines, stages, activations, dtype)
 
