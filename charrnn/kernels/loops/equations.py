@@ -12,10 +12,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-import marshal
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -198,10 +198,10 @@ def _training(cell: Any, way: str, dtype: Any, body: list[str], stages: tuple[An
 def _compilable(
     cell: Any, name: str, head: str, body: list[str], stages: tuple[Any, ...], of: Any, dtype: Any
 ) -> Loops:
-    """The function of this source. Its name is another one where the equations are others: a cache has it."""
+    """The function of this source. Its name, which the cache knows it by, changes with the cell's file."""
     digest = hashlib.sha256("\n".join([head, *body]).encode())
-    for function in (cell.forward, cell.backward):
-        digest.update(marshal.dumps(function.__code__.replace(co_filename=""), 2))
+    for file in sorted({inspect.getfile(function) for function in (cell.forward, cell.backward)}):
+        digest.update(Path(file).read_bytes())
     name = f"{cell.name}_{name}_{digest.hexdigest()[:16]}"
     double = np.dtype(dtype) == np.float64
     names: dict[str, Any] = {
