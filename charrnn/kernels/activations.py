@@ -10,11 +10,11 @@ import math
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import overload, register_jitable
 
 from charrnn.kernels.coefficients import TANH_P, TANH_Q
+from charrnn.kernels.machine.emitted import FLOAT, emitted
 
 _P, _Q = (tuple(map(np.float32, row)) for row in (TANH_P, TANH_Q))
 _NINE, _ONE, _HALF = np.float32(9.0), np.float32(1.0), np.float32(0.5)
@@ -132,12 +132,9 @@ def _of_type(x: Any, value: int) -> Any:
     return np.float32(value) if x == types.float32 else np.float64(value)
 
 
-@intrinsic
-def _float32_from_bits(typingctx: Any, bits: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.FloatType())
-
-    return types.float32(types.int32), codegen
+@emitted(types.float32(types.int32))
+def _float32_from_bits(builder: Any, bits: Any) -> Any:
+    return builder.bitcast(bits, FLOAT)
 
 
 _LOG2E = np.float32(1.4426950408889634)

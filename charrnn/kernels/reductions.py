@@ -18,28 +18,25 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from charrnn.kernels.machine.emitted import WORD, emitted, load, order, spread
 from charrnn.kernels.machine.jit import njit
-from charrnn.kernels.products.tile import order, spread
 
 LANES = 32
 
 
-def _emit_sum(builder: Any, single: Any, n: Any, term: Callable[[Any, Any], Any]) -> Any:
-    """The sum of term(k, type) for k = 0 .. n - 1; of vectors, the terms k .. k + LANES - 1."""
-    return _emit_reduction(builder, single, n, term, builder.fadd, 0.0)
-
-
 def _emit_reduction(
-    builder: Any, single: Any, n: Any, term: Callable[[Any, Any], Any], combine: Callable[[Any, Any], Any],
-    nothing: float,
-) -> Any:  # fmt: skip
-    """The same for another operation than a sum; of no terms, it comes to `nothing`."""
+    builder: Any, n: Any, term: Callable[[Any, Any], Any], combine: Callable[[Any, Any], Any], nothing: Any
+) -> Any:
+    """The sum, or what `combine` makes, of `nothing` and term(k, type) for each k < n.
+
+    A term may also be a vector, of the terms k .. k + LANES - 1.
+    """
+    single = nothing.type
     vector = ir.VectorType(single, LANES)
     whole = builder.and_(n, n.type(-LANES))
-    lanes = cgutils.alloca_once_value(builder, ir.Constant(vector, [nothing] * LANES))
-    rest = cgutils.alloca_once_value(builder, ir.Constant(single, nothing))
+    lanes = cgutils.alloca_once_value(builder, ir.Constant(vector, [nothing.constant] * LANES))
+    rest = cgutils.alloca_once_value(builder, nothing)
     steps = ((lanes, vector, n.type(0), whole, LANES), (rest, single, whole, n, 1))
     for into, kind, start, stop, step in steps:
         with cgutils.for_range_slice(builder, start, stop, n.type(step), n.type) as (k, _):
@@ -52,62 +49,42 @@ def _emit_reduction(
             for first in (0, width)
         )
         found = combine(low, high)
-    return combine(builder.extract_element(found, ir.IntType(32)(0)), builder.load(rest))
+    return combine(builder.extract_element(found, WORD(0)), builder.load(rest))
 
 
 def _reader(builder: Any, address: Any, single: Any) -> Callable[[Any, Any], Any]:
-    """Loads what lies from the k-th number of an array on, one number or LANES of them."""
+    """Loads a number, or LANES of them, from the k-th of an array on."""
     start = builder.inttoptr(address, single.as_pointer())
-
-    def load(k: Any, kind: Any) -> Any:
-        place = builder.gep(start, [k], source_etype=single)
-        return builder.load(builder.bitcast(place, kind.as_pointer()), align=4, typ=kind)
-
-    return load
+    return lambda k, kind: load(builder, builder.gep(start, [k], source_etype=single), kind)
 
 
-@intrinsic
-def _sum(typingctx: Any, zero: Any, a: Any, n: Any) -> Any:
+@emitted(lambda zero, a, n: zero(zero, types.intp, types.intp))
+def _sum(builder: Any, zero: Any, a: Any, n: Any) -> Any:
     """a[0] + .. + a[n - 1], from the address of a; `zero` is a number of its type."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        zero, a, n = args
-        return _emit_sum(builder, zero.type, n, _reader(builder, a, zero.type))
-
-    return zero(zero, types.intp, types.intp), codegen
+    return _emit_reduction(builder, n, _reader(builder, a, zero.type), builder.fadd, zero.type(0.0))
 
 
-@intrinsic
-def _sum_of_products(typingctx: Any, centre: Any, a: Any, b: Any, n: Any) -> Any:
+@emitted(lambda centre, a, b, n: centre(centre, types.intp, types.intp, types.intp))
+def _sum_of_products(builder: Any, centre: Any, a: Any, b: Any, n: Any) -> Any:
     """The sum of a[k] (b[k] - centre) for k < n, from the addresses of a and b."""
+    from_a, from_b = (_reader(builder, address, centre.type) for address in (a, b))
+    centres = spread(builder, centre, LANES)
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        centre, a, b, n = args
-        from_a, from_b = (_reader(builder, address, centre.type) for address in (a, b))
-        centres = spread(builder, centre, LANES)
+    def term(k: Any, kind: Any) -> Any:
+        apart = builder.fsub(from_b(k, kind), centre if kind == centre.type else centres)
+        return builder.fmul(from_a(k, kind), apart)
 
-        def term(k: Any, kind: Any) -> Any:
-            apart = builder.fsub(from_b(k, kind), centre if kind == centre.type else centres)
-            return builder.fmul(from_a(k, kind), apart)
-
-        return _emit_sum(builder, centre.type, n, term)
-
-    return centre(centre, types.intp, types.intp, types.intp), codegen
+    return _emit_reduction(builder, n, term, builder.fadd, centre.type(0.0))
 
 
-@intrinsic
-def _largest(typingctx: Any, zero: Any, a: Any, n: Any) -> Any:
+@emitted(lambda zero, a, n: zero(zero, types.intp, types.intp))
+def _largest(builder: Any, zero: Any, a: Any, n: Any) -> Any:
     """The largest of a[0] .. a[n - 1], from the address of a; `zero` is a number of its type."""
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        zero, a, n = args
+    def larger(x: Any, y: Any) -> Any:  # a NaN is not
+        return builder.select(builder.fcmp_ordered(">", y, x), y, x)
 
-        def larger(x: Any, y: Any) -> Any:  # what is no number is not
-            return builder.select(builder.fcmp_ordered(">", y, x), y, x)
-
-        return _emit_reduction(builder, zero.type, n, _reader(builder, a, zero.type), larger, -math.inf)
-
-    return zero(zero, types.intp, types.intp), codegen
+    return _emit_reduction(builder, n, _reader(builder, a, zero.type), larger, zero.type(-math.inf))
 
 
 @njit()

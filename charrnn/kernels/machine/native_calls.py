@@ -16,6 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from charrnn.kernels.machine.emitted import DOUBLE, FLOAT, NUMBER, emitted, load
 from charrnn.kernels.machine.jit import (
     JIT_DISABLED,
     Task,
@@ -101,32 +102,19 @@ def _address(array: Any, element: int) -> int:
     return np.intp(array.ctypes.data) + element * array.itemsize
 
 
-@intrinsic
-def floats(typingctx: Any, address: Any) -> Any:
+@emitted(types.CPointer(types.float32)(types.intp))
+def floats(builder: Any, address: Any) -> Any:
     """The address as a pointer to float32, of which `numba.carray` makes an array."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], ir.FloatType().as_pointer())
-
-    return types.CPointer(types.float32)(types.intp), codegen
+    return builder.inttoptr(address, FLOAT.as_pointer())
 
 
-@intrinsic
-def doubles(typingctx: Any, address: Any) -> Any:
+@emitted(types.CPointer(types.float64)(types.intp))
+def doubles(builder: Any, address: Any) -> Any:
     """The same as one to float64."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], ir.DoubleType().as_pointer())
-
-    return types.CPointer(types.float64)(types.intp), codegen
+    return builder.inttoptr(address, DOUBLE.as_pointer())
 
 
-@intrinsic
-def word_at(typingctx: Any, address: Any) -> Any:
+@emitted(types.intp(types.intp))
+def word_at(builder: Any, address: Any) -> Any:
     """The integer at an address."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word = ir.IntType(64)
-        return builder.load(builder.inttoptr(args[0], word.as_pointer()), align=8, typ=word)
-
-    return types.intp(types.intp), codegen
+    return load(builder, address, NUMBER, 8)

@@ -20,11 +20,11 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from charrnn.kernels.machine.emitted import BYTE, HALF, NUMBER, declared, emitted, store
 from charrnn.kernels.machine.jit import JIT_DISABLED
 from charrnn.kernels.machine.native_calls import compiled
-from charrnn.kernels.products.tile import FEATURES, HAS_BFLOAT16, Tile, declared
+from charrnn.kernels.products.tile import FEATURES, HAS_BFLOAT16, Tile
 
 ROWS = 32  # of C that one call computes, in two pairs of registers
 _SIDE = 16  # rows of a register, and words of a row
@@ -41,49 +41,47 @@ def emit_tile(builder: Any, tile: Any, prefix: str = "llvm.x86.") -> None:
     `prefix` begins the names of the instructions, so that a test can put an emulator in their place.
     """
     rows, init, init_row, a, a_row, _, b, b_k, c, c_row, depth, _, _ = tile
-    word, byte = rows.type, ir.IntType(8)
-
-    def number(value: int) -> Any:
-        return ir.Constant(word, value)
+    number = rows.type
 
     def bytes_of(words: Any) -> Any:
         return builder.shl(words, number(2))
+
+    def beyond(address: Any, rows: Any, stride: Any, column: int = 0) -> Any:
+        """The address so many rows and words after another."""
+        offset = bytes_of(builder.add(builder.mul(rows, stride), number(column)))
+        return builder.add(address, offset)
 
     def instruction(name: str, *values: Any) -> None:
         kinds = [value.type for value in values]
         builder.call(declared(builder, prefix + name, ir.VoidType(), kinds), values)
 
     def move(name: str, register: int, address: Any, stride: Any) -> None:
-        pointer = builder.inttoptr(address, byte.as_pointer())
-        instruction(name, ir.Constant(byte, register), pointer, stride)
+        pointer = builder.inttoptr(address, BYTE.as_pointer())
+        instruction(name, BYTE(register), pointer, bytes_of(stride))
 
     def emit_halves(halves: int) -> None:
         """For up to 16 rows, or for more."""
         low = number(_SIDE) if halves == 2 else rows
-        heights = [low, builder.sub(rows, low)][:halves]
-        _emit_configuration(builder, instruction, heights)
+        _emit_configuration(builder, instruction, [low, builder.sub(rows, low)][:halves])
         starts = [number(0), low][:halves]
-        inits = [builder.add(init, bytes_of(builder.mul(start, init_row))) for start in starts]
-        outs = [builder.add(c, bytes_of(builder.mul(start, c_row))) for start in starts]
-        lefts = [builder.add(a, bytes_of(builder.mul(start, a_row))) for start in starts]
-        columns = [number(0), number(_SIDE * 4)]
-        for half in range(halves):
-            for side in range(2):
-                at = builder.add(inits[half], columns[side])
-                move("tileloadd64", _C[half][side], at, bytes_of(init_row))
+        blocks = [(half, side) for half in range(halves) for side in range(2)]
+        for half, side in blocks:
+            at = beyond(init, starts[half], init_row, side * _SIDE)
+            move("tileloadd64", _C[half][side], at, init_row)
         with cgutils.for_range_slice(builder, number(0), depth, number(_SIDE)) as (k, _count):
             for side in range(2):
-                at = builder.add(builder.add(b, bytes_of(builder.mul(k, b_k))), columns[side])
-                move("tileloadd64", _B[side], at, bytes_of(b_k))
-            for half in range(halves):
-                move("tileloadd64", _A[half], builder.add(lefts[half], bytes_of(k)), bytes_of(a_row))
-                for side in range(2):
-                    registers = (_C[half][side], _A[half], _B[side])
-                    instruction("tdpbf16ps", *(ir.Constant(byte, register) for register in registers))
-        for half in range(halves):
-            for side in range(2):
-                at = builder.add(outs[half], columns[side])
-                move("tilestored64", _C[half][side], at, bytes_of(c_row))
+                move("tileloadd64", _B[side], beyond(b, k, b_k, side * _SIDE), b_k)
+            for half, side in blocks:
+                if not side:
+                    move(
+                        "tileloadd64",
+                        _A[half],
+                        builder.add(beyond(a, starts[half], a_row), bytes_of(k)),
+                        a_row,
+                    )
+                instruction("tdpbf16ps", BYTE(_C[half][side]), BYTE(_A[half]), BYTE(_B[side]))
+        for half, side in blocks:
+            move("tilestored64", _C[half][side], beyond(c, starts[half], c_row, side * _SIDE), c_row)
 
     with builder.if_else(builder.icmp_signed(">", rows, number(_SIDE))) as (more, few):
         with more:
@@ -95,34 +93,28 @@ def emit_tile(builder: Any, tile: Any, prefix: str = "llvm.x86.") -> None:
 
 def _emit_configuration(builder: Any, instruction: Any, heights: list[Any]) -> None:
     """Palette 1: 64 bytes a row; A and C have the rows of their half, B has all."""
-    byte, half_word = ir.IntType(8), ir.IntType(16)
-    memory = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(64), 8))
-    start = builder.bitcast(memory, byte.as_pointer())
+    memory = cgutils.alloca_once(builder, ir.ArrayType(NUMBER, 8))
+    start = builder.bitcast(memory, BYTE.as_pointer())
 
     def put(offset: int, value: Any) -> None:
-        address = builder.gep(start, [ir.Constant(ir.IntType(64), offset)], source_etype=byte)
-        builder.store(value, builder.bitcast(address, value.type.as_pointer()), align=1)
+        store(builder, value, builder.gep(start, [NUMBER(offset)], source_etype=BYTE), 1)
 
     for offset in range(0, 64, 8):
-        put(offset, ir.Constant(ir.IntType(64), 0))
-    put(0, ir.Constant(byte, 1))
-    sizes = {register: ir.Constant(byte, _SIDE) for register in _B}
+        put(offset, NUMBER(0))
+    put(0, BYTE(1))
+    sizes = {register: BYTE(_SIDE) for register in _B}
     for half, height in enumerate(heights):
         for register in (*_C[half], _A[half]):
-            sizes[register] = builder.trunc(height, byte)
+            sizes[register] = builder.trunc(height, BYTE)
     for register, height in sizes.items():
-        put(16 + 2 * register, ir.Constant(half_word, 4 * _SIDE))
+        put(16 + 2 * register, HALF(4 * _SIDE))
         put(48 + register, height)
     instruction("ldtilecfg", start)
 
 
-@intrinsic
-def _emitted(typingctx: Any, tile: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        emit_tile(builder, cgutils.unpack_tuple(builder, args[0]))
-        return context.get_dummy_value()
-
-    return types.void(tile), codegen
+@emitted(lambda tile: types.void(tile))
+def _emitted(builder: Any, tile: Any) -> None:
+    emit_tile(builder, cgutils.unpack_tuple(builder, tile))
 
 
 def _tile(tile: Tile) -> None:

@@ -10,6 +10,7 @@ the innermost loop is LLVM vector code, so that sums stay in registers from the 
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any, NamedTuple
 
@@ -18,12 +19,12 @@ import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from charrnn.kernels.machine.aligned import aligned
+from charrnn.kernels.machine.emitted import FLOAT, WORD, accumulated, emitted, load, spread, store, switch
 from charrnn.kernels.machine.jit import njit
 from charrnn.kernels.machine.native_calls import call
-from charrnn.kernels.products.tile import WIDE, spread
+from charrnn.kernels.products.tile import WIDE
 
 PANEL = 32  # columns
 LANES = 16 if WIDE else 8
@@ -83,25 +84,18 @@ class Operands(NamedTuple):
 def _emit_tile(builder: Any, half: bool, rows: int, panels: int, operands: Any) -> None:
     """The code for these rows and two vectors of each of these panels; addresses are pointers."""
     c, c_row, bias, a, a_row, b, b_panel, depth, _ = operands
-    word, single = ir.IntType(64), ir.FloatType()
-    vector = ir.VectorType(single, LANES)
+    vector, number = ir.VectorType(FLOAT, LANES), depth.type
     columns = [(p, v) for p in range(panels) for v in range(2)]
 
-    def number(value: int) -> Any:
-        return ir.Constant(word, value)
-
-    def at(base: Any, offset: Any, kind: Any = single) -> Any:
-        return builder.gep(base, [offset], source_etype=kind)
-
-    def load(pointer: Any, kind: Any = vector, align: int = 4) -> Any:
-        return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=align, typ=kind)
+    def at(base: Any, offset: Any) -> Any:
+        return builder.gep(base, [offset], source_etype=FLOAT)
 
     def weights(row: Any) -> list[Any]:
         """The two vectors of a panel's row that begins there."""
         if not half:
-            return [load(row), load(at(row, number(LANES)))]
-        words = ir.VectorType(ir.IntType(32), LANES)
-        both = load(row, words)
+            return [load(builder, row, vector), load(builder, at(row, number(LANES)), vector)]
+        words = ir.VectorType(WORD, LANES)
+        both = load(builder, row, words)
         first = builder.shl(both, ir.Constant(words, [16] * LANES))
         second = builder.and_(both, ir.Constant(words, [int(_UPPER_HALF)] * LANES))
         return [builder.bitcast(numbers, vector) for numbers in (first, second)]
@@ -111,67 +105,46 @@ def _emit_tile(builder: Any, half: bool, rows: int, panels: int, operands: Any) 
     # the multiplication: on Zen 4, one that reads registers alone takes 1.4 times as long, with its addition.
     sources = [a] + [_unknown(builder, a)] * (WIDE and rows > 1)
     rows_of_a = [[at(a, builder.mul(a_row, number(r))) for r in range(rows)] for a in sources]
-    before = builder.block
-    loop = builder.append_basic_block(f"ordered{rows}x{panels}.k")
-    after = builder.append_basic_block(f"ordered{rows}x{panels}.end")
-    builder.branch(loop)
 
-    builder.position_at_end(loop)
-    k = builder.phi(word)
-    k.add_incoming(number(0), before)
-    sums = [builder.phi(vector) for _ in range(rows) for _ in columns]
-    place = builder.mul(k, number(PANEL // 2 if half else PANEL))
-    w = [numbers for start in starts for numbers in weights(at(start, place))]
-    done: list[Any] = []
-    for r in range(rows):
-        x = [spread(builder, load(at(source[r], k), single), LANES) for source in rows_of_a]
-        for n in range(len(columns)):
-            done.append(builder.fadd(sums[len(done)], builder.fmul(w[n], x[n % len(x)])))
-    following = builder.add(k, number(1))
-    k.add_incoming(following, builder.block)
-    for phi, value in zip(sums, done, strict=True):
-        phi.add_incoming(ir.Constant(vector, [-0.0] * LANES), before)  # -0 + x is x, also where x is -0
-        phi.add_incoming(value, builder.block)
-    builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
+    def step(k: Any, sums: list[Any]) -> list[Any]:
+        place = builder.mul(k, number(PANEL // 2 if half else PANEL))
+        w = [numbers for start in starts for numbers in weights(at(start, place))]
+        done: list[Any] = []
+        for r in range(rows):
+            x = [spread(builder, load(builder, at(source[r], k), FLOAT), LANES) for source in rows_of_a]
+            for n in range(len(columns)):
+                done.append(builder.fadd(sums[len(done)], builder.fmul(w[n], x[n % len(x)])))
+        return done
 
-    builder.position_at_end(after)
+    zero = ir.Constant(vector, [-0.0] * LANES)  # -0 + x is x, also where x is -0
+    done = iter(accumulated(builder, [zero] * (rows * len(columns)), depth, step))
     for r in range(rows):
         row = at(c, builder.mul(c_row, number(r)))
-        for n, (p, v) in enumerate(columns):
+        for p, v in columns:
             column = number(p * PANEL + v * LANES)
-            total = builder.fadd(done[r * len(columns) + n], load(at(bias, column)))
-            builder.store(total, builder.bitcast(at(row, column), vector.as_pointer()), align=4)
+            store(builder, builder.fadd(next(done), load(builder, at(bias, column), vector)), at(row, column))
 
 
-@intrinsic
-def _all_tiles(typingctx: Any, rows: Any, panels: Any, operands: Any) -> Any:
+@emitted(lambda rows, panels, operands: types.void(types.intp, types.intp, operands))
+def _all_tiles(builder: Any, rows: Any, panels: Any, operands: Any) -> None:
     """The product for one of HEIGHTS rows and one panel (the half of one in AVX2), or one row and
-    SIDE_BY_SIDE panels: a switch over these shapes, with a loop for each. depth > 0.
+    SIDE_BY_SIDE panels: a switch over these shapes, with a loop for each.
     """
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        rows, panels, packed = args
-        words, word = Operands(*cgutils.unpack_tuple(builder, packed)), rows.type
-        half: Any = words.half
-        arrays = {name: getattr(words, name) for name in ("c", "bias", "a", "b")}
-        single = ir.FloatType().as_pointer()
-        pointers = {name: builder.inttoptr(address, single) for name, address in arrays.items()}
-        finish = builder.append_basic_block("finish")
-        # One number for all three: rows + 16 panels + 256 half.
-        which = builder.add(rows, builder.mul(panels, ir.Constant(word, 16)))
-        which = builder.add(which, builder.mul(half, ir.Constant(word, 256)))
-        choose = builder.switch(which, finish)
-        shapes = [(1, SIDE_BY_SIDE), *((height, 1) for height in HEIGHTS)]
-        for bfloat16, (height, width) in itertools.product((False, True), shapes):
-            block = builder.append_basic_block("tile")
-            choose.add_case(ir.Constant(word, height + 16 * width + 256 * bfloat16), block)
-            builder.position_at_end(block)
-            _emit_tile(builder, bfloat16, height, width, words._replace(**pointers))
-            builder.branch(finish)
-        builder.position_at_end(finish)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp, operands), codegen
+    words = Operands(*cgutils.unpack_tuple(builder, operands))
+    arrays = {name: getattr(words, name) for name in ("c", "bias", "a", "b")}
+    pointers = {name: builder.inttoptr(address, FLOAT.as_pointer()) for name, address in arrays.items()}
+    half: Any = words.half
+    # One number for all three: rows + 16 panels + 256 half.
+    which = builder.add(rows, builder.mul(panels, rows.type(16)))
+    which = builder.add(which, builder.mul(half, rows.type(256)))
+    shapes = [(1, SIDE_BY_SIDE), *((height, 1) for height in HEIGHTS)]
+    tiles = {
+        height + 16 * width + 256 * bfloat16: functools.partial(
+            _emit_tile, builder, bfloat16, height, width, words._replace(**pointers)
+        )
+        for bfloat16, (height, width) in itertools.product((False, True), shapes)
+    }
+    switch(builder, which, tiles)
 
 
 def panel_product(x: Operands, rows: int, first: int, last: int) -> None:
