@@ -116,6 +116,7 @@ def _emit_tile(builder: Any, half: bool, rows: int, panels: int, operands: Any) 
                 done.append(builder.fadd(sums[len(done)], builder.fmul(w[n], x[n % len(x)])))
         return done
 
+    builder.assume(builder.icmp_signed(">", depth, number(0)))
     zero = ir.Constant(vector, [-0.0] * LANES)  # -0 + x is x, also where x is -0
     done = iter(accumulated(builder, [zero] * (rows * len(columns)), depth, step))
     for r in range(rows):
@@ -128,7 +129,7 @@ def _emit_tile(builder: Any, half: bool, rows: int, panels: int, operands: Any) 
 @emitted(lambda rows, panels, operands: types.void(types.intp, types.intp, operands))
 def _all_tiles(builder: Any, rows: Any, panels: Any, operands: Any) -> None:
     """The product for one of HEIGHTS rows and one panel (the half of one in AVX2), or one row and
-    SIDE_BY_SIDE panels: a switch over these shapes, with a loop for each.
+    SIDE_BY_SIDE panels: a switch over these shapes, with a loop for each. depth > 0.
     """
     words = Operands(*cgutils.unpack_tuple(builder, operands))
     arrays = {name: getattr(words, name) for name in ("c", "bias", "a", "b")}
