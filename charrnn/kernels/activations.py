@@ -17,7 +17,7 @@ from charrnn.kernels.coefficients import TANH_P, TANH_Q
 from charrnn.kernels.machine.emitted import FLOAT, emitted
 
 _P, _Q = (tuple(map(np.float32, row)) for row in (TANH_P, TANH_Q))
-_NINE, _ONE, _HALF = np.float32(9.0), np.float32(1.0), np.float32(0.5)
+_ZERO, _HALF, _ONE, _NINE = map(np.float32, (0.0, 0.5, 1.0, 9.0))
 
 
 @register_jitable
@@ -76,15 +76,11 @@ def _sigmoid(x):  # type: ignore[no-untyped-def]
     return lambda x: 0.5 + 0.5 * math.tanh(0.5 * x)
 
 
+# A float32 as constant makes a float64 of no float32.
+@register_jitable
 def relu(x: Any) -> Any:
     """max(0, x); NaN stays NaN."""
-    return type(x)(0) if x < 0 else x
-
-
-@overload(relu)
-def _relu(x):  # type: ignore[no-untyped-def]
-    zero = _of_type(x, 0)
-    return lambda x: zero if x < zero else x
+    return _ZERO if x < _ZERO else x
 
 
 @register_jitable
@@ -93,15 +89,10 @@ def blend(a: Any, b: Any, z: Any) -> Any:
     return a + z * (b - a)
 
 
+@register_jitable
 def complement(z: Any) -> Any:
     """1 - z."""
-    return type(z)(1) - z
-
-
-@overload(complement)
-def _complement(z):  # type: ignore[no-untyped-def]
-    one = _of_type(z, 1)
-    return lambda z: one - z
+    return _ONE - z
 
 
 @register_jitable
@@ -116,20 +107,10 @@ def through_tanh(d: Any, y: Any) -> Any:
     return d * complement(y * y)
 
 
+@register_jitable
 def through_relu(d: Any, y: Any) -> Any:
     """The same for y = relu(x)."""
-    return d if y > 0 else type(d)(0)
-
-
-@overload(through_relu)
-def _through_relu(d, y):  # type: ignore[no-untyped-def]
-    zero = _of_type(d, 0)
-    return lambda d, y: d if y > zero else zero
-
-
-def _of_type(x: Any, value: int) -> Any:
-    """A constant that makes no float64 of a float32."""
-    return np.float32(value) if x == types.float32 else np.float64(value)
+    return d if y > _ZERO else _ZERO
 
 
 @emitted(types.float32(types.int32))

@@ -13,7 +13,7 @@ import numpy as np
 from charrnn.kernels.machine.jit import njit
 from charrnn.kernels.machine.native_calls import call
 from charrnn.kernels.machine.prefetch import plan_step
-from charrnn.kernels.products.gemm import _terms, product, product_plus
+from charrnn.kernels.products.gemm import _terms, product
 from charrnn.kernels.rows import _clear, _gather, _restart
 
 ROWS = 26  # of gates that are worth a product of their own: two tiles of the widest kind
@@ -88,7 +88,7 @@ def forward(
         if gates.apart:
             product(unit, now, gates.bias_hh, h, gates.weight_hh, H, (b0, b1), plan)
         else:
-            product_plus(unit, now, now, h, gates.weight_hh, H, (b0, b1), plan)
+            product(unit, now, now, h, gates.weight_hh, H, (b0, b1), plan)
         call(loops.address, (loops.buffers.ctypes.data, t, b0, b1))
 
 
@@ -128,7 +128,7 @@ def backward(
         call(loops.address, (loops.buffers.ctypes.data, t, b0, b1))
         plan_step(plan, prefetches, t * B + b0, b1 - b0, _terms(unit, width))
         now = gates.recurrent[t : t + 1]
-        product_plus(unit, d_h, d_h, now, gates.weight_hh_t, width, columns, plan)
+        product(unit, d_h, d_h, now, gates.weight_hh_t, width, columns, plan)
         for b in range(b0, b1):
             if restart_rows[t, b] >= 0:
                 _clear(d_h[0, b])

@@ -9,7 +9,6 @@ is there in full or not at all.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import hashlib
 import os
@@ -17,8 +16,8 @@ import pickle
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,12 +152,9 @@ def recorded(task: Task) -> bool:
     return True
 
 
-_nothing = ctypes.CFUNCTYPE(None)(lambda: None)
-
-
-def address_of_nothing() -> int:
-    """A function that does nothing: what kernels may call by its address while calls are recorded."""
-    return ctypes.cast(_nothing, ctypes.c_void_p).value or 0
+def name_of(function: Callable[..., Any]) -> str:
+    """Its name for the cache and in the list of tasks [module.function]."""
+    return f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
 
 
 def njit(**options: Any) -> Callable[[Any], Any]:
@@ -172,70 +168,59 @@ def njit(**options: Any) -> Callable[[Any], Any]:
     def decorate(function: Any) -> Any:
         inner = function.__name__.startswith("_")
         cached = CACHE_DIR is not None and not inner
-        kernel = _decorated(
-            numba.njit,
-            nogil=True,
-            error_model="numpy",  # a check for division by zero would forbid vector code
-            no_cfunc_wrapper=True,  # what is never called is not compiled
-            no_cpython_wrapper=inner,
-            cache=cached,
-            **options,
-        )(function)
+        with _caching():
+            kernel: Any = numba.njit(
+                nogil=True,
+                error_model="numpy",  # a check for division by zero would forbid vector code
+                no_cfunc_wrapper=True,  # what is never called is not compiled
+                no_cpython_wrapper=inner,
+                cache=cached,
+                **options,
+            )(function)
         if inner or JIT_DISABLED:
             return kernel
-        name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
-        files = None
         if cached:
-            files = kernel._cache._cache_file = _Files(kernel._cache.cache_path, name)
-        _make_recordable(kernel, name, files)
+            kernel._cache._cache_file = _Files(kernel._cache.cache_path, name_of(function))
+        _make_recordable(kernel, name_of(function))
         return kernel
 
     return decorate
 
 
-def cfunc(signature: Any) -> Callable[[Any], Any]:
-    """`numba.cfunc`, cached likewise: machine code with an address, once it is compiled with `compile()`."""
-    return _decorated(_uncompiled_cfunc, signature)
+def cfunc(signature: Any, function: Callable[..., None]) -> Any:
+    """What `numba.cfunc` makes, cached likewise: machine code with an address, after its `compile()`.
 
-
-def is_kept(code: Any) -> bool:
-    """Whether the cache has what `cfunc` has made."""
-    files = getattr(code._cache, "_cache_file", None)
-    key = code._cache._index_key(code._sig, code._targetdescr.target_context.codegen()) if files else None
-    return files is not None and bool(files.path(key).exists())
-
-
-def _uncompiled_cfunc(signature: Any) -> Callable[[Any], Any]:
-    """What `numba.cfunc` makes, which leaves no moment to put `_Files` in the place of Numba's cache."""
-
-    def decorate(function: Any) -> Any:
+    `numba.cfunc` itself leaves no moment to put `_Files` in the place of Numba's cache.
+    """
+    with _caching():
         code: Any = CFunc(
             function, normalize_signature(signature), locals={}, options={"error_model": "numpy"}
         )
         if CACHE_DIR is not None:
             code.enable_caching()
-            name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
-            code._cache._cache_file = _Files(code._cache.cache_path, name)
-        return code
-
-    return decorate
+            code._cache._cache_file = _Files(code._cache.cache_path, name_of(function))
+    return code
 
 
-def _decorated(decorator: Any, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
-    def decorate(function: Any) -> Any:
-        # Numba reads the setting while it decorates; its other users in the process keep their own.
-        with _decorating:
-            before = numba.config.CACHE_DIR
-            numba.config.CACHE_DIR = str(CACHE_DIR or "")
-            try:
-                return decorator(*arguments, **options)(function)
-            finally:
-                numba.config.CACHE_DIR = before
-
-    return decorate
+def is_kept(cache: Any, types: Any, target: Any) -> bool:
+    """Whether the cache that Numba has for a function, if any, has its machine code for these types."""
+    files = getattr(cache, "_cache_file", None)
+    return files is not None and files.path(cache._index_key(types, target.codegen())).exists()
 
 
-def _make_recordable(kernel: Any, name: str, files: _Files | None) -> None:
+@contextmanager
+def _caching() -> Iterator[None]:
+    # Numba reads the setting while it decorates; its other users in the process keep their own.
+    with _decorating:
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(CACHE_DIR or "")
+        try:
+            yield
+        finally:
+            numba.config.CACHE_DIR = before
+
+
+def _make_recordable(kernel: Any, name: str) -> None:
     """Let `record` see the kernel's first call with new types of arguments."""
     compile_for = kernel._compile_for_args  # Numba calls what this returns, with the same arguments
 
@@ -243,16 +228,9 @@ def _make_recordable(kernel: Any, name: str, files: _Files | None) -> None:
         types = tuple(kernel.typeof_pyval(argument) for argument in arguments)
 
         def done() -> bool:
-            if types in kernel.overloads:
-                return True
-            key = kernel._cache._index_key(types, kernel.targetctx.codegen()) if files else None
-            return files is not None and files.path(key).exists()
+            return types in kernel.overloads or is_kept(kernel._cache, types, kernel.targetctx)
 
         task = Task(f"{name}{types}", lambda: kernel.compile(types), done=done)
-        return _do_nothing if recorded(task) else compile_for(*arguments)
+        return (lambda *arguments: None) if recorded(task) else compile_for(*arguments)
 
     kernel._compile_for_args = compile_or_record
-
-
-def _do_nothing(*arguments: Any) -> None:
-    """Called in the place of a kernel that is only recorded."""

@@ -6,6 +6,7 @@ called at an address is compiled once, and only if somebody asks for its address
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable
 from typing import Any, get_type_hints
@@ -20,10 +21,10 @@ from charrnn.kernels.machine.emitted import DOUBLE, FLOAT, NUMBER, emitted, load
 from charrnn.kernels.machine.jit import (
     JIT_DISABLED,
     Task,
-    address_of_nothing,
     cfunc,
     hold_while_forking,
     is_kept,
+    name_of,
     njit,
     recorded,
 )
@@ -31,6 +32,7 @@ from charrnn.kernels.machine.jit import (
 _codes: dict[Any, Any] = {}  # kept, since their machine code would go with them
 _compiling = threading.RLock()
 hold_while_forking(_compiling)
+_nothing = ctypes.CFUNCTYPE(None)(lambda: None)  # what kernels may call while calls are recorded
 
 
 def address_of(function: Callable[..., None], name: str = "", *, needed: bool = True) -> int:
@@ -39,9 +41,15 @@ def address_of(function: Callable[..., None], name: str = "", *, needed: bool = 
     Its parameters are integers, or as annotated, named tuples of integers.
     `name` is what the list of tasks calls it [module.function], where it is `needed` before others.
     """
-    name = name or f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
-    if recorded(Task(name, lambda: address_of(function), needed, lambda: needed or _is_there(function))):
-        return address_of_nothing()
+
+    def done() -> bool:
+        if needed:
+            return True
+        code = _code(function)
+        return code.address is not None or is_kept(code._cache, code._sig, code._targetdescr.target_context)
+
+    if recorded(Task(name or name_of(function), lambda: address_of(function), needed, done)):
+        return ctypes.cast(_nothing, ctypes.c_void_p).value or 0
     return 0 if JIT_DISABLED else compiled(function)
 
 
@@ -61,18 +69,12 @@ def _code(function: Callable[..., None]) -> Any:
             hints = get_type_hints(function)
             names = function.__code__.co_varnames[: function.__code__.co_argcount]
             signature = types.void(*(_type(hints.get(name, int)) for name in names))
-            _codes[function] = cfunc(signature)(function)
+            _codes[function] = cfunc(signature, function)
         return _codes[function]
 
 
 def _type(hint: Any) -> Any:
     return types.intp if hint is int else types.NamedUniTuple(types.intp, len(hint._fields), hint)
-
-
-def _is_there(function: Callable[..., None]) -> bool:
-    """Whether this process or the cache has its machine code."""
-    code = _code(function)
-    return code.address is not None or is_kept(code)
 
 
 @intrinsic

@@ -142,25 +142,15 @@ def _operand(unit: Any, A: Any, K: int, columns: Any) -> Any:
 
 
 @njit()
-def product(unit: Any, C: Any, bias: Any, A: Any, B: Any, K: int, columns: Any, plan: Any) -> None:
-    """C[t, b] = bias + A[t, b, :K] B for every t and the columns b0 <= b < b1 of a batch.
+def product(unit: Any, C: Any, init: Any, A: Any, B: Any, K: int, columns: Any, plan: Any) -> None:
+    """C[t, b] = init + A[t, b, :K] B for every t and the columns b0 <= b < b1 of a batch.
 
-    Shapes: C (T, B, padded N), bias (padded N,), A (T, B, padded K), B (panels, K, 32). For a unit of
-    bfloat16, B is in pairs. `plan` says what is prefetched meanwhile, see charrnn.kernels.machine.prefetch.
+    Shapes: C (T, B, padded N), A (T, B, padded K), B (panels, K, 32). `init` is a bias, (padded N,), or
+    init[t, b] in an array like C, which may be C. For a unit of bfloat16, B is in pairs. `plan` says what is
+    prefetched meanwhile, see charrnn.kernels.machine.prefetch.
     """
-    _product(unit, C, (_address(bias, 0), _SAME), A, B, K, columns, plan)
-
-
-@njit()
-def product_plus(unit: Any, C: Any, D: Any, A: Any, B: Any, K: int, columns: Any, plan: Any) -> None:
-    """C[t, b] = D[t, b] + A[t, b, :K] B; D has the shape of C and may be C. See `product`."""
-    _product(unit, C, (_address(D, 0), C.shape[2]), A, B, K, columns, plan)
-
-
-@njit()
-def _product(unit: Any, C: Any, init: Any, A: Any, B: Any, K: int, columns: Any, plan: Any) -> None:
     (b0, b1), c_row, size = columns, C.shape[2], C.itemsize
-    start, init_row = init
+    start, init_row = _address(init, 0), _SAME if init.ndim == 1 else c_row
     a, a_row, depth = _operand(unit, A, K, columns)
     times, width, rows = _as_few_blocks(C, b0, b1)
     blocks = Blocks(
