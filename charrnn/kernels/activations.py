@@ -1,7 +1,7 @@
-"""tanh, the logistic sigmoid, exp and their like for one number, in a form that LLVM turns into vector code.
+"""tanh, the logistic sigmoid, exp and similar functions of one number, in a form that LLVM vectorises.
 
-float32 uses short rational and polynomial approximations (`math.tanh` costs 30 times as much an element);
-float64, there for the gradient checks, uses the C library.
+float32 uses short rational and polynomial approximations (`math.tanh` takes 30 times as long per element);
+float64, for the gradient checks, uses the C library.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ZERO, _HALF, _ONE, _NINE = map(np.float32, (0.0, 0.5, 1.0, 9.0))
 
 @register_jitable
 def _within(x: Any, limit: Any) -> Any:
-    # One after the other, in the order that a CPU's maximum and minimum have: a NaN passes both.
+    # Written like the maximum and minimum instructions: a NaN passes both comparisons.
     x = -limit if -limit > x else x
     return limit if limit < x else x
 
@@ -41,7 +41,7 @@ def _tanh_float32(x: Any) -> Any:
     return _within(_odd(_within(x, _NINE), _P, _Q), _ONE)
 
 
-# 0.5 + 0.5 tanh(0.5 x) with the factors in the coefficients: powers of two, which round nothing.
+# 0.5 + 0.5 tanh(0.5 x) with the factors folded into the coefficients: powers of two round nothing.
 _HALF_P = tuple(np.float32(p / 4 ** (n + 1)) for n, p in enumerate(_P))
 _HALF_Q = tuple(np.float32(q / 4**n) for n, q in enumerate(_Q))
 _EIGHTEEN = np.float32(18.0)
@@ -65,7 +65,7 @@ def _tanh(x):  # type: ignore[no-untyped-def]  # Numba compares the signatures
 
 
 def sigmoid(x: Any) -> Any:
-    """1 / (1 + exp(-x)), through tanh: it cannot overflow."""
+    """1 / (1 + exp(-x)), computed with tanh, which cannot overflow."""
     return type(x)(0.5) + type(x)(0.5) * tanh(type(x)(0.5) * x)
 
 
@@ -76,7 +76,7 @@ def _sigmoid(x):  # type: ignore[no-untyped-def]
     return lambda x: 0.5 + 0.5 * math.tanh(0.5 * x)
 
 
-# A float32 as constant makes a float64 of no float32.
+# The constants are float32, so that float32 stays float32.
 @register_jitable
 def relu(x: Any) -> Any:
     """max(0, x); NaN stays NaN."""
@@ -97,7 +97,7 @@ def complement(z: Any) -> Any:
 
 @register_jitable
 def through_sigmoid(d: Any, y: Any) -> Any:
-    """The gradient of x from d, that of y = sigmoid(x)."""
+    """The gradient of x, from the gradient d of y = sigmoid(x)."""
     return d * y * complement(y)
 
 
@@ -136,7 +136,7 @@ def _exp_float32(x: Any) -> Any:
 
 
 def exp(x: Any) -> Any:
-    """exp(x) for x <= 0, as softmax needs it; below -87 it stays at exp(-87)."""
+    """exp(x) for x <= 0, as softmax needs it; exp(-87) below -87."""
     return np.float32(math.exp(max(float(x), -87.0))) if isinstance(x, np.float32) else math.exp(x)
 
 

@@ -1,11 +1,10 @@
-"""What a row comes to: sums, in one order whatever the CPU, and the largest number.
+"""Reductions of a row: sums, in the same order on every CPU, and the maximum.
 
-A sum is thirty-two sums side by side, then these by halves.
+A sum consists of 32 partial sums, one per lane, which are then added by halves.
 
-LLVM would take as many sums as the CPU's vectors have room for, and the last bit of a loss, and with it of a
-trained model, would differ from one CPU to the next. As vector code of its own, the order is written down.
-Nothing is fused, since not every CPU can. The largest number needs no order, but LLVM would look at one after
-the other, so as not to miss what is no number.
+If LLVM vectorised the loop, the number of partial sums, and so the last bit of a loss and of a trained model,
+would depend on the CPU; explicit vector code fixes the order. No multiply-add is fused, since not every CPU
+has the instruction. The maximum does not depend on the order, but LLVM does not vectorise it because of NaN.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ LANES = 32
 def _emit_reduction(
     builder: Any, n: Any, term: Callable[[Any, Any], Any], combine: Callable[[Any, Any], Any], nothing: Any
 ) -> Any:
-    """The sum, or what `combine` makes, of `nothing` and term(k, type) for each k < n.
+    """The reduction of term(k, type) over k < n by `combine`, whose neutral element is `nothing`.
 
-    A term may also be a vector, of the terms k .. k + LANES - 1.
+    For a vector type, term(k, type) is the vector of the terms k .. k + LANES - 1.
     """
     single = nothing.type
     vector = ir.VectorType(single, LANES)
@@ -53,7 +52,7 @@ def _emit_reduction(
 
 
 def _reader(builder: Any, address: Any, single: Any) -> Callable[[Any, Any], Any]:
-    """Loads a number, or LANES of them, from the k-th of an array on."""
+    """A function that loads element k of an array, or LANES elements from k on."""
     start = builder.inttoptr(address, single.as_pointer())
     return lambda k, kind: load(builder, builder.gep(start, [k], source_etype=single), kind)
 
@@ -81,7 +80,7 @@ def _sum_of_products(builder: Any, centre: Any, a: Any, b: Any, n: Any) -> Any:
 def _largest(builder: Any, zero: Any, a: Any, n: Any) -> Any:
     """The largest of a[0] .. a[n - 1], from the address of a; `zero` is a number of its type."""
 
-    def larger(x: Any, y: Any) -> Any:  # a NaN is not
+    def larger(x: Any, y: Any) -> Any:  # x if y is NaN
         return builder.select(builder.fcmp_ordered(">", y, x), y, x)
 
     return _emit_reduction(builder, n, _reader(builder, a, zero.type), larger, zero.type(-math.inf))
@@ -89,7 +88,7 @@ def _largest(builder: Any, zero: Any, a: Any, n: Any) -> Any:
 
 @njit()
 def largest(row: Any, n: int) -> Any:
-    """The largest of row[:n], passing over what is no number; minus infinity if nothing is left."""
+    """The largest number in row[:n], ignoring NaN; minus infinity if there is none."""
     return _largest(row.dtype.type(0), np.intp(row.ctypes.data), np.intp(n))
 
 

@@ -1,10 +1,10 @@
-"""A cell's equations as loops over rows, each written out as the source of a function and then compiled.
+"""Loops over rows that apply a cell's equations, generated as source and then compiled.
 
-The loops are for machine.native_calls: one call does all rows of a step, and the kernels around it are the
-same for every cell. Equations have any number of arguments; Numba has no loop over them, hence the source.
+They are called by machine.native_calls: one call handles all rows of a step, and the kernels around it are
+the same for every cell. Source is generated because Numba cannot loop over an equation's arguments.
 
-The loops of training find rows in a table (see `buffers`); those of writing take addresses of C-contiguous
-arrays.
+The loops of training find rows through a table (see `buffers`); those of writing take addresses of
+C-contiguous arrays.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from charrnn.kernels.machine.native_calls import doubles, floats, word_at
 Array = np.ndarray[Any, Any]
 Loops = Callable[..., None]
 
-# What the table of training has, in this order; each array (T, B, padded), or with one more or a single step.
+# The arrays in the table of training, in this order: (T, B, padded), or with T + 1 steps, or one.
 BUFFERS = ("gates", "recurrent", "h", "rest", "output", "kept", "d_output", "d_h", "d_rest")
 _WORD = np.intp(np.dtype(np.intp).itemsize)
 
 
 def buffers(widths: tuple[int, ...], arrays: tuple[Array, ...]) -> Array:
-    """The table: H, then for each of BUFFERS its address and the bytes from step to step and row to row.
+    """The table: H; for each of BUFFERS its address, and its strides over steps and rows in bytes.
 
-    Then, for each part of the state beside h, where it begins in a row of `rest`, and its width.
+    Then, for each part of the state except h, its start in a row of `rest`, and its width.
     """
     rows = [
         (array.ctypes.data, array.strides[0] if len(array) > 1 else 0, array.strides[1]) for array in arrays
@@ -48,18 +48,18 @@ def buffers(widths: tuple[int, ...], arrays: tuple[Array, ...]) -> Array:
 
 @njit()
 def _place(table: int, buffer: int, t: int, b: int) -> int:
-    """The address of a row."""
+    """The address of a row of a buffer."""
     entry = table + (1 + 3 * buffer) * _WORD
     return word_at(entry) + t * word_at(entry + _WORD) + b * word_at(entry + 2 * _WORD)
 
 
 @functools.cache
 def forward(cell: Any, dtype: Any) -> Loops:
-    """The gates of rows b0 to b1 of step t become activations, and the state after it and the output h'."""
+    """The loop that turns the gates of rows b0 to b1 of step t into activations, the new state and output."""
     body, first = [], 0
     for activation, group in groupby(cell.activated, lambda gate: cell.gates[gate]):
         width = len(list(group))
-        # Loops start at 0: where an index might be negative, there is no vector code.
+        # Loops start at 0: LLVM does not vectorise loops whose index might be negative.
         body.append(f"x, n = {_row('gates', first, width)}, {width} * H")
         argument = "x[j]"
         if cell.separate_hidden_bias:
@@ -83,10 +83,10 @@ def forward(cell: Any, dtype: Any) -> Loops:
 
 @functools.cache
 def backward(cell: Any, dtype: Any) -> Loops:
-    """The activations of rows b0 to b1 of step t become gradients of the gates.
+    """The loop that turns the activations of rows b0 to b1 of step t into gradients of the gates.
 
-    The state's gradient, `d_h` and `d_rest`, becomes that of the state before the step, without what comes
-    through the recurrent product.
+    The gradient of the state, `d_h` and `d_rest`, becomes that of the state before the step, except for the
+    part through the recurrent product.
     """
     stage = cell.backward(activations)
     at = "" if stage.rows else "[j]"
@@ -148,12 +148,12 @@ def writing(cell: Any) -> Loops:
 
 
 def _called(n: int, writes: Iterable[str], reads: Iterable[str]) -> str:
-    """The source of a stage."""
+    """The source of a call of a stage."""
     return f"{', '.join(writes)} = stage_{n}({', '.join(reads)})"
 
 
 def _rows(cell: Any) -> Iterator[tuple[str, str]]:
-    """Names of all arrays in the row b of step t, each with its source."""
+    """The names of all arrays of row b and step t, each with its source."""
     for n, gate in enumerate(cell.gates):
         yield f"row_{gate}", _row("gates", n)
         yield f"row_{gate}_h", _row("recurrent", n)
@@ -169,18 +169,18 @@ def _rows(cell: Any) -> Iterator[tuple[str, str]]:
 
 
 def _row(buffer: str, part: int = 0, parts: int = 1) -> str:
-    """The source of `parts` times H numbers of a row, from part times H on."""
+    """The source of `parts` * H numbers of a row, from part * H on."""
     return f"array(at_{buffer}{f' + {part} * H * size' if part else ''}, {parts} * H)"
 
 
 def _part(buffer: str, n: int) -> str:
-    """The source of a row of the n-th part of `rest`, wherever it begins."""
+    """The source of a row of the n-th part of `rest`."""
     place = (1 + 3 * len(BUFFERS) + 2 * n) * int(_WORD)
     return f"array(at_{buffer} + word_at(table + {place}) * size, word_at(table + {place + int(_WORD)}))"
 
 
 def _training(cell: Any, way: str, dtype: Any, body: list[str], stages: tuple[Any, ...]) -> Loops:
-    """What is wanted of the rows, and then the body, for each row."""
+    """The loop over rows: the definitions of those arrays that the body uses, and the body."""
 
     def wanted(lines: Iterable[tuple[str, str]], text: list[str]) -> list[str]:
         names = {*re.findall(r"\w+", "\n".join(text))}
@@ -198,7 +198,7 @@ def _training(cell: Any, way: str, dtype: Any, body: list[str], stages: tuple[An
 def _compilable(
     cell: Any, name: str, head: str, body: list[str], stages: tuple[Any, ...], of: Any, dtype: Any
 ) -> Loops:
-    """The function of this source. Its name, which the cache knows it by, changes with the cell's file."""
+    """The function of this source. Its name is its key in the cache, and changes with the cell's file."""
     digest = hashlib.sha256("\n".join([head, *body]).encode())
     for file in sorted({inspect.getfile(function) for function in (cell.forward, cell.backward)}):
         digest.update(Path(file).read_bytes())
@@ -208,7 +208,7 @@ def _compilable(
         "__name__": __name__,
         "array": _doubles_at if double else _floats_at,
         "place": _place,
-        # Typed, or Numba would compile `place` anew for each of them.
+        # Typed, or Numba would compile `place` for each literal.
         **{name: np.intp(n) for n, name in enumerate(BUFFERS)},
         "size": np.intp(8 if double else 4),
         "word_at": word_at,

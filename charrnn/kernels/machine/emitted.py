@@ -1,4 +1,4 @@
-"""Functions for kernels that are written as LLVM code, and what such code is made of."""
+"""Functions for kernels that are written as LLVM IR, and parts that such code shares."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FLOAT, DOUBLE, BYTE, HALF, WORD, NUMBER = (
 
 
 def emitted(signature: Any) -> Callable[[Any], Any]:
-    """A function for kernels from one of LLVM's builder and values, which emits its code.
+    """Turns emit(builder, *values), which emits LLVM IR, into a function that kernels can call.
 
-    The signature is Numba's, or a function from the types of the arguments to it.
+    `signature` is Numba's, or a function that returns it for the types of the arguments.
     """
 
     def decorate(emit: Any) -> Any:
@@ -37,7 +37,7 @@ def emitted(signature: Any) -> Callable[[Any], Any]:
 
 
 def load(builder: Any, address: Any, kind: Any, align: int = 4) -> Any:
-    """What lies at an address, or where a pointer points."""
+    """The value at an address or a pointer."""
     return builder.load(_pointer(builder, address, kind), align=align, typ=kind)
 
 
@@ -51,25 +51,25 @@ def _pointer(builder: Any, address: Any, kind: Any) -> Any:
 
 
 def declared(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
-    """The function of LLVM's or of another module that a module calls by this name."""
+    """The external function of this name, declared once in a module."""
     known = builder.module.globals.get(name)
     return known or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
 
 
 def order(places: list[int]) -> Any:
-    """Which elements of two vectors, one behind the other, `shuffle_vector` takes."""
+    """The mask of a `shuffle_vector`: indices into two concatenated vectors."""
     return ir.Constant(ir.VectorType(WORD, len(places)), places)
 
 
 def spread(builder: Any, number: Any, lanes: int) -> Any:
-    """A vector whose every element is this number."""
+    """A vector with this number in all lanes."""
     undefined = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
     first = builder.insert_element(undefined, number, WORD(0))
     return builder.shuffle_vector(first, undefined, order([0] * lanes))
 
 
 def switch(builder: Any, number: Any, cases: Mapping[int, Callable[[], None]]) -> None:
-    """Run the code that the case of this number emits; none: go on."""
+    """A switch over a number; without a case for it, nothing is done."""
     finish = builder.append_basic_block("finish")
     choose = builder.switch(number, finish)
     for value, emit in cases.items():
@@ -84,7 +84,7 @@ def switch(builder: Any, number: Any, cases: Mapping[int, Callable[[], None]]) -
 def accumulated(
     builder: Any, start: list[Any], depth: Any, step: Callable[[Any, list[Any]], list[Any]]
 ) -> list[Any]:
-    """Sums that stay in registers: `start`, and then for each k < depth what step(k, sums) makes of them."""
+    """A loop over k < depth with its sums in registers: from `start`, by sums = step(k, sums)."""
     before = builder.block
     loop, after = (builder.append_basic_block(name) for name in ("k", "end"))
     builder.cbranch(builder.icmp_signed(">", depth, depth.type(0)), loop, after)

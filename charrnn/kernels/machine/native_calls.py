@@ -1,7 +1,7 @@
-"""Kernels of which there is one copy of machine code, called at its address.
+"""Kernels with a single copy of machine code, which is called at its address.
 
-Numba links the code of a callee into every caller, and has LLVM optimise all of it again each time. What is
-called at an address is compiled once, and only if somebody asks for its address.
+Numba links the code of a callee into every caller, and LLVM optimises it again each time. A function that is
+called at its address is compiled once, and only if its address is asked for.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from charrnn.kernels.machine.jit import (
     recorded,
 )
 
-_codes: dict[Any, Any] = {}  # kept, since their machine code would go with them
+_codes: dict[Any, Any] = {}  # keeps the machine code alive
 _compiling = threading.RLock()
 hold_while_forking(_compiling)
-_nothing = ctypes.CFUNCTYPE(None)(lambda: None)  # what kernels may call while calls are recorded
+_nothing = ctypes.CFUNCTYPE(None)(lambda: None)  # a stand-in while calls are recorded
 
 
 def address_of(function: Callable[..., None], name: str = "", *, needed: bool = True) -> int:
-    """Where the machine code of a function is; it is compiled if need be. 0 without the JIT.
+    """The address of a function's machine code, compiled if necessary. 0 without the JIT.
 
-    Its parameters are integers, or as annotated, named tuples of integers.
-    `name` is what the list of tasks calls it [module.function], where it is `needed` before others.
+    Its parameters are integers or, if annotated so, named tuples of integers.
+    `name` is its name in the list of tasks [module.function]; `needed`: other tasks must follow it.
     """
 
     def done() -> bool:
@@ -54,7 +54,7 @@ def address_of(function: Callable[..., None], name: str = "", *, needed: bool = 
 
 
 def compiled(function: Callable[..., None]) -> int:
-    """The same, even while calls are recorded."""
+    """The same as `address_of`, even while calls are recorded."""
     with _compiling:
         code = _code(function)
         if code.address is None:
@@ -63,7 +63,7 @@ def compiled(function: Callable[..., None]) -> int:
 
 
 def _code(function: Callable[..., None]) -> Any:
-    """Its machine code, which may not be compiled yet."""
+    """The function's `cfunc`, which may not be compiled yet."""
     with _compiling:
         if function not in _codes:
             hints = get_type_hints(function)
@@ -79,7 +79,7 @@ def _type(hint: Any) -> Any:
 
 @intrinsic
 def call(typingctx: Any, address: Any, arguments: Any) -> Any:
-    """Call the function at an address, with a tuple of its arguments: integers, and tuples of integers."""
+    """Call the function at an address with a tuple of arguments: integers and tuples of integers."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         def unpacked(value: Any, kind: Any) -> list[Any]:
@@ -100,19 +100,19 @@ def call(typingctx: Any, address: Any, arguments: Any) -> Any:
 
 @njit()
 def _address(array: Any, element: int) -> int:
-    """The address of an element of a C-contiguous array, counted from its first."""
+    """The address of an element of a C-contiguous array, by its flat index."""
     return np.intp(array.ctypes.data) + element * array.itemsize
 
 
 @emitted(types.CPointer(types.float32)(types.intp))
 def floats(builder: Any, address: Any) -> Any:
-    """The address as a pointer to float32, of which `numba.carray` makes an array."""
+    """The address as a pointer to float32, for `numba.carray`."""
     return builder.inttoptr(address, FLOAT.as_pointer())
 
 
 @emitted(types.CPointer(types.float64)(types.intp))
 def doubles(builder: Any, address: Any) -> Any:
-    """The same as one to float64."""
+    """The address as a pointer to float64."""
     return builder.inttoptr(address, DOUBLE.as_pointer())
 
 

@@ -1,11 +1,11 @@
-"""Matrix products whose sums have one order and round every term: a text's bits depend on them.
+"""Matrix products with a fixed order of additions and without fused multiply-add, for reproducible texts.
 
-Each output is -0 + w[0] x[0] + w[1] x[1] + .. + bias, the product rounded before it is added (no fused
-multiply-add): what numpy_network computes with NumPy, whatever CPU, vector length or number of texts.
+Each output is -0 + w[0] x[0] + w[1] x[1] + .. + bias, where each w[k] x[k] is rounded before it is added: the
+result of numpy_network with NumPy, for every CPU, vector length and number of texts.
 
-The matrix lies in *panels*, 32 columns side by side, (panels, K, 32). In bfloat16, the upper half of a
-float32, two weights share a word, (panels, K, 16), and half the memory is read. As in kernels.products.tile,
-the innermost loop is LLVM vector code, so that sums stay in registers from the first term to the last.
+The matrix is stored in *panels* of 32 columns, (panels, K, 32). In bfloat16, the upper half of a float32, two
+weights share a word, (panels, K, 16), which halves the memory traffic. As in kernels.products.tile, the inner
+loop is written as LLVM vector code, so that sums stay in registers.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from charrnn.kernels.products.tile import WIDE
 PANEL = 32  # columns
 LANES = 16 if WIDE else 8
 PARTS = PANEL // (2 * LANES)  # of a panel, each two vectors wide
-# Rows that one tile computes: few different ones, since each is compiled. 12 rows of two vectors, two
-# weights and two products in flight fill the 32 registers of AVX-512.
+# Numbers of rows of a tile; few, since each is compiled. 12 rows of two vectors, two weights and two products
+# in flight fill the 32 registers of AVX-512.
 HEIGHTS = (12, 8, 4, 2, 1) if WIDE else (4, 2, 1)
 _UPPER_HALF = np.uint32(0xFFFF0000)
-SIDE_BY_SIDE = 4  # panels that a single row goes through at once, so that its additions need not wait
+SIDE_BY_SIDE = 4  # panels that are multiplied by a single row at once, to hide the latency of additions
 
 
 def padded(bias: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -47,8 +47,8 @@ def padded(bias: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def in_panels(matrix: npt.NDArray[np.float32], bfloat16: bool = False) -> npt.NDArray[Any]:
     """(.., K, N) -> (.., panels, K, 32), zeros after the last column; bfloat16: (.., panels, K, 16).
 
-    In a word of bfloat16 are the numbers of two columns that lie LANES apart, the first in the lower half:
-    one operation on a vector of words gives the one's numbers, and another the other's.
+    A word of bfloat16 holds the weights of two columns that lie LANES apart, the first in the lower half:
+    one operation on a vector of words extracts the first columns, and another the second ones.
     """
     wide = padded(matrix)
     panels = np.moveaxis(wide.reshape(*wide.shape[:-1], wide.shape[-1] // PANEL, PANEL), -2, -3)
@@ -62,7 +62,7 @@ def in_panels(matrix: npt.NDArray[np.float32], bfloat16: bool = False) -> npt.ND
 
 
 def _unknown(builder: Any, pointer: Any) -> Any:
-    """The same pointer, of which LLVM does not know that it is the same."""
+    """The same pointer, without LLVM's knowing that it is the same."""
     kind = ir.FunctionType(pointer.type, [pointer.type])
     return builder.call(ir.InlineAsm(kind, "", "=r,0", side_effect=False), [pointer])
 
@@ -82,7 +82,7 @@ class Operands(NamedTuple):
 
 
 def _emit_tile(builder: Any, half: bool, rows: int, panels: int, operands: Any) -> None:
-    """The code for these rows and two vectors of each of these panels; addresses are pointers."""
+    """Emit the code for these rows and two vectors of each of these panels; addresses are pointers."""
     c, c_row, bias, a, a_row, b, b_panel, depth, _ = operands
     vector, number = ir.VectorType(FLOAT, LANES), depth.type
     columns = [(p, v) for p in range(panels) for v in range(2)]
@@ -91,7 +91,7 @@ def _emit_tile(builder: Any, half: bool, rows: int, panels: int, operands: Any) 
         return builder.gep(base, [offset], source_etype=FLOAT)
 
     def weights(row: Any) -> list[Any]:
-        """The two vectors of a panel's row that begins there."""
+        """The two vectors of weights that begin at this row of a panel."""
         if not half:
             return [load(builder, row, vector), load(builder, at(row, number(LANES)), vector)]
         words = ir.VectorType(WORD, LANES)
@@ -101,8 +101,8 @@ def _emit_tile(builder: Any, half: bool, rows: int, panels: int, operands: Any) 
         return [builder.bitcast(numbers, vector) for numbers in (first, second)]
 
     starts = [at(b, builder.mul(b_panel, number(p))) for p in range(panels)]
-    # Each vector of a row has its x loaded anew, from a pointer of its own, so that the load becomes part of
-    # the multiplication: on Zen 4, one that reads registers alone takes 1.4 times as long, with its addition.
+    # x is loaded once for each of the two vectors, from a pointer of its own, so that the load becomes an
+    # operand of the multiplication: on Zen 4, multiplying and adding registers takes 1.4 times as long.
     sources = [a] + [_unknown(builder, a)] * (WIDE and rows > 1)
     rows_of_a = [[at(a, builder.mul(a_row, number(r))) for r in range(rows)] for a in sources]
 
@@ -149,7 +149,7 @@ def _all_tiles(builder: Any, rows: Any, panels: Any, operands: Any) -> None:
 
 
 def panel_product(x: Operands, rows: int, first: int, last: int) -> None:
-    """`product` for charrnn.kernels.machine.native_calls."""
+    """The loops of `product`, for charrnn.kernels.machine.native_calls."""
     row_bytes = PANEL * 2 if x.half else PANEL * 4  # of a panel
     side_by_side = SIDE_BY_SIDE if rows == 1 else 1
     p = first

@@ -1,13 +1,13 @@
-"""The register tile: the innermost loop of every matrix product, written as LLVM vector code.
+"""The register-tiled microkernel, the inner loop of every matrix product, written as LLVM vector code.
 
-There is one for float32, one for float64 (the gradient checks) and, where the CPU has AVX512_BF16, one for
-operands in bfloat16 with sums in float32. The last is the first with words in place of numbers: each word of
-A and B is a pair of bfloat16, neighbours in k, and an instruction adds the products of both to the sum.
+There is a tile for float32, one for float64 (the gradient checks) and, on CPUs with AVX512_BF16, one for
+bfloat16 with float32 sums. The last equals the first with words in place of numbers: each word of A and B is
+a pair of bfloat16 with successive k, and an instruction adds both products to the sum.
 
-LLVM does not find this shape from loops over arrays: as IR, the accumulators stay in vector registers and
+LLVM does not generate this code from loops over arrays: in this IR, the accumulators stay in registers, and
 a product of 25 rows reaches 85-100 % of the float32 peak, where `np.dot` reaches 40-60 %.
 
-While it multiplies, which needs little of the memory, a tile can also prefetch what is worked on next.
+Since it needs little memory bandwidth, a tile also prefetches the data that is used next.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from charrnn.kernels.machine.native_calls import address_of
 
 
 def _cpu_features() -> frozenset[str]:
-    """What Numba will compile for on x86, not only what is there; empty where nothing is known."""
+    """The x86 features that Numba compiles for, which may be fewer than the CPU has; empty if unknown."""
     if config.CPU_FEATURES is not None:
         return frozenset(name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+"))
     if config.CPU_NAME not in (None, "host"):
@@ -50,14 +50,14 @@ def _cpu_features() -> frozenset[str]:
 
 
 FEATURES = _cpu_features()
-# 32 registers of 16 floats hold 13 x 2 accumulators, two columns and a broadcast; 16 registers of 8
-# (AVX2) hold 6 x 2. NEON's 32 registers of 4 hold the same 6 x 16.
+# 32 registers of 16 floats hold 13 x 2 accumulators, two vectors of B and a broadcast; 16 registers of 8
+# (AVX2) hold 6 x 2 accumulators. NEON's 32 registers of 4 hold the same tile, 6 x 16.
 WIDE = "avx512f" in FEATURES
 VECTOR_BYTES = 64 if WIDE else 32
 TILE_ROWS = 13 if WIDE else 6
 HAS_BFLOAT16 = WIDE and "avx512bf16" in FEATURES  # whether there is a tile for pairs of bfloat16
-# Zen 4 and Zen 5 start such an instruction as often as a float32 one, which does half the work; Intel's
-# cores half as often, and gain nothing but by AMX.
+# Zen 4 and Zen 5 issue these instructions at the rate of float32 ones, which do half the work; Intel's cores
+# issue them at half the rate, so that only AMX is faster than float32.
 HAS_FAST_BFLOAT16 = HAS_BFLOAT16 and llvm.get_host_cpu_name().startswith("znver")
 
 
@@ -70,14 +70,14 @@ def _fused(builder: Any, a: Any, b: Any, total: Any) -> Any:
 
 
 def _fused_pairs(builder: Any, a: Any, b: Any, total: Any) -> Any:
-    """total + a b for vectors whose every word is a pair of bfloat16."""
+    """total + a b for vectors of pairs of bfloat16."""
     pairs = ir.VectorType(WORD, 16)
     function = declared(builder, "llvm.x86.avx512bf16.dpbf16ps.512", total.type, [total.type, pairs, pairs])
     return builder.call(function, [total, builder.bitcast(a, pairs), builder.bitcast(b, pairs)])
 
 
 def _prefetch(builder: Any, address: Any) -> None:
-    """Bring the cache line at an address near, but not into the first level, which a tile fills with B."""
+    """Prefetch the cache line at an address into the second level; a tile fills the first with B."""
     pointer = BYTE.as_pointer()
     function = declared(builder, "llvm.prefetch.p0i8", ir.VoidType(), [pointer, *[WORD] * 3])
     read, second_level, data = WORD(0), WORD(2), WORD(1)
@@ -106,7 +106,7 @@ class Tile(NamedTuple):
 
 
 def _emit_tile(builder: Any, multiply_add: Any, vector: Any, rows: int, tile: Any) -> None:
-    """The code for so many rows; `init`, `a`, `b` and `c` are pointers."""
+    """Emit the code for so many rows; `init`, `a`, `b` and `c` are pointers."""
     _, init, init_row, a, a_row, a_k, b, b_k, c, c_row, depth, ahead, ahead_k = tile
     item = vector.element
     align = 4 if item == FLOAT else 8
@@ -170,9 +170,9 @@ _TILES = {"float32": _tile_float32, "float64": _tile_float64, "bfloat16": _tile_
 
 
 def tile_address(precision: str) -> int:
-    """Where the tile for float32, float64 or bfloat16 begins, compiled when it is first asked for.
+    """The address of the tile for float32, float64 or bfloat16, compiled on first use.
 
-    There is one copy of its machine code, which kernels call: linked into each of them, as Numba would do,
-    it took a third of the time that compiling them takes.
+    Kernels share one copy of its machine code: linked into each of them, as Numba would do, it took a third
+    of their compilation time.
     """
     return address_of(_TILES[precision], f"tile.{precision}")
