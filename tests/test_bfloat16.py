@@ -161,7 +161,7 @@ def test_products_are_those_of_the_rounded_operands(T, B, K, N):
     C, plus = aligned(D.shape, np.float32), aligned(D.shape, np.float32)
     for b0, b1 in ((0, B // 2), (B // 2, B)):
         gemm.product(unit, C, bias, A, forward, K, (b0, b1), NOTHING)
-        gemm.product_plus(unit, plus, D, A, forward, K, (b0, b1), NOTHING)
+        gemm.product(unit, plus, D, A, forward, K, (b0, b1), NOTHING)
     x, w = rounded(A[..., :K]).astype(np.float64), rounded(W).astype(np.float64)
     exact = x @ w.T
     accuracy = 2.0**-23 * (K + 1) * (abs(x) @ abs(w).T + abs(bias[:N]) + abs(D[..., :N]))

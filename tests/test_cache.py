@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from support.environment import environment
+from support.environment import ROOT, environment
 from support.processes import TEXT, TINY, run
 
 from charrnn.cli.views.progress import compiling
@@ -123,3 +124,32 @@ main()
     said = done.stderr.decode()
     assert "first time" not in said
     assert compiling(Compiling(1, 2, kept=False)) in said
+
+
+ASK = """
+from charrnn.kernels.loops import equations
+from charrnn.kernels.machine.jit import CACHE_DIR
+from charrnn.nn.cells.gru import CELL
+print(CACHE_DIR, *(way(CELL, "float32").__name__ for way in (equations.forward, equations.backward)))
+"""
+
+
+def test_another_cell_changes_no_cache_and_another_equation_changes_a_name(tmp_path: Path) -> None:
+    shutil.copytree(Path(ROOT, "charrnn"), tmp_path / "charrnn", ignore=shutil.ignore_patterns("__pycache__"))
+    cells, variables = tmp_path / "charrnn/nn/cells", environment(CHARRNN_CACHE_DIR=str(tmp_path / "cache"))
+
+    def asked() -> list[str]:
+        done = subprocess.run(
+            [sys.executable, "-B", "-c", ASK], cwd=tmp_path, env=variables, capture_output=True, text=True,
+        )  # fmt: skip
+        assert not done.returncode, done.stderr
+        return done.stdout.split()
+
+    before = asked()
+    text = (cells / "gru.py").read_text(encoding="utf-8")
+    (cells / "other.py").write_text(text.replace('"gru"', '"other"'), encoding="utf-8")
+    assert asked() == before
+    (cells / "gru.py").write_text(text.replace("n + r * n_h", "n + z * n_h"), encoding="utf-8")
+    folder, *names = asked()
+    assert folder == before[0]
+    assert not {*names} & {*before}

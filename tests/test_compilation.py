@@ -238,7 +238,7 @@ def test_code_with_an_address_is_kept_likewise(cache, monkeypatch, damage):
 
     def called() -> list[float]:
         x = np.zeros(3)
-        code = jit.cfunc(types.void(types.CPointer(types.float64), types.intp))(add_one)
+        code = jit.cfunc(types.void(types.CPointer(types.float64), types.intp), add_one)
         code.compile()
         ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_ssize_t)(code.address)(x.ctypes.data, 2)
         return x.tolist()

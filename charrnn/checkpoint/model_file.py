@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from charrnn.checkpoint import container
-from charrnn.checkpoint.container import Array, Container, DamageError, Record
+from charrnn.checkpoint.container import Array, Container, DamageError, Entry, Record
 from charrnn.config import ModelConfig, TextConfig, format_version
 from charrnn.errors import CheckpointError, ConfigError, VocabularyError, printable, quoted
 from charrnn.text.novelty import Novelty
@@ -61,7 +61,7 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
         record = _record(checkpoint)
         _from_record(record)
         tensors = {name: np.asarray(tensor) for name, tensor in checkpoint.tensors.items()}
-        _check_shapes(checkpoint.config, {n: (t.dtype, t.shape) for n, t in tensors.items()})
+        _check_shapes(checkpoint.config, tensors)
         _check_finite(tensors)
     except DamageError as error:
         raise CheckpointError(f"{printable(str(path))} is not written: {error}") from error
@@ -77,7 +77,7 @@ def load(path: str | Path) -> Checkpoint:
     with container.opened(Path(path)) as file:
         _check_kind(file, wants_resume=False)
         checkpoint = _from_record(file.record)
-        _check_shapes(checkpoint.config, {name: (e.dtype, e.shape) for name, e in file.entries.items()})
+        _check_shapes(checkpoint.config, file.entries)
         tensors = file.tensors()
         _check_finite(tensors)
     ordered = {name: tensors[name] for name in checkpoint.config.parameter_shapes()}
@@ -151,8 +151,9 @@ def bundled() -> Path | None:
 
 
 def _record(checkpoint: Checkpoint) -> Record:
+    version = format_version(checkpoint.config, checkpoint.text)
     record = {
-        "format_version": format_version(checkpoint.config, checkpoint.text),
+        "format_version": version,
         "model": checkpoint.config.to_dict(),
         "vocabulary": checkpoint.vocabulary.characters,
         "text": checkpoint.text.to_dict(),
@@ -162,8 +163,7 @@ def _record(checkpoint: Checkpoint) -> Record:
         "settings": checkpoint.settings,
     }
     if checkpoint.novelty is not None:
-        version = max(INDEX_VERSION, format_version(checkpoint.config, checkpoint.text))
-        record |= {"format_version": version, "novelty": checkpoint.novelty.to_dict()}
+        record |= {"format_version": max(INDEX_VERSION, version), "novelty": checkpoint.novelty.to_dict()}
     return record
 
 
@@ -253,18 +253,17 @@ def _check_kind(file: Container, *, wants_resume: bool) -> None:
         raise CheckpointError(f"{file.name} is a model, not the state of a run", "train anew")
 
 
-def _check_shapes(config: ModelConfig, entries: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
+def _check_shapes(config: ModelConfig, tensors: Mapping[str, Array | Entry]) -> None:
     """Checks that the tensors are exactly those of the configuration, with its shapes, in float32."""
     shapes = config.parameter_shapes()
     for name, shape in shapes.items():
-        if name not in entries:
+        if (tensor := tensors.get(name)) is None:
             raise DamageError(f"the tensor {name} is missing")
-        dtype, actual = entries[name]
-        if actual != shape:
-            raise DamageError(f"the tensor {name} has the shape {quoted(actual)}, not {shape}")
-        if dtype != _FLOAT32:
-            raise DamageError(f"the tensor {name} is {dtype}, not float32")
-    if extra := sorted(entries.keys() - shapes.keys()):
+        if tensor.shape != shape:
+            raise DamageError(f"the tensor {name} has the shape {quoted(tensor.shape)}, not {shape}")
+        if tensor.dtype != _FLOAT32:
+            raise DamageError(f"the tensor {name} is {tensor.dtype}, not float32")
+    if extra := sorted(tensors.keys() - shapes.keys()):
         raise DamageError(f"the network has no such tensor as {quoted(extra[0])}")
 
 

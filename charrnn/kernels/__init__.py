@@ -1,7 +1,7 @@
-"""Compiled functions of arrays, in rooms of their own: the machine, products, loops.
+"""Compiled functions on arrays. Packages inside: the machine, matrix products, loops.
 
-NumPy and Numba are their only imports. What only describes a network needs no compiler, so `kernels.rows` and
-the like are imported where they are first used.
+They import only NumPy and Numba. A module is imported at its first use, since describing a network needs no
+compiler.
 
 Axes: T time, B batch, H hidden, D input, V vocabulary, G gates (4 LSTM, 3 GRU, 1 RNN).
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def importing(package: str) -> Callable[[str], Any]:
-    """The __getattr__ of a package whose modules are imported so."""
+    """The __getattr__ of a package whose modules are imported at their first use."""
 
     def imported(name: str) -> Any:
         if name.startswith("_"):

@@ -1,9 +1,9 @@
-"""tanh, the logistic sigmoid, exp and their like for one number, in a form that LLVM turns into vector code.
+"""tanh, the logistic sigmoid, exp and similar functions of one number, in a form that LLVM vectorises.
 
 `row_sums` alone is for equations of whole rows.
 
-float32 uses short rational and polynomial approximations (`math.tanh` costs 30 times as much an element);
-float64, there for the gradient checks, uses the C library.
+float32 uses short rational and polynomial approximations (`math.tanh` takes 30 times as long per element);
+float64, for the gradient checks, uses the C library.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import math
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, overload, register_jitable
+from numba.extending import overload, register_jitable
 
 from charrnn.kernels.coefficients import EXP_LEAST, EXP_SERIES, LN2, LOG2E, TANH_P, TANH_Q
+from charrnn.kernels.machine.emitted import FLOAT, emitted
 
 _P, _Q = (tuple(map(np.float32, row)) for row in (TANH_P, TANH_Q))
-_NINE, _ONE, _HALF = np.float32(9.0), np.float32(1.0), np.float32(0.5)
+_ZERO, _HALF, _ONE, _NINE = map(np.float32, (0.0, 0.5, 1.0, 9.0))
 
 
 number = np.float32  # a constant of equations: compiled code makes float64 of what meets Python's own
@@ -37,7 +37,7 @@ def row_sums(x: Any) -> Any:
 
 @register_jitable
 def _within(x: Any, limit: Any) -> Any:
-    # One after the other, in the order that a CPU's maximum and minimum have: a NaN passes both.
+    # Written like the maximum and minimum instructions: a NaN passes both comparisons.
     x = -limit if -limit > x else x
     return limit if limit < x else x
 
@@ -56,7 +56,7 @@ def _tanh_float32(x: Any) -> Any:
     return _within(_odd(_within(x, _NINE), _P, _Q), _ONE)
 
 
-# 0.5 + 0.5 tanh(0.5 x) with the factors in the coefficients: powers of two, which round nothing.
+# 0.5 + 0.5 tanh(0.5 x) with the factors folded into the coefficients: powers of two round nothing.
 _HALF_P = tuple(np.float32(p / 4 ** (n + 1)) for n, p in enumerate(_P))
 _HALF_Q = tuple(np.float32(q / 4**n) for n, q in enumerate(_Q))
 _EIGHTEEN = np.float32(18.0)
@@ -80,7 +80,7 @@ def _tanh(x):  # type: ignore[no-untyped-def]  # Numba compares the signatures
 
 
 def sigmoid(x: Any) -> Any:
-    """1 / (1 + exp(-x)), through tanh: it cannot overflow."""
+    """1 / (1 + exp(-x)), computed with tanh, which cannot overflow."""
     return type(x)(0.5) + type(x)(0.5) * tanh(type(x)(0.5) * x)
 
 
@@ -91,15 +91,11 @@ def _sigmoid(x):  # type: ignore[no-untyped-def]
     return lambda x: 0.5 + 0.5 * math.tanh(0.5 * x)
 
 
+# The constants are float32, so that float32 stays float32.
+@register_jitable
 def relu(x: Any) -> Any:
     """max(0, x); NaN stays NaN."""
-    return type(x)(0) if x < 0 else x
-
-
-@overload(relu)
-def _relu(x):  # type: ignore[no-untyped-def]
-    zero = _of_type(x, 0)
-    return lambda x: zero if x < zero else x
+    return _ZERO if x < _ZERO else x
 
 
 @register_jitable
@@ -108,20 +104,15 @@ def blend(a: Any, b: Any, z: Any) -> Any:
     return a + z * (b - a)
 
 
+@register_jitable
 def complement(z: Any) -> Any:
     """1 - z."""
-    return type(z)(1) - z
-
-
-@overload(complement)
-def _complement(z):  # type: ignore[no-untyped-def]
-    one = _of_type(z, 1)
-    return lambda z: one - z
+    return _ONE - z
 
 
 @register_jitable
 def through_sigmoid(d: Any, y: Any) -> Any:
-    """The gradient of x from d, that of y = sigmoid(x)."""
+    """The gradient of x, from the gradient d of y = sigmoid(x)."""
     return d * y * complement(y)
 
 
@@ -131,28 +122,15 @@ def through_tanh(d: Any, y: Any) -> Any:
     return d * complement(y * y)
 
 
+@register_jitable
 def through_relu(d: Any, y: Any) -> Any:
     """The same for y = relu(x)."""
-    return d if y > 0 else type(d)(0)
+    return d if y > _ZERO else _ZERO
 
 
-@overload(through_relu)
-def _through_relu(d, y):  # type: ignore[no-untyped-def]
-    zero = _of_type(d, 0)
-    return lambda d, y: d if y > zero else zero
-
-
-def _of_type(x: Any, value: int) -> Any:
-    """A constant that makes no float64 of a float32."""
-    return np.float32(value) if x == types.float32 else np.float64(value)
-
-
-@intrinsic
-def _float32_from_bits(typingctx: Any, bits: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.FloatType())
-
-    return types.float32(types.int32), codegen
+@emitted(types.float32(types.int32))
+def _float32_from_bits(builder: Any, bits: Any) -> Any:
+    return builder.bitcast(bits, FLOAT)
 
 
 _LEAST, _LOG2E, _LN2_HIGH, _LN2_LOW = map(np.float32, (EXP_LEAST, LOG2E, *LN2))
@@ -169,7 +147,7 @@ def _exp_float32(x: Any) -> Any:
 
 
 def exp(x: Any) -> Any:
-    """exp(x) for x <= 0, as softmax needs it; below -87 it stays at exp(-87)."""
+    """exp(x) for x <= 0, as softmax needs it; exp(-87) below -87."""
     return np.float32(math.exp(max(float(x), -87.0))) if isinstance(x, np.float32) else math.exp(x)
 
 

@@ -1,4 +1,4 @@
-"""Softmax cross-entropy of each row of logits, in nats, and its gradient; or what any loss is made of."""
+"""Softmax cross-entropy of each row of logits, in nats, with its gradient; and log-partitions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from charrnn.kernels.rows import _copy
 
 @njit()
 def _exponentials(row: Any, top: Any, V: int) -> None:
-    # In their place: given twice, a row would be taken one number at a time, for fear of an overlap.
+    # In place: with the row as input and output, LLVM would assume an overlap and not vectorise.
     for j in range(V):
         row[j] = exp(row[j] - top)
 
@@ -39,7 +39,7 @@ def cross_entropy(logits: Any, targets: Any, losses: Any, weight: float, V: int,
             at_target = row[target] - top
             _exponentials(row, top, V)
             partition = total(row, V)
-            # In float64, where the C libraries' logarithms agree in all that a float32 shows.
+            # In float64, in which all C libraries' logarithms agree once rounded to float32.
             losses[t, b] = row.dtype.type(math.log(np.float64(partition))) - at_target
             _scale(row, row.dtype.type(weight) / partition, V)
             row[target] -= row.dtype.type(weight)
@@ -47,7 +47,7 @@ def cross_entropy(logits: Any, targets: Any, losses: Any, weight: float, V: int,
 
 @njit()
 def log_partitions(logits: Any, tops: Any, logs: Any, V: int, b0: int, b1: int) -> None:
-    """The loss of any character i is logs[t, b] - (logits[t, b, i] - tops[t, b]), as in `cross_entropy`.
+    """tops and logs, so that character i has the loss logs[t, b] - (logits[t, b, i] - tops[t, b]).
 
     Shapes: logits (T, B, padded V), tops and logs (T, B).
     """

@@ -14,7 +14,7 @@ from charrnn.kernels.reductions import total, total_of_products
 
 
 class Statistics(NamedTuple):
-    """What forward finds of each row, and backward needs."""
+    """Each row's statistics, which forward computes and backward needs."""
 
     mean: Any  # (T, B)
     scale: Any  # (T, B), 1 / sqrt(variance + 1e-5)
@@ -34,7 +34,7 @@ def _forward_row(y: Any, scale: Any, weight: Any, bias: Any, H: int) -> None:
 
 @njit()
 def forward(y: Any, h: Any, statistics: Any, weight: Any, bias: Any, H: int, columns: Any) -> None:
-    """y of h, which lie apart, both (T, B, padded H); columns b0 to b1."""
+    """y from h, two arrays without overlap, both (T, B, padded H); columns b0 to b1."""
     (mean, scale), (b0, b1), number = statistics, columns, y.dtype.type
     for t in range(y.shape[0]):
         for b in range(b0, b1):
@@ -60,7 +60,7 @@ def _backward_row(dh: Any, h: Any, mean: Any, scale: Any, first: Any, second: An
 
 @njit()
 def backward(dh: Any, dy: Any, h: Any, statistics: Any, weight: Any, H: int, columns: Any) -> None:
-    """dh from dy; the weight's and bias's own gradients are `parameter_gradients`."""
+    """dh from dy; `parameter_gradients` computes the gradients of weight and bias."""
     (mean, scale), (b0, b1), number = statistics, columns, h.dtype.type
     for t in range(h.shape[0]):
         for b in range(b0, b1):
@@ -74,7 +74,7 @@ def backward(dh: Any, dy: Any, h: Any, statistics: Any, weight: Any, H: int, col
 def parameter_gradients(
     d_weight: Any, d_bias: Any, dy: Any, h: Any, statistics: Any, j0: int, j1: int
 ) -> None:
-    """Numbers j0 to j1 of the gradients of weight and bias, summed over all rows in order."""
+    """Elements j0 to j1 of the gradients of weight and bias, summed over all rows in order."""
     mean, scale = statistics
     d_weight, d_bias = d_weight[j0:j1], d_bias[j0:j1]
     d_weight[:] = 0

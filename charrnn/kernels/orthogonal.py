@@ -1,8 +1,7 @@
-"""A random matrix made orthogonal, to the same bits on every machine.
+"""Orthogonalises a random matrix, with the same bits on every machine.
 
-Modified Gram-Schmidt, column after column: each is scaled to length 1, and what the columns after it have of
-it is taken from them. LAPACK's QR would give the same matrix but for the last bits, which depend on its
-version, the CPU and the number of threads.
+Modified Gram-Schmidt: each column is scaled to length 1, and its projection is subtracted from the columns
+after it. The last bits of LAPACK's QR would depend on its version, the CPU and the number of threads.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ import numpy as np
 
 from charrnn.kernels.machine.jit import njit
 
-BLOCK = 16  # columns that are done before the ones after them are looked at
-TILE = 64  # of those, so many at a time: what is summed up for them stays in the cache
+BLOCK = 16  # columns that are finished before the columns after them are updated
+TILE = 64  # columns updated at a time, so that their sums stay in the cache
 
 
 @njit()
 def _take_away(a: Any, sums: Any, k0: int, k1: int, j0: int, j1: int) -> None:
-    """Take from columns j0 .. j1 what they have of the orthonormal columns k0 .. k1."""
+    """Subtract from columns j0 .. j1 their projections on the orthonormal columns k0 .. k1."""
     sums[: k1 - k0, : j1 - j0] = 0.0
     for i in range(len(a)):
         row = a[i, j0:j1]

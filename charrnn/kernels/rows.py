@@ -1,4 +1,4 @@
-"""What is done to rows of activations one element at a time: skips, dropout, gathers, column sums."""
+"""Elementwise operations on rows of activations: skip connections, dropout, gathers, column sums."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _add(y: Any, x: Any, n: int) -> None:
 
 
 @njit()
-def _copy(y: Any, x: Any, n: int) -> None:  # an assignment of slices would compile a check of their shapes
+def _copy(y: Any, x: Any, n: int) -> None:  # a slice assignment would also compile a check of shapes
     for j in range(n):
         y[j] = x[j]
 
@@ -46,7 +46,7 @@ def add(y: Any, x: Any, H: int, b0: int, b1: int) -> None:
 
 @njit()
 def _restart(state: Any, states: Any, rows: Any, H: int, b0: int, b1: int) -> None:
-    """Where rows[b] is not -1, a text begins, with that row of `states` as its state.
+    """Where rows[b] is not -1, a text begins: its state becomes that row of `states`.
 
     Shapes: state (B, padded H), states (.., H), rows (B,).
     """
@@ -77,8 +77,8 @@ def _dropout_row(y: Any, first: np.uint32, key: np.uint32, threshold: np.uint32,
 def dropout(y: Any, key: int, rate: float, H: int, b0: int, b1: int) -> None:
     """Zero each element with probability `rate`, scale the others by 1 / (1 - rate), in place.
 
-    Which ones follows from the key and the element's place alone, so that backward, any cut among
-    threads and a resumed run repeat the same choice without a stored mask.
+    The choice depends only on the key and the element's position, so that backward, any number of threads
+    and a resumed run repeat it without a stored mask.
     """
     threshold = np.uint32(rate * 4294967296.0)
     scale = y.dtype.type(1.0 / (1.0 - rate))
@@ -107,7 +107,7 @@ def gather_add(y: Any, table: Any, index: Any, n: int, b0: int, b1: int) -> None
 
 @njit()
 def scatter_add(d_table: Any, dy: Any, index: Any, j0: int, j1: int) -> None:
-    """The gradient of both, columns j0 to j1: d_table[index[t, b]] += dy[t, b]."""
+    """The table's gradient, columns j0 to j1: d_table[index[t, b]] += dy[t, b]."""
     for t in range(dy.shape[0]):
         for b in range(dy.shape[1]):
             _add(d_table[index[t, b], j0:j1], dy[t, b, j0:j1], j1 - j0)
@@ -124,7 +124,7 @@ def column_sums(total: Any, dy: Any, j0: int, j1: int) -> None:
 
 @njit()
 def gather_panel_rows(table: Any, bias: Any, weight: Any, used: Any) -> None:
-    """One-hot input: table[u] = bias + row used[u] of the panels (P, V, 32); beyond V, bias alone."""
+    """One-hot input: table[u] = bias + row used[u] of the panels (P, V, 32); only bias if used[u] >= V."""
     for u in range(len(used)):
         for p in range(weight.shape[0]):
             _copy(table[u, p * PANEL :], bias[p * PANEL :], PANEL)

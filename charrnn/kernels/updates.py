@@ -20,7 +20,7 @@ def squared_norms(partial: Any, gradient: Any, n0: int, n1: int) -> None:
 
 
 class AdamWStep(NamedTuple):
-    """The numbers of one step."""
+    """The coefficients of one step."""
 
     scale: float  # of the gradient: clipping
     learning_rate: float
@@ -70,7 +70,7 @@ def adapt(
     parameters: Any, trained: Any, gradient: Any, squares: Any, count: int, rate: float, decay: float,
     epsilon: float,
 ) -> None:  # fmt: skip
-    """One update in place (Krause et al. 2018), the `count`-th; `squares` sums those of all gradients so far.
+    """Update number `count`, in place (Krause et al. 2018); `squares` sums the squares of all gradients.
 
     s = s + g^2
     p = p + decay (trained - p) - rate g / (sqrt(s / count) + epsilon)

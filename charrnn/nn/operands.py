@@ -97,7 +97,7 @@ class Weight:
         if plus is None:
             gemm.product(self._unit, dx, zero, dy, weight, self.N, (b0, b1), NOTHING)
         else:
-            gemm.product_plus(self._unit, dx, plus, dy, weight, self.N, (b0, b1), NOTHING)
+            gemm.product(self._unit, dx, plus, dy, weight, self.N, (b0, b1), NOTHING)
 
     def sum_outer_products(self, x: Rows, dy: Rows, share: Share) -> None:
         """Compute a share of the gradient of W.

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 ROOT = Path("/")
+FILES = {1: ("cpu.cfs_quota_us", "cpu.cfs_period_us"), 2: ("cpu.max",)}  # by the version of cgroups
 
 
 def cpu_quota(root: Path = ROOT) -> float | None:
@@ -30,7 +31,7 @@ def _quotas(root: Path) -> Iterator[float]:
                 continue
             below = _below(PurePosixPath(group), PurePosixPath(inside))
             for above in [below, *below.parents]:
-                quota = READ[version](root / mounted.lstrip("/") / above)
+                quota = _quota(root / mounted.lstrip("/") / above, version)
                 if quota is not None and quota > 0:
                     yield quota
 
@@ -70,24 +71,12 @@ def _below(group: PurePosixPath, inside: PurePosixPath) -> PurePosixPath:
     return group.relative_to(inside)
 
 
-def _version_2(folder: Path) -> float | None:
-    """From `150000 100000`, the quota and the period in microseconds; `max 100000`: no quota."""
-    fields = " ".join(_lines(folder / "cpu.max")).split()
-    return _share(*fields) if len(fields) == 2 else None
-
-
-def _version_1(folder: Path) -> float | None:
-    """From the same numbers in two files; -1: no quota."""
-    limit, period = ("".join(_lines(folder / f"cpu.cfs_{name}_us")) for name in ("quota", "period"))
-    return _share(limit, period)
-
-
-READ = {1: _version_1, 2: _version_2}
-
-
-def _share(limit: str, period: str) -> float | None:
+def _quota(folder: Path, version: int) -> float | None:
+    """From a quota and its period in microseconds, such as `150000 100000`; `max 100000`, -1: no quota."""
+    numbers = " ".join(line for name in FILES[version] for line in _lines(folder / name)).split()
     try:
-        return int(limit) / int(period)
+        limit, period = map(int, numbers)
+        return limit / period
     except (ValueError, ZeroDivisionError, OverflowError):
         return None
 

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,22 +37,18 @@ def check_encoding(name: str) -> None:
         ) from error
 
 
-# Error handlers for codecs.
+# Error handlers for decoding.
 KEEP_BYTES = "charrnn-keep-bytes"  # each undecodable byte becomes U+DC80 .. U+DCFF (PEP 383)
 _TO_SURROGATE = "charrnn-surrogate"  # each undecodable sequence becomes one lone surrogate
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def _keep_bytes(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
+def _keep_bytes(error: Any) -> tuple[str, int]:
     bad = error.object[error.start : error.end]
     return "".join(chr(0xDC00 + byte) if byte >= 0x80 else "\ufffd" for byte in bad), error.end
 
 
-def _to_surrogate(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
+def _to_surrogate(error: Any) -> tuple[str, int]:
     return "\udc80", error.end
 
 

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -83,11 +83,10 @@ def read_lines(
         ConfigError: the encoding is not known.
     """
     file = _File("", most)
-    for burst in Ahead(_chunks(find(paths), text, stdin), most, before_waiting).bursts():
-        for name, piece in _joined(burst):
-            if name != file.name:
-                file = _File(name, most)
-            yield from file.add(piece) if piece is not None else file.finish()
+    for name, piece in _arriving(paths, text, most, before_waiting, stdin):
+        if name != file.name:
+            file = _File(name, most)
+        yield from file.add(piece) if piece is not None else file.finish()
 
 
 def read_texts(
@@ -98,9 +97,8 @@ def read_texts(
     stdin: BinaryIO | None = None,
 ) -> Iterator[tuple[str, str | None]]:
     """Files' names with pieces of their texts as they arrive, None at a file's end; see `read_lines`."""
-    for burst in Ahead(_chunks(find(paths), text, stdin), most, before_waiting).bursts():
-        for name, piece in _joined(burst):
-            yield from ((name, part) for part in _parts(piece, most))
+    for name, piece in _arriving(paths, text, most, before_waiting, stdin):
+        yield from ((name, part) for part in _parts(piece, most))
 
 
 @dataclass(slots=True)
@@ -114,56 +112,24 @@ class _File:
     in_long_line: bool = False
 
     def add(self, text: str) -> Iterator[Lines]:
-        text, self.rest = self.rest + text, ""
-        if self.in_long_line:
-            end = text.find("\n") + 1
-            if not end:
-                yield from self._keep(text)
-                return
-            yield self._piece(text[:end])
-            text = text[end:]
-        end = text.rfind("\n") + 1
-        if end:
-            yield from self._whole(text[:end])
-        yield from self._keep(text[end:])
+        text = self.rest + text
+        while True:
+            # As many lines as fit; within a long line, its end.
+            find = text.find if self.in_long_line else text.rfind
+            end = find("\n", 0, self.most) + 1
+            if not end and len(text) < self.most:
+                break
+            piece = self.in_long_line or not end
+            part, text = text[: end or self.most], text[end or self.most :]
+            yield Lines(part, self.name, self.number, piece, last=end > 0)
+            self.in_long_line = not end
+            self.number += part.count("\n")
+        self.rest = text
 
     def finish(self) -> Iterator[Lines]:
         if self.rest or self.in_long_line:
             yield from self.add("\n")
         self.number = 1  # the same file may be given again
-
-    def _whole(self, text: str) -> Iterator[Lines]:
-        if len(text) <= self.most:
-            yield self._lines(text)
-            return
-        start = 0
-        while start < len(text):
-            end = text.rfind("\n", start, start + self.most) + 1
-            if not end:  # a line longer than `most`
-                end = text.index("\n", start) + 1
-                for low in range(start, end, self.most):
-                    yield self._piece(text[low : min(low + self.most, end)])
-            else:
-                yield self._lines(text[start:end])
-            start = end
-
-    def _lines(self, text: str) -> Lines:
-        lines = Lines(text, self.name, self.number)
-        self.number += text.count("\n")
-        return lines
-
-    def _piece(self, text: str) -> Lines:
-        last = text.endswith("\n")
-        lines = Lines(text, self.name, self.number, piece=True, last=last)
-        self.in_long_line = not last
-        self.number += last
-        return lines
-
-    def _keep(self, rest: str) -> Iterator[Lines]:
-        while len(rest) >= self.most:
-            yield self._piece(rest[: self.most])
-            rest = rest[self.most :]
-        self.rest = rest
 
 
 Chunk = tuple[str, str | None]  # a file's name and a piece of its text; None: end of the file
@@ -185,28 +151,24 @@ def _chunks(sources: list[Source], text: TextConfig, stdin: BinaryIO | None) -> 
         yield source.name, None
 
 
-def _parts(text: str | None, size: int) -> Iterator[str | None]:
-    if text is None:
-        yield None
-        return
-    for start in range(0, len(text), size):
-        yield text[start : start + size]
+def _parts(text: str | None, size: int) -> Sequence[str | None]:
+    return [None] if text is None else [text[at : at + size] for at in range(0, len(text), size)]
 
 
-def _joined(burst: list[Chunk]) -> Iterator[Chunk]:
-    """The burst with adjacent pieces of one file joined."""
-    pieces: list[str] = []
-    for index, (name, piece) in enumerate(burst):
-        if piece is not None:
-            pieces.append(piece)
-            following = burst[index + 1] if index + 1 < len(burst) else None
-            if following is not None and following[1] is not None:
-                continue
-        if pieces:
-            yield name, "".join(pieces)
-            pieces = []
-        if piece is None:
-            yield name, None
+def _arriving(
+    paths: Sequence[str | Path],
+    text: TextConfig,
+    most: int,
+    before_waiting: BeforeWaiting,
+    stdin: BinaryIO | None,
+) -> Iterator[Chunk]:
+    """The files' chunks; those of one file that arrive together are joined."""
+    for burst in Ahead(_chunks(find(paths), text, stdin), most, before_waiting).bursts():
+        for (name, is_end), chunks in groupby(burst, lambda chunk: (chunk[0], chunk[1] is None)):
+            if is_end:
+                yield from chunks
+            else:
+                yield name, "".join(piece or "" for _, piece in chunks)
 
 
 class Ahead:

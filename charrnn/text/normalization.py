@@ -34,11 +34,11 @@ class Whole:
     def __init__(self) -> None:
         self._rest = ""
 
-    def add(self, piece: str) -> str:
-        """The text that is complete so far."""
+    def add(self, piece: str, *, last: bool = False) -> str:
+        """The text that is complete so far; all of it if this is the `last` piece."""
         text = self._rest + piece
         cut = len(text)
-        if not text.endswith("\n"):
+        if not last and not text.endswith("\n"):
             while cut > 0 and len(text) - cut < LONGEST:
                 cut -= 1
                 if not joins(text[cut]):
@@ -47,11 +47,6 @@ class Whole:
                 cut = len(text) if cut else 0  # 0: all of it may combine with what follows
         self._rest = text[cut:]
         return text[:cut]
-
-    def finish(self) -> str:
-        """The rest; the next piece added begins another text."""
-        rest, self._rest = self._rest, ""
-        return rest
 
 
 class Normaliser:
@@ -66,9 +61,7 @@ class Normaliser:
         """The text that is complete so far, in the form; all of it if this is the `last` piece."""
         if self._form is None:
             return piece
-        text = self._whole.add(piece)
-        if last:
-            text += self._whole.finish()
+        text = self._whole.add(piece, last=last)
         result = normalised(text, self._form)
         self.changed = self.changed or result != text
         return result

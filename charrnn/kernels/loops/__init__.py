@@ -1,4 +1,4 @@
-"""Loops over the steps of a window, with a cell's equations, and over the nodes of a tree.
+"""Loops over the steps of a window, with a cell's equations, and over the nodes of a prefix tree.
 
 It may import all other kernels.
 """

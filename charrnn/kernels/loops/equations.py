@@ -1,10 +1,10 @@
-"""A cell's equations as loops over rows, each written out as the source of a function and then compiled.
+"""Loops over rows that apply a cell's equations, generated as source and then compiled.
 
-The loops are for machine.native_calls: one call does all rows of a step, and the kernels around it are the
-same for every cell. Equations have any number of arguments; Numba has no loop over them, hence the source.
+They are called by machine.native_calls: one call handles all rows of a step, and the kernels around it are
+the same for every cell. Source is generated because Numba cannot loop over an equation's arguments.
 
-The loops of training find rows in a table (see `buffers`); those of writing take addresses of C-contiguous
-arrays.
+The loops of training find rows through a table (see `buffers`); those of writing take addresses of
+C-contiguous arrays.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-import marshal
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from charrnn.kernels.machine.native_calls import doubles, floats, word_at
 Array = np.ndarray[Any, Any]
 Loops = Callable[..., None]
 
-# What the table of training has, in this order; each array (T, B, padded), or with one more or a single step.
+# The arrays in the table of training, in this order: (T, B, padded), or with T + 1 steps, or one.
 BUFFERS = ("gates", "recurrent", "h", "rest", "output", "kept", "d_output", "d_h", "d_rest")
 _WORD = np.intp(np.dtype(np.intp).itemsize)
 
@@ -54,17 +54,17 @@ def _place(buffers: int, buffer: int, t: int, b: int) -> int:
 
 @functools.cache
 def forward(cell: Any, dtype: Any) -> Loops:
-    """The gates of rows b0 to b1 of step t become activations, and the state after it and the output h'."""
+    """The loop that turns the gates of rows b0 to b1 of step t into activations, the new state and output."""
     stages = cell.forward(activations)
     return _training(cell, "forward", dtype, _forward(cell, stages, writes=False), stages)
 
 
 @functools.cache
 def backward(cell: Any, dtype: Any) -> Loops:
-    """The activations of rows b0 to b1 of step t become gradients of the gates.
+    """The loop that turns the activations of rows b0 to b1 of step t into gradients of the gates.
 
-    The state's gradient, `d_h` and `d_rest`, becomes that of the state before the step, without what comes
-    through the recurrent product.
+    The gradient of the state, `d_h` and `d_rest`, becomes that of the state before the step, except for the
+    part through the recurrent product.
     """
     stage = cell.backward(activations)
     at = "" if stage.rows else "[j]"
@@ -147,12 +147,12 @@ def _forward(cell: Any, stages: tuple[Any, ...], *, writes: bool) -> list[str]:
 
 
 def _called(n: int, writes: Iterable[str], reads: Iterable[str]) -> str:
-    """The source of a stage."""
+    """The source of a call of a stage."""
     return f"{', '.join(writes)} = stage_{n}({', '.join(reads)})"
 
 
 def _rows(cell: Any) -> Iterator[tuple[str, str]]:
-    """Names of all arrays in the row b of step t, each with its source."""
+    """The names of all arrays of row b and step t, each with its source."""
     for n, gate in enumerate(cell.gates):
         yield f"row_{gate}", _row("gates", n)
         yield f"row_{gate}_h", _row("recurrent", n)
@@ -168,7 +168,7 @@ def _rows(cell: Any) -> Iterator[tuple[str, str]]:
 
 
 def _row(buffer: str, part: int = 0, parts: int = 1) -> str:
-    """The source of `parts` times H numbers of a row, from part times H on."""
+    """The source of `parts` * H numbers of a row, from part * H on."""
     return f"array(at_{buffer}{f' + {part} * H * size' if part else ''}, {parts} * H)"
 
 
@@ -202,17 +202,17 @@ def _training(cell: Any, way: str, dtype: Any, body: list[str], stages: tuple[An
 def _compilable(
     cell: Any, name: str, head: str, body: list[str], stages: tuple[Any, ...], of: Any, dtype: Any
 ) -> Loops:
-    """The function of this source. Its name is another one where the equations are others: a cache has it."""
+    """The function of this source. Its name is its key in the cache, and changes with the cell's file."""
     digest = hashlib.sha256("\n".join([head, *body]).encode())
-    for function in (cell.forward, cell.backward):
-        digest.update(marshal.dumps(function.__code__.replace(co_filename=""), 2))
+    for file in sorted({inspect.getfile(function) for function in (cell.forward, cell.backward)}):
+        digest.update(Path(file).read_bytes())
     name = f"{cell.name}_{name}_{digest.hexdigest()[:16]}"
     double = np.dtype(dtype) == np.float64
     names: dict[str, Any] = {
         "__name__": __name__,
         "array": _doubles_at if double else _floats_at,
         "place": _place,
-        # Typed, or Numba would compile `place` anew for each of them.
+        # Typed, or Numba would compile `place` for each literal.
         **{name: np.intp(n) for n, name in enumerate(BUFFERS)},
         "size": np.intp(8 if double else 4),
         "word_at": word_at,

@@ -1,10 +1,10 @@
-"""Which steps of several texts are the same, since they begin alike, and where the others are computed.
+"""Sharing the steps of texts with a common prefix, and a schedule for the other steps.
 
-A network that reads `port` and `post` does the same until it has read `po`. So step j of a text, which reads
-the character before j and predicts character j, is shared with the text before it if the first j characters
-are the same.
+A network that reads `port` and `post` is in the same state after `po`. So step j of a text, which reads
+character j - 1 and predicts character j, is shared with the preceding text if their first j characters are
+the same.
 
-Arrays over texts are (n,); arrays over characters, of texts that lie one behind another, (N,).
+Arrays over texts are (n,); arrays over the characters of all texts, concatenated, are (N,).
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ import numpy as np
 
 from charrnn.kernels.machine.jit import njit
 
-_CLASSES = 64  # of lengths, by powers of two
+_CLASSES = 64  # of lengths: powers of two
 
 
 class Texts(NamedTuple):
-    """What is read, and where."""
+    """The texts, and the places of their steps."""
 
     ids: Any  # (N,)
     lengths: Any  # this and the following are (n,)
-    same: Any  # characters that are those of the text before
-    shared: Any  # steps that are those of the text before
-    top: Any  # the row and the column of the first of the other steps
+    same: Any  # number of leading characters equal to those of the preceding text
+    shared: Any  # number of steps shared with the preceding text
+    top: Any  # row of the first step of its own, and its column
     column: Any
-    slot: Any  # of the state that these begin with
+    slot: Any  # of the state before that step
 
 
 class Layout(NamedTuple):
-    """What a network is given, row by row, and what is taken from it."""
+    """The inputs of a network, row by row, and the places of its results."""
 
     x: Any  # (rows * B,) the input of each step
-    restart_rows: Any  # (rows * B,) where a text's own steps begin, its slot
-    kept: Any  # (slots,) the place, row * B + column, whose state goes there
-    target: Any  # (N,) for each character, which of the losses is its own
-    target_place: Any  # (N or fewer losses,) where that loss is
-    target_id: Any  # and of which character
+    restart_rows: Any  # (rows * B,) the slot of the text whose own steps begin there
+    kept: Any  # (slots,) the place, row * B + column, of the state to save
+    target: Any  # (N,) the index of each character's loss
+    target_place: Any  # (N or fewer losses,) the place of each loss
+    target_id: Any  # and its character
 
 
 @njit()
 def compare(ids: Any, lengths: Any, least: int, same: Any, shared: Any) -> None:
-    """What text i has in common with text i - 1: its first same[i] characters, its first shared[i] steps.
+    """The common prefix of texts i - 1 and i: same[i] characters and shared[i] steps.
 
-    That is nothing where no more than `least` steps would be shared.
+    Both are 0 if no more than `least` steps would be shared.
     """
     start, before = 0, 0
     for i in range(len(lengths)):
@@ -53,7 +53,7 @@ def compare(ids: Any, lengths: Any, least: int, same: Any, shared: Any) -> None:
         k = 0
         while k < both and ids[start + k] == ids[before + k]:
             k += 1
-        same[i], shared[i] = k, min(k + 1, both)  # the character that differs is predicted from a shared step
+        same[i], shared[i] = k, min(k + 1, both)  # a shared step predicts the first character that differs
         if shared[i] <= least:
             same[i], shared[i] = 0, 0
         before = start
@@ -62,7 +62,7 @@ def compare(ids: Any, lengths: Any, least: int, same: Any, shared: Any) -> None:
 
 @njit()
 def find_parents(lengths: Any, shared: Any, parent: Any) -> None:
-    """parent[i]: the text that computes the last of the steps that text i shares, or -1."""
+    """parent[i]: the text that computes the last shared step of text i, or -1."""
     owner = np.empty(lengths.sum(), np.int64)  # of each step, the text that computes it
     start, before = 0, 0
     for i in range(len(lengths)):
@@ -81,21 +81,21 @@ def _push(heads: Any, follower: Any, place: int, i: int) -> None:
 
 @njit()
 def schedule(lengths: Any, shared: Any, parent: Any, T: int, B: int, top: Any, column: Any) -> int:
-    """Where each text's own steps lie, from row top[i] of column[i] on; returns the number of rows.
+    """Place each text's own steps, from row top[i] of column[i] on; returns the number of rows.
 
-    There are B columns, and windows of T rows. A text's own steps begin in a later window than that in which
-    its last shared step is, whose state is then known. Where there is a choice, long ones come first.
+    There are B columns, and windows of T rows. A text's own steps begin in a later window than its last
+    shared step, whose state is then known. Long texts come first.
     """
     n = len(lengths)
-    # Rows that a text takes. Where another goes on from its very end, the state there must not be overwritten
-    # by a text that begins in the next row.
+    # The rows that a text occupies. If another text continues after its last step, one more, so that no text
+    # that begins in the next row overwrites that state.
     size = lengths - shared
     for i in range(n):
         if parent[i] >= 0 and shared[i] == lengths[parent[i]]:
             size[parent[i]] = lengths[parent[i]] - shared[parent[i]] + 1
     total = size.sum()
     child, sibling = np.full(n, -1), np.full(n, -1)
-    # A window either has no room left, or no text waits for it: then one reaches into the next window.
+    # Each window is either full or runs out of ready texts; then one of them extends into the next window.
     windows = 2 * (total // T + n) + 4
     ready, waiting, follower = np.full(windows, -1), np.full(_CLASSES, -1), np.full(n, -1)
     left = n
@@ -143,7 +143,7 @@ def schedule(lengths: Any, shared: Any, parent: Any, T: int, B: int, top: Any, c
 
 @njit()
 def lay_out(layout: Any, texts: Any, B: int, start_id: int) -> int:
-    """Fill in the layout in B columns; returns how many losses there are."""
+    """Fill in the layout of B columns; returns the number of losses."""
     x, restart_rows, kept, target, target_place, target_id = layout
     ids, lengths, same, shared, top, column, slot = texts
     place = np.empty(len(ids), np.int64)  # of each step

@@ -1,7 +1,6 @@
-"""A recurrent layer over a window, whatever its cell: input, recurrent product, the cell's loops over rows.
+"""A recurrent layer over a window, for any cell: input product, recurrent product, the cell's row loops.
 
-Axes: T time, B batch, H hidden, G gates, R what the state has beside h. Arrays are (T, B, padded), unless
-said.
+Axes: T time, B batch, H hidden, G gates, R the state except h. Arrays are (T, B, padded), unless noted.
 """
 
 from __future__ import annotations
@@ -13,17 +12,17 @@ import numpy as np
 from charrnn.kernels.machine.jit import njit
 from charrnn.kernels.machine.native_calls import call
 from charrnn.kernels.machine.prefetch import plan_step
-from charrnn.kernels.products.gemm import _terms, product, product_plus
+from charrnn.kernels.products.gemm import _terms, product
 from charrnn.kernels.rows import _clear, _gather, _restart
 
-ROWS = 26  # of gates that are worth a product of their own: two tiles of the widest kind
+ROWS = 26  # fewest rows of an input product, for efficiency: two tiles of the largest height
 
 
 class Inputs(NamedTuple):
-    """What a layer reads at a step, W_ih x + b: a product, or for the first layer a look-up.
+    """The input of a layer, W_ih x + b: a product, or a look-up in the first layer.
 
-    The first layer's x is one of a few embedded characters: the product of each is computed once a window, as
-    a row of the table. Elsewhere the table has no rows.
+    The first layer's x is one of a few embedded characters: the product for each is computed once per window,
+    as a row of the table. In other layers the table has no rows.
     """
 
     table: Any  # (U, padded G H)
@@ -35,21 +34,21 @@ class Inputs(NamedTuple):
 
 
 class States(NamedTuple):
-    """What each step starts from, and [T] what the window ends with: h, and the other parts side by side."""
+    """The state before each step and [T] after the window: h, and the other parts side by side."""
 
     h: Any  # (T + 1, B, padded H)
     rest: Any  # (T + 1, B, padded R)
-    # Where it is not -1, a text begins, with that row of the next two; (T, B).
+    # (T, B); where it is not -1, a text begins, and its state is that row of the next two.
     restart_rows: Any
     restart_h: Any  # (.., H)
     restart_rest: Any  # (.., R)
 
 
 class Gates(NamedTuple):
-    """What the recurrent product adds to, and what of."""
+    """The gates, and the operands of the recurrent product."""
 
     gates: Any  # G H numbers: W_ih x + b_ih, then activations, then the gradient of W_ih x + b_ih
-    recurrent: Any  # W_hh h + b_hh, then its gradient, where the cell wants it apart; else `gates`
+    recurrent: Any  # W_hh h + b_hh, then its gradient, if the cell reads it apart; else `gates`
     apart: bool
     bias_hh: Any  # (padded G H,)
     weight_hh: Any  # (panels of G H, H, 32)
@@ -76,7 +75,7 @@ class Loops(NamedTuple):
 def forward(
     unit: Any, prefetches: Any, inputs: Any, gates: Any, states: Any, loops: Any, H: int, steps: Any
 ) -> None:
-    """Some steps of the window, those before them being done. See prefetch.table for `prefetches`."""
+    """Some steps of the window, after those before them. For `prefetches`, see prefetch.table."""
     b0, b1, t0, t1 = steps
     plan, B, R = np.empty((len(prefetches), 3), np.intp), gates.gates.shape[1], states.restart_rest.shape[1]
     for t in range(t0, t1):
@@ -88,15 +87,15 @@ def forward(
         if gates.apart:
             product(unit, now, gates.bias_hh, h, gates.weight_hh, H, (b0, b1), plan)
         else:
-            product_plus(unit, now, now, h, gates.weight_hh, H, (b0, b1), plan)
+            product(unit, now, now, h, gates.weight_hh, H, (b0, b1), plan)
         call(loops.address, (loops.buffers.ctypes.data, t, b0, b1))
 
 
 @njit()
 def _read(unit: Any, gates: Any, inputs: Any, t: int, steps: Any, plan: Any) -> None:
-    """gates[t, b] = table[index[t, b]], or bias + x[t, b] W_ih^T; at some steps t, for the next few as well.
+    """gates[t, b] = table[index[t, b]], or bias + x[t, b] W_ih^T, for a block of steps if one begins at t.
 
-    The recurrent product then finds the gates in the cache, and the weights are read for enough rows at once.
+    Blocks are short enough for the gates to stay in the cache, and long enough to reuse the weights.
     """
     b0, b1, t0, t1 = steps
     block = max(1, ROWS // max(1, b1 - b0))
@@ -114,9 +113,9 @@ def _read(unit: Any, gates: Any, inputs: Any, t: int, steps: Any, plan: Any) -> 
 def backward(
     unit: Any, prefetches: Any, gates: Any, d_h: Any, d_rest: Any, restart_rows: Any, loops: Any, columns: Any
 ) -> None:
-    """Gradients of the gates, in their place; d_h and d_rest, (1, B, padded), end as the initial state's.
+    """The gradients of the gates, in place; d_h and d_rest, (1, B, padded), become the initial state's.
 
-    The loops know where the output's gradient is. Columns b0 to b1. See prefetch.table for `prefetches`.
+    The loops find the output's gradient in their table. Columns b0 to b1. See prefetch.table on `prefetches`.
     """
     b0, b1 = columns
     for b in range(b0, b1):
@@ -128,7 +127,7 @@ def backward(
         call(loops.address, (loops.buffers.ctypes.data, t, b0, b1))
         plan_step(plan, prefetches, t * B + b0, b1 - b0, _terms(unit, width))
         now = gates.recurrent[t : t + 1]
-        product_plus(unit, d_h, d_h, now, gates.weight_hh_t, width, columns, plan)
+        product(unit, d_h, d_h, now, gates.weight_hh_t, width, columns, plan)
         for b in range(b0, b1):
             if restart_rows[t, b] >= 0:
                 _clear(d_h[0, b])

@@ -1,4 +1,4 @@
-"""Where arrays begin in memory."""
+"""Arrays aligned to cache lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LINE = 64  # bytes of a cache line, and of the widest vector register
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
-    """Zeros whose first element is the first of a cache line, so that vectors do not straddle two."""
+    """Zeros that begin at a cache line, so that no vector straddles two."""
     size = np.dtype(dtype).itemsize
     count = math.prod(shape)
     memory = np.zeros(count + LINE // size, dtype)

@@ -1,8 +1,8 @@
-"""A barrier that threads pass within a microsecond or so.
+"""A barrier that threads pass within about a microsecond.
 
-Python's own takes tens of microseconds, several times a training step. Here a thread that waits looks at a
-counter in memory; after a while it offers its CPU to others at each look, so that more threads than CPUs are
-slow but not stuck.
+Python's own takes tens of microseconds, and a training step has several barriers. Here a waiting thread polls
+a counter in memory; after a while it yields its CPU after each poll, so that more threads than CPUs are slow
+but not stuck.
 """
 
 from __future__ import annotations
@@ -13,45 +13,34 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
+from charrnn.kernels.machine.aligned import LINE
+from charrnn.kernels.machine.emitted import NUMBER, emitted
 from charrnn.kernels.machine.jit import JIT_DISABLED, njit
 
-_PATIENCE = 20_000  # looks before the first yield: some tens of microseconds
-_LINE = 64  # bytes of a cache line: each counter has its own
-_ARRIVED, _PASSED, _BROKEN = (np.intp(n * _LINE) for n in range(3))
+_PATIENCE = 20_000  # polls before the first yield: some tens of microseconds
+_ARRIVED, _PASSED, _BROKEN = (np.intp(n * LINE) for n in range(3))  # a cache line for each counter
 
 _YIELD = "SwitchToThread" if sys.platform == "win32" else "sched_yield"
 _yield_cpu = types.ExternalFunction(_YIELD, types.int32())
 
 
-@intrinsic
-def _add(typingctx: Any, address: Any, amount: Any) -> Any:
-    """Add to the integer at an address, atomically; returns what stood there before."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
-        return builder.atomic_rmw("add", pointer, args[1], "seq_cst")
-
-    return types.int64(types.intp, types.int64), codegen
+@emitted(types.int64(types.intp, types.int64))
+def _add(builder: Any, address: Any, amount: Any) -> Any:
+    """Add to the integer at an address, atomically; returns its value before."""
+    return builder.atomic_rmw("add", builder.inttoptr(address, NUMBER.as_pointer()), amount, "seq_cst")
 
 
-@intrinsic
-def _load(typingctx: Any, address: Any) -> Any:
+@emitted(types.int64(types.intp))
+def _load(builder: Any, address: Any) -> Any:
     """The integer at an address, read anew each time."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = builder.inttoptr(args[0], ir.IntType(64).as_pointer())
-        return builder.load_atomic(pointer, "seq_cst", 8, typ=ir.IntType(64))
-
-    return types.int64(types.intp), codegen
+    return builder.load_atomic(builder.inttoptr(address, NUMBER.as_pointer()), "seq_cst", 8, typ=NUMBER)
 
 
 def counters() -> npt.NDArray[np.int64]:
-    """The memory of a barrier that no thread has come to yet."""
-    return np.zeros(3 * _LINE // 8 + 8, np.int64)
+    """The memory of a new barrier."""
+    return np.zeros(3 * LINE // 8 + 8, np.int64)
 
 
 @njit()
@@ -78,23 +67,23 @@ def break_through(memory: Any) -> None:
 
 
 class Barrier:
-    """For a fixed number of threads: `wait` returns once all of them have called it."""
+    """A barrier for a fixed number of threads: `wait` returns once all of them have called it."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
         self._memory = counters()
 
     def wait(self) -> bool:
-        """False when the barrier is broken: another thread will not come."""
+        """Whether all threads have arrived; False: the barrier is broken, and some never will."""
         return bool(pass_through(self._memory, self._threads))
 
     def break_up(self) -> None:
-        """Let nobody wait any longer."""
+        """Break the barrier: nobody waits any longer."""
         break_through(self._memory)
 
 
 class _PlainBarrier(Barrier):
-    """Where nothing is compiled."""
+    """The barrier without the JIT."""
 
     def __init__(self, threads: int) -> None:
         self._barrier = threading.Barrier(threads)

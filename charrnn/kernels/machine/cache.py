@@ -1,25 +1,25 @@
-"""Where machine code is kept: the user's cache folder, or else a temporary one that is the user's alone.
+"""The folder for machine code: in the user's cache folder, or else a private temporary folder.
 
-Machine code is loaded from there without a question. Among temporary folders anybody may make one of any
-name, so that one is taken only if nobody else can write to it, or put another in its place.
+Machine code is loaded from it without further checks. In a temporary folder such as /tmp, anybody may create
+any name; so a folder there is used only if nobody else can write to it or replace it.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-SHARED = ("/tmp", "/var/tmp")  # where temporary folders are, besides TMPDIR
-NAMES = 4  # of temporary folders that are tried: a stranger may have taken one
+SHARED = ("/tmp", "/var/tmp")  # folders for temporary files, besides TMPDIR
+NAMES = 4  # names that are tried in each, since another user may own the first
 
 
 def folder(name: str) -> Path | None:
-    """A folder of this name that can be written, made if need be; None: every process compiles anew."""
+    """A writable folder of this name, created if missing. None: there is none, so each process compiles."""
     for find in (_of_the_user, _temporary):
         with suppress(OSError, RuntimeError):  # RuntimeError: there is no home folder to expand
             path = find() / name
@@ -42,14 +42,17 @@ def _of_the_user() -> Path:
 
 
 def _temporary() -> Path:
-    """A folder that is there, and private.
+    """An existing private folder.
 
     Raises:
         OSError: there is none.
     """
     if not hasattr(os, "geteuid"):
         raise OSError("Windows does not say whose a folder is")
-    for path in _candidates():
+    bases = [base for base in (os.environ.get("TMPDIR"), *SHARED) if base]
+    for base, number in itertools.product(bases, range(NAMES)):
+        suffix = f"-{number}" if number else ""
+        path = Path(os.path.realpath(base), f"charrnn-{os.geteuid()}{suffix}")
         with suppress(OSError):
             path.mkdir(mode=0o700)
         with suppress(OSError):
@@ -58,16 +61,8 @@ def _temporary() -> Path:
     raise OSError("no temporary folder is private")
 
 
-def _candidates() -> Iterator[Path]:
-    for base in (os.environ.get("TMPDIR"), *SHARED):
-        if base:
-            for number in range(NAMES):
-                suffix = f"-{number}" if number else ""
-                yield Path(os.path.realpath(base), f"charrnn-{os.geteuid()}{suffix}")
-
-
 def _is_private(path: Path) -> bool:
-    """Whether it is a folder, and no link to one, which only this user can write to, rename or replace."""
+    """Whether this is a folder, not a link, that only this user can write to, rename or replace."""
     about = os.lstat(path)
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid() or about.st_mode & 0o022:
         return False
@@ -75,7 +70,7 @@ def _is_private(path: Path) -> bool:
 
 
 def _keeps_names(parent: Path) -> bool:
-    """Whether in this folder nobody but root can replace what is this user's."""
+    """Whether nobody but root can replace this user's files in this folder."""
     about = os.lstat(parent)
     shared = about.st_mode & 0o022 and not about.st_mode & stat.S_ISVTX
     return about.st_uid in (0, os.geteuid()) and not shared

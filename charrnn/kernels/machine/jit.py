@@ -1,15 +1,14 @@
-"""How kernels are compiled and where the machine code is kept.
+"""Compilation of kernels, and the cache of their machine code.
 
 Numba's own cache notices an edited function, but not an edited callee in another file. So the folder's
-name holds a hash of every kernel's source and of the versions that compiled it: it is never stale.
+name contains a hash of all kernels' sources and of the compiler's versions: the cache is never stale.
 
-Several processes may compile into the folder at the same time: each machine code is a file of its own, and
-is there in full or not at all.
+Several processes may compile into the folder at the same time: each compiled function is a file of its own,
+which is written atomically.
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import hashlib
 import os
@@ -17,8 +16,8 @@ import pickle
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,16 +32,16 @@ from numba.core.sigutils import normalize_signature
 
 from charrnn.kernels.machine import cache
 
-# What is compiled, or decides what is, below the package's folder.
+# The compiled sources in the package. Cells are not among them: their loops have a hash of the cell's file in
+# their names (see loops.equations), so that a new cell leaves all other machine code valid.
 COMPILED = (
-    "kernels/**/*.py", "nn/cell.py", "nn/cells/*.py", "text/rolling_hash.py", "inference/filters.py",
-    "inference/sampling.py", "inference/constrained_step.py", "inference/writing_loop.py", "scoring/rans.py",
-    "scoring/rans_loop.py",
+    "kernels/**/*.py", "text/rolling_hash.py", "inference/filters.py", "inference/sampling.py",
+    "inference/constrained_step.py", "inference/writing_loop.py", "scoring/rans.py", "scoring/rans_loop.py",
 )  # fmt: skip
 
 
 def _sources_hash() -> str:
-    """Hash of all that decides what machine code comes out (Numba itself adds the CPU)."""
+    """A hash of everything that the machine code depends on, except the CPU, which Numba adds."""
     digest = hashlib.sha256()
     package = Path(__file__).parents[2]
     for path in sorted({path for name in COMPILED for path in package.glob(name)}):
@@ -54,15 +53,15 @@ def _sources_hash() -> str:
 
 
 CACHE_DIR = cache.folder(f"kernels-{_sources_hash()}")
-LITTER_SECONDS = 3600.0  # from when on a temporary file is nobody's
+LITTER_SECONDS = 3600.0  # the age at which a temporary file is abandoned
 JIT_DISABLED = bool(numba.config.DISABLE_JIT)  # kernels then run as plain Python
 _decorating = threading.RLock()
 
 
 def hold_while_forking(lock: Any) -> None:
-    """A child process has no other thread than the one that forked: what another holds, nobody lets go of.
+    """Hold the lock during a fork: in the child, no other thread is left to release it.
 
-    Of several, those that are taken first must be given last.
+    Of several locks, pass the one that is acquired first last.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
@@ -73,29 +72,29 @@ hold_while_forking(_decorating)
 
 
 class _Files:
-    """Where a function's machine code is kept: one file for each signature and CPU, in place of Numba's own.
+    """The files of a function's machine code, one for each signature and CPU, in place of Numba's own.
 
-    Numba numbers the files, and lists them in an index. Two processes that compile different signatures at
-    the same time would take the same number, and one's machine code would be called for the other's.
+    Numba numbers its files and lists them in an index. Two processes that compile different signatures at
+    the same time would take the same number, and one signature would get the other's machine code.
     """
 
     def __init__(self, folder: str, name: str) -> None:
         self._start = Path(folder) / name
 
     def path(self, key: Any) -> Path:
-        """The file for Numba's key: the arguments' types, the CPU, and the function's bytecode."""
+        """The file for a key of Numba's: the arguments' types, the CPU, and the function's bytecode."""
         digest = hashlib.sha256(repr(key).encode()).hexdigest()
         return self._start.with_name(f"{self._start.name}-{digest[:32]}.nbc")
 
     def load(self, key: Any) -> Any:
-        """What was saved; None: nothing, or the file is damaged."""
+        """The saved data. None: there is no file, or it is damaged."""
         try:
             return pickle.loads(self.path(key).read_bytes())
         except Exception:  # a broken pickle may raise anything
             return None
 
     def save(self, key: Any, data: Any) -> None:
-        """Keep it if that is possible: what cannot be written is compiled again by the next process."""
+        """Save the data, if possible; otherwise the next process compiles the function again."""
         path = self.path(key)
         temporary = path.with_suffix(f".{os.urandom(8).hex()}.tmp")
         _remove_litter(path.parent)
@@ -110,7 +109,7 @@ class _Files:
 
 @functools.cache
 def _remove_litter(folder: Path) -> None:
-    """What processes left that were killed while they wrote. Once a process: others write in the meantime."""
+    """Remove temporary files of killed processes, once per process; recent ones may still be in use."""
     for temporary in folder.glob("*.tmp"):
         with suppress(OSError):
             if time.time() - temporary.stat().st_mtime > LITTER_SECONDS:
@@ -119,21 +118,21 @@ def _remove_litter(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Task:
-    """Something to compile, or to load from the cache."""
+    """A function to compile, or to load from the cache."""
 
-    name: str  # begins with that of the module of kernels
+    name: str  # begins with the name of its module
     run: Callable[[], object]
-    needed: bool = False  # by other tasks, which must follow it
-    done: Callable[[], bool] = lambda: True  # whether this process or the cache has it
+    needed: bool = False  # other tasks need it and must follow
+    done: Callable[[], bool] = lambda: True  # whether this process or the cache has the machine code
 
 
 _recorded = threading.local()
 
 
 def record(calls: Callable[[], object]) -> list[Task]:
-    """What `calls()` needs to have compiled, in its order.
+    """The tasks that `calls()` depends on, in order.
 
-    It runs in this thread, but a kernel that is not compiled for its arguments is not called, and gives None.
+    It runs in this thread, but a kernel that is not compiled for its arguments is skipped and returns None.
     """
     tasks: dict[str, Task] = {}
     _recorded.tasks = tasks
@@ -145,7 +144,7 @@ def record(calls: Callable[[], object]) -> list[Task]:
 
 
 def recorded(task: Task) -> bool:
-    """Whether calls are being recorded, and this task with them; otherwise it is to be run now."""
+    """Whether calls are being recorded, in which case the task is, too; otherwise it must run now."""
     tasks: dict[str, Task] | None = getattr(_recorded, "tasks", None)
     if tasks is None:
         return False
@@ -153,89 +152,75 @@ def recorded(task: Task) -> bool:
     return True
 
 
-_nothing = ctypes.CFUNCTYPE(None)(lambda: None)
-
-
-def address_of_nothing() -> int:
-    """A function that does nothing: what kernels may call by its address while calls are recorded."""
-    return ctypes.cast(_nothing, ctypes.c_void_p).value or 0
+def name_of(function: Callable[..., Any]) -> str:
+    """The name of a function in the cache and in the list of tasks [module.function]."""
+    return f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
 
 
 def njit(**options: Any) -> Callable[[Any], Any]:
-    """`numba.njit` without the GIL; what Python calls is cached in CACHE_DIR when there is one.
+    """`numba.njit` without the GIL; functions that Python calls are cached in CACHE_DIR, if there is one.
 
-    Nothing is fused or reordered (no fastmath), so that a result is the same on every CPU.
+    Nothing is fused or reordered (no fastmath), so that results are the same on every CPU.
 
-    A function whose name begins with "_" can be called from kernels alone, and is part of their machine code.
+    A function whose name begins with "_" can be called only by kernels and is compiled into each of them.
     """
 
     def decorate(function: Any) -> Any:
         inner = function.__name__.startswith("_")
         cached = CACHE_DIR is not None and not inner
-        kernel = _decorated(
-            numba.njit,
-            nogil=True,
-            error_model="numpy",  # a check for division by zero would forbid vector code
-            no_cfunc_wrapper=True,  # what is never called is not compiled
-            no_cpython_wrapper=inner,
-            cache=cached,
-            **options,
-        )(function)
+        with _caching():
+            kernel: Any = numba.njit(
+                nogil=True,
+                error_model="numpy",  # a check for division by zero would forbid vector code
+                no_cfunc_wrapper=True,  # which nothing would call
+                no_cpython_wrapper=inner,
+                cache=cached,
+                **options,
+            )(function)
         if inner or JIT_DISABLED:
             return kernel
-        name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
-        files = None
         if cached:
-            files = kernel._cache._cache_file = _Files(kernel._cache.cache_path, name)
-        _make_recordable(kernel, name, files)
+            kernel._cache._cache_file = _Files(kernel._cache.cache_path, name_of(function))
+        _make_recordable(kernel, name_of(function))
         return kernel
 
     return decorate
 
 
-def cfunc(signature: Any) -> Callable[[Any], Any]:
-    """`numba.cfunc`, cached likewise: machine code with an address, once it is compiled with `compile()`."""
-    return _decorated(_uncompiled_cfunc, signature)
+def cfunc(signature: Any, function: Callable[..., None]) -> Any:
+    """The same as `numba.cfunc`, cached as by `njit`; it has an address after `compile()`.
 
-
-def is_kept(code: Any) -> bool:
-    """Whether the cache has what `cfunc` has made."""
-    files = getattr(code._cache, "_cache_file", None)
-    key = code._cache._index_key(code._sig, code._targetdescr.target_context.codegen()) if files else None
-    return files is not None and bool(files.path(key).exists())
-
-
-def _uncompiled_cfunc(signature: Any) -> Callable[[Any], Any]:
-    """What `numba.cfunc` makes, which leaves no moment to put `_Files` in the place of Numba's cache."""
-
-    def decorate(function: Any) -> Any:
+    `numba.cfunc` itself compiles before `_Files` could replace Numba's cache.
+    """
+    with _caching():
         code: Any = CFunc(
             function, normalize_signature(signature), locals={}, options={"error_model": "numpy"}
         )
         if CACHE_DIR is not None:
             code.enable_caching()
-            name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
-            code._cache._cache_file = _Files(code._cache.cache_path, name)
-        return code
-
-    return decorate
+            code._cache._cache_file = _Files(code._cache.cache_path, name_of(function))
+    return code
 
 
-def _decorated(decorator: Any, *arguments: Any, **options: Any) -> Callable[[Any], Any]:
-    def decorate(function: Any) -> Any:
-        # Numba reads the setting while it decorates; its other users in the process keep their own.
-        with _decorating:
-            before = numba.config.CACHE_DIR
-            numba.config.CACHE_DIR = str(CACHE_DIR or "")
-            try:
-                return decorator(*arguments, **options)(function)
-            finally:
-                numba.config.CACHE_DIR = before
-
-    return decorate
+def is_kept(cache: Any, types: Any, target: Any) -> bool:
+    """Whether a function's Numba cache, if there is one, holds its machine code for these types."""
+    files = getattr(cache, "_cache_file", None)
+    return files is not None and files.path(cache._index_key(types, target.codegen())).exists()
 
 
-def _make_recordable(kernel: Any, name: str, files: _Files | None) -> None:
+@contextmanager
+def _caching() -> Iterator[None]:
+    # Numba reads the setting while it decorates; its other users in the process keep their own.
+    with _decorating:
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(CACHE_DIR or "")
+        try:
+            yield
+        finally:
+            numba.config.CACHE_DIR = before
+
+
+def _make_recordable(kernel: Any, name: str) -> None:
     """Let `record` see the kernel's first call with new types of arguments."""
     compile_for = kernel._compile_for_args  # Numba calls what this returns, with the same arguments
 
@@ -243,16 +228,9 @@ def _make_recordable(kernel: Any, name: str, files: _Files | None) -> None:
         types = tuple(kernel.typeof_pyval(argument) for argument in arguments)
 
         def done() -> bool:
-            if types in kernel.overloads:
-                return True
-            key = kernel._cache._index_key(types, kernel.targetctx.codegen()) if files else None
-            return files is not None and files.path(key).exists()
+            return types in kernel.overloads or is_kept(kernel._cache, types, kernel.targetctx)
 
         task = Task(f"{name}{types}", lambda: kernel.compile(types), done=done)
-        return _do_nothing if recorded(task) else compile_for(*arguments)
+        return (lambda *arguments: None) if recorded(task) else compile_for(*arguments)
 
     kernel._compile_for_args = compile_or_record
-
-
-def _do_nothing(*arguments: Any) -> None:
-    """Called in the place of a kernel that is only recorded."""

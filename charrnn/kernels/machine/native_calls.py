@@ -1,11 +1,12 @@
-"""Kernels of which there is one copy of machine code, called at its address.
+"""Kernels with a single copy of machine code, which is called at its address.
 
-Numba links the code of a callee into every caller, and has LLVM optimise all of it again each time. What is
-called at an address is compiled once, and only if somebody asks for its address.
+Numba links the code of a callee into every caller, and LLVM optimises it again each time. A function that is
+called at its address is compiled once, and only if its address is asked for.
 """
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections.abc import Callable
 from typing import Any, get_type_hints
@@ -16,36 +17,44 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from charrnn.kernels.machine.emitted import DOUBLE, FLOAT, NUMBER, emitted, load
 from charrnn.kernels.machine.jit import (
     JIT_DISABLED,
     Task,
-    address_of_nothing,
     cfunc,
     hold_while_forking,
     is_kept,
+    name_of,
     njit,
     recorded,
 )
 
-_codes: dict[Any, Any] = {}  # kept, since their machine code would go with them
+_codes: dict[Any, Any] = {}  # keeps the machine code alive
 _compiling = threading.RLock()
 hold_while_forking(_compiling)
+_nothing = ctypes.CFUNCTYPE(None)(lambda: None)  # a stand-in while calls are recorded
 
 
 def address_of(function: Callable[..., None], name: str = "", *, needed: bool = True) -> int:
-    """Where the machine code of a function is; it is compiled if need be. 0 without the JIT.
+    """The address of a function's machine code, compiled if necessary. 0 without the JIT.
 
-    Its parameters are integers, or as annotated, named tuples of integers.
-    `name` is what the list of tasks calls it [module.function], where it is `needed` before others.
+    Its parameters are integers or, if annotated so, named tuples of integers.
+    `name` is its name in the list of tasks [module.function]; `needed`: other tasks must follow it.
     """
-    name = name or f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
-    if recorded(Task(name, lambda: address_of(function), needed, lambda: needed or _is_there(function))):
-        return address_of_nothing()
+
+    def done() -> bool:
+        if needed:
+            return True
+        code = _code(function)
+        return code.address is not None or is_kept(code._cache, code._sig, code._targetdescr.target_context)
+
+    if recorded(Task(name or name_of(function), lambda: address_of(function), needed, done)):
+        return ctypes.cast(_nothing, ctypes.c_void_p).value or 0
     return 0 if JIT_DISABLED else compiled(function)
 
 
 def compiled(function: Callable[..., None]) -> int:
-    """The same, even while calls are recorded."""
+    """The same as `address_of`, even while calls are recorded."""
     with _compiling:
         code = _code(function)
         if code.address is None:
@@ -54,13 +63,13 @@ def compiled(function: Callable[..., None]) -> int:
 
 
 def _code(function: Callable[..., None]) -> Any:
-    """Its machine code, which may not be compiled yet."""
+    """The function's `cfunc`, which may not be compiled yet."""
     with _compiling:
         if function not in _codes:
             hints = get_type_hints(function)
             names = function.__code__.co_varnames[: function.__code__.co_argcount]
             signature = types.void(*(_type(hints.get(name, int)) for name in names))
-            _codes[function] = cfunc(signature)(function)
+            _codes[function] = cfunc(signature, function)
         return _codes[function]
 
 
@@ -68,15 +77,9 @@ def _type(hint: Any) -> Any:
     return types.intp if hint is int else types.NamedUniTuple(types.intp, len(hint._fields), hint)
 
 
-def _is_there(function: Callable[..., None]) -> bool:
-    """Whether this process or the cache has its machine code."""
-    code = _code(function)
-    return code.address is not None or is_kept(code)
-
-
 @intrinsic
 def call(typingctx: Any, address: Any, arguments: Any) -> Any:
-    """Call the function at an address, with a tuple of its arguments: integers, and tuples of integers."""
+    """Call the function at an address with a tuple of arguments: integers and tuples of integers."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         def unpacked(value: Any, kind: Any) -> list[Any]:
@@ -97,36 +100,23 @@ def call(typingctx: Any, address: Any, arguments: Any) -> Any:
 
 @njit()
 def _address(array: Any, element: int) -> int:
-    """The address of an element of a C-contiguous array, counted from its first."""
+    """The address of an element of a C-contiguous array, by its flat index."""
     return np.intp(array.ctypes.data) + element * array.itemsize
 
 
-@intrinsic
-def floats(typingctx: Any, address: Any) -> Any:
-    """The address as a pointer to float32, of which `numba.carray` makes an array."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], ir.FloatType().as_pointer())
-
-    return types.CPointer(types.float32)(types.intp), codegen
+@emitted(types.CPointer(types.float32)(types.intp))
+def floats(builder: Any, address: Any) -> Any:
+    """The address as a pointer to float32, for `numba.carray`."""
+    return builder.inttoptr(address, FLOAT.as_pointer())
 
 
-@intrinsic
-def doubles(typingctx: Any, address: Any) -> Any:
-    """The same as one to float64."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], ir.DoubleType().as_pointer())
-
-    return types.CPointer(types.float64)(types.intp), codegen
+@emitted(types.CPointer(types.float64)(types.intp))
+def doubles(builder: Any, address: Any) -> Any:
+    """The address as a pointer to float64."""
+    return builder.inttoptr(address, DOUBLE.as_pointer())
 
 
-@intrinsic
-def word_at(typingctx: Any, address: Any) -> Any:
+@emitted(types.intp(types.intp))
+def word_at(builder: Any, address: Any) -> Any:
     """The integer at an address."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        word = ir.IntType(64)
-        return builder.load(builder.inttoptr(args[0], word.as_pointer()), align=8, typ=word)
-
-    return types.intp(types.intp), codegen
+    return load(builder, address, NUMBER, 8)

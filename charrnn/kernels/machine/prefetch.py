@@ -1,9 +1,9 @@
-"""What a product brings into the cache while it multiplies: what is worked on after it.
+"""Prefetching, during a product, of the data that is worked on after it.
 
-A product leaves the memory idle, and elementwise work waits for the memory. So what a step of a network will
-read and write is listed once (`table`), a kernel plans which of it is next (`plan_step`), and each tile of a
-product prefetches a cache line at each k (`ahead`). It changes no result: a place where nothing is, before
-the first step or after the last, may be prefetched, too.
+A product leaves the memory idle, and elementwise operations are bound by it. So the arrays that a step of a
+network reads and writes are listed once (`table`), a kernel plans which rows are next (`plan_step`), and each
+tile of a product prefetches a cache line at each k (`ahead`). This changes no result: even an address outside
+of the arrays, before the first step or after the last, may be prefetched.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from charrnn.kernels.machine.jit import njit
 from charrnn.kernels.machine.native_calls import word_at
 
 Array = np.ndarray[Any, Any]
-# Rows of: an address, how many tiles prefetch from there on, and bytes from one k to the next.
+# (parts, 3): an address, the number of tiles that prefetch from there on, and the bytes from k to k + 1.
 Plan = np.ndarray[Any, np.dtype[np.intp]]
 NOTHING: Plan = np.zeros((0, 3), np.intp)
 _WORD = np.intp(NOTHING.itemsize)
@@ -25,7 +25,7 @@ _ROW = 3 * _WORD
 
 
 def table(*parts: tuple[Array, int]) -> Array:
-    """For `plan_step`: after the product of step t, array[t + steps] is worked on; the first part soonest.
+    """The table for `plan_step`: after the product of step t, array[t + steps] is used; the first soonest.
 
     The arrays are (T, B, padded), with one T and one B, or empty.
     """
@@ -39,7 +39,7 @@ def table(*parts: tuple[Array, int]) -> Array:
 
 @njit()
 def plan_step(plan: Any, table: Any, place: int, rows: int, depth: int) -> None:
-    """Before a product that sums over `depth` numbers: `rows` rows of the table, from t * B + b on."""
+    """Plan, for a product of this depth, to prefetch `rows` rows of each array, from row t * B + b on."""
     for n in range(len(table)):
         row = table[n, 1]
         plan[n, 0] = table[n, 0] + place * row
@@ -49,10 +49,10 @@ def plan_step(plan: Any, table: Any, place: int, rows: int, depth: int) -> None:
 
 @njit()
 def ahead(plan: int, parts: int, left: int, depth: int, otherwise: int) -> Any:
-    """Where a tile that `left` others follow prefetches from, and bytes from one k to the next.
+    """The address from which a tile with `left` tiles after it prefetches, and the stride from k to k + 1.
 
-    The last tile takes what is needed first: brought too early, it would be displaced again. `plan` is the
-    address of `parts` rows.
+    The last tile prefetches what is needed first: fetched earlier, it would be evicted again. `plan` is the
+    address of a Plan with so many parts.
     """
     for n in range(parts):
         row = plan + n * _ROW

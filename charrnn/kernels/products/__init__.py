@@ -1,4 +1,4 @@
-"""Matrix products: in float32 and bfloat16, as fast as can be or in one fixed order.
+"""Matrix products in float32 and bfloat16: as fast as possible, or with a fixed order of additions.
 
 It may import the machine.
 """

@@ -1,11 +1,11 @@
-"""The tile for bfloat16 on CPUs with AMX, whose tile registers multiply 16 x 32 by 32 x 16 numbers at once.
+"""The microkernel for bfloat16 on CPUs with AMX, whose instructions multiply 16 x 32 by 32 x 16 numbers.
 
 Intel's Architecture Instruction Set Extensions Programming Reference, chapter 3: eight registers of 16 rows
 of 64 bytes each, whose sizes `ldtilecfg` sets; `tdpbf16ps` adds to C (16 x 16 float32) the product of A (16
 rows of 16 pairs) and B (16 rows of 16 pairs, row k of which holds the pairs of k for 16 columns).
 
-Linux grants the registers to a process that asks for them. As not every hypervisor keeps its promises,
-the tile must also have computed a few products correctly before it is used.
+Linux grants the registers to a process that requests them. Since some hypervisors advertise AMX without
+supporting it, the tile is used only after it has computed a few products correctly.
 """
 
 from __future__ import annotations
@@ -20,70 +20,68 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from charrnn.kernels.machine.emitted import BYTE, HALF, NUMBER, declared, emitted, store
 from charrnn.kernels.machine.jit import JIT_DISABLED
 from charrnn.kernels.machine.native_calls import compiled
-from charrnn.kernels.products.tile import FEATURES, HAS_BFLOAT16, Tile, declared
+from charrnn.kernels.products.tile import FEATURES, HAS_BFLOAT16, Tile
 
-ROWS = 32  # of C that one call computes, in two pairs of registers
-_SIDE = 16  # rows of a register, and words of a row
+ROWS = 32  # rows of C per call: two registers high
+_SIDE = 16  # rows of a register, and words per row
 _COLUMNS = 2 * _SIDE  # of a panel
 _C, _A, _B = ((0, 1), (2, 3)), (4, 5), (6, 7)  # registers: C by half of the rows and of the columns
 _ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA = 158, 0x1023, 18
 
 
 def emit_tile(builder: Any, tile: Any, prefix: str = "llvm.x86.") -> None:
-    """The code of a `Tile` of 1 to ROWS rows and 32 columns.
+    """Emit the code of a `Tile` of 1 to ROWS rows and 32 columns.
 
-    a_k must be 1. The sum runs to the next multiple of 16 words: there A can be read, and B is zero. Nothing
-    is prefetched: its instructions are too few for that.
-    `prefix` begins the names of the instructions, so that a test can put an emulator in their place.
+    a_k must be 1. The depth is rounded up to a multiple of 16 words: up to there A must be readable, and B
+    zero. Nothing is prefetched: the loop has too few iterations.
+    The names of instructions begin with `prefix`, so that a test can substitute an emulator.
     """
     rows, init, init_row, a, a_row, _, b, b_k, c, c_row, depth, _, _ = tile
-    word, byte = rows.type, ir.IntType(8)
-
-    def number(value: int) -> Any:
-        return ir.Constant(word, value)
+    number = rows.type
 
     def bytes_of(words: Any) -> Any:
         return builder.shl(words, number(2))
+
+    def beyond(address: Any, rows: Any, stride: Any, column: int = 0) -> Any:
+        """The address of a word, given its row and column from another address."""
+        offset = bytes_of(builder.add(builder.mul(rows, stride), number(column)))
+        return builder.add(address, offset)
 
     def instruction(name: str, *values: Any) -> None:
         kinds = [value.type for value in values]
         builder.call(declared(builder, prefix + name, ir.VoidType(), kinds), values)
 
     def move(name: str, register: int, address: Any, stride: Any) -> None:
-        pointer = builder.inttoptr(address, byte.as_pointer())
-        instruction(name, ir.Constant(byte, register), pointer, stride)
+        pointer = builder.inttoptr(address, BYTE.as_pointer())
+        instruction(name, BYTE(register), pointer, bytes_of(stride))
 
     def emit_halves(halves: int) -> None:
-        """For up to 16 rows, or for more."""
+        """For up to 16 rows (one half), or for more (two)."""
         low = number(_SIDE) if halves == 2 else rows
-        heights = [low, builder.sub(rows, low)][:halves]
-        _emit_configuration(builder, instruction, heights)
+        _emit_configuration(builder, instruction, [low, builder.sub(rows, low)][:halves])
         starts = [number(0), low][:halves]
-        inits = [builder.add(init, bytes_of(builder.mul(start, init_row))) for start in starts]
-        outs = [builder.add(c, bytes_of(builder.mul(start, c_row))) for start in starts]
-        lefts = [builder.add(a, bytes_of(builder.mul(start, a_row))) for start in starts]
-        columns = [number(0), number(_SIDE * 4)]
-        for half in range(halves):
-            for side in range(2):
-                at = builder.add(inits[half], columns[side])
-                move("tileloadd64", _C[half][side], at, bytes_of(init_row))
+        blocks = [(half, side) for half in range(halves) for side in range(2)]
+        for half, side in blocks:
+            at = beyond(init, starts[half], init_row, side * _SIDE)
+            move("tileloadd64", _C[half][side], at, init_row)
         with cgutils.for_range_slice(builder, number(0), depth, number(_SIDE)) as (k, _count):
             for side in range(2):
-                at = builder.add(builder.add(b, bytes_of(builder.mul(k, b_k))), columns[side])
-                move("tileloadd64", _B[side], at, bytes_of(b_k))
-            for half in range(halves):
-                move("tileloadd64", _A[half], builder.add(lefts[half], bytes_of(k)), bytes_of(a_row))
-                for side in range(2):
-                    registers = (_C[half][side], _A[half], _B[side])
-                    instruction("tdpbf16ps", *(ir.Constant(byte, register) for register in registers))
-        for half in range(halves):
-            for side in range(2):
-                at = builder.add(outs[half], columns[side])
-                move("tilestored64", _C[half][side], at, bytes_of(c_row))
+                move("tileloadd64", _B[side], beyond(b, k, b_k, side * _SIDE), b_k)
+            for half, side in blocks:
+                if not side:
+                    move(
+                        "tileloadd64",
+                        _A[half],
+                        builder.add(beyond(a, starts[half], a_row), bytes_of(k)),
+                        a_row,
+                    )
+                instruction("tdpbf16ps", BYTE(_C[half][side]), BYTE(_A[half]), BYTE(_B[side]))
+        for half, side in blocks:
+            move("tilestored64", _C[half][side], beyond(c, starts[half], c_row, side * _SIDE), c_row)
 
     with builder.if_else(builder.icmp_signed(">", rows, number(_SIDE))) as (more, few):
         with more:
@@ -94,35 +92,29 @@ def emit_tile(builder: Any, tile: Any, prefix: str = "llvm.x86.") -> None:
 
 
 def _emit_configuration(builder: Any, instruction: Any, heights: list[Any]) -> None:
-    """Palette 1: 64 bytes a row; A and C have the rows of their half, B has all."""
-    byte, half_word = ir.IntType(8), ir.IntType(16)
-    memory = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(64), 8))
-    start = builder.bitcast(memory, byte.as_pointer())
+    """Palette 1, 64 bytes per row: A and C have the height of their half, B has 16 rows."""
+    memory = cgutils.alloca_once(builder, ir.ArrayType(NUMBER, 8))
+    start = builder.bitcast(memory, BYTE.as_pointer())
 
     def put(offset: int, value: Any) -> None:
-        address = builder.gep(start, [ir.Constant(ir.IntType(64), offset)], source_etype=byte)
-        builder.store(value, builder.bitcast(address, value.type.as_pointer()), align=1)
+        store(builder, value, builder.gep(start, [NUMBER(offset)], source_etype=BYTE), 1)
 
     for offset in range(0, 64, 8):
-        put(offset, ir.Constant(ir.IntType(64), 0))
-    put(0, ir.Constant(byte, 1))
-    sizes = {register: ir.Constant(byte, _SIDE) for register in _B}
+        put(offset, NUMBER(0))
+    put(0, BYTE(1))
+    sizes = {register: BYTE(_SIDE) for register in _B}
     for half, height in enumerate(heights):
         for register in (*_C[half], _A[half]):
-            sizes[register] = builder.trunc(height, byte)
+            sizes[register] = builder.trunc(height, BYTE)
     for register, height in sizes.items():
-        put(16 + 2 * register, ir.Constant(half_word, 4 * _SIDE))
+        put(16 + 2 * register, HALF(4 * _SIDE))
         put(48 + register, height)
     instruction("ldtilecfg", start)
 
 
-@intrinsic
-def _emitted(typingctx: Any, tile: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        emit_tile(builder, cgutils.unpack_tuple(builder, args[0]))
-        return context.get_dummy_value()
-
-    return types.void(tile), codegen
+@emitted(lambda tile: types.void(tile))
+def _emitted(builder: Any, tile: Any) -> None:
+    emit_tile(builder, cgutils.unpack_tuple(builder, tile))
 
 
 def _tile(tile: Tile) -> None:
@@ -131,18 +123,18 @@ def _tile(tile: Tile) -> None:
 
 @functools.cache
 def tile_address() -> int:
-    """Where the tile begins; 0 where it does not work."""
+    """The address of the tile; 0 if AMX does not work here."""
     here = sys.platform == "linux" and platform.machine() == "x86_64" and not JIT_DISABLED
     if not (here and HAS_BFLOAT16 and {"amx-tile", "amx-bf16"} <= FEATURES and _granted()):
         return 0
     address = compiled(_tile)
-    # On x86-64, the tuple's numbers are passed like as many arguments.
+    # On x86-64, the fields of the tuple are passed like separate arguments.
     function = ctypes.CFUNCTYPE(None, *[ctypes.c_ssize_t] * len(Tile._fields))(address)
     return address if multiplies(function) else 0
 
 
 def _granted() -> bool:
-    """Whether the system lets this process, all threads of it, use the registers."""
+    """Whether the system lets all threads of this process use the registers."""
     try:
         system = ctypes.CDLL(None, use_errno=True).syscall
     except (OSError, AttributeError):
@@ -151,7 +143,7 @@ def _granted() -> bool:
 
 
 def multiplies(tile: Any) -> bool:
-    """Whether a tile, called like a compiled one, multiplies small whole numbers rightly: none is rounded."""
+    """Whether a tile, called as a C function, is exact on small integers, which need no rounding."""
     random = np.random.default_rng(1)
     for rows, depth, spare in ((1, 1, 0), (16, 40, 3), (17, 16, 0), (25, 33, 16), (ROWS, 64, 5)):
         whole = -(-depth // _SIDE) * _SIDE
@@ -174,6 +166,6 @@ def multiplies(tile: Any) -> bool:
 
 
 def _words(numbers: Any) -> Any:
-    """(.., 2) -> (..) pairs of what are bfloat16 already."""
+    """Pairs of float32 that bfloat16 represents exactly, (.., 2), as words, (..)."""
     halves = numbers.view(np.uint32) >> 16
     return np.ascontiguousarray(halves[..., 0] | halves[..., 1] << 16)

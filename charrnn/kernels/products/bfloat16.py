@@ -1,19 +1,19 @@
 """Operands of matrix products in bfloat16, the upper half of a float32: 8 bits of precision, the same range.
 
-Two numbers that are neighbours in a product's sum over k share a word of 32 bits, the first in its low half.
-With words in place of numbers and K/2 in place of K, an operand has the layout that kernels.products.gemm
-gives it in float32, and where K is odd, the last word's high half is zero:
+Two numbers with successive k share a word of 32 bits, the first in its low half. An operand of words has the
+same layout as one of float32 in kernels.products.gemm, with K/2 in place of K; if K is odd, the high half of
+the last word is zero:
 
-    rows of activations         (T, B, padded K)  ->  (T, B, K/2 or more)     `_round_rows`
+    rows of activations         (T, B, padded K)  ->  (T, B, K/2 or more)     `round_rows`
     weights                     (panels, K, 32)   ->  (panels, K/2, 32)       `round_panels`
     transposed weights          (panels, K, 32)   ->  (panels of K, N/2, 32)  `round_transposed`
     rows that are summed up     (T, B, padded N)  ->  (T/2, B, padded N)      `round_steps`
 
-The last are what a weight's gradient is made of; a word holds one column's steps 2t and 2t + 1, so that
-threads that share the columns meet in no word.
+The last are the operands of a weight's gradient; a word holds steps 2t and 2t + 1 of one column of the
+batch, so that threads with different columns write no word in common.
 
-Numbers are rounded to the nearest, ties to even; infinities and NaN stay what they are. Reading goes on to
-the end of a vector: what pads a row must be zero.
+Numbers are rounded to the nearest, ties to even; infinities and NaN are kept. Whole vectors are read: the
+padding of a row must be zero.
 """
 
 from __future__ import annotations
@@ -22,81 +22,64 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, register_jitable
+from numba.extending import register_jitable
 
+from charrnn.kernels.machine.emitted import FLOAT, HALF, WORD, declared, emitted, load, order, store
 from charrnn.kernels.machine.jit import njit
-from charrnn.kernels.machine.native_calls import _address, address_of
-from charrnn.kernels.products.tile import declared, order
+from charrnn.kernels.machine.native_calls import _address
 
-LANES = 16  # words that are made at once, from twice as many numbers
+LANES = 16  # words that are computed at once, from twice as many numbers
 
 
 @register_jitable
 def pairs(n: int) -> int:
-    """Words that hold n numbers."""
+    """The number of words that hold n numbers."""
     return (n + 1) // 2
 
 
 @register_jitable
 def whole_pairs(n: int) -> int:
-    """Words that are written for n numbers: whole vectors, zeros at the end."""
+    """The number of words that are written for n numbers: whole vectors, with zeros at the end."""
     return -(-n // (2 * LANES)) * LANES
 
 
-_WORD, _FLOAT, _HALF = ir.IntType(32), ir.FloatType(), ir.IntType(16)
+_FLOATS = ir.VectorType(FLOAT, LANES)
 
 
 def _emit_rounded(builder: Any, low: Any, high: Any) -> Any:
     """32 bfloat16 as <32 x i16> from two vectors of 16 floats."""
     name = "llvm.x86.avx512bf16.cvtne2ps2bf16.512"
-    numbers = [ir.VectorType(_FLOAT, LANES)] * 2
-    return builder.call(declared(builder, name, ir.VectorType(_HALF, 2 * LANES), numbers), [high, low])
+    return builder.call(declared(builder, name, ir.VectorType(HALF, 2 * LANES), [_FLOATS] * 2), [high, low])
 
 
-def _load(builder: Any, address: Any) -> Any:
-    kind = ir.VectorType(_FLOAT, LANES)
-    return builder.load(builder.inttoptr(address, kind.as_pointer()), align=4, typ=kind)
+def _emit_neighbours(builder: Any, source: Any) -> Any:
+    """32 bfloat16 as <32 x i16> from the 32 floats at an address."""
+    second = builder.add(source, source.type(LANES * 4))
+    return _emit_rounded(builder, load(builder, source, _FLOATS), load(builder, second, _FLOATS))
 
 
-def _store(builder: Any, value: Any, address: Any) -> None:
-    builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=4)
+@emitted(types.void(types.intp, types.intp))
+def _round_neighbours(builder: Any, words: Any, source: Any) -> None:
+    """Store 16 words at an address from the 32 floats at another: (0, 1), (2, 3), ..."""
+    store(builder, _emit_neighbours(builder, source), words)
 
 
-@intrinsic
-def _round_neighbours(typingctx: Any, words: Any, source: Any) -> Any:
-    """16 words at an address from the 32 floats at another: (0, 1), (2, 3), ..."""
+@emitted(types.void(types.intp, types.intp, types.intp, types.boolean))
+def _round_two(builder: Any, words: Any, first: Any, second: Any, both: Any) -> None:
+    """Store 16 words at an address from 16 floats at each of two others: (first[0], second[0]), ...
 
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        words, source = args
-        second = builder.add(source, ir.Constant(source.type, LANES * 4))
-        _store(builder, _emit_rounded(builder, _load(builder, source), _load(builder, second)), words)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp), codegen
-
-
-@intrinsic
-def _round_two(typingctx: Any, words: Any, first: Any, second: Any, both: Any) -> Any:
-    """16 words at an address from 16 floats at each of two others: (first[0], second[0]), ...
-
-    Unless `both`, zeros stand for the second, which is not read.
+    Unless `both`, the second is not read and counts as zeros.
     """
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        words, first, second, both = args
-        zero = ir.Constant(ir.VectorType(_FLOAT, LANES), [0.0] * LANES)
-        high = builder.select(both, _load(builder, builder.select(both, second, first)), zero)
-        halves = _emit_rounded(builder, _load(builder, first), high)
-        side_by_side = order([place + side for place in range(LANES) for side in (0, LANES)])
-        _store(builder, builder.shuffle_vector(halves, halves, side_by_side), words)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp, types.intp, types.boolean), codegen
+    zero = ir.Constant(_FLOATS, [0.0] * LANES)
+    high = builder.select(both, load(builder, builder.select(both, second, first), _FLOATS), zero)
+    halves = _emit_rounded(builder, load(builder, first, _FLOATS), high)
+    side_by_side = order([place + side for place in range(LANES) for side in (0, LANES)])
+    store(builder, builder.shuffle_vector(halves, halves, side_by_side), words)
 
 
 def _emit_transposed(builder: Any, lines: list[Any], words: Any, words_row: Any) -> None:
     """Store a block of 16 vectors of 16 words as its transpose."""
-    # Exchange halves, quarters, .. of lines that lie 8, 4, .. apart: four rounds transpose the block.
+    # Lines that lie 8, 4, 2, 1 apart exchange halves, quarters, ..: four rounds transpose the block.
     for apart in (8, 4, 2, 1):
         low = [p + LANES - apart if p & apart else p for p in range(LANES)]
         high = [p + LANES if p & apart else p + apart for p in range(LANES)]
@@ -105,50 +88,33 @@ def _emit_transposed(builder: Any, lines: list[Any], words: Any, words_row: Any)
             lines[j] = builder.shuffle_vector(a, b, order(low))
             lines[j + apart] = builder.shuffle_vector(a, b, order(high))
     for i in range(LANES):
-        offset = builder.mul(words_row, ir.Constant(words_row.type, i))
-        _store(builder, lines[i], builder.add(words, offset))
+        store(builder, lines[i], builder.add(words, builder.mul(words_row, words_row.type(i))))
 
 
-@intrinsic
-def transpose_block(typingctx: Any, words: Any, words_row: Any, source: Any, source_row: Any) -> Any:
-    """16 rows of 16 words from 16 others. Addresses; strides in bytes."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        words, words_row, source, source_row = args
-        offsets = [builder.mul(source_row, ir.Constant(source.type, j)) for j in range(LANES)]
-        lines = [_load(builder, builder.add(source, offset)) for offset in offsets]
-        _emit_transposed(builder, lines, words, words_row)
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 4), codegen
+@emitted(types.void(*[types.intp] * 4))
+def transpose_block(builder: Any, words: Any, words_row: Any, source: Any, source_row: Any) -> None:
+    """Transpose 16 rows of 16 words. Addresses, and strides in bytes."""
+    offsets = [builder.mul(source_row, source.type(j)) for j in range(LANES)]
+    lines = [load(builder, builder.add(source, offset), _FLOATS) for offset in offsets]
+    _emit_transposed(builder, lines, words, words_row)
 
 
-@intrinsic
+@emitted(types.void(*[types.intp] * 5))
 def _round_and_transpose(
-    typingctx: Any, words: Any, words_row: Any, source: Any, source_row: Any, rows: Any
-) -> Any:
-    """16 rows of 16 words: row i has at place j the pair of floats (2i, 2i + 1) of the source's row j.
+    builder: Any, words: Any, words_row: Any, source: Any, source_row: Any, rows: Any
+) -> None:
+    """Store 16 rows of 16 words: word (i, j) is the pair of floats (2i, 2i + 1) of the source's row j.
 
-    Addresses; strides in bytes. Only the first `rows` rows of the source are read; others count as zero.
+    Addresses, and strides in bytes. Only the first `rows` rows of the source are read; others count as zero.
     """
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        words, words_row, source, source_row, rows = args
-        number = words.type
-        vector = ir.VectorType(_WORD, LANES)
-        lines = []
-        for j in range(LANES):
-            there = builder.icmp_signed(">", rows, ir.Constant(number, j))
-            line = builder.select(there, ir.Constant(number, j), ir.Constant(number, 0))
-            address = builder.add(source, builder.mul(source_row, line))
-            second = builder.add(address, ir.Constant(number, LANES * 4))
-            halves = _emit_rounded(builder, _load(builder, address), _load(builder, second))
-            line = builder.bitcast(halves, vector)
-            lines.append(builder.select(there, line, ir.Constant(vector, [0] * LANES)))
-        _emit_transposed(builder, lines, words, words_row)
-        return context.get_dummy_value()
-
-    return types.void(*[types.intp] * 5), codegen
+    number, vector = words.type, ir.VectorType(WORD, LANES)
+    lines = []
+    for j in range(LANES):
+        there = builder.icmp_signed(">", rows, number(j))
+        offset = builder.mul(source_row, builder.select(there, number(j), number(0)))
+        line = builder.bitcast(_emit_neighbours(builder, builder.add(source, offset)), vector)
+        lines.append(builder.select(there, line, ir.Constant(vector, [0] * LANES)))
+    _emit_transposed(builder, lines, words, words_row)
 
 
 class Rounding(NamedTuple):
@@ -165,18 +131,14 @@ class Rounding(NamedTuple):
     b1: int
 
 
-def _round_rows(r: Rounding) -> None:
+def round_rows(r: Rounding) -> None:
+    """For charrnn.kernels.machine.native_calls."""
     for t in range(r.T):
         for b in range(r.b0, r.b1):
             target = r.words + (t * r.B + b) * r.words_row * 4
             source = r.rows + (t * r.B + b) * r.row * 4
             for i in range(0, whole_pairs(r.n), LANES):
                 _round_neighbours(target + i * 4, source + i * 8)
-
-
-def rounder_address() -> int:
-    """Where `_round_rows` begins, compiled when it is first asked for: kernels are for all CPUs."""
-    return address_of(_round_rows, "bfloat16.rounder")
 
 
 @njit()

@@ -1,15 +1,16 @@
-"""Matrix products whose sums have one order and round every term: a text's bits depend on them.
+"""Matrix products with a fixed order of additions and without fused multiply-add, for reproducible texts.
 
-Each output is -0 + w[0] x[0] + w[1] x[1] + .. + bias, the product rounded before it is added (no fused
-multiply-add): what numpy_network computes with NumPy, whatever CPU, vector length or number of texts.
+Each output is -0 + w[0] x[0] + w[1] x[1] + .. + bias, where each w[k] x[k] is rounded before it is added: the
+result of numpy_network with NumPy, for every CPU, vector length and number of texts.
 
-The matrix lies in *panels*, 32 columns side by side, (panels, K, 32). In bfloat16, the upper half of a
-float32, two weights share a word, (panels, K, 16), and half the memory is read. As in kernels.products.tile,
-the innermost loop is LLVM vector code, so that sums stay in registers from the first term to the last.
+The matrix is stored in *panels* of 32 columns, (panels, K, 32). In bfloat16, the upper half of a float32, two
+weights share a word, (panels, K, 16), which halves the memory traffic. As in kernels.products.tile, the inner
+loop is written as LLVM vector code, so that sums stay in registers.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 from typing import Any, NamedTuple
 
@@ -18,21 +19,21 @@ import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
 from charrnn.kernels.machine.aligned import aligned
+from charrnn.kernels.machine.emitted import FLOAT, WORD, accumulated, emitted, load, spread, store, switch
 from charrnn.kernels.machine.jit import njit
 from charrnn.kernels.machine.native_calls import call
-from charrnn.kernels.products.tile import WIDE, spread
+from charrnn.kernels.products.tile import WIDE
 
 PANEL = 32  # columns
 LANES = 16 if WIDE else 8
 PARTS = PANEL // (2 * LANES)  # of a panel, each two vectors wide
-# Rows that one tile computes: few different ones, since each is compiled. 12 rows of two vectors, two
-# weights and two products in flight fill the 32 registers of AVX-512.
+# Numbers of rows of a tile; few, since each is compiled. 12 rows of two vectors, two weights and two products
+# in flight fill the 32 registers of AVX-512.
 HEIGHTS = (12, 8, 4, 2, 1) if WIDE else (4, 2, 1)
 _UPPER_HALF = np.uint32(0xFFFF0000)
-SIDE_BY_SIDE = 4  # panels that a single row goes through at once, so that its additions need not wait
+SIDE_BY_SIDE = 4  # panels that are multiplied by a single row at once, to hide the latency of additions
 
 
 def padded(bias: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -46,8 +47,8 @@ def padded(bias: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def in_panels(matrix: npt.NDArray[np.float32], bfloat16: bool = False) -> npt.NDArray[Any]:
     """(.., K, N) -> (.., panels, K, 32), zeros after the last column; bfloat16: (.., panels, K, 16).
 
-    In a word of bfloat16 are the numbers of two columns that lie LANES apart, the first in the lower half:
-    one operation on a vector of words gives the one's numbers, and another the other's.
+    A word of bfloat16 holds the weights of two columns that lie LANES apart, the first in the lower half:
+    one operation on a vector of words extracts the first columns, and another the second ones.
     """
     wide = padded(matrix)
     panels = np.moveaxis(wide.reshape(*wide.shape[:-1], wide.shape[-1] // PANEL, PANEL), -2, -3)
@@ -61,7 +62,7 @@ def in_panels(matrix: npt.NDArray[np.float32], bfloat16: bool = False) -> npt.ND
 
 
 def _unknown(builder: Any, pointer: Any) -> Any:
-    """The same pointer, of which LLVM does not know that it is the same."""
+    """The same pointer, without LLVM's knowing that it is the same."""
     kind = ir.FunctionType(pointer.type, [pointer.type])
     return builder.call(ir.InlineAsm(kind, "", "=r,0", side_effect=False), [pointer])
 
@@ -81,101 +82,74 @@ class Operands(NamedTuple):
 
 
 def _emit_tile(builder: Any, half: bool, rows: int, panels: int, operands: Any) -> None:
-    """The code for these rows and two vectors of each of these panels; addresses are pointers."""
+    """Emit the code for these rows and two vectors of each of these panels; addresses are pointers."""
     c, c_row, bias, a, a_row, b, b_panel, depth, _ = operands
-    word, single = ir.IntType(64), ir.FloatType()
-    vector = ir.VectorType(single, LANES)
+    vector, number = ir.VectorType(FLOAT, LANES), depth.type
     columns = [(p, v) for p in range(panels) for v in range(2)]
 
-    def number(value: int) -> Any:
-        return ir.Constant(word, value)
-
-    def at(base: Any, offset: Any, kind: Any = single) -> Any:
-        return builder.gep(base, [offset], source_etype=kind)
-
-    def load(pointer: Any, kind: Any = vector, align: int = 4) -> Any:
-        return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=align, typ=kind)
+    def at(base: Any, offset: Any) -> Any:
+        return builder.gep(base, [offset], source_etype=FLOAT)
 
     def weights(row: Any) -> list[Any]:
-        """The two vectors of a panel's row that begins there."""
+        """The two vectors of weights that begin at this row of a panel."""
         if not half:
-            return [load(row), load(at(row, number(LANES)))]
-        words = ir.VectorType(ir.IntType(32), LANES)
-        both = load(row, words)
+            return [load(builder, row, vector), load(builder, at(row, number(LANES)), vector)]
+        words = ir.VectorType(WORD, LANES)
+        both = load(builder, row, words)
         first = builder.shl(both, ir.Constant(words, [16] * LANES))
         second = builder.and_(both, ir.Constant(words, [int(_UPPER_HALF)] * LANES))
         return [builder.bitcast(numbers, vector) for numbers in (first, second)]
 
     starts = [at(b, builder.mul(b_panel, number(p))) for p in range(panels)]
-    # Each vector of a row has its x loaded anew, from a pointer of its own, so that the load becomes part of
-    # the multiplication: on Zen 4, one that reads registers alone takes 1.4 times as long, with its addition.
+    # x is loaded once for each of the two vectors, from a pointer of its own, so that the load becomes an
+    # operand of the multiplication: on Zen 4, multiplying and adding registers takes 1.4 times as long.
     sources = [a] + [_unknown(builder, a)] * (WIDE and rows > 1)
     rows_of_a = [[at(a, builder.mul(a_row, number(r))) for r in range(rows)] for a in sources]
-    before = builder.block
-    loop = builder.append_basic_block(f"ordered{rows}x{panels}.k")
-    after = builder.append_basic_block(f"ordered{rows}x{panels}.end")
-    builder.branch(loop)
 
-    builder.position_at_end(loop)
-    k = builder.phi(word)
-    k.add_incoming(number(0), before)
-    sums = [builder.phi(vector) for _ in range(rows) for _ in columns]
-    place = builder.mul(k, number(PANEL // 2 if half else PANEL))
-    w = [numbers for start in starts for numbers in weights(at(start, place))]
-    done: list[Any] = []
-    for r in range(rows):
-        x = [spread(builder, load(at(source[r], k), single), LANES) for source in rows_of_a]
-        for n in range(len(columns)):
-            done.append(builder.fadd(sums[len(done)], builder.fmul(w[n], x[n % len(x)])))
-    following = builder.add(k, number(1))
-    k.add_incoming(following, builder.block)
-    for phi, value in zip(sums, done, strict=True):
-        phi.add_incoming(ir.Constant(vector, [-0.0] * LANES), before)  # -0 + x is x, also where x is -0
-        phi.add_incoming(value, builder.block)
-    builder.cbranch(builder.icmp_signed("<", following, depth), loop, after)
+    def step(k: Any, sums: list[Any]) -> list[Any]:
+        place = builder.mul(k, number(PANEL // 2 if half else PANEL))
+        w = [numbers for start in starts for numbers in weights(at(start, place))]
+        done: list[Any] = []
+        for r in range(rows):
+            x = [spread(builder, load(builder, at(source[r], k), FLOAT), LANES) for source in rows_of_a]
+            for n in range(len(columns)):
+                done.append(builder.fadd(sums[len(done)], builder.fmul(w[n], x[n % len(x)])))
+        return done
 
-    builder.position_at_end(after)
+    builder.assume(builder.icmp_signed(">", depth, number(0)))
+    zero = ir.Constant(vector, [-0.0] * LANES)  # -0 + x is x, also where x is -0
+    done = iter(accumulated(builder, [zero] * (rows * len(columns)), depth, step))
     for r in range(rows):
         row = at(c, builder.mul(c_row, number(r)))
-        for n, (p, v) in enumerate(columns):
+        for p, v in columns:
             column = number(p * PANEL + v * LANES)
-            total = builder.fadd(done[r * len(columns) + n], load(at(bias, column)))
-            builder.store(total, builder.bitcast(at(row, column), vector.as_pointer()), align=4)
+            store(builder, builder.fadd(next(done), load(builder, at(bias, column), vector)), at(row, column))
 
 
-@intrinsic
-def _all_tiles(typingctx: Any, rows: Any, panels: Any, operands: Any) -> Any:
+@emitted(lambda rows, panels, operands: types.void(types.intp, types.intp, operands))
+def _all_tiles(builder: Any, rows: Any, panels: Any, operands: Any) -> None:
     """The product for one of HEIGHTS rows and one panel (the half of one in AVX2), or one row and
     SIDE_BY_SIDE panels: a switch over these shapes, with a loop for each. depth > 0.
     """
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        rows, panels, packed = args
-        words, word = Operands(*cgutils.unpack_tuple(builder, packed)), rows.type
-        half: Any = words.half
-        arrays = {name: getattr(words, name) for name in ("c", "bias", "a", "b")}
-        single = ir.FloatType().as_pointer()
-        pointers = {name: builder.inttoptr(address, single) for name, address in arrays.items()}
-        finish = builder.append_basic_block("finish")
-        # One number for all three: rows + 16 panels + 256 half.
-        which = builder.add(rows, builder.mul(panels, ir.Constant(word, 16)))
-        which = builder.add(which, builder.mul(half, ir.Constant(word, 256)))
-        choose = builder.switch(which, finish)
-        shapes = [(1, SIDE_BY_SIDE), *((height, 1) for height in HEIGHTS)]
-        for bfloat16, (height, width) in itertools.product((False, True), shapes):
-            block = builder.append_basic_block("tile")
-            choose.add_case(ir.Constant(word, height + 16 * width + 256 * bfloat16), block)
-            builder.position_at_end(block)
-            _emit_tile(builder, bfloat16, height, width, words._replace(**pointers))
-            builder.branch(finish)
-        builder.position_at_end(finish)
-        return context.get_dummy_value()
-
-    return types.void(types.intp, types.intp, operands), codegen
+    words = Operands(*cgutils.unpack_tuple(builder, operands))
+    arrays = {name: getattr(words, name) for name in ("c", "bias", "a", "b")}
+    pointers = {name: builder.inttoptr(address, FLOAT.as_pointer()) for name, address in arrays.items()}
+    half: Any = words.half
+    # One number for all three: rows + 16 panels + 256 half.
+    which = builder.add(rows, builder.mul(panels, rows.type(16)))
+    which = builder.add(which, builder.mul(half, rows.type(256)))
+    shapes = [(1, SIDE_BY_SIDE), *((height, 1) for height in HEIGHTS)]
+    tiles = {
+        height + 16 * width + 256 * bfloat16: functools.partial(
+            _emit_tile, builder, bfloat16, height, width, words._replace(**pointers)
+        )
+        for bfloat16, (height, width) in itertools.product((False, True), shapes)
+    }
+    switch(builder, which, tiles)
 
 
 def panel_product(x: Operands, rows: int, first: int, last: int) -> None:
-    """`product` for charrnn.kernels.machine.native_calls."""
+    """The loops of `product`, for charrnn.kernels.machine.native_calls."""
     row_bytes = PANEL * 2 if x.half else PANEL * 4  # of a panel
     side_by_side = SIDE_BY_SIDE if rows == 1 else 1
     p = first

@@ -1,17 +1,17 @@
 """Matrix products C = init + A B over the panels of B.
 
-B is read in *panels*: 32 columns side by side, one row of a panel after the other, so that the inner loop
-walks memory in order. Weights live in panels for good, activations are rows whose length is padded, and
-32 of their columns are a panel with a longer stride. Nothing is copied.
+B is read in *panels* of 32 columns, row by row, so that the inner loop reads memory sequentially. Weights are
+always stored in panels; activations are stored in padded rows, of which 32 columns are a panel with a longer
+stride. Nothing is packed.
 
-Each element of C is one chain of fused multiply-adds over k = 0, 1, .. K-1, whatever tile computes it: a
-result depends neither on how the rows are cut among threads nor on the CPU's tile.
+Each element of C is one chain of fused multiply-adds over k = 0, 1, .. K-1 in every tile: a result depends
+neither on the division of rows among threads nor on the CPU's tile.
 
-Operands are float32 (float64 for the gradient checks) or pairs of bfloat16, see kernels.products.bfloat16;
-results are not in bfloat16.
+Operands are float32 (float64 for the gradient checks) or pairs of bfloat16 (see kernels.products.bfloat16);
+results are float32 or float64.
 
-Rows are padded (`padded`) so that whole panels can be stored; the padding of what is read as a panel of B
-is zero.
+Rows are padded (`padded`) so that whole panels can be stored; the padding of rows that are read as a panel of
+B is zero.
 """
 
 from __future__ import annotations
@@ -26,61 +26,61 @@ from charrnn.kernels.machine.jit import njit
 from charrnn.kernels.machine.native_calls import _address, address_of, call
 from charrnn.kernels.machine.prefetch import ahead
 from charrnn.kernels.products import amx
-from charrnn.kernels.products.bfloat16 import LANES, Rounding, pairs, rounder_address, transpose_block
+from charrnn.kernels.products.bfloat16 import LANES, Rounding, pairs, round_rows, transpose_block
 from charrnn.kernels.products.tile import TILE_ROWS, VECTOR_BYTES, Tile, tile_address
 
 PANEL = 32  # columns; part of the memory layout, so the same on every CPU
 # Strides as typed numbers: Numba compiles a function anew for each literal that it is called with.
 _SAME, _NEXT, _ROW = np.array((0, 1, PANEL), np.intp)
-DEPTH = 512  # rows of a weight gradient's sum at a time: few enough for A's to stay in the L2 cache
+DEPTH = 512  # k block of a weight's gradient: a block of A fits in the L2 cache
 
 
 def panels(columns: int) -> int:
-    """How many panels hold this many columns."""
+    """The number of panels that hold so many columns."""
     return -(-columns // PANEL)
 
 
 def padded(columns: int) -> int:
-    """Elements from one row of activations to the next.
+    """The leading dimension of rows of activations.
 
-    Whole panels, and never a power of two, whose rows would fall into the same sets of a cache.
+    Whole panels and a half: never a power of two, with which all rows would map to the same cache sets.
     """
     return panels(columns) * PANEL + PANEL // 2
 
 
-# What multiplies, as kernels are told: a vector of addresses and sizes. The kernels are then the same for
-# every precision, and compiled once.
+# What multiplies: addresses and sizes, in an array that is an argument of kernels, so that these are compiled
+# once for all precisions.
 Unit = np.ndarray[Any, np.dtype[np.intp]]
 _TILE, _HEIGHT, _LOOPS, _TRANSPOSED, _ROUND, _WORDS, _WORDS_ROW = range(7)
 
 
 def unit(precision: str, words: npt.NDArray[Any] | None = None) -> Unit:
-    """Multiplies in float32, float64 or bfloat16, which first rounds A into `words` (T, B, whole_pairs(K)).
+    """The unit for float32, float64 or bfloat16; the last rounds A into `words` (T, B, whole_pairs(K)).
 
-    For bfloat16, T, B and K are at least those of any A. The array must be kept.
+    For bfloat16, T, B and K are at least those of any A. The caller keeps `words` alive.
     """
     loops = address_of(multiply)
     if words is None:
         return np.array([tile_address(precision), TILE_ROWS, loops, False, 0, 0, 0], np.intp)
-    rounding = rounder_address(), words.ctypes.data, words.shape[2]
+    rounding = address_of(round_rows), words.ctypes.data, words.shape[2]
     if (tile := amx.tile_address()) != 0:
         return np.array([tile, amx.ROWS, loops, True, *rounding], np.intp)
     return np.array([tile_address(precision), TILE_ROWS, loops, False, *rounding], np.intp)
 
 
 def wants_transposed(unit: Unit) -> bool:
-    """Whether `outer_product` wants A^T."""
+    """Whether `outer_product` takes A^T."""
     return bool(unit[_TRANSPOSED])
 
 
 class Blocks(NamedTuple):
-    """C = init + A B for `times` blocks of `rows` rows, which begin `width` rows apart.
+    """C = init + A B for `times` blocks of `rows` rows, each `width` rows after the last one.
 
     Addresses, and strides in elements of `size` bytes.
     """
 
     tile: int
-    height: int  # rows that a tile computes at the most
+    height: int  # most rows of a tile
     size: int
     init: int  # (times * width, panels, 32)
     init_row: int
@@ -102,18 +102,18 @@ class Blocks(NamedTuple):
 
 
 def multiply(x: Blocks) -> None:
-    """The loops around the tile. One copy of them is compiled far sooner than one for each kernel."""
-    panel, columns = PANEL * x.size, 2 * VECTOR_BYTES  # in bytes; a tile's are a panel's, or some of them
+    """The loops around the tile; a single copy compiles far faster than one for each kernel."""
+    panel, columns = PANEL * x.size, 2 * VECTOR_BYTES  # widths of a panel and of a tile, in bytes
     tiles = -(-x.rows // x.height)
     left = x.panels * x.times * tiles * (panel // columns)
-    for p in range(x.panels):  # outermost: the panel is then read from the cache for each block
+    for p in range(x.panels):  # outermost, so that the panel stays in the cache for all blocks
         for t in range(x.times):
             for column in range(0, panel, columns):
                 low = 0
                 for n in range(1, tiles + 1):
                     left -= 1
                     line, step = ahead(x.plan, x.parts, left, x.depth, x.a)
-                    high = x.rows * n // tiles  # heights that differ by one at the most
+                    high = x.rows * n // tiles  # heights differ by at most one
                     first, across = (t * x.width + low) * x.size, p * panel + column
                     tile = Tile(
                         high - low, x.init + first * x.init_row + across, x.init_row,
@@ -126,13 +126,13 @@ def multiply(x: Blocks) -> None:
 
 @njit()
 def _terms(unit: Any, K: int) -> int:
-    """How many steps a tile takes to sum over K."""
+    """The depth of a tile: its iterations over K."""
     return K if unit[_ROUND] == 0 else pairs(K)
 
 
 @njit()
 def _operand(unit: Any, A: Any, K: int, columns: Any) -> Any:
-    """A, or what it is rounded to: the address, elements from row to row, elements that a sum runs over."""
+    """A, rounded if the unit is bfloat16: its address, its row stride in elements, and the depth."""
     if unit[_ROUND] == 0:
         return _address(A, 0), np.intp(A.shape[2]), _terms(unit, K)
     (T, B, row), (b0, b1) = A.shape, columns
@@ -142,27 +142,19 @@ def _operand(unit: Any, A: Any, K: int, columns: Any) -> Any:
 
 
 @njit()
-def product(unit: Any, C: Any, bias: Any, A: Any, B: Any, K: int, columns: Any, plan: Any) -> None:
-    """C[t, b] = bias + A[t, b, :K] B for every t and the columns b0 <= b < b1 of a batch.
+def product(unit: Any, C: Any, init: Any, A: Any, B: Any, K: int, columns: Any, plan: Any) -> None:
+    """C[t, b] = init + A[t, b, :K] B for every t and the columns b0 <= b < b1 of a batch.
 
-    Shapes: C (T, B, padded N), bias (padded N,), A (T, B, padded K), B (panels, K, 32). For a unit of
-    bfloat16, B is in pairs. `plan` says what is prefetched meanwhile, see charrnn.kernels.machine.prefetch.
+    Shapes: C (T, B, padded N), A (T, B, padded K), B (panels, K, 32). `init` is a bias, (padded N,), or
+    init[t, b] in an array like C, which may be C. For a unit of bfloat16, B is in pairs. For `plan`,
+    see charrnn.kernels.machine.prefetch.
     """
-    _product(unit, C, (_address(bias, 0), _SAME), A, B, K, columns, plan)
-
-
-@njit()
-def product_plus(unit: Any, C: Any, D: Any, A: Any, B: Any, K: int, columns: Any, plan: Any) -> None:
-    """C[t, b] = D[t, b] + A[t, b, :K] B; D has the shape of C and may be C. See `product`."""
-    _product(unit, C, (_address(D, 0), C.shape[2]), A, B, K, columns, plan)
-
-
-@njit()
-def _product(unit: Any, C: Any, init: Any, A: Any, B: Any, K: int, columns: Any, plan: Any) -> None:
     (b0, b1), c_row, size = columns, C.shape[2], C.itemsize
-    start, init_row = init
+    start, init_row = _address(init, 0), _SAME if init.ndim == 1 else c_row
     a, a_row, depth = _operand(unit, A, K, columns)
-    times, width, rows = _as_few_blocks(C, b0, b1)
+    times, width, rows = C.shape[0], C.shape[1], b1 - b0
+    if rows == width:  # all steps are one block, with full tiles even for a batch of one
+        times, rows = 1, times * rows
     blocks = Blocks(
         unit[_TILE], unit[_HEIGHT], size, start + b0 * init_row * size, init_row, a + b0 * a_row * size,
         a_row, _NEXT, _address(B, 0), B.shape[1] * B.shape[2], _ROW, _address(C, b0 * c_row), c_row,
@@ -172,24 +164,13 @@ def _product(unit: Any, C: Any, init: Any, A: Any, B: Any, K: int, columns: Any,
 
 
 @njit()
-def _as_few_blocks(C: Any, b0: int, b1: int) -> Any:
-    """How rows b0 to b1 of every t lie: so many blocks, this far apart, of so many rows each.
-
-    All columns of all steps are one block, whose tiles are then full even for a batch of one.
-    """
-    if b0 == 0 and b1 == C.shape[1]:
-        return 1, 0, C.shape[0] * b1
-    return C.shape[0], C.shape[1], b1 - b0
-
-
-@njit()
 def outer_product(unit: Any, C: Any, zero: Any, A: Any, G: Any, rows: int, part: Any) -> None:
     """A weight's gradient: C[p, k] = sum over rows r of A[r, k] G[r, 32 p : 32 p + 32].
 
     Shapes: C (panels, K, 32), zero (32,), A (R, padded K), G (R, padded N); for a unit of bfloat16, pairs
-    of rows. If it `wants_transposed`, A is (K, R or more), and R a multiple of 16. The part is (p0, p1,
-    k0, k1), panels p0 to p1 and numbers k0 to k1: threads share C, each sums over all rows in order, and
-    nothing is left to reduce.
+    of rows. If it `wants_transposed`, A is (K, R or more), and R a multiple of 16. The part (p0, p1, k0, k1)
+    is panels p0 to p1 and rows k0 to k1 of C: threads divide C, and each sums over all r in order, so that
+    no reduction is needed.
     """
     p0, p1, k0, k1 = part
     g_row, K = G.shape[1], C.shape[1]
@@ -197,13 +178,13 @@ def outer_product(unit: Any, C: Any, zero: Any, A: Any, G: Any, rows: int, part:
     blocks = max(1, -(-rows // DEPTH))
     plan = np.empty((3, 3), np.intp)
     low = 0
-    for n in range(1, blocks + 1):  # outermost: a block of A then stays in the cache for all panels
+    for n in range(1, blocks + 1):  # outermost, so that a block of A stays in the cache for all panels
         high = rows * n // blocks
         if unit[_TRANSPOSED]:
             high -= high % 16
         for p in range(p0, p1):
             following, row = (p + 1, low) if p + 1 < p1 else (p0, high)
-            for side in range(2):  # a panel's row is two lines
+            for side in range(2):  # a row of a panel is two cache lines
                 plan[side, 0] = _address(G, row * g_row + following * PANEL) + side * LINE
                 plan[side, 1], plan[side, 2] = 1, g_row * G.itemsize
             block = (high - low) * a_k * A.itemsize if following == p0 else 0
@@ -222,7 +203,7 @@ def outer_product(unit: Any, C: Any, zero: Any, A: Any, G: Any, rows: int, part:
 
 @njit()
 def transpose_panels(target: Any, source: Any, rows: int, p0: int, p1: int) -> None:
-    """Panels of W from panels of its transpose: target[j, n] = source[n, j] element by element.
+    """The panels of W from the panels of its transpose: target[j, n] = source[n, j].
 
     Shapes: source (panels of N, K, 32) holds (K, N); target (panels of K, N, 32) holds (N, K), and
     `rows` is N without padding. Panels p0 to p1 of the target.
