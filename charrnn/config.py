@@ -6,7 +6,7 @@ A setting out of range raises ConfigError, which names the setting, the value an
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
@@ -56,8 +56,8 @@ def limited(default: Any, low: float, high: float, wanted: str = "", shown: str 
     return field(default=default, metadata={"limits": (low, high), "wanted": wanted, "shown": shown})
 
 
-def named(default: Any, names: Sequence[str], **more: Any) -> Any:
-    """A setting with one of these values."""
+def named(default: Any, names: Sequence[str] | Callable[[], Sequence[str]], **more: Any) -> Any:
+    """A setting with one of these values, or of those that the function returns when it is checked."""
     return field(default=default, metadata={"names": names, **more})
 
 
@@ -82,7 +82,8 @@ def _check(config: Any) -> None:
         if setting.type == "bool":
             _require(isinstance(value, bool), setting.name, value, "true or false")
         elif "names" in known:
-            _require(value in known["names"], setting.name, value, "one of " + ", ".join(known["names"]))
+            names = known["names"]() if callable(known["names"]) else known["names"]
+            _require(value in names, setting.name, value, "one of " + ", ".join(names))
         elif "limits" in known:
             (low, high), whole = known["limits"], str(setting.type).startswith("int")
             _check_number(known["shown"] or setting.name, value, low, high, whole, known["wanted"])
@@ -178,7 +179,7 @@ class ModelConfig(_Stored):
     """The network. Each cell's equations are those of PyTorch's layer of the same name."""
 
     vocab_size: int = limited(MISSING, 1, 0x110000)  # V
-    cell: Cell = named(cells.kinds()[0], cells.kinds())
+    cell: Cell = named(cells.kinds()[0], cells.kinds)
     nonlinearity: Nonlinearity = named("tanh", NONLINEARITIES)  # of the vanilla RNN
     hidden_size: int = limited(256, 1, 16384)  # H
     num_layers: int = limited(2, 1, 64)  # L
