@@ -56,9 +56,8 @@ def change(folder: Path, diff: str) -> None:
 def test_what_the_page_adds_works_as_it_says(title: str, tmp_path: Path) -> None:
     root = Path(ROOT)
     shutil.copytree(root / "charrnn", tmp_path / "charrnn", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("corpora", "checkpoints"):
-        (tmp_path / name).mkdir()
-    shutil.copy(root / "corpora" / "places.txt", tmp_path / "corpora")
+    shutil.copytree(root / "corpora", tmp_path / "corpora")
+    (tmp_path / "checkpoints").mkdir()
     shutil.copy(root / "checkpoints" / "places.safetensors", tmp_path / "checkpoints")
     program = tmp_path / "bin" / "charrnn"
     program.parent.mkdir()
