@@ -11,7 +11,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from charrnn.errors import ConfigError, quoted
-from charrnn.inference.filters import Filters, active, table
+from charrnn.inference.filters import Filters, active
 from charrnn.nn import cells
 from charrnn.nn.cell import Cell as RecurrentCell
 
@@ -332,9 +332,6 @@ class SampleConfig(Filters):
     precision: WeightPrecision = named("float32", WEIGHT_PRECISIONS)
 
     def __post_init__(self) -> None:
-        for line in table(self):
-            whole, value = isinstance(line.default, int), getattr(self, line.name)
-            _check_number(line.shown, value, line.low, line.high, whole, line.wanted)
         _check(self)
         self._check_control()
         texts = self.until if isinstance(self.until, tuple) else (self.until,)

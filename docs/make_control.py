@@ -55,9 +55,9 @@ def table() -> str:
 def filter_table() -> str:
     """The filters, and the order in which they apply."""
     lines = [line for line in filters.table(SampleConfig) if line.apply is not None]
-    rows = [f"| `--{line.shown} {line.metavar}` | {summary(line.apply)} |\n" for line in lines]
-    early = ", ".join(line.shown for line in lines if line.is_early)
-    late = ", ".join(line.shown for line in lines if not line.is_early)
+    rows = [f"| `--{line.option} {line.metavar}` | {summary(line.apply)} |\n" for line in lines]
+    early = ", ".join(line.option for line in lines if line.is_early)
+    late = ", ".join(line.option for line in lines if not line.is_early)
     order = f"They apply in this order: {early}; the masks of the sections above; temperature; {late}.\n"
     return "| option | what it does |\n|---|---|\n" + "".join(rows) + "\n" + order
 

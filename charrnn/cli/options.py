@@ -94,5 +94,5 @@ def filter_options() -> Iterator[inspect.Parameter]:
     for line in sorted(table(SampleConfig), key=lambda line: not line.common):
         off = ": off" if line.apply else ""
         help_ = f"{line.help} [{line.default:g}{off}]."
-        option = typer.Option(f"--{line.shown}", metavar=line.metavar, help=help_)
+        option = typer.Option(f"--{line.option}", metavar=line.metavar, help=help_)
         yield parameter(line.name, type(line.default), option)

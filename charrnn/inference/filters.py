@@ -204,21 +204,20 @@ class Setting(NamedTuple):
 
     name: str
     default: float  # the filter is off at this value
-    low: float
-    high: float
+    limits: tuple[float, float]
     metavar: str
     help: str
     apply: Callable[..., None] | None = None
     begin: Callable[..., float] | None = None
     follow: Callable[..., float] | None = None
-    wanted: str = ""  # the description of valid values, unless "a number from low to high"
-    option: str = ""  # the option's name, if it is another one
+    wanted: str = ""  # the description of valid values, unless "a number from .. to .."
+    shown: str = ""  # the option's name, if it is another one
     common: bool = False  # listed first
 
     @property
-    def shown(self) -> str:
+    def option(self) -> str:
         """The option's name on the command line, without its leading dashes."""
-        return (self.option or self.name).replace("_", "-")
+        return (self.shown or self.name).replace("_", "-")
 
     @property
     def settings(self) -> list[str]:
@@ -239,11 +238,13 @@ class Setting(NamedTuple):
         )
 
 
-def setting(default: float, low: float, high: float, metavar: str, help: str, **more: Any) -> Any:
-    """A field of `Filters`; see Setting for `more`."""
-    return field(
-        default=default, metadata={"low": low, "high": high, "metavar": metavar, "help": help, **more}
-    )
+def setting(
+    default: float, low: float, high: float, metavar: str, help: str, *, wanted: str = "", shown: str = "",
+    **more: Any,
+) -> Any:  # fmt: skip
+    """A field of `Filters`, whose limits charrnn.config checks; see Setting for `more`."""
+    limited = {"limits": (low, high), "wanted": wanted, "shown": shown}
+    return field(default=default, metadata={**limited, "metavar": metavar, "help": help, **more})
 
 
 _ABOVE_0 = 5e-324, 1, "P"
@@ -255,7 +256,7 @@ class Filters:
     """The table of settings and filters."""
 
     temperature: float = setting(
-        0.8, 0, 1_000_000, "T", "Boldness; 0: always the most probable", option="temp", common=True
+        0.8, 0, 1_000_000, "T", "Boldness; 0: always the most probable", shown="temp", common=True
     )
     top_k: int = setting(0, 0, 0x110000, "K", "Only the K most probable", apply=keep_top_k, common=True)
     typical: float = setting(
@@ -281,7 +282,7 @@ class Filters:
 
 def table(filters: Filters | type[Filters]) -> list[Setting]:
     """The lines of the table."""
-    lines: list[Any] = [line for line in fields(filters) if "low" in line.metadata]
+    lines: list[Any] = [line for line in fields(filters) if "metavar" in line.metadata]
     return [Setting(line.name, line.default, **line.metadata) for line in lines]
 
 
