@@ -51,7 +51,7 @@ KERNELS = {
     "loops": {"machine", "products", ""},
 }
 # Loops whose parts run as plain Python, too; so they live beside these, and not in kernels.
-COMPILED = {"inference/writing_loop.py", "scoring/rans_loop.py"}
+COMPILED = {"inference/filter_code.py", "inference/writing_loop.py", "scoring/rans_loop.py"}
 # What of nn is below config, which describes networks by it: by the name of the room that it counts as.
 BELOW_CONFIG = {
     "cell": "cells", "cells": "cells", "modules": "modules", "operands": "modules", "parameters": "modules",

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from charrnn.config import SampleConfig
-from charrnn.inference import constrained_step, filters, sampling, tracking, writing_loop
+from charrnn.inference import constrained_step, filter_code, filters, sampling, tracking, writing_loop  # noqa: F401 (which registers what is compiled)
 from charrnn.inference.tracking import Track
 from charrnn.kernels.machine import jit
 
@@ -208,7 +208,7 @@ def test_plain_and_compiled_steps_agree_to_the_last_bit(data):
         logits.tolist(), sampling.chain(config), u, both.lists, lists, 0, 0, space_of(V)
     )
     space = sampling.Space(np.zeros(V), np.zeros(V, np.int64), np.zeros(V))
-    chain = sampling.chain(config) if jit.JIT_DISABLED else writing_loop.chain(config)
+    chain = sampling.chain(config) if jit.JIT_DISABLED else filter_code.chain(config)
     compiled = compiled_step(logits, chain, u, both.arrays, arrays, space)
     assert plain == compiled
     for one, other in zip(lists, arrays, strict=True):

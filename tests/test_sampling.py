@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from charrnn.config import SampleConfig
-from charrnn.inference import filters, sampling, writing_loop
+from charrnn.inference import filter_code, filters, sampling, writing_loop  # noqa: F401 (which registers what is compiled)
 from charrnn.kernels.machine import jit
 
 GREATEST_U = math.nextafter(1.0, 0.0)
@@ -45,7 +45,7 @@ def sample(logits, *, u=0.5, limit=math.inf, **options) -> int:
 
 def chain_of(config: SampleConfig) -> sampling.Chain:
     """The filters for compiled code, or without the JIT for the same as Python."""
-    return sampling.chain(config) if jit.JIT_DISABLED else writing_loop.chain(config)
+    return sampling.chain(config) if jit.JIT_DISABLED else filter_code.chain(config)
 
 
 def softmax(logits: Any, temperature: float = 1.0) -> list[float]:

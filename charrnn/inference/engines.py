@@ -194,11 +194,12 @@ class CompiledPath:
         threads: int | None = None,
         steered: Control | None = None,
     ) -> None:
+        from charrnn.inference import filter_code
         from charrnn.nn.workers import available_threads
 
         self._network = network
         self._kernels = kernels
-        self._chain = kernels.chain(config)
+        self._chain = filter_code.chain(config)
         self._steered = steered
         self._arrays = compiled_arrays(network)
         mixed = isinstance(network, MixedNetwork)
@@ -427,6 +428,7 @@ class Loader:
 
     def _load(self, network: Network) -> None:
         try:
+            from charrnn.inference import filter_code
             from charrnn.inference import writing_loop as kernels
             from charrnn.kernels.machine.jit import CACHE_DIR, JIT_DISABLED
 
@@ -443,7 +445,7 @@ class Loader:
             path = CompiledPath(network, SampleConfig(), kernels, 1, steered)
             path.write([Cursor(V, network.initial_state())], [np.zeros(1)], -1)
             for line in self._kind.filters:
-                kernels.code(line)
+                filter_code.code(line)
             if self._kind.predicts:
                 path.predict([Cursor(V, network.initial_state())])
             self.kernels = kernels

@@ -13,37 +13,28 @@ S numbers of a layer's state, h first.
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import inspect
-import marshal
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import carray, types
-from numba.extending import intrinsic, overload, register_jitable
+from numba import types
+from numba.extending import overload
 
 from charrnn.inference import constrained_step, filters, sampling
-from charrnn.inference.filters import Setting
+from charrnn.inference.filter_code import register
 from charrnn.kernels.exact_layers import add, copy
 from charrnn.kernels.machine.barrier import break_through, counters, pass_through
+from charrnn.kernels.machine.emitted import DOUBLE, NUMBER, emitted
 from charrnn.kernels.machine.jit import njit
-from charrnn.kernels.machine.native_calls import address_of, call
+from charrnn.kernels.machine.native_calls import call
 from charrnn.kernels.products.exact_gemm import product
 from charrnn.text import rolling_hash
 
 _ONE = np.float32(1)
 
 
-@intrinsic
-def _shifted_into_the_exponent(typingctx: Any, rounded: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        bits = builder.bitcast(args[0], ir.IntType(64))
-        return builder.bitcast(builder.shl(bits, ir.Constant(bits.type, 52)), args[0].type)
-
-    return types.float64(types.float64), codegen
+@emitted(types.float64(types.float64))
+def _shifted_into_the_exponent(builder: Any, rounded: Any) -> Any:
+    return builder.bitcast(builder.shl(builder.bitcast(rounded, NUMBER), NUMBER(52)), DOUBLE)
 
 
 @overload(sampling.power_of_two)
@@ -60,12 +51,6 @@ def _exponentials(p):  # type: ignore[no-untyped-def]
             p[i] = 0.0 if x < sampling.LEAST_EXPONENT else y
 
     return loop
-
-
-@functools.cache
-def _register(function: Callable[..., Any]) -> None:
-    """Compiled code that calls it compiles it from its one source, without wrappers that nobody calls."""
-    register_jitable(no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 for _function in (
@@ -87,128 +72,11 @@ for _function in (
     constrained_step.keep_new,
     constrained_step.step,
 ):
-    _register(_function)
-
-
-# --- filters: each is machine code of its own, compiled only if it is on
-
-
-@intrinsic
-def _pointer(typingctx: Any, address: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
-
-    return types.voidptr(types.intp), codegen
-
-
-@njit()
-def _view(address: int, n: int, dtype: Any) -> Any:
-    return carray(_pointer(address), (n,), dtype)
-
-
-# How machine code, which takes addresses and sizes, finds what a filter reads.
-_READ = {
-    "logits": "view(x, V, float64)",
-    "p": "view(x, V, float64)",
-    "heap": "view(heap, V, int64)",
-    "keys": "view(keys, V, float64)",
-    "recent": "view(recent, W, int64)",
-    "breakers": "view(breakers, V, bool_)",
-    "memory": "view(memory, 1, float64)[0]",
-    "probability": "view(probability, 1, float64)[0]",
-}
-_APPLY = "V, x, heap, keys, W, recent, breakers, memory, settings"
-_FOLLOW = "probability, memory, settings"
-
-
-@functools.cache
-def code(line: Setting) -> tuple[int, int]:
-    """The addresses of what a filter applies, and of how it follows a text, or 0."""
-    assert line.apply is not None
-    follow = 0
-    if line.follow is not None:
-        follow = address_of(_of_addresses(line, line.follow, _FOLLOW, "view(memory, 1, float64)[0] = {}"))
-    return address_of(_of_addresses(line, line.apply, _APPLY, "{}")), follow
-
-
-def _of_addresses(line: Setting, function: Callable[..., Any], head: str, body: str) -> Callable[..., None]:
-    """The function of addresses that calls this one. Its name is another one where either is."""
-    _make_compilable(function)
-    reads = {**_READ}
-    for n, name in enumerate(line.settings):
-        number = f"view(settings, {len(line.settings)}, float64)[{n}]"
-        reads[name] = f"int({number})" if function.__annotations__.get(name) in ("int", int) else number
-    arguments = ", ".join(reads[name] for name in filters.reads(function))
-    source = f"({head}):\n    {body.format(f'function({arguments})')}"
-    name = f"{function.__name__}_{hashlib.sha256(source.encode() + _bytes(function)).hexdigest()[:16]}"
-    names: dict[str, Any] = {
-        "__name__": __name__, "function": function,
-        "view": _view, "float64": np.float64, "int64": np.int64, "bool_": np.bool_,
-    }  # fmt: skip
-    exec(compile(f"def {name}{source}", inspect.getfile(function), "exec"), names)
-    made: Callable[..., None] = names[name]
-    return made
-
-
-def _beside(function: Callable[..., Any]) -> list[Callable[..., Any]]:
-    """The functions of its module that it calls."""
-    found = (function.__globals__.get(name) for name in function.__code__.co_names)
-    return [callee for callee in found if inspect.isfunction(callee)]
-
-
-@functools.cache
-def _make_compilable(function: Callable[..., Any]) -> None:
-    for callee in _beside(function):
-        _make_compilable(callee)
-    _register(function)
-
-
-def _bytes(function: Callable[..., Any]) -> bytes:
-    own = marshal.dumps(function.__code__.replace(co_filename=""), 2)
-    return own + b"".join(map(_bytes, _beside(function)))
-
-
-def chain(config: filters.Filters) -> sampling.Chain:
-    """The filters that are on, for the loop."""
-    plain, on = sampling.chain(config), filters.active(config)
-    codes = np.array([code(line) for line in on], np.int64).reshape(-1, 2)
-    settings = np.zeros((len(on), max([len(line.settings) for line in on], default=0)))
-    for row, line in zip(settings, on, strict=True):
-        row[: len(line.settings)] = [getattr(config, name) for name in line.settings]
-    return plain._replace(apply=codes[:, 0].copy(), follow=codes[:, 1].copy(), settings=settings)
-
-
-@overload(sampling.apply)
-def _apply(chain, first, last, x, space, past):  # type: ignore[no-untyped-def]
-    def loop(chain, first, last, x, space, past):  # type: ignore[no-untyped-def]
-        recent, breakers = past.recent, past.breakers
-        for k in range(first, last):
-            call(
-                chain.apply[k],
-                (
-                    len(x), x.ctypes.data, space.heap.ctypes.data, space.keys.ctypes.data,
-                    len(recent), recent.ctypes.data, breakers.ctypes.data,
-                    past.memory[k:].ctypes.data, chain.settings[k].ctypes.data,
-                ),
-            )  # fmt: skip
-
-    return loop
-
-
-@overload(sampling.follow)
-def _follow(chain, memory, probability):  # type: ignore[no-untyped-def]
-    def loop(chain, memory, probability):  # type: ignore[no-untyped-def]
-        given = np.full(1, probability)
-        for k in range(len(chain.follow)):
-            if chain.follow[k] != 0:
-                address, settings = memory[k:].ctypes.data, chain.settings[k].ctypes.data
-                call(chain.follow[k], (given.ctypes.data, address, settings))
-
-    return loop
+    register(_function)
 
 
 class Network(NamedTuple):
-    """Weights; arrays are C-contiguous and writable, float32; the panels may hold bfloat16, see ordered."""
+    """Weights in C-contiguous, writable arrays of float32; panels may hold bfloat16, see exact_gemm."""
 
     # Addresses of machine code, see charrnn.kernels.machine.native_calls.
     product: int  # panel_product

@@ -10,12 +10,9 @@ C-contiguous arrays.
 from __future__ import annotations
 
 import functools
-import hashlib
-import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +20,7 @@ from numba import carray
 from numba.extending import register_jitable
 
 from charrnn.kernels import activations, exact_layers
+from charrnn.kernels.machine.generated import generated
 from charrnn.kernels.machine.jit import njit
 from charrnn.kernels.machine.native_calls import doubles, floats, word_at
 
@@ -202,11 +200,7 @@ def _training(cell: Any, way: str, dtype: Any, body: list[str], stages: tuple[An
 def _compilable(
     cell: Any, name: str, head: str, body: list[str], stages: tuple[Any, ...], of: Any, dtype: Any
 ) -> Loops:
-    """The function of this source. Its name is its key in the cache, and changes with the cell's file."""
-    digest = hashlib.sha256("\n".join([head, *body]).encode())
-    for file in sorted({inspect.getfile(function) for function in (cell.forward, cell.backward)}):
-        digest.update(Path(file).read_bytes())
-    name = f"{cell.name}_{name}_{digest.hexdigest()[:16]}"
+    """The function with this source."""
     double = np.dtype(dtype) == np.float64
     names: dict[str, Any] = {
         "__name__": __name__,
@@ -219,10 +213,7 @@ def _compilable(
         **{key: value for key, value in vars(of).items() if key in _FUNCTIONS},
         **{f"stage_{n}": register_jitable(stage.equation) for n, stage in enumerate(stages)},
     }
-    source = "\n".join([f"def {name}({head}):", *(f"    {line}" for line in body)])
-    exec(compile(source, inspect.getfile(cell.forward), "exec"), names)
-    loops: Loops = names[name]
-    return loops
+    return generated(f"{cell.name}_{name}", head, body, names, cell.forward, cell.backward)
 
 
 _FUNCTIONS = ("sigmoid", "tanh", "relu", "through_sigmoid", "through_tanh", "through_relu")

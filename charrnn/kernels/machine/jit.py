@@ -36,7 +36,8 @@ from charrnn.kernels.machine import cache
 # their names (see loops.equations), so that a new cell leaves all other machine code valid.
 COMPILED = (
     "kernels/**/*.py", "text/rolling_hash.py", "inference/filters.py", "inference/sampling.py",
-    "inference/constrained_step.py", "inference/writing_loop.py", "scoring/rans.py", "scoring/rans_loop.py",
+    "inference/constrained_step.py", "inference/filter_code.py", "inference/writing_loop.py",
+    "scoring/rans.py", "scoring/rans_loop.py",
 )  # fmt: skip
 
 
