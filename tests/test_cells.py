@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.cells import MATRIX, SLSTM
+from support.central_differences import check_gradients, random_state
 from support.compiled_loop import compiled_only
 from support.environment import environment
 
@@ -28,7 +29,7 @@ from charrnn.kernels import activations, exact_layers
 from charrnn.kernels.machine.jit import njit
 from charrnn.nn import cells as table
 from charrnn.nn.cell import Cell, Stage
-from charrnn.nn.network import Model, State, initial_tensors
+from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.workers import Workers
 from charrnn.scoring import block_coder, compression
 from charrnn.vocabulary import Vocabulary
@@ -242,31 +243,7 @@ def test_the_gradient_of_a_cell_of_ones_own_is_central_differences(cell, workers
     x, y = rng.integers(0, 4, (2, 5, 2), np.int32)
     reset = np.zeros((5, 2), np.bool_)
     reset[2, 1] = True
-    state = State(
-        tuple(
-            tuple(0.5 * rng.standard_normal(part.shape) for part in layer)
-            for layer in State.zero(config.network().states, 2).layers
-        )
-    )
-    model.gradient(x, y, state, reset)
-    slopes, starts = model.gradients.flat.copy(), model.state_gradient()
-    used = Model(config, dtype=np.float64)
-    used.load_tensors({name: np.ones(shape) for name, shape in shapes.items()})
-
-    def check(array: Any, place: Any, slope: float) -> None:
-        before, losses = array[place], []
-        for step in (1e-5, -1e-5):
-            array[place] = before + step
-            losses.append(model.losses(x, y, state, reset)[0].mean())
-        array[place] = before
-        assert slope == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-5, abs=1e-8)
-
-    for place in np.flatnonzero(used.parameters.flat):
-        check(model.parameters.flat, place, slopes[place])
-    for arrays, gradients in zip(state.layers, starts.layers, strict=True):
-        for array, gradient in zip(arrays, gradients, strict=True):
-            for place in np.ndindex(array.shape):
-                check(array, place, gradient[place])
+    check_gradients(model, x, y, random_state(rng, model, 2), reset)
 
 
 def test_every_family_of_functions_has_what_equations_use():

@@ -16,6 +16,7 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 from support import model_files as files
+from support.refusals import refusal
 
 from charrnn.checkpoint import container
 from charrnn.checkpoint.container import MAX_DEPTH, MAX_HEADER_BYTES, DamageError
@@ -30,19 +31,6 @@ TENSORS = {
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     with container.opened(path) as file:
         return file.tensors(), file.record
-
-
-def refusal(tmp_path: Path, content: bytes) -> CheckpointError:
-    """How a file with this content is refused; the error is one printable line that names it."""
-    path = tmp_path / "damaged.safetensors"
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError) as caught:
-        read(path)
-    assert str(caught.value).startswith(str(path))
-    assert str(caught.value).isprintable()
-    assert caught.value.hint
-    assert len(caught.value.message) < len(str(path)) + 250
-    return caught.value
 
 
 @pytest.fixture
@@ -151,28 +139,28 @@ def test_a_record_longer_than_a_header_may_be_is_not_written(
     ],
 )
 def test_other_files_are_not_model_files(tmp_path: Path, text: bytes) -> None:
-    assert "is not a model file" in refusal(tmp_path, text).message
+    assert "is not a model file" in refusal(read, tmp_path, text).message
 
 
 def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
-    assert "is empty" in refusal(tmp_path, b"").message
+    assert "is empty" in refusal(read, tmp_path, b"").message
 
 
 def test_a_safetensors_file_of_others_is_not_ours(tmp_path: Path) -> None:
     for metadata in (None, {"format": "pt"}):
         content = safetensors.numpy.save(TENSORS, metadata)
-        assert "was not made by charrnn" in refusal(tmp_path, content).message
+        assert "was not made by charrnn" in refusal(read, tmp_path, content).message
 
 
 def test_every_truncation_is_refused(tmp_path: Path, content: bytes) -> None:
     for length in range(8, len(content)):
-        assert "cut short" in refusal(tmp_path, content[:length]).message
+        assert "cut short" in refusal(read, tmp_path, content[:length]).message
     for length in range(1, 8):
-        assert "is not a model file" in refusal(tmp_path, content[:length]).message
+        assert "is not a model file" in refusal(read, tmp_path, content[:length]).message
 
 
 def test_bytes_that_follow_are_refused(tmp_path: Path, content: bytes) -> None:
-    assert "3 bytes too many" in refusal(tmp_path, content + b"abc").message
+    assert "3 bytes too many" in refusal(read, tmp_path, content + b"abc").message
 
 
 @pytest.mark.parametrize(
@@ -180,7 +168,7 @@ def test_bytes_that_follow_are_refused(tmp_path: Path, content: bytes) -> None:
     [0, 1, MAX_HEADER_BYTES - 1, MAX_HEADER_BYTES, MAX_HEADER_BYTES + 1, 2**63, 2**64 - 1],
 )
 def test_a_header_length_that_is_a_lie_is_refused(tmp_path: Path, content: bytes, length: int) -> None:
-    refusal(tmp_path, length.to_bytes(8, "little") + content[8:])
+    refusal(read, tmp_path, length.to_bytes(8, "little") + content[8:])
 
 
 @pytest.mark.parametrize(
@@ -205,34 +193,34 @@ def test_a_header_length_that_is_a_lie_is_refused(tmp_path: Path, content: bytes
     ],
 )
 def test_json_beyond_measure_is_refused(tmp_path: Path, header: bytes, message: str) -> None:
-    assert message in refusal(tmp_path, files.pack(header, b"")).message
+    assert message in refusal(read, tmp_path, files.pack(header, b"")).message
     record = {"__metadata__": {"charrnn": header.decode("latin-1")}}
     if message != "not UTF-8":
-        assert message in refusal(tmp_path, files.pack(record, b"")).message
+        assert message in refusal(read, tmp_path, files.pack(record, b"")).message
 
 
 @pytest.mark.parametrize("text", ["é", "\\ud83d\\ude00"])
 def test_a_long_header_is_ascii_so_that_it_takes_no_more_memory_than_bytes(tmp_path: Path, text: str) -> None:
     for length, message in ((10**5, "was not made by charrnn"), (10**6, "not written as charrnn writes it")):
         header = f'{{"__metadata__": {{"x": "{text}{"a" * length}"}}}}'
-        assert message in refusal(tmp_path, files.pack(header.encode(), b"")).message
+        assert message in refusal(read, tmp_path, files.pack(header.encode(), b"")).message
 
 
 @pytest.mark.parametrize("text", ["", "x", "1", "null", "[]", '"x"', "[1, 2]", "\ufeff{}"])
 def test_a_record_that_is_no_object_is_refused(tmp_path: Path, text: str) -> None:
     content = files.pack({"__metadata__": {"charrnn": text}}, b"")
-    assert "is damaged: its JSON" in refusal(tmp_path, content).message
+    assert "is damaged: its JSON" in refusal(read, tmp_path, content).message
 
 
 @pytest.mark.parametrize("metadata", [None, 1, [], "charrnn", ["charrnn"], {}, {"charrnn": None}])
 def test_metadata_of_another_kind_are_not_ours(tmp_path: Path, metadata: Any) -> None:
     content = files.pack({"__metadata__": metadata}, b"")
-    assert "was not made by charrnn" in refusal(tmp_path, content).message
+    assert "was not made by charrnn" in refusal(read, tmp_path, content).message
 
 
 @pytest.mark.parametrize("text", [1, {"x": 1}, ["x"], True])
 def test_a_record_that_is_no_text_is_refused(tmp_path: Path, text: Any) -> None:
-    assert "no text" in refusal(tmp_path, files.pack({"__metadata__": {"charrnn": text}}, b"")).message
+    assert "no text" in refusal(read, tmp_path, files.pack({"__metadata__": {"charrnn": text}}, b"")).message
 
 
 def change(**values: Any) -> Callable[[dict[str, Any]], Any]:
@@ -288,7 +276,7 @@ def change(**values: Any) -> Callable[[dict[str, Any]], Any]:
 def test_a_wrong_description_of_a_tensor_is_refused(
     tmp_path: Path, content: bytes, damage: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
-    error = refusal(tmp_path, files.with_header(content, damage))
+    error = refusal(read, tmp_path, files.with_header(content, damage))
     assert "is damaged" in error.message
     assert message in error.message
 

@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import model_files as files
 from support.environment import ROOT, environment
+from support.refusals import refusal
 
 from charrnn.checkpoint import model_file as module
 from charrnn.checkpoint.model_file import (
@@ -56,19 +57,6 @@ def assert_same(actual: Checkpoint, expected: Checkpoint) -> None:
     for name, tensor in actual.tensors.items():
         assert tensor.dtype == np.float32
         assert tensor.tobytes() == np.ascontiguousarray(expected.tensors[name]).tobytes()
-
-
-def refusal(tmp_path: Path, content: bytes) -> CheckpointError:
-    """How a file with this content is refused; the error is one printable line that names it."""
-    path = tmp_path / "damaged.safetensors"
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError) as caught:
-        load(path)
-    assert str(caught.value).startswith(str(path))
-    assert str(caught.value).isprintable()
-    assert caught.value.hint
-    assert len(caught.value.message) < len(str(path)) + 250
-    return caught.value
 
 
 @pytest.fixture(scope="module")
@@ -222,8 +210,8 @@ def test_a_file_that_lies_about_its_sizes_takes_no_memory(tmp_path: Path, conten
     header_that_is_not_there = (99_999_999).to_bytes(8, "little") + content[8:]
     tracemalloc.start()
     try:
-        refusal(tmp_path, damaged)
-        refusal(tmp_path, header_that_is_not_there)
+        refusal(load, tmp_path, damaged)
+        refusal(load, tmp_path, header_that_is_not_there)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -466,7 +454,7 @@ DAMAGE = [
 def test_a_damaged_model_is_refused(
     tmp_path: Path, content: bytes, damage: Callable[[bytes], bytes], message: str
 ) -> None:
-    error = refusal(tmp_path, damage(content))
+    error = refusal(load, tmp_path, damage(content))
     assert "is damaged: " in error.message
     assert message in error.message
 
@@ -478,7 +466,7 @@ def test_a_record_that_lacks_an_entry_is_refused(tmp_path: Path, content: bytes)
     for key in keys:
         damaged = files.with_record(content, lambda record, key=key: record.pop(key))
         wanted = "no format version" if key == "format_version" else f"lacks {key}"
-        assert wanted in refusal(tmp_path, damaged).message
+        assert wanted in refusal(load, tmp_path, damaged).message
 
 
 def test_a_bytes_model_with_characters_that_are_no_bytes_is_refused(tmp_path: Path) -> None:
@@ -486,12 +474,12 @@ def test_a_bytes_model_with_characters_that_are_no_bytes_is_refused(tmp_path: Pa
     (tmp_path / "bytes.safetensors").write_bytes(text(bytes=True)(content))
     assert load(tmp_path / "bytes.safetensors").text.bytes
     content = saved(tmp_path, files.checkpoint(characters="a\u0100"))
-    assert "no bytes" in refusal(tmp_path, text(bytes=True)(content)).message
+    assert "no bytes" in refusal(load, tmp_path, text(bytes=True)(content)).message
 
 
 def test_a_lines_model_that_cannot_end_a_line_is_refused(tmp_path: Path) -> None:
     content = saved(tmp_path, files.checkpoint(characters="ab"))
-    assert "no line end" in refusal(tmp_path, text(lines=True)(content)).message
+    assert "no line end" in refusal(load, tmp_path, text(lines=True)(content)).message
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -502,12 +490,12 @@ def test_weights_that_are_no_numbers_are_refused(
     header, data = files.unpack(content)
     weights = np.frombuffer(data, np.float32).copy()
     weights[at] = value
-    assert "NaN or infinity" in refusal(tmp_path, files.pack(header, weights.tobytes())).message
+    assert "NaN or infinity" in refusal(load, tmp_path, files.pack(header, weights.tobytes())).message
 
 
 def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path, content: bytes) -> None:
     error = refusal(
-        tmp_path, files.with_record(content, lambda r: r.update(format_version=FORMAT_VERSION + 1, x=1))
+        load, tmp_path, files.with_record(content, lambda r: r.update(format_version=FORMAT_VERSION + 1, x=1))
     )
     assert "newer charrnn" in error.message
     assert error.hint == "upgrade charrnn"
@@ -515,16 +503,16 @@ def test_a_newer_format_asks_for_an_upgrade(tmp_path: Path, content: bytes) -> N
 
 def test_a_model_that_others_have_trained_is_refused(tmp_path: Path) -> None:
     content = safetensors.numpy.save(files.checkpoint().tensors, {"format": "pt"})
-    assert "was not made by charrnn" in refusal(tmp_path, content).message
+    assert "was not made by charrnn" in refusal(load, tmp_path, content).message
 
 
 def test_a_corpus_is_not_a_model(tmp_path: Path) -> None:
-    assert "is not a model file" in refusal(tmp_path, b"Once upon a time.\n" * 50).message
+    assert "is not a model file" in refusal(load, tmp_path, b"Once upon a time.\n" * 50).message
 
 
 def test_every_truncation_is_refused(tmp_path: Path, content: bytes) -> None:
     for length in range(len(content)):
-        refusal(tmp_path, content[:length])
+        refusal(load, tmp_path, content[:length])
 
 
 def is_valid(checkpoint: Checkpoint) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.cells import MATRIX
+from support.central_differences import check_gradients, own_places, random_state
 from support.environment import environment
 
 from charrnn.config import ModelConfig, TrainConfig
@@ -22,7 +23,7 @@ from charrnn.nn.modules.module import Bound, Module, Sequential, Shapes
 from charrnn.nn.modules.recurrent import Recurrent
 from charrnn.nn.modules.residual import Residual
 from charrnn.nn.modules.stream import Stream
-from charrnn.nn.network import Model, State
+from charrnn.nn.network import Model
 from charrnn.nn.operands import Share
 from charrnn.nn.optimizer import AdamW
 from charrnn.nn.window import Window
@@ -113,44 +114,20 @@ def window(T: int, B: int) -> tuple[Any, Any, Any]:
     return x, rng.integers(0, V, (T, B)).astype(np.int32), reset
 
 
-def check_gradients(network: Sequential) -> None:
-    """Every parameter's, and every initial state's, against central differences."""
+def check(network: Sequential) -> None:
+    """Every parameter's gradient, and every initial state's, against central differences."""
     rng = np.random.default_rng(3)
     model = make(network, Workers(2), np.float64)
     x, y, reset = window(4, 3)
-    state = State(
-        tuple(
-            tuple(0.5 * rng.standard_normal(part.shape) for part in layer)
-            for layer in model.zero_state(3).layers
-        )
-    )
-    ones = make(network, Workers(1), np.float64)
-    ones.load_tensors({name: np.ones(shape) for name, shape in network.shapes().items()})
-    used = np.flatnonzero(ones.parameters.flat)
+    state = random_state(rng, model, 3)
     model.load_tensors({name: 0.6 * rng.standard_normal(shape) for name, shape in network.shapes().items()})
-    model.gradient(x, y, state, reset)
-    slopes, starts = model.gradients.flat.copy(), model.state_gradient()
+    slopes, used = check_gradients(model, x, y, state, reset), own_places(model)
     assert np.count_nonzero(slopes[used]) > 0.8 * len(used)
-
-    def check(array: Any, place: Any, slope: float) -> None:
-        before, losses = array[place], []
-        for step in (1e-5, -1e-5):
-            array[place] = before + step
-            losses.append(model.losses(x, y, state, reset)[0].mean())
-        array[place] = before
-        assert slope == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-5, abs=1e-8)
-
-    for place in used:
-        check(model.parameters.flat, place, slopes[place])
-    for arrays, gradients in zip(state.layers, starts.layers, strict=True):
-        for array, gradient in zip(arrays, gradients, strict=True):
-            for place in np.ndindex(array.shape):
-                check(array, place, gradient[place])
 
 
 @compiled_only
 def test_the_gradient_of_a_module_of_ones_own_is_central_differences():
-    check_gradients(network(GatedSkip(H)))
+    check(network(GatedSkip(H)))
 
 
 @compiled_only
@@ -221,7 +198,7 @@ def test_parameters_of_a_module_of_ones_own_are_saved_and_loaded_by_their_names(
     ids=repr,
 )
 def test_modules_may_stand_in_any_order(between):
-    check_gradients(network(*between))
+    check(network(*between))
 
 
 @compiled_only
@@ -236,7 +213,7 @@ def test_modules_may_stand_in_any_order(between):
     ids=repr,
 )
 def test_what_looks_no_character_up_may_stand_before_the_first_layer(first):
-    check_gradients(Sequential(*first, Linear(H, V, "decoder")))
+    check(Sequential(*first, Linear(H, V, "decoder")))
 
 
 @compiled_only
@@ -261,7 +238,7 @@ def test_a_state_may_have_parts_of_any_width():
         Linear(H, V, "decoder"),
     )  # fmt: skip
     assert composed.states == ((H, 1, H * H), (H, 1, H * H))
-    check_gradients(composed)
+    check(composed)
     x, y, reset = window(9, 7)
     results = []
     for threads in (1, 2):
