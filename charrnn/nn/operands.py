@@ -93,11 +93,8 @@ class Weight:
 
     def backward(self, dx: Array, plus: Array | None, dy: Array, b0: int, b1: int) -> None:
         """dx = plus + dy W."""
-        weight, zero = self.transposed, self._arithmetic.zero
-        if plus is None:
-            gemm.product(self._unit, dx, zero, dy, weight, self.N, (b0, b1), NOTHING)
-        else:
-            gemm.product(self._unit, dx, plus, dy, weight, self.N, (b0, b1), NOTHING)
+        start = self._arithmetic.zero if plus is None else plus
+        gemm.product(self._unit, dx, start, dy, self.transposed, self.N, (b0, b1), NOTHING)
 
     def sum_outer_products(self, x: Rows, dy: Rows, share: Share) -> None:
         """Compute a share of the gradient of W.
