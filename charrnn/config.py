@@ -14,6 +14,7 @@ from charrnn.errors import ConfigError, quoted
 from charrnn.inference.filters import Filters, active
 from charrnn.nn import cells
 from charrnn.nn.cell import Cell as RecurrentCell
+from charrnn.vocabulary import END
 
 if TYPE_CHECKING:
     from charrnn.nn.modules.module import Module, Sequential
@@ -32,6 +33,8 @@ NONLINEARITIES: tuple[str, ...] = get_args(Nonlinearity)
 WEIGHT_PRECISIONS: tuple[str, ...] = get_args(WeightPrecision)
 NORMAL_FORMS: tuple[NormalForm, ...] = get_args(NormalForm)
 DEFAULT_ENCODING = "utf-8"
+FIRST_RELEASE = 3  # version of the file format: its settings are shown, whatever they are
+SEPARATIONS = ("blank", "nul", "file")  # one or more empty lines; NUL characters; the files' ends
 
 
 def _require(condition: bool, name: str, value: object, wanted: str) -> None:
@@ -93,6 +96,12 @@ def _is_written(config: Any, setting: Field[Any]) -> bool:
     return "version" not in setting.metadata or getattr(config, setting.name) != setting.default
 
 
+def shown(config: Any) -> dict[str, Any]:
+    """The settings of a configuration by name, for people and programs that read them."""
+    old = [setting.name for setting in fields(config) if setting.metadata.get("version", 1) <= FIRST_RELEASE]
+    return {name: getattr(config, name) for name in old} | to_dict(config)
+
+
 def to_dict(config: Any) -> dict[str, Any]:
     """The settings of a configuration by name, as stored in files and fingerprints."""
     return {s.name: getattr(config, s.name) for s in fields(config) if _is_written(config, s)}
@@ -144,6 +153,9 @@ class TextConfig(_Stored):
     encoding_errors: EncodingErrors = named("strict", get_args(EncodingErrors), version=3)
     # The form of the corpus, to which texts read by later commands are converted.
     normal_form: NormalForm | None = named(None, NORMAL_FORMS, version=3)
+    # What separates records, each a document that ends with vocabulary.END: one of SEPARATIONS, or a line.
+    # None: there are no records or, with `lines`, each line is one.
+    split: str | None = later(None, version=4)
 
     def __post_init__(self) -> None:
         ok = isinstance(self.encoding, str) and self.encoding and self.encoding.isascii()
@@ -154,6 +166,23 @@ class TextConfig(_Stored):
             "the name of an encoding, such as utf-8 or latin-1",
         )
         _check(self)
+        split = self.split
+        _require(
+            split is None or (isinstance(split, str) and split != "" and "\n" not in split),
+            "split", split, f"{', '.join(SEPARATIONS)}, or a line that separates texts, such as %",
+        )  # fmt: skip
+        if self.lines and self.split is not None:
+            raise ConfigError("--lines and --split contradict each other", "give one of them")
+
+    @property
+    def records(self) -> bool:
+        """Whether texts end: a file may hold several."""
+        return self.lines or self.split is not None
+
+    @property
+    def end(self) -> str:
+        """The character that ends a text: "\\n", or vocabulary.END; empty if texts do not end."""
+        return "\n" if self.lines else END if self.split is not None else ""
 
     def of_commands(
         self, encoding: str | None = None, encoding_errors: EncodingErrors | None = None
@@ -187,6 +216,7 @@ class ModelConfig(_Stored):
     norm: bool = True  # layer norm after each recurrent layer
     residual: bool = True  # a skip connection around each recurrent layer
     dropout: float = limited(0.0, 0, 0.95)  # after each layer, while training
+    ends: bool = later(False, version=4)  # the end of a text is predicted, too, but has no embedding
 
     def __post_init__(self) -> None:
         _check(self)
@@ -204,6 +234,11 @@ class ModelConfig(_Stored):
         found = cells.cell_of(self.cell, self.nonlinearity)
         assert found is not None
         return found
+
+    @property
+    def outputs(self) -> int:
+        """The number of ids that are predicted: V or, with `ends`, V + 1."""
+        return self.vocab_size + self.ends
 
     @property
     def input_size(self) -> int:
@@ -241,7 +276,7 @@ class ModelConfig(_Stored):
             modules += [Residual(*layer)] if self.has_skip(k) else layer
             if self.dropout:
                 modules.append(Dropout(self.dropout))
-        return Sequential(*modules, Linear(H, V, "decoder"))
+        return Sequential(*modules, Linear(H, self.outputs, "decoder"))
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor's name and shape, in PyTorch's names and layout, in the file's order."""

@@ -12,6 +12,9 @@ import numpy.typing as npt
 from charrnn.errors import VocabularyError
 
 OnUnknown = Literal["error", "skip"]
+# The end of a text, in the vocabulary of a model of records. It is the last code point of all, so its id is
+# the last one, too; it is no character, and no record holds it: see charrnn.text.decoding.Cleaner.
+END = "\U0010ffff"
 IdArray = npt.NDArray[np.unsignedinteger[Any]]
 
 
@@ -30,6 +33,8 @@ def describe(character: str) -> str:
 
     Control characters and lone surrogates are escaped, as by `repr`.
     """
+    if character == END:
+        return "the end of a text"
     name = unicodedata.name(character, "")
     return f"{character!r} (U+{ord(character):04X}{' ' if name else ''}{name})"
 

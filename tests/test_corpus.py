@@ -179,7 +179,7 @@ def test_each_line_is_a_document_that_ends_in_its_line_end() -> None:
     corpus = read_text("ab\nc\nde", LINES)
     assert content(corpus) == "ab\nc\nde\n"
     assert start_positions(corpus.documents) == [0, 3, 5]
-    assert corpus.documents.line_end == corpus.vocabulary.characters.index("\n")
+    assert corpus.documents.end == corpus.vocabulary.characters.index("\n")
 
 
 def test_empty_lines_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_empty_lines_are_left_out_and_counted(tmp_path: Path) -> None:
 def test_a_single_line_has_its_line_end_in_the_vocabulary() -> None:
     corpus = read_text("ab", LINES)
     assert corpus.vocabulary.characters == "\nab"
-    assert corpus.documents.line_end == 0
+    assert corpus.documents.end == 0
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 7, 99])
@@ -213,7 +213,7 @@ def test_the_head_of_documents_is_their_beginning(count: int) -> None:
 
 def test_prose_has_no_line_documents() -> None:
     corpus = read_text("ab\nc\n")
-    assert corpus.documents.line_end == -1
+    assert corpus.documents.end == -1
     assert start_positions(corpus.documents) == [0]
 
 

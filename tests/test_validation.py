@@ -89,7 +89,7 @@ def test_validation_is_that_part_of_the_lines(lines: list[str], fraction: float)
         assert part
     assert len(parts[1]) == min(max(round(fraction * len(lines)), 1), len(lines) - 1)
     assert len(start_positions(val)) == len(parts[1])
-    assert (train.line_end, train.vocab_size) == (documents.line_end, documents.vocab_size)
+    assert (train.end, train.vocab_size) == (documents.end, documents.vocab_size)
 
 
 def test_the_seed_chooses_the_lines() -> None:
@@ -114,8 +114,8 @@ def test_lines_that_cross_chunks_stay_whole() -> None:
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=40), st.floats(0.01, 0.9), st.booleans())
 def test_parts_of_lines_read_like_copies_of_them(lengths: list[int], fraction: float, ended: bool) -> None:
     ids = np.concatenate([[*[n % 3 + 1] * n, 0] for n in lengths])[: None if ended else -1]
-    for part in split(make(ids, line_end=0), fraction, seed=2):
-        copy = make(all_ids(part), line_end=0, vocab_size=part.vocab_size)
+    for part in split(make(ids, end=0), fraction, seed=2):
+        copy = make(all_ids(part), end=0, vocab_size=part.vocab_size)
         positions = np.arange(len(part)).reshape(-1, 1)
         for own, copied in zip(part.look_up(positions), copy.look_up(positions), strict=True):
             assert np.array_equal(own, copied)
@@ -133,7 +133,7 @@ def test_a_single_line_is_all_training() -> None:
 
 
 def test_a_last_line_without_an_end_is_a_line() -> None:
-    documents = make([1, 0, 1, 0, 2, 2], line_end=0)
+    documents = make([1, 0, 1, 0, 2, 2], end=0)
     for seed in range(5):
         train, val = split(documents, 0.34, seed)
         assert len(train) == 4

@@ -20,9 +20,9 @@ from charrnn.checkpoint.container import Array, Container, DamageError, Entry, R
 from charrnn.config import ModelConfig, TextConfig, format_version
 from charrnn.errors import CheckpointError, ConfigError, VocabularyError, printable, quoted
 from charrnn.text.novelty import Novelty
-from charrnn.vocabulary import Vocabulary
+from charrnn.vocabulary import END, Vocabulary
 
-FORMAT_VERSION = 3  # newer files are refused; each file gets the lowest version that can hold it
+FORMAT_VERSION = 4  # newer files are refused; each file gets the lowest version that can hold it
 INDEX_VERSION = 2  # the lowest version for a model with a novelty index
 SUFFIX = container.SUFFIX
 RESUME_SUFFIX = ".resume" + SUFFIX
@@ -155,7 +155,7 @@ def _record(checkpoint: Checkpoint) -> Record:
     record = {
         "format_version": version,
         "model": checkpoint.config.to_dict(),
-        "vocabulary": checkpoint.vocabulary.characters,
+        "vocabulary": checkpoint.vocabulary.characters[: checkpoint.config.vocab_size],
         "text": checkpoint.text.to_dict(),
         "history": checkpoint.history,
         "best_val_loss": checkpoint.best_val_loss,
@@ -181,14 +181,18 @@ def _from_record(record: Record) -> Checkpoint:
         characters = record["vocabulary"]
         if not isinstance(characters, str):
             raise DamageError("its vocabulary is no text")
-        vocabulary = Vocabulary(characters)
+        if text.split is not None and END in characters:
+            raise DamageError("its vocabulary holds the end of a text as a character")
+        vocabulary = Vocabulary(characters + (END if text.split is not None else ""))
         novelty = Novelty.from_dict(record["novelty"]) if "novelty" in record else None
     except (ConfigError, VocabularyError) as error:
         raise DamageError(error.message) from error
     except ValueError as error:
         raise DamageError(str(error)) from error
-    if len(vocabulary) != config.vocab_size:
-        raise DamageError(f"its vocabulary has {len(vocabulary)} characters, its network {config.vocab_size}")
+    if len(characters) != config.vocab_size:
+        raise DamageError(f"its vocabulary has {len(characters)} characters, its network {config.vocab_size}")
+    if config.ends != (text.split is not None):
+        raise DamageError("its network and its text disagree whether the end of a text is predicted")
     if text.bytes and characters[-1] > "\xff":  # the characters are sorted
         raise DamageError("its vocabulary has characters that are no bytes, but it writes bytes")
     if text.lines and "\n" not in vocabulary:

@@ -195,7 +195,7 @@ class PlainNetwork:
 
     def __init__(self, checkpoint: Checkpoint, precision: WeightPrecision = "float32") -> None:
         config, tensors = checkpoint.config, checkpoint.tensors
-        V, H, L = config.vocab_size, config.hidden_size, config.num_layers
+        V, H, L = config.outputs, config.hidden_size, config.num_layers
         N = padded(config.gates * H)
         self.config = config
         self._width = config.gates * H
@@ -284,7 +284,7 @@ class PlainNetwork:
                 if self.skips[k]:
                     out = self._skip(out, x, character, k)
             logits = product(self.decoder, out) + self.decoder_bias
-        return logits[: config.vocab_size], new
+        return logits[: config.outputs], new
 
     def _skip(self, out: Floats, x: Floats, character: int, k: int) -> Floats:
         """The layer's input is added to its output. START's is the zero vector."""

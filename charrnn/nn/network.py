@@ -1,7 +1,7 @@
 """A network over windows of characters: forward, loss and gradient, on several threads.
 
-Axes: T time, B batch, V vocabulary. Windows are time-major. The id V stands for START: a document's first
-input, the zero vector.
+Axes: T time, B batch, V vocabulary, O outputs: V, or V + 1 if the end of a text is predicted, too. Windows
+are time-major. The id O stands for START, a document's first input: any id from V on is the zero vector.
 """
 
 from __future__ import annotations
@@ -191,12 +191,12 @@ class Model:
     def forward(
         self, x: Array, state: State | None = None, reset: Array | None = None
     ) -> tuple[Array, State]:
-        """The logits (T, B, V) after each character of x (T, B), and the state after the last.
+        """The logits (T, B, O) after each character of x (T, B), and the state after the last.
 
-        Ids are 0 .. V - 1, and V for START; where `reset` (T, B) is true, the state is zero before the step.
+        Ids are 0 .. O - 1, and O for START; where `reset` (T, B) is true, the state is zero before the step.
         """
         window = self._forward(x, reset, state)
-        return window.modules.y.values[..., : self.config.vocab_size].copy(), window.state()
+        return window.modules.y.values[..., : self.config.outputs].copy(), window.state()
 
     def losses(
         self, x: Array, y: Array, state: State | None = None, reset: Array | None = None

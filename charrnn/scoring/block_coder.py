@@ -38,7 +38,7 @@ class BlockCoder:
         self._network = PlainNetwork(checkpoint)
         self._threads = threads
         self.report: Callable[[float], None] = lambda share: None  # takes the share of the frame that is done
-        self._V = checkpoint.config.vocab_size
+        self._V = checkpoint.config.outputs
         self.newline = checkpoint.vocabulary.characters.find("\n")
         self._line_end = self.newline if checkpoint.text.lines else -1
         start = self._V, self._network.initial_state()
@@ -135,7 +135,7 @@ class _CompiledRun:
         self._arrays = compiled_arrays(network)
         self._line_end = line_end
         self._openings = openings
-        self._V = network.config.vocab_size
+        self._V = network.config.outputs
         self._threads = available_threads() if threads is None else threads
         self._order = np.argsort(-np.array(lengths), kind="stable")  # the block of each row
         self._lengths = np.array(lengths, np.int64)[self._order]

@@ -122,7 +122,7 @@ def losses(model: Model, ids: Ids, lengths: Integers, columns: int) -> Floats:
     config = model.config
     nothing = model.zero_state(1)
     bytes_of_state = sum(array.nbytes for layer in nothing.layers for array in layer)
-    p = plan(ids, lengths, columns, config.vocab_size, STATES // bytes_of_state)
+    p = plan(ids, lengths, columns, config.outputs, STATES // bytes_of_state)
     restarts = model.zero_state(p.slots)
     found = np.zeros(len(p.target), np.float32)
     state: State | None = None

@@ -143,7 +143,7 @@ class Stream:
     def __init__(self, scorer: Scorer, *, after_line_end: bool = False) -> None:
         self._scorer = scorer
         self._line_end = scorer.newline if scorer.checkpoint.text.lines else -2
-        self._start = scorer.checkpoint.config.vocab_size
+        self._start = scorer.checkpoint.config.outputs
         self._last = self._start
         self._at_line_start = True
         self._state: State = scorer.model.zero_state(1)

@@ -97,10 +97,10 @@ def _next_start(documents: Documents, fresh: Array, position: int) -> int:
     """The first start in `fresh`, or of a line that is a document, from `position` on; else the length."""
     at = int(np.searchsorted(fresh, position))
     found = int(fresh[at]) if at < len(fresh) else len(documents)
-    if documents.line_end >= 0 and position > 0:
+    if documents.end >= 0 and position > 0:
         for low in range(position - 1, found, 2**16):
             ids = documents.at(np.arange(low, min(low + 2**16, found)))
-            ends = np.flatnonzero(ids == documents.line_end)
+            ends = np.flatnonzero(ids == documents.end)
             if len(ends):
                 return min(found, low + int(ends[0]) + 1)
     return found

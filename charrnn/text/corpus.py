@@ -65,14 +65,14 @@ def _are_among(positions: npt.NDArray[np.int64], some: npt.NDArray[np.int64]) ->
 class Documents:
     """N characters, cut into documents. The arrays are read-only.
 
-    A document starts at each of `starts` and, where lines are documents, after each line end. At each of
+    A document starts at each of `starts` and after each `end`. At each of
     `cuts` a document continues after characters that belong to the other side of the validation split.
     """
 
     ids: IdArray  # (N,), the smallest type that holds 0 .. vocab_size-1; with pieces, the array they index
-    vocab_size: int  # V
+    vocab_size: int  # V, the end of a record included
     starts: npt.NDArray[np.int64]  # sorted
-    line_end: int = -1  # the id of "\n" where every line is a document, else -1
+    end: int = -1  # the id that ends each record, or -1: there are no records
     pieces: Pieces | None = None  # whole lines, or blocks of prose
     # Sorted; if N > 0, position 0 is a start or a cut.
     cuts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -108,8 +108,8 @@ class Documents:
         places -= 1
         x = self.ids[places].astype(np.int32)
         reset = _are_among(positions, self.starts)
-        if self.line_end >= 0:
-            reset |= x == self.line_end  # also at the start of a piece, which follows another line's end
+        if self.end >= 0:
+            reset |= x == self.end  # also at the start of a piece, which follows another line's end
         x[reset] = self.vocab_size
         if len(self.cuts):
             reset |= _are_among(positions, self.cuts)
@@ -149,7 +149,7 @@ class Corpus:
 
     def novelty(self) -> Generator[int, None, Novelty]:
         """Builds the novelty index of the whole text, training and validation; see `Novelty.build`."""
-        return Novelty.build(self.pieces, by_line=self.documents.line_end >= 0)
+        return Novelty.build(self.pieces, by_line=self.documents.end >= 0)
 
     def pieces(self) -> Iterator[str]:
         """The text in pieces, with a line end after each document, since a file's last line may lack one."""
@@ -175,7 +175,7 @@ class Corpus:
         ids = np.empty(len(old), vocabulary.dtype)
         for start in range(0, len(ids), CHUNK):
             ids[start : start + CHUNK] = table[old.ids[start : start + CHUNK]]
-        line_end = int(table[old.line_end]) if old.line_end >= 0 else -1
+        line_end = int(table[old.end]) if old.end >= 0 else -1
         documents = Documents(ids, len(vocabulary), old.starts, line_end)
         return replace(self, documents=documents, vocabulary=vocabulary)
 

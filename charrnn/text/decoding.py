@@ -16,7 +16,7 @@ from charrnn.config import TextConfig
 from charrnn.errors import ConfigError, CorpusError
 from charrnn.text.detection import likely_encoding
 from charrnn.text.normalization import Normaliser
-from charrnn.vocabulary import IdArray, OnUnknown, Vocabulary, code_points, id_dtype, unknown_character
+from charrnn.vocabulary import END, IdArray, OnUnknown, Vocabulary, code_points, id_dtype, unknown_character
 
 CodePoints = npt.NDArray[np.uint8] | npt.NDArray[np.uint32]
 CHUNK = 1 << 18  # characters worked on at a time
@@ -61,10 +61,12 @@ class Cleaner:
 
     CRLF and CR become LF, unless the configuration keeps them. Byte order marks are dropped at the start of
     every line, since `cat` leaves those of joined files in the middle. With `bytes` nothing is changed.
+    In records, U+10FFFF, which marks their end, becomes U+FFFD.
     """
 
     def __init__(self, text: TextConfig) -> None:
         self._keeps_marks = text.bytes
+        self._has_records = text.split is not None
         keeps_line_ends = text.bytes or text.keep_newlines
         self._newlines = None if keeps_line_ends else io.IncrementalNewlineDecoder(None, translate=True)
         self._at_start, self._at_line_start = True, True
@@ -76,6 +78,8 @@ class Cleaner:
             piece = self._newlines.decode(piece, last)
         if not self._keeps_marks and piece:
             piece = self._without_marks(piece)
+        if self._has_records and not piece.isascii():
+            piece = piece.replace(END, "\ufffd")
         return piece
 
     @property

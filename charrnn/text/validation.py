@@ -28,8 +28,8 @@ def split(documents: Documents, train: TrainConfig, newline: int) -> tuple[Docum
     Each part gets at least one character or line if there are two; a fraction of 0 gives no validation.
     Both share the whole text's array of ids.
     """
-    scattered = split_of(train.val_split, lines=documents.line_end >= 0) == "scattered"
-    if documents.line_end >= 0:
+    scattered = split_of(train.val_split, lines=documents.end >= 0) == "scattered"
+    if documents.end >= 0:
         return _split_lines(documents, train.val_fraction, train.seed if scattered else None)
     if scattered:
         return _split_blocks(documents, train.val_fraction, train.seed, newline)
@@ -136,8 +136,8 @@ def _split_lines(documents: Documents, val_fraction: float, seed: int | None) ->
     """A split into lines, chosen by the seed; without one, validation is the last lines."""
     ids = documents.ids
     chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
-    lines = sum(int(np.count_nonzero(chunk == documents.line_end)) for chunk in chunks)
-    lines += bool(len(ids)) and ids[-1] != documents.line_end
+    lines = sum(int(np.count_nonzero(chunk == documents.end)) for chunk in chunks)
+    lines += bool(len(ids)) and ids[-1] != documents.end
     is_val = np.zeros(lines, np.bool_)  # by line
     is_val[: _val_count(val_fraction, lines)] = True
     if seed is None:
@@ -149,7 +149,7 @@ def _split_lines(documents: Documents, val_fraction: float, seed: int | None) ->
     starts, ends = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     line = begin = 0  # the first line that ends in the chunk or later, and its start
     for low, chunk in zip(range(0, len(ids), CHUNK), chunks, strict=True):
-        after = np.flatnonzero(chunk == documents.line_end) + (low + 1)  # positions after line ends
+        after = np.flatnonzero(chunk == documents.end) + (low + 1)  # positions after line ends
         chosen = is_val[line : line + len(after)]
         starts.append(np.concatenate(([begin], after))[:-1][chosen])
         ends.append(after[chosen])

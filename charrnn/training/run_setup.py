@@ -45,7 +45,8 @@ class Settled:
     def of(cls, material: Material, settings: dict[str, Any], init: str, planned: str) -> Settled:
         """With all settings of a plan."""
         corpus = material.corpus
-        model = ModelConfig(len(corpus.vocabulary), **only(settings, MODEL_SETTINGS))
+        ends = corpus.text.split is not None
+        model = ModelConfig(len(corpus.vocabulary) - ends, **only(settings, MODEL_SETTINGS), ends=ends)
         train = TrainConfig(**only(settings, TRAIN_SETTINGS))
         # With a separate text for validation, the split means nothing.
         apart = material.validation is not None
@@ -183,8 +184,7 @@ def _repeated(earlier: Earlier, material: Material, given: dict[str, Any], init:
 
 def _with_network_of(initial: Checkpoint, given: dict[str, Any]) -> dict[str, Any]:
     """The settings for fine-tuning: the network is the model's, but for dropout."""
-    network = initial.config.to_dict()
-    del network["vocab_size"]
+    network = only(initial.config.to_dict(), MODEL_SETTINGS)
     for name, value in network.items():
         if name != "dropout" and given.get(name, value) != value:
             raise ConfigError(

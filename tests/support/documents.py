@@ -36,10 +36,10 @@ def all_ids(documents: Documents) -> np.ndarray[Any, Any]:
     return documents.at(np.arange(len(documents)))
 
 
-def make(ids: object, starts: object = (0,), line_end: int = -1, vocab_size: int = 0) -> Documents:
+def make(ids: object, starts: object = (0,), end: int = -1, vocab_size: int = 0) -> Documents:
     array = np.array(ids, np.uint16)
     size = vocab_size or int(array.max(initial=0)) + 1
-    return Documents(array, size, np.array(starts, np.int64), line_end)
+    return Documents(array, size, np.array(starts, np.int64), end)
 
 
 def make_lines(text: str) -> tuple[Documents, Vocabulary]:

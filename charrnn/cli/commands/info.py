@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ import typer
 from charrnn.cli import wording
 from charrnn.cli.options import PLOT, Json, ModelFile
 from charrnn.cli.process import Output
+from charrnn.config import shown
 from charrnn.errors import decimal, printable
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _record(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
         "model": checkpoint.config.to_dict(),
         "parameters": checkpoint.config.num_parameters,
         "vocabulary": checkpoint.vocabulary.characters,
-        "text": asdict(checkpoint.text),
+        "text": shown(checkpoint.text),
         "best_val_loss": best,
         "best_val_bpc": None if best is None else best / math.log(2),
         "history": checkpoint.history,

@@ -72,7 +72,7 @@ class Stream:
 
 
 class Ids:
-    """The characters of a window. V stands for START, the zero vector."""
+    """The characters of a window. Ids from V on, such as START, stand for the zero vector."""
 
     def __init__(self, T: int, B: int, V: int) -> None:
         self.V = V
@@ -84,6 +84,7 @@ class Ids:
     def read(self, x: Array) -> None:
         """Load the characters of a window, (T, B)."""
         V = self.V
+        x = np.minimum(x, V)
         present = np.zeros(V + 1, np.bool_)
         present[x] = True
         self.used = np.flatnonzero(present).astype(np.int32)
