@@ -28,7 +28,6 @@ def _all_known(network: Any, last: Any, rows: int) -> bool:
 class Blocks(NamedTuple):
     """B texts and the network that reads them; those that have ended lie behind the others."""
 
-    state: Any  # (L, B, S)
     last: Any  # (B,) what each reads next
     texts: Any  # (B, T)
     lengths: Any  # (B,), which fall
@@ -52,7 +51,7 @@ def _read(network: Any, blocks: Any, t: int, rows: int, scratch: Any) -> int:
     `rows` went on before t. Returns how many do now, the first ones; or -1, with nothing read, where a row of
     network.table is not known.
     """
-    state, last = blocks.state, blocks.last
+    state, last = scratch.state, blocks.last
     while rows > 0 and blocks.lengths[rows - 1] <= t:
         rows -= 1
     if not _all_known(network, last, rows):
@@ -63,7 +62,7 @@ def _read(network: Any, blocks: Any, t: int, rows: int, scratch: Any) -> int:
             for k in range(state.shape[0]):
                 for j in range(state.shape[2]):
                     state[k, b, j] = 0
-    _step(network, last, state, scratch, rows)
+    _step(network, last, scratch, rows)
     return rows
 
 
