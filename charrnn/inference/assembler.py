@@ -1,12 +1,15 @@
 """A network's program as instructions for the compiled loop: tables of addresses, sizes and functions.
 
 The threads of a team compute shares of each product, in memory that they share, and meet before it is read.
-All else is too little to be shared out: each thread computes it in memory of its own.
+They meet at least twice a step, for the products of the layers and for the logits; so a product is not
+written again before all have read it. All else each thread computes for itself, in memory of its own.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,7 +24,8 @@ from charrnn.kernels.machine.native_calls import address_of
 from charrnn.kernels.products.exact_gemm import PANEL, in_panels, padded, panel_product
 from charrnn.nn.modules import program
 
-_Word = tuple[int, int, int]  # of an instruction, see `Network`
+_Word = int | tuple[int, int, int]  # of an instruction: a constant, or what `Network` says
+_Place = tuple[_Word, int]  # of a value: the address of the first row, and the width of the rows
 _FLOATS = LINE // 4  # of a cache line
 # What is assembled of a network, and the arrays to which it has addresses.
 _assembled: weakref.WeakKeyDictionary[PlainNetwork | MixedNetwork, tuple[Any, Any]] = (
@@ -30,7 +34,7 @@ _assembled: weakref.WeakKeyDictionary[PlainNetwork | MixedNetwork, tuple[Any, An
 
 
 def assembled(network: PlainNetwork | MixedNetwork) -> Any:
-    """The network for the compiled loop, assembled once for all texts; valid as long as `network` lives."""
+    """The network as the compiled loop takes it, valid as long as `network` lives; assembled only once."""
     if network not in _assembled:
         if isinstance(network, MixedNetwork):
             parts = tuple(map(assembled, network.parts))
@@ -44,99 +48,75 @@ def assembled(network: PlainNetwork | MixedNetwork) -> Any:
 class _Assembler:
     def __init__(self, network: PlainNetwork) -> None:
         half = network.precision == "bfloat16"
-        self._plain, self._operations = network, network.program.operations
+        self._plain = network
         self.arrays = {name: in_panels(matrix, half) for name, matrix in network.matrices.items()}
         self.arrays |= {name: padded(vector) for name, vector in network.vectors.items()}
         self._layers, self._state = network.initial_state().shape
         self._kept = {loop.OWN: self._layers * self._state, loop.SHARED: 0}  # floats of each text
-        # Of each value, and of the state of each layer, the address of the first row, and the width of a row.
-        self._values: list[tuple[_Word, int]] = []
-        self._states = [((0, k * self._state, loop.OWN), self._state) for k in range(self._layers)]
-        self._unmet: set[int] = set()  # products of which this thread has its own columns alone
+        self._places: list[_Place] = []  # of each value
+        self._unmet: set[int] = set()  # products since the last meeting
         self._code: list[list[_Word]] = []
 
     def network(self) -> loop.Network:
-        """All instructions; the last computes the logits."""
-        logits = self._keep(self._operations[-1].width, loop.SHARED)  # before all else
-        for operation in self._operations[:-1]:
-            self._values.append(self._assemble(operation))
-        last = self._operations[-1]
-        assert isinstance(last, program.Product)
-        self._multiply(last, logits)
-        self._meet()
+        """All instructions; the last but one computes the logits."""
+        for operation in self._plain.program.operations:
+            self._places.append(self._assemble(operation))
+        self._code.append([loop.MEET])
         code = np.zeros((3, len(self._code), max(map(len, self._code))), np.int64)
         for n, words in enumerate(self._code):
-            code[:, n, : len(words)] = np.array(words).T
+            for m, word in enumerate(words):
+                code[:, n, m] = (word, 0, 0) if isinstance(word, int) else word
+        (_, logits, _), _ = self._places[-1]
         return loop.Network(
             address_of(panel_product), self._plain.known, code, self._layers, self._state,
-            self._kept[loop.OWN], self._kept[loop.SHARED], last.width,
+            self._kept[loop.OWN], self._kept[loop.SHARED], logits, self._plain.program.operations[-1].width,
         )  # fmt: skip
 
-    def _keep(self, width: int, memory: int) -> tuple[_Word, int]:
+    def _keep(self, width: int, memory: int) -> _Place:
         """Memory for a value."""
         width, before = -(-width // PANEL) * PANEL, -(-self._kept[memory] // _FLOATS) * _FLOATS
         self._kept[memory] = before + width
         return (0, before, memory), width
 
-    def _emit(self, *words: int | _Word | tuple[_Word, int]) -> None:
-        """Append an instruction, from numbers, words and values."""
-        row: list[_Word] = []
-        for word in words:
-            match word:
-                case int():
-                    row.append((word, 0, loop.CONSTANT))
-                case (tuple() as address, int() as width):
-                    row += [address, (width, 0, loop.CONSTANT)]
-                case _:
-                    row.append(word)
-        self._code.append(row)
-
-    def _meet(self) -> None:
-        self._emit(loop.MEET)
-        self._unmet.clear()
-
-    def _read(self, *inputs: program.Value) -> list[tuple[_Word, int]]:
-        """Where values are, which are read next."""
+    def _read(self, *inputs: program.Value) -> Iterator[_Word]:
+        """The places of values that the next instruction reads."""
         if self._unmet & {*inputs}:
-            self._meet()
-        return [self._values[n] for n in inputs]
+            self._code.append([loop.MEET])
+            self._unmet.clear()
+        return chain.from_iterable(self._places[n] for n in inputs)
 
     def _at(self, name: str) -> int:
         return int(self.arrays[name].ctypes.data)
 
-    def _multiply(self, operation: program.Product, y: tuple[_Word, int]) -> None:
-        panels, (x,) = self.arrays[operation.weight], self._read(operation.x)
-        bias, weight, (P, K, wide) = self._at(operation.bias), self._at(operation.weight), panels.shape
-        self._emit(loop.PRODUCT, P, y, bias, x, weight, K * wide, K, int(wide < PANEL))
-
-    def _assemble(self, operation: program.Operation) -> tuple[_Word, int]:
-        """Append the instruction of an operation. Returns where its value is."""
-        width = operation.width
-        match operation:
-            case program.Hidden(_, layer):
-                return self._states[layer]
-            case program.Product():
-                y = self._keep(width, loop.SHARED)
-                self._multiply(operation, y)
-                self._unmet.add(len(self._values))
-                return y
-            case program.Advance(_, layer, cell, u, w):
-                gates, _ = self._keep(len(cell.gates) * width, loop.OWN)
-                state, products = self._states[layer], self._read(u, w)
-                function = address_of(equations.writing(cell))
-                self._emit(loop.CALL, function, *self._plain.program.states[layer], state, *products, gates)
-                return state
-        y = self._keep(width, loop.OWN)
+    def _assemble(self, operation: program.Operation) -> _Place:
+        """Append the instruction of an operation. Returns the place of its value."""
+        width, shared = operation.width, isinstance(operation, program.Product)
+        if isinstance(operation, program.Hidden | program.Advance):
+            y: _Place = (0, operation.layer * self._state, loop.OWN), self._state
+        else:
+            y = self._keep(width, loop.SHARED if shared else loop.OWN)
         match operation:
             case program.LookUp():
-                table = self._plain.tables[len(self._values)]
-                self._emit(loop.LOOK_UP, width, y, table.ctypes.data, table.shape[1])
+                table = self._plain.tables[len(self._places)]
+                words: list[_Word] = [loop.LOOK_UP, width, *y, table.ctypes.data, table.shape[1]]
+            case program.Product(_, x, weight, bias):
+                P, K, wide = self.arrays[weight].shape
+                words = [loop.PRODUCT, P, *y, self._at(bias), *self._read(x), self._at(weight)]
+                words += [K * wide, K, int(wide < PANEL)]
+                self._unmet.add(len(self._places))
+            case program.Hidden():
+                return y
+            case program.Advance(_, layer, cell, u, w):
+                function, (gates, _) = equations.writing(cell), self._keep(len(cell.gates) * width, loop.OWN)
+                widths = self._plain.program.states[layer]
+                words = [loop.CALL, address_of(function), *widths, *y, *self._read(u, w), gates]
             case program.Norm(_, x, weight, bias):
-                function = address_of(layer_norm)
-                self._emit(loop.CALL, function, width, y, *self._read(x), self._at(weight), self._at(bias))
+                words = [loop.CALL, address_of(layer_norm), width, *y, *self._read(x)]
+                words += [self._at(weight), self._at(bias)]
             case program.Sum(_, a, b):
-                self._emit(loop.ADD, width, y, *self._read(a, b))
+                words = [loop.ADD, width, *y, *self._read(a, b)]
             case program.Elementwise(_, equation, inputs):
-                function = address_of(equations.elementwise(equation))
-                self._emit(loop.CALL, function, width, y, *self._read(*inputs))
+                function = equations.elementwise(equation)
+                words = [loop.CALL, address_of(function), width, *y, *self._read(*inputs)]
+        self._code.append(words)
         return y

@@ -123,13 +123,13 @@ class MixedNetwork:
         return np.array(mixed), tuple(new)
 
     def put(self, states: Sequence[State], scratch: Any) -> None:
-        """Give the states of B texts to the compiled loop."""
+        """Copy the states of B texts into the memory of the compiled loop."""
         for network, part, left, *pairs in zip(self.parts, scratch.parts, scratch.left, *states, strict=True):
             network.put([state for state, _ in pairs], part)
             np.stack([logits for _, logits in pairs], out=left)
 
     def take(self, scratch: Any, row: int) -> State:
-        """The state of one of them from there."""
+        """A copy of the state of one of them."""
         parts = zip(self.parts, scratch.parts, scratch.left, strict=True)
         return tuple((network.take(part, row), left[row].copy()) for network, part, left in parts)
 

@@ -1,11 +1,11 @@
-"""The network for one character after another, in NumPy alone: text is there before Numba is imported.
+"""A network that reads one character after another, in NumPy alone: it writes before Numba is even imported.
 
-inference.writing_loop takes over long texts and must write the very same one. So all arithmetic here has
+inference.writing_loop takes over in long texts, and must write exactly the same. So all arithmetic here has
 one order, which the compiled loop repeats bit for bit: every product of a sum is rounded before it is added
 (no fused multiply-add), and sums run from the first term to the last.
 
-Axes: H hidden, D width of the embedding, V vocabulary, G gates, N = G*H padded, L layers,
-S numbers of a layer's state.
+Axes: H hidden, V vocabulary, G gates, K inputs and N outputs of a matrix, L layers, S numbers of a layer's
+state.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def cell_step(cell: Cell, H: int) -> Callable[[Floats, Floats, Floats, Floats], 
     """A function that does a step of a cell of H units.
 
     From u = W_ih x + b_ih and w = W_hh h + b_hh, both (G*H,), and the state (S,), to the new one. Returns h.
-    It is written out as source: to look each name up would take a fifth of a step.
+    Its source is generated: to look each name up would take a fifth of a step.
     """
     active, gates = cell.activated, list(cell.gates)
     kinds = [kind for kind in cell.gates.values() if kind]
@@ -203,20 +203,19 @@ class PlainNetwork:
         self.program = config.network().program(V)
         self.matrices: dict[str, Floats] = {}  # of products, (K, padded N)
         self.vectors: dict[str, Floats] = {}  # biases of products, (padded N,), and those of norms, (N,)
-        # By operation: what it looks up of each character, START last, (V + 1, padded N). A row is computed
-        # when its character first comes.
+        # By the number of a LookUp: its rows, (V + 1, padded N), computed when a character first comes.
         self.tables: dict[int, Floats] = {}
         self.known = np.zeros(V + 1, np.bool_)
         self._transposed: dict[str, Floats] = {}  # matrices that are multiplied with rows of an embedding
-        self._step = self._compiled()
+        self._step = self._written_out()
 
     @property
     def weights(self) -> int:
         """How many weights each character passes over."""
         return sum(matrix.size for matrix in self.matrices.values())
 
-    def _compiled(self) -> Callable[[int, Floats, Floats], Floats]:
-        """The function that carries out the program, written out as source: see `cell_step`."""
+    def _written_out(self) -> Callable[[int, Floats, Floats], Floats]:
+        """The function that carries out the program, generated as source like that of `cell_step`."""
         names: dict[str, Any] = {"product": product, "layer_norm": layer_norm}
         lines = [f"v{n} = {self._source(n, op, names)}" for n, op in enumerate(self.program.operations)]
         body = ["def step(character, state, new):", *lines, f"return v{len(lines) - 1}"]
@@ -225,7 +224,7 @@ class PlainNetwork:
         return step
 
     def _source(self, n: int, operation: program.Operation, names: dict[str, Any]) -> str:
-        """The source of value n. It takes what it needs from the tensors, and names it in `names`."""
+        """The source of value n, which refers to what is added to `names`."""
 
         def named(kind: str, value: Any) -> str:
             names[f"{kind}_{n}"] = value
@@ -271,11 +270,11 @@ class PlainNetwork:
         return np.zeros((len(states), sum(states[0])), np.float32)
 
     def put(self, states: Sequence[Floats], scratch: Any) -> None:
-        """Give the states of B texts to the compiled loop."""
+        """Copy the states of B texts into the memory of the compiled loop."""
         np.stack(states, axis=1, out=scratch.state)
 
     def take(self, scratch: Any, row: int) -> Floats:
-        """The state of one of them from there."""
+        """A copy of the state of one of them."""
         state: Floats = scratch.state[:, row].copy()
         return state
 

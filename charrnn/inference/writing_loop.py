@@ -4,8 +4,8 @@ Each text is bit for bit what numpy_network writes, however many there are: prod
 charrnn.kernels.exact_layers repeat its order of arithmetic.
 
 Several threads can write the same texts, as a team: each runs the whole loop with a state of its own, and
-computes its share of the columns of every matrix product, which goes into memory that they share. At a
-barrier they wait until all columns are there. What is not a product is too little to be shared out.
+computes its share of the columns of every matrix product, in memory that they share. They meet at a barrier
+before a product is read. All else is too little work to be shared out.
 
 Axes: B texts, T characters, V vocabulary, L layers, S numbers of a layer's state, h first.
 """
@@ -26,7 +26,7 @@ from charrnn.kernels.machine.barrier import break_through, counters, pass_throug
 from charrnn.kernels.machine.emitted import DOUBLE, NUMBER, emitted
 from charrnn.kernels.machine.jit import njit
 from charrnn.kernels.machine.native_calls import WORD, call
-from charrnn.kernels.products.exact_gemm import PANEL, Operands
+from charrnn.kernels.products.exact_gemm import Operands
 from charrnn.text import rolling_hash
 
 
@@ -79,18 +79,19 @@ CONSTANT, OWN, SHARED = range(3)  # what a word is relative to
 
 
 class Network(NamedTuple):
-    """A network's step as a table, so that the loop is compiled once for all; see inference.assembler."""
+    """A network's step as a table, so that one loop is compiled for all networks; see inference.assembler."""
 
     product: int  # the address of panel_product's machine code
     known: Any  # (V + 1,) bool: the characters whose rows of the tables are filled, START last
-    # (3, instructions, words): each word is a constant, and the floats of each text before an address in one
-    # of the memories; there are such addresses, and constant addresses of weights, functions and tables.
+    # (3, instructions, words). A word is the sum of a constant, such as the address of a matrix, and a place
+    # in one of the memories: how many floats of each text lie before it, and in which memory.
     instructions: Any
     layers: int  # L
     state: int  # S
     own: int  # floats that a thread keeps for each text, the state first
-    shared: int  # floats that a team keeps for each text, the logits first
-    outputs: int  # logits that are used
+    shared: int  # floats that a team keeps for each text
+    logits: int  # of these, how many lie before the logits, which are the last
+    outputs: int  # how many logits there are, without padding
 
 
 class Mixture(NamedTuple):
@@ -108,7 +109,7 @@ class Scratch(NamedTuple):
     worker: int
     workers: int
     barrier: Any  # shared
-    code: Any  # (instructions, words), with addresses in the memory that the next two views begin
+    code: Any  # (instructions, words), with addresses in memory of which these are parts:
     state: Any  # (L, B, S)
     logits: Any  # (B, padded V) shared
     p: Any  # (V,) float64
@@ -139,7 +140,7 @@ def scratch(network: Network | Mixture, B: int, workers: int = 1) -> list[Any]:
     L, S = network.layers, network.state
     constants, before, memories = network.instructions
     barrier, shared = counters(), aligned((network.shared * B,), np.float32)
-    logits = shared[: B * (-(-network.outputs // PANEL) * PANEL)].reshape(B, -1)
+    logits = shared[network.logits * B :].reshape(B, -1)
 
     def member(worker: int) -> Scratch:
         own = aligned((network.own * B,), np.float32)
@@ -173,7 +174,7 @@ def _mixture_scratch(mixture: Mixture, B: int, workers: int) -> list[MixtureScra
 
 
 def break_up(scratch: Scratch | MixtureScratch) -> None:
-    """Let nobody of the team wait any longer for the others: `write` returns -1."""
+    """Let no thread of the team wait any longer for the others: `write` returns -1."""
     for part in scratch.parts if isinstance(scratch, MixtureScratch) else (scratch,):
         break_through(part.barrier)
 
@@ -192,13 +193,11 @@ def _step(network: Any, characters: Any, scratch: Any, rows: int) -> bool:
         words = scratch.code[n]
         kind, table = words[0], words[1:].ctypes.data
         if kind == PRODUCT:  # this thread's columns
-            panels, operands = (
-                words[1],
-                Operands(
-                    words[2], words[3], words[4], words[5], words[6], words[7], words[8], words[9], words[10]
-                ),
-            )
+            panels = words[1]
             first, last = panels * worker // workers, panels * (worker + 1) // workers
+            operands = Operands(
+                words[2], words[3], words[4], words[5], words[6], words[7], words[8], words[9], words[10]
+            )
             call(network.product, (operands, rows, first, last))
         elif kind == MEET:
             if not _meet(scratch):

@@ -1,12 +1,12 @@
-"""What a layer does between its matrix products when text is written: gates, layer norm, skip connection.
+"""What networks compute between matrix products when they write: functions for gates, layer norm, sums.
 
 The equations and the order of arithmetic are those of numpy_network, bit for bit; so tanh and its like
 are not those of charrnn.kernels.activations, which are kept within -1 and 1.
 
-Cells and layer norm are for machine.native_calls, so that only what a network needs is compiled: their
-arguments are the addresses of C-contiguous arrays, and sizes.
+Functions of whole rows find these through a table of addresses and sizes, as do the loops of equations.
+Layer norm is for machine.native_calls, so that it is compiled only for networks that have it.
 
-Axes: B texts, H hidden, N gates * H padded. Rows are texts, which have nothing to do with each other.
+Axes: B texts, H hidden, N numbers of a row.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _lane_sum(lanes: Any) -> float:
 
 
 def layer_norm(table: int, rows: int) -> None:
-    """y = (x - mean) / sqrt(variance + 1e-5) * weight + bias, both (B, H); see numpy_network.lane_sum.
+    """y = (x - mean) / sqrt(variance + 1e-5) * weight + bias, (B, H); see numpy_network.lane_sum.
 
     The table has H, the addresses and widths of y and x, and the addresses of weight and bias.
     """
