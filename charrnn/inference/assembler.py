@@ -24,8 +24,9 @@ from charrnn.kernels.machine.native_calls import address_of
 from charrnn.kernels.products.exact_gemm import PANEL, in_panels, padded, panel_product
 from charrnn.nn.modules import program
 
-_Word = int | tuple[int, int, int]  # of an instruction: a constant, or what `Network` says
-_Place = tuple[_Word, int]  # of a value: the address of the first row, and the width of the rows
+_Address = tuple[int, int, int]  # of an instruction, relative to memory: see `Network`
+_Word = int | _Address
+_Place = tuple[_Address, int]  # of a value: the address of the first row, and the width of the rows
 _FLOATS = LINE // 4  # of a cache line
 # What is assembled of a network, and the arrays to which it has addresses.
 _assembled: weakref.WeakKeyDictionary[PlainNetwork | MixedNetwork, tuple[Any, Any]] = (
