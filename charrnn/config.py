@@ -222,6 +222,7 @@ class ModelConfig(_Stored):
     norm: bool = True  # layer norm after each recurrent layer
     residual: bool = True  # a skip connection around each recurrent layer
     dropout: float = limited(0.0, 0, 0.95)  # after each layer, while training
+    ends: bool = later(False, version=4)  # the end of a text is predicted, too, but has no embedding
     # Modules between two layers, of those in charrnn.nn.modules.
     between: tuple[str, ...] = named((), lambda: tuple(modules.BETWEEN), version=4)
 
@@ -297,7 +298,7 @@ class ModelConfig(_Stored):
             parts += [Residual(*layer)] if self.has_skip(k) else layer
             if self.dropout:
                 parts.append(Dropout(self.dropout))
-        return Sequential(*parts, Linear(H, V, "decoder"))
+        return Sequential(*parts, Linear(H, self.outputs, "decoder"))
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor's name and shape, in PyTorch's names and layout, in the file's order."""

@@ -4,8 +4,8 @@ inference.writing_loop takes over in long texts, and must write exactly the same
 one order, which the compiled loop repeats bit for bit: every product of a sum is rounded before it is added
 (no fused multiply-add), and sums run from the first term to the last.
 
-Axes: H hidden, V vocabulary, G gates, K inputs and N outputs of a matrix, L layers, S numbers of a layer's
-state.
+Axes: H hidden, V vocabulary, O outputs of the network, G gates, K inputs and N outputs of a matrix, L layers,
+S numbers of a layer's state.
 """
 
 from __future__ import annotations
@@ -198,14 +198,13 @@ class PlainNetwork:
 
     def __init__(self, checkpoint: Checkpoint, precision: WeightPrecision = "float32") -> None:
         config, self._tensors = checkpoint.config, checkpoint.tensors
-        V = config.vocab_size
-        self.vocab_size, self.precision = V, precision
-        self.program = config.network().program(V)
+        self.program = config.network().program(config.vocab_size)
+        self._V, self.vocab_size, self.precision = config.vocab_size, config.outputs, precision
         self.matrices: dict[str, Floats] = {}  # of products, (K, padded N)
         self.vectors: dict[str, Floats] = {}  # biases of products, (padded N,), and those of norms, (N,)
-        # By the number of a LookUp: its rows, (V + 1, padded N), computed when a character first comes.
+        # By the number of a LookUp: its rows, (O + 1, padded N), computed when a character first comes.
         self.tables: dict[int, Floats] = {}
-        self.known = np.zeros(V + 1, np.bool_)
+        self.known = np.zeros(self.vocab_size + 1, np.bool_)
         self._transposed: dict[str, Floats] = {}  # matrices that are multiplied with rows of an embedding
         self._step = self._written_out()
 
@@ -287,12 +286,12 @@ class PlainNetwork:
         self.known[character] = True
 
     def _looked_up(self, character: int, look_up: Any) -> Floats:
-        """A row of a table: W x + b, or x where there is no W. START is the zero vector."""
+        """A row of a table: W x + b, or x where there is no W. START and ends are the zero vector."""
         (width, (_, embedding), weight, bias), tensors = look_up, self._tensors
         row = np.full(padded(width), -_ZERO)  # to -0, anything is added as it is
         if bias is not None:
             row[:width] = tensors[bias]
-        if character == self.vocab_size:
+        if character >= self._V:
             return row
         if weight is None and embedding is None:
             row[character] = _ONE
@@ -307,7 +306,7 @@ class PlainNetwork:
         return row
 
     def step(self, character: int, state: Floats) -> tuple[Floats, Floats]:
-        """Read one character, 0 .. V-1 or V for START: the logits of the next, and the new state."""
+        """Read one character, 0 .. O-1 or O for START: the logits of the next, and the new state."""
         new = np.empty_like(state)
         with np.errstate(all="ignore"):  # huge weights overflow, and sampling copes with infinity
             self.fill_table(character)

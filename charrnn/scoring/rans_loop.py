@@ -48,8 +48,8 @@ class Words(NamedTuple):
 def _read(network: Any, blocks: Any, t: int, rows: int, scratch: Any) -> int:
     """The texts that go on at t read their last characters: scratch.logits are those of the next ones.
 
-    `rows` went on before t. Returns how many do now, the first ones; or -1, with nothing read, where a row of
-    network.table is not known.
+    `rows` went on before t. Returns how many do now, the first ones; or -1, with nothing read, where a
+    character is not in network.known.
     """
     state, last = scratch.state, blocks.last
     while rows > 0 and blocks.lengths[rows - 1] <= t:
@@ -70,8 +70,7 @@ def _read(network: Any, blocks: Any, t: int, rows: int, scratch: Any) -> int:
 def measure(network: Any, blocks: Any, t0: int, t1: int, starts: Any, shares: Any, scratch: Any) -> int:
     """Where each character t0 .. t1 - 1 of the texts lies in its distribution: starts and shares, (B, T).
 
-    Returns t1, or before it the first t at which the row of a text's last character is not known in
-    network.table.
+    Returns t1, or before it the first t at which a text's last character is not in network.known.
     """
     f = blocks.f
     V, rows = len(f), len(blocks.lengths)
