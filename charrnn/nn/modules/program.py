@@ -96,9 +96,6 @@ class Program:
         self.operations: list[Operation] = []
         self.states: list[tuple[int, ...]] = []
 
-    def __str__(self) -> str:
-        return "\n".join(f"{n}: {operation}" for n, operation in enumerate(self.operations))
-
     def _append(self, operation: Operation) -> Value:
         self.operations.append(operation)
         return len(self.operations) - 1
