@@ -184,6 +184,13 @@ class TextConfig(_Stored):
         """The character that ends a text: "\\n", or vocabulary.END; empty if texts do not end."""
         return "\n" if self.lines else END if self.split is not None else ""
 
+    @property
+    def separator(self) -> str:
+        """What is written after each text of a model of records, so that reading cuts there; else empty."""
+        if self.split is None:
+            return ""
+        return {"blank": "\n\n", "file": "\n\n", "nul": "\0"}.get(self.split, f"\n{self.split}\n")
+
     def of_commands(
         self, encoding: str | None = None, encoding_errors: EncodingErrors | None = None
     ) -> TextConfig:

@@ -90,6 +90,10 @@ class Vocabulary:
     def __contains__(self, character: object) -> bool:
         return isinstance(character, str) and len(character) == 1 and character in self.characters
 
+    def find(self, character: str) -> int:
+        """The character's id; -1 for one that is unknown, and for ""."""
+        return self.characters.find(character) if character else -1
+
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
         """The smallest type for ids: uint8 up to 256 characters, uint16 up to 65,536, else uint32."""
