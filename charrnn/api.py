@@ -37,7 +37,6 @@ from charrnn.config import (
     MAX_LINE_LENGTH,
     UNKNOWN_BITS,
     DynamicConfig,
-    EncodingErrors,
     SampleConfig,
     TextConfig,
     WeightPrecision,
@@ -372,9 +371,10 @@ def score_lines(
 ) -> Iterator[list[LineScore]]:
     """The surprise of each line as a separate text, in lists of the lines that have arrived meanwhile.
 
-    Memory depends neither on the number of lines nor on their lengths. Nothing in a text is an error: bytes
-    that are invalid in the encoding and unknown characters count `unknown_bits` each. bfloat16 is faster, on
-    CPUs that support it, and less exact. See charrnn.scoring.surprisal.
+    For a model of other records, or a `text` that has such, they take the place of lines. Memory depends
+    neither on the number of lines nor on their lengths. Nothing in a text is an error: bytes that are invalid
+    in the encoding and unknown characters count `unknown_bits` each. bfloat16 is faster, on CPUs that support
+    it, and less exact. See charrnn.scoring.surprisal.
 
     Raises:
         ConfigError: this CPU does not support the precision.
@@ -383,13 +383,12 @@ def score_lines(
     from charrnn.text import lines
 
     checkpoint = _checkpoint(model)
+    text = text or checkpoint.text.of_commands()
     scorer = surprisal.Scorer(
         checkpoint, threads=threads, unknown_bits=_unknown_bits(unknown_bits), precision=precision
     )
-    return surprisal.score_lines(
-        scorer,
-        lines.read_lines(_paths(corpus), text or checkpoint.text.of_commands(), scorer.most, before_waiting),
-    )
+    found = lines.read_lines(_paths(corpus), text, scorer.most, before_waiting)
+    return surprisal.score_lines(scorer, found, text.end or "\n")
 
 
 def surprises(
@@ -404,7 +403,7 @@ def surprises(
     """The files piece by piece as they arrive: the file's name, a text, and -log2 p of its characters, (n,).
 
     Each probability is given all earlier characters of the document, which is the file or, for a model of
-    lines, the line.
+    lines, the line. In records of other models, END takes the place of what separates them.
     """
     from charrnn.scoring import surprisal
     from charrnn.text import lines
@@ -443,16 +442,16 @@ def classify(
     unknown_bits: float = UNKNOWN_BITS,
     threads: int | None = None,
     before_waiting: Callable[[], None] = lambda: None,
-    encoding: str | None = None,
-    encoding_errors: EncodingErrors | None = None,
+    **reading: Any,
 ) -> Iterator[list[LineClass]]:
     """Each line's probability under each model, in lists of the lines that have arrived meanwhile.
 
-    `prior` has a positive weight for each model; None: equal weights. The text is UTF-8 unless another
-    encoding is given.
+    `prior` has a positive weight for each model; None: equal weights. `reading` are arguments of
+    TextConfig.of_commands: the text is UTF-8 unless another `encoding` is given.
 
     Raises:
-        ConfigError: there are fewer than two models, or the prior does not fit them.
+        ConfigError: there are fewer than two models, the prior does not fit them, or their texts are
+            separated in different ways.
     """
     from charrnn.scoring import classification, surprisal
     from charrnn.text import lines
@@ -471,11 +470,12 @@ def classify(
     scorers = [
         surprisal.Scorer(checkpoint, threads=threads, unknown_bits=unknown_bits) for checkpoint in checkpoints
     ]
-    text = classification.common_text(scorers).of_commands(encoding, encoding_errors)
+    text = classification.common_text(scorers, nul=reading.get("nul", False)).of_commands(**reading)
     return classification.classify_lines(
         scorers,
         [weight / sum(weights) for weight in weights],
         lines.read_lines(_paths(corpus), text, scorers[0].most, before_waiting),
+        text,
     )
 
 

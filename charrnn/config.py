@@ -192,9 +192,15 @@ class TextConfig(_Stored):
         return {"blank": "\n\n", "file": "\n\n", "nul": "\0"}.get(self.split, f"\n{self.split}\n")
 
     def of_commands(
-        self, encoding: str | None = None, encoding_errors: EncodingErrors | None = None
+        self,
+        encoding: str | None = None,
+        encoding_errors: EncodingErrors | None = None,
+        *,
+        nul: bool = False,
     ) -> TextConfig:
         """The configuration with which commands read text for this model: UTF-8 unless an encoding is given.
+
+        With `nul`, NULs separate texts.
 
         Raises:
             ConfigError: an encoding is given for a model that reads bytes, or its name is invalid.
@@ -202,9 +208,11 @@ class TextConfig(_Stored):
         if self.bytes:
             if encoding is not None:
                 raise ConfigError("the model reads bytes, which have no encoding", "leave out --encoding")
-            return self
+            return replace(self, lines=False, split="nul") if nul else self
         return replace(
             self,
+            lines=self.lines and not nul,
+            split="nul" if nul else self.split,
             encoding=encoding or DEFAULT_ENCODING,
             encoding_errors=encoding_errors or self.encoding_errors,
         )
