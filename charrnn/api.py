@@ -43,7 +43,9 @@ from charrnn.config import (
 )
 from charrnn.errors import CheckpointError, ConfigError
 from charrnn.events import Event
-from charrnn.generation.writing import Prompt, Written, generate_all, generate_each
+from charrnn.generation.writing import Prompt as Prompt
+from charrnn.generation.writing import Written as Written
+from charrnn.generation.writing import generate_all, generate_each
 from charrnn.inference.mixture import Blend as Blend  # "as": the command line takes it from here
 from charrnn.inference.mixture import blend as blend
 from charrnn.text.corpus import Documents, read

@@ -2,8 +2,8 @@
 
 Each line is a text of its own that ends with its "\\n". A model of lines reads it as in training, and gives
 an empty line no score, since training leaves these out. A model of prose first reads a newline, which is not
-counted. A model that has never seen "\\n" does without both. Other records, which end with END, take the place
-of lines for a model of such.
+counted. A model that has never seen "\\n" does without both. Other records, which end with END, take the
+place of lines for a model of such.
 
 A character that the model has never seen costs `unknown_bits`, and the network skips it.
 

@@ -129,8 +129,8 @@ def read_lines(
     """The lines of files, folders and "-", as many at a time as have arrived, up to `most` characters.
 
     With `text.split`, they are cut into other records. `before_waiting` is called before each wait for input;
-    see charrnn.text.waiting. A last line without "\\n" gets one. A line of about `most` characters or more comes
-    in pieces.
+    see charrnn.text.waiting. A last line without "\\n" gets one. A line of about `most` characters or more
+    comes in pieces.
 
     Raises:
         CorpusError: a file cannot be read, or is a known binary format, such as PDF.
