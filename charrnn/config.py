@@ -14,7 +14,6 @@ from charrnn.errors import ConfigError, quoted
 from charrnn.inference.filters import Filters, active
 from charrnn.nn import cells
 from charrnn.nn.cell import Cell as RecurrentCell
-from charrnn.vocabulary import END
 
 if TYPE_CHECKING:
     from charrnn.nn.modules.module import Module, Sequential
@@ -34,6 +33,9 @@ WEIGHT_PRECISIONS: tuple[str, ...] = get_args(WeightPrecision)
 NORMAL_FORMS: tuple[NormalForm, ...] = get_args(NormalForm)
 DEFAULT_ENCODING = "utf-8"
 FIRST_RELEASE = 3  # version of the file format: its settings are shown, whatever they are
+# The end of a text, in the vocabulary of a model of records. It is the last code point of all, so its id is
+# the last one, too; it is no character, and no record holds it: see charrnn.text.decoding.Cleaner.
+END = "\U0010ffff"
 SEPARATIONS = ("blank", "nul", "file")  # one or more empty lines; NUL characters; the files' ends
 
 

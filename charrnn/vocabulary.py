@@ -9,12 +9,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from charrnn.config import END as END
 from charrnn.errors import VocabularyError
 
 OnUnknown = Literal["error", "skip"]
-# The end of a text, in the vocabulary of a model of records. It is the last code point of all, so its id is
-# the last one, too; it is no character, and no record holds it: see charrnn.text.decoding.Cleaner.
-END = "\U0010ffff"
 IdArray = npt.NDArray[np.unsignedinteger[Any]]
 
 

@@ -183,7 +183,7 @@ REPEATABLE = {
 }  # fmt: skip
 ONCE = {
     ("train", "--init-from"), ("sample", "--prompt"), ("sample", "--prompts"), ("sample", "--match"),
-    ("sample", "--only"),
+    ("sample", "--prompts-json"), ("sample", "--only"),
     ("enumerate", "--prompt"), ("enumerate", "--match"), ("score", "--model"), ("compress", "--model"),
     ("decompress", "--model"),
 }  # fmt: skip

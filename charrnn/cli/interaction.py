@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from charrnn.cli import wording
 from charrnn.cli.process import Output, install, leave_on_signal, say_at_once
-from charrnn.config import TextConfig
+from charrnn.config import END, TextConfig
 from charrnn.errors import CharrnnError, ConfigError
-from charrnn.vocabulary import END
 
 if TYPE_CHECKING:
     from charrnn import api
