@@ -111,7 +111,11 @@ def sample(
         checkpoint, prompt, config, first=begin * best_of, count=(first - begin + count) * best_of,
         echo=echo and not rated, **how,
     )  # fmt: skip
-    if rated:
+    if rated and best_of == 1:
+        from charrnn.search.best_of import rate_each
+
+        texts = rate_each(checkpoint, texts, prompt, config, echo=echo, **how)
+    elif rated:
         texts = _rated(best_of, checkpoint, texts, repeat(prompt), config, echo=echo, **how)
     return Texts(islice(_complete(texts, first - begin), count), config)
 

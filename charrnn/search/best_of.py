@@ -55,27 +55,50 @@ def best_of_each(
             prompt = next(given)
             if last is None or last[0] != prompt:
                 last = prompt, predictor.start(prompt, on_unknown)
-            text, found = _best(predictor, last[1], islice(chain([first], texts), n))
+            group = _rated(predictor, last[1], islice(chain([first], texts), n), BATCH)
+            text, found = min(group, key=_loss)
             found.index //= n
-            before = "".join(c for c in prompt if c in predictor.vocabulary) if echo else ""
-            found.pieces = iter([before + text])
-            yield found
+            yield _in_one_piece(text, found, prompt if echo else "", predictor)
 
     return best()
 
 
-def _best(predictor: Predictor, start: Cursor, texts: Iterator[Written]) -> tuple[str, Written]:
-    """The best of the texts, of which at most BATCH are held in memory."""
+def rate_each(
+    checkpoint: Checkpoint | Blend,
+    texts: Iterator[Written],
+    prompt: str,
+    config: SampleConfig,
+    *,
+    on_unknown: Literal["error", "skip"] = "error",
+    echo: bool = False,
+    threads: int | None = None,
+) -> Iterator[Written]:
+    """Each text in one piece, with its loss; all go on from the prompt. The first do not wait for others."""
+    predictor = Predictor(checkpoint, config.precision, threads)
+    start = predictor.start(prompt, on_unknown)
+    size = 1
+    while group := list(_rated(predictor, start, islice(texts, size), size)):
+        for text, written in group:
+            yield _in_one_piece(text, written, prompt if echo else "", predictor)
+        size = min(2 * size, BATCH)
 
-    def rated() -> Iterator[tuple[str, Written]]:
-        while group := [("".join(written), written) for written in islice(texts, BATCH)]:
-            ids = [_ids(predictor, text, written) for text, written in group]
-            totals = predictor.score([start] * len(ids), ids)
-            for (text, written), read, total in zip(group, ids, totals, strict=True):
-                written.loss = abs(total) / max(1, len(read))
-                yield text, written
 
-    return min(rated(), key=_loss)
+def _in_one_piece(text: str, written: Written, before: str, predictor: Predictor) -> Written:
+    known = "".join(c for c in before if c in predictor.vocabulary)
+    written.pieces = iter([known + text])
+    return written
+
+
+def _rated(
+    predictor: Predictor, start: Cursor, texts: Iterator[Written], size: int
+) -> Iterator[tuple[str, Written]]:
+    """The texts, with their losses set; `size` of them are rated side by side and held in memory."""
+    while group := [("".join(written), written) for written in islice(texts, size)]:
+        ids = [_ids(predictor, text, written) for text, written in group]
+        totals = predictor.score([start] * len(ids), ids)
+        for (text, written), read, total in zip(group, ids, totals, strict=True):
+            written.loss = abs(total) / max(1, len(read))
+            yield text, written
 
 
 def _loss(rated: tuple[str, Written]) -> float:
