@@ -191,7 +191,7 @@ def _checkpoint(model: Checkpoint | str | Path | None) -> Checkpoint:
 
 def _normalised(model: Checkpoint | Blend, text: str) -> str:
     """A text in the normal form of the model's corpus. Text from users passes here or through a Scorer."""
-    return normalised(text, model.text.normal_form)
+    return normalised(text, model.text.form)
 
 
 def _normalised_expression(model: Checkpoint | Blend, expression: str) -> str:

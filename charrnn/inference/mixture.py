@@ -62,7 +62,10 @@ class Blend:
         lines = any(text.lines for text in texts)
         forms = {text.normal_form for text in texts} - {None}
         form = forms.pop() if len(forms) == 1 else None
-        object.__setattr__(self, "text", replace(texts[0], lines=lines, normal_form=form))
+        lowercase = all(text.lowercase for text in texts)
+        object.__setattr__(
+            self, "text", replace(texts[0], lines=lines, normal_form=form, lowercase=lowercase)
+        )
 
 
 class MixedNetwork:

@@ -41,7 +41,7 @@ class Offers:
 
     def __init__(self, checkpoint: Checkpoint | Blend, precision: WeightPrecision = "float32") -> None:
         self._predictor = Predictor(checkpoint, precision, threads=1)
-        self._form = checkpoint.text.normal_form
+        self._form = checkpoint.text.form
         self._read: list[int] = []  # the ids of the text
         # At the beginning, and after each id: the state, and log p (V,) of the next character.
         self._after: list[tuple[Any, Any]] = []
