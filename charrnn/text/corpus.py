@@ -252,7 +252,8 @@ def read(
             ids.widen(encoder.dtype)
             if ends:
                 # Records of unknown characters alone are empty if these are skipped.
-                piece = ends.clean(piece, whole=cutter.leaves_none_empty and not encoder.skipped)
+                whole = cutter.leaves_none_empty and text.field is None and not encoder.skipped
+                piece = ends.clean(piece, whole=whole)
             ids.append(piece)
             if ids.nbytes > max_bytes:
                 raise CorpusError(
@@ -296,11 +297,15 @@ def _cut(
     `must`: whether the file must be a table, if the text is read from tables.
     """
     cutter.start()
-    if decoder.text.field is not None:
-        found = tables.texts(decoder.texts(chunks, name), name, decoder.text, must=must)
-        yield from ((points_of(piece), lambda n: f"in {name}") for piece in found)
-        return
-    for points in chain(decoder.decode(chunks, name), [None]):
+    if decoder.text.field is None:
+        found = decoder.decode(chunks, name)
+    else:
+        texts, is_table = tables.opened(decoder.texts(chunks, name), name, decoder.text, must=must)
+        if is_table:
+            yield from ((points_of(text), lambda n: f"in {name}") for text in texts)
+            return
+        found = decoder.points(texts)
+    for points in chain(found, [None]):
         yield (
             cutter.finish() if points is None else cutter.add(points),
             lambda n: f"in line {cutter.line_of(n)} of {name}",
@@ -426,9 +431,7 @@ def _notes(
     if empty:
         notes.append(_counted(empty, "empty line" if text.lines else "empty text") + " left out")
     if too_long:
-        notes.append(
-            _counted(too_long, "text") + f" left out that have more than {text.max_chars:,} characters"
-        )
+        notes.append(_counted(too_long, "text") + f" left out for more than {text.max_chars:,} characters")
     if encoder.rare:
         notes.append(
             f"{encoder.made_rare:,} characters, {encoder.rare:,} different ones that occur less than "

@@ -143,8 +143,12 @@ class Decoder:
             for chunk in chunks:
                 yield np.frombuffer(chunk, np.uint8)
             return
+        yield from self.points(self.texts(chunks, name))
+
+    def points(self, texts: Iterable[str]) -> Iterator[CodePoints]:
+        """The same from what `texts` gives."""
         normaliser = Normaliser(self.text.form)
-        for piece in chain(self.texts(chunks, name), [""]):
+        for piece in chain(texts, [""]):
             if result := normaliser.add(piece, last=not piece):
                 yield points_of(result)
         self.normalised = self.normalised or normaliser.changed

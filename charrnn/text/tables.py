@@ -23,14 +23,14 @@ MOST_NAMED = 20  # fields
 _Row = tuple[int, Any]  # a row's line in its file, and its value in the field
 
 
-def texts(pieces: Iterator[str], name: str, text: TextConfig, *, must: bool = True) -> Iterator[str]:
-    """The texts in the field `text.field` of a table, whose own text comes in pieces, each with `text.end`.
+def opened(pieces: Iterator[str], name: str, text: TextConfig, *, must: bool) -> tuple[Iterator[str], bool]:
+    """The texts in the field `text.field` of a file that comes in pieces, and whether it is a table.
 
-    They come in pieces, too. `name` is the file's. Without `must`, a file that has no ending of a table and
-    no such field at its beginning is no table: its pieces come as they are.
+    The texts come in pieces, too, each text with `text.end`. `name` is the file's. Without `must`, one that
+    has neither an ending of tables nor the field in its first line is no table: it comes as it is.
 
     Raises:
-        CorpusError: a row is no such row, or there is no such field; it names the line.
+        CorpusError: a row is no such row, or lacks the field; it names the line.
     """
     field = text.field
     assert field is not None
@@ -40,11 +40,14 @@ def texts(pieces: Iterator[str], name: str, text: TextConfig, *, must: bool = Tr
     if not kind:
         kind = "json" if head.lstrip().startswith("{") else "tsv" if "\t" in head else "csv"
         if not must and not _begins(head, kind, field):
-            yield from pieces
-            return
+            return pieces, False
+    return _texts(_READERS[kind](_lines(pieces), name, field), name, text), True
+
+
+def _texts(rows: Iterator[_Row], name: str, text: TextConfig) -> Iterator[str]:
     parts: list[str] = []
     length = 0
-    for line, value in _READERS[kind](_lines(pieces), name, field):
+    for line, value in rows:
         parts.append(_cleaned(value, text, f"line {line:,} of {name}") + text.end)
         length += len(parts[-1])
         if length > AT_ONCE:

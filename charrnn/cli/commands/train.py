@@ -101,7 +101,7 @@ def train(
     ] = False,
     split: Annotated[
         str | None,
-        _reading(metavar="WHAT", help="Texts end: line, blank, nul, file, or a line such as %."),
+        _reading(metavar="WHAT", help="What ends a text: line, blank, nul, file or a line."),
     ] = None,
     field: Annotated[
         str | None,
