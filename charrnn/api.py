@@ -356,7 +356,7 @@ def score(
 
     checkpoint = _checkpoint(model)
     vocabulary = checkpoint.vocabulary
-    ids = vocabulary.encode(normalised(text, checkpoint.text.normal_form), on_unknown)
+    ids = vocabulary.encode(normalised(text, checkpoint.text.form), on_unknown)
     end = vocabulary.find(checkpoint.text.end)
     starts = np.zeros(min(1, len(ids)), np.int64)
     losses = surprises(_model(checkpoint, threads), Documents(ids, len(vocabulary), starts, end))

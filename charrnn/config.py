@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
 
 from charrnn.errors import ConfigError, quoted
 from charrnn.inference.filters import Filters, active
@@ -56,9 +56,9 @@ def _check_number(name: str, value: object, low: float, high: float, whole: bool
     )
 
 
-def limited(default: Any, low: float, high: float, wanted: str = "", shown: str = "") -> Any:
+def limited(default: Any, low: float, high: float, wanted: str = "", shown: str = "", **more: Any) -> Any:
     """A number from `low` to `high`; errors say what is `wanted`, and call it as `shown`."""
-    return field(default=default, metadata={"limits": (low, high), "wanted": wanted, "shown": shown})
+    return field(default=default, metadata={"limits": (low, high), "wanted": wanted, "shown": shown, **more})
 
 
 def named(default: Any, names: Sequence[str] | Callable[[], Sequence[str]], **more: Any) -> Any:
@@ -143,6 +143,13 @@ class _Stored:
         return cls(**values)
 
 
+class Form(NamedTuple):
+    """The form of a text's characters."""
+
+    normal: NormalForm | None = None
+    lowercase: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class TextConfig(_Stored):
     """How bytes become text. Stored in the model file, so that later commands read text the same way."""
@@ -155,9 +162,15 @@ class TextConfig(_Stored):
     encoding_errors: EncodingErrors = named("strict", get_args(EncodingErrors), version=3)
     # The form of the corpus, to which texts read by later commands are converted.
     normal_form: NormalForm | None = named(None, NORMAL_FORMS, version=3)
-    # What separates records, each a document that ends with vocabulary.END: one of SEPARATIONS, or a line.
+    # What separates records, each a document that ends with END: one of SEPARATIONS, or a line.
     # None: there are no records or, with `lines`, each line is one.
     split: str | None = later(None, version=4)
+    # In tables, JSON lines and CSV, the name of the field that is a record; other fields are ignored.
+    field: str | None = later(None, version=4)
+    lowercase: bool = later(False, version=4)
+    # Characters that occur less often became charrnn.vocabulary.RARE, and so do all that the corpus lacks.
+    min_count: int = limited(1, 1, 10**9, version=4)
+    max_chars: int | None = limited(None, 1, 10**9, version=4)  # longer records are left out
 
     def __post_init__(self) -> None:
         ok = isinstance(self.encoding, str) and self.encoding and self.encoding.isascii()
@@ -168,6 +181,11 @@ class TextConfig(_Stored):
             "the name of an encoding, such as utf-8 or latin-1",
         )
         _check(self)
+        if self.split == "line":
+            object.__setattr__(self, "split", None)
+            object.__setattr__(self, "lines", True)
+        elif self.field is not None and not self.lines and self.split is None:
+            object.__setattr__(self, "split", SEPARATIONS[0])
         split = self.split
         _require(
             split is None or (isinstance(split, str) and split != "" and "\n" not in split),
@@ -175,6 +193,17 @@ class TextConfig(_Stored):
         )  # fmt: skip
         if self.lines and self.split is not None:
             raise ConfigError("--lines and --split contradict each other", "give one of them")
+        _require(
+            self.field is None or (isinstance(self.field, str) and self.field != ""),
+            "field", self.field, "the name of a field",
+        )  # fmt: skip
+        if self.max_chars is not None and not self.records:
+            raise ConfigError("--max-chars leaves out whole texts, and this is one", "give --split, too")
+        cleaned = (self.lowercase, self.min_count > 1, self.field is not None)
+        if self.bytes and any(cleaned):
+            names = ("--lowercase", "--min-count", "--field")
+            name = next(name for name, given in zip(names, cleaned, strict=True) if given)
+            raise ConfigError(f"--bytes and {name} contradict each other", "give one of them")
 
     @property
     def records(self) -> bool:
@@ -182,8 +211,13 @@ class TextConfig(_Stored):
         return self.lines or self.split is not None
 
     @property
+    def form(self) -> Form:
+        """The form to which all texts for the model are brought."""
+        return Form(self.normal_form, self.lowercase)
+
+    @property
     def end(self) -> str:
-        """The character that ends a text: "\\n", or vocabulary.END; empty if texts do not end."""
+        """The character that ends a text: "\\n", or END; empty if texts do not end."""
         return "\n" if self.lines else END if self.split is not None else ""
 
     @property

@@ -182,8 +182,9 @@ REPEATABLE = {
     ("fill", "--model"), ("next", "--model"), ("classify", "--model"), ("train", "--val"),
 }  # fmt: skip
 ONCE = {
-    ("train", "--init-from"), ("sample", "--prompt"), ("sample", "--prompts"), ("sample", "--match"),
-    ("sample", "--prompts-json"), ("sample", "--only"),
+    ("train", "--init-from"), ("train", "--split"),
+    ("sample", "--prompt"), ("sample", "--prompts"), ("sample", "--prompts-json"), ("sample", "--match"),
+    ("sample", "--only"),
     ("enumerate", "--prompt"), ("enumerate", "--match"), ("score", "--model"), ("compress", "--model"),
     ("decompress", "--model"),
 }  # fmt: skip

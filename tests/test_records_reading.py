@@ -16,13 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.calls import call
+from support.documents import content, read_text
+from support.processes import TINY
 from support.toy_models import log_probability, toy
 
 from charrnn import api
 from charrnn.checkpoint import model_file
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import TextConfig
-from charrnn.errors import ConfigError
+from charrnn.errors import ConfigError, CorpusError
 from charrnn.nn.network import Model
 from charrnn.nn.workers import Workers
 from charrnn.scoring.surprisal import Scorer, score_lines
@@ -62,6 +64,19 @@ def by_lines(text: str, split: str) -> list[str]:
 @given(st.text("a%- \n\0", max_size=30), st.lists(st.integers(1, 5), min_size=1, max_size=4))
 def test_a_text_is_cut_into_its_records_whatever_pieces_it_comes_in(split, text, sizes):
     assert in_pieces(text, split, sizes) == "".join(record + END for record in by_lines(text, split))
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@given(st.text("a% \t\n\0\ré", max_size=30), st.integers(1, 7))
+def test_filters_and_training_read_the_same_records(split, text, size):
+    config = TextConfig(split=split)
+    try:
+        wanted = content(read_text(text, config))
+    except CorpusError:  # it has no records, or just one
+        return
+    stdin = io.BytesIO(text.encode())
+    pieces = read_texts(["-"], config, size, lambda: None, stdin=stdin)
+    assert "".join(piece or "" for _, piece in pieces) == wanted
 
 
 @pytest.mark.parametrize("split", SPLITS[:-1])
@@ -246,6 +261,31 @@ def test_what_sample_writes_score_reads(tmp_path):
     for text, row in zip(rated, map(json.loads, rows), strict=True):
         "".join(text)
         assert row["bpc"] == pytest.approx(text.bits_per_character, rel=1e-4)
+
+
+@pytest.mark.parametrize("split", ["%", "blank", "nul"])
+def test_a_model_is_trained_written_with_scored_and_evaluated_alike(split, tmp_path):
+    separator = TextConfig(split=split).separator
+    corpus, path = tmp_path / "corpus.txt", tmp_path / "m.safetensors"
+    corpus.write_text("".join(f"{n % 7}{'ab' * (n % 3)}\nc{n % 5}{separator}" for n in range(80)))
+    made = call(
+        "train", corpus, "--split", split, "--out", path, "--steps", 500, "--lr", 0.02, "--quiet", *TINY
+    )
+    assert made.returncode == 0, made.stderr
+    drawn = ("sample", "-m", path, "--count", 30, "--seed", 1, "--temp", 0.5)
+    out = call(*drawn).stdout
+    (tmp_path / "written").write_bytes(out)
+    rows = call("score", "-m", path, tmp_path / "written", "--json").stdout.decode().splitlines()
+    texts = ["".join(text) for text in api.sample(path, count=30, seed=1, temperature=0.5)]
+    assert [json.loads(row)["line"] for row in rows] == texts
+    total = json.loads(call("score", "-m", path, tmp_path / "written", "--json", "--total").stdout)
+    measured = json.loads(call("eval", path, tmp_path / "written", "--json").stdout)
+    assert total["characters"] == measured["characters"] == sum(len(text) + 1 for text in texts)
+    assert total["bpc"] == pytest.approx(measured["bpc"], rel=1e-4)
+    novel = call(*drawn, "--novel").stdout.decode()
+    known = set(in_pieces(corpus.read_text(), split, [99]).split(END))
+    assert known.isdisjoint(in_pieces(novel, split, [99]).split(END)[:-1])
+    assert not known.isdisjoint(texts)
 
 
 def test_the_reference_reads_the_end_as_nothing():

@@ -69,7 +69,8 @@ class Blend:
         (kind,) = kinds.values() or [texts[0]]
         forms = {text.normal_form for text in texts} - {None}
         form = forms.pop() if len(forms) == 1 else None
-        text = replace(texts[0], lines=kind.lines, split=kind.split, normal_form=form)
+        lowercase = all(text.lowercase for text in texts)
+        text = replace(texts[0], lines=kind.lines, split=kind.split, normal_form=form, lowercase=lowercase)
         object.__setattr__(self, "text", text)
 
 

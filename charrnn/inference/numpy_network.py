@@ -34,6 +34,7 @@ from charrnn.kernels.coefficients import (
 from charrnn.nn.cell import Cell
 
 Floats = npt.NDArray[np.float32]
+NEVER = np.float32(-1e30)  # the logit of what is never written: its probability is 0 at every temperature
 
 # From the highest power down, each row one coefficient of P and one of Q: (5, 2, 1).
 _TANH = np.array([TANH_P, TANH_Q], np.float32).T[::-1, :, None].copy()
@@ -226,6 +227,8 @@ class PlainNetwork:
                 self.norms[k] = tensors[f"norm_l{k}.weight"], tensors[f"norm_l{k}.bias"]
         self.decoder = matrix("decoder.weight")  # (H, padded V)
         self.decoder_bias = padded_bias("decoder.bias", padded(V))
+        if checkpoint.vocabulary.unknown >= 0:
+            self.decoder_bias[checkpoint.vocabulary.unknown] = NEVER
 
         # What layer 0 makes of each character, START last: computed when a character first comes.
         self.table = np.zeros((V + 1, N), np.float32)

@@ -82,7 +82,7 @@ class Scorer:
             raise ConfigError(f"precision is {precision!r}", f"give {' or '.join(WEIGHT_PRECISIONS)}")
         require(precision, "read with --precision float32, which works everywhere", ConfigError)
         self.checkpoint = checkpoint
-        self.form = checkpoint.text.normal_form  # texts are normalised to it
+        self.form = checkpoint.text.form  # texts are brought to it
         self.unknown_bits = unknown_bits
         rounds = precision == "bfloat16"
         self.model = Model(checkpoint.config, workers=Workers(threads), reads_bfloat16=rounds)
@@ -90,10 +90,10 @@ class Scorer:
         self.columns = COLUMNS * self.model.workers.size
         self.most = CHARACTERS * self.columns  # characters to be read at a time
         vocabulary = checkpoint.vocabulary
-        self._table = np.full(0x110000, -1, np.int32)  # code point -> id
+        self._table = np.full(0x110000, vocabulary.unknown, np.int32)  # code point -> id
         self._table[vocabulary.code_points] = np.arange(len(vocabulary), dtype=np.int32)
         self.end = checkpoint.text.end or "\n"  # of a record or, in prose, of a line
-        self.end_id = vocabulary.find(self.end)  # or -1
+        self.end_id = self._table[ord(self.end)] = vocabulary.find(self.end)  # or -1
         prose = not checkpoint.text.records and self.end_id >= 0
         self.lead = np.array([self.end_id] if prose else [], np.int32)  # read before a line, not counted
 
