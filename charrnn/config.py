@@ -9,13 +9,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
 
 from charrnn.errors import ConfigError, quoted
 from charrnn.inference.filters import Filters, active
 from charrnn.nn import cells, modules
 from charrnn.nn.cell import Cell as RecurrentCell
-from charrnn.vocabulary import END
 
 if TYPE_CHECKING:
     from charrnn.nn.modules.module import Module, Sequential
@@ -34,6 +33,9 @@ WEIGHT_PRECISIONS: tuple[str, ...] = get_args(WeightPrecision)
 NORMAL_FORMS: tuple[NormalForm, ...] = get_args(NormalForm)
 DEFAULT_ENCODING = "utf-8"
 FIRST_RELEASE = 3  # version of the file format: its settings are shown, whatever they are
+# The end of a text, in the vocabulary of a model of records. It is the last code point of all, so its id is
+# the last one, too; it is no character, and no record holds it: see charrnn.text.decoding.Cleaner.
+END = "\U0010ffff"
 SEPARATIONS = ("blank", "nul", "file")  # one or more empty lines; NUL characters; the files' ends
 
 
@@ -54,9 +56,9 @@ def _check_number(name: str, value: object, low: float, high: float, whole: bool
     )
 
 
-def limited(default: Any, low: float, high: float, wanted: str = "", shown: str = "") -> Any:
+def limited(default: Any, low: float, high: float, wanted: str = "", shown: str = "", **more: Any) -> Any:
     """A number from `low` to `high`; errors say what is `wanted`, and call it as `shown`."""
-    return field(default=default, metadata={"limits": (low, high), "wanted": wanted, "shown": shown})
+    return field(default=default, metadata={"limits": (low, high), "wanted": wanted, "shown": shown, **more})
 
 
 def named(default: Any, names: Sequence[str] | Callable[[], Sequence[str]], **more: Any) -> Any:
@@ -147,6 +149,13 @@ class _Stored:
         return cls(**values)
 
 
+class Form(NamedTuple):
+    """The form of a text's characters."""
+
+    normal: NormalForm | None = None
+    lowercase: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class TextConfig(_Stored):
     """How bytes become text. Stored in the model file, so that later commands read text the same way."""
@@ -159,9 +168,15 @@ class TextConfig(_Stored):
     encoding_errors: EncodingErrors = named("strict", get_args(EncodingErrors), version=3)
     # The form of the corpus, to which texts read by later commands are converted.
     normal_form: NormalForm | None = named(None, NORMAL_FORMS, version=3)
-    # What separates records, each a document that ends with vocabulary.END: one of SEPARATIONS, or a line.
+    # What separates records, each a document that ends with END: one of SEPARATIONS, or a line.
     # None: there are no records or, with `lines`, each line is one.
     split: str | None = later(None, version=4)
+    # In tables, JSON lines and CSV, the name of the field that is a record; other fields are ignored.
+    field: str | None = later(None, version=4)
+    lowercase: bool = later(False, version=4)
+    # Characters that occur less often became charrnn.vocabulary.RARE, and so do all that the corpus lacks.
+    min_count: int = limited(1, 1, 10**9, version=4)
+    max_chars: int | None = limited(None, 1, 10**9, version=4)  # longer records are left out
 
     def __post_init__(self) -> None:
         ok = isinstance(self.encoding, str) and self.encoding and self.encoding.isascii()
@@ -172,6 +187,11 @@ class TextConfig(_Stored):
             "the name of an encoding, such as utf-8 or latin-1",
         )
         _check(self)
+        if self.split == "line":
+            object.__setattr__(self, "split", None)
+            object.__setattr__(self, "lines", True)
+        elif self.field is not None and not self.lines and self.split is None:
+            object.__setattr__(self, "split", SEPARATIONS[0])
         split = self.split
         _require(
             split is None or (isinstance(split, str) and split != "" and "\n" not in split),
@@ -179,6 +199,17 @@ class TextConfig(_Stored):
         )  # fmt: skip
         if self.lines and self.split is not None:
             raise ConfigError("--lines and --split contradict each other", "give one of them")
+        _require(
+            self.field is None or (isinstance(self.field, str) and self.field != ""),
+            "field", self.field, "the name of a field",
+        )  # fmt: skip
+        if self.max_chars is not None and not self.records:
+            raise ConfigError("--max-chars leaves out whole texts, and this is one", "give --split, too")
+        cleaned = (self.lowercase, self.min_count > 1, self.field is not None)
+        if self.bytes and any(cleaned):
+            names = ("--lowercase", "--min-count", "--field")
+            name = next(name for name, given in zip(names, cleaned, strict=True) if given)
+            raise ConfigError(f"--bytes and {name} contradict each other", "give one of them")
 
     @property
     def records(self) -> bool:
@@ -186,14 +217,32 @@ class TextConfig(_Stored):
         return self.lines or self.split is not None
 
     @property
+    def form(self) -> Form:
+        """The form to which all texts for the model are brought."""
+        return Form(self.normal_form, self.lowercase)
+
+    @property
     def end(self) -> str:
-        """The character that ends a text: "\\n", or vocabulary.END; empty if texts do not end."""
+        """The character that ends a text: "\\n", or END; empty if texts do not end."""
         return "\n" if self.lines else END if self.split is not None else ""
 
+    @property
+    def separator(self) -> str:
+        """What is written after each text of a model of records, so that reading cuts there; else empty."""
+        if self.split is None:
+            return ""
+        return {"blank": "\n\n", "file": "\n\n", "nul": "\0"}.get(self.split, f"\n{self.split}\n")
+
     def of_commands(
-        self, encoding: str | None = None, encoding_errors: EncodingErrors | None = None
+        self,
+        encoding: str | None = None,
+        encoding_errors: EncodingErrors | None = None,
+        *,
+        nul: bool = False,
     ) -> TextConfig:
         """The configuration with which commands read text for this model: UTF-8 unless an encoding is given.
+
+        With `nul`, NULs separate texts.
 
         Raises:
             ConfigError: an encoding is given for a model that reads bytes, or its name is invalid.
@@ -201,9 +250,11 @@ class TextConfig(_Stored):
         if self.bytes:
             if encoding is not None:
                 raise ConfigError("the model reads bytes, which have no encoding", "leave out --encoding")
-            return self
+            return replace(self, lines=False, split="nul") if nul else self
         return replace(
             self,
+            lines=self.lines and not nul,
+            split="nul" if nul else self.split,
             encoding=encoding or DEFAULT_ENCODING,
             encoding_errors=encoding_errors or self.encoding_errors,
         )

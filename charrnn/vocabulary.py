@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from charrnn.config import END as END
+from charrnn.config import TextConfig
 from charrnn.errors import VocabularyError
 
 OnUnknown = Literal["error", "skip"]
-# The end of a text, in the vocabulary of a model of records. It is the last code point of all, so its id is
-# the last one, too; it is no character, and no record holds it: see charrnn.text.decoding.Cleaner.
-END = "\U0010ffff"
+RARE = "\ufffd"  # stands for all characters that a vocabulary leaves out because they are rare
 IdArray = npt.NDArray[np.unsignedinteger[Any]]
 
 
@@ -51,13 +51,15 @@ def unknown_character(character: str, where: str) -> VocabularyError:
 class Vocabulary:
     """The V characters that a model knows, distinct and sorted by code point.
 
-    Immutable and hashable; vocabularies with the same characters are equal.
+    With `rare`, one of them, RARE, stands for all others: it is read, but never written. Immutable and
+    hashable; vocabularies with the same characters are equal.
 
     Raises:
         VocabularyError: `characters` is empty, unsorted, or holds a duplicate or a lone surrogate.
     """
 
     characters: str
+    rare: bool = field(default=False, compare=False)
     code_points: npt.NDArray[np.uint32] = field(init=False, repr=False, compare=False)  # (V,)
 
     def __post_init__(self) -> None:
@@ -84,11 +86,26 @@ class Vocabulary:
             raise VocabularyError("the vocabulary holds a number that is no code point")
         return cls("".join(map(chr, values.tolist())))
 
+    @classmethod
+    def of_text(cls, characters: str, text: TextConfig) -> Vocabulary:
+        """The vocabulary of a text, with END if it holds records, from its sorted characters."""
+        end = END if text.split is not None and not characters.endswith(END) else ""
+        return cls(characters + end, text.min_count > 1 and RARE in characters)
+
     def __len__(self) -> int:
         return len(self.characters)
 
     def __contains__(self, character: object) -> bool:
         return isinstance(character, str) and len(character) == 1 and character in self.characters
+
+    def find(self, character: str) -> int:
+        """The character's id; -1 for one that is unknown, and for ""."""
+        return self.characters.find(character) if character else -1
+
+    @property
+    def unknown(self) -> int:
+        """The id of a character that is not in the vocabulary, or -1: there is none."""
+        return self.characters.find(RARE) if self.rare else -1
 
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger[Any]]:
@@ -103,6 +120,7 @@ class Vocabulary:
         """
         points = code_points(text)
         ids = positions(self.code_points, points)
+        ids[ids < 0] = self.unknown
         unknown = np.flatnonzero(ids < 0)
         if len(unknown) and on_unknown == "error":
             first = int(unknown[0])
@@ -125,8 +143,8 @@ class Vocabulary:
         return str(self.code_points[indices].astype("<u4").tobytes(), "utf-32-le")
 
     def merged(self, other: Vocabulary) -> Vocabulary:
-        """The union of both vocabularies."""
-        return Vocabulary.build(self.characters + other.characters)
+        """The union of both vocabularies, which like this one has an id for rare characters, or none."""
+        return replace(self, characters="".join(sorted({*self.characters, *other.characters})))
 
     def positions_in(self, other: Vocabulary) -> npt.NDArray[np.int64]:
         """For each id (V,), the same character's id in `other`, or -1.

@@ -182,7 +182,8 @@ REPEATABLE = {
     ("fill", "--model"), ("next", "--model"), ("classify", "--model"), ("train", "--val"),
 }  # fmt: skip
 ONCE = {
-    ("train", "--init-from"), ("sample", "--prompt"), ("sample", "--prompts"), ("sample", "--match"),
+    ("train", "--init-from"), ("train", "--split"),
+    ("sample", "--prompt"), ("sample", "--prompts"), ("sample", "--prompts-json"), ("sample", "--match"),
     ("sample", "--only"),
     ("enumerate", "--prompt"), ("enumerate", "--match"), ("score", "--model"), ("compress", "--model"),
     ("decompress", "--model"),

@@ -200,7 +200,7 @@ def test_a_growing_vocabulary_is_sorted_in_the_end(pieces: list[str]) -> None:
     encoder = Encoder(None)
     ids = IdBuffer(encoder.dtype)
     for piece in pieces:
-        numbers = encoder.encode(np.array([ord(c) for c in piece], np.uint32), "x", 1)
+        numbers = encoder.encode(np.array([ord(c) for c in piece], np.uint32), str)
         ids.widen(encoder.dtype)
         ids.append(numbers)
     text = "".join(pieces)
@@ -211,17 +211,17 @@ def test_a_growing_vocabulary_is_sorted_in_the_end(pieces: list[str]) -> None:
         assert vocabulary.decode(result) == text
 
 
-def test_a_given_vocabulary_names_file_and_line_of_the_unknown() -> None:
+def test_a_given_vocabulary_names_the_place_of_the_unknown() -> None:
     encoder = Encoder(Vocabulary("\nab"))
     with pytest.raises(VocabularyError) as caught:
-        encoder.encode(np.array([97, 10, 98, 10, 233], np.uint32), "x.txt", 7)
+        encoder.encode(np.array([97, 10, 98, 10, 233], np.uint32), lambda n: f"at {n}")
     assert "'é' (U+00E9" in caught.value.message
-    assert "line 9 of x.txt" in caught.value.message
+    assert caught.value.message.endswith(", at 4")
 
 
 def test_a_given_vocabulary_skips_and_counts_the_unknown_when_asked() -> None:
     encoder = Encoder(Vocabulary("ab"), "skip")
-    assert encoder.encode(np.array([97, 233, 98, 10], np.uint32), "x", 1).tolist() == [0, 1]
+    assert encoder.encode(np.array([97, 233, 98, 10], np.uint32), str).tolist() == [0, 1]
     assert encoder.skipped == 2
 
 

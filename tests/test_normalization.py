@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from charrnn.config import Form
 from charrnn.text.normalization import LONGEST, Normaliser, form_of, joins, normalised
 
 # Letters and marks that meet, Hangul in parts, and what changes places.
@@ -22,26 +23,26 @@ def cut(text: str, size: int) -> list[str]:
 @example("\u09c7\u09be", 1, "NFC")  # two marks, and nothing before them
 @given(st.text(PARTS), st.integers(1, 5), st.sampled_from(["NFC", "NFD"]))
 def test_a_text_in_pieces_becomes_what_it_becomes_as_a_whole(text: str, size: int, form: str) -> None:
-    normaliser = Normaliser(form)  # type: ignore[arg-type]
+    normaliser = Normaliser(Form(form))  # type: ignore[arg-type]
     pieces = [normaliser.add(piece) for piece in cut(text, size)] + [normaliser.add("", last=True)]
     whole = unicodedata.normalize(form, text)
-    assert "".join(pieces) == whole == normalised(text, form)  # type: ignore[arg-type]
+    assert "".join(pieces) == whole == normalised(text, Form(form))  # type: ignore[arg-type]
     assert normaliser.changed == (whole != text)
 
 
 def test_without_a_form_nothing_is_changed_or_kept_back() -> None:
-    assert Normaliser(None).add("e") == "e"
-    assert normalised("e\u0301", None) == "e\u0301"
+    assert Normaliser(Form()).add("e") == "e"
+    assert normalised("e\u0301", Form()) == "e\u0301"
 
 
 def test_a_line_is_given_out_at_its_end() -> None:
-    normaliser = Normaliser("NFC")
+    normaliser = Normaliser(Form("NFC"))
     assert normaliser.add("ae") == "a"
     assert normaliser.add("\u0301\n") == "é\n"
 
 
 def test_no_more_than_a_bounded_rest_is_kept_back() -> None:
-    normaliser = Normaliser("NFD")
+    normaliser = Normaliser(Form("NFD"))
     given = sum(len(normaliser.add("\u0301" * 100)) for _ in range(1000))
     assert given >= 100_000 - LONGEST - 100
 

@@ -25,7 +25,7 @@ from charrnn.text.novelty import BloomBuilder, Novelty
 
 def build(text: str, *, by_line: bool = False, cut: int = 10**9) -> Novelty:
     pieces = [text[n : n + cut] for n in range(0, len(text), cut)]
-    return result(Novelty.build(lambda: pieces, by_line=by_line))
+    return result(Novelty.build(lambda: pieces, end="\n" if by_line else ""))
 
 
 def has_run(index: Novelty, run: str) -> bool:

@@ -402,7 +402,7 @@ def test_a_model_without_an_index_says_so():
 def test_an_index_that_is_too_full_says_what_would_do():
     checkpoint = make()
     full = replace(indexed(checkpoint, "abc" * 20), novelty=None)
-    novelty = result(Novelty.build(lambda: ["abc" * 20], by_line=False))
+    novelty = result(Novelty.build(lambda: ["abc" * 20], end=""))
     runs = {n: replace(bloom, bits=b"\xef" * 64, probes=1) for n, bloom in novelty.runs.items()}
     full = replace(full, novelty=replace(novelty, runs=runs))
     with pytest.raises(SamplingError, match=r"too full for runs of 8 characters: .* give --novel 33"):

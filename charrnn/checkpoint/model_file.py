@@ -183,7 +183,7 @@ def _from_record(record: Record) -> Checkpoint:
             raise DamageError("its vocabulary is no text")
         if text.split is not None and END in characters:
             raise DamageError("its vocabulary holds the end of a text as a character")
-        vocabulary = Vocabulary(characters + (END if text.split is not None else ""))
+        vocabulary = Vocabulary.of_text(characters, text)
         novelty = Novelty.from_dict(record["novelty"]) if "novelty" in record else None
     except (ConfigError, VocabularyError) as error:
         raise DamageError(error.message) from error

@@ -36,6 +36,7 @@ from charrnn.nn.cell import Cell
 from charrnn.nn.modules import program
 
 Floats = npt.NDArray[np.float32]
+NEVER = np.float32(-1e30)  # the logit of what is never written: its probability is 0 at every temperature
 
 # From the highest power down, each row one coefficient of P and one of Q: (5, 2, 1).
 _TANH = np.array([TANH_P, TANH_Q], np.float32).T[::-1, :, None].copy()
@@ -207,6 +208,9 @@ class PlainNetwork:
         self.known = np.zeros(self.vocab_size + 1, np.bool_)
         self._transposed: dict[str, Floats] = {}  # matrices that are multiplied with rows of an embedding
         self._step = self._written_out()
+        if checkpoint.vocabulary.unknown >= 0:
+            logits: Any = self.program.operations[-1]
+            self.vectors[logits.bias][checkpoint.vocabulary.unknown] = NEVER
 
     @property
     def weights(self) -> int:

@@ -20,7 +20,7 @@ def close_names(typed: str, names: Iterable[str]) -> list[str]:
         name: slips
         for name, bare in bare_names.items()
         if abs(len(word) - len(bare)) <= SLIPS
-        and (slips := _distance(word, bare)) <= min(SLIPS, max(len(word), len(bare)) // 3)
+        and (slips := distance(word, bare)) <= min(SLIPS, max(len(word), len(bare)) // 3)
     }
     if slips:
         return [name for name in slips if slips[name] == min(slips.values())][:MOST]
@@ -37,7 +37,7 @@ def _begins_alike(word: str, name: str) -> bool:
     return len(word) >= 3 and name.startswith(word)
 
 
-def _distance(a: str, b: str) -> int:
+def distance(a: str, b: str) -> int:
     """The optimal string alignment distance: insertions, deletions, substitutions, swaps of neighbours."""
     before: list[int] = []
     row = list(range(len(b) + 1))

@@ -26,7 +26,7 @@ from charrnn.vocabulary import Vocabulary, describe
 LARGEST_MEASURED = 200_000  # characters, or twice the validation share
 MUCH_UNLEARNED = 0.002  # share of unseen characters in a validation text
 PREVIEW = SampleConfig(seed=1, length=200)
-PREVIEW_LINES = 5  # of a model of lines
+PREVIEW_RECORDS = 5  # of a model of lines or other records
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,17 @@ class TextFiles:
 
     def read(self, text: TextConfig) -> Texts:
         corpus = read(self.paths, text)
-        validation = read(self.val, corpus.text) if self.val else None
-        texts = Texts(corpus, validation, len(corpus.vocabulary), self.previews)
-        if validation is None:
-            return texts
-        return texts.within(corpus.vocabulary.merged(validation.vocabulary))
+        vocabulary, validation = corpus.vocabulary, None
+        if self.val:
+            validation = read(
+                self.val,
+                # What is rare is what is rare in the corpus.
+                replace(corpus.text, min_count=1),
+                vocabulary=vocabulary if vocabulary.unknown >= 0 else None,
+            )
+            vocabulary = vocabulary.merged(validation.vocabulary)
+        different = len(corpus.vocabulary) - (text.split is not None)
+        return Texts(corpus, validation, different, self.previews).within(vocabulary)
 
 
 @dataclass(frozen=True)
@@ -131,14 +137,19 @@ class NextCharacters:
             return replace(model, novelty=end.value)
 
     def warnings(self, *, chosen: bool) -> Iterator[str]:
+        corpus, apart = self.texts.corpus, self.texts.validation is not None
         if not self.val_characters:
-            if not chosen:
+            if corpus.text.split is not None and corpus.records() == 1:
+                yield (
+                    "there is a single text, so none can be kept for validation: nothing tells how well the "
+                    "model does on new ones (--val FILE names some)"
+                )
+            elif not chosen:
                 yield (
                     "the text is too short to keep a part of it for validation: nothing tells how well the "
                     "model does on new text (--val FILE names one)"
                 )
             return
-        corpus, apart = self.texts.corpus, self.texts.validation is not None
         new, share = unseen(corpus.documents, self._validation, apart=apart)
         if share > MUCH_UNLEARNED:
             such = ", ".join(describe(corpus.vocabulary.characters[n]) for n in new[:3])
@@ -149,15 +160,25 @@ class NextCharacters:
 
 
 def _grown(initial: Checkpoint, vocabulary: Vocabulary, fresh: dict[str, Array]) -> dict[str, Array]:
-    """The model's weights for a larger vocabulary: the rows of new characters come from `fresh`."""
+    """The model's weights for another vocabulary: the rows of new characters come from `fresh`.
+
+    Only one of the two may predict the end of a text.
+    """
     ids = initial.vocabulary.positions_in(vocabulary)
+
+    def grow(value: Array, known: Array) -> Array:
+        new = ids[: len(known)]
+        kept = (new >= 0) & (new < len(value))
+        value[new[kept]] = known[kept]
+        return value
+
     tensors = {}
     for name, value in fresh.items():
         known = initial.tensors[name]
         if name in ("embedding.weight", "decoder.weight", "decoder.bias"):
-            value[ids] = known
+            value = grow(value, known)
         elif name == "rnn.weight_ih_l0" and not initial.config.embedding_size:  # one-hot: by column
-            value[:, ids] = known
+            value = grow(value.T, known.T).T
         else:
             value = known
         tensors[name] = value
@@ -166,5 +187,6 @@ def _grown(initial: Checkpoint, vocabulary: Vocabulary, fresh: dict[str, Array])
 
 def _preview(model: Checkpoint) -> str:
     """A sample of the network. The draws are the same each time, so only the network makes a difference."""
-    count = PREVIEW_LINES if model.text.lines else 1
-    return "".join("".join(next(generate_all(model, "", PREVIEW, first=n))) for n in range(count))
+    count = PREVIEW_RECORDS if model.text.records else 1
+    texts = generate_all(model, "", PREVIEW, count=count)
+    return "".join("".join(pieces) + model.text.separator for pieces in texts)

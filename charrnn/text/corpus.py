@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from pathlib import Path
@@ -14,12 +14,14 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.config import TextConfig
+from charrnn.config import END, TextConfig
 from charrnn.errors import CorpusError, VocabularyError
 from charrnn.system.memory import total_memory
-from charrnn.text.decoding import CHUNK, NEWLINE, Decoder, Encoder, IdBuffer, LineEnds
+from charrnn.text import records, tables
+from charrnn.text.decoding import CHUNK, CodePoints, Decoder, Encoder, IdBuffer, LineEnds, points_of
 from charrnn.text.normalization import form_of
 from charrnn.text.novelty import Novelty
+from charrnn.text.records import Cutter
 from charrnn.text.sources import Source, find, why_not_text
 from charrnn.vocabulary import IdArray, OnUnknown, Vocabulary
 
@@ -65,8 +67,8 @@ def _are_among(positions: npt.NDArray[np.int64], some: npt.NDArray[np.int64]) ->
 class Documents:
     """N characters, cut into documents. The arrays are read-only.
 
-    A document starts at each of `starts` and after each `end`. At each of
-    `cuts` a document continues after characters that belong to the other side of the validation split.
+    A document starts at each of `starts` and after each `end`. At each of `cuts` a document continues after
+    characters that belong to the other side of the validation split.
     """
 
     ids: IdArray  # (N,), the smallest type that holds 0 .. vocab_size-1; with pieces, the array they index
@@ -149,15 +151,25 @@ class Corpus:
 
     def novelty(self) -> Generator[int, None, Novelty]:
         """Builds the novelty index of the whole text, training and validation; see `Novelty.build`."""
-        return Novelty.build(self.pieces, by_line=self.documents.end >= 0)
+        return Novelty.build(self.pieces, end=self.text.end)
 
     def pieces(self) -> Iterator[str]:
-        """The text in pieces, with a line end after each document, since a file's last line may lack one."""
+        """The text in pieces, with a line end after each document, since a file's last line may lack one.
+
+        Records end with END instead.
+        """
         documents = self.documents
         for start, end in pairwise([*documents.starts.tolist(), len(documents)]):
             for at in range(start, end, CHUNK):
                 yield self.vocabulary.decode(documents.ids[at : min(at + CHUNK, end)])
-            yield "\n"
+            if self.text.split is None:
+                yield "\n"
+
+    def records(self) -> int:
+        """The number of records; 0 for prose."""
+        ids, end = self.documents.ids, self.documents.end
+        chunks = (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
+        return sum(int(np.count_nonzero(chunk == end)) for chunk in chunks)
 
     def with_vocabulary(self, vocabulary: Vocabulary) -> Corpus:
         """The same text with the ids of another vocabulary.
@@ -191,29 +203,30 @@ def read(
 ) -> Corpus:
     """Reads files, folders, .gz files and "-" (`stdin`) as one corpus, in one pass.
 
-    Each file is a document; with `text.lines` each line is one, including its "\\n". Without a given
-    vocabulary, one is built from the text. `expected` is the encoding that an error suggests for undecodable
-    bytes. Memory: the ids and about 10 MB.
+    Each file is a document or, if the text holds records, each of these is one, including its end. Without a
+    given vocabulary, one is built from the text. `expected` is the encoding that an error suggests for
+    undecodable bytes. Memory: the ids and about 10 MB.
 
     Raises:
-        CorpusError: a file cannot be read or decoded, the text has fewer than two characters, or it would
-            fill the memory.
+        CorpusError: a file cannot be read or decoded, or is not the table that it should be; the text has
+            fewer than two characters, or it would fill the memory; nothing in it separates records.
         ConfigError: the encoding is not known.
         VocabularyError: the given vocabulary lacks a character, and `on_unknown` is "error".
     """
     decoder = Decoder(text, expected)
     builds_vocabulary = vocabulary is None
     encoder = Encoder(vocabulary, on_unknown)
-    line_ends: LineEnds | None = None
-    if text.lines:
+    cutter = records.cutter(text)
+    ends: LineEnds | None = None
+    if text.end:
         if vocabulary is None:
-            encoder.add_ids([NEWLINE])
-        elif "\n" not in vocabulary:
+            encoder.add_ids([ord(text.end)])
+        elif text.end not in vocabulary:
             raise VocabularyError(
                 "the model has never seen a line end, so it cannot read lines as documents",
                 "leave out --lines",
             )
-        line_ends = LineEnds(encoder.id_of(NEWLINE))
+        ends = LineEnds(encoder.id_of(ord(text.end)))
 
     ids = IdBuffer(encoder.dtype)
     max_bytes = MEMORY_SHARE * (total_memory() or math.inf)  # beyond this the machine would swap
@@ -224,6 +237,7 @@ def read(
         chunks = source.chunks(stdin)
         head = next(chunks, b"")
         if not head:
+            cutter.empty += text.split == "file"
             continue
         if reason := why_not_text(head, text):
             if not source.in_folder:
@@ -231,38 +245,93 @@ def read(
             left_out.append(f"{source.name} ({reason[0]})")
             continue
         start = len(ids)
-        line = 1
-        for points in decoder.decode(chain([head], chunks), source.name):
-            piece = encoder.encode(points, source.name, line)
-            line += int(np.count_nonzero(points == NEWLINE))
+        for points, where in _cut(
+            decoder, cutter, chain([head], chunks), source.name, must=builds_vocabulary
+        ):
+            piece = encoder.encode(points, where)
             ids.widen(encoder.dtype)
-            ids.append(line_ends.clean(piece) if line_ends else piece)
+            if ends:
+                # Records of unknown characters alone are empty if these are skipped.
+                whole = cutter.leaves_none_empty and text.field is None and not encoder.skipped
+                piece = ends.clean(piece, whole=whole)
+            ids.append(piece)
             if ids.nbytes > max_bytes:
                 raise CorpusError(
                     f"{source.name} has more text than memory holds ({ids.nbytes / 1e9:.1f} GB so far)",
                     "take a part of it: head -c 1G FILE | charrnn ... -",
                 )
-        if line_ends:
-            ids.append(line_ends.finish_file())
-        # Where lines are documents, the line end before a file already marks the start of one.
-        if len(ids) > start and (not text.lines or not starts):
+        if ends:
+            ids.append(ends.finish_file())
+            cutter.empty += text.split == "file" and len(ids) == start
+        # The end of the record before a file already marks the start of one.
+        if len(ids) > start and (ends is None or not starts):
             starts.append(start)
 
     _check_length(len(ids), sources, left_out, encoder.skipped)
     all_ids = ids.finish()
-    vocabulary = encoder.finish(all_ids)
-    documents = Documents(
-        all_ids,
-        len(vocabulary),
-        np.array(starts, np.int64),
-        vocabulary.characters.index("\n") if text.lines else -1,
-    )
-    notes = _notes(decoder, line_ends, left_out, encoder.skipped)
+    too_long = 0
+    if ends and text.max_chars is not None:
+        all_ids, too_long = _without_long(all_ids, ends.newline, text.max_chars)
+        if not len(all_ids):
+            raise CorpusError(f"every text has more than {text.max_chars:,} characters", "give --max-chars N")
+    vocabulary = encoder.finish(all_ids, text)
+    end = vocabulary.characters.index(text.end) if text.end else -1
+    documents = Documents(all_ids, len(vocabulary), np.array(starts, np.int64), end)
+    notes = _notes(decoder, encoder, cutter.empty + (ends.empty_lines if ends else 0), too_long, left_out)
     corpus = Corpus(documents, vocabulary, text, corpus_name(paths[0]), notes)
-    if builds_vocabulary and not text.bytes:
-        form = form_of(vocabulary.characters, corpus.pieces)
+    if not builds_vocabulary:
+        return corpus
+    if text.split not in (None, "file") and text.field is None and not cutter.separators:
+        raise records.never_separated(text.split or "", next(corpus.pieces()).rstrip(END))
+    if not text.bytes:
+        form = text.normal_form or form_of(vocabulary.characters, corpus.pieces)
         corpus = replace(corpus, text=replace(text, normal_form=form))
     return corpus
+
+
+def _cut(
+    decoder: Decoder, cutter: Cutter, chunks: Iterator[bytes], name: str, *, must: bool
+) -> Iterator[tuple[CodePoints, Callable[[int], str]]]:
+    """The code points of a file's records, in pieces (n,), with what gives the place of one of these.
+
+    `must`: whether the file must be a table, if the text is read from tables.
+    """
+    cutter.start()
+    if decoder.text.field is None:
+        found = decoder.decode(chunks, name)
+    else:
+        texts, is_table = tables.opened(decoder.texts(chunks, name), name, decoder.text, must=must)
+        if is_table:
+            yield from ((points_of(text), lambda n: f"in {name}") for text in texts)
+            return
+        found = decoder.points(texts)
+    for points in chain(found, [None]):
+        yield (
+            cutter.finish() if points is None else cutter.add(points),
+            lambda n: f"in line {cutter.line_of(n)} of {name}",
+        )
+
+
+def _without_long(ids: IdArray, end: int, most: int) -> tuple[IdArray, int]:
+    """The records, each ended by the id `end`, of at most `most` characters, and the number of the others.
+
+    The records move within `ids`.
+    """
+    kept = left_out = low = 0
+    while low < len(ids):
+        high = low
+        stops = np.zeros(0, np.int64)
+        while not len(stops):  # chunks until a record ends
+            high = min(high + CHUNK, len(ids))
+            stops = np.flatnonzero(ids[low:high] == end) + 1
+        lengths = np.diff(stops, prepend=0)
+        fits = lengths <= most + 1
+        part = ids[low : low + stops[-1]][np.repeat(fits, lengths)]
+        ids[kept : kept + len(part)] = part
+        kept += len(part)
+        left_out += int(np.count_nonzero(~fits))
+        low += int(stops[-1])
+    return ids[:kept].copy(), left_out
 
 
 class Batches:
@@ -341,9 +410,9 @@ def _check_length(length: int, sources: list[Source], left_out: list[str], skipp
 
 
 def _notes(
-    decoder: Decoder, line_ends: LineEnds | None, left_out: list[str], skipped: int
+    decoder: Decoder, encoder: Encoder, empty: int, too_long: int, left_out: list[str]
 ) -> tuple[str, ...]:
-    notes = []
+    text, notes = decoder.text, []
     if decoder.line_ends:
         kinds = " and ".join(
             name for end, name in (("\r\n", "CRLF"), ("\r", "CR")) if end in decoder.line_ends
@@ -352,15 +421,24 @@ def _notes(
     if decoder.marks:
         notes.append(_counted(decoder.marks, "byte order mark") + " left out at the start of lines")
     if decoder.bad:
-        what = "left out" if decoder.text.encoding_errors == "skip" else "replaced by U+FFFD"
+        what = "left out" if text.encoding_errors == "skip" else "replaced by U+FFFD"
         places = f"{decoder.bad:,} places were" if decoder.bad > 1 else "1 place was"
-        notes.append(f"{places} no {decoder.text.encoding.upper()} text, and {what}")
+        notes.append(f"{places} no {text.encoding.upper()} text, and {what}")
     if decoder.normalised:
-        notes.append(f"the text was brought to {decoder.text.normal_form}, the form of the model's own")
-    if line_ends and line_ends.empty_lines:
-        notes.append(_counted(line_ends.empty_lines, "empty line") + " left out")
-    if skipped:
-        notes.append(_counted(skipped, "character") + " left out that the model has never seen")
+        forms = ["lower case"] * text.lowercase + [text.normal_form] * (text.normal_form is not None)
+        own = ", the form of the model's own" if encoder.vocabulary is not None else ""
+        notes.append(f"the text was brought to {' and '.join(map(str, forms))}{own}")
+    if empty:
+        notes.append(_counted(empty, "empty line" if text.lines else "empty text") + " left out")
+    if too_long:
+        notes.append(_counted(too_long, "text") + f" left out for more than {text.max_chars:,} characters")
+    if encoder.rare:
+        notes.append(
+            f"{encoder.made_rare:,} characters, {encoder.rare:,} different ones that occur less than "
+            f"{text.min_count:,} times, became one that stands for all unknown ones and is never written"
+        )
+    if encoder.skipped:
+        notes.append(_counted(encoder.skipped, "character") + " left out that the model has never seen")
     if left_out:
         notes.append(_such_as(left_out))
     return tuple(notes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -16,7 +16,16 @@ from charrnn.config import TextConfig
 from charrnn.errors import ConfigError, CorpusError
 from charrnn.text.detection import likely_encoding
 from charrnn.text.normalization import Normaliser
-from charrnn.vocabulary import END, IdArray, OnUnknown, Vocabulary, code_points, id_dtype, unknown_character
+from charrnn.vocabulary import (
+    END,
+    RARE,
+    IdArray,
+    OnUnknown,
+    Vocabulary,
+    code_points,
+    id_dtype,
+    unknown_character,
+)
 
 CodePoints = npt.NDArray[np.uint8] | npt.NDArray[np.uint32]
 CHUNK = 1 << 18  # characters worked on at a time
@@ -134,10 +143,21 @@ class Decoder:
             for chunk in chunks:
                 yield np.frombuffer(chunk, np.uint8)
             return
+        yield from self.points(self.texts(chunks, name))
+
+    def points(self, texts: Iterable[str]) -> Iterator[CodePoints]:
+        """The same from what `texts` gives."""
+        normaliser = Normaliser(self.text.form)
+        for piece in chain(texts, [""]):
+            if result := normaliser.add(piece, last=not piece):
+                yield points_of(result)
+        self.normalised = self.normalised or normaliser.changed
+
+    def texts(self, chunks: Iterable[bytes], name: str) -> Iterator[str]:
+        """The same as text, and not yet in the form of the configuration."""
         strict = self.text.encoding_errors == "strict"
         decoder = codecs.getincrementaldecoder(self.text.encoding)("strict" if strict else _TO_SURROGATE)
         cleaner = Cleaner(self.text)
-        normaliser = Normaliser(self.text.normal_form)
         fed, lines, last = 0, 0, ""  # bytes decoded; line ends seen; the last character
         for chunk in chain(chunks, [b""]):
             final = not chunk
@@ -158,14 +178,10 @@ class Decoder:
                 self.bad += len(halves)
                 replacement = "" if self.text.encoding_errors == "skip" else "\ufffd"
                 piece = _SURROGATES.sub(replacement, piece)
-            piece = normaliser.add(cleaner.clean(piece, last=final), last=final)
-            if piece:
-                yield (
-                    np.frombuffer(piece.encode("ascii"), np.uint8) if piece.isascii() else code_points(piece)
-                )
+            if piece := cleaner.clean(piece, last=final):
+                yield piece
         self.line_ends |= cleaner.line_ends
         self.marks += cleaner.marks
-        self.normalised = self.normalised or normaliser.changed
 
     def _undecodable(self, name: str, fed: int, lines: int, last: str, error: UnicodeError) -> CorpusError:
         encoding = self.text.encoding
@@ -183,6 +199,11 @@ class Decoder:
             f"in line {line:,}",
             what_to_try(error.object, encoding, self._expected),
         )
+
+
+def points_of(text: str) -> CodePoints:
+    """The code points of a text, in the smaller type if it is ASCII."""
+    return np.frombuffer(text.encode("ascii"), np.uint8) if text.isascii() else code_points(text)
 
 
 FEW = 3  # undecodable sequences: so few may be mere damage
@@ -274,14 +295,17 @@ class Encoder:
 
     UNKNOWN = np.uint32(0xFFFFFFFF)
 
-    def __init__(self, vocabulary: Vocabulary | None, on_unknown: OnUnknown = "error") -> None:
+    def __init__(self, vocabulary: Vocabulary | None = None, on_unknown: OnUnknown = "error") -> None:
         self.vocabulary = vocabulary
         self.on_unknown = on_unknown
         self.skipped = 0  # unknown characters that were left out
+        self.rare = self.made_rare = 0  # different characters that became RARE, and how often
         self._points: list[int] = []  # id -> code point
         self._table = np.full(0x110000, self.UNKNOWN, np.uint32)  # code point -> id
         if vocabulary is not None:
             self.add_ids(vocabulary.code_points.tolist())
+            if vocabulary.unknown >= 0:
+                self._table[self._table == self.UNKNOWN] = vocabulary.unknown
 
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger]:
@@ -297,39 +321,51 @@ class Encoder:
         """The id of a known code point."""
         return int(self._table[point])
 
-    def encode(self, points: CodePoints, name: str, line: int) -> npt.NDArray[np.uint32]:
+    def encode(self, points: CodePoints, where: Callable[[int], str]) -> npt.NDArray[np.uint32]:
         """The ids (n,) of code points (n,); with "skip", of the known ones.
 
-        Errors name the file `name` and count lines from `line`, the first point's.
+        `where` gives the place of a point, for the error.
 
         Raises:
             VocabularyError: the given vocabulary lacks a character, and `on_unknown` is "error".
         """
-        ids: npt.NDArray[np.uint32] = self._table[points]
+        # Several times as fast as table[points].
+        ids: npt.NDArray[np.uint32] = self._table.take(points.astype(np.intp))
         if not len(ids) or ids.max() != self.UNKNOWN:
             return ids
         unknown = ids == self.UNKNOWN  # (n,)
         if self.vocabulary is None:
             self.add_ids(np.unique(points[unknown]).tolist())
-            return self.encode(points, name, line)
+            return self.encode(points, where)
         if self.on_unknown == "error":
             first = int(unknown.argmax())
-            line += int(np.count_nonzero(points[:first] == NEWLINE))
-            raise unknown_character(chr(points[first]), f"in line {line} of {name}")
+            raise unknown_character(chr(points[first]), where(first))
         ids = ids[~unknown]
         self.skipped += len(points) - len(ids)
         return ids
 
-    def finish(self, ids: IdArray) -> Vocabulary:
-        """The vocabulary; renumbers `ids`, as `encode` returned them, to its ids in place."""
+    def finish(self, ids: IdArray, text: TextConfig = TextConfig()) -> Vocabulary:  # noqa: B008 (frozen)
+        """The vocabulary; renumbers `ids`, as `encode` returned them, to its ids in place.
+
+        Of a new one, characters that occur less often than `text` demands become RARE.
+        """
         if self.vocabulary is not None:
             return self.vocabulary
-        order = np.argsort(self._points)
-        renumbered = np.empty(len(order), ids.dtype)
-        renumbered[order] = np.arange(len(order), dtype=ids.dtype)
+        points = np.array(self._points)
+        if text.min_count > 1 or text.max_chars is not None:  # with longer records, characters were left out
+            counts = np.zeros(len(points), np.int64)
+            for start in range(0, len(ids), CHUNK):
+                counts += np.bincount(ids[start : start + CHUNK], minlength=len(points))
+            rare = (counts < text.min_count) & (counts > 0) & (points != ord(text.end or RARE))
+            self.rare, self.made_rare = int(np.count_nonzero(rare)), int(counts[rare].sum())
+            points[rare] = ord(RARE)
+            characters = np.unique(points[counts > 0])
+        else:
+            characters = np.unique(points)
+        renumbered = np.searchsorted(characters, points).astype(ids.dtype)
         for start in range(0, len(ids), CHUNK):
-            ids[start : start + CHUNK] = renumbered[ids[start : start + CHUNK]]
-        return Vocabulary.from_code_points(np.array(self._points)[order])
+            ids[start : start + CHUNK] = renumbered.take(ids[start : start + CHUNK].astype(np.intp))
+        return Vocabulary.of_text("".join(map(chr, characters.tolist())), text)
 
 
 def empty_lines(ids: npt.NDArray[np.integer], newline: int, at_line_start: bool) -> npt.NDArray[np.bool_]:
@@ -341,20 +377,25 @@ def empty_lines(ids: npt.NDArray[np.integer], newline: int, at_line_start: bool)
 
 
 class LineEnds:
-    """Drops empty lines and ends the last line of each file, working on ids."""
+    """Drops empty lines and ends the last line of each file, working on ids.
+
+    A line is what ends with the id `newline`, which may be that of any record's end.
+    """
 
     def __init__(self, newline: int) -> None:
         self.newline = newline
         self.empty_lines = 0
         self._at_line_start = True
 
-    def clean(self, ids: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-        """The ids (n,) without the "\\n" of empty lines."""
+    def clean(self, ids: npt.NDArray[np.uint32], *, whole: bool = False) -> npt.NDArray[np.uint32]:
+        """The ids (n,) without the "\\n" of empty lines; none is empty if they are `whole`."""
         if not len(ids):
             return ids
-        empty = empty_lines(ids, self.newline, self._at_line_start)
+        at_line_start, self._at_line_start = self._at_line_start, bool(ids[-1] == self.newline)
+        if whole:
+            return ids
+        empty = empty_lines(ids, self.newline, at_line_start)
         self.empty_lines += int(np.count_nonzero(empty))
-        self._at_line_start = bool(ids[-1] == self.newline)
         return ids[~empty] if empty.any() else ids
 
     def finish_file(self) -> npt.NDArray[np.uint32]:

@@ -1,4 +1,4 @@
-"""Unicode normal forms: which one a text is in, and conversion to it, whole or in pieces.
+"""Forms of texts: Unicode's normal forms and lower case; conversion to them, whole or in pieces.
 
 é is one character in NFC, as keyboards produce it, and e followed by a combining accent in NFD, as in file
 names on macOS. To a model these are different characters.
@@ -10,14 +10,17 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from itertools import chain
 
-from charrnn.config import NORMAL_FORMS, NormalForm
+from charrnn.config import END, NORMAL_FORMS, Form, NormalForm, TextConfig
 
 LONGEST = 1 << 12  # the most characters held back: no text has so many combining marks in a row
 
 
-def normalised(text: str, form: NormalForm | None) -> str:
-    """The text in this form; unchanged if `form` is None."""
-    return text if form is None or text.isascii() else unicodedata.normalize(form, text)
+def normalised(text: str, form: Form) -> str:
+    """The text in this form."""
+    if form.lowercase:
+        # Not the final sigma of str.lower, which depends on what follows.
+        text = text.replace("\u03a3", "\u03c3").lower()
+    return text if form.normal is None or text.isascii() else unicodedata.normalize(form.normal, text)
 
 
 def joins(character: str) -> bool:
@@ -25,10 +28,16 @@ def joins(character: str) -> bool:
     return unicodedata.category(character)[0] == "M" or "\u1160" <= character <= "\u11ff"
 
 
+def as_trained(text: str, config: TextConfig) -> str:
+    """A user's text in the form of the model's own. It has no END."""
+    text = text if config.split is None else text.replace(END, "\ufffd")
+    return normalised(text, config.form)
+
+
 class Whole:
     """Cuts a text that comes in pieces anew, where normalisation combines nothing across a cut.
 
-    A piece that ends in a line end is never held back.
+    A piece that ends in a line end, or where a record ends, is never held back.
     """
 
     def __init__(self) -> None:
@@ -38,7 +47,7 @@ class Whole:
         """The text that is complete so far; all of it if this is the `last` piece."""
         text = self._rest + piece
         cut = len(text)
-        if not last and not text.endswith("\n"):
+        if not last and not text.endswith(("\n", END)):
             while cut > 0 and len(text) - cut < LONGEST:
                 cut -= 1
                 if not joins(text[cut]):
@@ -50,20 +59,18 @@ class Whole:
 
 
 class Normaliser:
-    """Converts a text that comes in pieces to a normal form; None leaves it unchanged."""
+    """Converts a text that comes in pieces to a form."""
 
-    def __init__(self, form: NormalForm | None) -> None:
+    def __init__(self, form: Form) -> None:
         self._form = form
         self._whole = Whole()
         self.changed = False
 
     def add(self, piece: str, *, last: bool = False) -> str:
         """The text that is complete so far, in the form; all of it if this is the `last` piece."""
-        if self._form is None:
-            return piece
-        text = self._whole.add(piece, last=last)
+        text = piece if self._form.normal is None else self._whole.add(piece, last=last)
         result = normalised(text, self._form)
-        self.changed = self.changed or result != text
+        self.changed = self.changed or (result is not text and result != text)
         return result
 
 

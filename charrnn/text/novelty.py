@@ -66,23 +66,24 @@ class Bloom:
 
 @dataclass(frozen=True, slots=True)
 class Novelty:
-    """The index of one training text."""
+    """The index of one training text; its lines are records, if the text holds these."""
 
     lines: Bloom
     runs: dict[int, Bloom]  # length of the runs -> filter
 
     @classmethod
-    def build(cls, pieces: Callable[[], Iterable[str]], *, by_line: bool) -> Generator[int, None, Novelty]:
+    def build(cls, pieces: Callable[[], Iterable[str]], *, end: str) -> Generator[int, None, Novelty]:
         """Builds the index of a text from `pieces()`, which is called twice and yields pieces of any size.
 
-        With `by_line`, no run crosses a line end. Yields the number of characters indexed after each piece,
+        If records end with the character `end`, they are indexed in place of lines, and no run crosses an
+        end; it is empty for prose. Yields the number of characters indexed after each piece,
         where the caller may stop.
         """
-        counts = _Counts(by_line=by_line)
+        counts = _Counts(end)
         for piece in pieces():
             counts.add(piece)
             yield 0
-        kept = _Lines(counts.lines), _Runs(counts.runs(), by_line=by_line)
+        kept = _Lines(counts.lines, end), _Runs(counts.runs(), end)
         done = 0
         for piece in pieces():
             for part in kept:
@@ -153,24 +154,24 @@ class BloomBuilder:
 class _Counts:
     """Counts the lines of a text, and its runs of each length in GRAMS."""
 
-    def __init__(self, *, by_line: bool) -> None:
-        self._by_line = by_line
+    def __init__(self, end: str) -> None:
+        self._end, self._by_line = end or "\n", bool(end)
         self._ended = self._total = 0  # complete lines; characters
         self._begun = 0  # characters of the incomplete last line
         self._inside = dict.fromkeys(GRAMS, 0)  # with `by_line`: runs in the complete lines
 
     def add(self, piece: str) -> None:
         self._total += len(piece)
-        if not (ended := piece.count("\n")):
+        if not (ended := piece.count(self._end)):
             self._begun += len(piece)
             return
         self._ended += ended
         if self._by_line:
-            ends = np.flatnonzero(code_points(piece) == ord("\n")) + 1
+            ends = np.flatnonzero(code_points(piece) == ord(self._end)) + 1
             lengths = np.diff(ends, prepend=-self._begun)
             for n in GRAMS:
                 self._inside[n] += int(np.maximum(lengths - (n - 1), 0).sum())
-        self._begun = len(piece) - piece.rindex("\n") - 1
+        self._begun = len(piece) - piece.rindex(self._end) - 1
 
     @property
     def lines(self) -> int:
@@ -184,12 +185,13 @@ class _Counts:
 class _Lines:
     """Builds the filter of all lines from pieces of the text."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, end: str) -> None:
         self._builder = BloomBuilder(LINE_BITS, count)
+        self._end = _encoded(end or "\n")
         self._line, self._begun = _hash(), False  # the incomplete last line
 
     def add(self, piece: str) -> None:
-        rest, *others = _encoded(piece).split(b"\n")
+        rest, *others = _encoded(piece).split(self._end)
         self._line.update(rest)
         self._begun = self._begun or bool(rest)
         if others:
@@ -226,9 +228,9 @@ def _encoded(text: str) -> bytes:
 class _Runs:
     """Builds the filters of all runs, by length, from pieces of the text."""
 
-    def __init__(self, counts: dict[int, int], *, by_line: bool) -> None:
+    def __init__(self, counts: dict[int, int], end: str) -> None:
         self._builders = {n: BloomBuilder(RUN_BITS, count) for n, count in counts.items()}
-        self._by_line = by_line
+        self._end = end
         # A single probe, as for a long text, needs no second hash.
         several = any(builder.probes > 1 for builder in self._builders.values())
         self._bases = BASES if several else BASES[:1]
@@ -238,13 +240,13 @@ class _Runs:
         before = len(self._before)
         points = np.concatenate([self._before, code_points(piece)])
         self._before = points[max(len(points) - GRAMS[-1] + 1, 0) :]
-        ends = np.concatenate([[0], np.cumsum(points == ord("\n"))]) if self._by_line else None
+        ends = np.concatenate([[0], np.cumsum(points == ord(self._end))]) if self._end else None
         both = [_polynomials(points + 1, base) for base in self._bases]
         for n, builder in self._builders.items():
             at = max(before - n + 1, 0)  # earlier runs ended in the previous piece
             found = [hashes[n][at:] for hashes in both]
             if ends is not None:
-                inside = ends[n - 1 : -1] == ends[:-n]  # no line end before the run's last character
+                inside = ends[n - 1 : -1] == ends[:-n]  # no end before the run's last character
                 found = [hashes[inside[at:]] for hashes in found]
             builder.add(*found)
 

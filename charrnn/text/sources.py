@@ -154,7 +154,7 @@ def why_not_text(head: bytes, text: TextConfig) -> tuple[str, str] | None:
             return answer
     if encoding.startswith("utf-8") and head.startswith(UTF_16_MARKS):
         return "UTF-16 text", "read it with --encoding utf-16"
-    if b"\0" in head[:HEAD_BYTES]:
+    if b"\0" in head[:HEAD_BYTES] and text.split != "nul":
         if (found := likely_encoding(head[:HEAD_BYTES])) is not None:
             return f"{found.upper()} text", f"read it with --encoding {found}"
         return "binary, as the NUL bytes in it show", "--bytes reads it, each byte a character"

@@ -56,10 +56,9 @@ class Interrupted:
         """Read a resume file. CheckpointError: it cannot be read, or holds no run."""
         tensors, record = model_file.load_resume(path)
         try:
-            # The normal form is determined again, and does not change the corpus.
-            text = replace(TextConfig(**record["text"]), normal_form=None)
+            text = TextConfig(**record["text"])
             model, train = ModelConfig.from_dict(record["model"]), TrainConfig(**record["train"])
-            step, vocabulary = int(record["position"]["step"]), Vocabulary(record["vocabulary"])
+            step, vocabulary = int(record["position"]["step"]), Vocabulary.of_text(record["vocabulary"], text)
             run, init = record["run"], str(record["init"])
             return cls(tensors, record, step, run, init, text, model, train, vocabulary)
         except (KeyError, TypeError, ValueError, AttributeError, CharrnnError) as error:
@@ -74,7 +73,9 @@ class Interrupted:
                 f"the interrupted run was judged by {by}",
                 "give it again, as --val FILE" if apart else "leave out --val with --resume",
             )
-        if request.text not in (TextConfig(), self.text):
+        # A normal form that was not asked for is that of the corpus.
+        asked = replace(request.text, normal_form=request.text.normal_form or self.text.normal_form)
+        if request.text != TextConfig() and asked != self.text:
             raise ConfigError(
                 "the interrupted run read its corpus with other options", "leave them out with --resume"
             )
@@ -83,7 +84,7 @@ class Interrupted:
                 continue  # which was settled at the start of the run
             before = getattr(self.model if name in MODEL_SETTINGS else self.train, name)
             if name == "val_split":
-                before = split_of(before, lines=self.text.lines)
+                before = split_of(before, lines=self.text.records)
             if value != before:
                 raise ConfigError(
                     f"{name.replace('_', '-')} {value} is not what the interrupted run has, {before}",

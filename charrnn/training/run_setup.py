@@ -26,6 +26,7 @@ from charrnn.training.planning import by_speed, plan
 from charrnn.training.request import MODEL_SETTINGS, TRAIN_SETTINGS, Request, only
 from charrnn.training.run import Run
 from charrnn.training.run_files import Outputs
+from charrnn.vocabulary import Vocabulary
 
 # Fine-tuning starts from good weights, which the usual peak would first unlearn.
 FINE_TUNING_RATE = 2e-3
@@ -50,7 +51,7 @@ class Settled:
         train = TrainConfig(**only(settings, TRAIN_SETTINGS))
         # With a separate text for validation, the split means nothing.
         apart = material.validation is not None
-        split = None if apart else canonical(train.val_split, lines=corpus.text.lines)
+        split = None if apart else canonical(train.val_split, lines=corpus.text.records)
         return cls(material, model, replace(train, val_split=split), init, planned)
 
     def fingerprint(self) -> str:
@@ -135,7 +136,8 @@ def _anew(
     start_helper(held, guess, request.threads, bfloat16)
     material, init = request.assignment.read(request.text), ""
     if initial is not None:
-        material = material.within(initial.vocabulary.merged(material.corpus.vocabulary))
+        characters = initial.vocabulary.characters[: initial.config.vocab_size]
+        material = material.within(material.corpus.vocabulary.merged(Vocabulary(characters)))
         init = _digest(initial)
     if material.validation is not None:
         given = {**given, "val_fraction": 0.0, "val_text": material.validation.fingerprint()}

@@ -23,4 +23,4 @@ def result(work: Generator[object, None, T]) -> T:
 
 def indexed(checkpoint: Checkpoint, text: str) -> Checkpoint:
     """The model, as if it had been trained on the text."""
-    return replace(checkpoint, novelty=result(Novelty.build(lambda: [text], by_line=checkpoint.text.lines)))
+    return replace(checkpoint, novelty=result(Novelty.build(lambda: [text], end=checkpoint.text.end)))

@@ -13,10 +13,11 @@ from charrnn.cli import wording
 from charrnn.cli.options import PLOT, Json, ModelFile
 from charrnn.cli.process import Output
 from charrnn.config import shown
-from charrnn.errors import decimal, printable
+from charrnn.errors import decimal, printable, quoted
 
 if TYPE_CHECKING:
     from charrnn.checkpoint.model_file import Checkpoint
+    from charrnn.config import TextConfig
 
 SHOWN_CHARACTERS = 200
 SHOWN_EVALUATIONS = 12
@@ -49,7 +50,7 @@ def _record(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
         "path": path,
         "model": checkpoint.config.to_dict(),
         "parameters": checkpoint.config.num_parameters,
-        "vocabulary": checkpoint.vocabulary.characters,
+        "vocabulary": checkpoint.vocabulary.characters[: checkpoint.config.vocab_size],
         "text": shown(checkpoint.text),
         "best_val_loss": best,
         "best_val_bpc": None if best is None else best / math.log(2),
@@ -68,17 +69,8 @@ def _table(path: str, checkpoint: Checkpoint) -> list[str]:
         ("embedding", str(config.embedding_size) if config.embedding_size else "none: one-hot"),
         ("dropout", f"{config.dropout:g}"),
         ("parameters", wording.count(config.num_parameters)),
-        ("vocabulary", _vocabulary(checkpoint.vocabulary.characters)),
-        (
-            "text",
-            ("bytes" if text.bytes else printable(text.encoding))
-            + (", every line a text of its own" if text.lines else "")
-            + (", line ends as they are" if text.keep_newlines else "")
-            + {"strict": "", "skip": ", bad bytes left out", "replace": ", bad bytes replaced"}[
-                text.encoding_errors
-            ]
-            + (f", in {text.normal_form}" if text.normal_form else ""),
-        ),
+        ("vocabulary", _vocabulary(checkpoint.vocabulary.characters[: config.vocab_size])),
+        ("text", _text(text)),
     ]
     if checkpoint.best_val_loss is not None:
         rows.append(("best loss", wording.loss(checkpoint.best_val_loss)))
@@ -86,6 +78,31 @@ def _table(path: str, checkpoint: Checkpoint) -> list[str]:
         rows.append(("trained with", printable(pairs)))
     width = max(len(name) for name, _ in rows) + 2
     return [f"{name:<{width}}{value}" for name, value in rows] + _history(checkpoint, width)
+
+
+def _text(text: TextConfig) -> str:
+    named = {
+        "blank": ", texts between empty lines",
+        "nul": ", texts between NUL characters",
+        "file": ", every file a text of its own",
+    }
+    parts = [
+        "bytes" if text.bytes else text.encoding,
+        f", the field {quoted(text.field)} of tables" if text.field is not None else "",
+        ", every line a text of its own" if text.lines else "",
+        named.get(text.split, f", texts between lines {quoted(text.split)}")
+        if text.split is not None
+        else "",
+        ", line ends as they are" if text.keep_newlines else "",
+        {"strict": "", "skip": ", bad bytes left out", "replace": ", bad bytes replaced"}[
+            text.encoding_errors
+        ],
+        f", in {text.normal_form}" if text.normal_form else "",
+        ", in lower case" if text.lowercase else "",
+        f", characters that occur {text.min_count:,} times or more" if text.min_count > 1 else "",
+        f", texts of {text.max_chars:,} characters at the most" if text.max_chars is not None else "",
+    ]
+    return printable("".join(parts))
 
 
 def _vocabulary(characters: str) -> str:

@@ -104,6 +104,20 @@ def train(
     lines: Annotated[
         bool, _reading("--lines", help="Every line is a text of its own, such as a name.")
     ] = False,
+    split: Annotated[
+        str | None,
+        _reading(metavar="WHAT", help="What ends a text: line, blank, nul, file or a line."),
+    ] = None,
+    field: Annotated[
+        str | None,
+        _reading(metavar="NAME", help="Texts are this field of JSON lines, CSV or TSV."),
+    ] = None,
+    max_chars: Annotated[int | None, _reading(metavar="N", help="Leave longer texts out [none].")] = None,
+    min_count: Annotated[
+        int, _reading(metavar="N", help="Rarer characters become one, never written [1].")
+    ] = 1,
+    lowercase: Annotated[bool, _reading("--lowercase", help="Read all letters as lower case.")] = False,
+    nfc: Annotated[bool, _reading("--nfc", help="Compose accents and letters (Unicode's NFC).")] = False,
     encoding: Annotated[
         str | None, _reading(metavar="NAME", help="How characters are stored [utf-8].")
     ] = None,
@@ -134,8 +148,9 @@ def train(
 
     Ctrl-C saves first; --resume goes on.
     """
-    if bytes and encoding is not None:
-        raise ConfigError("--bytes and --encoding contradict each other", "give one of them")
+    for option, is_given in (("--encoding", encoding is not None), ("--nfc", nfc)):
+        if bytes and is_given:
+            raise ConfigError(f"--bytes and {option} contradict each other", "give one of them")
     from charrnn import api
     from charrnn.cli.views import plots
     from charrnn.cli.views.progress import RunHistory
@@ -148,6 +163,12 @@ def train(
         lines=lines,
         keep_newlines=keep_newlines,
         encoding_errors=encoding_errors or TextConfig().encoding_errors,
+        normal_form="NFC" if nfc else None,
+        split=split,
+        field=field,
+        lowercase=lowercase,
+        min_count=min_count,
+        max_chars=max_chars,
     )
     view = _view(quiet=quiet, json_lines=json_lines)
     with StopRequest(view.stopping, view.restore) as stop:

@@ -60,8 +60,8 @@ class RunHistory:
             return ""
         train = self.started.train
         if not train.val_text:
-            lines = self.started.corpus.text.lines
-            train = replace(train, val_split=split_of(train.val_split, lines=lines))
+            records = self.started.corpus.text.records
+            train = replace(train, val_split=split_of(train.val_split, lines=records))
         known = self.history, train, self.started.model.dropout
         if finished.reason == "early-stop" and round(finished.best_val_loss, 4) > 0:
             return diagnosis.after_early_stop(*known)
@@ -155,8 +155,9 @@ def header(started: Started) -> list[str]:
     if started.val_characters and started.validation is None:
         characters += started.val_characters
         held_out = f", {wording.count(started.val_characters)} of them for validation"
+    texts = "" if corpus.text.split is None else f"{plural(corpus.records(), 'record')} of "
     lines = [
-        f"text      {printable(corpus.name)}: {wording.count(characters)} characters{held_out}, "
+        f"text      {printable(corpus.name)}: {texts}{wording.count(characters)} characters{held_out}, "
         f"{wording.count(started.different)} different"
     ]
     if started.validation is not None:
