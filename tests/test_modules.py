@@ -15,6 +15,7 @@ from support.environment import environment
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.kernels import rows
 from charrnn.kernels.machine import jit
+from charrnn.nn.learning.optimizer import AdamW
 from charrnn.nn.modules.dropout import Dropout
 from charrnn.nn.modules.embedding import Embedding
 from charrnn.nn.modules.layer_norm import LayerNorm
@@ -25,7 +26,6 @@ from charrnn.nn.modules.residual import Residual
 from charrnn.nn.modules.stream import Stream
 from charrnn.nn.network import Model
 from charrnn.nn.operands import Share
-from charrnn.nn.optimizer import AdamW
 from charrnn.nn.window import Window
 from charrnn.nn.workers import Workers
 

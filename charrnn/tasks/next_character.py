@@ -12,7 +12,7 @@ from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig
 from charrnn.errors import ConfigError, TrainingError
 from charrnn.events import Measure
 from charrnn.generation.writing import generate_all
-from charrnn.nn.learner import Learner
+from charrnn.nn.learning.learner import Learner
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers

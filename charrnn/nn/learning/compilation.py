@@ -27,9 +27,9 @@ import numpy as np
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.kernels.machine import jit
 from charrnn.kernels.machine.jit import Task
+from charrnn.nn.learning.optimizer import AdamW
 from charrnn.nn.network import Model
 from charrnn.nn.operands import Share
-from charrnn.nn.optimizer import AdamW
 from charrnn.nn.workers import Phase, Workers, available_threads
 
 # The first modules of the list; products and cells follow. The helper, which first has to import Numba,
@@ -39,7 +39,7 @@ _HELPER = """
 import json, sys
 path, config, bfloat16 = json.loads(sys.argv[1])
 sys.path[:] = path
-from charrnn.nn.compilation import run_helper
+from charrnn.nn.learning.compilation import run_helper
 run_helper(config, bfloat16)
 """
 

@@ -9,9 +9,9 @@ from itertools import pairwise
 import numpy as np
 
 from charrnn.config import ModelConfig, TrainConfig
-from charrnn.nn.compilation import compile_kernels
+from charrnn.nn.learning.compilation import compile_kernels
+from charrnn.nn.learning.optimizer import AdamW
 from charrnn.nn.network import Model, State, mix
-from charrnn.nn.optimizer import AdamW
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
 
