@@ -11,8 +11,9 @@ import numpy as np
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.nn.learning.compilation import compile_kernels
 from charrnn.nn.learning.optimizer import AdamW
-from charrnn.nn.network import Model, State, mix
+from charrnn.nn.network import Model, State
 from charrnn.nn.parameters import Array
+from charrnn.nn.passes import mix
 from charrnn.nn.workers import Workers
 
 LEAST_STEPS, LEAST_SECONDS = 3, 0.15  # to measure the speed
