@@ -255,11 +255,17 @@ class ModelConfig(_Stored):
 
     def network(self) -> Sequential:
         """What stands between a character and the logits of the next one: modules that one can print."""
+        from charrnn.nn.modules.linear import Linear
+        from charrnn.nn.modules.module import Sequential
+
+        return Sequential(*self.layers(), Linear(self.hidden_size, self.outputs, "decoder"))
+
+    def layers(self, *, both_ways: bool = False) -> list[Module]:
+        """The modules that read characters; in both directions, each has H outputs, side by side."""
         from charrnn.nn.modules.dropout import Dropout
         from charrnn.nn.modules.embedding import Embedding
         from charrnn.nn.modules.layer_norm import LayerNorm
-        from charrnn.nn.modules.linear import Linear
-        from charrnn.nn.modules.module import Sequential
+        from charrnn.nn.modules.reading.bidirectional import Bidirectional
         from charrnn.nn.modules.recurrent import Recurrent
         from charrnn.nn.modules.residual import Residual
 
@@ -269,14 +275,17 @@ class ModelConfig(_Stored):
         modules: list[Module] = []
         if self.embedding_size:
             modules.append(Embedding(V, self.embedding_size))
+        D, width = self.input_size, 2 * H if both_ways else H
         for k in range(self.num_layers):
-            layer: list[Module] = [Recurrent(cell, self.layer_input_size(k), H, k, biases)]
+            reads = Bidirectional if both_ways else Recurrent
+            layer: list[Module] = [reads(cell, D, H, k, biases)]
             if self.norm:
-                layer.append(LayerNorm(H, f"norm_l{k}"))
-            modules += [Residual(*layer)] if self.has_skip(k) else layer
+                layer.append(LayerNorm(width, f"norm_l{k}"))
+            modules += [Residual(*layer)] if self.residual and width == D else layer
             if self.dropout:
                 modules.append(Dropout(self.dropout))
-        return Sequential(*modules, Linear(H, self.outputs, "decoder"))
+            D = width
+        return modules
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor's name and shape, in PyTorch's names and layout, in the file's order."""
