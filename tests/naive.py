@@ -454,3 +454,34 @@ def crf_by_enumeration(parameters: Parameters, emissions: Array) -> Enumerated:
         for t, label in enumerate(labels):
             marginals[t, label] += np.exp(score - log_sum)
     return Enumerated(scores, log_sum, marginals)
+
+
+def rewrite(
+    parameters: Parameters, cell: str, nonlinearity: str, rows: Array, previous: Sequence[int]
+) -> list[Array]:
+    """The logits of a decoder after each previous character, while it attends to the rows (n, 2H)."""
+    p = as_float64(parameters)
+    step, _ = cell_functions(cell, nonlinearity)
+    table = p["target.embedding.weight"]
+    w_ih, w_hh, b_ih, b_hh = (
+        p[f"target.rnn.{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    H = w_hh.shape[1]
+    ends = np.concatenate([rows[-1][: rows.shape[1] // 2], rows[0][rows.shape[1] // 2 :]])
+    start = np.tanh(p["target.start.weight"] @ ends + p["target.start.bias"])
+    state = tuple(start.reshape(-1, H))
+    keys = [p["attention.key.weight"] @ row + p["attention.key.bias"] for row in rows]
+    fed, logits = np.zeros(H), []
+    for character in previous:
+        embedded = table[character] if character < len(table) else np.zeros(table.shape[1])
+        state, _ = step(w_ih @ np.concatenate([embedded, fed]) + b_ih, w_hh @ state[0] + b_hh, state)
+        if "attention.vector" in p:
+            query = p["attention.query.weight"] @ state[0]
+            scores = [p["attention.vector"] @ np.tanh(query + key) for key in keys]
+        else:
+            scores = [state[0] @ key for key in keys]
+        context = softmax(np.array(scores)) @ rows
+        joined = np.concatenate([context, state[0]])
+        fed = np.tanh(p["attention.output.weight"] @ joined + p["attention.output.bias"])
+        logits.append(decode(p, fed))
+    return logits

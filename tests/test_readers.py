@@ -13,11 +13,16 @@ from support.central_differences import check_slope, own_places
 
 from charrnn.config import ModelConfig
 from charrnn.nn.modules.module import Sequential
-from charrnn.nn.reader import Batch, Reader, classifier, labeller, tagger
+from charrnn.nn.reader import Batch, Reader, classifier, labeller, rewriter, tagger
 from charrnn.nn.workers import Workers
 
 V, N = 6, 5
 KINDS = {"classes": classifier, "labels": labeller, "tags": tagger}
+REWRITERS = {
+    "rewrite-additive": lambda config, N: rewriter(config, N - 1, "additive"),
+    "rewrite-dot": lambda config, N: rewriter(config, N - 1, "dot"),
+}
+ALL = KINDS | REWRITERS
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +40,13 @@ def batch(kind: str, lengths: list[int], T: int | None = None, seed: int = 1) ->
     rng, sizes = np.random.default_rng(seed), np.array(lengths)
     T, B = T or max(lengths), len(lengths)
     x = rng.integers(0, V, (T, B)).astype(np.int32)
+    if kind in REWRITERS:
+        target_lengths = rng.integers(1, 6, B)
+        T = max(target_lengths)
+        targets = rng.integers(0, N - 1, (T, B)).astype(np.int32)
+        targets[target_lengths - 1, np.arange(B)] = N - 1
+        weights = rng.uniform(0.5, 2, (T, B)) * (np.arange(T)[:, None] < target_lengths)
+        return Batch(x, sizes, targets, weights, np.concatenate([np.full((1, B), N), targets[:-1]]))
     if kind == "classes":
         return Batch(x, sizes, rng.dirichlet(np.ones(N), B), rng.uniform(0.5, 2, B))
     targets = rng.integers(0, N, (T, B)).astype(np.int32)
@@ -63,20 +75,20 @@ def check(reader: Reader, given: Batch) -> None:
     assert not np.delete(slopes, used).any(), "padding has a gradient"
 
 
-@pytest.mark.parametrize("name", recorded.readers(*KINDS))
+@pytest.mark.parametrize("name", recorded.readers(*ALL))
 def test_logits_loss_and_gradients_are_pytorchs(name, workers):
     r = recorded.load_reader(name)
     sizes, a = r.config, r.arrays
     settings = ModelConfig(
         sizes["V"], sizes["cell"], sizes["nonlinearity"], sizes["H"], sizes["L"], sizes["D"], False, False
     )
-    network = KINDS[sizes["head"]](settings, sizes["N"])
-    given = Batch(a["x"], a["lengths"], a["targets"], a["weights"])
+    network = ALL[sizes["head"]](settings, sizes["N"])
+    given = Batch(a["x"], a["lengths"], a["targets"], a["weights"], a.get("previous"))
     single, double = (Reader(network, sizes["V"], workers=workers, dtype=t) for t in (np.float32, np.float64))
     for reader in (single, double):
         reader.load_tensors(r.tensors)
-    logits, expected = single.forward(given.x, given.lengths), a["logits"]
-    for b, n in enumerate(given.lengths):
+    logits, expected = single.forward(given.x, given.lengths, given.previous), a["logits"]
+    for b, n in enumerate(given.lengths if given.previous is None else a["target_lengths"]):
         own = (b,) if sizes["head"] == "classes" else (slice(n), b)
         np.testing.assert_allclose(logits[own], expected[own], rtol=0, atol=1e-5)
     assert double.gradient(given) == pytest.approx(r.loss, abs=1e-12)
@@ -86,30 +98,34 @@ def test_logits_loss_and_gradients_are_pytorchs(name, workers):
         np.testing.assert_allclose(gradients[key], gradient, rtol=1e-9, atol=1e-12, err_msg=key)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
 @pytest.mark.parametrize(
     ("D", "norm", "residual"), [(4, False, False), (6, True, True), (0, True, False), (6, False, True)]
 )
 def test_gradients_are_central_differences(kind, cell, nonlinearity, D, norm, residual, workers):
-    network = KINDS[kind](config(cell, nonlinearity, embedding_size=D, norm=norm, residual=residual), N)
+    network = ALL[kind](config(cell, nonlinearity, embedding_size=D, norm=norm, residual=residual), N)
     check(make(network, workers), batch(kind, [4, 1, 3], 5))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 def test_what_is_behind_a_text_changes_nothing(kind, workers):
     rng = np.random.default_rng(5)
-    reader, given = make(KINDS[kind](config(), N), workers, np.float32), batch(kind, [4, 2, 6])
+    reader, given = make(ALL[kind](config(), N), workers, np.float32), batch(kind, [4, 2, 6])
     results = []
     for steps in (0, 3):
         longer = given._replace(x=np.concatenate([given.x, rng.integers(0, V, (steps, 3)).astype(np.int32)]))
         longer.x[np.arange(6 + steps)[:, None] >= given.lengths] = rng.integers(0, V)
-        if kind != "classes":
+        if kind in ("labels", "tags"):
             longer = longer._replace(targets=np.concatenate([given.targets, given.targets[:steps]]))
         if kind == "labels":
             longer = longer._replace(weights=np.concatenate([given.weights, np.zeros((steps, 3))]))
-        logits = reader.forward(longer.x, given.lengths)
-        own = logits if kind == "classes" else logits[:6][np.arange(6)[:, None] < given.lengths]
+        logits = reader.forward(longer.x, given.lengths, given.previous)
+        own = (
+            logits
+            if kind == "classes" or kind in REWRITERS
+            else logits[:6][np.arange(6)[:, None] < given.lengths]
+        )
         results.append((reader.gradient(longer), reader.gradients.flat.tobytes(), own.tobytes()))
     assert results[0] == results[1]
 
@@ -126,10 +142,10 @@ def test_each_text_is_read_as_if_it_were_alone(kind, workers):
     assert losses.shape == ((6, 3) if kind == "labels" else (3,))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
 def test_any_number_of_threads_gives_the_same_bits(kind, cell, nonlinearity):
-    network = KINDS[kind](config(cell, nonlinearity, 40, dropout=0.2, embedding_size=80), N)
+    network = ALL[kind](config(cell, nonlinearity, 40, dropout=0.2, embedding_size=80), N)
     given, results = batch(kind, [9, 3, 12, 1, 7, 12, 5]), []
     for threads in (1, 2, 3, 5):
         reader = make(network, Workers(threads), np.float32)
@@ -150,16 +166,40 @@ def test_logits_are_those_of_the_naive_reference(cell, nonlinearity, workers):
     ]:
         settings = config(cell, nonlinearity, H, L, embedding_size=D, norm=norm, residual=residual)
         x = rng.integers(0, V, (max(lengths), len(lengths))).astype(np.int32)
-        for kind in KINDS:
-            reader = make(KINDS[kind](settings, N), workers, np.float32)
-            logits, tensors = reader.forward(x, np.array(lengths)), reader.tensors()
+        for kind in ALL:
+            reader = make(ALL[kind](settings, N), workers, np.float32)
+            previous = batch(kind, lengths).previous
+            logits, tensors = reader.forward(x, np.array(lengths), previous), reader.tensors()
             for b, n in enumerate(lengths):
                 read = naive.read_both_ways(tensors, cell, nonlinearity, L, norm, residual, x[:n, b])
+                if previous is not None:
+                    expected = naive.rewrite(tensors, cell, nonlinearity, read, previous[:, b])
+                    np.testing.assert_allclose(logits[:, b], expected, rtol=0, atol=2e-5)
+                    continue
                 if kind == "classes":
                     read = naive.pool(tensors, read)[None]
                 expected = [naive.decode(tensors, row) for row in read]
                 own = logits[b : b + 1] if kind == "classes" else logits[:n, b]
                 np.testing.assert_allclose(own, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", REWRITERS)
+@pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
+def test_single_steps_of_rows_in_any_order_are_those_of_the_whole_target(kind, cell, nonlinearity, workers):
+    reader = make(REWRITERS[kind](config(cell, nonlinearity, 20, norm=True), N), workers, np.float32)
+    given = batch(kind, [4, 1, 7, 3])
+    whole = reader.forward(given.x, given.lengths, given.previous)
+    encoded, written = reader.encode(given.x, given.lengths)
+    columns = np.array([2, 0, 2, 3, 1, 2])  # rows may attend to the same text
+    written = written.take(columns)
+    for t, previous in enumerate(given.previous):
+        logs, written, weights = reader.step(encoded, columns, previous[columns], written)
+        for row, column in enumerate(columns):
+            np.testing.assert_allclose(logs[row], naive.log_softmax(whole[t, column]), rtol=0, atol=2e-6)
+            assert weights[row, : given.lengths[column]].sum() == pytest.approx(1, abs=1e-6)
+            assert not weights[row, given.lengths[column] :].any()
+        order = np.random.default_rng(t).permutation(len(columns))
+        columns, written = columns[order], written.take(order)
 
 
 @pytest.mark.parametrize("scale", [0.5, 5, 30])

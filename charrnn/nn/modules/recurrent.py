@@ -29,12 +29,20 @@ class Recurrent(Module):
     reads_characters = True
 
     def __init__(
-        self, cell: Cell, D: int, H: int, k: int, biases: Mapping[str, float], *, reverse: bool = False
+        self,
+        cell: Cell,
+        D: int,
+        H: int,
+        k: int,
+        biases: Mapping[str, float],
+        *,
+        reverse: bool = False,
+        name: str = "rnn",
     ) -> None:
         self.cell, self.D, self.H, self.biases, self.gates = cell, D, H, biases, len(cell.gates)
         self.reverse, suffix = reverse, f"_l{k}_reverse" if reverse else f"_l{k}"
-        self.weight_ih, self.weight_hh = f"rnn.weight_ih{suffix}", f"rnn.weight_hh{suffix}"
-        self.bias_ih, self.bias_hh = f"rnn.bias_ih{suffix}", f"rnn.bias_hh{suffix}"
+        self.weight_ih, self.weight_hh = f"{name}.weight_ih{suffix}", f"{name}.weight_hh{suffix}"
+        self.bias_ih, self.bias_hh = f"{name}.bias_ih{suffix}", f"{name}.bias_hh{suffix}"
         self.widths = cell.state_widths(H)
 
     def __repr__(self) -> str:
@@ -191,16 +199,16 @@ class BoundRecurrent(Bound):
         cell, dtype, apart, read = self.cell, self.window.dtype, self.recurrent is not self.gates, self.input
         training = self.window.training
         weight, weight_t = self.weight_hh.panels, self.weight_hh.transposed
-        self._inputs = loops.recurrent.Inputs(
+        self.inputs = loops.recurrent.Inputs(
             read.table, read.index, read.values, read.weight.panels, self.bias, read.weight.K
         )  # fmt: skip
-        self._gates = loops.recurrent.Gates(
+        self.operands = loops.recurrent.Gates(
             self.gates, self.recurrent, apart, self.bias_hh, weight, weight if weight_t is None else weight_t
         )
         hidden = [self.recurrent] if apart else []
         # The next position, the state before a position, and that after it.
         following, before, after = (-1, 1, 0) if self.reverse else (1, 0, 1)
-        self._prefetches_forward = prefetch.table(
+        self.prefetches_forward = prefetch.table(
             (self.y.values, 0), (self.h_between, after), (self.rest, after), (self.kept, 0),
             (read.values, following), (self.gates, following), *((array, following) for array in hidden),
         )  # fmt: skip
@@ -211,18 +219,18 @@ class BoundRecurrent(Bound):
         )  # fmt: skip
         buffers = loops.equations.buffers(self.widths, tuple(map(self._in_order, arrays)))
         forward = address_of(loops.equations.forward(cell, dtype), needed=False)
-        self._forward_loops = loops.recurrent.Loops(forward, buffers)
+        self.forward_loops = loops.recurrent.Loops(forward, buffers)
         if not training:
             return
         reads = {*cell.backward(activations).reads}
         between = [self.h_between] if "h" in reads else []
         between += [self.rest] if reads & {*cell.state[1:]} else []
-        self._prefetches_backward = prefetch.table(
+        self.prefetches_backward = prefetch.table(
             (self.gates, -following), *((array, -following) for array in hidden),
             *((array, before - following) for array in between), (self.kept, -following), (dh, -following),
         )  # fmt: skip
         backward = address_of(loops.equations.backward(cell, dtype), needed=False)
-        self._backward_loops = loops.recurrent.Loops(backward, buffers)
+        self.backward_loops = loops.recurrent.Loops(backward, buffers)
 
     def _parts(self, h: Array, rest: Array) -> tuple[Array, ...]:
         """The parts of the state as views of these arrays."""
@@ -237,6 +245,10 @@ class BoundRecurrent(Bound):
         self.restart_rows[:] = restart_rows
         h, *rest = map(np.ascontiguousarray, restarts)
         self.restarts = h, np.concatenate(rest, axis=1) if rest else np.zeros((len(h), 0), h.dtype)
+
+    def states(self) -> Any:
+        """The states as an argument of kernels."""
+        return kernels.loops.recurrent.States(self.h_between, self.rest, self.restart_rows, *self.restarts)
 
     def state(self) -> tuple[Array, ...]:
         """The state after the last step."""
@@ -267,24 +279,27 @@ class BoundRecurrent(Bound):
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
         """Input product, recurrent product and equations, step by step."""
         recurrent = kernels.loops.recurrent
-        states = recurrent.States(self.h_between, self.rest, self.restart_rows, *self.restarts)
         recurrent.forward(
-            self.window.arithmetic.unit, self._prefetches_forward, self._inputs, self._gates, states,
-            self._forward_loops, self.H, recurrent.Steps(b0, b1, t0, t1, self.reverse),
+            self.window.arithmetic.unit, self.prefetches_forward, self.inputs, self.operands, self.states(),
+            self.forward_loops, self.H, recurrent.Steps(b0, b1, t0, t1, self.reverse),
         )  # fmt: skip
 
     def backward(self, b0: int, b1: int) -> None:
         """The gates' gradient from the output's, then the input's."""
         recurrent = kernels.loops.recurrent
         recurrent.backward(
-            self.window.arithmetic.unit, self._prefetches_backward, self._gates, self.dh_next, self.d_rest,
-            self.restart_rows, self._backward_loops, recurrent.Steps(b0, b1, 0, self.window.T, self.reverse),
+            self.window.arithmetic.unit, self.prefetches_backward, self.operands, self.dh_next, self.d_rest,
+            self.restart_rows, self.backward_loops, recurrent.Steps(b0, b1, 0, self.window.T, self.reverse),
         )  # fmt: skip
+        self.refresh(b0, b1)
+        self.input.backward(self.gates, b0, b1)
+
+    def refresh(self, b0: int, b1: int) -> None:
+        """Refresh the operands of the weights' gradients."""
         self.h_before_rows.refresh(b0, b1)
         self.gates_rows.refresh(b0, b1)
         if self.recurrent_rows is not self.gates_rows:
             self.recurrent_rows.refresh(b0, b1)
-        self.input.backward(self.gates, b0, b1)
 
     def parameter_gradients(self, share: Share) -> None:
         """Compute a share of the gradients: weights by panels or rows, biases by columns."""
