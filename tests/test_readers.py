@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import naive
@@ -10,8 +12,10 @@ import pytest
 from naive import CELLS
 from support import torch_recordings as recorded
 from support.central_differences import check_slope, own_places
+from support.environment import environment
 
-from charrnn.config import ModelConfig
+from charrnn.config import ModelConfig, TrainConfig
+from charrnn.nn.learning.learner import Learner
 from charrnn.nn.modules.module import Sequential
 from charrnn.nn.reader import Batch, Reader, classifier, labeller, rewriter, tagger
 from charrnn.nn.workers import Workers
@@ -228,6 +232,64 @@ def test_a_crf_is_a_choice_among_all_sequences(scale, workers):
             np.testing.assert_allclose(marginals[:n, b], expected.marginals, rtol=0, atol=5 * tolerance)
             assert not labels[n:, b].any()
             assert not marginals[n:, b].any()
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_a_run_that_continues_is_bit_for_bit_the_run_that_was_never_interrupted(kind):
+    settings = TrainConfig(steps=60, seed=4)
+
+    def learner(threads: int) -> Learner[Reader]:
+        network = ALL[kind](config(H=16, dropout=0.1, embedding_size=8), N)
+        reader = Reader(network, V, workers=Workers(threads))
+        reader.load_tensors(network.initial(np.random.default_rng(2)))
+        return Learner(reader, settings, 3)
+
+    def train(learner: Learner[Reader], first: int, last: int) -> list[float]:
+        given = [batch(kind, [4, 6, 2]), batch(kind, [3, 1], seed=2)]
+        return [learner.train_step(given[n % 2], None, 0.02, n)[0] for n in range(first, last)]
+
+    straight, first, second = learner(2), learner(1), learner(3)
+    losses = train(straight, 0, 60)
+    before = train(first, 0, 30)
+    saved = {name: array.copy() for name, array in first.state_dict(None).items()}
+    second.load_state_dict(saved, first.updates)
+    assert before + train(second, 30, 60) == losses
+    assert second.model.parameters.flat.tobytes() == straight.model.parameters.flat.tobytes()
+    entropy = 1.5 if kind == "classes" else 0  # of targets that are distributions
+    assert np.mean(losses[-2:]) < entropy + 0.5 * (np.mean(losses[:2]) - entropy)
+
+
+RECORD = """
+import numpy as np
+from charrnn.config import ModelConfig, TrainConfig
+from charrnn.kernels.machine import jit
+from charrnn.nn.learning import compilation
+from charrnn.nn.learning.learner import Learner
+from charrnn.nn.reader import Batch, Reader, classifier, labeller, rewriter, tagger
+
+settings, workers = ModelConfig(6, hidden_size=3, embedding_size=6, dropout=0.1), compilation._ThisThread()
+x, lengths = np.ones((5, 3), np.int32), np.array([5, 2, 4])
+kinds = {
+    classifier: (np.ones((3, 4)), np.ones(3), None), labeller: (x, np.ones((5, 3)), None),
+    tagger: (x, np.ones(3), None), rewriter: (x[:4], np.ones((4, 3)), x[:4]),
+}
+for compose, (targets, weights, previous) in kinds.items():
+    reader = Reader(compose(settings, 4), 6, workers=workers)
+    batch = Batch(x, lengths, targets, weights, previous)
+
+    def step():
+        Learner(reader, TrainConfig(steps=1), 3).train_step(batch, None, 0.1, 0)
+        reader.losses(batch)
+        reader.forward(x, lengths, previous)
+
+    wanted = {task.name for task in jit.record(step)}
+    listed = {task.name for task in jit.record(lambda: compilation._update(reader.try_out(workers)))}
+    assert len(wanted) > 10 and wanted <= listed, (compose, wanted - listed)
+"""
+
+
+def test_what_training_calls_is_in_the_list_that_is_compiled_before():
+    subprocess.run([sys.executable, "-c", RECORD], env=environment(), check=True, timeout=120)
 
 
 def test_a_network_reads_as_the_list_of_its_modules():

@@ -215,6 +215,17 @@ class Model(Parametrized[_Passes]):
         self.workers.run(window.prepare_share, pass_over, *window.after_columns(), *then)
         return window.loss.mean(), window.state()
 
+    def learn(
+        self,
+        batch: tuple[Array, Array, Array | None],
+        carry: State | None,
+        key: int,
+        then: tuple[Phase, ...],
+    ) -> tuple[float, State]:
+        """The loss and gradient of a batch: x, y and reset of `gradient`."""
+        x, y, reset = batch
+        return self.gradient(x, y, carry, reset, key, then)
+
     def state_gradient(self) -> State:
         """The gradient of the state that the last `gradient()` started from."""
         (window,) = (w for key, w in self._windows.items() if key[2])

@@ -121,6 +121,21 @@ class Parametrized(Generic[AnyPasses]):
     def _bind(self, window: Window, *sizes: int) -> AnyPasses:
         raise NotImplementedError
 
+    def learn(self, batch: Any, carry: Any, key: int, then: tuple[Phase, ...]) -> tuple[float, Any]:
+        """The loss of a batch, whose gradient is computed, and the state after it, if texts continue.
+
+        The key decides what dropout drops. The phases `then` follow on the same threads.
+        """
+        raise NotImplementedError
+
+    def zero_state(self, B: int) -> Any:
+        """The state before anything was read, for B columns."""
+        raise NotImplementedError
+
+    def try_out(self, workers: Workers) -> Parametrized[Any]:
+        """Call all kernels with a small batch, in another network of the same kind."""
+        raise NotImplementedError
+
 
 def mix(seed: int, number: int) -> int:
     """A key of 63 bits from a seed and a number (the finaliser of SplitMix64)."""

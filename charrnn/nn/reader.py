@@ -175,6 +175,22 @@ class Reader(Parametrized[_Passes]):
         """A gradient as `Learner` asks for it."""
         return self.gradient(batch, key, then), State(())
 
+    def try_out(self, workers: Workers) -> Reader:
+        reader = Reader(self.network, self.V, workers=workers, bfloat16=self.bfloat16)
+        x, lengths = np.zeros((1, 1), np.int32), np.ones(1, np.int64)
+        decodes = any(isinstance(module, Decoder) for module in self.network.modules)
+        previous = x if decodes else None
+        head = reader._of(True, x, previous).head
+        batch = Batch(x, lengths, head.targets, np.ones_like(head.weights), previous)
+        reader.gradient(batch, dropout_seed=0)
+        reader.losses(batch)
+        if decodes:
+            encoded, written = reader.encode(x, lengths)
+            reader.step(encoded, x[0], x[0], written)
+        if isinstance(head, BoundCRF):
+            reader.best(x, lengths)
+        return reader
+
     def losses(self, batch: Batch) -> Array:
         """The loss of each text (B,) or position (T, B) in nats, not weighted; 0 where the weight is."""
         return self._compared(batch).losses.copy()

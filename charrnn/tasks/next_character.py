@@ -78,7 +78,7 @@ class Texts(Material):
 
     def begin(
         self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers
-    ) -> tuple[NextCharacters, Learner]:
+    ) -> tuple[NextCharacters, Learner[Model]]:
         task = NextCharacters(self, train)
         tensors = initial_tensors(model, train.seed)
         if initial is not None:
@@ -118,7 +118,7 @@ class NextCharacters:
     def batch(self, epoch: int, k: int) -> Inputs:
         return self._batches.window(epoch, k)
 
-    def evaluate(self, network: Learner, stop: Callable[[], object]) -> Evaluation | None:
+    def evaluate(self, network: Learner[Model], stop: Callable[[], object]) -> Evaluation | None:
         return evaluate(network.model, self.measured, stop)
 
     def describe(self, model: Checkpoint) -> Generator[tuple[int, int], None, Checkpoint]:
