@@ -104,7 +104,7 @@ class Model(Parametrized[_Passes]):
     `network` replaces the network that the configuration describes.
     `dtype` is float32, or float64 for the gradient checks. With `bfloat16`, the operands of the matrix
     products of `gradient` are rounded (charrnn.nn.operands); with `reads_bfloat16`, those of `forward` and
-    `losses`. Results do not depend on the number of workers.
+    `losses`. Results do not depend on the number of workers. CharrnnError: Numba may not compile.
     """
 
     def __init__(

@@ -7,6 +7,8 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from charrnn.errors import CharrnnError
+from charrnn.kernels.machine.jit import JIT_DISABLED
 from charrnn.kernels.products import gemm
 from charrnn.nn.modules.dropout import BoundDropout
 from charrnn.nn.modules.module import Sequential
@@ -81,6 +83,11 @@ class Parametrized(Generic[AnyPasses]):
     def __init__(
         self, network: Sequential, workers: Workers | None, dtype: Any, bfloat16: bool, reads_bfloat16: bool
     ) -> None:
+        if JIT_DISABLED:
+            raise CharrnnError(
+                "a network learns and reads texts with compiled code, which NUMBA_DISABLE_JIT forbids",
+                "unset it; sample, next and enumerate work with it",
+            )
         self.network, self.bfloat16, self.reads_bfloat16 = network, bfloat16, reads_bfloat16
         self.dtype = np.dtype(dtype)
         self.parameters = self._parameters()
