@@ -26,9 +26,9 @@ from charrnn.kernels.loops import recurrent
 from charrnn.kernels.machine import jit
 from charrnn.kernels.machine.jit import Task
 from charrnn.kernels.products import gemm
-from charrnn.nn import compilation
 from charrnn.nn.cells import kinds
-from charrnn.nn.compilation import compile_kernels, start_helper
+from charrnn.nn.learning import compilation
+from charrnn.nn.learning.compilation import compile_kernels, start_helper
 
 KERNELS = [
     kernel
@@ -318,7 +318,7 @@ def test_no_helper_starts_where_it_is_of_no_use(started, monkeypatch):
         ("sys.executable", None),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(f"charrnn.nn.compilation.{name}", value)
+            patch.setattr(f"charrnn.nn.learning.compilation.{name}", value)
             start_helper(held, ModelConfig(7))
     assert started == []
 
@@ -376,7 +376,7 @@ def test_the_helper_compiles_all_that_training_calls(tmp_path):
         assert process.stdout.read() == b""  # until it ends by itself: its stdin stays open
         assert process.wait(60) == 0
     program = """
-from charrnn.nn import compilation
+from charrnn.nn.learning import compilation
 from charrnn.config import ModelConfig
 config = ModelConfig(5, "rnn", norm=False, residual=False, embedding_size=0)
 tasks = compilation._tasks(compilation._smallest(config))
