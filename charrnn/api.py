@@ -37,18 +37,19 @@ from charrnn.config import (
     MAX_LINE_LENGTH,
     UNKNOWN_BITS,
     DynamicConfig,
-    EncodingErrors,
     SampleConfig,
     TextConfig,
     WeightPrecision,
 )
 from charrnn.errors import CheckpointError, ConfigError
 from charrnn.events import Event
+from charrnn.generation.writing import Prompt as Prompt
+from charrnn.generation.writing import Written as Written
 from charrnn.generation.writing import generate_all, generate_each
 from charrnn.inference.mixture import Blend as Blend  # "as": the command line takes it from here
 from charrnn.inference.mixture import blend as blend
 from charrnn.text.corpus import Documents, read
-from charrnn.text.normalization import Normaliser, normalised
+from charrnn.text.normalization import Normaliser, as_trained, normalised
 from charrnn.vocabulary import OnUnknown
 
 if TYPE_CHECKING:
@@ -96,45 +97,65 @@ def sample(
     `settings` are the fields of SampleConfig. The same seed gives the same texts, on any number of threads;
     without one, a new seed is chosen: the result's `seed`. With `best_of` N, each text is the least
     surprising of N drawn, and comes in one piece; see charrnn.search.best_of.
+
+    Two more settings: `first`, the number of the first text in its run, so that one of many can be written
+    again; and `rated`, whether each text comes in one piece with its loss, see Written.
     """
     checkpoint = _loaded(model)
+    first, rated = settings.pop("first", 0), settings.pop("rated", False)
     config, prompt = _sample_config(settings, checkpoint), _normalised(checkpoint, prompt)
     how: dict[str, Any] = {"on_unknown": on_unknown, "threads": threads}
-    texts = generate_all(checkpoint, prompt, config, count=count * best_of, echo=echo and best_of == 1, **how)
-    return _best_of(best_of, checkpoint, texts, repeat(prompt), config, echo=echo, **how)
+    rated = rated or best_of != 1
+    begin = 0 if config.unique else first  # a text that is unlike those before it depends on them
+    texts = generate_all(
+        checkpoint, prompt, config, first=begin * best_of, count=(first - begin + count) * best_of,
+        echo=echo and not rated, **how,
+    )  # fmt: skip
+    if rated and best_of == 1:
+        from charrnn.search.best_of import rate_each
+
+        texts = rate_each(checkpoint, texts, prompt, config, echo=echo, **how)
+    elif rated:
+        texts = _rated(best_of, checkpoint, texts, repeat(prompt), config, echo=echo, **how)
+    return Texts(islice(_complete(texts, first - begin), count), config)
 
 
-def _best_of(
+def _complete(texts: Iterator[Written], passed_over: int) -> Iterator[Written]:
+    """The texts after the first ones, which are written, too."""
+    for written in islice(texts, passed_over):
+        deque(written, maxlen=0)
+    yield from texts
+
+
+def _rated(
     n: int,
     checkpoint: Checkpoint | Blend,
-    texts: Iterator[Iterator[str]],
+    texts: Iterator[Written],
     prompts: Iterable[str],
     config: SampleConfig,
     **how: Any,
-) -> Texts:
+) -> Iterator[Written]:
     """The best of each n consecutive texts; `prompts` has one for each n."""
-    if n != 1:
-        from charrnn.search.best_of import best_of_each
+    from charrnn.search.best_of import best_of_each
 
-        texts = best_of_each(checkpoint, texts, n, prompts, config, **how)
-    return Texts(texts, config)
+    return best_of_each(checkpoint, texts, n, prompts, config, **how)
 
 
-class Texts(Iterator[Iterator[str]]):
+class Texts(Iterator[Written]):
     """An iterator over texts, each an iterator of its pieces."""
 
-    def __init__(self, texts: Iterator[Iterator[str]], config: SampleConfig) -> None:
+    def __init__(self, texts: Iterator[Written], config: SampleConfig) -> None:
         assert config.seed is not None
         self.seed = config.seed  # reproduces the texts
         self._texts = texts
 
-    def __next__(self) -> Iterator[str]:
+    def __next__(self) -> Written:
         return next(self._texts)
 
 
 def sample_each(
     model: AnyModel | None,
-    prompts: Iterable[str] | Callable[[int], list[str]],
+    prompts: Iterable[str | Prompt] | Callable[[int], Sequence[str | Prompt]],
     *,
     count: int = 1,
     best_of: int = 1,
@@ -143,39 +164,43 @@ def sample_each(
     threads: int | None = None,
     **settings: Any,
 ) -> Texts:
-    """`count` texts for each prompt, in the order of the prompts, as `sample` gives them.
+    """`count` texts for each prompt, in the order of the prompts, as `sample` gives them, but from the first.
 
     They are written side by side, and prompts are taken only as they are needed, at first one. Instead of an
     iterable, `prompts` may be a function `take(most)` that returns at least one and at most `most` prompts,
-    those available without waiting, or none at the end.
+    those available without waiting, or none at the end. A prompt may be a Prompt, with a seed of its own.
 
     Raises:
         VocabularyError: during the iteration; it names the prompt.
     """
     checkpoint = _loaded(model)
+    rated = settings.pop("rated", False) or best_of != 1
     config = _sample_config(settings, checkpoint)
     source = prompts if callable(prompts) else _GrowingBatches(prompts)
-    given: deque[str] = deque()  # the prompt of each text that `best_of` chooses
+    given: deque[str] = deque()  # the prompt of each text that is rated
 
-    def take(most: int) -> list[str]:
-        found = [_normalised(checkpoint, prompt) for prompt in source(most)]
-        if best_of != 1:
-            given.extend(prompt for prompt in found for _ in range(count))
+    def take(most: int) -> list[Prompt]:
+        found = [prompt if isinstance(prompt, Prompt) else Prompt(prompt) for prompt in source(most)]
+        found = [prompt._replace(text=_normalised(checkpoint, prompt.text)) for prompt in found]
+        if rated:
+            given.extend(prompt.text for prompt in found for _ in range(count))
         return found
 
     how: dict[str, Any] = {"on_unknown": on_unknown, "threads": threads}
-    texts = generate_each(checkpoint, take, config, count=count * best_of, echo=echo and best_of == 1, **how)
-    return _best_of(best_of, checkpoint, texts, iter(given.popleft, None), config, echo=echo, **how)
+    texts = generate_each(checkpoint, take, config, count=count * best_of, echo=echo and not rated, **how)
+    if rated:
+        texts = _rated(best_of, checkpoint, texts, iter(given.popleft, None), config, echo=echo, **how)
+    return Texts(texts, config)
 
 
 class _GrowingBatches:
     """The next items of an iterable: one, then twice as many each time."""
 
-    def __init__(self, items: Iterable[str]) -> None:
+    def __init__(self, items: Iterable[str | Prompt]) -> None:
         self._items = iter(items)
         self._most = 1
 
-    def __call__(self, most: int) -> list[str]:
+    def __call__(self, most: int) -> list[str | Prompt]:
         found = list(islice(self._items, min(most, self._most)))
         self._most = min(2 * self._most, most)
         return found
@@ -190,8 +215,8 @@ def _checkpoint(model: Checkpoint | str | Path | None) -> Checkpoint:
 
 
 def _normalised(model: Checkpoint | Blend, text: str) -> str:
-    """A text in the normal form of the model's corpus. Text from users passes here or through a Scorer."""
-    return normalised(text, model.text.form)
+    """A text as the model's corpus was. Text from users passes here or through a Scorer."""
+    return as_trained(text, model.text)
 
 
 def _normalised_expression(model: Checkpoint | Blend, expression: str) -> str:
@@ -225,9 +250,10 @@ def enumerate_lines(
 ) -> Iterator[Line]:
     """The `count` most probable complete lines that begin with the prompt, the most probable first; exact.
 
-    The default is 100 or, with `above`, all lines of at least that probability. With `match`, what follows
-    the prompt must match the whole expression. `settings` are `precision`, `threads` and those of
-    charrnn.search.enumeration.enumerate_lines, which documents further errors.
+    In a model of other records they are complete records. The default is 100 or, with `above`, all lines of
+    at least that probability. With `match`, what follows the prompt must match the whole expression.
+    `settings` are `precision`, `threads` and those of charrnn.search.enumeration.enumerate_lines, which
+    documents further errors.
 
     Raises:
         ConfigError: `match` is not a valid expression, or is too large.
@@ -238,15 +264,16 @@ def enumerate_lines(
 
     loaded = _loaded(model)
     prompt = _normalised(loaded, prompt)
-    if match is not None and "\n" in loaded.vocabulary:  # else no line can end: the search raises an error
+    end = loaded.text.end or "\n"
+    if match is not None and end in loaded.vocabulary:  # else no line can end: the search raises an error
         from charrnn.constraints.automaton import build
         from charrnn.constraints.expressions import compiled
 
         characters, length = loaded.vocabulary.characters, settings.get("length")
         longest = MAX_LINE_LENGTH if length is None else max(0, length)
         expression = compiled(_normalised_expression(loaded, match), characters)
-        automaton = build(characters, lines=True, expression=expression)
-        start = automaton.start(length=longest)
+        automaton = build(characters, end=end, expression=expression)
+        start = automaton.start(length=longest + automaton.uncounted)
         settings["constraint"] = Constraint(start, automaton.table, automaton.classes)
     return search(_predictor(loaded, settings), prompt, count=count, above=above, **settings)
 
@@ -322,19 +349,19 @@ def score(
     """The surprise of each character of the normalised text: -log p in nats, (characters,).
 
     A model of lines reads each line as a separate text; the end of an empty line, which training leaves out,
-    has surprise 0.
+    has surprise 0. In a model of other records, each text may be followed by vocabulary.END, its end.
     """
     from charrnn.tasks.evaluation import surprises
     from charrnn.text.decoding import empty_lines
 
     checkpoint = _checkpoint(model)
     vocabulary = checkpoint.vocabulary
-    ids = vocabulary.encode(_normalised(checkpoint, text), on_unknown)
-    line_end = vocabulary.characters.index("\n") if checkpoint.text.lines else -1
+    ids = vocabulary.encode(normalised(text, checkpoint.text.form), on_unknown)
+    end = vocabulary.find(checkpoint.text.end)
     starts = np.zeros(min(1, len(ids)), np.int64)
-    losses = surprises(_model(checkpoint, threads), Documents(ids, len(vocabulary), starts, line_end))
-    if checkpoint.text.lines:
-        losses[empty_lines(ids, line_end, at_line_start=True)] = 0
+    losses = surprises(_model(checkpoint, threads), Documents(ids, len(vocabulary), starts, end))
+    if end >= 0:
+        losses[empty_lines(ids, end, at_line_start=True)] = 0
     return losses
 
 
@@ -350,9 +377,10 @@ def score_lines(
 ) -> Iterator[list[LineScore]]:
     """The surprise of each line as a separate text, in lists of the lines that have arrived meanwhile.
 
-    Memory depends neither on the number of lines nor on their lengths. Nothing in a text is an error: bytes
-    that are invalid in the encoding and unknown characters count `unknown_bits` each. bfloat16 is faster, on
-    CPUs that support it, and less exact. See charrnn.scoring.surprisal.
+    For a model of other records, or a `text` that has such, they take the place of lines. Memory depends
+    neither on the number of lines nor on their lengths. Nothing in a text is an error: bytes that are invalid
+    in the encoding and unknown characters count `unknown_bits` each. bfloat16 is faster, on CPUs that support
+    it, and less exact. See charrnn.scoring.surprisal.
 
     Raises:
         ConfigError: this CPU does not support the precision.
@@ -361,13 +389,12 @@ def score_lines(
     from charrnn.text import lines
 
     checkpoint = _checkpoint(model)
+    text = text or checkpoint.text.of_commands()
     scorer = surprisal.Scorer(
         checkpoint, threads=threads, unknown_bits=_unknown_bits(unknown_bits), precision=precision
     )
-    return surprisal.score_lines(
-        scorer,
-        lines.read_lines(_paths(corpus), text or checkpoint.text.of_commands(), scorer.most, before_waiting),
-    )
+    found = lines.read_lines(_paths(corpus), text, scorer.most, before_waiting)
+    return surprisal.score_lines(scorer, found, text.end or "\n")
 
 
 def surprises(
@@ -382,7 +409,7 @@ def surprises(
     """The files piece by piece as they arrive: the file's name, a text, and -log2 p of its characters, (n,).
 
     Each probability is given all earlier characters of the document, which is the file or, for a model of
-    lines, the line.
+    lines, the line. In records of other models, END takes the place of what separates them.
     """
     from charrnn.scoring import surprisal
     from charrnn.text import lines
@@ -421,16 +448,16 @@ def classify(
     unknown_bits: float = UNKNOWN_BITS,
     threads: int | None = None,
     before_waiting: Callable[[], None] = lambda: None,
-    encoding: str | None = None,
-    encoding_errors: EncodingErrors | None = None,
+    **reading: Any,
 ) -> Iterator[list[LineClass]]:
     """Each line's probability under each model, in lists of the lines that have arrived meanwhile.
 
-    `prior` has a positive weight for each model; None: equal weights. The text is UTF-8 unless another
-    encoding is given.
+    `prior` has a positive weight for each model; None: equal weights. `reading` are arguments of
+    TextConfig.of_commands: the text is UTF-8 unless another `encoding` is given.
 
     Raises:
-        ConfigError: there are fewer than two models, or the prior does not fit them.
+        ConfigError: there are fewer than two models, the prior does not fit them, or their texts are
+            separated in different ways.
     """
     from charrnn.scoring import classification, surprisal
     from charrnn.text import lines
@@ -449,11 +476,12 @@ def classify(
     scorers = [
         surprisal.Scorer(checkpoint, threads=threads, unknown_bits=unknown_bits) for checkpoint in checkpoints
     ]
-    text = classification.common_text(scorers).of_commands(encoding, encoding_errors)
+    text = classification.common_text(scorers, nul=reading.get("nul", False)).of_commands(**reading)
     return classification.classify_lines(
         scorers,
         [weight / sum(weights) for weight in weights],
         lines.read_lines(_paths(corpus), text, scorers[0].most, before_waiting),
+        text,
     )
 
 

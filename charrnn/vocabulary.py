@@ -98,6 +98,10 @@ class Vocabulary:
     def __contains__(self, character: object) -> bool:
         return isinstance(character, str) and len(character) == 1 and character in self.characters
 
+    def find(self, character: str) -> int:
+        """The character's id; -1 for one that is unknown, and for ""."""
+        return self.characters.find(character) if character else -1
+
     @property
     def unknown(self) -> int:
         """The id of a character that is not in the vocabulary, or -1: there is none."""

@@ -163,10 +163,9 @@ def zero_state(parameters: Parameters, cell: str, num_layers: int, B: int) -> St
 
 
 def input_vector(parameters: Parameters, character: int) -> Array:
-    """The embedding's row, or one-hot where there is no embedding; zeros for START. (D,)"""
-    V = len(parameters["decoder.bias"])
-    table = parameters.get("embedding.weight", np.eye(V))
-    return table[character] if character < V else np.zeros(table.shape[1])
+    """The embedding's row, or one-hot where there is no embedding; zeros for START and END. (D,)"""
+    table = parameters.get("embedding.weight", np.eye(parameters["rnn.weight_ih_l0"].shape[1]))
+    return table[character] if character < len(table) else np.zeros(table.shape[1])
 
 
 def as_float64(parameters: Parameters) -> dict[str, Array]:

@@ -66,7 +66,9 @@ def test_it_is_the_texts_that_match_and_hold_nothing_banned(expression, bans, on
     shape = None if expression is None else compiled(expression, CHARACTERS)
     for told in (prompt, None):  # before, or afterwards
         try:
-            found = build(CHARACTERS, lines=lines, expression=shape, bans=bans, only=only, prompt=told)
+            found = build(
+                CHARACTERS, end="\n" if lines else "", expression=shape, bans=bans, only=only, prompt=told
+            )
             start = found.start(prompt)
         except SamplingError:
             assert not expected
@@ -84,7 +86,7 @@ def both(expression: str, *, lines: bool = False, bans: tuple[str, ...] = ()) ->
     characters = "\n" + WORDS
     shape = compiled(expression, characters)
     free, natural = (
-        build(characters, lines=lines, expression=shape, bans=bans, natural=natural)
+        build(characters, end="\n" if lines else "", expression=shape, bans=bans, natural=natural)
         for natural in (False, True)
     )
     return free, natural
@@ -164,7 +166,7 @@ def test_a_natural_end_leaves_no_dead_end_and_adds_no_text(expression, bans, lin
 @given(st.lists(st.text("abc\n", min_size=1, max_size=3), max_size=4), st.sampled_from([None, "ab", "a"]))
 def test_prose_never_comes_to_a_dead_end(bans, only):
     try:
-        found = build(CHARACTERS, lines=False, bans=bans, only=only)
+        found = build(CHARACTERS, end="", bans=bans, only=only)
     except SamplingError:
         # Then no text is long.
         texts = map("".join, itertools.product(only or CHARACTERS, repeat=9))
@@ -180,7 +182,7 @@ def test_prose_never_comes_to_a_dead_end(bans, only):
 
 
 def test_a_ban_reaches_over_the_end_of_the_prompt():
-    found = build(CHARACTERS, lines=False, bans=["abc"], prompt="cab")
+    found = build(CHARACTERS, end="", bans=["abc"], prompt="cab")
     assert found.table[found.start("cab"), found.classes[CHARACTERS.index("c")]] < 0
 
 
@@ -190,7 +192,7 @@ def test_a_ban_reaches_over_the_end_of_the_prompt():
 )
 def test_empty_options_are_errors(options, words):
     with pytest.raises(ConfigError, match=words):
-        build(CHARACTERS, lines=True, **options)
+        build(CHARACTERS, end="\n", **options)
 
 
 @pytest.mark.parametrize(
@@ -198,13 +200,13 @@ def test_empty_options_are_errors(options, words):
 )
 def test_what_cannot_be_written_is_said(options):
     with pytest.raises(SamplingError, match="no text of the model's characters"):
-        build(CHARACTERS, lines=False, **options)
+        build(CHARACTERS, end="", **options)
 
 
 def test_its_size_is_bounded(monkeypatch):
     monkeypatch.setattr(automaton, "MAX_STATES", 50)
     with pytest.raises(ConfigError, match="too large"):
-        build(CHARACTERS, lines=False, bans=["abc" * 30])
+        build(CHARACTERS, end="", bans=["abc" * 30])
     monkeypatch.setattr(automaton, "MAX_CELLS", 100)
     with pytest.raises(ConfigError, match="too large"):
-        build(CHARACTERS, lines=False, bans=["abc" * 30])
+        build(CHARACTERS, end="", bans=["abc" * 30])

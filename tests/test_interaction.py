@@ -104,6 +104,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("interaction")
     model_file.save(toy(8, "\nabcd", ending=0.2), folder / "lines.safetensors")
     model_file.save(toy(3, "\n abcd", lines=False, ending=0.0), folder / "prose.safetensors")
+    model_file.save(toy(3, "\nabcd", split="%", ending=9.0), folder / "records.safetensors")
     return folder
 
 
@@ -143,6 +144,14 @@ def test_lines_come_one_after_another(folder):
     terminal = started(folder)
     terminal.press(b"ab", b"\r", b"cd", b"\x04")
     assert terminal.end() == (0, "ab\ncd\n")
+
+
+def test_records_have_lines_within_and_come_one_after_another(folder):
+    terminal = started(folder, "records")
+    terminal.press(b"a", b"\r", b"b", b"\x0e", b"cd")
+    assert "∎" in terminal.text(), "the end is offered"
+    terminal.press(RIGHT, b"b", b"\x04")
+    assert terminal.end() == (0, "a\nb\n%\ncd\n%\nb\n%\n")
 
 
 def test_prose_has_lines_within(folder):

@@ -477,7 +477,7 @@ def test_what_is_written_ahead_is_bounded(prose, monkeypatch):
     monkeypatch.setattr(writing, "CHARACTERS_AHEAD", 1000)
     texts = generate_all(prose, "", SampleConfig(seed=1, length=10_000), count=5, threads=1)
     first = next(texts)
-    run: Any = first.gi_frame.f_locals["self"]  # type: ignore[attr-defined]
+    run: Any = first.pieces.gi_frame.f_locals["self"]  # type: ignore[attr-defined]
     assert len("".join(first)) == 10_000
     assert 1000 < sum(text.waiting for text in run._ahead) < 1000 + 5 * engines.LONGEST_PIECE
     assert ["".join(text) for text in texts] == [write(prose, index=n, length=10_000) for n in range(1, 5)]
@@ -489,7 +489,7 @@ def test_texts_ahead_are_bounded(lines, monkeypatch):
     monkeypatch.setattr(writing, "TEXTS_AHEAD", 5)
     texts = generate_all(lines, "", SampleConfig(seed=1), count=10**6, threads=2)
     first = next(texts)
-    run: Any = first.gi_frame.f_locals["self"]  # type: ignore[attr-defined]
+    run: Any = first.pieces.gi_frame.f_locals["self"]  # type: ignore[attr-defined]
     alone = [write(lines, index=n) for n in range(50)]
     for n, text in enumerate(itertools.islice(itertools.chain([first], texts), 50)):
         assert "".join(text) == alone[n]
@@ -756,7 +756,7 @@ STOPS = st.lists(st.text("ab\n", min_size=1, max_size=4), max_size=3)
 
 @given(st.text("ab\n", max_size=30), STOPS, st.booleans(), st.booleans(), st.data())
 def test_the_end_is_found_however_the_text_is_cut_into_pieces(text, stops, by_line, drop, data):
-    ending, outlet = rejection.Ending(by_line, stops), rejection.Outlet(stops if drop else [])
+    ending, outlet = rejection.Ending("\n" if by_line else "", stops), rejection.Outlet(stops if drop else [])
     expected = ended(text, stops, by_line, drop)
     handed = piece_by_piece(text, data, ending, outlet)
     assert "".join(handed) == expected
@@ -776,7 +776,7 @@ def test_no_character_of_utf8_is_cut_however_the_bytes_come(data_bytes, data):
     except UnicodeDecodeError:
         expected, valid = text[begins:], False
     outlet = rejection.Outlet((), whole_characters=True, before=text[:begins])
-    handed = piece_by_piece(text[begins:], data, rejection.Ending(False, ()), outlet)
+    handed = piece_by_piece(text[begins:], data, rejection.Ending("", ()), outlet)
     assert "".join(handed) == expected
     for n in range(len(handed) * valid):
         if so_far := "".join(handed[: n + 1]):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from charrnn.cli import wording
 from charrnn.cli.process import Output, install, leave_on_signal, say_at_once
+from charrnn.config import END, TextConfig
 from charrnn.errors import CharrnnError, ConfigError
 
 if TYPE_CHECKING:
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 # Resets the terminal after the editor: colours off, cursor shown, bracketed paste off, screen cleared below.
 FORGET_THE_EDITOR = "\x1b[0m\x1b[?25h\x1b[?2004l\x1b[J\r\n"
 KEYS = "Tab: a word  →: a character  Esc: end"
+KEYS_OF_RECORDS = "Tab: a word  →: a character  Ctrl-N: next text  Esc: end"
 
 
 def write_by_hand(checkpoint: Checkpoint | api.Blend, prompt: str, on_unknown: str, precision: Any) -> None:
-    """Edit a text or, with a model of lines, one line after another, until Esc or Ctrl-D.
+    """Edit a text or, with a model of records, one after another, until Esc or Ctrl-D.
 
     Raises:
         ConfigError: the model writes bytes.
@@ -43,17 +45,18 @@ def write_by_hand(checkpoint: Checkpoint | api.Blend, prompt: str, on_unknown: s
 
     if on_unknown == "error":
         checkpoint.vocabulary.encode(prompt)
-    output = Output()
-    editor = _Editor(api.offers(checkpoint, precision), lines=checkpoint.text.lines)
+    output, config = Output(), checkpoint.text
+    editor = _Editor(api.offers(checkpoint, precision), config)
     with _terminal_restored():
         ended = False
         while not ended:
             text, ended = editor.edit(prompt)
             prompt = ""
             if text:
-                output.write(text if text.endswith("\n") else text + "\n")
+                line_end = "" if text.endswith("\n") else "\n"
+                output.write(text + (config.separator or line_end))
                 output.flush()
-            ended = ended or not checkpoint.text.lines
+            ended = ended or not config.records
 
 
 def _require_terminal() -> None:
@@ -71,9 +74,9 @@ def _require_terminal() -> None:
 
 
 class _Editor:
-    def __init__(self, offers: api.Offers, lines: bool) -> None:
+    def __init__(self, offers: api.Offers, config: TextConfig) -> None:
         self._offers = offers
-        self._lines = lines
+        self._config = config
         self._ended = False
         self._last: tuple[str, api.Offer] | None = None
         self._session = self._make_session()
@@ -91,7 +94,7 @@ class _Editor:
 
         session: Any = PromptSession(
             output=create_output(stdout=sys.stderr),
-            multiline=not self._lines,
+            multiline=not self._config.lines,
             key_bindings=self._keys(),
             input_processors=[AfterInput(self._offered)],
             bottom_toolbar=self._toolbar,
@@ -117,14 +120,14 @@ class _Editor:
         """The suggested continuation, in grey after the text."""
         if not self._at_end() or self._session.app.is_done:
             return []
-        return [("class:offer", self._offer().continuation.rstrip("\n"))]
+        return [("class:offer", self._offer().continuation.rstrip("\n").replace(END, "∎"))]
 
     def _toolbar(self) -> Any:
         choices = "  ".join(f"{_shown(c)} {p:.2f}" for c, p in self._offer().next)
         unknown = self._offers.unknown(self._session.default_buffer.text)
         if unknown:
             choices += f"   (never seen: {wording.visible(unknown)})"
-        return [("", f"{choices}\n{KEYS}")]
+        return [("", f"{choices}\n{KEYS if self._config.split is None else KEYS_OF_RECORDS}")]
 
     def _keys(self) -> Any:
         from prompt_toolkit.filters import Condition
@@ -134,7 +137,7 @@ class _Editor:
         at_end = Condition(self._at_end)
 
         def take(event: Any, text: str) -> None:
-            if text == "\n" and self._lines:
+            if text and text == self._config.end:
                 event.app.current_buffer.validate_and_handle()
             else:
                 event.app.current_buffer.insert_text(text)
@@ -151,6 +154,10 @@ class _Editor:
         def take_character(event: Any) -> None:
             take(event, self._offer().continuation[:1])
 
+        @keys.add("c-n", filter=Condition(lambda: self._config.split is not None))
+        def go_to_next_text(event: Any) -> None:
+            event.app.current_buffer.validate_and_handle()
+
         @keys.add("escape", eager=True)
         @keys.add("c-d")
         def end(event: Any) -> None:
@@ -161,7 +168,7 @@ class _Editor:
 
 
 def _shown(character: str) -> str:
-    return {" ": "␣", "\n": "↵"}.get(character) or wording.visible(character)
+    return {" ": "␣", "\n": "↵", END: "∎"}.get(character) or wording.visible(character)
 
 
 @contextmanager

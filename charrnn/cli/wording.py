@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from charrnn.config import TextConfig
 from charrnn.errors import decimal
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -17,6 +18,19 @@ _JOINERS = "\u200c\u200d"  # needed by emoji and some scripts, and harmless on a
 def visible(text: str) -> str:
     """`text` with control characters, including terminal escapes, written as \\n, \\x1b, ..."""
     return "".join(c if c.isprintable() or c in _JOINERS else ascii(c)[1:-1] for c in text)
+
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"})
+
+
+def row_end(text: str, config: TextConfig, nul: bool = False) -> str:
+    """`text` as the last column of a row, and the row's end: a newline, or a NUL.
+
+    In records that may hold line ends, these are escaped as in JSON, but not before a NUL.
+    """
+    if nul:
+        return text + "\0"
+    return (text if config.split is None else text.translate(_ESCAPES)) + "\n"
 
 
 def count(number: int) -> str:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from charrnn.errors import ConfigError, SamplingError
 from charrnn.inference.constrained_step import FINAL, FORBIDDEN
+from charrnn.vocabulary import END
 
 if TYPE_CHECKING:
     from charrnn.constraints.expressions import Expression
@@ -48,17 +49,19 @@ MOST_ROOM = 4096  # characters; a maximum length beyond that counts as unbounded
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Automaton:
-    """The arrays of constrained_step.Rules, and the start states. State FINAL is a complete line."""
+    """The arrays of constrained_step.Rules, and the start states. State FINAL is a complete text."""
 
     table: Table  # (S, C) the next state, or FORBIDDEN
     classes: npt.NDArray[np.int32]  # (V,)
-    reach: Distances  # (S,) fewest characters to a state where the text may end; 0 without an expression
+    # (S,) fewest characters to a state where the text may end, END included; 0 without an expression
+    reach: Distances
     starts: dict[str, int]  # start states, by the longest suffix of the prompt that begins a banned text
-    nonempty: int  # the start state of a line without a prompt that must not be empty; -1: it may be
-    ends: bool  # a text may end where `reach` is 0, without a newline
+    nonempty: int  # the start state of a text without a prompt that must not be empty; -1: it may be
+    ends: bool  # a text may end where `reach` is 0, without a character that ends it
+    uncounted: int  # characters of a complete text that are none of its own: END is one
 
     def start(self, prompt: str = "", length: int | None = None) -> int:
-        """The start state of a text of at most `length` characters after the prompt.
+        """The start state of a text of at most `length` characters, END included, after the prompt.
 
         Raises:
             SamplingError: there is no such text.
@@ -71,8 +74,9 @@ class Automaton:
             raise SamplingError(*NO_TEXT)
         if length is not None and shortest > length:
             raise SamplingError(
-                f"the shortest text that matches has {shortest:,} characters, not {length:,}",
-                f"give --length {shortest} or more",
+                f"the shortest text that matches has {shortest - self.uncounted:,} characters, "
+                f"not {length - self.uncounted:,}",
+                f"give --length {shortest - self.uncounted} or more",
             )
         return state
 
@@ -80,7 +84,7 @@ class Automaton:
 def build(
     characters: str,
     *,
-    lines: bool,
+    end: str,
     expression: Expression | None = None,
     bans: Sequence[str] = (),
     only: str | None = None,
@@ -90,18 +94,18 @@ def build(
 ) -> Automaton:
     """The automaton of texts that match, contain no banned text and use only the characters of `only`.
 
-    With `lines`, "\\n" completes a text where it may end, and is allowed nowhere else; otherwise no character
+    The character `end` completes a text where it may end, and is allowed nowhere else; if it is "", none
     completes a text. A banned text must not straddle the end of the prompt either; with the prompt None, any
     prompt can be passed to Automaton.start later. With `natural`, texts end at the end of a word where the
-    expression leaves that open: see `_end_with_words`. Without `empty`, a line without a prompt has at least
-    one character.
+    expression leaves that open: see `_end_with_words`. Without `empty`, a text without a prompt that `end`
+    completes has at least one character.
 
     Raises:
         ConfigError: a banned text or the set of characters is empty, or the automaton would be too large.
         SamplingError: no text, of any length, is allowed.
     """
     V = len(characters)
-    newline = characters.find("\n") if lines else -1
+    closing = characters.find(end) if end else -1
     if expression is None:
         shape, final, start = np.zeros((1, V), np.int32), np.ones(1, np.bool_), 0
     else:
@@ -116,27 +120,29 @@ def build(
     allowed = np.array([only is None or c in only for c in characters])
 
     # Characters with the same transitions everywhere share a column.
-    is_newline = np.arange(V) == newline
+    is_end = np.arange(V) == closing
     is_letter = np.array([c.isalnum() for c in characters])
     is_break = np.array([c.isspace() or c in BREAKS for c in characters])
     distinguished = [is_letter[None], is_break[None]] if natural else []
-    columns = np.concatenate([shape, trie, allowed[None], is_newline[None], *distinguished]).astype(np.int32)
+    columns = np.concatenate([shape, trie, allowed[None], is_end[None], *distinguished]).astype(np.int32)
     _, first, classes = np.unique(columns, axis=1, return_index=True, return_inverse=True)
-    is_newline = is_newline[first]
+    is_end = is_end[first]
     starts = {suffix: start * len(trie) + node for suffix, node in starts.items()}
     table, may_end, number = _product(
-        shape[:, first], trie[:, first], final, banned, allowed[first], is_newline, sorted(starts.values())
+        shape[:, first], trie[:, first], final, banned, allowed[first], is_end, sorted(starts.values())
     )
     starts = {suffix: int(number[pair]) for suffix, pair in starts.items()}
     begins = list(starts.values())
     nonempty = -1
-    if lines and not empty and not prompt:
+    if end and not empty and not prompt:
         nonempty = len(table)
-        table = np.concatenate([table, np.where(is_newline, FORBIDDEN, table[starts[""], None])])
+        table = np.concatenate([table, np.where(is_end, FORBIDDEN, table[starts[""], None])])
         may_end = np.append(may_end, False)
         begins = [nonempty] if prompt == "" else [*begins, nonempty]
-    if expression is None and newline < 0:
+    if expression is None and closing < 0:
         reach = _reach_for_ever(table)
+    elif end == END:
+        reach = _reach(table, np.arange(len(table)) == FINAL)
     else:
         reach = _reach(table, may_end)
     if all(reach[state] == FAR for state in begins):
@@ -146,12 +152,13 @@ def build(
         _end_with_words(table, may_end, is_letter[first], is_break[first])
     if expression is None:
         reach[reach < FAR] = 0
-    ends = expression is not None and not lines
-    return Automaton(table, classes.reshape(-1).astype(np.int32), reach, starts, nonempty, ends)
+    ends = expression is not None and not end
+    shared = classes.reshape(-1).astype(np.int32)
+    return Automaton(table, shared, reach, starts, nonempty, ends, uncounted=int(end == END))
 
 
 def _product(
-    shape: Table, trie: Table, final: Flags, banned: Flags, allowed: Flags, is_newline: Flags,
+    shape: Table, trie: Table, final: Flags, banned: Flags, allowed: Flags, is_end: Flags,
     starts: list[int],
 ) -> tuple[Table, Flags, npt.NDArray[np.int32]]:  # fmt: skip
     """The table of the pairs that are reached from `starts`, where a text may end, and each pair's number.
@@ -170,7 +177,7 @@ def _product(
     while len(frontier):
         states, nodes = frontier // K, frontier % K
         to, then = shape[states], trie[nodes]  # (F, C)
-        possible = (to >= 0) & ~banned[then] & allowed & ~is_newline
+        possible = (to >= 0) & ~banned[then] & allowed & ~is_end
         pairs = np.where(possible, to.astype(np.int64) * K + then, 0)
         new = np.unique(pairs[possible])
         new = new[number[new] < 0]
@@ -180,9 +187,9 @@ def _product(
             raise ConfigError(*TOO_LARGE)
         row = np.where(possible, number[pairs], FORBIDDEN).astype(np.int32)
         ends = final[states]
-        if is_newline.any():
-            ends = ends & ~banned[then[:, is_newline][:, 0]]
-            row[:, is_newline] = np.where(ends, FINAL, FORBIDDEN)[:, None]
+        if is_end.any():
+            ends = ends & ~banned[then[:, is_end][:, 0]]
+            row[:, is_end] = np.where(ends, FINAL, FORBIDDEN)[:, None]
         rows.append(row)
         may_end.append(ends)
         frontier = new
@@ -294,7 +301,7 @@ def _reach(table: Table, may_end: Flags) -> Distances:
 def _room(table: Table) -> Distances:
     """The most characters that can follow each state, (S,); FAR: unbounded, or more than MOST_ROOM.
 
-    The newline that completes a line does not count.
+    The character that completes a text does not count.
     """
     table = np.where(table == FINAL, FORBIDDEN, table)
     edges = _Backwards(table)

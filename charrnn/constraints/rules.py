@@ -26,7 +26,7 @@ MOST_FALSE = 0.1  # the false positive rate that an index may have
 def prepare(
     model: Checkpoint | Blend, config: SampleConfig, length: int, prompt: str | None
 ) -> Control | None:
-    """The constraints on texts of at most `length` characters after the prompt; None where there are none.
+    """The constraints on texts of at most `length` characters, END included, after the prompt, or None.
 
     A prompt of None stands for any prompt. Filters of probabilities alone are no constraints.
 
@@ -92,13 +92,13 @@ def _automaton(model: Checkpoint | Blend, config: SampleConfig, prompt: str | No
         expression = compiled(config.match, model.vocabulary.characters)
     return build(
         model.vocabulary.characters,
-        lines=model.text.lines,
+        end=model.text.end,
         expression=expression,
         bans=config.ban,
         only=config.only,
         prompt=prompt,
         natural=not config.exact,
-        empty=not model.text.lines,
+        empty=not model.text.records,
     )
 
 

@@ -19,6 +19,7 @@ from charrnn.inference.constrained_step import ENDED, STUCK
 from charrnn.inference.engines import Cursor
 from charrnn.inference.mixture import Blend
 from charrnn.text.novelty import Novelty
+from charrnn.vocabulary import END
 
 # Drafts rejected in a row before an error says that the model writes nothing else.
 MOST_REDRAWS = 1000
@@ -35,33 +36,34 @@ class Rules:
     unique: bool  # a text that this run has already written is rejected
     partial: bool  # the last line is checked even if it has no "\n"
     novelties: list[Novelty]  # the indexes of training texts whose lines are rejected
-    lines: bool  # the model is a model of lines
+    end: str  # what ends a text: "\n" in a model of lines, END in one of other records; "": nothing does
     by_particles: bool  # after FREE_DRAWS drafts that were all rejected, particles write the text
     # Hashes of the texts of this run that may not be repeated; see Text.settle.
     seen: set[bytes] = field(default_factory=set)
 
     @classmethod
     def of(cls, checkpoint: Checkpoint | Blend, config: SampleConfig) -> Rules:
-        lines = checkpoint.text.lines
-        partial = lines or config.match is not None
+        partial = checkpoint.text.records or config.match is not None
         return cls(
             holds=bool(config.exact or config.novel or config.unique),
             by_line=bool(config.novel) and not (partial or config.exact),
             unique=config.unique,
             partial=partial,
             novelties=rules.indexes(checkpoint) if config.novel is True else [],
-            lines=lines,
+            end=checkpoint.text.end,
             by_particles=config.exact,
         )
 
     def is_new(self, draft: str, is_last: bool) -> bool:
-        """Whether no line of the draft occurs in the training text."""
+        """Whether no line of the draft, or no record, occurs in the training text."""
+        if self.end == END:
+            return not any(novelty.has_line(draft) for novelty in self.novelties)
         lines = draft.split("\n")
         if not (is_last and self.partial):
             lines.pop()  # the text after the last "\n"
-        elif self.lines and lines[-1] == "":
+        elif self.end and lines[-1] == "":
             lines.pop()
-        if not self.lines:
+        if not self.end:
             lines = [line for line in lines if line.strip()]  # an empty line is no copy
         return not any(novelty.has_line(line) for novelty in self.novelties for line in lines)
 
@@ -75,12 +77,13 @@ class Text:
     distribution, conditioned on the rules.
     """
 
-    _index: int
+    index: int
     _ending: Ending
     _outlet: Outlet
-    left: int  # the most characters that may still be written
+    left: int  # the most characters that may still be written, END included
     _rules: Rules
-    _before: str  # the prompt's last line, which the text's first line continues
+    _before: str  # the prompt's last line, which the text's first line continues; of records, all of it
+    ended: bool = False  # it came to its own end, or to a stop text
     written: int = 0  # characters that were accepted
     pieces: deque[str] = field(default_factory=deque)
     _waiting: int = 0  # characters in the pieces
@@ -124,8 +127,11 @@ class Text:
         """Append a piece, which may run past the text's end; `stopped` may be ENDED or STUCK."""
         self._unused = self._given[len(piece) + (stopped < 0) :]
         self.left -= len(piece)
+        if not self.left and self._rules.end == END and not piece.endswith(END):
+            piece = piece[:-1]  # only END could have come after the greatest length
         piece, ended = self._ending.cut(piece)
-        if ended or stopped == ENDED:
+        self.ended = ended or stopped == ENDED
+        if self.ended:
             self.left = 0
         if not self._rules.holds and stopped != STUCK:
             self.written += len(piece)
@@ -142,7 +148,9 @@ class Text:
 
     def settle(self) -> bool:
         """Whether the text differs from all texts before it, which are settled; if not, it is redrawn."""
-        text = self._before + self._without_end(self._kept).removesuffix("\n")
+        text = self._before + self._without_end(self._kept)
+        if self._rules.end != END:
+            text = text.removesuffix("\n")
         key = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
         self.settled = key not in self._rules.seen
         if self.settled:
@@ -164,6 +172,11 @@ class Text:
         piece = self.pieces.popleft()
         self._waiting -= len(piece)
         return piece
+
+    @property
+    def closed(self) -> bool:
+        """Whether END came."""
+        return self._ending.closed
 
     @property
     def waiting(self) -> int:
@@ -228,36 +241,40 @@ class Text:
     def _next_stream(self) -> None:
         """Give the next draft a random stream of its own, so that it depends on nothing before it."""
         stream = [self._streams] if self._streams else []
-        key = None if self._seed is None else [self._seed, self._index, *stream]
+        key = None if self._seed is None else [self._seed, self.index, *stream]
         self.random = np.random.default_rng(key)
         self._streams += 1
         self._unused = self._given = np.empty(0)
 
 
 class Ending:
-    """Finds the end of a text that arrives in pieces: the end of its line, or the first stop text.
+    """Finds the end of a text that arrives in pieces: the character `end`, or the first stop text.
 
     The first stop text is the one completed first; of several completed by the same character, the longest.
     """
 
-    def __init__(self, lines: bool, stops: Sequence[str]) -> None:
-        self._lines = lines
+    def __init__(self, end: str, stops: Sequence[str]) -> None:
+        self._end = end
         self._stops = sorted(stops, key=len, reverse=True)
         self._kept = max(map(len, stops), default=1) - 1  # characters that may begin a stop text
         self.tail = ""  # the last characters of the text, as many as that
         self.stop = ""  # the stop text that ended the text
+        self.closed = False  # END ended it
 
     def cut(self, piece: str) -> tuple[str, bool]:
-        """The piece up to the text's end, and whether the piece contains that end."""
-        ended, self.stop = False, ""
-        if self._lines and (at := piece.find("\n")) >= 0:
-            piece, ended = piece[: at + 1], True
+        """The piece up to the text's end, without END, and whether the piece contains that end."""
+        self.closed, self.stop = False, ""
+        ended = bool(self._end) and (at := piece.find(self._end)) >= 0
+        if ended:
+            self.closed = self._end == END
+            piece = piece[: at + (not self.closed)]
         if self._stops:
             text = self.tail + piece
             ends = [at + len(stop) for stop in self._stops if (at := text.find(stop)) >= 0]
             if ends:
                 end = min(ends)
                 self.stop = next(stop for stop in self._stops if text.endswith(stop, 0, end))
+                self.closed = False
                 return piece[: end - len(self.tail)], True
             self.tail = text[max(0, len(text) - self._kept) :]
         return piece, ended

@@ -6,12 +6,14 @@ several texts side by side: the one that is asked for, and those after it.
 
 from __future__ import annotations
 
+import math
 import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +28,7 @@ from charrnn.inference.constrained_step import ENDED, STUCK
 from charrnn.inference.engines import CompiledPath, Cursor, Network, Paths, PlainPath
 from charrnn.inference.mixture import Blend, MixedNetwork
 from charrnn.inference.numpy_network import PlainNetwork
-from charrnn.vocabulary import Vocabulary
+from charrnn.vocabulary import END, Vocabulary
 
 Ids = npt.NDArray[np.int64]
 
@@ -45,6 +47,34 @@ USUAL = 0.03
 TEXTS_FROM_PROMPTS = 4
 
 
+class Prompt(NamedTuple):
+    """A prompt; if it has a seed of its own, its texts are numbered from 0."""
+
+    text: str
+    seed: int | None = None
+
+
+@dataclass(eq=False)
+class Written(Iterator[str]):
+    """A text that is being written, as an iterator of its pieces. It is numbered by the index of its run."""
+
+    index: int
+    seed: int | None
+    pieces: Iterator[str]
+    # Once all pieces were taken:
+    closed: bool = False  # END came after them
+    cut: bool = False  # the text had not ended when it reached its greatest length
+    loss: float | None = None  # nats a character, END included, under the model, if that was asked for
+
+    def __next__(self) -> str:
+        return next(self.pieces)
+
+    @property
+    def bits_per_character(self) -> float | None:
+        """The loss in bits."""
+        return None if self.loss is None else self.loss / math.log(2)
+
+
 def generate_all(
     checkpoint: Checkpoint | Blend,
     prompt: str = "",
@@ -55,13 +85,14 @@ def generate_all(
     on_unknown: Literal["error", "skip"] = "error",
     echo: bool = False,
     threads: int | None = None,
-) -> Iterator[Iterator[str]]:
+) -> Iterator[Written]:
     """The texts number `first` to `first + count - 1` of the run with the seed `config.seed`.
 
     Each comes in pieces of one or more characters, and goes on from the prompt, which comes first with `echo`
     (without the unknown characters that "skip" drops). Without a prompt, prose begins with a sentence, see
     `lead`. For a model of lines, each line is a text of its own: it goes on from the prompt's last line, and
-    stops at its own end, "\\n" included.
+    stops at its own end, "\\n" included. A model of other records goes on from the whole prompt, and END,
+    which is no character, is not among the pieces.
 
     Each character takes one number from a random stream with the text's own seed and index. So a text depends
     on nothing else: not on its length, on how many there are, or on which engine writes it.
@@ -80,15 +111,16 @@ def generate_all(
 
 def generate_each(
     checkpoint: Checkpoint | Blend,
-    take: Callable[[int], list[str]],
+    take: Callable[[int], Sequence[str | Prompt]],
     config: SampleConfig = SampleConfig(),  # noqa: B008 (frozen)
     *,
     count: int = 1,
     on_unknown: Literal["error", "skip"] = "error",
     echo: bool = False,
     threads: int | None = None,
-) -> Iterator[Iterator[str]]:
-    """`count` texts for each of many prompts, in order; the texts are numbered 0, 1, .. across all prompts.
+) -> Iterator[Written]:
+    """`count` texts for each of many prompts, in order; the texts are numbered 0, 1, .. across all prompts
+    that have no seed of their own.
 
     `take(n)` returns the next prompts, at most n, and none when there are no more. The texts of the prompts
     from one call are written side by side; no others are kept in memory.
@@ -115,14 +147,16 @@ class _Writer(ABC):
     ) -> None:
         """`prompt` is the prompt of all texts; None: each has its own."""
         self._vocabulary = checkpoint.vocabulary
-        self._lines, self._bytes = checkpoint.text.lines, checkpoint.text.bytes
+        self._text = checkpoint.text
         self._config = config
-        default = MAX_LINE_LENGTH if self._lines else DEFAULT_SAMPLE_LENGTH
+        default = MAX_LINE_LENGTH if self._text.records else DEFAULT_SAMPLE_LENGTH
         self._length = default if config.length is None else config.length
-        self._newline = self._vocabulary.characters.find("\n")
+        self._length += self._text.end == END  # which is no character of a text
         self._network = network_of(checkpoint, config.precision)
         self._control = rules.prepare(checkpoint, config, self._length, prompt)
         self._rules = Rules.of(checkpoint, config)
+        by_line = "\n" if self._rules.by_line else ""
+        self._end = self._vocabulary.find(self._text.end or by_line)  # where the engines stop
         self._paths = Paths(self._network, config, threads, self._control, predicts=predicts)
         self._unsettled: deque[Text] = deque()  # texts that may still be redrawn, in order
         self._ended, self._ended_characters = 0, 0
@@ -130,7 +164,7 @@ class _Writer(ABC):
 
     def _begin(self, prompt: Ids) -> tuple[Cursor, Ids, str]:
         """The cursor of a text after the prompt, the ids that it has yet to read, and these as text."""
-        document = opening(self._network, self._vocabulary, prompt, self._lines)
+        document = opening(self._network, self._vocabulary, prompt, self._text.end)
         before = self._vocabulary.decode(document[1:]) if len(prompt) else ""
         cursor = Cursor(int(document[0]), self._network.initial_state())
         if self._control is not None:
@@ -139,11 +173,12 @@ class _Writer(ABC):
 
     def _new_text(self, index: int, before: str) -> Text:
         """Text number `index`, which continues `before`."""
-        config, line = self._config, before[before.rfind("\n") + 1 :]
-        ending = Ending(self._lines, config.stops)
+        config, line = self._config, before.rpartition(self._text.end or "\n")[2]
+        ending = Ending(self._text.end, config.stops)
         outlet = Outlet(
             config.stops if config.drop_until else (),
-            whole_characters=self._bytes and config.match is None,  # an expression says where a text ends
+            # An expression says where a text ends.
+            whole_characters=self._text.bytes and config.match is None,
             before=line,
         )
         text = Text(index, ending, outlet, self._length, self._rules, line)
@@ -151,7 +186,12 @@ class _Writer(ABC):
             self._unsettled.append(text)
         return text
 
-    def _pieces(self, text: Text, echo: str) -> Iterator[str]:
+    def _written(self, text: Text, echo: str, seed: int | None) -> Written:
+        written = Written(text.index, seed, iter(()))
+        written.pieces = self._pieces(text, echo, written)
+        return written
+
+    def _pieces(self, text: Text, echo: str, written: Written) -> Iterator[str]:
         if echo:
             yield echo
         while text.pieces or text.left or not text.settled:
@@ -162,6 +202,7 @@ class _Writer(ABC):
                     self._write(text)
             if text.pieces:
                 yield text.take()
+        written.closed, written.cut = text.closed, not text.ended
 
     def _settle(self, text: Text) -> None:
         """Complete the texts up to this one, in order, so that each differs from those before it."""
@@ -177,7 +218,7 @@ class _Writer(ABC):
         path = self._path(text)
         group = self._group(text, path.most_texts)
         longest = path.longest(len(group))
-        ends = self._lines or self._config.stops or self._config.match is not None or self._rules.holds
+        ends = self._text.records or self._config.stops or self._config.match is not None or self._rules.holds
         if len(group) > 1 and ends:
             longest = min(longest, SHORT_PIECE)
         if self._config.exact:
@@ -190,7 +231,7 @@ class _Writer(ABC):
         written = path.write(
             [member.cursor for member in group],
             [member.numbers(longest) for member in group],
-            self._newline if self._lines or self._rules.by_line else -1,
+            self._end,
         )
         for member, ids in zip(group, written, strict=True):
             member.add(self._vocabulary.decode(ids), member.cursor.track.stopped)
@@ -218,13 +259,13 @@ class _Writer(ABC):
             self._paths.best(self._length * particles.PARTICLES),
             text.beginning,
             self._length,
-            self._newline if self._lines else -1,
+            self._end if self._text.records else -1,
             text.random,
         )
         if drawn is None:
             text.add("", STUCK)
         else:
-            text.add(self._vocabulary.decode(drawn), ENDED)
+            text.add(self._vocabulary.decode(drawn), ENDED if len(drawn) < self._length else 0)
 
 
 class _Run(_Writer):
@@ -240,8 +281,8 @@ class _Run(_Writer):
         threads: int | None,
     ) -> None:
         before = checkpoint.vocabulary.decode(prompt)
-        if checkpoint.text.lines:
-            before = before[before.rfind("\n") + 1 :]
+        if checkpoint.text.records:
+            before = before.rpartition(checkpoint.text.end)[2]
         super().__init__(checkpoint, config, threads, before)
         self._echo = self._vocabulary.decode(prompt) if echo else ""
         self._start, self._unread, self._before = self._begin(prompt)
@@ -249,14 +290,14 @@ class _Run(_Writer):
         self._ahead: deque[Text] = deque()  # are written, but were not asked for yet
         self._taken: weakref.WeakSet[Text] = weakref.WeakSet()  # were asked for, and are still in use
 
-    def texts(self) -> Iterator[Iterator[str]]:
+    def texts(self) -> Iterator[Written]:
         while self._ahead or self._indices:
             with self._lock:
                 if not self._ahead:
                     self._add_text()
                 text = self._ahead.popleft()
                 self._taken.add(text)
-            yield self._pieces(text, self._echo)
+            yield self._written(text, self._echo, self._config.seed)
 
     def _add_text(self) -> None:
         self._ahead.append(self._new_text(self._indices[0], self._before))
@@ -272,8 +313,8 @@ class _Run(_Writer):
         return path
 
     def _to_come(self, text: Text) -> int:
-        """An estimate of the characters to come; lines to come are as long as those before."""
-        if self._lines:
+        """An estimate of the characters to come; records to come are as long as those before."""
+        if self._text.records:
             return len(self._indices) * self._ended_characters // max(1, self._ended)
         return text.left + len(self._indices) * self._length
 
@@ -296,7 +337,7 @@ class _Prompted(_Writer):
     def __init__(
         self,
         checkpoint: Checkpoint | Blend,
-        take: Callable[[int], list[str]],
+        take: Callable[[int], Sequence[str | Prompt]],
         config: SampleConfig,
         count: int,
         on_unknown: Literal["error", "skip"],
@@ -311,7 +352,7 @@ class _Prompted(_Writer):
         self._prompts, self._number = 0, 0  # prompts and texts so far
         self._texts: list[Text] = []  # of the prompts that were taken last
 
-    def texts(self) -> Iterator[Iterator[str]]:
+    def texts(self) -> Iterator[Written]:
         while True:
             # A guess: as many characters are to come as were written.
             most = self._paths.best(self._ended_characters).most_texts
@@ -321,32 +362,38 @@ class _Prompted(_Writer):
             with self._lock:  # texts of the prompts before may still be written
                 begun, problem = self._begin_each(taken)
             texts = []
-            for start, before, echo in begun:
-                for _ in range(self._count):
-                    text = self._new_text(self._number, before)
-                    text.start(start, self._config.seed)
-                    texts.append((text, echo))
-                    self._number += 1
+            for start, before, echo, own_seed in begun:
+                first = self._number if own_seed is None else 0
+                seed = self._config.seed if own_seed is None else own_seed
+                for index in range(first, first + self._count):
+                    text = self._new_text(index, before)
+                    text.start(start, seed)
+                    texts.append((text, echo, seed))
+                self._number += self._count if own_seed is None else 0
             with self._lock:
-                self._texts = [text for text, _ in texts]
-            for text, echo in texts:
-                yield self._pieces(text, echo)
+                self._texts = [text for text, *_ in texts]
+            for text, echo, seed in texts:
+                yield self._written(text, echo, seed)
             if problem is not None:
                 raise problem
 
-    def _begin_each(self, prompts: list[str]) -> tuple[list[tuple[Cursor, str, str]], CharrnnError | None]:
-        """For each prompt the cursor of its texts, the prompt as text, and its echo; and the first error."""
+    def _begin_each(
+        self, prompts: Sequence[str | Prompt]
+    ) -> tuple[list[tuple[Cursor, str, str, int | None]], CharrnnError | None]:
+        """For each prompt the cursor of its texts, the prompt as text, its echo, and its own seed; and the
+        first error."""
         begun, unread = [], []
         problem = None
         for prompt in prompts:
             self._prompts += 1
+            told, seed = prompt if isinstance(prompt, Prompt) else (prompt, None)
             try:
-                ids = self._vocabulary.encode(prompt, self._on_unknown).astype(np.int64)
+                ids = self._vocabulary.encode(told, self._on_unknown).astype(np.int64)
                 start, left, before = self._begin(ids)
             except (VocabularyError, SamplingError) as error:
                 problem = type(error)(f"line {self._prompts} of the prompts: {error.message}", error.hint)
                 break
-            begun.append((start, before, self._vocabulary.decode(ids) if self._echo else ""))
+            begun.append((start, before, self._vocabulary.decode(ids) if self._echo else "", seed))
             unread.append((start, left))
         for position in range(max((len(left) for _, left in unread), default=0)):  # all side by side
             group = [(cursor, int(left[position])) for cursor, left in unread if position < len(left)]
@@ -356,8 +403,8 @@ class _Prompted(_Writer):
         return begun, problem
 
     def _path(self, text: Text) -> PlainPath | CompiledPath:
-        # The length of a line is not known beforehand.
-        return self._paths.best(0 if self._lines else sum(other.left for other in self._texts))
+        # The length of a record is not known beforehand.
+        return self._paths.best(0 if self._text.records else sum(other.left for other in self._texts))
 
     def _group(self, text: Text, most: int) -> list[Text]:
         others = [other for other in self._texts if other is not text]
@@ -367,10 +414,13 @@ class _Prompted(_Writer):
         return group
 
 
-def opening(network: Network, vocabulary: Vocabulary, prompt: Ids, lines: bool) -> Ids:
-    """The ids that the network reads before it writes: START, then the prompt or its replacement."""
-    if lines:
-        ends = np.flatnonzero(prompt == vocabulary.characters.find("\n"))
+def opening(network: Network, vocabulary: Vocabulary, prompt: Ids, end: str) -> Ids:
+    """The ids that the network reads before it writes: START, then the prompt or its replacement.
+
+    `end` is the character that ends the model's texts, if any; the prompt's last text is read.
+    """
+    if end:
+        ends = np.flatnonzero(prompt == vocabulary.find(end))
         prompt = prompt[ends[-1] + 1 :] if len(ends) else prompt
     elif not len(prompt):
         prompt = lead(network, vocabulary)

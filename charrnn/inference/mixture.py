@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,22 +26,22 @@ from charrnn.config import TextConfig, WeightPrecision
 from charrnn.errors import ConfigError
 from charrnn.inference import sampling
 from charrnn.inference.numpy_network import Floats, PlainNetwork
-from charrnn.vocabulary import Vocabulary
+from charrnn.vocabulary import END, Vocabulary
 
 # Of each network the state, and the logits that it left: (L, S) and (V of the network,).
 State = tuple[tuple[Floats, Floats], ...]
-States = tuple[tuple[Floats, Floats], ...]  # of B texts: (L, B, S) and (B, V of the network)
 
 
 @dataclass(frozen=True, eq=False)
 class Blend:
     """Models and their weights, any positive numbers; a blend is used like one model.
 
-    Its alphabet is the union of theirs. If one model is a model of lines, so is the blend: each line is then
-    a text of its own, and a model of prose starts it as after a newline.
+    Its alphabet is the union of theirs. If one model is a model of records, so is the blend, and a model of
+    prose starts each as after a newline. It ends them if they are lines, but knows nothing of END.
 
     Raises:
-        ConfigError: a weight is not positive, or some models read bytes and others characters.
+        ConfigError: a weight is not positive, some models read bytes and others characters, or texts end in
+            different ways.
     """
 
     parts: tuple[Checkpoint, ...]
@@ -59,13 +60,18 @@ class Blend:
             raise ConfigError("some of the models write bytes, others characters", "mix models of one kind")
         characters = "".join(sorted(set("".join(part.vocabulary.characters for part in self.parts))))
         object.__setattr__(self, "vocabulary", Vocabulary(characters))
-        lines = any(text.lines for text in texts)
+        kinds = {text.end: text for text in texts if text.records}  # by how a record ends
+        if len(kinds) > 1:
+            raise ConfigError(
+                "to some of the models each line is a text, to others texts have an end of their own",
+                "mix models of one kind, or either with models of prose",
+            )
+        (kind,) = kinds.values() or [texts[0]]
         forms = {text.normal_form for text in texts} - {None}
         form = forms.pop() if len(forms) == 1 else None
         lowercase = all(text.lowercase for text in texts)
-        object.__setattr__(
-            self, "text", replace(texts[0], lines=lines, normal_form=form, lowercase=lowercase)
-        )
+        text = replace(texts[0], lines=kind.lines, split=kind.split, normal_form=form, lowercase=lowercase)
+        object.__setattr__(self, "text", text)
 
 
 class MixedNetwork:
@@ -84,11 +90,14 @@ class MixedNetwork:
             ids[:V] = blend.vocabulary.positions_in(checkpoint.vocabulary)
             ids[V] = network.vocab_size
             first = network.initial_state()
-            newline = checkpoint.vocabulary.characters.find("\n")
-            if blend.text.lines and not checkpoint.text.lines and newline >= 0:
-                # For a model of prose, a newline takes the place of START at the beginning of a line.
-                _, first = network.step(network.vocab_size, first)
-                ids[V] = newline
+            newline = checkpoint.vocabulary.find("\n")
+            if blend.text.records and not checkpoint.text.records:
+                if blend.text.end == END:
+                    ids[V - 1] = -1  # even if the model knows that code point as a character
+                if newline >= 0:
+                    # For a model of prose, a newline takes the place of START at the beginning of a record.
+                    _, first = network.step(network.vocab_size, first)
+                    ids[V] = newline
             state.append((first, np.zeros(network.vocab_size, np.float32)))
         self._initial: State = tuple(state)
         self._p = [[0.0] * network.vocab_size for network in self.parts]
@@ -125,17 +134,16 @@ class MixedNetwork:
         sampling.logarithms(mixed)
         return np.array(mixed), tuple(new)
 
-    def side_by_side(self, states: Sequence[State]) -> States:
-        """The states of B texts as the compiled loop takes them."""
-        return tuple(
-            (network.side_by_side([state for state, _ in pairs]), np.stack([logits for _, logits in pairs]))
-            for network, *pairs in zip(self.parts, *states, strict=True)
-        )
+    def put(self, states: Sequence[State], scratch: Any) -> None:
+        """Copy the states of B texts into the memory of the compiled loop."""
+        for network, part, left, *pairs in zip(self.parts, scratch.parts, scratch.left, *states, strict=True):
+            network.put([state for state, _ in pairs], part)
+            np.stack([logits for _, logits in pairs], out=left)
 
-    def one_of(self, states: States, row: int) -> State:
+    def take(self, scratch: Any, row: int) -> State:
         """A copy of the state of one of them."""
-        pairs = zip(self.parts, states, strict=True)
-        return tuple((network.one_of(state, row), logits[row].copy()) for network, (state, logits) in pairs)
+        parts = zip(self.parts, scratch.parts, scratch.left, strict=True)
+        return tuple((network.take(part, row), left[row].copy()) for network, part, left in parts)
 
 
 def blend(models: Sequence[tuple[Checkpoint, float]]) -> Checkpoint | Blend:

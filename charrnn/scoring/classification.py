@@ -1,10 +1,13 @@
-"""Which of several models a line most probably comes from, by Bayes' rule.
+"""Which of several models a line or record most probably comes from, by Bayes' rule.
 
     p(model | line) = prior(model) p(line | model) / sum over all models
 
 p(line | model) is 2^-bits of surprisal. A character that a model has never seen costs `unknown_bits`: it
 counts against the model without ruling it out. An empty line is not classified if one of the models is a
 model of lines, which gives it no probability.
+
+If one of the models is one of other records, these are classified. To a model of prose they end in a
+newline.
 """
 
 from __future__ import annotations
@@ -17,12 +20,13 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.config import TextConfig
+from charrnn.errors import ConfigError
 from charrnn.scoring.surprisal import Scorer, scored
 from charrnn.text.lines import Lines
 
 
 class LineClass(NamedTuple):
-    """One line, without its "\\n", with a value of each model, in the order of the models."""
+    """One line, without its end, with a value of each model, in the order of the models."""
 
     text: str
     posterior: tuple[float, ...]  # sums to 1; () for an empty line that is not classified
@@ -49,25 +53,38 @@ def posteriors(bits: npt.ArrayLike, prior: Sequence[float]) -> npt.NDArray[np.fl
     return result
 
 
-def common_text(scorers: Sequence[Scorer]) -> TextConfig:
-    """How lines are read for all models: as for the first that does not read bytes."""
+def common_text(scorers: Sequence[Scorer], *, nul: bool = False) -> TextConfig:
+    """How lines are read for all models: as for the first that does not read bytes.
+
+    Raises:
+        ConfigError: the models' texts are separated in different ways, and not by `nul`.
+    """
     texts = [scorer.checkpoint.text for scorer in scorers]
     first = next((text for text in texts if not text.bytes), texts[0])
-    return replace(first, keep_newlines=all(text.keep_newlines for text in texts))
+    kinds = {(text.lines, text.split) for text in texts if text.records}
+    if len(kinds) > 1 and any(split for _, split in kinds) and not nul:
+        raise ConfigError(
+            "the models were trained on texts that are separated in different ways",
+            "-0 reads texts that NULs separate",
+        )
+    lines, split = kinds.pop() if kinds else (first.lines, first.split)
+    return replace(first, keep_newlines=all(text.keep_newlines for text in texts), lines=lines, split=split)
 
 
 def classify_lines(
-    scorers: Sequence[Scorer], prior: Sequence[float], lines: Iterable[Lines]
+    scorers: Sequence[Scorer], prior: Sequence[float], lines: Iterable[Lines], reading: TextConfig
 ) -> Iterator[list[LineClass]]:
-    """The class of each line, in order, in the batches in which lines came; read by `common_text`."""
-    as_bytes = [s.checkpoint.text.bytes and not common_text(scorers).bytes for s in scorers]
+    """The class of each line, in order, in the batches in which lines came; they were read by `reading`."""
+    as_bytes = [scorer.checkpoint.text.bytes and not reading.bytes for scorer in scorers]
+    end = reading.end or "\n"
+    end_as_bytes = end.encode().decode("latin-1")
 
     def views(text: str) -> list[str]:
         """The text in each model's characters: UTF-8 for a model of bytes."""
         raw = text.encode("utf-8", "surrogateescape").decode("latin-1") if any(as_bytes) else ""
-        return [raw if wanted else text for wanted in as_bytes]
+        return [raw.replace(end_as_bytes, end) if wanted else text for wanted in as_bytes]
 
-    for texts, scores, file, number, cut in scored(scorers, lines, views):
+    for texts, scores, file, number, cut in scored(scorers, lines, views, end):
         bits = np.stack([bits for bits, _, _ in scores], axis=1)
         found = []
         for n, (text, p, b) in enumerate(

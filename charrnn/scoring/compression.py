@@ -206,7 +206,8 @@ def _coded(data: bytes, checkpoint: Checkpoint, coder: BlockCoder, first: bool) 
     """
     text, flags = _text(data, checkpoint.text)
     points = code_points(text)
-    ids = positions(checkpoint.vocabulary.code_points, points).astype(np.int32)
+    characters = checkpoint.vocabulary.code_points[: checkpoint.config.vocab_size]  # without END
+    ids = positions(characters, points).astype(np.int32)
     where, known = np.flatnonzero(ids < 0), ids[ids >= 0]
     if len(where) > len(known):
         return None

@@ -2,18 +2,20 @@
 
 A character's level is the number of BOUNDS that its bits reach. From level 1 on it has a background, pale to
 dark, and a foreground that is legible on it in dark and light surroundings. Control characters are escaped,
-as \\x1b; a surprising newline shows as ↵.
+as \\x1b; a surprising newline shows as ↵. A record's end, if it is END, shows as ∎ and begins a new row.
 """
 
 from __future__ import annotations
 
 import html as markup
+import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby, pairwise
 
 from charrnn.errors import CharrnnError
+from charrnn.vocabulary import END
 
 Piece = tuple[str, str, list[float]]  # (file name, text, bits of each character)
 Paint = Callable[[str, int], str]  # (text, level) -> the text in colour
@@ -30,6 +32,7 @@ COLORS = (  # (background, foreground) of levels 1 .. 7: darkness alone tells th
 )
 MARKS = " ▁▂▃▄▅▆█"  # of levels 0 .. 7, where there are no colours
 MARKED_COLUMNS = 78
+ROW_ENDS = ("\n", END)
 SVG_COLUMNS = 100
 SVG_LONGEST = 100_000  # characters that a viewer still opens
 _CELL, _ROW, _BASE = 8.4, 20, 14.5  # of the picture: a character's width, a row's height, and its baseline
@@ -42,6 +45,8 @@ def level(bits: float) -> int:
 
 def shown(character: str, surprise: int) -> str:
     """The visible form of a character, without the line break of a newline."""
+    if character == END:
+        return "∎"
     if character == "\n":
         return "↵" if surprise else ""
     return _printable(character)
@@ -83,9 +88,9 @@ def painted(pieces: Iterable[Piece], paint: Paint) -> Iterator[str]:
             for part in _lines("".join(c for c, _ in group)):
                 body = "".join(shown(c, surprise) for c in part)
                 out.append(paint(body, surprise) if surprise else body)
-                if part.endswith("\n"):
+                if part.endswith(ROW_ENDS):
                     out.append("\n")
-        column = 0 if text.endswith("\n") else 1
+        column = 0 if text.endswith(ROW_ENDS) else 1
         yield "".join(out)
     legend = " ".join(paint(f" {name} ", n) if n else name for n, name in enumerate(_legend()))
     yield f"{chr(10) * column}\nbits: {legend}  {tally}\n"
@@ -109,7 +114,7 @@ def marked(pieces: Iterable[Piece]) -> Iterator[str]:
                 yield _marked_row(top, bottom)
                 top, bottom, column = "", "", 0
             top, bottom, column = top + body, bottom + MARKS[surprise] * cells, column + cells
-            if character == "\n":
+            if character in ROW_ENDS:
                 yield _marked_row(top, bottom)
                 top, bottom, column = "", "", 0
     if top:
@@ -123,9 +128,8 @@ def _marked_row(top: str, bottom: str) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    """The lines with their "\\n"; no other character ends a line."""
-    *whole, rest = text.split("\n")
-    return [line + "\n" for line in whole] + ([rest] if rest else [])
+    """The lines with their ends, "\\n" or END; no other character ends a line."""
+    return re.findall(f"[^\n{END}]*[\n{END}]|[^\n{END}]+", text)
 
 
 def _headed(pieces: Iterable[Piece]) -> Iterator[tuple[str, list[float], str]]:
@@ -144,7 +148,8 @@ def _legend() -> list[str]:
 
 def _title(character: str, bits: float) -> str:
     odds = f"1 in {2**bits:.3g}" if bits < 1000 else "next to impossible"
-    return markup.escape(f"{_printable(character)} (U+{ord(character):04X}): {bits:.2f} bits, {odds}")
+    name = "the end" if character == END else f"{_printable(character)} (U+{ord(character):04X})"
+    return markup.escape(f"{name}: {bits:.2f} bits, {odds}")
 
 
 _PAGE = """<!doctype html>
@@ -189,7 +194,7 @@ def _html_character(character: str, bits: float) -> str:
     kind = f' class="h{surprise}"' if surprise else ""
     body = markup.escape(shown(character, surprise))
     item = f'<i{kind} title="{_title(character, bits)}">{body}</i>' if body else ""
-    return item + "\n" if character == "\n" else item
+    return item + "\n" if character in ROW_ENDS else item
 
 
 def svg(pieces: Iterable[Piece]) -> Iterator[str]:
@@ -219,7 +224,7 @@ def svg(pieces: Iterable[Piece]) -> Iterator[str]:
             if body and (surprise or not body.isspace()):
                 drawn.append(_svg_cells(body, cells, row, column, surprise, _title(character, cost)))
             column += cells
-            if character == "\n":
+            if character in ROW_ENDS:
                 row, column = row + 1, 0
     legend, at = [], 0
     for n, name in enumerate(_legend()):

@@ -1,8 +1,9 @@
-"""The surprisal of lines, in bits, with many lines side by side; results are in the order of input.
+"""The surprisal of lines or records, in bits, with many side by side; results are in the order of input.
 
 Each line is a text of its own that ends with its "\\n". A model of lines reads it as in training, and gives
 an empty line no score, since training leaves these out. A model of prose first reads a newline, which is not
-counted. A model that has never seen "\\n" does without both.
+counted. A model that has never seen "\\n" does without both. Other records, which end with END, take the
+place of lines for a model of such.
 
 A character that the model has never seen costs `unknown_bits`, and the network skips it.
 
@@ -35,7 +36,6 @@ COLUMNS = 52  # lines side by side on each thread: four tiles of 13 rows; more i
 WINDOW, LOGITS = shared_prefixes.WINDOW, shared_prefixes.LOGITS
 CHARACTERS = 4096  # of a column before scores are returned
 SHOWN = 1 << 20  # characters of a line that are kept; a longer line is scored whole
-NEWLINE = ord("\n")
 _BITS = 1 / math.log(2)  # in a nat
 
 # Bits, characters and unknown characters, (lines,) each.
@@ -43,11 +43,11 @@ Scores = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.in
 
 
 class LineScore(NamedTuple):
-    """One line, without its "\\n", and its surprisal."""
+    """One line or record, without its end, and its surprisal."""
 
     text: str
     bits: float | None  # -log2 p of the line; None for an empty line of a model of lines
-    characters: int  # with its "\n", if the model knows that
+    characters: int  # with its end, if the model knows that
     unknown: int  # how many of them the model has never seen
     file: str
     number: int  # of the line in its file, from 1 on
@@ -55,7 +55,7 @@ class LineScore(NamedTuple):
 
     @property
     def bpc(self) -> float | None:
-        """Bits a character, or None; 0 for an empty line if the model does not know "\\n"."""
+        """Bits a character, or None; 0 for an empty line if the model does not know its end."""
         if self.bits is None:
             return None
         return self.bits / self.characters if self.characters else 0.0
@@ -92,32 +92,35 @@ class Scorer:
         vocabulary = checkpoint.vocabulary
         self._table = np.full(0x110000, vocabulary.unknown, np.int32)  # code point -> id
         self._table[vocabulary.code_points] = np.arange(len(vocabulary), dtype=np.int32)
-        self.newline = self._table[NEWLINE] = vocabulary.characters.find("\n")  # its id, or -1
-        prose = not checkpoint.text.lines and self.newline >= 0
-        self.lead = np.array([self.newline] if prose else [], np.int32)  # read before a line, not counted
+        self.end = checkpoint.text.end or "\n"  # of a record or, in prose, of a line
+        self.end_id = self._table[ord(self.end)] = vocabulary.find(self.end)  # or -1
+        prose = not checkpoint.text.records and self.end_id >= 0
+        self.lead = np.array([self.end_id] if prose else [], np.int32)  # read before a line, not counted
 
     def encode(self, text: str) -> Ids:
         """The id of each character, (N,); -1 for what the model has never seen."""
         return self._table[code_points(text)]
 
     def leaves_out(self, line: str) -> bool:
-        """Whether training leaves out this line, given without its "\\n", so that it has no score."""
-        return not line and self.checkpoint.text.lines
+        """Whether training leaves out this line, given without its end, so that it has no score."""
+        return not line and self.checkpoint.text.records
 
-    def lines(self, text: str) -> Scores:
-        """The scores of the lines of `text`, which ends in "\\n".
+    def lines(self, text: str, end: str = "\n") -> Scores:
+        """The scores of the lines of `text`, each of which ends in `end`, and for the model in its own end.
 
         All are 0 for a line that training leaves out.
         """
-        lines = normalised(text, self.form).split("\n")[:-1]
+        lines = normalised(text, self.form).split(end)[:-1]
         different = sorted(set(lines))  # sorted, lines with a common prefix are neighbours
         places = {line: number for number, line in enumerate(different)}
         place = [places[line] for line in lines]
-        points = code_points("".join(line + "\n" for line in different))
+        points = code_points("".join(line + self.end for line in different))
         ids = self._table[points]
-        ends = points == NEWLINE
         count = len(different)
-        line = np.cumsum(ends) - ends  # of each character
+        wholes = np.fromiter(map(len, different), np.int64, count) + 1
+        ends = np.zeros(len(ids), np.bool_)
+        ends[np.cumsum(wholes) - 1] = True
+        line = np.repeat(np.arange(count), wholes)  # of each character
         unknown = np.bincount(line[(ids < 0) & ~ends], minlength=count)
         line = line[ids >= 0]
         lengths = np.bincount(line, minlength=count)
@@ -133,16 +136,16 @@ class Scorer:
             return shared_prefixes.losses(self.model, ids, lengths, self.columns)
         starts = np.cumsum(lengths) - lengths
         leads = starts + np.arange(len(lengths))
-        with_leads = np.insert(ids, starts, self.newline)
+        with_leads = np.insert(ids, starts, self.lead)
         return np.delete(shared_prefixes.losses(self.model, with_leads, lengths + 1, self.columns), leads)
 
 
 class Stream:
-    """One text, read in pieces; for a model of lines each line is a text of its own."""
+    """One text, read in pieces; for a model of records each of them is a text of its own."""
 
     def __init__(self, scorer: Scorer, *, after_line_end: bool = False) -> None:
         self._scorer = scorer
-        self._line_end = scorer.newline if scorer.checkpoint.text.lines else -2
+        self._end = scorer.end_id if scorer.checkpoint.text.records else -2
         self._start = scorer.checkpoint.config.outputs
         self._last = self._start
         self._at_line_start = True
@@ -158,7 +161,7 @@ class Stream:
         for low in range(0, len(ids), T):
             y = ids[low : low + T, None]
             x = np.concatenate(([[self._last]], y[:-1])).astype(np.int32)
-            reset = (x == self._line_end) | (x == V)
+            reset = (x == self._end) | (x == V)
             x[reset] = V
             losses, self._state = model.losses(x, y, self._state, reset)
             result[low : low + T] = losses[:, 0]
@@ -168,15 +171,15 @@ class Stream:
     def bits(self, text: str) -> npt.NDArray[np.float64]:
         """-log2 p of each of the next characters, (n,); `unknown_bits` for those the model has never seen.
 
-        The "\\n" of an empty line that training leaves out costs nothing.
+        The end of an empty line that training leaves out costs nothing.
         """
         ids = self._scorer.encode(text)
         result = np.full(len(ids), self._scorer.unknown_bits)
         known = ids >= 0
         result[known] = self.losses(ids[known]).astype(np.float64) * _BITS
-        if self._line_end >= 0 and len(ids):
-            result[empty_lines(ids, self._line_end, self._at_line_start)] = 0
-            self._at_line_start = bool(ids[-1] == self._line_end)
+        if self._end >= 0 and len(ids):
+            result[empty_lines(ids, self._end, self._at_line_start)] = 0
+            self._at_line_start = bool(ids[-1] == self._end)
         return result
 
 
@@ -189,19 +192,19 @@ class LongLine:
         self._normaliser = Normaliser(scorer.form)
         self.bits, self.characters, self.unknown = 0.0, 0, 0
 
-    def add(self, text: str) -> None:
-        """Append `text` to the line; its last piece ends in "\\n"."""
-        text = self._normaliser.add(text)
-        if self._scorer.newline < 0:
-            text = text.removesuffix("\n")
+    def add(self, text: str, *, last: bool = False) -> None:
+        """Append `text`, without the line's end, to the line; the `last` piece ends it."""
+        text = self._normaliser.add(text, last=last)
+        if last and self._scorer.end_id >= 0:
+            text += self._scorer.end
         self.bits += float(np.sum(self._stream.bits(text)))
         self.characters += len(text)
         self.unknown += int(np.count_nonzero(self._scorer.encode(text) < 0))
 
 
-def score_lines(scorer: Scorer, lines: Iterable[Lines]) -> Iterator[list[LineScore]]:
-    """The score of each line, in order, in the batches in which lines came."""
-    for texts, (scores,), file, number, cut in scored([scorer], lines, lambda text: [text]):
+def score_lines(scorer: Scorer, lines: Iterable[Lines], end: str = "\n") -> Iterator[list[LineScore]]:
+    """The score of each line, which ends in `end`, in order, in the batches in which lines came."""
+    for texts, (scores,), file, number, cut in scored([scorer], lines, lambda text: [text], end):
         columns = (values.tolist() for values in scores)
         yield [
             LineScore(
@@ -212,23 +215,23 @@ def score_lines(scorer: Scorer, lines: Iterable[Lines]) -> Iterator[list[LineSco
 
 
 def scored(
-    scorers: Sequence[Scorer], lines: Iterable[Lines], views: Callable[[str], list[str]]
+    scorers: Sequence[Scorer], lines: Iterable[Lines], views: Callable[[str], list[str]], end: str
 ) -> Iterator[tuple[list[str], list[Scores], str, int, bool]]:
     """For each batch of lines: the texts, their scores by each scorer, the file, the first line's number,
     and whether the text is cut.
 
-    `views` gives a text in the characters of each scorer.
+    Lines end in `end`. `views` gives a text in the characters of each scorer, and leaves `end` as it is.
     """
     long: list[LongLine] = []
     shown, length = "", 0
     for text, file, number, piece, last in lines:
         if not piece:
-            scores = [scorer.lines(view) for scorer, view in zip(scorers, views(text), strict=True)]
-            yield text[:-1].split("\n"), scores, file, number, False
+            scores = [scorer.lines(view, end) for scorer, view in zip(scorers, views(text), strict=True)]
+            yield text[:-1].split(end), scores, file, number, False
             continue
         long = long or [LongLine(scorer) for scorer in scorers]
         for line, view in zip(long, views(text), strict=True):
-            line.add(view)
+            line.add(view.removesuffix(end) if last else view, last=last)
         shown += text[: SHOWN - len(shown)]
         length += len(text)
         if last:
@@ -236,5 +239,5 @@ def scored(
                 (np.array([line.bits]), np.array([line.characters]), np.array([line.unknown]))
                 for line in long
             ]
-            yield [shown.removesuffix("\n")], scores, file, number, length > SHOWN + 1
+            yield [shown.removesuffix(end)], scores, file, number, length > SHOWN + 1
             long, shown, length = [], "", 0

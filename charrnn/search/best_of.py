@@ -1,4 +1,4 @@
-"""The best of several samples: the one with the lowest loss.
+"""The loss of samples, and the best of several: the one with the lowest.
 
 The loss is the mean over characters, as in `charrnn eval`, at temperature 1 and without filters, however the
 samples were drawn. Among texts of equal length the best is the most probable. Where lengths differ, the
@@ -17,6 +17,8 @@ import numpy as np
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import SampleConfig
 from charrnn.errors import ConfigError
+from charrnn.generation.writing import Written
+from charrnn.inference.engines import Ids
 from charrnn.inference.mixture import Blend
 from charrnn.search.predictor import Cursor, Predictor
 
@@ -25,7 +27,7 @@ BATCH = 64  # texts scored side by side
 
 def best_of_each(
     checkpoint: Checkpoint | Blend,
-    texts: Iterator[Iterator[str]],
+    texts: Iterator[Written],
     n: int,
     prompts: Iterable[str],
     config: SampleConfig,
@@ -33,10 +35,11 @@ def best_of_each(
     on_unknown: Literal["error", "skip"] = "error",
     echo: bool = False,
     threads: int | None = None,
-) -> Iterator[Iterator[str]]:
-    """The best of each n consecutive texts, in one piece; of equally good ones the first.
+) -> Iterator[Written]:
+    """The best of each n consecutive texts, in one piece, with its loss; of equally good ones the first.
 
-    `prompts` has one prompt for each n texts; with `echo` it is put before the best of them.
+    It has the number that it would have if each n texts were one. `prompts` has one prompt for each n texts;
+    with `echo` it is put before the best of them.
 
     Raises:
         ConfigError: n is below 1.
@@ -45,28 +48,66 @@ def best_of_each(
         raise ConfigError(f"best-of is {n}", "give a whole number from 1 up")
     predictor = Predictor(checkpoint, config.precision, threads)
 
-    def best() -> Iterator[Iterator[str]]:
+    def best() -> Iterator[Written]:
         given = iter(prompts)
         last: tuple[str, Cursor] | None = None  # so that a prompt that repeats is read once
         while (first := next(texts, None)) is not None:
             prompt = next(given)
             if last is None or last[0] != prompt:
                 last = prompt, predictor.start(prompt, on_unknown)
-            text = _best(predictor, last[1], islice(chain([first], texts), n))
-            before = "".join(c for c in prompt if c in predictor.vocabulary) if echo else ""
-            yield iter([before + text])
+            group = _rated(predictor, last[1], islice(chain([first], texts), n), BATCH)
+            text, found = min(group, key=_loss)
+            found.index //= n
+            yield _in_one_piece(text, found, prompt if echo else "", predictor)
 
     return best()
 
 
-def _best(predictor: Predictor, start: Cursor, texts: Iterator[Iterator[str]]) -> str:
-    """The best of the texts, of which at most BATCH are held in memory."""
+def rate_each(
+    checkpoint: Checkpoint | Blend,
+    texts: Iterator[Written],
+    prompt: str,
+    config: SampleConfig,
+    *,
+    on_unknown: Literal["error", "skip"] = "error",
+    echo: bool = False,
+    threads: int | None = None,
+) -> Iterator[Written]:
+    """Each text in one piece, with its loss; all go on from the prompt. The first do not wait for others."""
+    predictor = Predictor(checkpoint, config.precision, threads)
+    start = predictor.start(prompt, on_unknown)
+    size = 1
+    while group := list(_rated(predictor, start, islice(texts, size), size)):
+        for text, written in group:
+            yield _in_one_piece(text, written, prompt if echo else "", predictor)
+        size = min(2 * size, BATCH)
 
-    def rated() -> Iterator[tuple[str, float]]:
-        while group := ["".join(pieces) for pieces in islice(texts, BATCH)]:
-            ids = [predictor.vocabulary.encode(text).astype(np.int64) for text in group]
-            totals = predictor.score([start] * len(ids), ids)
-            for text, total in zip(group, totals, strict=True):
-                yield text, total / max(1, len(text))
 
-    return max(rated(), key=lambda text: text[1])[0]
+def _in_one_piece(text: str, written: Written, before: str, predictor: Predictor) -> Written:
+    known = "".join(c for c in before if c in predictor.vocabulary)
+    written.pieces = iter([known + text])
+    return written
+
+
+def _rated(
+    predictor: Predictor, start: Cursor, texts: Iterator[Written], size: int
+) -> Iterator[tuple[str, Written]]:
+    """The texts, with their losses set; `size` of them are rated side by side and held in memory."""
+    while group := [("".join(written), written) for written in islice(texts, size)]:
+        ids = [_ids(predictor, text, written) for text, written in group]
+        totals = predictor.score([start] * len(ids), ids)
+        for (text, written), read, total in zip(group, ids, totals, strict=True):
+            written.loss = abs(total) / max(1, len(read))
+            yield text, written
+
+
+def _loss(rated: tuple[str, Written]) -> float:
+    loss = rated[1].loss
+    assert loss is not None
+    return loss
+
+
+def _ids(predictor: Predictor, text: str, written: Written) -> Ids:
+    """The characters of a text, with END if it came."""
+    ids = predictor.vocabulary.encode(text).astype(np.int64)
+    return np.append(ids, predictor.end) if written.closed else ids

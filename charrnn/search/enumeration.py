@@ -35,10 +35,10 @@ DEFAULT_MEMORY = 2**30  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A complete line, without its newline."""
+    """A complete line or record, without its end."""
 
     text: str
-    log_probability: float  # in nats, of what follows the prompt, the newline included
+    log_probability: float  # in nats, of what follows the prompt, the end included
 
     @property
     def probability(self) -> float:
@@ -50,7 +50,7 @@ class Constraint(NamedTuple):
 
     start: int
     table: npt.NDArray[np.int32]  # (S, C) the next state; below 0: the character is not allowed
-    classes: npt.NDArray[np.int32]  # (V,) the column of each character; "\n" ends the line
+    classes: npt.NDArray[np.int32]  # (V,) the column of each character, the end included
 
 
 def enumerate_lines(
@@ -71,14 +71,15 @@ def enumerate_lines(
     are in the order of their texts.
 
     A line begins with the prompt's last line and ends at "\\n", which counts in its probability but is not
-    part of its text. It has at most `length` characters after the prompt, and the `constraint` applies to
+    part of its text. In a model of other records, "line" stands for record: it begins with the whole prompt,
+    and ends at END. It has at most `length` characters after the prompt, and the `constraint` applies to
     these.
 
     `memory` bounds, in bytes, the open prefixes and the lines not yet returned, and thereby the time. At the
     bound the least probable of them are dropped; every line that is returned is still exact.
 
     Raises:
-        ConfigError: a setting is out of range, or the model's vocabulary has no newline.
+        ConfigError: a setting is out of range, or the model is one of prose and has never seen a newline.
         VocabularyError: the prompt has a character that the model has never seen.
         SearchError: `memory` did not suffice for all lines; raised after those that are certain.
     """
@@ -92,9 +93,9 @@ def enumerate_lines(
         raise ConfigError(f"memory is {memory / 2**20:g} MB", "give at least 1")
     if length is not None and length < 0:
         raise ConfigError(f"length is {length}", "give a whole number from 0 up")
-    predictor.require_line_end()
+    predictor.require_end()
     start = predictor.start(prompt, on_unknown, line=True)
-    known = "".join(c for c in prompt.rpartition("\n")[2] if c in predictor.vocabulary)
+    known = "".join(c for c in prompt.rpartition(predictor.text.end or "\n")[2] if c in predictor.vocabulary)
     longest = MAX_LINE_LENGTH if length is None else length
     least = -math.inf if above is None else math.log(above)
     if constraint is None:
@@ -189,14 +190,14 @@ class _Search:
     def _expand(self, cursors: list[Cursor], prefixes: list[tuple[str, float, int]]) -> None:
         """Read the last character of each prefix; record the line that ends there, and queue its children."""
         predicted = self.predictor.predict(cursors)
-        newline, constraint = self.predictor.newline, self.constraint
+        closing, constraint = self.predictor.end, self.constraint
         for cursor, totals, (text, total, allowed) in zip(cursors, predicted, prefixes, strict=True):
             totals += total
-            end = float(totals[newline])
-            totals[newline] = -math.inf
+            end = float(totals[closing])
+            totals[closing] = -math.inf
             forbidden = constraint.table[allowed, constraint.classes] < 0
             totals[forbidden] = -math.inf
-            if end > -math.inf and not forbidden[newline]:
+            if end > -math.inf and not forbidden[closing]:
                 self._add_line(end, text)
             if len(text) >= self.length:
                 continue

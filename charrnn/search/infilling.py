@@ -57,8 +57,9 @@ def fill(
     """The `count` most probable fillings found, the most probable first.
 
     In the pattern `?` stands for one character, `*` for 0 to `gap` characters, and a run of `_` for 1 to
-    `gap`; none of them matches a newline. A backslash escapes these characters and itself. The pattern is a
-    whole line, whose newline counts in the probability; with `part` it is the beginning of a text.
+    `gap`; none of them matches a newline that ends the text. A backslash escapes these characters and itself.
+    The pattern is a whole line or record, whose end counts in the probability; with `part` it is the
+    beginning of a text.
 
     Raises:
         ConfigError: a setting is out of range, the pattern has no gap, or the vocabulary no newline.
@@ -69,9 +70,9 @@ def fill(
         if not 1 <= value <= 10**6:
             raise ConfigError(f"{name} is {value}", "give a whole number from 1 to 1000000")
     if not part:
-        predictor.require_line_end()
-    parsed = Pattern(pattern, predictor.vocabulary, gap, on_unknown)
-    if predictor.lines and predictor.newline in parsed.literals:
+        predictor.require_end()
+    parsed = Pattern(pattern, predictor.vocabulary, gap, on_unknown, end=predictor.end)
+    if predictor.text.records and predictor.end in parsed.literals:
         raise ConfigError("the pattern has a line end within", "give one line: the model's texts are lines")
     return _Beams(predictor, parsed, count, beam, part).search()
 
@@ -79,15 +80,22 @@ def fill(
 class Pattern:
     """A deterministic automaton over ids. Its states are sets of positions in the pattern.
 
+    No gap matches the id `end`; None: that of a newline.
+
     Raises:
         ConfigError, VocabularyError: see `fill`.
     """
 
     def __init__(
-        self, pattern: str, vocabulary: Vocabulary, gap: int, on_unknown: Literal["error", "skip"] = "error"
+        self,
+        pattern: str,
+        vocabulary: Vocabulary,
+        gap: int,
+        on_unknown: Literal["error", "skip"] = "error",
+        end: int | None = None,
     ) -> None:
         self._items: list[tuple[int, int, int]] = []  # id or -1; fewest and most characters
-        self._newline = vocabulary.characters.find("\n")
+        self._end = vocabulary.find("\n") if end is None else end
         self._size = len(vocabulary)
         gaps = {"?": (1, 1), "*": (0, gap), "_": (1, gap)}
         for found in re.finditer(r"\\.?|_+|.", pattern, re.DOTALL):
@@ -129,10 +137,10 @@ class Pattern:
                     gaps.append((i, k + 1))
         found: dict[Positions, list[int]] = defaultdict(list)
         for character, reached in literal.items():
-            within = [] if character == self._newline else gaps
+            within = [] if character == self._end else gaps
             found[self._closed([*reached, *within])].append(character)
         if gaps:
-            others = [c for c in range(self._size) if c not in literal and c != self._newline]
+            others = [c for c in range(self._size) if c not in literal and c != self._end]
             found[self._closed(gaps)].extend(others)
         return [(positions, np.array(sorted(ids), np.int64)) for positions, ids in found.items() if ids]
 
@@ -205,7 +213,7 @@ class _Beams:
             rows = np.arange(first, first + len(beam))
             first += len(beam)
             if self.pattern.ends(positions):
-                self._end(beam, totals[rows, self.predictor.newline])
+                self._end(beam, totals[rows, self.predictor.end])
             for reached, ids in self.pattern.next(positions):
                 grown[reached].append(
                     (rows.repeat(len(ids)), np.tile(ids, len(rows)), totals[np.ix_(rows, ids)].ravel())

@@ -22,9 +22,9 @@ def next_characters(
 ) -> list[tuple[str, float]]:
     """All V characters with their probability of coming next, the most probable first.
 
-    These are the probabilities from which `generate` samples after this prompt, before any filter: in a model
-    of lines, the newline of an empty line has 0. Temperature 0 gives the most probable character 1. Equally
-    probable characters are in the order of code points.
+    These are the probabilities from which `generate` samples after this prompt, before any filter: the end of
+    an empty record has 0. END is among them if the model is one of records other than lines. Temperature 0
+    gives the most probable character 1. Equally probable characters are in the order of code points.
 
     Raises:
         VocabularyError: the prompt has a character that the model has never seen.
@@ -36,8 +36,8 @@ def next_characters(
     predictor = Predictor(checkpoint)
     cursor = predictor.start(prompt, on_unknown)
     logits = network_of(checkpoint, config.precision).step(cursor.last, cursor.state)[0].tolist()
-    if predictor.lines and cursor.last == V:
-        logits[predictor.newline] = -math.inf
+    if predictor.text.records and cursor.last == V:
+        logits[predictor.end] = -math.inf
     p = [0.0] * V
     if temperature == 0:
         p[filters.argmax(logits)] = 1.0

@@ -24,7 +24,10 @@ __all__ = ["Cursor", "Predictor"]
 
 
 class Predictor:
-    """A model that reads many texts side by side. `newline` is the id of "\\n", or -1."""
+    """A model that reads many texts side by side.
+
+    `end` is the id of the character that ends a record or, in prose, a line; -1: the model does not know it.
+    """
 
     def __init__(
         self,
@@ -33,8 +36,8 @@ class Predictor:
         threads: int | None = None,
     ) -> None:
         self.vocabulary = checkpoint.vocabulary
-        self.lines = checkpoint.text.lines
-        self.newline = self.vocabulary.characters.find("\n")
+        self.text = checkpoint.text
+        self.end = self.vocabulary.find(self.text.end or "\n")
         self._network = network_of(checkpoint, precision)
         self._paths = Paths(self._network, SampleConfig(), threads)
         self._predictions = 0
@@ -48,15 +51,15 @@ class Predictor:
     ) -> Cursor:
         """The cursor after the prompt, read as for sampling.
 
-        With `line`, a whole line begins there: in prose, an empty prompt is replaced by a newline.
+        With `line`, a whole line or record begins there: in prose, an empty prompt is replaced by a newline.
 
         Raises:
             VocabularyError: the prompt has a character that the model has never seen.
         """
         prompt_ids = self.vocabulary.encode(prompt, on_unknown).astype(np.int64)
-        if line and not (len(prompt_ids) or self.lines or self.newline < 0):
-            prompt_ids = np.array([self.newline], np.int64)
-        ids = opening(self._network, self.vocabulary, prompt_ids, self.lines)[1:]
+        if line and not (len(prompt_ids) or self.text.records or self.end < 0):
+            prompt_ids = np.array([self.end], np.int64)
+        ids = opening(self._network, self.vocabulary, prompt_ids, self.text.end)[1:]
         cursor = self.beginning()
         while len(ids):
             path = self._paths.best(len(ids) + self._predictions)
@@ -67,15 +70,15 @@ class Predictor:
     def predict(self, cursors: Sequence[Cursor]) -> LogProbabilities:
         """Let each text read its last character; returns log p of the next one, (texts, V).
 
-        In a model of lines no line is empty: at its start, the newline has -inf. The caller then sets
+        No record is empty: at its start, the end has -inf. The caller then sets
         `cursor.last` to the next character, before the cursor is used again.
         """
         self._predictions += len(cursors)
         # The engine is chosen by the work to come, here guessed to be as much as that done so far.
         found = self._paths.best(self._predictions).predict(cursors)
-        if self.lines:
+        if self.text.records:
             begins = [cursor.last == len(self.vocabulary) for cursor in cursors]
-            found[begins, self.newline] = -np.inf
+            found[begins, self.end] = -np.inf
         return found
 
     def score(self, starts: Sequence[Cursor], texts: Sequence[Ids]) -> list[float]:
@@ -94,10 +97,10 @@ class Predictor:
                 left.pop()
         return scores
 
-    def require_line_end(self) -> None:
+    def require_end(self) -> None:
         """
         Raises:
             ConfigError: the vocabulary has no newline, so that no line ever ends.
         """
-        if self.newline < 0:
+        if self.end < 0:
             raise ConfigError("the model has never seen a line end", "use one that was trained on lines")

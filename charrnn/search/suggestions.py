@@ -11,7 +11,7 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import WeightPrecision
 from charrnn.inference.mixture import Blend
 from charrnn.search.predictor import Cursor, Predictor
-from charrnn.text.normalization import normalised
+from charrnn.text.normalization import as_trained
 
 LONGEST = 40  # characters of a continuation
 CHOICES = 8  # next characters with their probabilities
@@ -21,7 +21,7 @@ CHOICES = 8  # next characters with their probabilities
 class Offer:
     """What may follow a text."""
 
-    # The most probable character, repeatedly, up to the newline; the newline alone if it comes first.
+    # The most probable character, repeatedly, up to a newline or END; that alone if it comes first.
     continuation: str
     next: tuple[tuple[str, float], ...]  # the most probable next characters and their probabilities
 
@@ -41,21 +41,20 @@ class Offers:
 
     def __init__(self, checkpoint: Checkpoint | Blend, precision: WeightPrecision = "float32") -> None:
         self._predictor = Predictor(checkpoint, precision, threads=1)
-        self._form = checkpoint.text.form
         self._read: list[int] = []  # the ids of the text
         # At the beginning, and after each id: the state, and log p (V,) of the next character.
         self._after: list[tuple[Any, Any]] = []
 
     def unknown(self, text: str) -> str:
         """The characters of the text that the model has never seen, in order, each once."""
-        text = normalised(text, self._form)
+        text = as_trained(text, self._predictor.text)
         return "".join(dict.fromkeys(c for c in text if c not in self._predictor.vocabulary))
 
     def after(self, text: str) -> Offer:
         """What may follow the text."""
-        if self._predictor.lines:
+        if self._predictor.text.lines:
             text = text.rpartition("\n")[2]
-        text = normalised(text, self._form)
+        text = as_trained(text, self._predictor.text)
         cursor, row = self._go_to(self._predictor.vocabulary.encode(text, "skip").tolist())
         characters = self._predictor.vocabulary.characters
         order = np.argsort(-row, kind="stable")[:CHOICES].tolist()
@@ -85,11 +84,11 @@ class Offers:
         return Cursor(ids[-1], state), row
 
     def _continuation(self, cursor: Cursor, row: Any) -> str:
-        cursor, newline = replace(cursor), self._predictor.newline
+        cursor, ends = replace(cursor), {self._predictor.end, self._predictor.vocabulary.find("\n")}
         found: list[int] = []
-        while len(found) < LONGEST and found != [newline]:
+        while len(found) < LONGEST and not ends.intersection(found):
             best = int(np.argmax(row))
-            if best == newline and found:
+            if best in ends and found:
                 break
             found.append(best)
             cursor.last = best

@@ -26,7 +26,7 @@ from charrnn.vocabulary import Vocabulary, describe
 LARGEST_MEASURED = 200_000  # characters, or twice the validation share
 MUCH_UNLEARNED = 0.002  # share of unseen characters in a validation text
 PREVIEW = SampleConfig(seed=1, length=200)
-PREVIEW_LINES = 5  # of a model of lines
+PREVIEW_RECORDS = 5  # of a model of lines or other records
 
 
 @dataclass(frozen=True)
@@ -187,5 +187,6 @@ def _grown(initial: Checkpoint, vocabulary: Vocabulary, fresh: dict[str, Array])
 
 def _preview(model: Checkpoint) -> str:
     """A sample of the network. The draws are the same each time, so only the network makes a difference."""
-    count = PREVIEW_LINES if model.text.lines else 1
-    return "".join("".join(next(generate_all(model, "", PREVIEW, first=n))) for n in range(count))
+    count = PREVIEW_RECORDS if model.text.records else 1
+    texts = generate_all(model, "", PREVIEW, count=count)
+    return "".join("".join(pieces) + model.text.separator for pieces in texts)

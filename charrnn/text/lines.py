@@ -1,4 +1,4 @@
-"""Files -> lines, as they arrive: for filters, which must accept any input.
+"""Files -> lines or records, as they arrive: for filters, which must accept any input.
 
 Unlike charrnn.text.decoding, which reads training text and rejects invalid bytes, nothing here fails because
 of a text file's contents. A byte that is invalid in the encoding becomes one of the code points U+DC80 to
@@ -24,23 +24,29 @@ from charrnn.text.decoding import KEEP_BYTES, Cleaner, check_encoding, same_enco
 from charrnn.text.detection import likely_encoding
 from charrnn.text.sources import Source, find, why_not_text
 from charrnn.text.waiting import BeforeWaiting, take
+from charrnn.vocabulary import END
 
 NEAR = 1 << 14  # characters before and after an invalid byte from which its encoding is guessed
 FIRST_BURST = 1 << 13  # most characters of the first burst, so that output starts soon; doubled each time
 _PATIENCE = 0.1  # seconds between two checks whether the reader has been closed
 
+# A line that counts as empty, for `blank`.
+_EMPTY = r"[ \t\v\f\r]{0,1000}"
 BYTES = re.compile("[\udc80-\udcff]")  # bytes that are invalid in the encoding
 _OTHER_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # those that stand for no byte
 
 
 class Lines(NamedTuple):
-    """Whole lines of a file, each with its "\\n"; or, if `piece`, part of a line too long to keep whole."""
+    """Whole lines of a file, each with its "\\n"; or, if `piece`, part of a line too long to keep whole.
+
+    In a file of other records, these take the place of lines, and END that of "\\n".
+    """
 
     text: str
     file: str  # its name in messages
-    number: int  # line number of the first line in its file, from 1
+    number: int  # of the first line in its file, from 1
     piece: bool = False
-    last: bool = True  # whether this is the last piece of its line, which alone ends in "\n"
+    last: bool = True  # whether this is the last piece of its line, which alone has the end
 
 
 def decode(chunks: Iterable[bytes], text: TextConfig) -> Iterator[str]:
@@ -66,6 +72,53 @@ def decode(chunks: Iterable[bytes], text: TextConfig) -> Iterator[str]:
             yield piece
 
 
+class Cutter:
+    """Cuts the text of a file, which comes in pieces, into records: END takes the place of each separator.
+
+    Empty records are left out. A separator line takes the newline before it with it, and the newline at the
+    end of a file is not part of its last record; but NULs separate texts as they are.
+    """
+
+    def __init__(self, split: str) -> None:
+        """`split` is TextConfig.split."""
+        self._has_lines = split != "nul"
+        # A newline belongs to the line after it, so that a record of lines begins with one.
+        line, begun = rf"\n{re.escape(split)}", "|".join(re.escape(split[:n]) for n in range(len(split) + 1))
+        if split == "blank":
+            line, begun = rf"\n{_EMPTY}", _EMPTY
+        elif split == "file":
+            line, begun = "(?!)", ""
+        self._separator = re.compile(rf"{line}(?=\n)" if self._has_lines else "\0")
+        self._uncertain = re.compile(rf"\n(?:{begun})\Z" if self._has_lines else "(?!)")
+        self._rest = "\n" * self._has_lines  # may begin a separator
+        self._at_start = self._has_lines  # the newline before the present record has not come yet
+        self._is_empty = True  # nothing of the record was returned
+
+    def add(self, piece: str, *, last: bool = False) -> str:
+        """The text that is certain so far; all of it if this is the `last` piece."""
+        text = self._rest + piece
+        if last and self._has_lines and not text.endswith("\n"):
+            text += "\n"
+        *parts, text = self._separator.split(text)
+        if last:
+            parts.append(text.removesuffix("\n") if self._has_lines else text)
+            return "".join(self._add(part, ends=True) for part in parts)
+        held = self._uncertain.search(text)
+        cut = held.start() if held else len(text)
+        self._rest = text[cut:]
+        return "".join([*(self._add(part, ends=True) for part in parts), self._add(text[:cut], ends=False)])
+
+    def _add(self, part: str, *, ends: bool) -> str:
+        """A part of the present record, with END if that is not empty and ends with it."""
+        if self._at_start and part:
+            part, self._at_start = part[1:], False
+        self._is_empty = self._is_empty and not part
+        if ends:
+            part += "" if self._is_empty else END
+            self._at_start, self._is_empty = self._has_lines, True
+        return part
+
+
 def read_lines(
     paths: Sequence[str | Path],
     text: TextConfig,
@@ -75,17 +128,19 @@ def read_lines(
 ) -> Iterator[Lines]:
     """The lines of files, folders and "-", as many at a time as have arrived, up to `most` characters.
 
-    `before_waiting` is called before each wait for input; see charrnn.text.waiting. A last line without
-    "\\n" gets one. A line of about `most` characters or more comes in pieces.
+    With `text.split`, they are cut into other records. `before_waiting` is called before each wait for input;
+    see charrnn.text.waiting. A last line without "\\n" gets one. A line of about `most` characters or more
+    comes in pieces.
 
     Raises:
         CorpusError: a file cannot be read, or is a known binary format, such as PDF.
         ConfigError: the encoding is not known.
     """
-    file = _File("", most)
+    end = END if text.split is not None else "\n"
+    file = _File("", most, end)
     for name, piece in _arriving(paths, text, most, before_waiting, stdin):
         if name != file.name:
-            file = _File(name, most)
+            file = _File(name, most, end)
         yield from file.add(piece) if piece is not None else file.finish()
 
 
@@ -96,17 +151,21 @@ def read_texts(
     before_waiting: BeforeWaiting,
     stdin: BinaryIO | None = None,
 ) -> Iterator[tuple[str, str | None]]:
-    """Files' names with pieces of their texts as they arrive, None at a file's end; see `read_lines`."""
+    """Files' names with pieces of their texts as they arrive, None at a file's end; see `read_lines`.
+
+    With `text.split`, END takes the place of what separates records.
+    """
     for name, piece in _arriving(paths, text, most, before_waiting, stdin):
         yield from ((name, part) for part in _parts(piece, most))
 
 
 @dataclass(slots=True)
 class _File:
-    """Cuts a file's text into lines."""
+    """Cuts a file's text into lines, or into whatever ends with `end`."""
 
     name: str
     most: int  # characters at a time
+    end: str
     number: int = 1  # of the line that comes next
     rest: str = ""  # the text after the last line end
     in_long_line: bool = False
@@ -116,19 +175,19 @@ class _File:
         while True:
             # As many lines as fit; within a long line, its end.
             find = text.find if self.in_long_line else text.rfind
-            end = find("\n", 0, self.most) + 1
+            end = find(self.end, 0, self.most) + 1
             if not end and len(text) < self.most:
                 break
             piece = self.in_long_line or not end
             part, text = text[: end or self.most], text[end or self.most :]
             yield Lines(part, self.name, self.number, piece, last=end > 0)
             self.in_long_line = not end
-            self.number += part.count("\n")
+            self.number += part.count(self.end)
         self.rest = text
 
     def finish(self) -> Iterator[Lines]:
         if self.rest or self.in_long_line:
-            yield from self.add("\n")
+            yield from self.add(self.end)
         self.number = 1  # the same file may be given again
 
 
@@ -146,9 +205,15 @@ def _chunks(sources: list[Source], text: TextConfig, stdin: BinaryIO | None) -> 
             if source.in_folder:
                 continue
             raise CorpusError(f"{source.name} is {reason[0]}", reason[1])
-        for piece in decode(chain([head] if head else [], chunks), text):
+        pieces = decode(chain([head] if head else [], chunks), text)
+        for piece in pieces if text.split is None else _cut(pieces, Cutter(text.split)):
             yield source.name, piece
         yield source.name, None
+
+
+def _cut(pieces: Iterable[str], cutter: Cutter) -> Iterator[str]:
+    yield from filter(None, map(cutter.add, pieces))
+    yield cutter.add("", last=True)
 
 
 def _parts(text: str | None, size: int) -> Sequence[str | None]:

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from itertools import chain
 
-from charrnn.config import NORMAL_FORMS, Form, NormalForm
+from charrnn.config import END, NORMAL_FORMS, Form, NormalForm, TextConfig
 
 LONGEST = 1 << 12  # the most characters held back: no text has so many combining marks in a row
 
@@ -28,10 +28,16 @@ def joins(character: str) -> bool:
     return unicodedata.category(character)[0] == "M" or "\u1160" <= character <= "\u11ff"
 
 
+def as_trained(text: str, config: TextConfig) -> str:
+    """A user's text in the form of the model's own. It has no END."""
+    text = text if config.split is None else text.replace(END, "\ufffd")
+    return normalised(text, config.form)
+
+
 class Whole:
     """Cuts a text that comes in pieces anew, where normalisation combines nothing across a cut.
 
-    A piece that ends in a line end is never held back.
+    A piece that ends in a line end, or where a record ends, is never held back.
     """
 
     def __init__(self) -> None:
@@ -41,7 +47,7 @@ class Whole:
         """The text that is complete so far; all of it if this is the `last` piece."""
         text = self._rest + piece
         cut = len(text)
-        if not last and not text.endswith("\n"):
+        if not last and not text.endswith(("\n", END)):
             while cut > 0 and len(text) - cut < LONGEST:
                 cut -= 1
                 if not joins(text[cut]):

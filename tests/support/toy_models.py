@@ -12,27 +12,33 @@ import numpy as np
 
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, TextConfig
-from charrnn.vocabulary import Vocabulary
+from charrnn.vocabulary import END, Vocabulary
 
 
 def toy(
-    seed: int = 0, characters: str = "\nab", *, lines: bool = True, ending: float = 1.5, **settings: Any
+    seed: int = 0,
+    characters: str = "\nab",
+    *,
+    lines: bool = True,
+    split: str | None = None,
+    ending: float = 1.5,
+    **settings: Any,
 ) -> Checkpoint:
-    """Random weights, `ending` added to the logit of the first character, the line's end."""
-    config = ModelConfig(
-        **{"vocab_size": len(characters), "hidden_size": 5, "embedding_size": 4, "num_layers": 2} | settings
-    )
+    """Random weights, `ending` added to the logit of the text's end: END with `split`, else a newline."""
+    sizes = {"vocab_size": len(characters), "hidden_size": 5, "embedding_size": 4, "num_layers": 2}
+    config = ModelConfig(**sizes | {"ends": split is not None} | settings)
+    text = TextConfig(lines=lines and split is None, split=split)
     random = np.random.default_rng(seed)
     tensors = {
         name: (0.8 * shape[-1] ** -0.5 * random.standard_normal(shape)).astype(np.float32)
         for name, shape in config.parameter_shapes().items()
     }
-    tensors["decoder.bias"][0] += ending
-    return Checkpoint(config, Vocabulary(characters), TextConfig(lines=lines), tensors)
+    tensors["decoder.bias"][0 if split is None else -1] += ending
+    return Checkpoint(config, Vocabulary(characters + END * config.ends), text, tensors)
 
 
 def log_probabilities(checkpoint: Checkpoint, context: str, text: str) -> np.ndarray[Any, Any]:
-    """log p of what may follow START and each of the n characters of context and text, (n + 1, V)."""
+    """log p of what may follow START and each of the n characters of context and text, (n + 1, outputs)."""
     config = checkpoint.config
     ids = [config.vocab_size, *checkpoint.vocabulary.encode(context + text).tolist()]
     logits, _, _ = naive.forward(
@@ -53,9 +59,10 @@ def log_probability(checkpoint: Checkpoint, context: str, text: str) -> float:
 def all_log_probabilities(
     checkpoint: Checkpoint, context: str, longest: int
 ) -> dict[str, tuple[float, float]]:
-    """Of each text of at most so many characters but "\n": log p of it, and of it with a line end."""
-    letters = checkpoint.vocabulary.characters.replace("\n", "")
-    newline = checkpoint.vocabulary.characters.index("\n")
+    """Of each text of at most so many characters but its end: log p of it, and of it with its end."""
+    end = checkpoint.text.end or "\n"
+    letters = checkpoint.vocabulary.characters.replace(end, "")
+    closing = checkpoint.vocabulary.characters.index(end)
     found: dict[str, tuple[float, float]] = {}
     for whole in itertools.product(letters, repeat=longest):
         text = "".join(whole)
@@ -63,7 +70,7 @@ def all_log_probabilities(
         ids = checkpoint.vocabulary.encode(context + text).tolist()
         for n in range(longest + 1):
             total = math.fsum(table[t, ids[t]] for t in range(len(context), len(context) + n))
-            found[text[:n]] = total, total + table[len(context) + n, newline]
+            found[text[:n]] = total, total + table[len(context) + n, closing]
     return found
 
 

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from charrnn.cli import wording
-from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, UnknownBits
+from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, Nul, UnknownBits
 from charrnn.cli.process import Output
-from charrnn.config import UNKNOWN_BITS
+from charrnn.config import UNKNOWN_BITS, TextConfig
 from charrnn.errors import ConfigError
 
 
@@ -28,6 +28,7 @@ def classify(
     unknown_bits: UnknownBits = UNKNOWN_BITS,
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
+    nul: Nul = False,
     json_lines: Json = False,
 ) -> None:
     """Say of each line which model's text it is: the model, its probability, the line."""
@@ -49,7 +50,10 @@ def classify(
         before_waiting=output.flush,
         encoding=encoding,
         encoding_errors=encoding_errors,
+        nul=nul,
     )
+    texts = [checkpoint.text for checkpoint in checkpoints]
+    split = next((text for text in texts if text.split is not None), TextConfig())
     own = next((checkpoint.text for checkpoint in checkpoints if not checkpoint.text.bytes), None)
     if own is not None:
         results = undecoded.with_notice(results, own.of_commands(encoding, encoding_errors), own)
@@ -69,9 +73,10 @@ def classify(
                 }
                 output.write(json.dumps(values) + "\n")
             elif best is None:
-                output.write(f"\t\t{line.text}\n")
+                output.write(f"\t\t{wording.row_end(line.text, split, nul)}")
             else:
-                output.write(f"{labels[best]}\t{line.posterior[best]:.4f}\t{line.text}\n")
+                row = f"{labels[best]}\t{line.posterior[best]:.4f}\t"
+                output.write(row + wording.row_end(line.text, split, nul))
     output.flush()
 
 

@@ -56,9 +56,9 @@ def enumerate_lines(
         for line in lines:
             if json_lines:
                 text = wording.json_text(line.text, checkpoint.text.bytes)
-                row = wording.json_line({"text": text, "log_probability": line.log_probability})
+                row = wording.json_line({"text": text, "log_probability": line.log_probability}) + "\n"
             else:
-                row = f"{line.log_probability:.6f}\t{line.text}"
-            output.write(row + "\n")
+                row = f"{line.log_probability:.6f}\t{wording.row_end(line.text, checkpoint.text)}"
+            output.write(row)
     finally:
         output.flush()  # also if the search runs out of memory: the lines found so far are certain

@@ -51,8 +51,9 @@ def fill(
     for filling in fillings:
         if json_lines:
             text = wording.json_text(filling.text, checkpoint.text.bytes)
-            row = wording.json_line(asdict(filling) | {"text": text})
+            row = wording.json_line(asdict(filling) | {"text": text}) + "\n"
         else:
-            row = f"{filling.probability:.4f}\t{filling.log_probability:.6f}\t{filling.text}"
-        output.write(row + "\n")
+            row = f"{filling.probability:.4f}\t{filling.log_probability:.6f}\t"
+            row += wording.row_end(filling.text, checkpoint.text)
+        output.write(row)
     output.flush()

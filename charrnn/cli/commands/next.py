@@ -11,6 +11,7 @@ from charrnn.cli import models, wording
 from charrnn.cli.options import Encoding, EncodingErrors, Json, OnUnknown
 from charrnn.cli.process import Output
 from charrnn.cli.prompts import argument, from_stdin
+from charrnn.config import TextConfig
 from charrnn.errors import ConfigError
 
 _BAR = 40  # columns of the bar for probability 1
@@ -44,22 +45,26 @@ def next_(
     output = Output()
     for character, p in rows:
         if json_lines:
-            values: dict[str, Any] = {"character": wording.json_text(character, text.bytes)}
-            if text.bytes:
+            ends = text.split is not None and character == text.end
+            shown = None if ends else wording.json_text(character, text.bytes)
+            values: dict[str, Any] = {"character": shown}
+            if text.bytes and not ends:
                 values["byte"] = ord(character)
             values |= {"probability": p, "bits": -math.log2(p) if p > 0 else None}
             output.write(wording.json_line(values) + "\n")
         else:
-            output.write(f"{p:.4f}  {_name(character, text.bytes):<8}  {_bar(p)}".rstrip() + "\n")
+            output.write(f"{p:.4f}  {_name(character, text):<8}  {_bar(p)}".rstrip() + "\n")
     if others and not json_lines:
         left = sum(p for _, p in others)
         output.write(f"{left:.4f}  {len(others)} more\n")
     output.flush()
 
 
-def _name(character: str, raw_bytes: bool) -> str:
-    """A character as Python's literal: ' ', '\\n', 'e'; a byte beyond ASCII as 0xC3."""
-    return f"0x{ord(character):02X}" if raw_bytes and not character.isascii() else repr(character)
+def _name(character: str, text: TextConfig) -> str:
+    """A character as Python's literal: ' ', '\\n', 'e'; a byte beyond ASCII as 0xC3; a text's end as end."""
+    if text.split is not None and character == text.end:
+        return "end"
+    return f"0x{ord(character):02X}" if text.bytes and not character.isascii() else repr(character)
 
 
 def _bar(p: float) -> str:

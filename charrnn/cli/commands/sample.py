@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,7 @@ from charrnn.cli.options import (
     Encoding,
     EncodingErrors,
     Json,
+    Nul,
     OnUnknown,
     Precision,
     filter_options,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MOST_TEXTS = 10**12
 _what = partial(typer.Option, rich_help_panel="What it may be")
-LINES_AT_ONCE = 10  # from a --lines model without --count
+RECORDS_AT_ONCE = 10  # from a model of records without --count
 
 
 @with_options("filters", filter_options())
@@ -38,6 +38,10 @@ def sample(
     prompt: Annotated[str, typer.Option(metavar="TEXT|-", help="Go on from this text; -: from stdin.")] = "",
     prompts: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Go on from each line of a file, in its order.")
+    ] = None,
+    prompts_json: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|-", help='The same; a line is "text" or {"prompt", "seed"}.'),
     ] = None,
     echo: Annotated[
         bool, typer.Option("--echo/--no-echo", help="Write the prompt first [--no-echo].")
@@ -48,12 +52,12 @@ def sample(
             "-n",
             "--length",
             metavar="N",
-            help=f"Characters a text at the most [{DEFAULT_SAMPLE_LENGTH}, or a line].",
+            help=f"Characters a text at the most [{DEFAULT_SAMPLE_LENGTH}, or a record].",
         ),
     ] = None,
     count: Annotated[
         int | None,
-        typer.Option(metavar="N", help=f"How many texts [1; {LINES_AT_ONCE} from a --lines model]."),
+        typer.Option(metavar="N", help=f"How many texts [1; {RECORDS_AT_ONCE} if the model's texts end]."),
     ] = None,
     best_of: Annotated[
         int, typer.Option(metavar="N", help="Of N texts, the one that surprises least [1].")
@@ -77,8 +81,12 @@ def sample(
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="The same seed, the same text [a new one].")
     ] = None,
+    index: Annotated[
+        int | None, typer.Option(metavar="N", help="Begin with text N of the seed, from 0 on [0].")
+    ] = None,
     precision: Precision = "float32",
     on_unknown: OnUnknown = "error",
+    nul: Nul = False,
     json_lines: Json = False,
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
@@ -90,13 +98,22 @@ def sample(
     for name, value in (("count", count), ("best-of", best_of)):
         if value is not None and not 1 <= value <= MOST_TEXTS:
             raise ConfigError(f"{name} is {quoted(value)}", f"give a whole number from 1 to {MOST_TEXTS}")
-    if prompt and prompts is not None:
-        raise ConfigError("--prompt and --prompts are both given", "give one of them")
+    if index is not None and not 0 <= index <= MOST_TEXTS:
+        raise ConfigError(f"index is {quoted(index)}", f"give a whole number from 0 to {MOST_TEXTS}")
+    sources = {"--prompt": prompt or None, "--prompts": prompts, "--prompts-json": prompts_json}
+    named = [name for name, value in sources.items() if value is not None]
+    if len(named) > 1:
+        raise ConfigError(f"{named[0]} and {named[1]} are both given", "give one of them")
+    if index is not None and (prompts, prompts_json) != (None, None):
+        raise ConfigError(f"--index counts the texts of one prompt, {named[0]} has several", "give --prompt")
+    if nul and json_lines:
+        raise ConfigError("-0 and --json contradict each other", "give one of them")
     if interactive:
         chance = (
-            prompts, length, count, until, match, ban, only, novel, seed, encoding, encoding_errors
+            prompts, prompts_json, length, count, until, match, ban, only, novel, seed, index, encoding,
+            encoding_errors,
         )  # fmt: skip
-        switched = prompt == "-" or echo or best_of > 1 or exact or unique or drop_until or json_lines
+        switched = prompt == "-" or echo or best_of > 1 or exact or unique or drop_until or json_lines or nul
         if switched or filters or any(value is not None for value in chance):
             raise ConfigError(
                 "--interactive is given with an option for texts that are drawn by chance",
@@ -111,8 +128,9 @@ def sample(
     checkpoint = models.load(model)
     text = checkpoint.text.of_commands(encoding, encoding_errors)
     given = from_stdin(text, checkpoint.text) if prompt == "-" else argument(prompt, text)
+    alone = bool(given) or index is not None or prompts is not None or prompts_json is not None
     if count is None:
-        count = LINES_AT_ONCE if text.lines and not given and prompts is None else 1
+        count = RECORDS_AT_ONCE if text.records and not alone else 1
     settings: dict[str, Any] = {
         "seed": seed,
         "length": length,
@@ -128,41 +146,57 @@ def sample(
     }
     settings = {name: value for name, value in settings.items() if value is not None}
     settings |= filters | {"count": count, "best_of": best_of, "on_unknown": on_unknown, "echo": echo}
+    # The figure costs a second reading, which lines and prose, whose output is older, do without.
+    settings["rated"] = json_lines and text.split is not None
     output = Output(raw_bytes=text.bytes and not json_lines)
-    if prompts is not None:
-        texts = api.sample_each(
-            checkpoint, Prompts(prompts, text, checkpoint.text, output.flush).take, **settings
-        )
+    file = prompts if prompts_json is None else prompts_json
+    if file is not None:
+        lines = Prompts(file, text, checkpoint.text, output.flush, in_json=prompts_json is not None)
+        texts = api.sample_each(checkpoint, lines.take, **settings)
     else:
-        texts = api.sample(checkpoint, given, **settings)
+        texts = api.sample(checkpoint, given, first=index or 0, **settings)
     if seed is None and filters.get("temperature") != 0 and sys.stderr is not None and sys.stderr.isatty():
         say(f"seed {texts.seed} (--seed {texts.seed} writes this again)")
-    if json_lines:
-        _write_json(output, texts, text)
-    else:
-        _write(output, texts, text)
+    cut = 0
+    for number, written in enumerate(texts):
+        if json_lines:
+            output.write(_as_json(written, text))
+        else:
+            _write(output, written, text, "\0" if nul else text.separator, first=number == 0)
+        cut += written.cut
     output.flush()
+    if cut and text.split is not None:
+        texts_are = "texts are" if cut > 1 else "text is"
+        say(f"note: {wording.count(cut)} {texts_are} cut short: a greater --length lets them end")
 
 
-def _write(output: Output, texts: Iterable[Iterable[str]], text: TextConfig) -> None:
-    for index, pieces in enumerate(texts):
-        if index and not text.lines:
-            output.write("\n")  # an empty line between two texts
-        end = ""
-        for piece in pieces:
-            output.write(piece)
-            end = piece or end
-        if not end.endswith("\n"):
-            output.write("\n")  # for `wc`, `fmt` and the shell's prompt, which expect complete lines
+def _write(output: Output, written: api.Written, text: TextConfig, separator: str, *, first: bool) -> None:
+    """Write a text and, after it, the separator; without one, an empty line between two texts of prose."""
+    if not (first or separator or text.lines):
+        output.write("\n")
+    end = ""
+    for piece in written:
+        output.write(piece.removesuffix("\n") if separator and text.lines else piece)
+        end = piece or end
+    if separator:
+        output.write(separator)
+    elif not end.endswith("\n"):
+        output.write("\n")  # for `wc`, `fmt` and the shell's prompt, which expect complete lines
 
 
-def _write_json(output: Output, texts: api.Texts, text: TextConfig) -> None:
-    for index, pieces in enumerate(texts):
-        whole = "".join(pieces)
-        if text.lines:
-            whole = whole.removesuffix("\n")
-        values = {"text": wording.json_text(whole, text.bytes), "seed": texts.seed, "index": index}
-        output.write(wording.json_line(values) + "\n")
+def _as_json(written: api.Written, text: TextConfig) -> str:
+    whole = "".join(written)
+    if text.lines:
+        whole = whole.removesuffix("\n")
+    values: dict[str, Any] = {
+        "text": wording.json_text(whole, text.bytes),
+        "seed": written.seed,
+        "index": written.index,
+    }
+    if written.bits_per_character is not None and text.split is not None:
+        values["bits_per_character"] = wording.json_number(written.bits_per_character)
+        values |= {"cut": True} if written.cut else {}
+    return wording.json_line(values) + "\n"
 
 
 def _novel(value: str) -> bool | int:

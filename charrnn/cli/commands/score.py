@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli import wording
-from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, ModelPath, UnknownBits
+from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, ModelPath, Nul, UnknownBits
 from charrnn.cli.process import Output, say
-from charrnn.config import UNKNOWN_BITS
+from charrnn.config import UNKNOWN_BITS, TextConfig
 from charrnn.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def score(
     ] = None,
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
+    nul: Nul = False,
     json_lines: Json = False,
     heat: Annotated[
         bool, _heat_option("--heat", help="Show the text, each character by its surprise.")
@@ -72,6 +73,7 @@ def score(
         raise ConfigError(f"top is {top}", "give a whole number from 1 up")
     if threshold is not None and not math.isfinite(threshold):
         raise ConfigError(f"threshold is {threshold}", "give a number, such as 4.5")
+    reading: dict[str, Any] = {"encoding": encoding, "encoding_errors": encoding_errors, "nul": nul}
     if heat or html or svg:
         if precision is not None:
             wanted.append("--precision")
@@ -79,14 +81,14 @@ def score(
             wanted.append("--json")
         if wanted:
             raise ConfigError(f"{wanted[0]} is about lines, --heat about characters", "give one of them")
-        _heat(paths, model, unknown_bits, html, svg, color, (encoding, encoding_errors))
+        _heat(paths, model, unknown_bits, html, svg, color, reading)
         return
 
     from charrnn import api
     from charrnn.cli import undecoded
 
     checkpoint = api.load(model)
-    text = checkpoint.text.of_commands(encoding, encoding_errors)
+    text = checkpoint.text.of_commands(**reading)
     raw = checkpoint.text.bytes
     output = Output(raw_bytes=raw and not json_lines, errors="surrogateescape")
     chosen: dict[str, Any] = {"precision": precision} if precision is not None else {}
@@ -104,7 +106,8 @@ def score(
     if top is not None:
         scores = iter([_most_surprising(scores, top)])
     for lines in scores:
-        output.write("".join(_as_json(line, raw) if json_lines else _as_text(line) for line in lines))
+        rows = (_as_json(line, raw) if json_lines else _as_text(line, text, nul) for line in lines)
+        output.write("".join(rows))
         cut += sum(line.cut for line in lines)
     output.flush()
     if cut:
@@ -119,9 +122,9 @@ def _surprise(line: LineScore) -> float:
     return line.bpc if line.bpc == line.bpc else math.inf  # NaN: the network's activations overflowed
 
 
-def _as_text(line: LineScore) -> str:
+def _as_text(line: LineScore, text: TextConfig, nul: bool) -> str:
     figure = "" if line.bpc is None else f"{line.bpc:.4f}"
-    return f"{figure}\t{line.text}\n"
+    return f"{figure}\t{wording.row_end(line.text, text, nul)}"
 
 
 def _as_json(line: LineScore, raw_bytes: bool) -> str:
@@ -182,7 +185,7 @@ def _total(scores: Iterator[list[LineScore]], json_lines: bool) -> str:
 
 def _heat(
     paths: list[str], model: str | None, unknown_bits: float, html: str | None, svg: str | None, color: str,
-    reading: tuple[str | None, Any],
+    reading: dict[str, Any],
 ) -> None:  # fmt: skip
     from charrnn import api
     from charrnn.cli import undecoded
@@ -192,7 +195,7 @@ def _heat(
     from charrnn.text.sources import find
 
     def texts() -> Iterator[heatmap.Piece]:
-        text = checkpoint.text.of_commands(*reading)
+        text = checkpoint.text.of_commands(**reading)
         notice = undecoded.Notice(text, checkpoint.text)
         found = api.surprises(
             checkpoint, paths, unknown_bits=unknown_bits, before_waiting=output.flush, text=text
