@@ -215,7 +215,7 @@ def read(
     """
     decoder = Decoder(text, expected)
     builds_vocabulary = vocabulary is None
-    encoder = Encoder(vocabulary, on_unknown)
+    encoder = Encoder(vocabulary, on_unknown, marks=text.split is not None and not text.bytes)
     cutter = records.cutter(text)
     ends: LineEnds | None = None
     if text.end:

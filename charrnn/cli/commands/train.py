@@ -106,7 +106,7 @@ def train(
     ] = False,
     split: Annotated[
         str | None,
-        _reading(metavar="WHAT", help="What ends a text: line, blank, nul, file or a line."),
+        _reading(metavar="WHAT", help="What ends texts: line, blank, nul, file or LINE."),
     ] = None,
     field: Annotated[
         str | None,
