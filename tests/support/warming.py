@@ -30,7 +30,7 @@ def training() -> None:
 
     from charrnn import api
     from charrnn.config import ModelConfig
-    from charrnn.nn.compilation import compile_kernels
+    from charrnn.nn.learning.compilation import compile_kernels
 
     for cell, nonlinearity in CELLS:
         for embedding_size in (0, 1):

@@ -182,7 +182,7 @@ def njit(**options: Any) -> Callable[[Any], Any]:
             )(function)
         if inner or JIT_DISABLED:
             return kernel
-        if cached:
+        if cached and CACHE_DIR is not None:
             kernel._cache._cache_file = _Files(CACHE_DIR, name_of(function))
         _make_recordable(kernel, name_of(function))
         return kernel
