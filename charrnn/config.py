@@ -34,6 +34,7 @@ WEIGHT_PRECISIONS: tuple[str, ...] = get_args(WeightPrecision)
 NORMAL_FORMS: tuple[NormalForm, ...] = get_args(NormalForm)
 DEFAULT_ENCODING = "utf-8"
 FIRST_RELEASE = 3  # version of the file format: its settings are shown, whatever they are
+MOST_LABELS = 2**16  # in a column
 SEPARATIONS = ("blank", "nul", "file")  # one or more empty lines; NUL characters; the files' ends
 
 
@@ -217,9 +218,15 @@ class ModelConfig(_Stored):
     residual: bool = True  # a skip connection around each recurrent layer
     dropout: float = limited(0.0, 0, 0.95)  # after each layer, while training
     ends: bool = later(False, version=4)  # the end of a text is predicted, too, but has no embedding
+    labels: tuple[int, ...] = later((), version=4)  # of a text: the number of different ones in each column
 
     def __post_init__(self) -> None:
         _check(self)
+        if isinstance(self.labels, list):  # as JSON has it
+            object.__setattr__(self, "labels", tuple(self.labels))
+        _require(isinstance(self.labels, tuple), "labels", self.labels, "a number for each column of labels")
+        for count in self.labels:
+            _check_number("labels", count, 1, MOST_LABELS, whole=True)
         known = cells.cell_of(self.cell, self.nonlinearity)
         _require(known is not None, "nonlinearity", self.nonlinearity, f"another one of {self.cell}")
 
@@ -270,7 +277,7 @@ class ModelConfig(_Stored):
         if self.embedding_size:
             modules.append(Embedding(V, self.embedding_size))
         for k in range(self.num_layers):
-            layer: list[Module] = [Recurrent(cell, self.layer_input_size(k), H, k, biases)]
+            layer: list[Module] = [Recurrent(cell, self.layer_input_size(k), H, k, biases, self.labels)]
             if self.norm:
                 layer.append(LayerNorm(H, f"norm_l{k}"))
             modules += [Residual(*layer)] if self.has_skip(k) else layer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ LEAST_STEPS, LEAST_SECONDS = 3, 0.15  # to measure the speed
 
 
 class Learner:
-    """A model and its optimizer. A batch is x, y and reset of `Model.gradient`, each (T, B)."""
+    """A model and its optimizer. A batch is x, y and reset of `Model.gradient`, and perhaps labels."""
 
     def __init__(self, model: Model, train: TrainConfig, B: int) -> None:
         self.model, self.seed, self.B = model, train.seed, B
@@ -35,12 +36,12 @@ class Learner:
         return compile_kernels(self.model.config, self.model.bfloat16)
 
     def train_step(
-        self, batch: tuple[Array, Array, Array | None], carry: State | None, rate: float, step: int
+        self, batch: tuple[Any, ...], carry: State | None, rate: float, step: int
     ) -> tuple[float, float, State]:
         """The loss, the gradient's norm before clipping, and the state after the batch."""
-        x, y, reset = batch
+        x, y, reset, *labels = batch
         update = self.optimizer.phases(self.model.gradients, rate)
-        loss, state = self.model.gradient(x, y, carry, reset, mix(self.seed, step), then=update)
+        loss, state = self.model.gradient(x, y, carry, reset, mix(self.seed, step), update, *labels)
         return loss, self.optimizer.finish(), state
 
     def is_finite(self) -> bool:

@@ -17,6 +17,7 @@ from charrnn.config import ModelConfig
 from charrnn.kernels.products import gemm
 from charrnn.nn.modules.cross_entropy import CrossEntropy
 from charrnn.nn.modules.dropout import BoundDropout
+from charrnn.nn.modules.label import UNKNOWN
 from charrnn.nn.modules.module import Bound, Sequential
 from charrnn.nn.modules.recurrent import BoundRecurrent
 from charrnn.nn.modules.stream import Characters, Ids
@@ -67,14 +68,22 @@ class _Passes:
         self.stages = self._stages()
         self.zero_state = State.zero(network.states, 1, window.dtype)
 
-    def read(self, x: Array, restart_rows: Array | None, state: State, restarts: State | None = None) -> None:
-        """Load a window's characters and its initial state, and prepare all modules.
+    def read(
+        self,
+        x: Array,
+        restart_rows: Array | None,
+        state: State,
+        restarts: State | None = None,
+        labels: Array | None = None,
+    ) -> None:
+        """Load a window's characters, their labels and its initial state, and prepare all modules.
 
         Where restart_rows (T, B) is not -1, a text begins, with that row of `restarts` as its state. Without
         `restarts`, it is a mask of the positions where texts begin, with a zero state.
         """
         self.ids.read(x)
         self.characters.fill()
+        self.window.labels[:] = UNKNOWN if labels is None else labels
         rows: Any = -1 if restart_rows is None else restart_rows
         if restarts is None:
             restarts = self.zero_state
@@ -184,25 +193,36 @@ class Model:
             self._windows.clear()  # first, since windows are large
             rounded = self.bfloat16 if training else self.reads_bfloat16
             gradients = self.gradients if training else None
-            window = Window(self.parameters, gradients, T, B, bfloat16=rounded)
+            columns = len(self.config.labels)
+            window = Window(self.parameters, gradients, T, B, bfloat16=rounded, columns=columns)
             self._windows[key] = _Passes(self.network, self.config.vocab_size, window)
         return self._windows[key]
 
     def forward(
-        self, x: Array, state: State | None = None, reset: Array | None = None
+        self,
+        x: Array,
+        state: State | None = None,
+        reset: Array | None = None,
+        labels: Array | None = None,
     ) -> tuple[Array, State]:
         """The logits (T, B, O) after each character of x (T, B), and the state after the last.
 
         Ids are 0 .. O - 1, and O for START; where `reset` (T, B) is true, the state is zero before the step.
+        `labels` (T, B, columns) are the text's at each position; ids beyond the last, and None: unknown.
         """
-        window = self._forward(x, reset, state)
+        window = self._forward(x, reset, state, labels=labels)
         return window.modules.y.values[..., : self.config.outputs].copy(), window.state()
 
     def losses(
-        self, x: Array, y: Array, state: State | None = None, reset: Array | None = None
+        self,
+        x: Array,
+        y: Array,
+        state: State | None = None,
+        reset: Array | None = None,
+        labels: Array | None = None,
     ) -> tuple[Array, State]:
         """-log p(y) in nats for each position (T, B), and the state after the last character."""
-        window = self._forward(x, reset, state)
+        window = self._forward(x, reset, state, labels=labels)
         return window.loss.nats(np.arange(x.size), y.reshape(-1)).reshape(x.shape), window.state()
 
     def read(
@@ -225,12 +245,17 @@ class Model:
         return window.loss.nats(places, ids), window.states_after(kept), window.state()
 
     def _forward(
-        self, x: Array, restart_rows: Array | None, state: State | None, restarts: State | None = None
+        self,
+        x: Array,
+        restart_rows: Array | None,
+        state: State | None,
+        restarts: State | None = None,
+        labels: Array | None = None,
     ) -> _Passes:
         """The window with its logits, and with what its loss's `nats` needs. See _Passes.read."""
         T, B = x.shape
         window = self._window(T, B, False)
-        window.read(x, restart_rows, state or self.zero_state(B), restarts)
+        window.read(x, restart_rows, state or self.zero_state(B), restarts, labels)
 
         def compare(share: Share) -> None:
             window.loss.compare(*share.of(B))
@@ -254,6 +279,7 @@ class Model:
         reset: Array | None = None,
         dropout_seed: int | None = None,
         then: tuple[Phase, ...] = (),
+        labels: Array | None = None,
     ) -> tuple[float, State]:
         """Put the gradient of the mean loss over the window into `gradients`; return that loss and the state.
 
@@ -263,7 +289,7 @@ class Model:
         """
         T, B = x.shape
         window = self._window(T, B, True)
-        window.read(x, reset, state or self.zero_state(B))
+        window.read(x, reset, state or self.zero_state(B), labels=labels)
         window.loss.targets[:] = y
         for k, dropout in enumerate(window.dropouts):
             dropout.key = None if dropout_seed is None else mix(dropout_seed, k)

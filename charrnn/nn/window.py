@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.products.gemm import padded
 from charrnn.nn.operands import Arithmetic, Rows, Weight
@@ -12,16 +14,24 @@ class Window:
     """All that modules need for windows of T x B; without gradients, for forward passes only.
 
     `weights` are those with copies to refresh in each step, `inputs` the rows whose transposes weight
-    gradients may need.
+    gradients may need. `labels` (T, B, columns) are the labels of the text at each position.
     """
 
     def __init__(
-        self, parameters: Parameters, gradients: Parameters | None, T: int, B: int, *, bfloat16: bool = False
+        self,
+        parameters: Parameters,
+        gradients: Parameters | None,
+        T: int,
+        B: int,
+        *,
+        bfloat16: bool = False,
+        columns: int = 0,
     ) -> None:
         self.parameters, self.gradients, self.T, self.B = parameters, gradients, T, B
         self.dtype, self.training = parameters.flat.dtype, gradients is not None
         widest = max(max(shape) for shape in parameters.shapes.values())
         self.arithmetic = Arithmetic(T, B, widest, self.dtype, bfloat16=bfloat16)
+        self.labels = np.zeros((T, B, columns), np.int32)
         self.weights: list[Weight] = []
         self.inputs: list[Rows] = []
         self._scratch: dict[tuple[str, int], Array] = {}

@@ -25,16 +25,16 @@ def own_places(model: Model) -> Any:
     return np.flatnonzero(probe.parameters.flat)
 
 
-def check_gradients(model: Model, x: Any, y: Any, state: State, reset: Any) -> Any:
+def check_gradients(model: Model, x: Any, y: Any, state: State, reset: Any, labels: Any = None) -> Any:
     """Check those of every parameter and of the initial state; returns the flat gradient, padding and all."""
-    model.gradient(x, y, state, reset)
+    model.gradient(x, y, state, reset, labels=labels)
     slopes, starts = model.gradients.flat.copy(), model.state_gradient()
 
     def check(array: Any, place: Any, slope: float) -> None:
         before, losses = array[place], []
         for step in (STEP, -STEP):
             array[place] = before + step
-            losses.append(model.losses(x, y, state, reset)[0].mean())
+            losses.append(model.losses(x, y, state, reset, labels)[0].mean())
         array[place] = before
         assert slope == pytest.approx((losses[0] - losses[1]) / (2 * STEP), rel=1e-5, abs=1e-8)
 
