@@ -27,6 +27,7 @@ WeightPrecision = Literal["float32", "bfloat16"]
 TrainPrecision = Literal["auto", "float32", "bfloat16"]
 ValSplit = Literal["scattered", "end"]
 EncodingErrors = Literal["strict", "skip", "replace"]
+LabelBy = Literal["column", "file", "folder"]
 NormalForm = Literal["NFC", "NFD"]
 
 NONLINEARITIES: tuple[str, ...] = get_args(Nonlinearity)
@@ -34,7 +35,7 @@ WEIGHT_PRECISIONS: tuple[str, ...] = get_args(WeightPrecision)
 NORMAL_FORMS: tuple[NormalForm, ...] = get_args(NormalForm)
 DEFAULT_ENCODING = "utf-8"
 FIRST_RELEASE = 3  # version of the file format: its settings are shown, whatever they are
-MOST_LABELS = 2**16  # in a column
+MOST_LABELS, MOST_COLUMNS = 2**16, 16  # different labels in a column, and columns
 SEPARATIONS = ("blank", "nul", "file")  # one or more empty lines; NUL characters; the files' ends
 
 
@@ -55,9 +56,9 @@ def _check_number(name: str, value: object, low: float, high: float, whole: bool
     )
 
 
-def limited(default: Any, low: float, high: float, wanted: str = "", shown: str = "") -> Any:
+def limited(default: Any, low: float, high: float, wanted: str = "", shown: str = "", **more: Any) -> Any:
     """A number from `low` to `high`; errors say what is `wanted`, and call it as `shown`."""
-    return field(default=default, metadata={"limits": (low, high), "wanted": wanted, "shown": shown})
+    return field(default=default, metadata={"limits": (low, high), "wanted": wanted, "shown": shown, **more})
 
 
 def named(default: Any, names: Sequence[str] | Callable[[], Sequence[str]], **more: Any) -> Any:
@@ -157,6 +158,8 @@ class TextConfig(_Stored):
     # What separates records, each a document that ends with vocabulary.END: one of SEPARATIONS, or a line.
     # None: there are no records or, with `lines`, each line is one.
     split: str | None = later(None, version=4)
+    # Where the labels of texts stand: before each, with a tab after each label, or in the names of its files.
+    label_by: LabelBy | None = named(None, get_args(LabelBy), version=4)
 
     def __post_init__(self) -> None:
         ok = isinstance(self.encoding, str) and self.encoding and self.encoding.isascii()
@@ -174,6 +177,8 @@ class TextConfig(_Stored):
         )  # fmt: skip
         if self.lines and self.split is not None:
             raise ConfigError("--lines and --split contradict each other", "give one of them")
+        if self.label_by == "column" and not self.records:
+            raise ConfigError("labels stand before texts, and this is one", "give --lines, too")
 
     @property
     def records(self) -> bool:
@@ -224,7 +229,8 @@ class ModelConfig(_Stored):
         _check(self)
         if isinstance(self.labels, list):  # as JSON has it
             object.__setattr__(self, "labels", tuple(self.labels))
-        _require(isinstance(self.labels, tuple), "labels", self.labels, "a number for each column of labels")
+        columns = isinstance(self.labels, tuple) and len(self.labels) <= MOST_COLUMNS
+        _require(columns, "labels", self.labels, f"a number for each of at most {MOST_COLUMNS} columns")
         for count in self.labels:
             _check_number("labels", count, 1, MOST_LABELS, whole=True)
         known = cells.cell_of(self.cell, self.nonlinearity)
@@ -329,6 +335,8 @@ class TrainConfig:
     # are documents, else the end.
     val_split: ValSplit | None = named(None, get_args(ValSplit), version=3)
     val_text: str = later("", version=3)  # fingerprint of a separate validation text; "": none
+    # The share of texts whose labels are hidden, so that the network also learns to do without.
+    label_dropout: float = limited(0.1, 0, 1, version=4)
 
     def __post_init__(self) -> None:
         budgets = [b for b in (self.minutes, self.epochs, self.steps) if b is not None]
