@@ -83,6 +83,7 @@ def generate_each(
     take: Callable[[int], list[str]],
     config: SampleConfig = SampleConfig(),  # noqa: B008 (frozen)
     *,
+    begun: int = 0,
     count: int = 1,
     on_unknown: Literal["error", "skip"] = "error",
     echo: bool = False,
@@ -90,15 +91,17 @@ def generate_each(
 ) -> Iterator[Iterator[str]]:
     """`count` texts for each of many prompts, in order; the texts are numbered 0, 1, .. across all prompts.
 
-    `take(n)` returns the next prompts, at most n, and none when there are no more. The texts of the prompts
-    from one call are written side by side; no others are kept in memory.
+    `take(n)` returns the next prompts, at most n, and none when there are no more; `begun` came before them.
+    The texts of the prompts from one call are written side by side; no others are kept in memory.
 
     Raises:
         ConfigError, SamplingError, CheckpointError: see `generate_all`.
         VocabularyError: while the texts are taken, a prompt holds a character that the model has never seen;
             the message says which prompt, and where. The texts of the prompts before it come first.
     """
-    return _Prompted(checkpoint, take, config, count, on_unknown, echo, threads).texts()
+    writer = _Prompted(checkpoint, take, config, count, on_unknown, echo, threads)
+    writer.begun(begun)
+    return writer.texts()
 
 
 class _Writer(ABC):
@@ -310,6 +313,10 @@ class _Prompted(_Writer):
         self._echo = echo
         self._prompts, self._number = 0, 0  # prompts and texts so far
         self._texts: list[Text] = []  # of the prompts that were taken last
+
+    def begun(self, prompts: int) -> None:
+        """Count so many prompts before the first one."""
+        self._prompts, self._number = prompts, prompts * self._count
 
     def texts(self) -> Iterator[Iterator[str]]:
         while True:

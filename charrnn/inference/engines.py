@@ -370,7 +370,8 @@ def compiled_arrays(network: Network) -> Any:
         return _arranged[network]
     if isinstance(network, MixedNetwork):
         parts = tuple(map(compiled_arrays, network.parts))
-        return _arranged.setdefault(network, writing_loop.Mixture(parts, network.mixing, network.ids))
+        mixture = writing_loop.Mixture(parts, network.mixing, network.ids, network.strength)
+        return _arranged.setdefault(network, mixture)
     config = network.config
     half = network.precision == "bfloat16"
     arrays = writing_loop.Network(

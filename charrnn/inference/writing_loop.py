@@ -63,6 +63,7 @@ for _function in (
     sampling.sample,
     sampling.log_probabilities,
     sampling.add_to_mixture,
+    sampling.lead_away,
     sampling.logarithms,
     constrained_step.mask,
     constrained_step.log_sum,
@@ -103,6 +104,7 @@ class Mixture(NamedTuple):
     weights: Any  # (M,) float64, of sum 1
     # (M, V + 1): what each network reads for a character, START last; -1: nothing, it does not know it.
     ids: Any
+    strength: float  # 1, or the mixture is led away from the last network, whose weight is 0
 
 
 class Scratch(NamedTuple):
@@ -322,6 +324,15 @@ def _step_mixture(mixture: Any, characters: Any, states: Any, scratch: Any, rows
             sampling.add_to_mixture(scratch.logits[b], part.p, mixture.ids[m], mixture.weights[m])
     for b in range(rows):
         sampling.logarithms(scratch.logits[b])
+        if mixture.strength != 1.0:
+            last = len(mixture.networks) - 1
+            p, (_, logits) = scratch.parts[last].p, states[last]
+            sampling.probabilities(p, logits[b], 1.0)
+            for i in range(V):
+                scratch.row[i] = 0.0
+            sampling.add_to_mixture(scratch.row, p, mixture.ids[last], 1.0)
+            sampling.logarithms(scratch.row)
+            sampling.lead_away(scratch.logits[b], scratch.row, mixture.strength)
     return True
 
 

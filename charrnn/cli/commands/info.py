@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from charrnn.errors import decimal, printable
 
 if TYPE_CHECKING:
     from charrnn.checkpoint.model_file import Checkpoint
+    from charrnn.labels import Column
 
 SHOWN_CHARACTERS = 200
 SHOWN_EVALUATIONS = 12
@@ -51,6 +53,7 @@ def _record(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
         "parameters": checkpoint.config.num_parameters,
         "vocabulary": checkpoint.vocabulary.characters,
         "text": shown(checkpoint.text),
+        **({"labels": [asdict(column) for column in checkpoint.columns]} if checkpoint.columns else {}),
         "best_val_loss": best,
         "best_val_bpc": None if best is None else best / math.log(2),
         "history": checkpoint.history,
@@ -80,12 +83,23 @@ def _table(path: str, checkpoint: Checkpoint) -> list[str]:
             + (f", in {text.normal_form}" if text.normal_form else ""),
         ),
     ]
+    rows += [("labels" if n == 0 else "", _labels(column)) for n, column in enumerate(checkpoint.columns)]
     if checkpoint.best_val_loss is not None:
         rows.append(("best loss", wording.loss(checkpoint.best_val_loss)))
     if pairs := ", ".join(f"{k} {v}" for k, v in sorted(checkpoint.settings.items()) if v is not None):
         rows.append(("trained with", printable(pairs)))
     width = max(len(name) for name, _ in rows) + 2
     return [f"{name:<{width}}{value}" for name, value in rows] + _history(checkpoint, width)
+
+
+def _labels(column: Column) -> str:
+    """18: Arabic 2,000, Chinese 268, ..."""
+    counted = (
+        f"{wording.visible(label)} {wording.count(count)}"
+        for label, count in zip(column.labels, column.counts, strict=True)
+    )
+    name = f"{wording.visible(column.name)}, " if column.name else ""
+    return f"{name}{wording.count(len(column.labels))}: {', '.join(counted)}"
 
 
 def _vocabulary(characters: str) -> str:

@@ -35,6 +35,8 @@ LINES_AT_ONCE = 10  # from a --lines model without --count
 @with_options("filters", filter_options())
 def sample(
     model: models.Models = None,
+    label: models.Labels = None,
+    strength: models.Strength = 1.0,
     prompt: Annotated[str, typer.Option(metavar="TEXT|-", help="Go on from this text; -: from stdin.")] = "",
     prompts: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Go on from each line of a file, in its order.")
@@ -104,11 +106,11 @@ def sample(
             )
         from charrnn.cli import interaction
 
-        interaction.write_by_hand(models.load(model), prompt, on_unknown, precision)
+        interaction.write_by_hand(models.load(model, label, strength), prompt, on_unknown, precision)
         return
     from charrnn import api
 
-    checkpoint = models.load(model)
+    checkpoint = models.load(model, label, strength)
     text = checkpoint.text.of_commands(encoding, encoding_errors)
     given = from_stdin(text, checkpoint.text) if prompt == "-" else argument(prompt, text)
     if count is None:

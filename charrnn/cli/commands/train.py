@@ -17,7 +17,7 @@ import typer
 from charrnn.cli import wording
 from charrnn.cli.options import PLOT, Corpus, parameter, with_options
 from charrnn.cli.process import ClosedPipe, Output, StopRequest, is_terminal, say
-from charrnn.config import NONLINEARITIES, Cell, EncodingErrors, ModelConfig, TextConfig, TrainConfig
+from charrnn.config import NONLINEARITIES, Cell, EncodingErrors, LabelBy, ModelConfig, TextConfig, TrainConfig
 from charrnn.errors import CharrnnError, ConfigError, ExitCode, printable
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ _SETTINGS: dict[str, dict[str, tuple[str | None, str]]] = {
         "learning_rate": ("X", "Peak learning rate [suits the network]."),
         "warmup": ("P", "Share of the budget before the peak [{}]."),
         "weight_decay": ("X", f"Decoupled weight decay {_SUITS}."),
+        "label_dropout": ("P", "Share of texts with hidden labels [{:g}]."),
         "l1": ("X", "Decoupled L1 shrinkage [{:g}]."),
         "clip": ("X", "Largest norm of a gradient [{:g}]."),
         "patience": ("N", "Worse evaluations in a row to the end [{}]."),
@@ -99,6 +100,10 @@ def train(
     lines: Annotated[
         bool, _reading("--lines", help="Every line is a text of its own, such as a name.")
     ] = False,
+    labels: Annotated[bool, _reading("--labels", help="Every line is label, tab, text.")] = False,
+    label_by: Annotated[
+        LabelBy | None, _reading(metavar="NAME", help="file, or folder: its name is the label.")
+    ] = None,
     encoding: Annotated[
         str | None, _reading(metavar="NAME", help="How characters are stored [utf-8].")
     ] = None,
@@ -131,6 +136,8 @@ def train(
     """
     if bytes and encoding is not None:
         raise ConfigError("--bytes and --encoding contradict each other", "give one of them")
+    if labels and label_by is not None:
+        raise ConfigError("--labels and --label-by contradict each other", "give one of them")
     from charrnn import api
     from charrnn.cli.views import plots
     from charrnn.cli.views.progress import RunHistory
@@ -140,7 +147,8 @@ def train(
     text = TextConfig(
         encoding=encoding or TextConfig().encoding,
         bytes=bytes,
-        lines=lines,
+        lines=lines or labels,
+        label_by="column" if labels else label_by,
         keep_newlines=keep_newlines,
         encoding_errors=encoding_errors or TextConfig().encoding_errors,
     )
