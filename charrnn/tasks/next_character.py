@@ -105,7 +105,7 @@ class NextCharacters:
         if not len(text):
             raise TrainingError("no text is left for training", "give a smaller --val-fraction")
         if text.labels is not None and text.end >= 0:
-            # Files are often sorted by label. After 900 steps on names that were, the loss of held-out ones was
+            # Files are often sorted by label. After 900 steps on such names, the loss of held-out ones was
             # 2.75 bits a character, and 2.61 where they were shuffled.
             text = text.shuffled(train.seed)
         batches = Batches(text, train.batch_size, train.seq_len, train.seed)
