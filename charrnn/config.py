@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 from charrnn.errors import ConfigError, quoted
 from charrnn.inference.filters import Filters, active
-from charrnn.nn import cells
+from charrnn.nn import cells, modules
 from charrnn.nn.cell import Cell as RecurrentCell
 from charrnn.vocabulary import END
 
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from charrnn.nn.modules.module import Module, Sequential
 
     Cell = str
+    Nonlinearity = str
 else:
-    Cell = Literal[cells.kinds()]
-Nonlinearity = Literal["tanh", "relu"]
+    Cell, Nonlinearity = Literal[cells.kinds()], Literal[cells.nonlinearities()]
 WeightPrecision = Literal["float32", "bfloat16"]
 TrainPrecision = Literal["auto", "float32", "bfloat16"]
 ValSplit = Literal["scattered", "end"]
@@ -30,7 +31,6 @@ EncodingErrors = Literal["strict", "skip", "replace"]
 LabelBy = Literal["column", "file", "folder"]
 NormalForm = Literal["NFC", "NFD"]
 
-NONLINEARITIES: tuple[str, ...] = get_args(Nonlinearity)
 WEIGHT_PRECISIONS: tuple[str, ...] = get_args(WeightPrecision)
 NORMAL_FORMS: tuple[NormalForm, ...] = get_args(NormalForm)
 DEFAULT_ENCODING = "utf-8"
@@ -62,7 +62,10 @@ def limited(default: Any, low: float, high: float, wanted: str = "", shown: str 
 
 
 def named(default: Any, names: Sequence[str] | Callable[[], Sequence[str]], **more: Any) -> Any:
-    """A setting with one of these values, or of those that the function returns when it is checked."""
+    """A setting with one of these values, or of those that the function returns when it is checked.
+
+    If the default is a tuple, it has any number of them.
+    """
     return field(default=default, metadata={"names": names, **more})
 
 
@@ -88,7 +91,10 @@ def _check(config: Any) -> None:
             _require(isinstance(value, bool), setting.name, value, "true or false")
         elif "names" in known:
             names = known["names"]() if callable(known["names"]) else known["names"]
-            _require(value in names, setting.name, value, "one of " + ", ".join(names))
+            if several := isinstance(setting.default, tuple):
+                _require(isinstance(value, tuple), setting.name, value, "a tuple of names")
+            for one in value if several else (value,):
+                _require(one in names, setting.name, one, f"one of {', '.join(names)}" if names else "none")
         elif "limits" in known:
             (low, high), whole = known["limits"], str(setting.type).startswith("int")
             _check_number(known["shown"] or setting.name, value, low, high, whole, known["wanted"])
@@ -215,7 +221,7 @@ class ModelConfig(_Stored):
 
     vocab_size: int = limited(MISSING, 1, 0x110000)  # V
     cell: Cell = named(cells.kinds()[0], cells.kinds)
-    nonlinearity: Nonlinearity = named("tanh", NONLINEARITIES)  # of the vanilla RNN
+    nonlinearity: Nonlinearity = named(cells.nonlinearities()[0], cells.nonlinearities)  # of the vanilla RNN
     hidden_size: int = limited(256, 1, 16384)  # H
     num_layers: int = limited(2, 1, 64)  # L
     embedding_size: int = limited(256, 0, 16384)  # D of the first layer; 0: one-hot input
@@ -223,12 +229,18 @@ class ModelConfig(_Stored):
     residual: bool = True  # a skip connection around each recurrent layer
     dropout: float = limited(0.0, 0, 0.95)  # after each layer, while training
     ends: bool = later(False, version=4)  # the end of a text is predicted, too, but has no embedding
+    # Modules between two layers, of those in charrnn.nn.modules.
+    between: tuple[str, ...] = named((), lambda: tuple(modules.BETWEEN), version=4)
     labels: tuple[int, ...] = later((), version=4)  # of a text: the number of different ones in each column
 
     def __post_init__(self) -> None:
+        for name in ("between", "labels"):
+            if isinstance(getattr(self, name), list):  # from a file
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         _check(self)
-        if isinstance(self.labels, list):  # as JSON has it
-            object.__setattr__(self, "labels", tuple(self.labels))
+        _require(
+            not self.between or self.num_layers > 1, "num_layers", self.num_layers, "2 or more with --between"
+        )
         columns = isinstance(self.labels, tuple) and len(self.labels) <= MOST_COLUMNS
         _require(columns, "labels", self.labels, f"a number for each of at most {MOST_COLUMNS} columns")
         for count in self.labels:
@@ -258,6 +270,12 @@ class ModelConfig(_Stored):
         """Width of the first layer's input: the embedding size, or V for one-hot input."""
         return self.embedding_size or self.vocab_size
 
+    @property
+    def features(self) -> tuple[str, ...]:
+        """What stands between and around the layers, for display."""
+        around = (name for name in ("norm", "residual") if getattr(self, name))
+        return *around, *(f"{name} between" for name in self.between)
+
     def layer_input_size(self, k: int) -> int:
         """Width D of layer k's input."""
         return self.input_size if k == 0 else self.hidden_size
@@ -279,17 +297,20 @@ class ModelConfig(_Stored):
         V, H, cell = self.vocab_size, self.hidden_size, self.recurrence
         # Where outputs are normed, biases learn faster from 0.
         biases = {} if self.norm else cell.biases
-        modules: list[Module] = []
+        parts: list[Module] = []
         if self.embedding_size:
-            modules.append(Embedding(V, self.embedding_size))
+            parts.append(Embedding(V, self.embedding_size))
         for k in range(self.num_layers):
+            if k:
+                names = [f"between_l{k - 1}.{n}" for n in range(len(self.between))]
+                parts += map(modules.build, self.between, repeat(H), names)
             layer: list[Module] = [Recurrent(cell, self.layer_input_size(k), H, k, biases, self.labels)]
             if self.norm:
                 layer.append(LayerNorm(H, f"norm_l{k}"))
-            modules += [Residual(*layer)] if self.has_skip(k) else layer
+            parts += [Residual(*layer)] if self.has_skip(k) else layer
             if self.dropout:
-                modules.append(Dropout(self.dropout))
-        return Sequential(*modules, Linear(H, self.outputs, "decoder"))
+                parts.append(Dropout(self.dropout))
+        return Sequential(*parts, Linear(H, self.outputs, "decoder"))
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor's name and shape, in PyTorch's names and layout, in the file's order."""

@@ -30,7 +30,7 @@ ARROWS = {
     "text": {"system"},
     "nn": {"kernels", "modules", "system"},
     "checkpoint": {"system", "text"},
-    "inference": {"checkpoint", "kernels", "nn", "text"},
+    "inference": {"checkpoint", "kernels", "modules", "nn", "text"},
     "constraints": {"checkpoint", "inference", "text"},
     "generation": {"checkpoint", "constraints", "inference", "text"},
     "search": {"checkpoint", "generation", "inference", "text"},

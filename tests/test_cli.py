@@ -882,3 +882,18 @@ def test_a_disk_that_cannot_take_the_run_is_one_line_at_once(folder: Path, tmp_p
     assert last.startswith("charrnn: error: ")
     assert "File too large" in last
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "score"])
+def test_without_compiled_code_one_line_says_what_works(lines: Path, tmp_path: Path, command: str) -> None:
+    (tmp_path / "corpus.txt").write_text(TEXT)
+    words = {
+        "train": ("corpus.txt", "-o", "m.safetensors", *TINY, "--steps", 1),
+        "eval": (lines, "corpus.txt"),
+        "score": ("-m", lines, "corpus.txt"),
+    }[command]
+    result = run(command, *words, cwd=tmp_path, NUMBA_DISABLE_JIT="1")
+    assert failed(result).endswith(
+        "NUMBA_DISABLE_JIT forbids: unset it; sample, next and enumerate work with it"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus.txt"]

@@ -7,10 +7,20 @@ import pytest
 
 from charrnn.inference import numpy_network
 from charrnn.kernels.machine import jit
-from charrnn.kernels.machine.native_calls import address_of
-from charrnn.kernels.products.exact_gemm import PANEL, in_panels, padded, panel_product, product
+from charrnn.kernels.machine.native_calls import address_of, call
+from charrnn.kernels.products.exact_gemm import PANEL, Operands, in_panels, padded, panel_product
 
 pytestmark = pytest.mark.skipif(jit.JIT_DISABLED, reason="the tile is machine code")
+
+
+@jit.njit()
+def product(address, C, A, B, bias, rows, first, last):
+    """C[:rows] = A[:rows] B + bias in panels `first` to `last`."""
+    operands = Operands(
+        C.ctypes.data, C.shape[1], bias.ctypes.data, A.ctypes.data, A.shape[1], B.ctypes.data,
+        B.shape[1] * B.shape[2], B.shape[1], B.shape[2] < PANEL,
+    )  # fmt: skip
+    call(address, (operands, rows, first, last))
 
 
 @pytest.fixture(scope="module")

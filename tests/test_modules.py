@@ -10,41 +10,58 @@ import numpy as np
 import pytest
 from support.cells import MATRIX
 from support.central_differences import check_gradients, own_places, random_state
+from support.compiled_loop import AlwaysTogether, compiled_only
 from support.environment import environment
 
-from charrnn.config import ModelConfig, TrainConfig
+from charrnn import api
+from charrnn.checkpoint.model_file import Checkpoint, load, save
+from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig, format_version
+from charrnn.errors import CheckpointError, ConfigError
+from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
+from charrnn.inference.mixture import MixedNetwork, blend
+from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.kernels import rows
-from charrnn.kernels.machine import jit
+from charrnn.nn import modules as table
 from charrnn.nn.modules.dropout import Dropout
 from charrnn.nn.modules.embedding import Embedding
 from charrnn.nn.modules.layer_norm import LayerNorm
 from charrnn.nn.modules.linear import Linear
 from charrnn.nn.modules.module import Bound, Module, Sequential, Shapes
+from charrnn.nn.modules.program import Program, Value
 from charrnn.nn.modules.recurrent import Recurrent
 from charrnn.nn.modules.residual import Residual
 from charrnn.nn.modules.stream import Stream
-from charrnn.nn.network import Model
+from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.operands import Share
 from charrnn.nn.optimizer import AdamW
 from charrnn.nn.window import Window
 from charrnn.nn.workers import Workers
+from charrnn.scoring import block_coder, compression
+from charrnn.vocabulary import Vocabulary
 
-compiled_only = pytest.mark.skipif(jit.JIT_DISABLED, reason="the loops are machine code")
 V, H = 5, 4
+
+
+def gated(of: Any) -> Any:
+    """x + sigmoid(g) y."""
+    sigmoid = of.sigmoid
+    return lambda x, g, y: x + sigmoid(g) * y
 
 
 class GatedSkip(Module):
     """y = x + sigmoid(W_g x + b_g) (W x + b)."""
 
-    def __init__(self, H: int) -> None:
+    def __init__(self, H: int, name: str = "skip") -> None:
         self.H = H
+        self.weights = f"{name}.weight_g", f"{name}.weight"
+        self.biases = f"{name}.bias_g", f"{name}.bias"
 
     def __repr__(self) -> str:
         return f"GatedSkip({self.H})"
 
     def shapes(self) -> Shapes:
         H = self.H
-        return {"skip.weight_g": (H, H), "skip.bias_g": (H,), "skip.weight": (H, H), "skip.bias": (H,)}
+        return dict.fromkeys(self.weights, (H, H)) | dict.fromkeys(self.biases, (H,))
 
     def initial(self, random: np.random.Generator) -> dict[str, Any]:
         shapes = self.shapes().items()
@@ -53,13 +70,16 @@ class GatedSkip(Module):
     def bind(self, window: Window, x: Stream) -> Bound:
         return BoundGatedSkip(self, window, x)
 
+    def step(self, program: Program, x: Value) -> Value:
+        g, y = map(program.product, (x, x), self.weights, self.biases)
+        return program.elementwise(gated, x, g, y)
+
 
 class BoundGatedSkip(Bound):
     def __init__(self, module: GatedSkip, window: Window, x: Stream) -> None:
         super().__init__(x, Stream(window, module.H))
-        self.window, self.H = window, module.H
-        self.weights = window.weight("skip.weight_g"), window.weight("skip.weight")
-        self.biases = "skip.bias_g", "skip.bias"
+        self.window, self.H, self.biases = window, module.H, module.biases
+        self.weights = [window.weight(name) for name in module.weights]
         self.gate, self.line = window.array(self.H), window.array(self.H)
         if window.training:
             self.d_gate, self.d_line = window.array(self.H), window.array(self.H)
@@ -88,6 +108,11 @@ class BoundGatedSkip(Bound):
         for weight, bias, d in zip(self.weights, self.biases, self.d_rows, strict=True):
             weight.sum_outer_products(self.x_rows, d, share)
             rows.column_sums(self.window.gradient(bias), d.source, *share.of_columns(self.H))
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(table.BETWEEN, "gated_skip", f"{__name__}:GatedSkip")
 
 
 def recurrent(cell: str, D: int, k: int) -> Recurrent:
@@ -278,3 +303,158 @@ def test_to_describe_a_network_needs_no_compiler():
         "assert 'charrnn.nn.modules.recurrent' in sys.modules; assert 'numba' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], env=environment(), check=True, timeout=60)
+
+
+# --- a module in a model's file -----------------------------------------------------------------
+
+
+def untrained(between: tuple[str, ...] = ("gated_skip",), **settings: Any) -> Checkpoint:
+    characters = "\nabcdef"
+    sizes = {"hidden_size": 18, "num_layers": 3, "embedding_size": 18}
+    config = ModelConfig(len(characters), between=between, **(sizes | settings))
+    return Checkpoint(config, Vocabulary(characters), TextConfig(), initial_tensors(config, 1))
+
+
+@compiled_only
+@pytest.mark.usefixtures("registered")
+def test_a_module_of_ones_own_learns_and_goes_on_after_an_interruption(tmp_path):
+    corpus, out, straight = (tmp_path / name for name in ("corpus.txt", "m.safetensors", "s.safetensors"))
+    corpus.write_text("to be or not to be, that is the question\n" * 60, encoding="utf-8")
+    settings = {"hidden_size": 10, "num_layers": 2, "batch_size": 4, "seq_len": 16, "dropout": 0.1}
+    settings |= {"between": ["gated_skip"], "steps": 30, "evaluations": 3}
+    assert list(api.train(corpus, out=straight, threads=2, **settings))[-1].reason == "budget"
+    losses = [point["val_loss"] for point in load(straight).history]
+    assert losses[-1] < losses[0] < np.log(30)
+    asked = []
+
+    def stop() -> bool:
+        asked.append(True)
+        return len(asked) > 12
+
+    assert list(api.train(corpus, out=out, stop=stop, threads=1, **settings))[-1].reason == "interrupted"
+    assert list(api.train(corpus, out=out, resume=True, between=["gated_skip"]))[-1].reason == "budget"
+    assert out.read_bytes() == straight.read_bytes()
+
+    text = corpus.read_text("utf-8")[:200]
+    one, two = (api.evaluate(out, corpus, threads=n) for n in (1, 2))
+    assert one == two
+    assert sum(api.score(out, text)) > 0
+    finer = tmp_path / "f.safetensors"
+    assert list(api.train(corpus, out=finer, init_from=out, steps=2))[-1].reason == "budget"
+    assert load(finer).config.between == ("gated_skip",)
+
+
+@compiled_only
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"cell": "gru", "norm": False, "embedding_size": 7, "between": ("gated_skip",) * 2}]
+)
+def test_a_module_of_ones_own_writes_the_same_bits_on_both_engines_and_any_number_of_threads(
+    settings, precision, monkeypatch
+):
+    from charrnn.inference import engines
+    from charrnn.inference import writing_loop as kernels
+
+    monkeypatch.setattr(engines, "WEIGHTS_A_THREAD", 1)
+    monkeypatch.setattr(engines, "Pace", AlwaysTogether)
+    network = PlainNetwork(untrained(**settings), precision)
+    numbers = [np.random.default_rng(1).random(n) for n in (40, 200, 90)]
+    config = SampleConfig()
+    paths = [PlainPath(network, config), *(CompiledPath(network, config, kernels, n) for n in (1, 2, 3))]
+    for texts in (numbers[:1], numbers):
+        results = []
+        for path in paths:
+            cursors = [Cursor(network.vocab_size, network.initial_state()) for _ in texts]
+            written = path.write(cursors, texts, -1)
+            states = [cursor.state.tobytes() for cursor in cursors]
+            results.append(([ids.tolist() for ids in written], states))
+        assert all(result == results[0] for result in results)
+
+
+@compiled_only
+@pytest.mark.usefixtures("registered")
+def test_writing_with_a_module_of_ones_own_computes_what_training_does():
+    checkpoint = untrained()
+    model = Model(checkpoint.config, workers=Workers(2))
+    model.load_tensors(checkpoint.tensors)
+    network = PlainNetwork(checkpoint)
+    ids, state = [7, 1, 5, 2, 2, 0, 6], network.initial_state()
+    logits, _ = model.forward(np.array(ids, np.int32)[:, None])
+    for n, character in enumerate(ids):
+        own, state = network.step(character, state)
+        np.testing.assert_allclose(own, logits[n, 0], atol=1e-5)
+
+
+@compiled_only
+@pytest.mark.usefixtures("registered")
+def test_a_mixture_with_a_module_of_ones_own_writes_the_same_on_both_engines():
+    from charrnn.inference import writing_loop as kernels
+
+    network = MixedNetwork(blend([(untrained(), 1), (untrained((), num_layers=1), 2)]))
+    paths = PlainPath(network, SampleConfig()), CompiledPath(network, SampleConfig(), kernels, threads=1)
+    numbers = [np.random.default_rng(n).random(30 + n) for n in range(2)]
+    written = []
+    for path in paths:
+        cursors = [Cursor(network.vocab_size, network.initial_state()) for _ in numbers]
+        written.append([ids.tolist() for ids in path.write(cursors, numbers, -1)])
+    assert written[0] == written[1]
+
+
+@compiled_only
+@pytest.mark.usefixtures("registered")
+def test_a_module_of_ones_own_compresses_to_the_same_bytes_on_both_engines(monkeypatch):
+    checkpoint, data = untrained(), b"abc\nfed\n" * 20
+    packed, unpacked = [], []
+    for plain in (sys.maxsize, -1):
+        monkeypatch.setattr(block_coder, "PLAIN", plain)
+        packed.append(b"".join(compression.compress(checkpoint, [data])))
+        unpacked.append(b"".join(compression.decompress(checkpoint, [packed[0]])))
+    assert packed[0] == packed[1]
+    assert unpacked == [data, data]
+
+
+@compiled_only
+@pytest.mark.usefixtures("registered")
+def test_another_composition_compiles_nothing_but_its_own_equations():
+    from charrnn.inference import writing_loop as kernels
+
+    compiled = []
+    for checkpoint in (untrained(()), untrained(), untrained(norm=False, residual=False, num_layers=2)):
+        network = PlainNetwork(checkpoint)
+        path = CompiledPath(network, SampleConfig(), kernels, threads=1)
+        path.write([Cursor(network.vocab_size, network.initial_state())], [np.zeros(3)], -1)
+        compiled.append(len(kernels.write.signatures))
+    assert compiled[0] == compiled[1] == compiled[2]
+
+
+def test_a_model_names_its_modules_and_one_that_lacks_them_is_refused_by_name(tmp_path, monkeypatch):
+    path = tmp_path / "m.safetensors"
+    with monkeypatch.context() as patch:
+        patch.setitem(table.BETWEEN, "gated_skip", f"{__name__}:GatedSkip")
+        checkpoint = untrained()
+        save(checkpoint, path)
+        again = load(path)
+        assert again.config == checkpoint.config
+        assert "between_l1.0.weight_g" in again.tensors
+        assert str(again.config.network()).count("GatedSkip(18)") == 2
+        plain = untrained(()).config.num_parameters
+        assert again.config.num_parameters == plain + 2 * (2 * 18 * 18 + 2 * 18)
+    with pytest.raises(CheckpointError, match="between is 'gated_skip'"):
+        load(path)
+
+
+@pytest.mark.usefixtures("registered")
+def test_modules_between_layers_are_named_in_the_table_and_have_layers_beside_them():
+    with pytest.raises(ConfigError, match="between is 'mystery': give one of gated_skip"):
+        ModelConfig(5, between=("mystery",))
+    with pytest.raises(ConfigError, match="num-layers is 1"):
+        ModelConfig(5, num_layers=1, between=("gated_skip",))
+    for wrong in ("gated_skip", 3, None, [["gated_skip"]]):
+        with pytest.raises(ConfigError, match="between is"):
+            ModelConfig(5, between=wrong)
+
+
+def test_a_network_without_modules_between_its_layers_is_stored_as_ever():
+    assert "between" not in ModelConfig(5).to_dict()
+    assert format_version(ModelConfig(5)) == 1

@@ -95,10 +95,10 @@ def test_arrays_for_the_compiled_loop_are_writable_copies():
         tensor.flags.writeable = False  # as those of a mapped file
     network = PlainNetwork(checkpoint(config, tensors))
     network.step(0, network.initial_state())
-    for name, array in vars(network).items():
-        if isinstance(array, np.ndarray) and name[0] != "_":
-            assert array.flags.writeable
-            assert not any(np.shares_memory(array, tensor) for tensor in tensors.values())
+    arrays = [network.matrices, network.vectors, network.tables, {"": network.known}]
+    for array in (array for some in arrays for array in some.values()):
+        assert array.flags.writeable
+        assert not any(np.shares_memory(array, tensor) for tensor in tensors.values())
 
 
 @pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
@@ -180,4 +180,5 @@ def test_bfloat16_rounds_the_matrices_that_each_character_reads():
     expected_logits, expected_state = expected.step(2, expected.initial_state())
     assert logits.tobytes() == expected_logits.tobytes()
     assert state.tobytes() == expected_state.tobytes()
-    assert (network.recurrent.view(np.uint32) & 0xFFFF == 0).all()
+    assert network.matrices.keys() == {name for name in tensors if name.startswith(matrices)}
+    assert all((matrix.view(np.uint32) & 0xFFFF == 0).all() for matrix in network.matrices.values())

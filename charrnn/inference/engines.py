@@ -12,7 +12,6 @@ import itertools
 import math
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -195,13 +194,14 @@ class CompiledPath:
         steered: Control | None = None,
     ) -> None:
         from charrnn.inference import filter_code
+        from charrnn.inference.assembler import assembled
         from charrnn.nn.workers import available_threads
 
         self._network = network
         self._kernels = kernels
         self._chain = filter_code.chain(config)
         self._steered = steered
-        self._arrays = compiled_arrays(network)
+        self._arrays = assembled(network)
         mixed = isinstance(network, MixedNetwork)
         self._either = (None, self._arrays) if mixed else (self._arrays, None)
         self._threads = available_threads() if threads is None else threads
@@ -279,11 +279,11 @@ class CompiledPath:
         table = np.zeros((B, limits.max()))  # (B, T) of uniform numbers
         for row, numbers in zip(table, uniforms, strict=True):
             row[: len(numbers)] = numbers
-        state: Any = self._network.side_by_side([cursor.state for cursor in cursors])
+        self._network.put([cursor.state for cursor in cursors], scratch)
         texts = np.arange(B)
         last = np.array([cursor.last for cursor in cursors])
         written, counts = np.zeros(table.shape, np.int64), np.zeros(B, np.int64)
-        batch = self._kernels.Batch(state, texts, last, table, limits, given, end, written, counts)
+        batch = self._kernels.Batch(texts, last, table, limits, given, end, written, counts)
         arrays = None if rules is None else rules.arrays
         before = [cursor.track for cursor in cursors]
         tracks = None if rules is None else tracking.gathered(before, table.shape[1])
@@ -296,7 +296,7 @@ class CompiledPath:
                 raise _BrokenUpError
         for row, text in enumerate(texts.tolist()):
             cursors[text].last = int(last[row])
-            cursors[text].state = self._network.one_of(state, row)
+            cursors[text].state = self._network.take(scratch, row)
         if tracks is not None and not len(given):
             stops = [cursor.last for cursor in cursors]
             after = tracking.moved(before, tracks, counts.tolist(), stops)
@@ -321,13 +321,13 @@ class CompiledPath:
             last = np.array([cursor.last for cursor in some])
             for character in set(last.tolist()):
                 self._network.fill_table(character)
-            state: Any = self._network.side_by_side([cursor.state for cursor in some])
             (scratch,) = self._kernels.scratch(self._arrays, len(some))
+            self._network.put([cursor.state for cursor in some], scratch)
             self._kernels.log_probabilities(
-                *self._either, last, state, scratch, found[first : first + TEXTS_A_THREAD]
+                *self._either, last, scratch, found[first : first + TEXTS_A_THREAD]
             )
             for row, cursor in enumerate(some):
-                cursor.state = self._network.one_of(state, row)
+                cursor.state = self._network.take(scratch, row)
 
 
 class Paths:
@@ -356,42 +356,6 @@ class Paths:
             if self._loader.kernels is not None:
                 self._path = self._compiled(self._loader.kernels)
         return self._path
-
-
-def compiled_arrays(network: Network) -> Any:
-    """The network's arrays as the compiled loop takes them, arranged once for all texts."""
-    from charrnn.inference import writing_loop
-    from charrnn.kernels.exact_layers import layer_norm
-    from charrnn.kernels.loops.equations import writing
-    from charrnn.kernels.machine.native_calls import address_of
-    from charrnn.kernels.products.exact_gemm import in_panels, padded, panel_product
-
-    if network in _arranged:
-        return _arranged[network]
-    if isinstance(network, MixedNetwork):
-        parts = tuple(map(compiled_arrays, network.parts))
-        mixture = writing_loop.Mixture(parts, network.mixing, network.ids, network.strength)
-        return _arranged.setdefault(network, mixture)
-    config = network.config
-    half = network.precision == "bfloat16"
-    arrays = writing_loop.Network(
-        product=address_of(panel_product),
-        cell=address_of(writing(config.recurrence)),
-        widths=np.array(network.widths),
-        norm=address_of(layer_norm) if config.norm else 0,
-        skips=np.array(network.skips),
-        table=network.table,
-        known=network.known,
-        embedding=network.embedding,
-        inputs=in_panels(network.inputs, half),
-        bias_ih=padded(network.bias_ih),
-        recurrent=in_panels(network.recurrent, half),
-        bias_hh=padded(network.bias_hh),
-        norms=network.norms,
-        decoder=in_panels(network.decoder, half),
-        decoder_bias=padded(network.decoder_bias),
-    )
-    return _arranged.setdefault(network, arrays)
 
 
 class Loader:
@@ -455,9 +419,6 @@ class Loader:
         except Exception:
             # Numba is missing or does not work here: the plain path writes the same text, slowly.
             return
-
-
-_arranged: weakref.WeakKeyDictionary[Network, Any] = weakref.WeakKeyDictionary()
 
 
 @functools.cache

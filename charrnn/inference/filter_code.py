@@ -21,7 +21,7 @@ from charrnn.kernels.machine.native_calls import address_of, call
 
 @functools.cache
 def register(function: Callable[..., Any]) -> None:
-    """Compiled code that calls it compiles it from its one source, without wrappers that nobody calls."""
+    """Let compiled code call the function, which is then compiled into it, without wrappers for others."""
     register_jitable(no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
@@ -35,7 +35,7 @@ def _view(address: int, n: int, dtype: Any) -> Any:
     return carray(_pointer(address), (n,), dtype)
 
 
-# How machine code, which takes addresses and sizes, finds what a filter reads.
+# What a filter reads, in terms of the addresses and sizes that its machine code takes.
 _READ = {
     "logits": "view(x, V, float64)",
     "p": "view(x, V, float64)",
@@ -52,7 +52,7 @@ _FOLLOW = "probability, memory, settings"
 
 @functools.cache
 def code(line: Setting) -> tuple[int, int]:
-    """The addresses of what a filter applies, and of how it follows a text, or 0."""
+    """The addresses of the functions that apply a filter and that follow a text for it, or 0."""
     assert line.apply is not None
     follow = 0
     if line.follow is not None:
@@ -61,7 +61,7 @@ def code(line: Setting) -> tuple[int, int]:
 
 
 def _of_addresses(line: Setting, function: Callable[..., Any], head: str, body: str) -> Callable[..., None]:
-    """The function of addresses that calls this one."""
+    """A function that takes addresses and calls this one."""
     _make_compilable(function)
     reads = {**_READ}
     for n, name in enumerate(line.settings):
@@ -77,7 +77,7 @@ def _of_addresses(line: Setting, function: Callable[..., Any], head: str, body: 
 
 @functools.cache
 def _make_compilable(function: Callable[..., Any]) -> None:
-    """Register the function, and those of its module that it calls."""
+    """Register the function and those that it calls in its module."""
     for callee in map(function.__globals__.get, function.__code__.co_names):
         if inspect.isfunction(callee):
             _make_compilable(callee)

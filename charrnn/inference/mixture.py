@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,6 @@ from charrnn.vocabulary import Vocabulary
 MOST_STRENGTH = 100
 # Of each network the state, and the logits that it left: (L, S) and (V of the network,).
 State = tuple[tuple[Floats, Floats], ...]
-States = tuple[tuple[Floats, Floats], ...]  # of B texts: (L, B, S) and (B, V of the network)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,17 +143,16 @@ class MixedNetwork:
             sampling.lead_away(mixed, other, self.strength)
         return np.array(mixed), tuple(new)
 
-    def side_by_side(self, states: Sequence[State]) -> States:
-        """The states of B texts as the compiled loop takes them."""
-        return tuple(
-            (network.side_by_side([state for state, _ in pairs]), np.stack([logits for _, logits in pairs]))
-            for network, *pairs in zip(self.parts, *states, strict=True)
-        )
+    def put(self, states: Sequence[State], scratch: Any) -> None:
+        """Copy the states of B texts into the memory of the compiled loop."""
+        for network, part, left, *pairs in zip(self.parts, scratch.parts, scratch.left, *states, strict=True):
+            network.put([state for state, _ in pairs], part)
+            np.stack([logits for _, logits in pairs], out=left)
 
-    def one_of(self, states: States, row: int) -> State:
+    def take(self, scratch: Any, row: int) -> State:
         """A copy of the state of one of them."""
-        pairs = zip(self.parts, states, strict=True)
-        return tuple((network.one_of(state, row), logits[row].copy()) for network, (state, logits) in pairs)
+        parts = zip(self.parts, scratch.parts, scratch.left, strict=True)
+        return tuple((network.take(part, row), left[row].copy()) for network, part, left in parts)
 
 
 def blend(models: Sequence[tuple[Checkpoint, float]]) -> Checkpoint | Blend:

@@ -1,15 +1,16 @@
-"""The network for one character after another, in NumPy alone: text is there before Numba is imported.
+"""A network that reads one character after another, in NumPy alone: it writes before Numba is even imported.
 
-inference.writing_loop takes over long texts and must write the very same one. So all arithmetic here has
+inference.writing_loop takes over in long texts, and must write exactly the same. So all arithmetic here has
 one order, which the compiled loop repeats bit for bit: every product of a sum is rounded before it is added
 (no fused multiply-add), and sums run from the first term to the last.
 
-Axes: H hidden, D width of the embedding, V vocabulary, G gates, N = G*H padded, L layers,
+Axes: H hidden, V vocabulary, O outputs of the network, G gates, K inputs and N outputs of a matrix, L layers,
 S numbers of a layer's state.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -32,6 +33,7 @@ from charrnn.kernels.coefficients import (
     TANH_Q,
 )
 from charrnn.nn.cell import Cell
+from charrnn.nn.modules import program
 
 Floats = npt.NDArray[np.float32]
 
@@ -40,7 +42,7 @@ _TANH = np.array([TANH_P, TANH_Q], np.float32).T[::-1, :, None].copy()
 _LEAST, _LOG2E, _LN2_HIGH, _LN2_LOW = map(np.float32, (EXP_LEAST, LOG2E, *LN2))
 _E6, *_SERIES = map(np.float32, EXP_SERIES)
 number = np.float32  # see kernels.activations
-_NINE, _ONE, _HALF = np.float32(9), np.float32(1), np.float32(0.5)
+_NINE, _ONE, _HALF, _ZERO = map(np.float32, (9, 1, 0.5, 0))
 
 
 def tanh(x: Floats) -> Floats:
@@ -64,7 +66,7 @@ def sigmoid(x: Floats) -> Floats:
 
 def relu(x: Floats) -> Floats:
     """max(0, x)."""
-    return np.where(x > 0, x, np.float32(0))
+    return np.where(x > 0, x, _ZERO)
 
 
 def blend(a: Floats, b: Floats, z: Floats) -> Floats:
@@ -94,11 +96,12 @@ def row_sums(x: Floats) -> Floats:
 _SCALE, _SHIFT = {"sigmoid": 0.5, "tanh": 1.0}, {"sigmoid": 0.5, "tanh": -0.0}
 
 
-def cell_step(cell: Cell, H: int) -> Callable[[Floats, Floats, Floats, Floats], None]:
+@functools.cache
+def cell_step(cell: Cell, H: int) -> Callable[[Floats, Floats, Floats, Floats], Floats]:
     """A function that does a step of a cell of H units.
 
-    From u = W_ih x + b_ih and w = W_hh h + b_hh, both (G*H,), and the state (S,), into the new one. It is
-    written out as source: to look each name up would take a fifth of a step.
+    From u = W_ih x + b_ih and w = W_hh h + b_hh, both (G*H,), and the state (S,), to the new one. Returns h.
+    Its source is generated: to look each name up would take a fifth of a step.
     """
     active, gates = cell.activated, list(cell.gates)
     kinds = [kind for kind in cell.gates.values() if kind]
@@ -130,8 +133,8 @@ def cell_step(cell: Cell, H: int) -> Callable[[Floats, Floats, Floats, Floats], 
             known.pop(name, None)
         lines.append(f"{', '.join(f'value_{name}' for name in stage.writes)} = stage_{n}({reads})")
     lines += [f"new{place} = {known.get(part, f'value_{part}')}" for part, place in places.items()]
-    exec("\n    ".join(["def step(u, w, state, new):", *lines]), names)
-    step: Callable[[Floats, Floats, Floats, Floats], None] = names["step"]
+    exec("\n    ".join(["def step(u, w, state, new):", *lines, f"return new[:{H}]"]), names)
+    step: Callable[[Floats, Floats, Floats, Floats], Floats] = names["step"]
     return step
 
 
@@ -194,106 +197,117 @@ class PlainNetwork:
     """
 
     def __init__(self, checkpoint: Checkpoint, precision: WeightPrecision = "float32") -> None:
-        config, tensors = checkpoint.config, checkpoint.tensors
-        V, H, L = config.outputs, config.hidden_size, config.num_layers
-        N = padded(config.gates * H)
-        self.config = config
-        self._width = config.gates * H
-        self.widths = config.recurrence.state_widths(H)
-        self._cell_step = cell_step(config.recurrence, H)
-        self.vocab_size = V
-        self.precision = precision
-        self.skips = [config.has_skip(k) for k in range(L)]
-
-        def padded_bias(name: str, width: int) -> Floats:
-            return np.pad(tensors[name], (0, width - len(tensors[name])))
-
-        def matrix(name: str) -> Floats:
-            weight = tensors[name]
-            return transposed(bfloat16(weight) if precision == "bfloat16" else weight)
-
-        layers = range(L)
-        self.bias_ih = np.stack([padded_bias(f"rnn.bias_ih_l{k}", N) for k in layers])  # (L, N)
-        self.bias_hh = np.stack([padded_bias(f"rnn.bias_hh_l{k}", N) for k in layers])  # (L, N)
-        self.recurrent = np.empty((L, H, N), np.float32)
-        self.inputs = np.empty((L - 1, H, N), np.float32)  # of the layers 1 ..
-        self.norms = np.zeros((L, 2, H), np.float32)  # weight and bias
-        for k in layers:
-            self.recurrent[k] = matrix(f"rnn.weight_hh_l{k}")
-            if k > 0:
-                self.inputs[k - 1] = matrix(f"rnn.weight_ih_l{k}")
-            if config.norm:
-                self.norms[k] = tensors[f"norm_l{k}.weight"], tensors[f"norm_l{k}.bias"]
-        self.decoder = matrix("decoder.weight")  # (H, padded V)
-        self.decoder_bias = padded_bias("decoder.bias", padded(V))
-
-        # What layer 0 makes of each character, START last: computed when a character first comes.
-        self.table = np.zeros((V + 1, N), np.float32)
-        self.known = np.zeros(V + 1, np.bool_)
-        self._first = tensors["rnn.weight_ih_l0"]  # (G*H, D or V)
-        self._first_t = transposed(self._first) if config.embedding_size else None  # (D, N)
-        # (V, D), or empty for one-hot input. A copy, since Numba has another type for read-only arrays.
-        self.embedding = np.array(tensors.get("embedding.weight", np.zeros((0, 0), np.float32)), order="C")
+        config, self._tensors = checkpoint.config, checkpoint.tensors
+        self.program = config.network().program(config.vocab_size)
+        self._V, self.vocab_size, self.precision = config.vocab_size, config.outputs, precision
+        self.matrices: dict[str, Floats] = {}  # of products, (K, padded N)
+        self.vectors: dict[str, Floats] = {}  # biases of products, (padded N,), and those of norms, (N,)
+        # By the number of a LookUp: its rows, (O + 1, padded N), computed when a character first comes.
+        self.tables: dict[int, Floats] = {}
+        self.known = np.zeros(self.vocab_size + 1, np.bool_)
+        self._transposed: dict[str, Floats] = {}  # matrices that are multiplied with rows of an embedding
+        self._step = self._written_out()
 
     @property
     def weights(self) -> int:
         """How many weights each character passes over."""
-        return self.recurrent.size + self.inputs.size + self.decoder.size
+        return sum(matrix.size for matrix in self.matrices.values())
+
+    def _written_out(self) -> Callable[[int, Floats, Floats], Floats]:
+        """The function that carries out the program, generated as source like that of `cell_step`."""
+        names: dict[str, Any] = {"product": product, "layer_norm": layer_norm}
+        lines = [f"v{n} = {self._source(n, op, names)}" for n, op in enumerate(self.program.operations)]
+        body = ["def step(character, state, new):", *lines, f"return v{len(lines) - 1}"]
+        exec("\n    ".join(body), names)
+        step: Callable[[int, Floats, Floats], Floats] = names["step"]
+        return step
+
+    def _source(self, n: int, operation: program.Operation, names: dict[str, Any]) -> str:
+        """The source of value n, which refers to what is added to `names`."""
+
+        def named(kind: str, value: Any) -> str:
+            names[f"{kind}_{n}"] = value
+            return f"{kind}_{n}"
+
+        width = operation.width
+        whole = "" if padded(width) == width else f"[:{width}]"
+        match operation:
+            case program.LookUp():
+                self.tables[n] = np.zeros((len(self.known), padded(width)), np.float32)
+                return f"{named('table', self.tables[n])}[character]{whole}"
+            case program.Product(_, x, weight, bias):
+                matrix, shift = self._matrix(weight), self._vector(bias, padded(width))
+                return f"(product({named('matrix', matrix)}, v{x}) + {named('shift', shift)}){whole}"
+            case program.Hidden(_, layer):
+                return f"state[{layer}, :{width}]"
+            case program.Advance(_, layer, cell, u, w):
+                step = named("advance", cell_step(cell, width))
+                return f"{step}(v{u}, v{w}, state[{layer}], new[{layer}])"
+            case program.Norm(_, x, weight, bias):
+                scale, shift = self._vector(weight, width), self._vector(bias, width)
+                return f"layer_norm(v{x}, {named('scale', scale)}, {named('shift', shift)})"
+            case program.Sum(_, x, y):
+                return f"v{x} + v{y}"
+            case program.Elementwise(_, equation, inputs):
+                function = named("equation", equation(sys.modules[__name__]))
+                return f"{function}({', '.join(f'v{x}' for x in inputs)})"
+
+    def _matrix(self, name: str) -> Floats:
+        if name not in self.matrices:
+            weight = self._tensors[name]
+            self.matrices[name] = transposed(bfloat16(weight) if self.precision == "bfloat16" else weight)
+        return self.matrices[name]
+
+    def _vector(self, name: str, width: int) -> Floats:
+        if name not in self.vectors:
+            self.vectors[name] = np.pad(self._tensors[name], (0, width - len(self._tensors[name])))
+        return self.vectors[name]
 
     def initial_state(self) -> Floats:
         """The state at a document's start: (L, S), in each row its parts side by side, h first."""
-        config = self.config
-        return np.zeros((config.num_layers, sum(self.widths)), np.float32)
+        states = self.program.states
+        return np.zeros((len(states), sum(states[0])), np.float32)
 
-    def side_by_side(self, states: Sequence[Floats]) -> Floats:
-        """The states of B texts as the compiled loop takes them, (L, B, S)."""
-        return np.stack(states, axis=1)
+    def put(self, states: Sequence[Floats], scratch: Any) -> None:
+        """Copy the states of B texts into the memory of the compiled loop."""
+        np.stack(states, axis=1, out=scratch.state)
 
-    def one_of(self, states: Floats, row: int) -> Floats:
+    def take(self, scratch: Any, row: int) -> Floats:
         """A copy of the state of one of them."""
-        return states[:, row].copy()
+        state: Floats = scratch.state[:, row].copy()
+        return state
 
     def fill_table(self, character: int) -> None:
-        """Fill a character's row, if it is still empty."""
+        """Fill a character's rows, if they are still empty; several threads may do so at a time."""
         if self.known[character]:
             return
-        row = self.bias_ih[0].copy()
-        if character < self.config.vocab_size:
-            if self._first_t is None:
-                row[: len(self._first)] += self._first[:, character]
-            else:
-                row = product(self._first_t, self.embedding[character]) + row
-        self.table[character] = row
+        for n, table in self.tables.items():
+            table[character] = self._looked_up(character, self.program.operations[n])
         self.known[character] = True
 
+    def _looked_up(self, character: int, look_up: Any) -> Floats:
+        """A row of a table: W x + b, or x where there is no W. START and ends are the zero vector."""
+        (width, (_, embedding), weight, bias), tensors = look_up, self._tensors
+        row = np.full(padded(width), -_ZERO)  # to -0, anything is added as it is
+        if bias is not None:
+            row[:width] = tensors[bias]
+        if character >= self._V:
+            return row
+        if weight is None and embedding is None:
+            row[character] = _ONE
+        elif weight is None:
+            row[:width] = tensors[embedding][character]
+        elif embedding is None:
+            row[:width] += tensors[weight][:, character]
+        else:
+            if weight not in self._transposed:
+                self._transposed[weight] = transposed(tensors[weight])
+            row = product(self._transposed[weight], tensors[embedding][character]) + row
+        return row
+
     def step(self, character: int, state: Floats) -> tuple[Floats, Floats]:
-        """Read one character, 0 .. V-1 or V for START: the next one's logits (V,), and the new state."""
-        config = self.config
-        width, H = self._width, config.hidden_size
+        """Read one character, 0 .. O-1 or O for START: the logits of the next, and the new state."""
         new = np.empty_like(state)
-        out: Any = None
         with np.errstate(all="ignore"):  # huge weights overflow, and sampling copes with infinity
             self.fill_table(character)
-            for k in range(config.num_layers):
-                u = self.table[character] if k == 0 else product(self.inputs[k - 1], out) + self.bias_ih[k]
-                w = product(self.recurrent[k], state[k, :H]) + self.bias_hh[k]
-                self._cell_step(u[:width], w[:width], state[k], new[k])
-                x, out = out, new[k, :H]
-                if config.norm:
-                    out = layer_norm(out, *self.norms[k])
-                if self.skips[k]:
-                    out = self._skip(out, x, character, k)
-            logits = product(self.decoder, out) + self.decoder_bias
-        return logits[: config.outputs], new
-
-    def _skip(self, out: Floats, x: Floats, character: int, k: int) -> Floats:
-        """The layer's input is added to its output. START's is the zero vector."""
-        out = out.copy()  # it may be the state itself
-        if k > 0:
-            out += x
-        elif character < self.config.vocab_size:
-            if self.config.embedding_size:
-                out += self.embedding[character]
-            else:
-                out[character] += _ONE
-        return out
+            return self._step(character, state, new), new

@@ -4,11 +4,10 @@ Each text is bit for bit what numpy_network writes, however many there are: prod
 charrnn.kernels.exact_layers repeat its order of arithmetic.
 
 Several threads can write the same texts, as a team: each runs the whole loop with a state of its own, and
-computes its share of the columns of every matrix product, which goes into memory that they share. At a
-barrier they wait until all columns are there. What is not a product is too little to be shared out.
+computes its share of the columns of every matrix product, in memory that they share. They meet at a barrier
+before a product is read. All else is too little work to be shared out.
 
-Axes: B texts, T characters, H hidden, V vocabulary, N gates * H padded to panels, L layers,
-S numbers of a layer's state, h first.
+Axes: B texts, T characters, V vocabulary, L layers, S numbers of a layer's state, h first.
 """
 
 from __future__ import annotations
@@ -21,15 +20,14 @@ from numba.extending import overload
 
 from charrnn.inference import constrained_step, filters, sampling
 from charrnn.inference.filter_code import register
-from charrnn.kernels.exact_layers import add, copy
+from charrnn.kernels.exact_layers import add, look_up
+from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.machine.barrier import break_through, counters, pass_through
 from charrnn.kernels.machine.emitted import DOUBLE, NUMBER, emitted
 from charrnn.kernels.machine.jit import njit
-from charrnn.kernels.machine.native_calls import call
-from charrnn.kernels.products.exact_gemm import product
+from charrnn.kernels.machine.native_calls import WORD, call
+from charrnn.kernels.products.exact_gemm import Operands
 from charrnn.text import rolling_hash
-
-_ONE = np.float32(1)
 
 
 @emitted(types.float64(types.float64))
@@ -76,25 +74,25 @@ for _function in (
     register(_function)
 
 
-class Network(NamedTuple):
-    """Weights in C-contiguous, writable arrays of float32; panels may hold bfloat16, see exact_gemm."""
+# The kinds of instructions; see `_step` for the words that follow.
+PRODUCT, MEET, LOOK_UP, ADD, CALL = range(5)
+CONSTANT, OWN, SHARED = range(3)  # what a word is relative to
 
-    # Addresses of machine code, see charrnn.kernels.machine.native_calls.
-    product: int  # panel_product
-    cell: int  # equations.writing of the cell
-    widths: Any  # of the parts of its state
-    norm: int  # layer_norm, or 0 for none
-    skips: Any  # (L,) bool: the layer's input is added to its output
-    table: Any  # (V + 1, at least gates * H) what layer 0 makes of each character, START last
-    known: Any  # (V + 1,) bool: which rows of the table are filled
-    embedding: Any  # (V, D), or (0, 0) for one-hot input
-    inputs: Any  # (L - 1, panels of N, H, 32)
-    bias_ih: Any  # (L, N)
-    recurrent: Any  # (L, panels of N, H, 32)
-    bias_hh: Any  # (L, N)
-    norms: Any  # (L, 2, H)
-    decoder: Any  # (panels of V, H, 32)
-    decoder_bias: Any  # (padded V,)
+
+class Network(NamedTuple):
+    """A network's step as a table, so that one loop is compiled for all networks; see inference.assembler."""
+
+    product: int  # the address of panel_product's machine code
+    known: Any  # (V + 1,) bool: the characters whose rows of the tables are filled, START last
+    # (3, instructions, words). A word is the sum of a constant, such as the address of a matrix, and a place
+    # in one of the memories: how many floats of each text lie before it, and in which memory.
+    instructions: Any
+    layers: int  # L
+    state: int  # S
+    own: int  # floats that a thread keeps for each text, the state first
+    shared: int  # floats that a team keeps for each text
+    logits: int  # of these, how many lie before the logits, which are the last
+    outputs: int  # how many logits there are, without padding
 
 
 class Mixture(NamedTuple):
@@ -108,16 +106,14 @@ class Mixture(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """What a step of one member of a team writes and nobody keeps; see `scratch`."""
+    """The memory of one member of a team, for B texts; see `scratch`."""
 
     worker: int
     workers: int
     barrier: Any  # shared
-    u: Any  # (2, B, N) shared, the layers take turns; (1, B, N) for one thread
-    w: Any  # likewise
-    gates: Any  # (N,) of one text
+    code: Any  # (instructions, words), with addresses in memory of which these are parts:
+    state: Any  # (L, B, S)
     logits: Any  # (B, padded V) shared
-    out: Any  # (2, B, H) what a layer makes of its h, if anything; the layers take turns
     p: Any  # (V,) float64
     keys: Any  # (V,) float64
     row: Any  # (V,) float64
@@ -130,6 +126,7 @@ class MixtureScratch(NamedTuple):
     worker: int
     parts: Any  # M of Scratch
     characters: Any  # (M, B) what each network reads
+    left: Any  # M of (B, V of the network): the logits that each network left
     kept: Any  # M of (L, B, S): states of texts whose character a network does not know
     logits: Any  # (B, V) float64: log p
     p: Any  # (V,) float64
@@ -142,19 +139,18 @@ def scratch(network: Network | Mixture, B: int, workers: int = 1) -> list[Any]:
     """Scratch space for B texts, for each member of a team of so many threads."""
     if isinstance(network, Mixture):
         return _mixture_scratch(network, B, workers)
-    N, H, V = network.bias_hh.shape[1], network.norms.shape[2], len(network.known) - 1
-    barrier = counters()
-    # Who is done with a layer may write the next one's while others still read: they meet before the third.
-    u, w = (np.empty((min(workers, 2), B, N), np.float32) for _ in range(2))
-    logits = np.empty((B, len(network.decoder_bias)), np.float32)
+    L, S = network.layers, network.state
+    constants, before, memories = network.instructions
+    barrier, shared = counters(), aligned((network.shared * B,), np.float32)
+    logits = shared[network.logits * B :].reshape(B, -1)
 
     def member(worker: int) -> Scratch:
-        out = np.empty((2, B, H), np.float32)
-        p, keys, row = np.empty((3, V))
-        gates = np.empty(N, np.float32)
-        return Scratch(
-            worker, workers, barrier, u, w, gates, logits, out, p, keys, row, np.empty(V, np.int64)
-        )
+        own = aligned((network.own * B,), np.float32)
+        origins = np.array([0, own.ctypes.data, shared.ctypes.data])
+        code = constants + origins[memories] + before * (own.itemsize * B)
+        p, keys, row = np.empty((3, network.outputs))
+        state, heap = own[: L * B * S].reshape(L, B, S), np.empty(network.outputs, np.int64)
+        return Scratch(worker, workers, barrier, code, state, logits, p, keys, row, heap)
 
     return [member(worker) for worker in range(workers)]
 
@@ -167,10 +163,8 @@ def _mixture_scratch(mixture: Mixture, B: int, workers: int) -> list[MixtureScra
             worker,
             parts=tuple(team[worker] for team in teams),
             characters=np.zeros((M, B), np.int64),
-            kept=tuple(
-                np.empty((len(network.norms), B, network.widths.sum()), np.float32)
-                for network in mixture.networks
-            ),
+            left=tuple(np.empty((B, network.outputs), np.float32) for network in mixture.networks),
+            kept=tuple(np.empty_like(team[worker].state) for team in teams),
             logits=np.empty((B, V)),
             p=np.empty(V),
             keys=np.empty(V),
@@ -182,17 +176,9 @@ def _mixture_scratch(mixture: Mixture, B: int, workers: int) -> list[MixtureScra
 
 
 def break_up(scratch: Scratch | MixtureScratch) -> None:
-    """Let nobody of the team wait any longer for the others: `write` returns -1."""
+    """Let no thread of the team wait any longer for the others: `write` returns -1."""
     for part in scratch.parts if isinstance(scratch, MixtureScratch) else (scratch,):
         break_through(part.barrier)
-
-
-@njit()
-def _own_product(network: Any, C: Any, A: Any, B: Any, bias: Any, rows: int, scratch: Any) -> None:
-    """This thread's columns of C = A B + bias."""
-    n, workers = B.shape[0], scratch.workers
-    first, last = n * scratch.worker // workers, n * (scratch.worker + 1) // workers
-    product(network.product, C, A, B, bias, rows, first, last)
 
 
 @njit()
@@ -202,63 +188,29 @@ def _meet(scratch: Any) -> bool:
 
 
 @njit()
-def _skip_first(network: Any, out: Any, characters: Any, rows: int) -> None:
-    """Layer 0's input is added to its output. START's is the zero vector."""
-    V = len(network.known) - 1
-    for b in range(rows):
-        character = characters[b]
-        if character < V:
-            if len(network.embedding) > 0:
-                row = network.embedding[character]
-                for j in range(out.shape[1]):
-                    out[b, j] += row[j]
-            else:
-                out[b, character] += _ONE
-
-
-@njit()
-def _look_up(network: Any, u: Any, characters: Any, rows: int, scratch: Any) -> None:
-    """This thread's columns of what layer 0 makes of the characters."""
-    gates = min(network.table.shape[1], u.shape[1])
-    first, last = gates * scratch.worker // scratch.workers, gates * (scratch.worker + 1) // scratch.workers
-    for b in range(rows):
-        # From 0 on: where an index might be negative, there is no vector code.
-        row, u_b = network.table[characters[b], first:last], u[b, first:last]
-        for j in range(len(u_b)):
-            u_b[j] = row[j]
-
-
-@njit()
-def _step(network: Any, characters: Any, state: Any, scratch: Any, rows: int) -> bool:
-    """Each text reads its character: the state anew, and scratch.logits. False: the team has broken up."""
-    y = scratch.out[0]  # what the layer before has put out
-    for k in range(network.recurrent.shape[0]):
-        turn = k % len(scratch.u)
-        u, w, h, x = scratch.u[turn], scratch.w[turn], state[k], y
-        if k == 0:
-            _look_up(network, u, characters, rows, scratch)
+def _step(network: Any, characters: Any, scratch: Any, rows: int) -> bool:
+    """Each text reads its character: scratch.state and scratch.logits anew. False: the team has broken up."""
+    worker, workers = scratch.worker, scratch.workers
+    for n in range(len(scratch.code)):
+        words = scratch.code[n]
+        kind, table = words[0], words[1:].ctypes.data
+        if kind == PRODUCT:  # this thread's columns
+            panels = words[1]
+            first, last = panels * worker // workers, panels * (worker + 1) // workers
+            operands = Operands(
+                words[2], words[3], words[4], words[5], words[6], words[7], words[8], words[9], words[10]
+            )
+            call(network.product, (operands, rows, first, last))
+        elif kind == MEET:
+            if not _meet(scratch):
+                return False
+        elif kind == LOOK_UP:
+            look_up(table, characters, rows)
+        elif kind == ADD:
+            add(table, rows)
         else:
-            _own_product(network, u, x, network.inputs[k - 1], network.bias_ih[k], rows, scratch)
-        _own_product(network, w, h, network.recurrent[k], network.bias_hh[k], rows, scratch)
-        if not _meet(scratch):
-            return False
-        table, gates = network.widths.ctypes.data, scratch.gates
-        operands = h.ctypes.data, u.ctypes.data, w.ctypes.data, gates.ctypes.data
-        call(network.cell, (table, *operands, len(gates), rows))
-        y = h
-        if network.norm != 0 or network.skips[k]:
-            y = scratch.out[k % 2]
-            copy(y, h, rows)
-        if network.norm != 0:
-            weight, bias = network.norms[k, 0], network.norms[k, 1]
-            call(network.norm, (y.ctypes.data, weight.ctypes.data, bias.ctypes.data, len(bias), rows))
-        if network.skips[k]:
-            if k == 0:
-                _skip_first(network, y, characters, rows)
-            else:
-                add(y, x, rows)
-    _own_product(network, scratch.logits, y, network.decoder, network.decoder_bias, rows, scratch)
-    return _meet(scratch)
+            call(words[1], (table + WORD, rows))
+    return True
 
 
 @njit()
@@ -269,12 +221,12 @@ def _swap(state: Any, a: int, b: int) -> None:
 
 
 @njit()
-def _swap_mixture(states: Any, a: int, b: int) -> None:
-    for m in range(len(states)):
-        state, logits = states[m]
-        _swap(state, a, b)
-        for i in range(logits.shape[1]):
-            logits[a, i], logits[b, i] = logits[b, i], logits[a, i]
+def _swap_mixture(scratch: Any, a: int, b: int) -> None:
+    for m in range(len(scratch.parts)):
+        left = scratch.left[m]
+        _swap(scratch.parts[m].state, a, b)
+        for i in range(left.shape[1]):
+            left[a, i], left[b, i] = left[b, i], left[a, i]
 
 
 @njit()
@@ -296,7 +248,7 @@ def _copy_state(out: Any, state: Any, b: int) -> None:
 
 
 @njit()
-def _step_mixture(mixture: Any, characters: Any, states: Any, scratch: Any, rows: int) -> bool:
+def _step_mixture(mixture: Any, characters: Any, scratch: Any, rows: int) -> bool:
     """The same for a mixture; scratch.logits are log p."""
     V = len(scratch.p)
     for b in range(rows):
@@ -304,30 +256,28 @@ def _step_mixture(mixture: Any, characters: Any, states: Any, scratch: Any, rows
             scratch.logits[b, i] = 0.0
     for m in range(len(mixture.networks)):
         network, part = mixture.networks[m], scratch.parts[m]
-        state, logits = states[m]
-        kept = scratch.kept[m]
-        read = scratch.characters[m]
+        state, left, kept, read = part.state, scratch.left[m], scratch.kept[m], scratch.characters[m]
         for b in range(rows):
             read[b] = mixture.ids[m, characters[b]]
             if read[b] < 0:
                 _copy_state(kept, state, b)
                 read[b] = 0  # whatever comes of it is dropped below
-        if not _step(network, read, state, part, rows):
+        if not _step(network, read, part, rows):
             return False
         for b in range(rows):
             if mixture.ids[m, characters[b]] < 0:
                 _copy_state(state, kept, b)
             else:
-                for i in range(logits.shape[1]):
-                    logits[b, i] = part.logits[b, i]
-            sampling.probabilities(part.p, logits[b], 1.0)
+                for i in range(left.shape[1]):
+                    left[b, i] = part.logits[b, i]
+            sampling.probabilities(part.p, left[b], 1.0)
             sampling.add_to_mixture(scratch.logits[b], part.p, mixture.ids[m], mixture.weights[m])
     for b in range(rows):
         sampling.logarithms(scratch.logits[b])
         if mixture.strength != 1.0:
             last = len(mixture.networks) - 1
-            p, (_, logits) = scratch.parts[last].p, states[last]
-            sampling.probabilities(p, logits[b], 1.0)
+            p = scratch.parts[last].p
+            sampling.probabilities(p, scratch.left[last][b], 1.0)
             for i in range(V):
                 scratch.row[i] = 0.0
             sampling.add_to_mixture(scratch.row, p, mixture.ids[last], 1.0)
@@ -341,15 +291,13 @@ def _step_mixture(mixture: Any, characters: Any, states: Any, scratch: Any, rows
 
 
 @njit()
-def log_probabilities(
-    network: Any, mixture: Any, characters: Any, state: Any, scratch: Any, out: Any
-) -> None:
+def log_probabilities(network: Any, mixture: Any, characters: Any, scratch: Any, out: Any) -> None:
     """B texts read their characters (B,), of which the table has a row: out (B, V) = log p of the next."""
     rows = len(characters)
     if network is not None:
-        _step(network, characters, state, scratch, rows)
+        _step(network, characters, scratch, rows)
     if mixture is not None:
-        _step_mixture(mixture, characters, state, scratch, rows)
+        _step_mixture(mixture, characters, scratch, rows)
     for b in range(rows):
         sampling.log_probabilities(out[b], scratch.logits[b, : out.shape[1]], scratch.p)
 
@@ -357,7 +305,6 @@ def log_probabilities(
 class Batch(NamedTuple):
     """B texts that are written, of n; row b is text texts[b]."""
 
-    state: Any  # (L, B, S), or those of each network of a mixture: it has read all but `last`
     texts: Any  # (B,)
     last: Any  # (B,) what each reads next
     uniforms: Any  # (n, T) numbers that choose
@@ -391,7 +338,7 @@ def write(network: Any, mixture: Any, batch: Any, chain: Any, rules: Any, tracks
     team has broken up. A state has read all but the last that was written; scratch.logits are those of the
     last step.
     """
-    state, texts, last, limits, counts = batch.state, batch.texts, batch.last, batch.limits, batch.counts
+    texts, last, limits, counts = batch.texts, batch.last, batch.limits, batch.counts
     V, end = len(scratch.p), batch.end
     nothing = sampling.Past(scratch.row[:0], scratch.row[:0], scratch.row[:0])
     rows = len(texts)
@@ -407,11 +354,11 @@ def write(network: Any, mixture: Any, batch: Any, chain: Any, rules: Any, tracks
             for b in range(rows):
                 if not network.known[last[b]]:
                     return rows
-            together = _step(network, last, state, scratch, rows)
+            together = _step(network, last, scratch, rows)
         if mixture is not None:
             if not _knows_mixture(mixture, last, rows):
                 return rows
-            together = _step_mixture(mixture, last, state, scratch, rows)
+            together = _step_mixture(mixture, last, scratch, rows)
         if not together:
             return -1
         for b in range(rows):
@@ -434,9 +381,9 @@ def write(network: Any, mixture: Any, batch: Any, chain: Any, rules: Any, tracks
                 rows -= 1
                 if b < rows:
                     if network is not None:
-                        _swap(state, b, rows)
+                        _swap(scratch.state, b, rows)
                     if mixture is not None:
-                        _swap_mixture(state, b, rows)
+                        _swap_mixture(scratch, b, rows)
                     texts[b], texts[rows] = texts[rows], texts[b]
                     last[b], last[rows] = last[rows], last[b]
     return 0

@@ -1,12 +1,12 @@
-"""What a layer does between its matrix products when text is written: gates, layer norm, skip connection.
+"""What networks compute between matrix products when they write: functions for gates, layer norm, sums.
 
 The equations and the order of arithmetic are those of numpy_network, bit for bit; so tanh and its like
 are not those of charrnn.kernels.activations, which are kept within -1 and 1.
 
-Cells and layer norm are for machine.native_calls, so that only what a network needs is compiled: their
-arguments are the addresses of C-contiguous arrays, and sizes.
+Functions of whole rows find these through a table of addresses and sizes, as do the loops of equations.
+Layer norm is for machine.native_calls, so that it is compiled only for networks that have it.
 
-Axes: B texts, H hidden, N gates * H padded. Rows are texts, which have nothing to do with each other.
+Axes: B texts, H hidden, N numbers of a row.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import carray
 
 from charrnn.kernels import activations
 from charrnn.kernels.coefficients import NORM_EPSILON, NORM_LANES, TANH_P, TANH_Q
 from charrnn.kernels.machine.jit import njit
-from charrnn.kernels.machine.native_calls import floats
+from charrnn.kernels.machine.native_calls import WORD, _floats_at, word_at
 
 _P, _Q = (tuple(map(np.float32, row)) for row in (TANH_P, TANH_Q))
 _P0, _P1, _P2, _P3, _P4 = _P
 _Q0, _Q1, _Q2, _Q3, _Q4 = _Q
 _NINE, _ONE, _HALF, _ZERO = np.float32(9), np.float32(1), np.float32(0.5), np.float32(0)
+_SIZE = np.intp(4)  # the bytes of a number
 
 
 exp, number, row_sums = activations.exp, activations.number, activations.row_sums  # in numpy_network's order
@@ -61,9 +61,9 @@ def blend(a: Any, b: Any, z: Any) -> Any:
 
 
 @njit()
-def _row(address: int, row: int, width: int, n: int) -> Any:
-    """The first n elements of a row of the array at an address, whose rows are so wide."""
-    return carray(floats(address + row * width * 4), (n,))
+def _row(entry: int, row: int, n: int) -> Any:
+    """The first n numbers of a row of an array; its entry in a table is its address and its rows' width."""
+    return _floats_at(word_at(entry) + row * word_at(entry + WORD) * _SIZE, n)
 
 
 @njit()
@@ -76,42 +76,51 @@ def _lane_sum(lanes: Any) -> float:
     return total
 
 
-def layer_norm(out: int, weight: int, bias: int, H: int, rows: int) -> None:
-    """(out - mean) / sqrt(variance + 1e-5) * weight + bias, in place, (B, H); see numpy_network.lane_sum."""
-    scaled_by, shifted_by = _row(weight, 0, H, H), _row(bias, 0, H, H)
+def layer_norm(table: int, rows: int) -> None:
+    """y = (x - mean) / sqrt(variance + 1e-5) * weight + bias, (B, H); see numpy_network.lane_sum.
+
+    The table has H, the addresses and widths of y and x, and the addresses of weight and bias.
+    """
+    H = word_at(table)
+    scaled_by, shifted_by = _floats_at(word_at(table + 5 * WORD), H), _floats_at(word_at(table + 6 * WORD), H)
     whole = H // NORM_LANES * NORM_LANES
     lanes = np.zeros(NORM_LANES)
     for b in range(rows):
-        row = _row(out, b, H, H)
+        y, x = _row(table + WORD, b, H), _row(table + 3 * WORD, b, H)
         for j in range(0, whole, NORM_LANES):
             for lane in range(NORM_LANES):
-                lanes[lane] += np.float64(row[j + lane])
+                lanes[lane] += np.float64(x[j + lane])
         for lane in range(H - whole):
-            lanes[lane] += np.float64(row[whole + lane])
+            lanes[lane] += np.float64(x[whole + lane])
         mean = _lane_sum(lanes) / H
         for j in range(0, whole, NORM_LANES):
             for lane in range(NORM_LANES):
-                centred = np.float64(row[j + lane]) - mean
+                centred = np.float64(x[j + lane]) - mean
                 lanes[lane] += centred * centred
         for lane in range(H - whole):
-            centred = np.float64(row[whole + lane]) - mean
+            centred = np.float64(x[whole + lane]) - mean
             lanes[lane] += centred * centred
         scale = 1.0 / math.sqrt(_lane_sum(lanes) / H + NORM_EPSILON)
         for j in range(H):
-            row[j] = np.float32((np.float64(row[j]) - mean) * scale) * scaled_by[j] + shifted_by[j]
+            y[j] = np.float32((np.float64(x[j]) - mean) * scale) * scaled_by[j] + shifted_by[j]
 
 
 @njit()
-def copy(out: Any, x: Any, rows: int) -> None:
-    """out = x, both (B, H); x may be wider. Numba takes two seconds to compile an assignment of rows."""
+def look_up(table: int, characters: Any, rows: int) -> None:
+    """y[b] = rows_of[characters[b]]; the table has N, and the addresses and widths of y and rows_of."""
+    N = word_at(table)
     for b in range(rows):
-        for j in range(out.shape[1]):
-            out[b, j] = x[b, j]
+        y, x = _row(table + WORD, b, N), _row(table + 3 * WORD, characters[b], N)
+        for j in range(N):
+            y[j] = x[j]
 
 
 @njit()
-def add(out: Any, x: Any, rows: int) -> None:
-    """out += x, both (B, H); x may be wider: the skip connection around a layer."""
+def add(table: int, rows: int) -> None:
+    """z = x + y, a skip connection; the table has H, and the addresses and widths of z, x and y."""
+    H = word_at(table)
     for b in range(rows):
-        for j in range(out.shape[1]):
-            out[b, j] += x[b, j]
+        z = _row(table + WORD, b, H)
+        x, y = _row(table + 3 * WORD, b, H), _row(table + 5 * WORD, b, H)
+        for j in range(H):
+            z[j] = x[j] + y[j]

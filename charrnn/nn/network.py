@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from charrnn.config import ModelConfig
+from charrnn.errors import CharrnnError
+from charrnn.kernels.machine.jit import JIT_DISABLED
 from charrnn.kernels.products import gemm
 from charrnn.nn.modules.cross_entropy import CrossEntropy
 from charrnn.nn.modules.dropout import BoundDropout
@@ -143,7 +145,7 @@ class Model:
     `network` replaces the network that the configuration describes.
     `dtype` is float32, or float64 for the gradient checks. With `bfloat16`, the operands of the matrix
     products of `gradient` are rounded (charrnn.nn.operands); with `reads_bfloat16`, those of `forward` and
-    `losses`. Results do not depend on the number of workers.
+    `losses`. Results do not depend on the number of workers. CharrnnError: Numba may not compile.
     """
 
     def __init__(
@@ -156,6 +158,11 @@ class Model:
         reads_bfloat16: bool = False,
         network: Sequential | None = None,
     ) -> None:
+        if JIT_DISABLED:
+            raise CharrnnError(
+                "a network learns and reads texts with compiled code, which NUMBA_DISABLE_JIT forbids",
+                "unset it; sample, next and enumerate work with it",
+            )
         self.config, self.bfloat16, self.reads_bfloat16 = config, bfloat16, reads_bfloat16
         self.network = network or config.network()
         self.dtype = np.dtype(dtype)

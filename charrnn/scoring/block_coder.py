@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.errors import CompressionError
-from charrnn.inference.engines import compiled_arrays, even_ranges
+from charrnn.inference.engines import even_ranges
 from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.scoring import rans
 
@@ -127,15 +127,16 @@ class _CompiledRun:
         threads: int | None, report: Callable[[float], None],
     ) -> None:  # fmt: skip
         from charrnn.inference import writing_loop
+        from charrnn.inference.assembler import assembled
         from charrnn.nn.workers import available_threads
         from charrnn.scoring import rans_loop as compiled
 
         self._kernels, self._generate = compiled, writing_loop
         self._network = network
-        self._arrays = compiled_arrays(network)
+        self._arrays = assembled(network)
         self._line_end = line_end
         self._openings = openings
-        self._V = network.config.outputs
+        self._V = network.vocab_size
         self._threads = available_threads() if threads is None else threads
         self._order = np.argsort(-np.array(lengths), kind="stable")  # the block of each row
         self._lengths = np.array(lengths, np.int64)[self._order]
@@ -192,12 +193,12 @@ class _CompiledRun:
         B = high - low
         openings = [self._openings[block] for block in self._order[low:high].tolist()]
         last = np.array([character for character, _ in openings], np.int64)
-        state = self._network.side_by_side([state for _, state in openings])
         rows = slice(low, high)
         blocks = self._kernels.Blocks(
-            state, last, self._texts[rows], self._lengths[rows], self._line_end, np.empty(self._V, np.int64)
+            last, self._texts[rows], self._lengths[rows], self._line_end, np.empty(self._V, np.int64)
         )
-        scratch = self._generate.scratch(self._arrays, B)[0]
+        (scratch,) = self._generate.scratch(self._arrays, B)
+        self._network.put([state for _, state in openings], scratch)
         self._network.fill_table(self._V)
         steps = max(1, WEIGHTS_A_CALL // (self._network.weights * B))
         t, length = 0, int(self._lengths[low])

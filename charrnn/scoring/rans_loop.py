@@ -28,7 +28,6 @@ def _all_known(network: Any, last: Any, rows: int) -> bool:
 class Blocks(NamedTuple):
     """B texts and the network that reads them; those that have ended lie behind the others."""
 
-    state: Any  # (L, B, S)
     last: Any  # (B,) what each reads next
     texts: Any  # (B, T)
     lengths: Any  # (B,), which fall
@@ -49,10 +48,10 @@ class Words(NamedTuple):
 def _read(network: Any, blocks: Any, t: int, rows: int, scratch: Any) -> int:
     """The texts that go on at t read their last characters: scratch.logits are those of the next ones.
 
-    `rows` went on before t. Returns how many do now, the first ones; or -1, with nothing read, where a row of
-    network.table is not known.
+    `rows` went on before t. Returns how many do now, the first ones; or -1, with nothing read, where a
+    character is not in network.known.
     """
-    state, last = blocks.state, blocks.last
+    state, last = scratch.state, blocks.last
     while rows > 0 and blocks.lengths[rows - 1] <= t:
         rows -= 1
     if not _all_known(network, last, rows):
@@ -63,7 +62,7 @@ def _read(network: Any, blocks: Any, t: int, rows: int, scratch: Any) -> int:
             for k in range(state.shape[0]):
                 for j in range(state.shape[2]):
                     state[k, b, j] = 0
-    _step(network, last, state, scratch, rows)
+    _step(network, last, scratch, rows)
     return rows
 
 
@@ -71,8 +70,7 @@ def _read(network: Any, blocks: Any, t: int, rows: int, scratch: Any) -> int:
 def measure(network: Any, blocks: Any, t0: int, t1: int, starts: Any, shares: Any, scratch: Any) -> int:
     """Where each character t0 .. t1 - 1 of the texts lies in its distribution: starts and shares, (B, T).
 
-    Returns t1, or before it the first t at which the row of a text's last character is not known in
-    network.table.
+    Returns t1, or before it the first t at which a text's last character is not in network.known.
     """
     f = blocks.f
     V, rows = len(f), len(blocks.lengths)

@@ -52,7 +52,11 @@ class Request:
         target = self.target
         if unknown := self.settings.keys() - MODEL_SETTINGS - (TRAIN_SETTINGS - {"val_text"}):
             raise TypeError(f"train() has no settings named {', '.join(sorted(unknown))}")
-        given = {name: value for name, value in self.settings.items() if value is not None}
+        given = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in self.settings.items()
+            if value is not None
+        }
         if len(budgets := sorted(given.keys() & BUDGETS)) > 1:
             raise ConfigError(
                 f"the budget is given as {' and as '.join(budgets)}",

@@ -67,7 +67,7 @@ def _table(path: str, checkpoint: Checkpoint) -> list[str]:
     rows = [
         ("file", f"{printable(path)} ({Path(path).stat().st_size / 1e6:.1f} MB)"),
         ("cell", config.recurrence.label(config.cell)),
-        ("layers", ", ".join([layers, *(name for name in ("norm", "residual") if getattr(config, name))])),
+        ("layers", ", ".join([layers, *config.features])),
         ("embedding", str(config.embedding_size) if config.embedding_size else "none: one-hot"),
         ("dropout", f"{config.dropout:g}"),
         ("parameters", wording.count(config.num_parameters)),

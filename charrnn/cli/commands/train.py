@@ -17,7 +17,15 @@ import typer
 from charrnn.cli import wording
 from charrnn.cli.options import PLOT, Corpus, parameter, with_options
 from charrnn.cli.process import ClosedPipe, Output, StopRequest, is_terminal, say
-from charrnn.config import NONLINEARITIES, Cell, EncodingErrors, LabelBy, ModelConfig, TextConfig, TrainConfig
+from charrnn.config import (
+    Cell,
+    EncodingErrors,
+    LabelBy,
+    ModelConfig,
+    Nonlinearity,
+    TextConfig,
+    TrainConfig,
+)
 from charrnn.errors import CharrnnError, ConfigError, ExitCode, printable
 
 if TYPE_CHECKING:
@@ -37,13 +45,14 @@ _SETTINGS: dict[str, dict[str, tuple[str | None, str]]] = {
     },
     "The model": {
         "cell": ("|".join(get_args(Cell)), "Kind of recurrent layer [{}]."),
-        "nonlinearity": ("|".join(NONLINEARITIES), "Of the rnn cell [{}]."),
+        "nonlinearity": ("|".join(get_args(Nonlinearity)), "Of the rnn cell [{}]."),
         "hidden_size": ("N", f"Width of each layer {_SUITS}."),
         "num_layers": ("N", f"Number of layers {_SUITS}."),
         "embedding_size": ("N", "Embedding; 0: one-hot [as wide as a layer]."),
         "dropout": ("P", f"Share of activations dropped {_SUITS}."),
         "norm": (None, "Layer norm after each layer [--norm]."),
         "residual": (None, "Skip connection around each layer [--residual]."),
+        "between": ("NAME", "A module between two layers; repeatable."),  # if there are any
     },
     "How long: one of these, or what suits the text": {
         "minutes": ("M", "Minutes of training."),
@@ -76,14 +85,18 @@ _FLAGS = {  # of the settings whose options have other names
 
 def _settings() -> Iterator[inspect.Parameter]:
     """The options of _SETTINGS."""
-    defaults = {setting.name: setting.default for setting in (*fields(ModelConfig), *fields(TrainConfig))}
+    known = {setting.name: setting for setting in (*fields(ModelConfig), *fields(TrainConfig))}
     kinds = {"threads": int} | get_type_hints(ModelConfig) | get_type_hints(TrainConfig)
     for heading, settings in _SETTINGS.items():
         for name, (metavar, help_) in settings.items():
-            flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
-            help_ = help_.format(defaults.get(name))
+            flag, kind = _FLAGS.get(name, f"--{name.replace('_', '-')}"), kinds[name]
+            if name == "between":
+                if not known[name].metadata["names"]():
+                    continue
+                kind = list[str]  # Typer's for several values
+            help_ = help_.format(known[name].default if name in known else None)
             option = typer.Option(flag, rich_help_panel=heading, metavar=metavar, help=help_)
-            yield parameter(name, kinds[name], option)
+            yield parameter(name, kind, option)
 
 
 _reading = partial(typer.Option, rich_help_panel=_READING)

@@ -195,7 +195,7 @@ def network(model: ModelConfig) -> str:
     cell = model.recurrence.label(model.cell.upper())
     parts = [f"{cell} {model.num_layers} x {model.hidden_size}"]
     parts.append(f"embedding {model.embedding_size}" if model.embedding_size else "one-hot input")
-    parts += [name for name in ("norm", "residual") if getattr(model, name)]
+    parts += model.features
     if model.dropout:
         parts.append(f"dropout {model.dropout:g}")
     return f"{', '.join(parts)}: {wording.count(model.num_parameters)} parameters"

@@ -16,20 +16,18 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from numba import carray
 from numba.extending import register_jitable
 
 from charrnn.kernels import activations, exact_layers
 from charrnn.kernels.machine.generated import generated
 from charrnn.kernels.machine.jit import njit
-from charrnn.kernels.machine.native_calls import doubles, floats, word_at
+from charrnn.kernels.machine.native_calls import WORD, _doubles_at, _floats_at, word_at
 
 Array = np.ndarray[Any, Any]
 Loops = Callable[..., None]
 
 # The arrays in the table of training, in this order: (T, B, padded), or with T + 1 steps, or one.
 BUFFERS = ("gates", "recurrent", "h", "rest", "output", "kept", "d_output", "d_h", "d_rest")
-_WORD = np.intp(np.dtype(np.intp).itemsize)
 
 
 def buffers(widths: tuple[int, ...], arrays: tuple[Array, ...]) -> Array:
@@ -46,8 +44,8 @@ def buffers(widths: tuple[int, ...], arrays: tuple[Array, ...]) -> Array:
 @njit()
 def _place(buffers: int, buffer: int, t: int, b: int) -> int:
     """The address of a row."""
-    entry = buffers + 3 * buffer * _WORD
-    return word_at(entry) + t * word_at(entry + _WORD) + b * word_at(entry + 2 * _WORD)
+    entry = buffers + 3 * buffer * WORD
+    return word_at(entry) + t * word_at(entry + WORD) + b * word_at(entry + 2 * WORD)
 
 
 @functools.cache
@@ -92,20 +90,34 @@ def backward(cell: Any, dtype: Any) -> Loops:
 
 @functools.cache
 def writing(cell: Any) -> Loops:
-    """Rows 0 to `rows` of a state, (B, S), anew, from u = W_ih x + b_ih and w = W_hh h + b_hh, both (B, N).
+    """Rows 0 to `rows` of a state, (B, S), anew, from u = W_ih x + b_ih and w = W_hh h + b_hh, both (B, G*H).
 
-    The table has the widths of the state's parts; gates, (N,), is for the activations of a row.
+    The table has the widths of the state's parts, the addresses and widths of state, u and w, and the address
+    of gates, (G*H,), for the activations of a row.
     """
     stages = cell.forward(exact_layers)
-    places = {"gates": "gates", "input": "u + b * N * size", "recurrent": "w + b * N * size"}
-    places["h"] = "state + b * S * size"
-    places["rest"] = f"{places['h']} + H * size"
+    first = len(cell.state)
+    places = dict(
+        zip(("h", "input", "recurrent"), (_row_of_table(first + n) for n in (0, 2, 4)), strict=True)
+    )
+    places |= {"gates": _word(first + 6), "rest": f"{places['h']} + H * size"}
     places |= {f"{name}_after": places[name] for name in ("h", "rest")}
     body = _located(cell, places, _forward(cell, stages, writes=True))
-    widths = [_width(cell, n) for n in range(len(cell.state))]
-    body = ["H = word_at(table)", f"S = {' + '.join(widths)}", "for b in range(rows):", *body]
-    head = "table, state, u, w, gates, N, rows"
-    return _compilable(cell, "writing", head, body, stages, exact_layers, np.float32)
+    body = ["H = word_at(table)", "for b in range(rows):", *body]
+    names = _names([stage.equation for stage in stages], exact_layers, np.float32)
+    return generated(f"{cell.name}_writing", "table, rows", body, names, cell.forward, cell.backward)
+
+
+@functools.cache
+def elementwise(equation: Callable[..., Any]) -> Loops:
+    """y = equation(of)(*x), elementwise; the table has H, and the addresses and widths of y and of each x."""
+    function = equation(exact_layers)
+    count = function.__code__.co_argcount
+    rows = [f"    row_{n} = array({_row_of_table(1 + 2 * n)}, H)" for n in range(1 + count)]
+    call = _called(0, ["row_0[j]"], [f"row_{n}[j]" for n in range(1, 1 + count)])
+    body = ["H = word_at(table)", "for b in range(rows):", *rows, "    for j in range(H):", f"        {call}"]
+    names = _names([function], exact_layers, np.float32)
+    return generated(f"{equation.__name__}_writing", "table, rows", body, names, equation)
 
 
 def _forward(cell: Any, stages: tuple[Any, ...], *, writes: bool) -> list[str]:
@@ -172,7 +184,17 @@ def _row(buffer: str, part: int = 0, parts: int = 1) -> str:
 
 def _width(cell: Any, n: int) -> str:
     """The source of the width of the state's n-th part."""
-    return f"word_at(table + {n * int(_WORD)})" if n and cell.widths else "H"
+    return _word(n) if n and cell.widths else "H"
+
+
+def _word(n: int) -> str:
+    """The source of a word of the table."""
+    return f"word_at(table + {n * int(WORD)})"
+
+
+def _row_of_table(n: int) -> str:
+    """The source of the address of row b of an array, from its address and its rows' width in the table."""
+    return f"{_word(n)} + b * {_word(n + 1)} * size"
 
 
 def _located(cell: Any, places: dict[str, str], body: list[str]) -> list[str]:
@@ -191,18 +213,17 @@ def _training(cell: Any, way: str, dtype: Any, body: list[str], stages: tuple[An
     """The loop over rows of a step, which are found in the table."""
     places = {name: f"place(buffers, {name}, t, b)" for name in BUFFERS}
     places |= {f"{name}_after": f"place(buffers, {name}, t + 1, b)" for name in ("h", "rest")}
-    lines = ["H = word_at(table)", f"buffers = table + {len(cell.state) * int(_WORD)}"]
+    lines = ["H = word_at(table)", f"buffers = table + {len(cell.state) * int(WORD)}"]
     lines += ["for b in range(b0, b1):", *_located(cell, places, body)]
     name = f"{way}_{np.dtype(dtype).name}"
-    return _compilable(cell, name, "table, t, b0, b1", lines, stages, activations, dtype)
+    names = _names([stage.equation for stage in stages], activations, dtype)
+    return generated(f"{cell.name}_{name}", "table, t, b0, b1", lines, names, cell.forward, cell.backward)
 
 
-def _compilable(
-    cell: Any, name: str, head: str, body: list[str], stages: tuple[Any, ...], of: Any, dtype: Any
-) -> Loops:
-    """The function with this source."""
+def _names(equations: list[Callable[..., Any]], of: Any, dtype: Any) -> dict[str, Any]:
+    """What the source of a loop refers to."""
     double = np.dtype(dtype) == np.float64
-    names: dict[str, Any] = {
+    return {
         "__name__": __name__,
         "array": _doubles_at if double else _floats_at,
         "place": _place,
@@ -211,19 +232,8 @@ def _compilable(
         "size": np.intp(8 if double else 4),
         "word_at": word_at,
         **{key: value for key, value in vars(of).items() if key in _FUNCTIONS},
-        **{f"stage_{n}": register_jitable(stage.equation) for n, stage in enumerate(stages)},
+        **{f"stage_{n}": register_jitable(equation) for n, equation in enumerate(equations)},
     }
-    return generated(f"{cell.name}_{name}", head, body, names, cell.forward, cell.backward)
 
 
 _FUNCTIONS = ("sigmoid", "tanh", "relu", "through_sigmoid", "through_tanh", "through_relu")
-
-
-@njit()
-def _floats_at(address: int, n: int) -> Any:
-    return carray(floats(address), (n,))
-
-
-@njit()
-def _doubles_at(address: int, n: int) -> Any:
-    return carray(doubles(address), (n,))

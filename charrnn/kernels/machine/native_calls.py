@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -29,6 +29,7 @@ from charrnn.kernels.machine.jit import (
     recorded,
 )
 
+WORD = np.intp(np.dtype(np.intp).itemsize)  # the bytes of an integer in a table that `word_at` reads
 _codes: dict[Any, Any] = {}  # keeps the machine code alive
 _compiling = threading.RLock()
 hold_while_forking(_compiling)
@@ -105,15 +106,25 @@ def _address(array: Any, element: int) -> int:
 
 
 @emitted(types.CPointer(types.float32)(types.intp))
-def floats(builder: Any, address: Any) -> Any:
-    """The address as a pointer to float32, for `numba.carray`."""
+def _floats(builder: Any, address: Any) -> Any:
     return builder.inttoptr(address, FLOAT.as_pointer())
 
 
 @emitted(types.CPointer(types.float64)(types.intp))
-def doubles(builder: Any, address: Any) -> Any:
-    """The address as a pointer to float64."""
+def _doubles(builder: Any, address: Any) -> Any:
     return builder.inttoptr(address, DOUBLE.as_pointer())
+
+
+@njit()
+def _floats_at(address: int, n: int) -> Any:
+    """The n numbers at an address, as an array of float32."""
+    return carray(_floats(address), (n,))
+
+
+@njit()
+def _doubles_at(address: int, n: int) -> Any:
+    """The same of float64."""
+    return carray(_doubles(address), (n,))
 
 
 @emitted(types.intp(types.intp))

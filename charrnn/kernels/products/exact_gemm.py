@@ -22,8 +22,6 @@ from numba.core import cgutils
 
 from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.machine.emitted import FLOAT, WORD, accumulated, emitted, load, spread, store, switch
-from charrnn.kernels.machine.jit import njit
-from charrnn.kernels.machine.native_calls import call
 from charrnn.kernels.products.tile import WIDE
 
 PANEL = 32  # columns
@@ -149,7 +147,7 @@ def _all_tiles(builder: Any, rows: Any, panels: Any, operands: Any) -> None:
 
 
 def panel_product(x: Operands, rows: int, first: int, last: int) -> None:
-    """The loops of `product`, for charrnn.kernels.machine.native_calls."""
+    """Rows 0 to `rows` of C, panels `first` to `last`, for charrnn.kernels.machine.native_calls."""
     row_bytes = PANEL * 2 if x.half else PANEL * 4  # of a panel
     side_by_side = SIDE_BY_SIDE if rows == 1 else 1
     p = first
@@ -168,16 +166,3 @@ def panel_product(x: Operands, rows: int, first: int, last: int) -> None:
                     _all_tiles(height, width, tile)
                     row += height
         p += width
-
-
-@njit()
-def product(address: int, C: Any, A: Any, B: Any, bias: Any, rows: int, first: int, last: int) -> None:
-    """C[:rows] = A[:rows] B + bias in panels `first` to `last`; `address` is that of `panel_product`.
-
-    C (rows.., panels * 32), A (rows.., K), B (panels, K, 32) or in bfloat16 (panels, K, 16), bias (N,).
-    """
-    operands = Operands(
-        C.ctypes.data, C.shape[1], bias.ctypes.data, A.ctypes.data, A.shape[1], B.ctypes.data,
-        B.shape[1] * B.shape[2], B.shape[1], B.shape[2] < PANEL,
-    )  # fmt: skip
-    call(address, (operands, rows, first, last))

@@ -23,6 +23,11 @@ def kinds() -> tuple[str, ...]:
     return tuple(dict.fromkeys(kind for kind, _ in CELLS))
 
 
+def nonlinearities() -> tuple[str, ...]:
+    """The values of `nonlinearity`; the first is also that of files and commands whose cell has none."""
+    return tuple(dict.fromkeys(("tanh", *(nonlinearity for _, nonlinearity in CELLS if nonlinearity))))
+
+
 def cell_of(kind: str, nonlinearity: str) -> Cell | None:
     """The cell of a file or a command. The nonlinearity only matters for a kind with several cells."""
     return CELLS.get((kind, None)) or CELLS.get((kind, nonlinearity))

@@ -9,6 +9,7 @@ from charrnn.nn.modules.module import Bound, Module
 from charrnn.nn.modules.stream import Stream
 
 if TYPE_CHECKING:
+    from charrnn.nn.modules.program import Program, Value
     from charrnn.nn.window import Window
 
 
@@ -24,6 +25,10 @@ class Dropout(Module):
     def bind(self, window: Window, x: Stream) -> BoundDropout:
         """Passes over a window."""
         return BoundDropout(self, window, x)
+
+    def step(self, program: Program, x: Value) -> Value:
+        """Nothing is dropped when text is written."""
+        return x
 
 
 class BoundDropout(Bound):

@@ -11,6 +11,7 @@ from charrnn.nn.modules.module import Bound, Module, Shapes
 from charrnn.nn.modules.stream import Characters, Stream
 
 if TYPE_CHECKING:
+    from charrnn.nn.modules.program import Character, Program
     from charrnn.nn.operands import Share
     from charrnn.nn.parameters import Array
     from charrnn.nn.window import Window
@@ -42,6 +43,10 @@ class Embedding(Module):
         assert isinstance(x, Characters)
         table = window.array(self.D, 1, x.ids.most)
         return _Bound(self, window, x, Characters(window, x.ids, self.D, table))
+
+    def step(self, program: Program, x: Character) -> Character:
+        """What follows looks the rows up."""
+        return x._replace(width=self.D, embedding=self.weight)
 
 
 class _Bound(Bound):

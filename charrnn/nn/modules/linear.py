@@ -11,6 +11,7 @@ from charrnn.nn.modules.module import Bound, Module, Shapes
 from charrnn.nn.modules.stream import Stream
 
 if TYPE_CHECKING:
+    from charrnn.nn.modules.program import Program, Value
     from charrnn.nn.operands import Share
     from charrnn.nn.parameters import Array
     from charrnn.nn.window import Window
@@ -37,6 +38,9 @@ class Linear(Module):
     def bind(self, window: Window, x: Stream) -> Bound:
         """Passes over a window."""
         return _Bound(self, window, x)
+
+    def step(self, program: Program, x: Value) -> Value:
+        return program.product(x, self.weight, self.bias)
 
 
 class _Bound(Bound):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from charrnn.nn.modules.program import Character, Program
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from charrnn.nn.modules.program import Value
     from charrnn.nn.modules.stream import Stream
     from charrnn.nn.operands import Share
     from charrnn.nn.parameters import Array
@@ -80,6 +83,13 @@ class Module:
         """The passes over a window, with the input `x`."""
         raise NotImplementedError
 
+    def step(self, program: Program, x: Any) -> Any:
+        """Append what it computes when text is written, one character after another, from the value `x`.
+
+        Modules with `reads_characters` may get a `Character` instead. Returns the value that it passes on.
+        """
+        raise NotImplementedError
+
 
 class Sequential(Module):
     """Modules one after another."""
@@ -119,6 +129,17 @@ class Sequential(Module):
             bounds.append(module.bind(window, y if module.reads_characters else y.rows_of_all()))
             y = bounds[-1].y
         return BoundSequential(x, y, tuple(bounds))
+
+    def step(self, program: Program, x: Value | Character) -> Value | Character:
+        for module in self.modules:
+            x = module.step(program, x if module.reads_characters else program.row(x))
+        return x
+
+    def program(self, V: int) -> Program:
+        """The step from one of V characters to the logits of the next."""
+        program = Program(self.shapes())
+        self.step(program, Character(V))
+        return program
 
 
 class BoundSequential(Bound):

@@ -15,6 +15,7 @@ from charrnn.nn.modules.module import Bound, Module, Shapes
 from charrnn.nn.modules.stream import Characters, Stream
 
 if TYPE_CHECKING:
+    from charrnn.nn.modules.program import Character, Program, Value
     from charrnn.nn.operands import Rows, Share, Weight
     from charrnn.nn.parameters import Array
     from charrnn.nn.window import Window
@@ -76,6 +77,12 @@ class Recurrent(Module):
     def bind(self, window: Window, x: Stream) -> BoundRecurrent:
         """Passes over a window."""
         return BoundRecurrent(self, window, x)
+
+    def step(self, program: Program, x: Value | Character) -> Value:
+        """The gates' two products, and the equations."""
+        u = program.product(x, self.weight_ih, self.bias_ih)
+        w = program.product(program.hidden(self.widths), self.weight_hh, self.bias_hh)
+        return program.advance(self.cell, u, w)
 
 
 class _Product:

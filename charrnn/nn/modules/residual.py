@@ -9,6 +9,7 @@ from charrnn.nn.modules.module import BoundSequential, Sequential
 from charrnn.nn.modules.stream import Stream
 
 if TYPE_CHECKING:
+    from charrnn.nn.modules.program import Character, Program, Value
     from charrnn.nn.window import Window
 
 
@@ -18,6 +19,10 @@ class Residual(Sequential):
     def bind(self, window: Window, x: Stream) -> BoundSequential:
         """Passes over a window."""
         return _Bound(super().bind(window, x.branch()), window, x)
+
+    def step(self, program: Program, x: Value | Character) -> Value:
+        y = program.row(super().step(program, x))
+        return program.sum(y, program.row(x))
 
 
 class _Bound(BoundSequential):

@@ -1,0 +1,123 @@
+"""A network's program as instructions for the compiled loop: tables of addresses, sizes and functions.
+
+The threads of a team compute shares of each product, in memory that they share, and meet before it is read.
+They meet at least twice a step, for the products of the layers and for the logits; so a product is not
+written again before all have read it. All else each thread computes for itself, in memory of its own.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from charrnn.inference import writing_loop as loop
+from charrnn.inference.mixture import MixedNetwork
+from charrnn.inference.numpy_network import PlainNetwork
+from charrnn.kernels.exact_layers import layer_norm
+from charrnn.kernels.loops import equations
+from charrnn.kernels.machine.aligned import LINE
+from charrnn.kernels.machine.native_calls import address_of
+from charrnn.kernels.products.exact_gemm import PANEL, in_panels, padded, panel_product
+from charrnn.nn.modules import program
+
+_Address = tuple[int, int, int]  # of an instruction, relative to memory: see `Network`
+_Word = int | _Address
+_Place = tuple[_Address, int]  # of a value: the address of the first row, and the width of the rows
+_FLOATS = LINE // 4  # of a cache line
+# What is assembled of a network, and the arrays to which it has addresses.
+_assembled: weakref.WeakKeyDictionary[PlainNetwork | MixedNetwork, tuple[Any, Any]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+def assembled(network: PlainNetwork | MixedNetwork) -> Any:
+    """The network as the compiled loop takes it, valid as long as `network` lives; assembled only once."""
+    if network not in _assembled:
+        if isinstance(network, MixedNetwork):
+            parts = tuple(map(assembled, network.parts))
+            _assembled[network] = loop.Mixture(parts, network.mixing, network.ids, network.strength), parts
+        else:
+            assembler = _Assembler(network)
+            _assembled[network] = assembler.network(), assembler.arrays
+    return _assembled[network][0]
+
+
+class _Assembler:
+    def __init__(self, network: PlainNetwork) -> None:
+        half = network.precision == "bfloat16"
+        self._plain = network
+        self.arrays = {name: in_panels(matrix, half) for name, matrix in network.matrices.items()}
+        self.arrays |= {name: padded(vector) for name, vector in network.vectors.items()}
+        self._layers, self._state = network.initial_state().shape
+        self._kept = {loop.OWN: self._layers * self._state, loop.SHARED: 0}  # floats of each text
+        self._places: list[_Place] = []  # of each value
+        self._unmet: set[int] = set()  # products since the last meeting
+        self._code: list[list[_Word]] = []
+
+    def network(self) -> loop.Network:
+        """All instructions; the last but one computes the logits."""
+        for operation in self._plain.program.operations:
+            self._places.append(self._assemble(operation))
+        self._code.append([loop.MEET])
+        code = np.zeros((3, len(self._code), max(map(len, self._code))), np.int64)
+        for n, words in enumerate(self._code):
+            for m, word in enumerate(words):
+                code[:, n, m] = (word, 0, 0) if isinstance(word, int) else word
+        (_, logits, _), _ = self._places[-1]
+        return loop.Network(
+            address_of(panel_product), self._plain.known, code, self._layers, self._state,
+            self._kept[loop.OWN], self._kept[loop.SHARED], logits, self._plain.program.operations[-1].width,
+        )  # fmt: skip
+
+    def _keep(self, width: int, memory: int) -> _Place:
+        """Memory for a value."""
+        width, before = -(-width // PANEL) * PANEL, -(-self._kept[memory] // _FLOATS) * _FLOATS
+        self._kept[memory] = before + width
+        return (0, before, memory), width
+
+    def _read(self, *inputs: program.Value) -> Iterator[_Word]:
+        """The places of values that the next instruction reads."""
+        if self._unmet & {*inputs}:
+            self._code.append([loop.MEET])
+            self._unmet.clear()
+        return chain.from_iterable(self._places[n] for n in inputs)
+
+    def _at(self, name: str) -> int:
+        return int(self.arrays[name].ctypes.data)
+
+    def _assemble(self, operation: program.Operation) -> _Place:
+        """Append the instruction of an operation. Returns the place of its value."""
+        width, shared = operation.width, isinstance(operation, program.Product)
+        if isinstance(operation, program.Hidden | program.Advance):
+            y: _Place = (0, operation.layer * self._state, loop.OWN), self._state
+        else:
+            y = self._keep(width, loop.SHARED if shared else loop.OWN)
+        match operation:
+            case program.LookUp():
+                table = self._plain.tables[len(self._places)]
+                words: list[_Word] = [loop.LOOK_UP, width, *y, table.ctypes.data, table.shape[1]]
+            case program.Product(_, x, weight, bias):
+                P, K, wide = self.arrays[weight].shape
+                words = [loop.PRODUCT, P, *y, self._at(bias), *self._read(x), self._at(weight)]
+                words += [K * wide, K, int(wide < PANEL)]
+                self._unmet.add(len(self._places))
+            case program.Hidden():
+                return y
+            case program.Advance(_, layer, cell, u, w):
+                function, (gates, _) = equations.writing(cell), self._keep(len(cell.gates) * width, loop.OWN)
+                widths = self._plain.program.states[layer]
+                words = [loop.CALL, address_of(function), *widths, *y, *self._read(u, w), gates]
+            case program.Norm(_, x, weight, bias):
+                words = [loop.CALL, address_of(layer_norm), width, *y, *self._read(x)]
+                words += [self._at(weight), self._at(bias)]
+            case program.Sum(_, a, b):
+                words = [loop.ADD, width, *y, *self._read(a, b)]
+            case program.Elementwise(_, equation, inputs):
+                function = equations.elementwise(equation)
+                words = [loop.CALL, address_of(function), width, *y, *self._read(*inputs)]
+        self._code.append(words)
+        return y

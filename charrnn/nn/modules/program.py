@@ -1,0 +1,137 @@
+"""A step of a network when it writes: a list of operations, which modules append and both engines carry out.
+
+Operation n computes value n, a row of numbers for each text; a value is named by its number. Parameters are
+named as in `Module.shapes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from charrnn.nn.cell import Cell
+
+Value = int
+Equation = Callable[..., Any]
+
+
+class Character(NamedTuple):
+    """The character that is read: a row of the matrix `embedding` or, without one, one-hot. START is zero."""
+
+    width: int
+    embedding: str | None = None
+
+
+class LookUp(NamedTuple):
+    """W x + b of a character x, or x itself, from a table with a row for each character."""
+
+    width: int
+    x: Character
+    weight: str | None
+    bias: str | None
+
+
+class Product(NamedTuple):
+    """W x + b."""
+
+    width: int
+    x: Value
+    weight: str
+    bias: str
+
+
+class Hidden(NamedTuple):
+    """The first part of a layer's state before the step, to be read before `Advance`."""
+
+    width: int
+    layer: int
+
+
+class Advance(NamedTuple):
+    """A layer's state anew, from W_ih x + b_ih and W_hh h + b_hh; the value is its first part."""
+
+    width: int
+    layer: int
+    cell: Cell
+    input: Value
+    recurrent: Value
+
+
+class Norm(NamedTuple):
+    """Layer norm."""
+
+    width: int
+    x: Value
+    weight: str
+    bias: str
+
+
+class Sum(NamedTuple):
+    """x + y."""
+
+    width: int
+    x: Value
+    y: Value
+
+
+class Elementwise(NamedTuple):
+    """An equation of other values; see `Program.elementwise`."""
+
+    width: int
+    equation: Equation
+    inputs: tuple[Value, ...]
+
+
+Operation = LookUp | Product | Hidden | Advance | Norm | Sum | Elementwise
+
+
+class Program:
+    """The operations in order, and the widths of the parts of each layer's state.
+
+    `shapes` are those of the parameters. The last operation computes the logits.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.shapes = shapes
+        self.operations: list[Operation] = []
+        self.states: list[tuple[int, ...]] = []
+
+    def _append(self, operation: Operation) -> Value:
+        self.operations.append(operation)
+        return len(self.operations) - 1
+
+    def product(self, x: Value | Character, weight: str, bias: str) -> Value:
+        """W x + b."""
+        width = self.shapes[weight][0]
+        if isinstance(x, Character):
+            return self._append(LookUp(width, x, weight, bias))
+        return self._append(Product(width, x, weight, bias))
+
+    def row(self, x: Value | Character) -> Value:
+        """The value itself; of characters, their rows."""
+        return self._append(LookUp(x.width, x, None, None)) if isinstance(x, Character) else x
+
+    def hidden(self, widths: tuple[int, ...]) -> Value:
+        """The first part of the state of a new layer, before the step."""
+        self.states.append(widths)
+        return self._append(Hidden(widths[0], len(self.states) - 1))
+
+    def advance(self, cell: Cell, input: Value, recurrent: Value) -> Value:
+        """The same of the layer that was last begun, after the step."""
+        layer = len(self.states) - 1
+        return self._append(Advance(self.states[layer][0], layer, cell, input, recurrent))
+
+    def norm(self, x: Value, weight: str, bias: str) -> Value:
+        """Layer norm with these factors and summands."""
+        return self._append(Norm(self.shapes[weight][0], x, weight, bias))
+
+    def sum(self, x: Value, y: Value) -> Value:
+        """x + y."""
+        return self._append(Sum(self.operations[x].width, x, y))
+
+    def elementwise(self, equation: Equation, *inputs: Value) -> Value:
+        """equation(of)(*inputs), where `of` has the functions that equations of cells may use, see nn.cell.
+
+        It is a function of a module, since its file identifies its machine code.
+        """
+        return self._append(Elementwise(self.operations[inputs[0]].width, equation, inputs))
