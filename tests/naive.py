@@ -10,6 +10,7 @@ Axes: T time, B batch (streams), H hidden, D input, V vocabulary, G gates.
     x, y         (T, B) character ids; x may also hold V, START: the zero vector as input
     state        one tuple a layer: (h, c) for an LSTM, else (h,), each (B, H)
     reset        (T, B) bool: the stream's state is zeroed before this step
+    labels       (T, B, columns) ids of the text's labels; ids beyond the last of a column add nothing
     masks        one (T, B, H) array a layer: dropout's multipliers of the layer's output
 """
 
@@ -163,6 +164,12 @@ def zero_state(parameters: Parameters, cell: str, num_layers: int, B: int) -> St
     return [tuple(np.zeros((B, H)) for _ in range(1 + (cell == "lstm"))) for _ in range(num_layers)]
 
 
+def label_vectors(parameters: Parameters, k: int, labels: Sequence[int]) -> list[tuple[str, int]]:
+    """For each known label of one position, its matrix in layer k, and its row there."""
+    named = [(f"label.{column}.weight_l{k}", int(label)) for column, label in enumerate(labels)]
+    return [(name, label) for name, label in named if label < len(parameters[name])]
+
+
 def input_vector(parameters: Parameters, character: int) -> Array:
     """The embedding's row, or one-hot where there is no embedding; zeros for START and END. (D,)"""
     table = parameters.get("embedding.weight", np.eye(parameters["rnn.weight_ih_l0"].shape[1]))
@@ -188,6 +195,7 @@ def forward(
     state: State | None = None,
     reset: Array | None = None,
     masks: Sequence[Array] | None = None,
+    labels: Array | None = None,
 ) -> tuple[Array, list[tuple[Array, ...]], Cache]:
     """Logits (T, B, V), the state after the window, and what backward needs. No state: zeros."""
     T, B = x.shape
@@ -205,7 +213,10 @@ def forward(
                 before = tuple(part[b].copy() for part in state[k])
                 if reset is not None and reset[t, b]:
                     before = tuple(np.zeros(H) for _ in before)
-                after, cell_cache = step(w_ih @ values + b_ih, w_hh @ before[0] + b_hh, before)
+                u = w_ih @ values + b_ih
+                for name, label in label_vectors(p, k, () if labels is None else labels[t, b]):
+                    u = u + p[name][label]
+                after, cell_cache = step(u, w_hh @ before[0] + b_hh, before)
                 for part, new in zip(state[k], after, strict=True):
                     part[b] = new
                 out, norm_cache = after[0], None
@@ -258,6 +269,7 @@ def backward(
     cache: Cache,
     reset: Array | None = None,
     masks: Sequence[Array] | None = None,
+    labels: Array | None = None,
 ) -> tuple[dict[str, Array], list[tuple[Array, ...]]]:
     """Gradients of the parameters and of the state before the window, given that of the logits."""
     T, B = x.shape
@@ -288,6 +300,8 @@ def backward(
                 gradients[f"rnn.weight_ih_l{k}"] += np.outer(du, step.x)
                 gradients[f"rnn.weight_hh_l{k}"] += np.outer(dw, step.h_before)
                 gradients[f"rnn.bias_ih_l{k}"] += du
+                for name, label in label_vectors(p, k, () if labels is None else labels[t, b]):
+                    gradients[name][label] += du
                 gradients[f"rnn.bias_hh_l{k}"] += dw
                 for part, new in zip(d_state[k], d_before, strict=True):
                     # Nothing flows back through a state that was zeroed.
@@ -310,6 +324,7 @@ def loss_and_gradients(
     state: State | None = None,
     reset: Array | None = None,
     masks: Sequence[Array] | None = None,
+    labels: Array | None = None,
 ) -> tuple[float, dict[str, Array], list[tuple[Array, ...]], list[tuple[Array, ...]]]:
     """One window of truncated back-propagation through time.
 
@@ -317,9 +332,9 @@ def loss_and_gradients(
     as the state), and the state after it, through which no gradient flows.
     """
     network = (cell, nonlinearity, num_layers, norm, residual)
-    logits, new_state, cache = forward(parameters, *network, x, state, reset, masks)
+    logits, new_state, cache = forward(parameters, *network, x, state, reset, masks, labels)
     d_logits = loss_backward(logits, y)
-    gradients, d_state = backward(parameters, *network, x, d_logits, cache, reset, masks)
+    gradients, d_state = backward(parameters, *network, x, d_logits, cache, reset, masks, labels)
     return loss(logits, y), gradients, d_state, new_state
 
 

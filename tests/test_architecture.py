@@ -13,15 +13,16 @@ import charrnn
 
 PACKAGE = Path(charrnn.__file__).parent
 
-# By room: what its modules import, wherever in the file. All may import `config`, `errors`, `vocabulary` and
-# the cells and the filters, which are data; rooms inside a room count as parts of it.
-EVERYBODYS = {"config", "errors", "vocabulary", "cells", "filters"}
+# By room: what its modules import, wherever in the file. All may import `config`, `errors`, `labels`,
+# `vocabulary`, the cells and the filters, which are data; rooms inside a room count as parts of it.
+EVERYBODYS = {"config", "errors", "labels", "vocabulary", "cells", "filters"}
 ARROWS = {
     "errors": set(),
     "cells": set(),
     "filters": set(),
     "config": {"modules"},
     "vocabulary": set(),
+    "labels": {"system"},
     "events": {"text"},
     "system": set(),
     "kernels": set(),

@@ -14,6 +14,7 @@ import numpy as np
 
 from charrnn.config import ModelConfig
 from charrnn.nn.modules.cross_entropy import CrossEntropy
+from charrnn.nn.modules.label import UNKNOWN
 from charrnn.nn.modules.module import Bound, Sequential
 from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array
@@ -59,14 +60,22 @@ class _Passes(Passes):
     def bind_loss(self) -> None:
         self.loss = CrossEntropy(self.window, self.modules.y)
 
-    def read(self, x: Array, restart_rows: Array | None, state: State, restarts: State | None = None) -> None:
-        """Load a window's characters and its initial state, and prepare all modules.
+    def read(
+        self,
+        x: Array,
+        restart_rows: Array | None,
+        state: State,
+        restarts: State | None = None,
+        labels: Array | None = None,
+    ) -> None:
+        """Load a window's characters, their labels and its initial state, and prepare all modules.
 
         Where restart_rows (T, B) is not -1, a text begins, with that row of `restarts` as its state. Without
         `restarts`, it is a mask of the positions where texts begin, with a zero state.
         """
         self.ids.read(x)
         self.characters.fill()
+        self.window.labels[:] = UNKNOWN if labels is None else labels
         rows: Any = -1 if restart_rows is None else restart_rows
         if restarts is None:
             restarts = self.zero_state
@@ -118,7 +127,7 @@ class Model(Parametrized[_Passes]):
         network: Sequential | None = None,
     ) -> None:
         super().__init__(network or config.network(), workers, dtype, bfloat16, reads_bfloat16)
-        self.config = config
+        self.config, self.columns = config, len(config.labels)
 
     def _bind(self, window: Window, *sizes: int) -> _Passes:
         return _Passes(self.network, self.config.vocab_size, window)
@@ -128,20 +137,30 @@ class Model(Parametrized[_Passes]):
         return State.zero(self.network.states, B, self.dtype)
 
     def forward(
-        self, x: Array, state: State | None = None, reset: Array | None = None
+        self,
+        x: Array,
+        state: State | None = None,
+        reset: Array | None = None,
+        labels: Array | None = None,
     ) -> tuple[Array, State]:
         """The logits (T, B, O) after each character of x (T, B), and the state after the last.
 
         Ids are 0 .. O - 1, and O for START; where `reset` (T, B) is true, the state is zero before the step.
+        `labels` (T, B, columns) are the text's at each position; ids beyond the last, and None: unknown.
         """
-        window = self._forward(x, reset, state)
+        window = self._forward(x, reset, state, labels=labels)
         return window.modules.y.values[..., : self.config.outputs].copy(), window.state()
 
     def losses(
-        self, x: Array, y: Array, state: State | None = None, reset: Array | None = None
+        self,
+        x: Array,
+        y: Array,
+        state: State | None = None,
+        reset: Array | None = None,
+        labels: Array | None = None,
     ) -> tuple[Array, State]:
         """-log p(y) in nats for each position (T, B), and the state after the last character."""
-        window = self._forward(x, reset, state)
+        window = self._forward(x, reset, state, labels=labels)
         return window.loss.nats(np.arange(x.size), y.reshape(-1)).reshape(x.shape), window.state()
 
     def read(
@@ -164,12 +183,17 @@ class Model(Parametrized[_Passes]):
         return window.loss.nats(places, ids), window.states_after(kept), window.state()
 
     def _forward(
-        self, x: Array, restart_rows: Array | None, state: State | None, restarts: State | None = None
+        self,
+        x: Array,
+        restart_rows: Array | None,
+        state: State | None,
+        restarts: State | None = None,
+        labels: Array | None = None,
     ) -> _Passes:
         """The window with its logits, and with what its loss's `nats` needs. See _Passes.read."""
         T, B = x.shape
         window = self._bound(False, T, B)
-        window.read(x, restart_rows, state or self.zero_state(B), restarts)
+        window.read(x, restart_rows, state or self.zero_state(B), restarts, labels)
 
         def compare(share: Share) -> None:
             window.loss.compare(*share.of(B))
@@ -193,6 +217,7 @@ class Model(Parametrized[_Passes]):
         reset: Array | None = None,
         dropout_seed: int | None = None,
         then: tuple[Phase, ...] = (),
+        labels: Array | None = None,
     ) -> tuple[float, State]:
         """Put the gradient of the mean loss over the window into `gradients`; return that loss and the state.
 
@@ -202,7 +227,7 @@ class Model(Parametrized[_Passes]):
         """
         T, B = x.shape
         window = self._bound(True, T, B)
-        window.read(x, reset, state or self.zero_state(B))
+        window.read(x, reset, state or self.zero_state(B), labels=labels)
         window.loss.targets[:] = y
         window.drop(dropout_seed)
 
@@ -217,14 +242,14 @@ class Model(Parametrized[_Passes]):
 
     def learn(
         self,
-        batch: tuple[Array, Array, Array | None],
+        batch: tuple[Any, ...],
         carry: State | None,
         key: int,
         then: tuple[Phase, ...],
     ) -> tuple[float, State]:
-        """The loss and gradient of a batch: x, y and reset of `gradient`."""
-        x, y, reset = batch
-        return self.gradient(x, y, carry, reset, key, then)
+        """The loss and gradient of a batch: x, y and reset of `gradient`, and perhaps labels."""
+        x, y, reset, *labels = batch
+        return self.gradient(x, y, carry, reset, key, then, *labels)
 
     def state_gradient(self) -> State:
         """The gradient of the state that the last `gradient()` started from."""

@@ -80,6 +80,8 @@ class Parametrized(Generic[AnyPasses]):
     products of training are rounded (charrnn.nn.operands); with `reads_bfloat16`, those of other passes.
     """
 
+    columns = 0  # of the labels of a text
+
     def __init__(
         self, network: Sequential, workers: Workers | None, dtype: Any, bfloat16: bool, reads_bfloat16: bool
     ) -> None:
@@ -121,7 +123,7 @@ class Parametrized(Generic[AnyPasses]):
             self._windows.clear()  # first, since windows are large
             rounded = self.bfloat16 if training else self.reads_bfloat16
             gradients = self.gradients if training else None
-            window = Window(self.parameters, gradients, *sizes[:2], bfloat16=rounded)
+            window = Window(self.parameters, gradients, *sizes[:2], bfloat16=rounded, columns=self.columns)
             self._windows[key] = self._bind(window, *sizes[2:])
         return self._windows[key]
 

@@ -17,17 +17,26 @@ class Window:
 
     `weights` are those with copies to refresh in each step, `inputs` the rows whose transposes weight
     gradients may need. `lengths` (B,) are those of the texts, for networks that read whole ones; what is
-    written while they are read has `target_steps` steps.
+    written while they are read has `target_steps` steps. `labels` (T, B, columns) are the labels of the text
+    at each position.
     """
 
     target_steps = 0
 
     def __init__(
-        self, parameters: Parameters, gradients: Parameters | None, T: int, B: int, *, bfloat16: bool = False
+        self,
+        parameters: Parameters,
+        gradients: Parameters | None,
+        T: int,
+        B: int,
+        *,
+        bfloat16: bool = False,
+        columns: int = 0,
     ) -> None:
         self.parameters, self.gradients, self.T, self.B = parameters, gradients, T, B
         self.dtype, self.training = parameters.flat.dtype, gradients is not None
         self.lengths = np.full(B, T, np.int32)
+        self.labels = np.zeros((T, B, columns), np.int32)
         self._begin(bfloat16=bfloat16)
         self.weights: list[Weight] = []
         self.inputs: list[Rows] = []

@@ -18,10 +18,10 @@ from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation, evaluate
 from charrnn.tasks.task import Material
-from charrnn.text.corpus import Batches, Inputs, corpus_name, read
+from charrnn.text.corpus import Batches, Corpus, corpus_name, read
 from charrnn.text.sources import find
 from charrnn.text.validation import split, unseen
-from charrnn.vocabulary import Vocabulary, describe
+from charrnn.vocabulary import describe
 
 LARGEST_MEASURED = 200_000  # characters, or twice the validation share
 MUCH_UNLEARNED = 0.002  # share of unseen characters in a validation text
@@ -65,15 +65,16 @@ class TextFiles:
         corpus = read(self.paths, text)
         vocabulary, validation = corpus.vocabulary, None
         if self.val:
-            validation = read(
-                self.val,
-                # What is rare is what is rare in the corpus.
-                replace(corpus.text, min_count=1),
-                vocabulary=vocabulary if vocabulary.unknown >= 0 else None,
-            )
+            # What is rare is what is rare in the corpus; a label of the validation text alone is not learnt.
+            known: dict[str, Any] = {}
+            if vocabulary.unknown >= 0:
+                known["vocabulary"] = vocabulary
+            if corpus.columns:
+                known |= {"columns": corpus.columns, "skips_labels": True}
+            validation = read(self.val, replace(corpus.text, min_count=1), **known)
             vocabulary = vocabulary.merged(validation.vocabulary)
         different = len(corpus.vocabulary) - (text.split is not None)
-        return Texts(corpus, validation, different, self.previews).within(vocabulary)
+        return Texts(corpus, validation, different, self.previews).within(vocabulary, corpus.columns)
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Texts(Material):
         task = NextCharacters(self, train)
         tensors = initial_tensors(model, train.seed)
         if initial is not None:
-            tensors = _grown(initial, self.corpus.vocabulary, tensors)
+            tensors = _grown(initial, self.corpus, tensors)
         network = Model(model, workers=workers, bfloat16=train.precision == "bfloat16")
         network.load_tensors(tensors)
         return task, Learner(network, train, task.streams)
@@ -108,8 +109,12 @@ class NextCharacters:
             validation = texts.validation.documents
         if not len(text):
             raise TrainingError("no text is left for training", "give a smaller --val-fraction")
+        if text.labels is not None and text.end >= 0:
+            # Files are often sorted by label. After 900 steps on such names, the loss of held-out ones was
+            # 2.75 bits a character, and 2.61 where they were shuffled.
+            text = text.shuffled(train.seed)
         batches = Batches(text, train.batch_size, train.seq_len, train.seed)
-        self._validation, self._batches = validation, batches
+        self._validation, self._batches, self._label_dropout = validation, batches, train.label_dropout
         self.characters, self.val_characters = len(text), len(validation)
         self.batches, self.streams = batches.windows_per_epoch, batches.batch_size
         self.batch_characters = self.streams * batches.seq_len
@@ -121,8 +126,8 @@ class NextCharacters:
         self.measured_characters = len(self.measured)
         self.preview: Callable[[Checkpoint], str] | None = _preview if texts.previews else None
 
-    def batch(self, epoch: int, k: int) -> Inputs:
-        return self._batches.window(epoch, k)
+    def batch(self, epoch: int, k: int) -> tuple[Array | None, ...]:
+        return *self._batches.window(epoch, k), self._batches.labels(epoch, k, self._label_dropout)
 
     def evaluate(self, network: Learner[Model], stop: Callable[[], object]) -> Evaluation | None:
         return evaluate(network.model, self.measured, stop)
@@ -159,12 +164,13 @@ class NextCharacters:
             )
 
 
-def _grown(initial: Checkpoint, vocabulary: Vocabulary, fresh: dict[str, Array]) -> dict[str, Array]:
-    """The model's weights for another vocabulary: the rows of new characters come from `fresh`.
+def _grown(initial: Checkpoint, corpus: Corpus, fresh: dict[str, Array]) -> dict[str, Array]:
+    """The model's weights for other characters and labels: the rows of new ones come from `fresh`.
 
     Only one of the two may predict the end of a text.
     """
-    ids = initial.vocabulary.positions_in(vocabulary)
+    ids = initial.vocabulary.positions_in(corpus.vocabulary)
+    own = {column.name: (n, column) for n, column in enumerate(initial.columns)}
 
     def grow(value: Array, known: Array) -> Array:
         new = ids[: len(known)]
@@ -174,6 +180,14 @@ def _grown(initial: Checkpoint, vocabulary: Vocabulary, fresh: dict[str, Array])
 
     tensors = {}
     for name, value in fresh.items():
+        if name.startswith("label."):
+            _, number, layer = name.split(".")
+            column = corpus.columns[int(number)]
+            if column.name in own:
+                n, old = own[column.name]
+                value[old.positions_in(column)[:-1]] = initial.tensors[f"label.{n}.{layer}"]
+            tensors[name] = value
+            continue
         known = initial.tensors[name]
         if name in ("embedding.weight", "decoder.weight", "decoder.bias"):
             value = grow(value, known)

@@ -419,6 +419,12 @@ class LineEnds:
         self.empty_lines += int(np.count_nonzero(empty))
         return ids[~empty] if empty.any() else ids
 
+    def kept(self, ids: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+        """For each line end among the next ids whether `clean` keeps it."""
+        empty = empty_lines(ids, self.newline, self._at_line_start)
+        kept: npt.NDArray[np.bool_] = ~empty[ids == self.newline]
+        return kept
+
     def finish_file(self) -> npt.NDArray[np.uint32]:
         """The "\\n" that the file's last line lacks, (1,), or nothing, (0,)."""
         missing = [] if self._at_line_start else [self.newline]

@@ -287,6 +287,7 @@ class Run:
             "model": to_dict(model.config),
             "train": to_dict(self.train),
             "text": to_dict(model.text),
+            **({"labels": [column.to_dict() for column in model.columns]} if model.columns else {}),
             "updates": self.network.updates,
             "position": p.to_record(),
         }

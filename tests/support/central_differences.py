@@ -39,13 +39,13 @@ def check_slope(array: Any, place: Any, slope: float, loss: Callable[[], float])
     assert slope == pytest.approx((losses[0] - losses[1]) / (2 * STEP), rel=1e-5, abs=1e-8)
 
 
-def check_gradients(model: Model, x: Any, y: Any, state: State, reset: Any) -> Any:
+def check_gradients(model: Model, x: Any, y: Any, state: State, reset: Any, labels: Any = None) -> Any:
     """Check those of every parameter and of the initial state; returns the flat gradient, padding and all."""
-    model.gradient(x, y, state, reset)
+    model.gradient(x, y, state, reset, labels=labels)
     slopes, starts = model.gradients.flat.copy(), model.state_gradient()
 
     def loss() -> float:
-        return float(model.losses(x, y, state, reset)[0].mean())
+        return float(model.losses(x, y, state, reset, labels)[0].mean())
 
     for place in own_places(model):
         check_slope(model.parameters.flat, place, slopes[place], loss)

@@ -17,7 +17,15 @@ import typer
 from charrnn.cli import wording
 from charrnn.cli.options import PLOT, Corpus, parameter, with_options
 from charrnn.cli.process import ClosedPipe, Output, StopRequest, is_terminal, say
-from charrnn.config import Cell, EncodingErrors, ModelConfig, Nonlinearity, TextConfig, TrainConfig
+from charrnn.config import (
+    Cell,
+    EncodingErrors,
+    LabelBy,
+    ModelConfig,
+    Nonlinearity,
+    TextConfig,
+    TrainConfig,
+)
 from charrnn.errors import CharrnnError, ConfigError, ExitCode, printable
 
 if TYPE_CHECKING:
@@ -57,6 +65,7 @@ _SETTINGS: dict[str, dict[str, tuple[str | None, str]]] = {
         "learning_rate": ("X", "Peak learning rate [suits the network]."),
         "warmup": ("P", "Share of the budget before the peak [{}]."),
         "weight_decay": ("X", f"Decoupled weight decay {_SUITS}."),
+        "label_dropout": ("P", "Share of texts with hidden labels [{:g}]."),
         "l1": ("X", "Decoupled L1 shrinkage [{:g}]."),
         "clip": ("X", "Largest norm of a gradient [{:g}]."),
         "patience": ("N", "Worse evaluations in a row to the end [{}]."),
@@ -118,6 +127,10 @@ def train(
     ] = 1,
     lowercase: Annotated[bool, _reading("--lowercase", help="Read all letters as lower case.")] = False,
     nfc: Annotated[bool, _reading("--nfc", help="Compose accents and letters (Unicode's NFC).")] = False,
+    labels: Annotated[bool, _reading("--labels", help="Every line is label, tab, text.")] = False,
+    label_by: Annotated[
+        LabelBy | None, _reading(metavar="NAME", help="file, or folder: its name is the label.")
+    ] = None,
     encoding: Annotated[
         str | None, _reading(metavar="NAME", help="How characters are stored [utf-8].")
     ] = None,
@@ -151,6 +164,8 @@ def train(
     for option, is_given in (("--encoding", encoding is not None), ("--nfc", nfc)):
         if bytes and is_given:
             raise ConfigError(f"--bytes and {option} contradict each other", "give one of them")
+    if labels and label_by is not None:
+        raise ConfigError("--labels and --label-by contradict each other", "give one of them")
     from charrnn import api
     from charrnn.cli.views import plots
     from charrnn.cli.views.progress import RunHistory
@@ -160,7 +175,8 @@ def train(
     text = TextConfig(
         encoding=encoding or TextConfig().encoding,
         bytes=bytes,
-        lines=lines,
+        lines=lines or (labels and split is None and field is None),
+        label_by="column" if labels else label_by,
         keep_newlines=keep_newlines,
         encoding_errors=encoding_errors or TextConfig().encoding_errors,
         normal_form="NFC" if nfc else None,

@@ -13,7 +13,7 @@ from charrnn.kernels.machine.jit import njit
 from charrnn.kernels.machine.native_calls import call
 from charrnn.kernels.machine.prefetch import plan_step
 from charrnn.kernels.products.gemm import _terms, product
-from charrnn.kernels.rows import _clear, _gather, _restart
+from charrnn.kernels.rows import _clear, _gather, _restart, gather_add
 
 ROWS = 26  # fewest rows of an input product, for efficiency: two tiles of the largest height
 
@@ -22,7 +22,7 @@ class Inputs(NamedTuple):
     """The input of a layer, W_ih x + b: a product, or a look-up in the first layer.
 
     The first layer's x is one of a few embedded characters: the product for each is computed once per window,
-    as a row of the table. In other layers the table has no rows.
+    as a row of the table. In other layers the table has no rows. What labels add is always looked up.
     """
 
     table: Any  # (U, padded G H)
@@ -31,6 +31,8 @@ class Inputs(NamedTuple):
     weight_ih: Any  # (panels of G H, K, 32)
     bias: Any  # (padded G H,)
     K: int
+    labels: Any  # (.., padded G H)
+    label_index: Any  # (columns, T, B): each column of labels adds a row of these
 
 
 class States(NamedTuple):
@@ -101,6 +103,7 @@ def forward(
 def _read(unit: Any, gates: Any, inputs: Any, n: int, steps: Any, plan: Any) -> None:
     """gates[t, b] = table[index[t, b]], or bias + x[t, b] W_ih^T, for a block of steps if one begins at n.
 
+    The rows of the labels are added.
     Blocks are short enough for the gates to stay in the cache, and long enough to reuse the weights.
     """
     b0, b1, t0, t1, reverse = steps
@@ -114,6 +117,9 @@ def _read(unit: Any, gates: Any, inputs: Any, n: int, steps: Any, plan: Any) -> 
         _gather(now, inputs.table, inputs.index[first:stop], inputs.bias.shape[0], b0, b1)
     else:
         product(unit, now, inputs.bias, inputs.x[first:stop], inputs.weight_ih, inputs.K, (b0, b1), plan)
+    for column in range(len(inputs.label_index)):
+        index = inputs.label_index[column, first:stop]
+        gather_add(now, inputs.labels, index, inputs.bias.shape[0], b0, b1)
 
 
 @njit()

@@ -146,7 +146,9 @@ def _compile(tasks: tuple[Task, ...], step: Callable[[], None]) -> Iterator[tupl
 def _smallest(config: ModelConfig) -> ModelConfig:
     """The smallest network that calls the same kernels, and dropout's, which a later run may need."""
     D = 2 if config.embedding_size else 0
-    return replace(config, vocab_size=2, hidden_size=2, embedding_size=D, num_layers=2, dropout=0.5)
+    return replace(
+        config, vocab_size=2, hidden_size=2, embedding_size=D, num_layers=2, dropout=0.5, labels=()
+    )
 
 
 @functools.cache

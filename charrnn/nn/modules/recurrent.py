@@ -10,6 +10,7 @@ import numpy as np
 
 from charrnn import kernels
 from charrnn.nn.cell import Cell
+from charrnn.nn.modules.label import Label
 from charrnn.nn.modules.module import Bound, Module, Shapes
 from charrnn.nn.modules.stream import Characters, Stream
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 class Recurrent(Module):
     """Layer k of a network: D inputs and H outputs at each step.
 
-    `biases` are the initial biases by gate, where they are not 0. In `reverse`, it reads from the end of a
-    text to its beginning.
+    `biases` are the initial biases by gate, where they are not 0; `labels` the numbers of labels of a text,
+    by column, if it has any. In `reverse`, it reads from the end of a text to its beginning.
     """
 
     reads_characters = True
@@ -37,23 +38,28 @@ class Recurrent(Module):
         k: int,
         biases: Mapping[str, float],
         *,
+        labels: tuple[int, ...] = (),
         reverse: bool = False,
         name: str = "rnn",
     ) -> None:
         self.cell, self.D, self.H, self.biases, self.gates = cell, D, H, biases, len(cell.gates)
         self.reverse, suffix = reverse, f"_l{k}_reverse" if reverse else f"_l{k}"
+        self.label = Label(labels, self.gates * H, k)
+        self.by_row = tuple(self.label.sizes)
         self.weight_ih, self.weight_hh = f"{name}.weight_ih{suffix}", f"{name}.weight_hh{suffix}"
         self.bias_ih, self.bias_hh = f"{name}.bias_ih{suffix}", f"{name}.bias_hh{suffix}"
         self.widths = cell.state_widths(H)
 
     def __repr__(self) -> str:
-        return f"Recurrent({self.cell.name}, {self.D} -> {self.H}{', reverse' if self.reverse else ''})"
+        more = [f"{size} labels" for size in self.label.sizes.values()] + ["reverse"] * self.reverse
+        return f"Recurrent({', '.join([self.cell.name, f'{self.D} -> {self.H}', *more])})"
 
     def shapes(self) -> Shapes:
         """For each gate a block of H rows, packed as in PyTorch."""
         N = self.gates * self.H
         return {
-            self.weight_ih: (N, self.D), self.weight_hh: (N, self.H), self.bias_ih: (N,), self.bias_hh: (N,)
+            self.weight_ih: (N, self.D), self.weight_hh: (N, self.H), self.bias_ih: (N,), self.bias_hh: (N,),
+            **self.label.shapes(),
         }  # fmt: skip
 
     def initial(self, random: np.random.Generator) -> dict[str, Array]:
@@ -75,7 +81,7 @@ class Recurrent(Module):
         bias = np.repeat([self.biases.get(gate, 0.0) for gate in self.cell.gates], H).astype(np.float32)
         return {
             self.weight_ih: weight_ih, self.weight_hh: weight_hh.reshape(N, H), self.bias_ih: bias,
-            self.bias_hh: np.zeros(N, np.float32),
+            self.bias_hh: np.zeros(N, np.float32), **self.label.initial(),
         }  # fmt: skip
 
     def bind(self, window: Window, x: Stream, y: Stream | None = None) -> BoundRecurrent:
@@ -166,6 +172,7 @@ class BoundRecurrent(Bound):
         self.weight_hh = window.weight(module.weight_hh)
         self.bias_ih, self.bias_hh = window.parameters[module.bias_ih], window.parameters[module.bias_hh]
         self.bias = np.zeros_like(self.bias_ih)  # of the input product
+        self.label = module.label.bind(window)
         apart, kept = self.cell.separate_hidden_bias, len(self.cell.kept) * H
         # W_ih x + b, then activations, then their gradient; likewise W_hh h + b_hh, for cells that need it
         # separately. After a step, only the backward pass reads them.
@@ -207,7 +214,8 @@ class BoundRecurrent(Bound):
         training = self.window.training
         weight, weight_t = self.weight_hh.panels, self.weight_hh.transposed
         self.inputs = loops.recurrent.Inputs(
-            read.table, read.index, read.values, read.weight.panels, self.bias, read.weight.K
+            read.table, read.index, read.values, read.weight.panels, self.bias, read.weight.K,
+            self.label.table, self.label.index,
         )  # fmt: skip
         self.operands = loops.recurrent.Gates(
             self.gates, self.recurrent, apart, self.bias_hh, weight, weight if weight_t is None else weight_t
@@ -273,7 +281,8 @@ class BoundRecurrent(Bound):
         return tuple(part.copy() for part in self._parts(self.dh_next[0], self.d_rest[0]))
 
     def prepare(self) -> None:
-        """Sum both biases, unless the cell needs them separately."""
+        """Sum both biases, unless the cell needs them separately, and look up the labels."""
+        self.label.prepare()
         if self.cell.separate_hidden_bias:
             self.bias[:] = self.bias_ih
         else:
@@ -312,6 +321,7 @@ class BoundRecurrent(Bound):
         """Compute a share of the gradients: weights by panels or rows, biases by columns."""
         self.weight_hh.sum_outer_products(self.h_before_rows, self.recurrent_rows, share)
         rows = self.input.parameter_gradients(self.gates_rows, share)
+        self.label.parameter_gradients(self.gates, share)
         j0, j1 = share.of_columns(self.weight_hh.N)
         kernels.rows.column_sums(self.d_bias_ih, rows, j0, j1)
         if self.recurrent_rows is self.gates_rows:
