@@ -325,11 +325,17 @@ class ModelConfig(_Stored):
 
     def network(self) -> Sequential:
         """What stands between a character and the logits of the next one: modules that one can print."""
+        from charrnn.nn.modules.linear import Linear
+        from charrnn.nn.modules.module import Sequential
+
+        return Sequential(*self.layers(), Linear(self.hidden_size, self.outputs, "decoder"))
+
+    def layers(self, *, both_ways: bool = False) -> list[Module]:
+        """The modules that read characters; in both directions, each has H outputs, side by side."""
         from charrnn.nn.modules.dropout import Dropout
         from charrnn.nn.modules.embedding import Embedding
         from charrnn.nn.modules.layer_norm import LayerNorm
-        from charrnn.nn.modules.linear import Linear
-        from charrnn.nn.modules.module import Sequential
+        from charrnn.nn.modules.reading.bidirectional import Bidirectional
         from charrnn.nn.modules.recurrent import Recurrent
         from charrnn.nn.modules.residual import Residual
 
@@ -339,17 +345,20 @@ class ModelConfig(_Stored):
         parts: list[Module] = []
         if self.embedding_size:
             parts.append(Embedding(V, self.embedding_size))
+        D, width = self.input_size, 2 * H if both_ways else H
         for k in range(self.num_layers):
             if k:
                 names = [f"between_l{k - 1}.{n}" for n in range(len(self.between))]
-                parts += map(modules.build, self.between, repeat(H), names)
-            layer: list[Module] = [Recurrent(cell, self.layer_input_size(k), H, k, biases)]
+                parts += map(modules.build, self.between, repeat(width), names)
+            reads = Bidirectional if both_ways else Recurrent
+            layer: list[Module] = [reads(cell, D, H, k, biases)]
             if self.norm:
-                layer.append(LayerNorm(H, f"norm_l{k}"))
-            parts += [Residual(*layer)] if self.has_skip(k) else layer
+                layer.append(LayerNorm(width, f"norm_l{k}"))
+            parts += [Residual(*layer)] if self.residual and width == D else layer
             if self.dropout:
                 parts.append(Dropout(self.dropout))
-        return Sequential(*parts, Linear(H, self.outputs, "decoder"))
+            D = width
+        return parts
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor's name and shape, in PyTorch's names and layout, in the file's order."""

@@ -15,6 +15,7 @@ Axes: T time, B batch (streams), H hidden, D input, V vocabulary, G gates.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -149,7 +150,7 @@ class Cache(NamedTuple):
     outputs: Array  # (T, B, H), what the decoder saw
 
 
-def layer(parameters: Parameters, k: int) -> tuple[Array, Array, Array, Array]:
+def layer(parameters: Parameters, k: int | str) -> tuple[Array, Array, Array, Array]:
     """weight_ih (G*H, D), weight_hh (G*H, H), bias_ih (G*H,), bias_hh (G*H,) of layer k."""
     w_ih, w_hh, b_ih, b_hh = (
         parameters[f"rnn.{name}_l{k}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -373,3 +374,113 @@ def adamw(
             p = np.sign(p) * np.maximum(np.abs(p) - lr * l1, 0.0)
         new_parameters[name] = p
     return new_parameters, new_m, new_v
+
+
+# --- networks that read whole texts --------------------------------------------
+# One text at a time, x (n,); rows are (n, width).
+
+
+def read_both_ways(
+    parameters: Parameters,
+    cell: str,
+    nonlinearity: str,
+    num_layers: int,
+    norm: bool,
+    residual: bool,
+    x: Array,
+) -> Array:
+    """The outputs of bidirectional layers, (n, 2H)."""
+    p = as_float64(parameters)
+    step, _ = cell_functions(cell, nonlinearity)
+    table = p.get("embedding.weight")
+    rows = table[x] if table is not None else np.eye(p["rnn.weight_ih_l0"].shape[1])[x]
+    for k in range(num_layers):
+        halves = []
+        for suffix in (f"{k}", f"{k}_reverse"):
+            w_ih, w_hh, b_ih, b_hh = layer(p, suffix)
+            state = tuple(np.zeros(w_hh.shape[1]) for _ in range(1 + (cell == "lstm")))
+            read = []
+            for row in rows[::-1] if suffix.endswith("reverse") else rows:
+                state, _ = step(w_ih @ row + b_ih, w_hh @ state[0] + b_hh, state)
+                read.append(state[0])
+            halves.append(np.array(read[::-1] if suffix.endswith("reverse") else read))
+        out = np.concatenate(halves, axis=1)
+        if norm:
+            weight, bias = p[f"norm_l{k}.weight"], p[f"norm_l{k}.bias"]
+            out = np.array([layer_norm(row, weight, bias)[0] for row in out])
+        rows = out + rows if residual and out.shape == rows.shape else out
+    return rows
+
+
+def softmax(scores: Array) -> Array:
+    return np.exp(log_softmax(scores))
+
+
+def pool(parameters: Parameters, rows: Array) -> Array:
+    """Attention pooling, (n, K) -> (K,)."""
+    p = as_float64(parameters)
+    scores = [p["pooling.vector"] @ np.tanh(p["pooling.weight"] @ row + p["pooling.bias"]) for row in rows]
+    pooled: Array = softmax(np.array(scores)) @ rows
+    return pooled
+
+
+def decode(parameters: Parameters, row: Array) -> Array:
+    """The logits of a row."""
+    p = as_float64(parameters)
+    logits: Array = p["decoder.weight"] @ row + p["decoder.bias"]
+    return logits
+
+
+class Enumerated(NamedTuple):
+    scores: dict[tuple[int, ...], float]  # of each sequence of labels
+    log_sum: float  # of the exponentials of the scores
+    marginals: Array  # (n, N)
+
+
+def crf_by_enumeration(parameters: Parameters, emissions: Array) -> Enumerated:
+    """A linear-chain CRF over emissions (n, N): every sequence of labels, one by one."""
+    p, (n, N) = as_float64(parameters), emissions.shape
+    scores = {}
+    for labels in itertools.product(range(N), repeat=n):
+        score = p["crf.start_transitions"][labels[0]] + p["crf.end_transitions"][labels[-1]]
+        score += sum(float(emissions[t, label]) for t, label in enumerate(labels))
+        score += sum(p["crf.transitions"][pair] for pair in itertools.pairwise(labels))
+        scores[labels] = float(score)
+    top = max(scores.values())
+    log_sum = top + float(np.log(sum(np.exp(score - top) for score in scores.values())))
+    marginals = np.zeros((n, N))
+    for labels, score in scores.items():
+        for t, label in enumerate(labels):
+            marginals[t, label] += np.exp(score - log_sum)
+    return Enumerated(scores, log_sum, marginals)
+
+
+def rewrite(
+    parameters: Parameters, cell: str, nonlinearity: str, rows: Array, previous: Sequence[int]
+) -> list[Array]:
+    """The logits of a decoder after each previous character, while it attends to the rows (n, 2H)."""
+    p = as_float64(parameters)
+    step, _ = cell_functions(cell, nonlinearity)
+    table = p["target.embedding.weight"]
+    w_ih, w_hh, b_ih, b_hh = (
+        p[f"target.rnn.{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    H = w_hh.shape[1]
+    ends = np.concatenate([rows[-1][: rows.shape[1] // 2], rows[0][rows.shape[1] // 2 :]])
+    start = np.tanh(p["target.start.weight"] @ ends + p["target.start.bias"])
+    state = tuple(start.reshape(-1, H))
+    keys = [p["attention.key.weight"] @ row + p["attention.key.bias"] for row in rows]
+    fed, logits = np.zeros(H), []
+    for character in previous:
+        embedded = table[character] if character < len(table) else np.zeros(table.shape[1])
+        state, _ = step(w_ih @ np.concatenate([embedded, fed]) + b_ih, w_hh @ state[0] + b_hh, state)
+        if "attention.vector" in p:
+            query = p["attention.query.weight"] @ state[0]
+            scores = [p["attention.vector"] @ np.tanh(query + key) for key in keys]
+        else:
+            scores = [state[0] @ key for key in keys]
+        context = softmax(np.array(scores)) @ rows
+        joined = np.concatenate([context, state[0]])
+        fed = np.tanh(p["attention.output.weight"] @ joined + p["attention.output.bias"])
+        logits.append(decode(p, fed))
+    return logits

@@ -12,7 +12,7 @@ from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig
 from charrnn.errors import ConfigError, TrainingError
 from charrnn.events import Measure
 from charrnn.generation.writing import generate_all
-from charrnn.nn.learner import Learner
+from charrnn.nn.learning.learner import Learner
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
@@ -84,7 +84,7 @@ class Texts(Material):
 
     def begin(
         self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers
-    ) -> tuple[NextCharacters, Learner]:
+    ) -> tuple[NextCharacters, Learner[Model]]:
         task = NextCharacters(self, train)
         tensors = initial_tensors(model, train.seed)
         if initial is not None:
@@ -124,7 +124,7 @@ class NextCharacters:
     def batch(self, epoch: int, k: int) -> Inputs:
         return self._batches.window(epoch, k)
 
-    def evaluate(self, network: Learner, stop: Callable[[], object]) -> Evaluation | None:
+    def evaluate(self, network: Learner[Model], stop: Callable[[], object]) -> Evaluation | None:
         return evaluate(network.model, self.measured, stop)
 
     def describe(self, model: Checkpoint) -> Generator[tuple[int, int], None, Checkpoint]:

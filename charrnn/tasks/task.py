@@ -33,7 +33,7 @@ class Network(Protocol):
         """The number of updates of the weights so far."""
 
     def compile(self) -> Iterator[tuple[int, int, bool]]:
-        """Compile all that a step needs; see charrnn.nn.compilation.compile_kernels."""
+        """Compile all that a step needs; see charrnn.nn.learning.compilation.compile_kernels."""
 
     def train_step(self, batch: Batch, carry: Carry, rate: float, step: int) -> tuple[float, float, Carry]:
         """Learn from a batch. Returns the loss, the gradient's norm before clipping, and the next carry.

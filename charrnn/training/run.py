@@ -28,7 +28,7 @@ from charrnn.events import (
     Step,
     Unsaved,
 )
-from charrnn.nn.optimizer import learning_rate
+from charrnn.nn.learning.optimizer import learning_rate
 from charrnn.nn.parameters import Array
 from charrnn.tasks.task import Carry, Network, Stop, Task
 from charrnn.training.budget import Budget

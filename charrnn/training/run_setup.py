@@ -15,8 +15,8 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, TrainConfig, TrainPrecision, canonical, to_dict
 from charrnn.errors import ConfigError, VocabularyError
 from charrnn.events import Compiling, Started
-from charrnn.nn.compilation import compile_kernels, start_helper
-from charrnn.nn.learner import characters_per_second
+from charrnn.nn.learning.compilation import compile_kernels, start_helper
+from charrnn.nn.learning.learner import characters_per_second
 from charrnn.nn.precision import choose, require
 from charrnn.nn.workers import Workers
 from charrnn.tasks.task import Material, Stop

@@ -34,7 +34,7 @@ class Inputs(NamedTuple):
 
 
 class States(NamedTuple):
-    """The state before each step and [T] after the window: h, and the other parts side by side."""
+    """The state between positions, [0] left of the first: h, and the other parts side by side."""
 
     h: Any  # (T + 1, B, padded H)
     rest: Any  # (T + 1, B, padded R)
@@ -56,12 +56,16 @@ class Gates(NamedTuple):
 
 
 class Steps(NamedTuple):
-    """Columns b0 to b1, steps t0 to t1 of the window."""
+    """Columns b0 to b1, steps t0 to t1 of the window.
+
+    In reverse, step n is at the position T - 1 - n, and the state before it comes from the one to the right.
+    """
 
     b0: int
     b1: int
     t0: int
     t1: int
+    reverse: bool
 
 
 class Loops(NamedTuple):
@@ -76,58 +80,63 @@ def forward(
     unit: Any, prefetches: Any, inputs: Any, gates: Any, states: Any, loops: Any, H: int, steps: Any
 ) -> None:
     """Some steps of the window, after those before them. For `prefetches`, see prefetch.table."""
-    b0, b1, t0, t1 = steps
-    plan, B, R = np.empty((len(prefetches), 3), np.intp), gates.gates.shape[1], states.restart_rest.shape[1]
-    for t in range(t0, t1):
-        _restart(states.h[t], states.restart_h, states.restart_rows[t], H, b0, b1)
-        _restart(states.rest[t], states.restart_rest, states.restart_rows[t], R, b0, b1)
-        _read(unit, gates.gates, inputs, t, steps, plan[:0])
+    b0, b1, t0, t1, reverse = steps
+    plan, (T, B, _) = np.empty((len(prefetches), 3), np.intp), gates.gates.shape
+    R = states.restart_rest.shape[1]
+    for n in range(t0, t1):
+        t, before = (T - 1 - n, T - n) if reverse else (n, n)
+        _restart(states.h[before], states.restart_h, states.restart_rows[t], H, b0, b1)
+        _restart(states.rest[before], states.restart_rest, states.restart_rows[t], R, b0, b1)
+        _read(unit, gates.gates, inputs, n, steps, plan[:0])
         plan_step(plan, prefetches, t * B + b0, b1 - b0, _terms(unit, H))
-        now, h = gates.recurrent[t : t + 1], states.h[t : t + 1]
+        now, h = gates.recurrent[t : t + 1], states.h[before : before + 1]
         if gates.apart:
             product(unit, now, gates.bias_hh, h, gates.weight_hh, H, (b0, b1), plan)
         else:
             product(unit, now, now, h, gates.weight_hh, H, (b0, b1), plan)
-        call(loops.address, (loops.buffers.ctypes.data, t, b0, b1))
+        call(loops.address, (loops.buffers.ctypes.data, n, b0, b1))
 
 
 @njit()
-def _read(unit: Any, gates: Any, inputs: Any, t: int, steps: Any, plan: Any) -> None:
-    """gates[t, b] = table[index[t, b]], or bias + x[t, b] W_ih^T, for a block of steps if one begins at t.
+def _read(unit: Any, gates: Any, inputs: Any, n: int, steps: Any, plan: Any) -> None:
+    """gates[t, b] = table[index[t, b]], or bias + x[t, b] W_ih^T, for a block of steps if one begins at n.
 
     Blocks are short enough for the gates to stay in the cache, and long enough to reuse the weights.
     """
-    b0, b1, t0, t1 = steps
+    b0, b1, t0, t1, reverse = steps
     block = max(1, ROWS // max(1, b1 - b0))
-    if (t - t0) % block:
+    if (n - t0) % block:
         return
-    stop = min(t + block, t1)
-    now = gates[t:stop]
+    end = min(n + block, t1)
+    first, stop = (len(gates) - end, len(gates) - n) if reverse else (n, end)
+    now = gates[first:stop]
     if len(inputs.table) > 0:
-        _gather(now, inputs.table, inputs.index[t:stop], inputs.bias.shape[0], b0, b1)
+        _gather(now, inputs.table, inputs.index[first:stop], inputs.bias.shape[0], b0, b1)
     else:
-        product(unit, now, inputs.bias, inputs.x[t:stop], inputs.weight_ih, inputs.K, (b0, b1), plan)
+        product(unit, now, inputs.bias, inputs.x[first:stop], inputs.weight_ih, inputs.K, (b0, b1), plan)
 
 
 @njit()
 def backward(
-    unit: Any, prefetches: Any, gates: Any, d_h: Any, d_rest: Any, restart_rows: Any, loops: Any, columns: Any
+    unit: Any, prefetches: Any, gates: Any, d_h: Any, d_rest: Any, restart_rows: Any, loops: Any, steps: Any
 ) -> None:
-    """The gradients of the gates, in place; d_h and d_rest, (1, B, padded), become the initial state's.
+    """The gradients of the gates, in place; d_h and d_rest, (1, B, padded), become those of the state before.
 
-    The loops find the output's gradient in their table. Columns b0 to b1. See prefetch.table on `prefetches`.
+    Some steps of the window, before those after them. The loops find the output's gradient in their table.
+    See prefetch.table on `prefetches`.
     """
-    b0, b1 = columns
-    for b in range(b0, b1):
-        _clear(d_h[0, b])
-        _clear(d_rest[0, b])
-    (T, B, _), plan = gates.gates.shape, np.empty((len(prefetches), 3), np.intp)
-    width = gates.weight_hh_t.shape[1]
-    for t in range(T - 1, -1, -1):
-        call(loops.address, (loops.buffers.ctypes.data, t, b0, b1))
+    (b0, b1, t0, t1, reverse), (T, B, _) = steps, gates.gates.shape
+    if t1 == T:
+        for b in range(b0, b1):
+            _clear(d_h[0, b])
+            _clear(d_rest[0, b])
+    plan, width = np.empty((len(prefetches), 3), np.intp), gates.weight_hh_t.shape[1]
+    for n in range(t1 - 1, t0 - 1, -1):
+        t = T - 1 - n if reverse else n
+        call(loops.address, (loops.buffers.ctypes.data, n, b0, b1))
         plan_step(plan, prefetches, t * B + b0, b1 - b0, _terms(unit, width))
         now = gates.recurrent[t : t + 1]
-        product(unit, d_h, d_h, now, gates.weight_hh_t, width, columns, plan)
+        product(unit, d_h, d_h, now, gates.weight_hh_t, width, (b0, b1), plan)
         for b in range(b0, b1):
             if restart_rows[t, b] >= 0:
                 _clear(d_h[0, b])
