@@ -28,7 +28,7 @@ from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
 from charrnn.inference.mixture import Blend, MixedNetwork
 from charrnn.labels import Column, ids_of
 from charrnn.text.corpus import Batches, read
-from charrnn.text.labels import Cutter
+from charrnn.text.records.labels import Cutter
 from charrnn.text.validation import split
 
 BEFORE = TextConfig(lines=True, label_by="column")

@@ -18,12 +18,13 @@ from charrnn.config import END, TextConfig
 from charrnn.errors import CorpusError, VocabularyError
 from charrnn.labels import Columns
 from charrnn.system.memory import total_memory
-from charrnn.text import records, tables
 from charrnn.text.decoding import CHUNK, CodePoints, Decoder, Encoder, IdBuffer, LineEnds, points_of
-from charrnn.text.labels import Labelling, Labels
 from charrnn.text.normalization import form_of
 from charrnn.text.novelty import Novelty
-from charrnn.text.records import Cutter
+from charrnn.text.records import cutter as cutters
+from charrnn.text.records import tables
+from charrnn.text.records.cutter import Cutter
+from charrnn.text.records.labels import Labelling, Labels
 from charrnn.text.sources import Source, find, why_not_text
 from charrnn.vocabulary import IdArray, OnUnknown, Vocabulary
 
@@ -273,7 +274,7 @@ def read(
     builds_vocabulary = vocabulary is None
     labels = Labels(text, columns, skips=skips_labels or on_unknown == "skip") if text.label_by else None
     encoder = Encoder(vocabulary, on_unknown, marks=text.split is not None and not text.bytes)
-    cutter = records.cutter(text)
+    cutter = cutters.cutter(text)
     ends: LineEnds | None = None
     if text.end:
         if vocabulary is None:
@@ -357,7 +358,7 @@ def read(
     if not builds_vocabulary:
         return corpus
     if text.split not in (None, "file") and text.field is None and not cutter.separators:
-        raise records.never_separated(text.split or "", next(corpus.pieces()).rstrip(END))
+        raise cutters.never_separated(text.split or "", next(corpus.pieces()).rstrip(END))
     if not text.bytes:
         form = text.normal_form or form_of(vocabulary.characters, corpus.pieces)
         corpus = replace(corpus, text=replace(text, normal_form=form))
