@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import warming
+from support.compiled_loop import compiled_only
 from support.environment import ROOT, environment
 
 SCRUBBED = Path(ROOT, "tests", "support", "environment.py")
@@ -61,6 +63,12 @@ def test_the_makefile_runs_everything_scrubbed() -> None:
     runs = [line for line in recipes if "$(BIN)" in line or "$(PYTHON) -m" in line]
     assert len(runs) == 9
     assert all(" $(SCRUBBED) " in line for line in runs)
+
+
+@compiled_only
+@pytest.mark.parametrize("part", warming.PARTS)
+def test_what_is_compiled_beforehand_can_be(part: str) -> None:
+    warming.PARTS[part]()
 
 
 def test_a_test_that_waits_for_ever_fails(tmp_path: Path, pytestconfig: pytest.Config) -> None:

@@ -438,13 +438,13 @@ def test_each_of_many_texts_is_what_it_is_alone(cell, lines, monkeypatch):
     cell, nonlinearity = CELLS[cell]
     checkpoint = make(cell=cell, nonlinearity=nonlinearity, text=text, hidden_size=33, embedding_size=33)
     for ending in ENDINGS:
-        alone = [write(checkpoint, "ab", index=n, precision=precision, **ending) for n in range(40)]
-        monkeypatch.setattr(engines, "TEXTS_A_THREAD", 7)  # so that texts must make room for others
+        alone = [write(checkpoint, "ab", index=n, precision=precision, **ending) for n in range(24)]
+        monkeypatch.setattr(engines, "TEXTS_A_THREAD", 5)  # so that texts must make room for others
         for threads in (1, 2, 3):
             let_load(monkeypatch, Ready(after))
-            assert write_all(checkpoint, 40, "ab", threads=threads, precision=precision, **ending) == alone
+            assert write_all(checkpoint, 24, "ab", threads=threads, precision=precision, **ending) == alone
         let_load(monkeypatch, Ready(after=None))
-        assert write_all(checkpoint, 40, "ab", precision=precision, **ending) == alone
+        assert write_all(checkpoint, 24, "ab", precision=precision, **ending) == alone
     assert len(set(map(len, alone))) == 1
 
 

@@ -17,7 +17,7 @@ PROCESSES = ("charrnn.constraints", "measure", "multiprocessing", "pty", "subpro
 KERNELS = (
     "charrnn.api", "charrnn.generation", "charrnn.inference", "charrnn.kernels", "charrnn.nn",
     "charrnn.scoring", "charrnn.search", "charrnn.tasks", "charrnn.training.run", "numba",
-    "support.calls", "support.compiled_loop",
+    "support.calls", "support.compiled_loop", "support.warming",
 )  # fmt: skip
 
 

@@ -53,6 +53,7 @@ def writing() -> None:
             loader.consider(1000, PlainNetwork(toy(cell=cell, nonlinearity=nonlinearity)))
             assert loader._thread is not None
             loader._thread.join()
+            assert loader.kernels is not None
 
 
 PARTS = {"training": training, "writing": writing}
