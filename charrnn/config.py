@@ -395,8 +395,14 @@ class TrainConfig:
     # are documents, else the end.
     val_split: ValSplit | None = named(None, get_args(ValSplit), version=3)
     val_text: str = later("", version=3)  # fingerprint of a separate validation text; "": none
+    # How much of what is read comes from each path of the corpus; None: as much as there is.
+    shares: tuple[float, ...] | None = later(None, version=4)
+    # What stands between the fields of a record, which get a new order in each epoch; None: they do not.
+    shuffle_fields: str | None = later(None, version=4)
 
     def __post_init__(self) -> None:
+        if isinstance(self.shares, list):  # from a file
+            object.__setattr__(self, "shares", tuple(self.shares))
         budgets = [b for b in (self.minutes, self.epochs, self.steps) if b is not None]
         if len(budgets) != 1:
             raise ConfigError(
@@ -405,6 +411,17 @@ class TrainConfig:
             )
         _check(self)
         _require(isinstance(self.val_text, str), "val_text", self.val_text, "a text")
+        _require(
+            self.shares is None or (isinstance(self.shares, tuple) and len(self.shares) > 0),
+            "shares", self.shares, "a number for each path",
+        )  # fmt: skip
+        for share in self.shares or ():
+            _check_number("shares", share, 1e-9, 1e9, whole=False, wanted="positive numbers, such as 1 and 3")
+        _require(
+            self.shuffle_fields is None
+            or (isinstance(self.shuffle_fields, str) and self.shuffle_fields != ""),
+            "shuffle_fields", self.shuffle_fields, "what stands between fields, such as |",
+        )  # fmt: skip
 
 
 def split_of(val_split: ValSplit | None, *, lines: bool) -> ValSplit:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +88,10 @@ class Documents:
     def __len__(self) -> int:
         return len(self.ids) if self.pieces is None else self.pieces.total
 
+    def in_epoch(self, epoch: int) -> Documents:
+        """The same in every epoch."""
+        return self
+
     def head(self, count: int) -> Documents:
         """The first `count` characters, or all if there are fewer."""
         part = replace(self, starts=self.starts[self.starts < count], cuts=self.cuts[self.cuts < count])
@@ -122,6 +126,16 @@ class Documents:
         return positions.copy() if self.pieces is None else self.pieces.places(positions)
 
 
+class Reading(Protocol):
+    """What is read in training."""
+
+    def __len__(self) -> int:
+        """The number of characters in an epoch, give or take a few records."""
+
+    def in_epoch(self, epoch: int) -> Documents:
+        """What is read in an epoch: a pure function of it."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Corpus:
     """A text as it was read: documents, vocabulary, and how bytes became characters."""
@@ -131,6 +145,7 @@ class Corpus:
     text: TextConfig
     name: str  # the first file or folder, without its path and suffix
     notes: tuple[str, ...] = ()  # messages about what reading changed or left out
+    parts: tuple[int, ...] = (0,)  # where the text of each path begins
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the ids, the documents' starts, the vocabulary and the text settings.
@@ -233,7 +248,10 @@ def read(
     starts: list[int] = []
     left_out: list[str] = []  # binary files found in folders
     sources = find(paths)
+    parts: list[int] = []
     for source in sources:
+        if source.given == len(parts):
+            parts.append(len(ids))
         chunks = source.chunks(stdin)
         head = next(chunks, b"")
         if not head:
@@ -271,14 +289,14 @@ def read(
     all_ids = ids.finish()
     too_long = 0
     if ends and text.max_chars is not None:
-        all_ids, too_long = _without_long(all_ids, ends.newline, text.max_chars)
+        all_ids, too_long = _without_long(all_ids, ends.newline, text.max_chars, parts)
         if not len(all_ids):
             raise CorpusError(f"every text has more than {text.max_chars:,} characters", "give --max-chars N")
     vocabulary = encoder.finish(all_ids, text)
     end = vocabulary.characters.index(text.end) if text.end else -1
     documents = Documents(all_ids, len(vocabulary), np.array(starts, np.int64), end)
     notes = _notes(decoder, encoder, cutter.empty + (ends.empty_lines if ends else 0), too_long, left_out)
-    corpus = Corpus(documents, vocabulary, text, corpus_name(paths[0]), notes)
+    corpus = Corpus(documents, vocabulary, text, corpus_name(paths[0]), notes, tuple(parts))
     if not builds_vocabulary:
         return corpus
     if text.split not in (None, "file") and text.field is None and not cutter.separators:
@@ -312,12 +330,13 @@ def _cut(
         )
 
 
-def _without_long(ids: IdArray, end: int, most: int) -> tuple[IdArray, int]:
+def _without_long(ids: IdArray, end: int, most: int, parts: list[int]) -> tuple[IdArray, int]:
     """The records, each ended by the id `end`, of at most `most` characters, and the number of the others.
 
-    The records move within `ids`.
+    The records move within `ids`, and `parts`, positions where records begin, with them.
     """
     kept = left_out = low = 0
+    begins = np.array(parts)
     while low < len(ids):
         high = low
         stops = np.zeros(0, np.int64)
@@ -327,6 +346,9 @@ def _without_long(ids: IdArray, end: int, most: int) -> tuple[IdArray, int]:
         lengths = np.diff(stops, prepend=0)
         fits = lengths <= most + 1
         part = ids[low : low + stops[-1]][np.repeat(fits, lengths)]
+        ends_kept = kept + np.append(0, np.cumsum(lengths * fits))
+        for n in np.flatnonzero((low <= begins) & (begins <= low + stops[-1])):
+            parts[n] = int(ends_kept[np.searchsorted(stops, begins[n] - low, side="right")])
         ids[kept : kept + len(part)] = part
         kept += len(part)
         left_out += int(np.count_nonzero(~fits))
@@ -344,11 +366,12 @@ class Batches:
     A tiny text gets fewer streams, then a shorter window: B is halved until S >= 2T; with B = 1,
     T is at most N, or N // 2 if one window of T would leave a remainder that is never trained on.
 
-    Every window is a pure function of the documents, the sizes, the seed, the epoch and k.
+    Every window is a pure function of the text, the sizes, the seed, the epoch and k. An epoch whose text is
+    a little shorter than another's begins anew at its end, and one whose text is longer leaves a little out.
     """
 
-    def __init__(self, documents: Documents, batch_size: int, seq_len: int, seed: int) -> None:
-        total = len(documents)
+    def __init__(self, text: Reading, batch_size: int, seq_len: int, seed: int) -> None:
+        total = len(text)
         if not total:
             raise ValueError("there is no text to cut into batches")
         while batch_size > 1 and total // batch_size < 2 * seq_len:
@@ -356,7 +379,7 @@ class Batches:
         stream = total // batch_size
         if stream < 2 * seq_len:
             seq_len = stream if stream <= seq_len else stream // 2
-        self.documents = documents
+        self.text = text
         self.batch_size = batch_size  # B
         self.seq_len = seq_len  # T
         self.seed = seed
@@ -366,6 +389,7 @@ class Batches:
         # cost little more than one.
         self._group_size = max(1, LOOKUP_SIZE // (batch_size * seq_len))
         self._group: tuple[tuple[int, int], Inputs] | None = None  # (epoch, group), and its windows
+        self._epoch: tuple[int, Documents] | None = None  # an epoch, and what is read in it
 
     def offset(self, epoch: int) -> int:
         """The first stream's start in this epoch, 0 .. S-1."""
@@ -390,9 +414,17 @@ class Batches:
             length = self._group_size * T
             streams = self.offset(epoch) + self._stream * np.arange(B, dtype=np.int64)  # (B,)
             times = group * length + np.arange(length, dtype=np.int64).reshape(-1, T, 1)
-            self._group = (epoch, group), self.documents.look_up((times + streams) % len(self.documents))
+            documents = self.documents(epoch)
+            self._group = (epoch, group), documents.look_up((times + streams) % len(documents))
         x, y, reset = self._group[1]
         return x[n], y[n], reset[n]
+
+    def documents(self, epoch: int) -> Documents:
+        """What is read in this epoch."""
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = None  # an epoch's text may be a copy: never two at a time
+            self._epoch = epoch, self.text.in_epoch(epoch)
+        return self._epoch[1]
 
 
 def _check_length(length: int, sources: list[Source], left_out: list[str], skipped: int) -> None:
