@@ -200,11 +200,6 @@ def _parts(texts: Texts, train: TrainConfig) -> list[tuple[str, Documents, Docum
     newline = corpus.vocabulary.find("\n")
     if train.shares is None:
         return [("", *split(corpus.documents, train, newline))]
-    if len(train.shares) != len(names):
-        raise TrainingError(
-            f"the run has {len(train.shares)} shares, one for each path, and {len(names)} are given",
-            "give the same paths",
-        )
     bounds = [*corpus.parts, len(corpus.documents)]
     for name, low, high in zip(names, bounds, bounds[1:], strict=False):
         if low == high:

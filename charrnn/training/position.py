@@ -72,5 +72,7 @@ class Position:
         if record["running_loss"] is None:
             record = {**record, "running_loss": math.nan}
         checked_history(record["history"])
-        parts = tuple((str(name), float(loss)) for name, loss in record["best_parts"])
+        parts = tuple((name, loss) for name, loss in record["best_parts"])
+        if not all(isinstance(name, str) and isinstance(loss, float) for name, loss in parts):
+            raise ValueError("best_parts")
         return cls(**{**record, "best_parts": parts})
