@@ -151,7 +151,7 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(cards: Path) -> None
         if isinstance(event, Step) and event.step >= 80:
             assert event.epoch > 1
             asked.append(1)
-    with pytest.raises(ConfigError, match="shuffle-fields , is not what the interrupted run has, |"):
+    with pytest.raises(ConfigError, match="shuffle-fields , is not what the interrupted run has"):
         list(api.train(cards, out="b.safetensors", resume=True, shuffle_fields=","))
     list(api.train(cards, out="b.safetensors", resume=True, shuffle_fields="|"))
     assert Path("a.safetensors").read_bytes() == Path("b.safetensors").read_bytes()
