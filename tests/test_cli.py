@@ -182,7 +182,7 @@ REPEATABLE = {
     ("fill", "--model"), ("next", "--model"), ("classify", "--model"), ("train", "--val"),
 }  # fmt: skip
 ONCE = {
-    ("train", "--init-from"), ("train", "--split"),
+    ("train", "--init-from"), ("train", "--split"), ("train", "--shuffle-fields"),
     ("sample", "--prompt"), ("sample", "--prompts"), ("sample", "--prompts-json"), ("sample", "--match"),
     ("sample", "--only"),
     ("enumerate", "--prompt"), ("enumerate", "--match"), ("score", "--model"), ("compress", "--model"),

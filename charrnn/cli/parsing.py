@@ -32,7 +32,7 @@ _PATH = re.compile("PATH|FILE|MODEL|CORPUS")  # metavars of options and argument
 _NUMBERS = {int: "a whole number", float: "a number"}
 # An option that is not repeatable but has been given two input files or texts is an error, since both may be
 # meant. Of two numbers, names or output paths, as from an alias and its user, the last one counts.
-_ONCE = re.compile("PATH|FILE|TEXT|REGEX|CHARS|WHAT")
+_ONCE = re.compile("PATH|FILE|TEXT|REGEX|CHARS|WHAT|SEP")
 _WRITTEN_TO = {"out", "plot", "html", "svg"}
 
 

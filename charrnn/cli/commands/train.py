@@ -103,7 +103,7 @@ def train(
         list[str],
         typer.Argument(
             metavar="CORPUS...",
-            help="Text files, folders, .gz files, or - for stdin; FILE:3 has three shares of what is read.",
+            help="Files, folders, .gz files, or -; FILE:3: 3 shares.",
         ),
     ],
     out: Annotated[
