@@ -21,12 +21,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from charrnn.api import (
         blend,
+        by_label,
         classify,
         compress,
         decompress,
         enumerate_lines,
         evaluate,
         fill,
+        given,
         load,
         next_characters,
         sample,
@@ -58,8 +60,8 @@ __all__ = [
     "CharrnnError", "Checkpoint", "CheckpointError", "CompressionError", "ConfigError", "CorpusError",
     "Evaluation", "Event", "ExitCode", "ModelConfig", "SampleConfig", "SaveError", "SearchError",
     "TextConfig", "TrainConfig", "TrainingError", "Vocabulary", "VocabularyError", "__version__",
-    "blend", "classify", "compress", "decompress", "enumerate_lines", "evaluate", "fill", "load",
-    "next_characters", "sample", "sample_each", "score", "score_lines", "surprises", "train",
+    "blend", "by_label", "classify", "compress", "decompress", "enumerate_lines", "evaluate", "fill",
+    "given", "load", "next_characters", "sample", "sample_each", "score", "score_lines", "surprises", "train",
 ]  # fmt: skip
 
 # The module of each name, unless that is api (functions) or errors (other names).

@@ -23,9 +23,10 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice, repeat
+from itertools import groupby, islice, repeat
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,13 +42,14 @@ from charrnn.config import (
     TextConfig,
     WeightPrecision,
 )
-from charrnn.errors import CheckpointError, ConfigError
+from charrnn.errors import CheckpointError, ConfigError, VocabularyError
 from charrnn.events import Event
 from charrnn.generation.writing import Prompt as Prompt
 from charrnn.generation.writing import Written as Written
 from charrnn.generation.writing import generate_all, generate_each
 from charrnn.inference.mixture import Blend as Blend  # "as": the command line takes it from here
 from charrnn.inference.mixture import blend as blend
+from charrnn.labels import cut, ids_of, names
 from charrnn.text.corpus import Documents, read
 from charrnn.text.normalization import Normaliser, as_trained, normalised
 from charrnn.vocabulary import OnUnknown
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
 Paths = str | Path | Sequence[str | Path]
 AnyModel = Checkpoint | Blend | str | Path
 MOST_UNKNOWN_BITS = 10_000
+LABELLED_PROMPTS = 1024  # taken at a time
 
 
 def load(path: str | Path | None = None) -> Checkpoint:
@@ -168,13 +171,17 @@ def sample_each(
 
     They are written side by side, and prompts are taken only as they are needed, at first one. Instead of an
     iterable, `prompts` may be a function `take(most)` that returns at least one and at most `most` prompts,
-    those available without waiting, or none at the end. A prompt may be a Prompt, with a seed of its own.
+    those available without waiting, or none at the end. A prompt may be a Prompt, with a seed and label of
+    its own. To a model that knows labels, it may be label<TAB>prompt, with a label of each column.
 
     Raises:
         VocabularyError: during the iteration; it names the prompt.
     """
     checkpoint = _loaded(model)
-    rated = settings.pop("rated", False) or best_of != 1
+    if isinstance(checkpoint, Checkpoint) and checkpoint.columns:
+        settings |= {"count": count, "best_of": best_of, "on_unknown": on_unknown, "echo": echo}
+        return _sample_each_label(checkpoint, prompts, settings | {"threads": threads})
+    rated, begun = settings.pop("rated", False) or best_of != 1, settings.pop("begun", (0, 0))
     config = _sample_config(settings, checkpoint)
     source = prompts if callable(prompts) else _GrowingBatches(prompts)
     given: deque[str] = deque()  # the prompt of each text that is rated
@@ -187,10 +194,53 @@ def sample_each(
         return found
 
     how: dict[str, Any] = {"on_unknown": on_unknown, "threads": threads}
-    texts = generate_each(checkpoint, take, config, count=count * best_of, echo=echo and not rated, **how)
+    echoed = echo and not rated
+    texts = generate_each(checkpoint, take, config, begun=begun, count=count * best_of, echo=echoed, **how)
     if rated:
         texts = _rated(best_of, checkpoint, texts, iter(given.popleft, None), config, echo=echo, **how)
     return Texts(texts, config)
+
+
+def _sample_each_label(
+    model: Checkpoint,
+    prompts: Iterable[str | Prompt] | Callable[[int], Sequence[str | Prompt]],
+    settings: dict[str, Any],
+) -> Texts:
+    """`sample_each` for prompts with labels: a run for prompts in a row that have the same one."""
+    source = prompts if callable(prompts) else _GrowingBatches(prompts)
+    config = _sample_config({"seed": settings.get("seed")}, model)
+    settings["seed"] = config.seed
+    models: dict[tuple[int, ...], Checkpoint] = {}
+    columns = names(model.columns)
+
+    def parted(prompt: str | Prompt) -> Prompt:
+        if isinstance(prompt, Prompt):
+            return prompt
+        label, text = cut(prompt, len(columns))
+        return Prompt(text, label=dict(zip(columns, label.split("\t"), strict=True)) if label else None)
+
+    def of(label: str | Mapping[str, str] | None, number: int) -> Checkpoint:
+        try:
+            ids = ids_of(model.columns, {columns[0]: label} if isinstance(label, str) else label or {})
+        except VocabularyError as error:
+            raise VocabularyError(f"line {number} of the prompts: {error.message}", error.hint) from None
+        if ids not in models:
+            models[ids] = model.given(ids)
+        return models[ids]
+
+    def texts() -> Iterator[Written]:
+        done = numbered = 0
+        while taken := source(LABELLED_PROMPTS):
+            for label, group in groupby(map(parted, taken), attrgetter("label")):
+                same = list(group)
+                given = of(label, done + 1)
+                for written in sample_each(given, same, begun=(done, numbered), **settings):
+                    written.label = label
+                    yield written
+                done += len(same)
+                numbered += sum(prompt.seed is None for prompt in same)
+
+    return Texts(texts(), config)
 
 
 class _GrowingBatches:
@@ -204,6 +254,43 @@ class _GrowingBatches:
         found = list(islice(self._items, min(most, self._most)))
         self._most = min(2 * self._most, most)
         return found
+
+
+def given(
+    models: AnyModel | Sequence[tuple[Checkpoint, float]],
+    labels: Mapping[str, str] | str | Callable[[Checkpoint], Sequence[tuple[Mapping[str, str], float]]],
+    strength: float = 1.0,
+) -> Checkpoint | Blend:
+    """The model of texts with a label, for all functions that take a model.
+
+    `labels` are one label, or several by the names of their columns. Above 1, `strength` exaggerates what is
+    particular to them. For several models with weights, and for mixtures of labels, `labels` is a function
+    that returns for each model its labels, with weights; models without labels stay as they are.
+
+    Raises:
+        VocabularyError: a model has no such label, or none of them has labels.
+        ConfigError: a weight or the strength is out of range.
+    """
+    several = [(_checkpoint(models), 1.0)] if isinstance(models, (Checkpoint, str, Path)) else models
+    if several is None or isinstance(several, Blend):
+        raise ConfigError("labels are given for a blend", "give them for its models")
+    found: list[tuple[Checkpoint, float]] = []
+    plain = len(several) > 1 and any(model.columns for model, _ in several)
+    for model, weight in several:
+        if plain and not model.columns:
+            found.append((model, weight))
+            continue
+        if callable(labels):
+            chosen = labels(model)
+        else:
+            chosen = [({"": labels} if isinstance(labels, str) else labels, 1.0)]
+        found += [(model.given(ids_of(model.columns, named)), weight * share) for named, share in chosen]
+    if strength == 1.0:
+        return blend(found)
+    if len(several) > 1:
+        raise ConfigError("--strength leads one model, and there are several", "leave it out, or name one")
+    away_from = several[0][0].given(())
+    return Blend(tuple(model for model, _ in found), tuple(w for _, w in found), away_from, strength)
 
 
 def _loaded(model: AnyModel | None) -> Checkpoint | Blend:
@@ -327,6 +414,7 @@ def evaluate(
     found = read(
         _paths(corpus), text or checkpoint.text.of_commands(),
         vocabulary=checkpoint.vocabulary, on_unknown=on_unknown, expected=checkpoint.text.encoding,
+        columns=checkpoint.columns,
     )  # fmt: skip
     for line in found.notes:
         note(line)
@@ -452,8 +540,9 @@ def classify(
 ) -> Iterator[list[LineClass]]:
     """Each line's probability under each model, in lists of the lines that have arrived meanwhile.
 
-    `prior` has a positive weight for each model; None: equal weights. `reading` are arguments of
-    TextConfig.of_commands: the text is UTF-8 unless another `encoding` is given.
+    `prior` has a positive weight for each model; None: equal weights. Of a single model of texts with labels,
+    each label of the first column is a model, and the default prior is how many texts had it. `reading` are
+    arguments of TextConfig.of_commands: the text is UTF-8 unless another `encoding` is given.
 
     Raises:
         ConfigError: there are fewer than two models, the prior does not fit them, or their texts are
@@ -462,6 +551,9 @@ def classify(
     from charrnn.scoring import classification, surprisal
     from charrnn.text import lines
 
+    if len(models) == 1 and (only := _checkpoint(models[0])).columns:
+        prior = prior or [max(count, 0.5) for count in only.columns[0].counts]
+        models = by_label(only)
     if len(models) < 2:
         raise ConfigError("there is nothing to choose between", "give two models or more, each with -m")
     weights = [1.0] * len(models) if prior is None else [float(weight) for weight in prior]
@@ -473,9 +565,13 @@ def classify(
         raise ConfigError("the prior holds a number that is not above 0", "give positive numbers")
     checkpoints = [_checkpoint(model) for model in models]
     unknown_bits = _unknown_bits(unknown_bits)
-    scorers = [
-        surprisal.Scorer(checkpoint, threads=threads, unknown_bits=unknown_bits) for checkpoint in checkpoints
-    ]
+    scorers: list[surprisal.Scorer] = []
+    for checkpoint in checkpoints:
+        first = scorers[0] if scorers else None
+        if first is not None and checkpoint.shares_matrices(first.checkpoint):
+            scorers.append(first.of(checkpoint))
+        else:
+            scorers.append(surprisal.Scorer(checkpoint, threads=threads, unknown_bits=unknown_bits))
     text = classification.common_text(scorers, nul=reading.get("nul", False)).of_commands(**reading)
     return classification.classify_lines(
         scorers,
@@ -483,6 +579,22 @@ def classify(
         lines.read_lines(_paths(corpus), text, scorers[0].most, before_waiting),
         text,
     )
+
+
+def by_label(model: Checkpoint | str | Path, column: str | None = None) -> list[Checkpoint]:
+    """The models of texts with each label of a column, the first one without a name.
+
+    Raises:
+        VocabularyError: there is no such column.
+    """
+    checkpoint = _checkpoint(model)
+    ids = list(ids_of(checkpoint.columns, {} if column is None else {column: ""}))  # all unknown
+    place = 0 if column is None else names(checkpoint.columns).index(column)
+    found = []
+    for label in range(len(checkpoint.columns[place].labels)):
+        ids[place] = label
+        found.append(checkpoint.given(tuple(ids)))
+    return found
 
 
 def compress(

@@ -27,6 +27,7 @@ WeightPrecision = Literal["float32", "bfloat16"]
 TrainPrecision = Literal["auto", "float32", "bfloat16"]
 ValSplit = Literal["scattered", "end"]
 EncodingErrors = Literal["strict", "skip", "replace"]
+LabelBy = Literal["column", "file", "folder"]
 NormalForm = Literal["NFC", "NFD"]
 
 WEIGHT_PRECISIONS: tuple[str, ...] = get_args(WeightPrecision)
@@ -36,6 +37,7 @@ FIRST_RELEASE = 3  # version of the file format: its settings are shown, whateve
 # The end of a text, in the vocabulary of a model of records. It is the last code point of all, so its id is
 # the last one, too; it is no character, and no record holds it: see charrnn.text.decoding.Cleaner.
 END = "\U0010ffff"
+MOST_LABELS, MOST_COLUMNS = 2**16, 16  # different labels in a column, and columns
 SEPARATIONS = ("blank", "nul", "file")  # one or more empty lines; NUL characters; the files' ends
 
 
@@ -177,6 +179,8 @@ class TextConfig(_Stored):
     # Characters that occur less often became charrnn.vocabulary.RARE, and so do all that the corpus lacks.
     min_count: int = limited(1, 1, 10**9, version=4)
     max_chars: int | None = limited(None, 1, 10**9, version=4)  # longer records are left out
+    # Where the labels of texts stand: before each, with a tab after each label, or in the names of its files.
+    label_by: LabelBy | None = named(None, get_args(LabelBy), version=4)
 
     def __post_init__(self) -> None:
         ok = isinstance(self.encoding, str) and self.encoding and self.encoding.isascii()
@@ -210,6 +214,8 @@ class TextConfig(_Stored):
             names = ("--lowercase", "--min-count", "--field")
             name = next(name for name, given in zip(names, cleaned, strict=True) if given)
             raise ConfigError(f"--bytes and {name} contradict each other", "give one of them")
+        if self.label_by == "column" and not self.records:
+            raise ConfigError("labels stand before texts, and this is one", "give --lines, too")
 
     @property
     def records(self) -> bool:
@@ -276,14 +282,20 @@ class ModelConfig(_Stored):
     ends: bool = later(False, version=4)  # the end of a text is predicted, too, but has no embedding
     # Modules between two layers, of those in charrnn.nn.modules.
     between: tuple[str, ...] = named((), lambda: tuple(modules.BETWEEN), version=4)
+    labels: tuple[int, ...] = later((), version=4)  # of a text: the number of different ones in each column
 
     def __post_init__(self) -> None:
-        if isinstance(self.between, list):  # from a file
-            object.__setattr__(self, "between", tuple(self.between))
+        for name in ("between", "labels"):
+            if isinstance(getattr(self, name), list):  # from a file
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         _check(self)
         _require(
             not self.between or self.num_layers > 1, "num_layers", self.num_layers, "2 or more with --between"
         )
+        columns = isinstance(self.labels, tuple) and len(self.labels) <= MOST_COLUMNS
+        _require(columns, "labels", self.labels, f"a number for each of at most {MOST_COLUMNS} columns")
+        for count in self.labels:
+            _check_number("labels", count, 1, MOST_LABELS, whole=True)
         known = cells.cell_of(self.cell, self.nonlinearity)
         _require(known is not None, "nonlinearity", self.nonlinearity, f"another one of {self.cell}")
 
@@ -325,11 +337,17 @@ class ModelConfig(_Stored):
 
     def network(self) -> Sequential:
         """What stands between a character and the logits of the next one: modules that one can print."""
+        from charrnn.nn.modules.linear import Linear
+        from charrnn.nn.modules.module import Sequential
+
+        return Sequential(*self.layers(), Linear(self.hidden_size, self.outputs, "decoder"))
+
+    def layers(self, *, both_ways: bool = False) -> list[Module]:
+        """The modules that read characters; in both directions, each has H outputs, side by side."""
         from charrnn.nn.modules.dropout import Dropout
         from charrnn.nn.modules.embedding import Embedding
         from charrnn.nn.modules.layer_norm import LayerNorm
-        from charrnn.nn.modules.linear import Linear
-        from charrnn.nn.modules.module import Sequential
+        from charrnn.nn.modules.reading.bidirectional import Bidirectional
         from charrnn.nn.modules.recurrent import Recurrent
         from charrnn.nn.modules.residual import Residual
 
@@ -339,17 +357,20 @@ class ModelConfig(_Stored):
         parts: list[Module] = []
         if self.embedding_size:
             parts.append(Embedding(V, self.embedding_size))
+        D, width = self.input_size, 2 * H if both_ways else H
         for k in range(self.num_layers):
             if k:
                 names = [f"between_l{k - 1}.{n}" for n in range(len(self.between))]
-                parts += map(modules.build, self.between, repeat(H), names)
-            layer: list[Module] = [Recurrent(cell, self.layer_input_size(k), H, k, biases)]
+                parts += map(modules.build, self.between, repeat(width), names)
+            one_way = Recurrent(cell, D, H, k, biases, labels=self.labels)
+            layer: list[Module] = [Bidirectional(cell, D, H, k, biases) if both_ways else one_way]
             if self.norm:
-                layer.append(LayerNorm(H, f"norm_l{k}"))
-            parts += [Residual(*layer)] if self.has_skip(k) else layer
+                layer.append(LayerNorm(width, f"norm_l{k}"))
+            parts += [Residual(*layer)] if self.residual and width == D else layer
             if self.dropout:
                 parts.append(Dropout(self.dropout))
-        return Sequential(*parts, Linear(H, self.outputs, "decoder"))
+            D = width
+        return parts
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor's name and shape, in PyTorch's names and layout, in the file's order."""
@@ -395,6 +416,8 @@ class TrainConfig:
     # are documents, else the end.
     val_split: ValSplit | None = named(None, get_args(ValSplit), version=3)
     val_text: str = later("", version=3)  # fingerprint of a separate validation text; "": none
+    # The share of texts whose labels are hidden, so that the network also learns to do without.
+    label_dropout: float = limited(0.1, 0, 1, version=4)
     # How much of what is read comes from each path of the corpus; None: as much as there is.
     shares: tuple[float, ...] | None = later(None, version=4)
     # What stands between the fields of a record, which get a new order in each epoch; None: they do not.

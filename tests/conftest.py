@@ -5,13 +5,14 @@ import signal
 import pytest
 from hypothesis import settings
 from support.environment import scrub
+from support.warming import warm_up
 
 # The first call of a kernel compiles it, which takes seconds where nothing is cached. The campaigns try more.
 settings.register_profile("charrnn", deadline=None, max_examples=50)
 settings.load_profile("charrnn")
 
 
-def pytest_sessionstart() -> None:
+def pytest_sessionstart(session: pytest.Session) -> None:
     """Before a test is imported, and with it Numba, which reads its variables then."""
     scrub()
     # A shell lets its jobs in the background ignore Ctrl-C, and so would all that the tests start.
@@ -19,6 +20,7 @@ def pytest_sessionstart() -> None:
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
+    warm_up(session.config)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

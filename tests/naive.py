@@ -10,11 +10,13 @@ Axes: T time, B batch (streams), H hidden, D input, V vocabulary, G gates.
     x, y         (T, B) character ids; x may also hold V, START: the zero vector as input
     state        one tuple a layer: (h, c) for an LSTM, else (h,), each (B, H)
     reset        (T, B) bool: the stream's state is zeroed before this step
+    labels       (T, B, columns) ids of the text's labels; ids beyond the last of a column add nothing
     masks        one (T, B, H) array a layer: dropout's multipliers of the layer's output
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -149,7 +151,7 @@ class Cache(NamedTuple):
     outputs: Array  # (T, B, H), what the decoder saw
 
 
-def layer(parameters: Parameters, k: int) -> tuple[Array, Array, Array, Array]:
+def layer(parameters: Parameters, k: int | str) -> tuple[Array, Array, Array, Array]:
     """weight_ih (G*H, D), weight_hh (G*H, H), bias_ih (G*H,), bias_hh (G*H,) of layer k."""
     w_ih, w_hh, b_ih, b_hh = (
         parameters[f"rnn.{name}_l{k}"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -160,6 +162,12 @@ def layer(parameters: Parameters, k: int) -> tuple[Array, Array, Array, Array]:
 def zero_state(parameters: Parameters, cell: str, num_layers: int, B: int) -> State:
     H = parameters["decoder.weight"].shape[1]
     return [tuple(np.zeros((B, H)) for _ in range(1 + (cell == "lstm"))) for _ in range(num_layers)]
+
+
+def label_vectors(parameters: Parameters, k: int, labels: Sequence[int]) -> list[tuple[str, int]]:
+    """For each known label of one position, its matrix in layer k, and its row there."""
+    named = [(f"label.{column}.weight_l{k}", int(label)) for column, label in enumerate(labels)]
+    return [(name, label) for name, label in named if label < len(parameters[name])]
 
 
 def input_vector(parameters: Parameters, character: int) -> Array:
@@ -187,6 +195,7 @@ def forward(
     state: State | None = None,
     reset: Array | None = None,
     masks: Sequence[Array] | None = None,
+    labels: Array | None = None,
 ) -> tuple[Array, list[tuple[Array, ...]], Cache]:
     """Logits (T, B, V), the state after the window, and what backward needs. No state: zeros."""
     T, B = x.shape
@@ -204,7 +213,10 @@ def forward(
                 before = tuple(part[b].copy() for part in state[k])
                 if reset is not None and reset[t, b]:
                     before = tuple(np.zeros(H) for _ in before)
-                after, cell_cache = step(w_ih @ values + b_ih, w_hh @ before[0] + b_hh, before)
+                u = w_ih @ values + b_ih
+                for name, label in label_vectors(p, k, () if labels is None else labels[t, b]):
+                    u = u + p[name][label]
+                after, cell_cache = step(u, w_hh @ before[0] + b_hh, before)
                 for part, new in zip(state[k], after, strict=True):
                     part[b] = new
                 out, norm_cache = after[0], None
@@ -257,6 +269,7 @@ def backward(
     cache: Cache,
     reset: Array | None = None,
     masks: Sequence[Array] | None = None,
+    labels: Array | None = None,
 ) -> tuple[dict[str, Array], list[tuple[Array, ...]]]:
     """Gradients of the parameters and of the state before the window, given that of the logits."""
     T, B = x.shape
@@ -287,6 +300,8 @@ def backward(
                 gradients[f"rnn.weight_ih_l{k}"] += np.outer(du, step.x)
                 gradients[f"rnn.weight_hh_l{k}"] += np.outer(dw, step.h_before)
                 gradients[f"rnn.bias_ih_l{k}"] += du
+                for name, label in label_vectors(p, k, () if labels is None else labels[t, b]):
+                    gradients[name][label] += du
                 gradients[f"rnn.bias_hh_l{k}"] += dw
                 for part, new in zip(d_state[k], d_before, strict=True):
                     # Nothing flows back through a state that was zeroed.
@@ -309,6 +324,7 @@ def loss_and_gradients(
     state: State | None = None,
     reset: Array | None = None,
     masks: Sequence[Array] | None = None,
+    labels: Array | None = None,
 ) -> tuple[float, dict[str, Array], list[tuple[Array, ...]], list[tuple[Array, ...]]]:
     """One window of truncated back-propagation through time.
 
@@ -316,9 +332,9 @@ def loss_and_gradients(
     as the state), and the state after it, through which no gradient flows.
     """
     network = (cell, nonlinearity, num_layers, norm, residual)
-    logits, new_state, cache = forward(parameters, *network, x, state, reset, masks)
+    logits, new_state, cache = forward(parameters, *network, x, state, reset, masks, labels)
     d_logits = loss_backward(logits, y)
-    gradients, d_state = backward(parameters, *network, x, d_logits, cache, reset, masks)
+    gradients, d_state = backward(parameters, *network, x, d_logits, cache, reset, masks, labels)
     return loss(logits, y), gradients, d_state, new_state
 
 
@@ -373,3 +389,113 @@ def adamw(
             p = np.sign(p) * np.maximum(np.abs(p) - lr * l1, 0.0)
         new_parameters[name] = p
     return new_parameters, new_m, new_v
+
+
+# --- networks that read whole texts --------------------------------------------
+# One text at a time, x (n,); rows are (n, width).
+
+
+def read_both_ways(
+    parameters: Parameters,
+    cell: str,
+    nonlinearity: str,
+    num_layers: int,
+    norm: bool,
+    residual: bool,
+    x: Array,
+) -> Array:
+    """The outputs of bidirectional layers, (n, 2H)."""
+    p = as_float64(parameters)
+    step, _ = cell_functions(cell, nonlinearity)
+    table = p.get("embedding.weight")
+    rows = table[x] if table is not None else np.eye(p["rnn.weight_ih_l0"].shape[1])[x]
+    for k in range(num_layers):
+        halves = []
+        for suffix in (f"{k}", f"{k}_reverse"):
+            w_ih, w_hh, b_ih, b_hh = layer(p, suffix)
+            state = tuple(np.zeros(w_hh.shape[1]) for _ in range(1 + (cell == "lstm")))
+            read = []
+            for row in rows[::-1] if suffix.endswith("reverse") else rows:
+                state, _ = step(w_ih @ row + b_ih, w_hh @ state[0] + b_hh, state)
+                read.append(state[0])
+            halves.append(np.array(read[::-1] if suffix.endswith("reverse") else read))
+        out = np.concatenate(halves, axis=1)
+        if norm:
+            weight, bias = p[f"norm_l{k}.weight"], p[f"norm_l{k}.bias"]
+            out = np.array([layer_norm(row, weight, bias)[0] for row in out])
+        rows = out + rows if residual and out.shape == rows.shape else out
+    return rows
+
+
+def softmax(scores: Array) -> Array:
+    return np.exp(log_softmax(scores))
+
+
+def pool(parameters: Parameters, rows: Array) -> Array:
+    """Attention pooling, (n, K) -> (K,)."""
+    p = as_float64(parameters)
+    scores = [p["pooling.vector"] @ np.tanh(p["pooling.weight"] @ row + p["pooling.bias"]) for row in rows]
+    pooled: Array = softmax(np.array(scores)) @ rows
+    return pooled
+
+
+def decode(parameters: Parameters, row: Array) -> Array:
+    """The logits of a row."""
+    p = as_float64(parameters)
+    logits: Array = p["decoder.weight"] @ row + p["decoder.bias"]
+    return logits
+
+
+class Enumerated(NamedTuple):
+    scores: dict[tuple[int, ...], float]  # of each sequence of labels
+    log_sum: float  # of the exponentials of the scores
+    marginals: Array  # (n, N)
+
+
+def crf_by_enumeration(parameters: Parameters, emissions: Array) -> Enumerated:
+    """A linear-chain CRF over emissions (n, N): every sequence of labels, one by one."""
+    p, (n, N) = as_float64(parameters), emissions.shape
+    scores = {}
+    for labels in itertools.product(range(N), repeat=n):
+        score = p["crf.start_transitions"][labels[0]] + p["crf.end_transitions"][labels[-1]]
+        score += sum(float(emissions[t, label]) for t, label in enumerate(labels))
+        score += sum(p["crf.transitions"][pair] for pair in itertools.pairwise(labels))
+        scores[labels] = float(score)
+    top = max(scores.values())
+    log_sum = top + float(np.log(sum(np.exp(score - top) for score in scores.values())))
+    marginals = np.zeros((n, N))
+    for labels, score in scores.items():
+        for t, label in enumerate(labels):
+            marginals[t, label] += np.exp(score - log_sum)
+    return Enumerated(scores, log_sum, marginals)
+
+
+def rewrite(
+    parameters: Parameters, cell: str, nonlinearity: str, rows: Array, previous: Sequence[int]
+) -> list[Array]:
+    """The logits of a decoder after each previous character, while it attends to the rows (n, 2H)."""
+    p = as_float64(parameters)
+    step, _ = cell_functions(cell, nonlinearity)
+    table = p["target.embedding.weight"]
+    w_ih, w_hh, b_ih, b_hh = (
+        p[f"target.rnn.{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    H = w_hh.shape[1]
+    ends = np.concatenate([rows[-1][: rows.shape[1] // 2], rows[0][rows.shape[1] // 2 :]])
+    start = np.tanh(p["target.start.weight"] @ ends + p["target.start.bias"])
+    state = tuple(start.reshape(-1, H))
+    keys = [p["attention.key.weight"] @ row + p["attention.key.bias"] for row in rows]
+    fed, logits = np.zeros(H), []
+    for character in previous:
+        embedded = table[character] if character < len(table) else np.zeros(table.shape[1])
+        state, _ = step(w_ih @ np.concatenate([embedded, fed]) + b_ih, w_hh @ state[0] + b_hh, state)
+        if "attention.vector" in p:
+            query = p["attention.query.weight"] @ state[0]
+            scores = [p["attention.vector"] @ np.tanh(query + key) for key in keys]
+        else:
+            scores = [state[0] @ key for key in keys]
+        context = softmax(np.array(scores)) @ rows
+        joined = np.concatenate([context, state[0]])
+        fed = np.tanh(p["attention.output.weight"] @ joined + p["attention.output.bias"])
+        logits.append(decode(p, fed))
+    return logits

@@ -55,7 +55,7 @@ def test_cross_entropy_is_that_of_its_definition(V):
     targets = rng.integers(0, V, (3, 4)).astype(np.int32)
     wide = logits[..., :V].astype(np.float64)
     losses, gradient = np.zeros((3, 4), np.float32), logits.copy()
-    cross_entropy(gradient, targets, losses, 0.5, V, 0, 4)
+    cross_entropy(gradient, targets, np.full_like(losses, 0.5), losses, V, 0, 4)
     for t in range(3):
         for b in range(4):
             row, target = wide[t, b], targets[t, b]

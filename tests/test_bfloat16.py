@@ -25,8 +25,8 @@ from charrnn.kernels.products.gemm import PANEL, padded, panels
 from charrnn.kernels.products.tile import HAS_BFLOAT16
 from charrnn.nn import precision
 from charrnn.nn.cells import kinds
+from charrnn.nn.learning.optimizer import AdamW
 from charrnn.nn.network import Model, initial_tensors
-from charrnn.nn.optimizer import AdamW
 from charrnn.nn.workers import Workers
 
 ROOT = Path(__file__).parent.parent

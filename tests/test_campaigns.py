@@ -21,7 +21,7 @@ SLICES = {
     "commands": ("--calls", 60),
     "signals": ("--ends", 5, "--seconds", 60),  # on a machine that others use
     "numbers": ("--runs", 30),
-    "long": ("--minutes", 0.05, "--characters", 300_000),
+    "long": ("--minutes", 0.03, "--characters", 300_000),
 }
 
 

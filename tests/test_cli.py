@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes, real pipes, real signals."""
+"""The command line as a user meets it: processes, pipes and signals are real where they matter."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from support.calls import call
 from support.environment import environment
 from support.model_files import CHARACTERS, write_model
 from support.processes import SIGNALS, TEXT, TINY, TINY_NETWORK, UNCACHED, command, failed, posix, run
@@ -168,7 +169,7 @@ def test_every_public_name_is_there() -> None:
     ],
 )
 def test_wrong_usage_is_two_lines_and_exit_code_2(args: tuple[str, ...], said: str) -> None:
-    result = run(*args)
+    result = call(*args)
     assert (result.returncode, result.stdout) == (2, b"")
     error, hint = result.stderr.decode().splitlines()
     assert error.startswith("charrnn: error: ")
@@ -180,6 +181,8 @@ def test_wrong_usage_is_two_lines_and_exit_code_2(args: tuple[str, ...], said: s
 REPEATABLE = {
     ("sample", "--model"), ("sample", "--until"), ("sample", "--ban"), ("enumerate", "--model"),
     ("fill", "--model"), ("next", "--model"), ("classify", "--model"), ("train", "--val"),
+    ("sample", "--label"), ("enumerate", "--label"), ("fill", "--label"), ("next", "--label"),
+    ("score", "--label"), ("compress", "--label"), ("decompress", "--label"),
 }  # fmt: skip
 ONCE = {
     ("train", "--init-from"), ("train", "--split"), ("train", "--shuffle-fields"),
@@ -227,7 +230,7 @@ def test_an_option_given_twice_is_repeatable_or_an_error_unless_it_is_a_number_o
 
 
 def test_help_comes_before_a_complaint_about_repeats() -> None:
-    result = run("score", "-m", "a", "-m", "b", "--help")
+    result = call("score", "-m", "a", "-m", "b", "--help")
     assert result.returncode == 0
     assert b"Usage: charrnn score" in result.stdout
 
@@ -240,7 +243,7 @@ def test_values_out_of_range_are_wrong_usage(folder: Path, prose: Path) -> None:
         ("train", folder / "corpus.txt", "--hidden-size", "0"),
         ("train", folder / "corpus.txt", "--steps", "3", "--epochs", "1"),
     ):
-        result = run(*args, cwd=folder)
+        result = call(*args, cwd=folder)
         assert (result.returncode, result.stdout) == (2, b""), args
         assert result.stderr.startswith(b"charrnn: error: ")
 
@@ -249,28 +252,28 @@ def test_values_out_of_range_are_wrong_usage(folder: Path, prose: Path) -> None:
 
 
 def test_missing_files_are_named_on_one_line(folder: Path, prose: Path) -> None:
-    assert "no.txt" in failed(run("train", "no.txt", cwd=folder))
-    assert "no.safetensors" in failed(run("sample", "-m", "no.safetensors", cwd=folder))
-    assert "no.safetensors" in failed(run("info", "no.safetensors", cwd=folder))
-    assert "no.txt" in failed(run("eval", prose, "no.txt", cwd=folder))
+    assert "no.txt" in failed(call("train", "no.txt", cwd=folder))
+    assert "no.safetensors" in failed(call("sample", "-m", "no.safetensors", cwd=folder))
+    assert "no.safetensors" in failed(call("info", "no.safetensors", cwd=folder))
+    assert "no.txt" in failed(call("eval", prose, "no.txt", cwd=folder))
 
 
 def test_a_text_given_as_a_model_is_refused(folder: Path) -> None:
-    assert "corpus.txt" in failed(run("info", folder / "corpus.txt"))
+    assert "corpus.txt" in failed(call("info", folder / "corpus.txt"))
 
 
 def test_terminal_escapes_in_a_name_do_not_reach_the_terminal(folder: Path) -> None:
-    result = run("info", "\x1b[31mred", cwd=folder)
+    result = call("info", "\x1b[31mred", cwd=folder)
     assert b"\x1b" not in result.stderr
     assert "red" in failed(result)
 
 
 def test_an_unknown_character_in_the_prompt_is_named_or_skipped(prose: Path) -> None:
-    error = failed(run("sample", "-m", prose, "--prompt", "a€b"))
+    error = failed(call("sample", "-m", prose, "--prompt", "a€b"))
     assert "U+20AC" in error
     assert "--on-unknown skip" in error
-    skipped = run("sample", "-m", prose, "--prompt", "a€b", "--seed", 1, "--on-unknown", "skip")
-    assert skipped.stdout == run("sample", "-m", prose, "--prompt", "ab", "--seed", 1).stdout
+    skipped = call("sample", "-m", prose, "--prompt", "a€b", "--seed", 1, "--on-unknown", "skip")
+    assert skipped.stdout == call("sample", "-m", prose, "--prompt", "ab", "--seed", 1).stdout
 
 
 @posix
@@ -315,8 +318,9 @@ def test_only_text_goes_to_stdout(prose: Path) -> None:
 
 def test_the_same_seed_writes_the_same_text(prose: Path) -> None:
     args = ("sample", "-m", prose, "-n", 50, "--seed", 7)
-    assert run(*args).stdout == run(*args).stdout
-    assert run(*args).stdout != run(*args[:-1], 8).stdout
+    text = run(*args).stdout
+    assert text == run(*args).stdout
+    assert text != call(*args[:-1], 8).stdout
 
 
 def test_text_is_utf8_whatever_the_locale(prose: Path) -> None:
@@ -328,13 +332,13 @@ def test_text_is_utf8_whatever_the_locale(prose: Path) -> None:
 
 def test_a_prompt_on_stdin_loses_only_its_last_line_end(prose: Path) -> None:
     args = ("sample", "-m", prose, "--echo", "-n", 5, "--seed", 1, "--prompt")
-    piped = run(*args, "-", stdin=b"\xef\xbb\xbfab\r\ncd\n\n").stdout
+    piped = call(*args, "-", stdin=b"\xef\xbb\xbfab\r\ncd\n\n").stdout
     assert piped.startswith(b"ab\ncd\n")
-    assert piped == run(*args, "ab\ncd\n").stdout
+    assert piped == call(*args, "ab\ncd\n").stdout
 
 
 def test_a_prompt_that_is_no_utf8_is_one_line(prose: Path) -> None:
-    error = failed(run("sample", "-m", prose, "--prompt", "-", stdin=b"abc\xff"))
+    error = failed(call("sample", "-m", prose, "--prompt", "-", stdin=b"abc\xff"))
     assert "byte 3" in error
 
 
@@ -343,19 +347,19 @@ def test_a_bytes_model_reads_and_writes_bytes(raw: Path) -> None:
     result = run(*args, "é")
     assert result.stdout.startswith("é".encode())
     assert len(result.stdout) in (302, 303)
-    assert result.stdout == run(*args, "-", stdin="é".encode()).stdout
+    assert result.stdout == call(*args, "-", stdin="é".encode()).stdout
 
 
 def test_texts_of_prose_are_set_apart_by_an_empty_line(prose: Path) -> None:
     args = ("sample", "-m", prose, "-n", 20, "--seed", 4)
-    first = run(*args).stdout
-    assert run(*args, "--count", 2).stdout.startswith(first + b"\n")
+    first = call(*args).stdout
+    assert call(*args, "--count", 2).stdout.startswith(first + b"\n")
 
 
 def test_many_texts_are_those_of_the_same_seed_and_fewer(prose: Path, lines: Path) -> None:
     for model in (prose, lines):
-        many = run("sample", "-m", model, "-n", 30, "--seed", 4, "--count", 300)
-        few = run("sample", "-m", model, "-n", 30, "--seed", 4, "--count", 7)
+        many = call("sample", "-m", model, "-n", 30, "--seed", 4, "--count", 300)
+        few = call("sample", "-m", model, "-n", 30, "--seed", 4, "--count", 7)
         assert (many.returncode, many.stderr) == (0, b"")
         assert many.stdout.startswith(few.stdout)
     assert many.stdout.count(b"\n") == 300
@@ -363,28 +367,28 @@ def test_many_texts_are_those_of_the_same_seed_and_fewer(prose: Path, lines: Pat
 
 def test_weights_can_be_rounded(prose: Path) -> None:
     args = ("sample", "-m", prose, "-n", 2000, "--seed", 4)
-    rounded = run(*args, "--precision", "bfloat16")
-    assert rounded.stdout == run(*args, "--precision", "bfloat16").stdout
-    assert rounded.stdout != run(*args).stdout == run(*args, "--precision", "float32").stdout
+    rounded = call(*args, "--precision", "bfloat16")
+    assert rounded.stdout == call(*args, "--precision", "bfloat16").stdout
+    assert rounded.stdout != call(*args).stdout == call(*args, "--precision", "float32").stdout
 
 
 def test_a_lines_model_writes_ten_lines(lines: Path) -> None:
-    result = run("sample", "-m", lines, "--seed", 2)
+    result = call("sample", "-m", lines, "--seed", 2)
     assert result.stdout.count(b"\n") == 10
     assert result.stdout.endswith(b"\n")
-    assert run("sample", "-m", lines, "--count", 3).stdout.count(b"\n") == 3
-    assert run("sample", "-m", lines, "--prompt", "a", "-n", 5).stdout.count(b"\n") == 1
+    assert call("sample", "-m", lines, "--count", 3).stdout.count(b"\n") == 3
+    assert call("sample", "-m", lines, "--prompt", "a", "-n", 5).stdout.count(b"\n") == 1
 
 
 def test_until_ends_the_text(prose: Path) -> None:
-    text = run("sample", "-m", prose, "--until", "e", "-n", 5000, "--seed", 1).stdout.decode()
+    text = call("sample", "-m", prose, "--until", "e", "-n", 5000, "--seed", 1).stdout.decode()
     assert text.rstrip("\n").endswith("e")
     assert text.count("e") == 1
 
 
 def test_each_of_several_stop_texts_ends_the_text_and_can_be_left_out(prose: Path) -> None:
     def written(*options: str) -> str:
-        return run("sample", "-m", prose, "-n", 5000, "--seed", 1, *options).stdout.decode()[:-1]
+        return call("sample", "-m", prose, "-n", 5000, "--seed", 1, *options).stdout.decode()[:-1]
 
     whole = written()
     first, second = sorted([whole.index("e"), whole.index("a")])
@@ -396,7 +400,7 @@ def test_each_of_several_stop_texts_ends_the_text_and_can_be_left_out(prose: Pat
 
 def test_texts_as_json_have_their_seed_and_their_number(prose: Path, lines: Path, raw: Path) -> None:
     def texts(*options: object, stdin: bytes = b"") -> list[dict[str, object]]:
-        result = run("sample", "--json", "-n", 30, *options, stdin=stdin)
+        result = call("sample", "--json", "-n", 30, *options, stdin=stdin)
         assert result.stderr == b""  # nobody watches
         return [json.loads(line) for line in result.stdout.decode().splitlines()]
 
@@ -406,10 +410,10 @@ def test_texts_as_json_have_their_seed_and_their_number(prose: Path, lines: Path
         assert [row["index"] for row in found] == [0, 1, 2]
         again = texts("-m", model, "--count", 3, "--seed", seed)
         assert again == found
-    plain = run("sample", "-m", lines, "--count", 3, "-n", 30, "--seed", seed).stdout.decode()
+    plain = call("sample", "-m", lines, "--count", 3, "-n", 30, "--seed", seed).stdout.decode()
     assert plain == "".join(f"{row['text']}\n" for row in found)
     (row,) = texts("-m", raw, "--seed", 1)
-    data = run("sample", "-m", raw, "-n", 30, "--seed", 1).stdout[:-1]
+    data = call("sample", "-m", raw, "-n", 30, "--seed", 1).stdout[:-1]
     assert row["text"] == data.decode("utf-8", "replace")
     found = texts("-m", lines, "--prompts", "-", "--echo", "--count", 2, stdin="a\nä\n".encode())
     assert [(row["index"], str(row["text"])[0]) for row in found] == [(0, "a"), (1, "a"), (2, "ä"), (3, "ä")]
@@ -425,7 +429,8 @@ def test_a_seed_that_was_chosen_is_told_where_a_person_watches(
     import pty
 
     watching, terminal = pty.openpty()
-    arguments = command("sample", "-m", lines, "--count", 2, *options)
+    words = ("sample", "-m", lines, "-n", 50, "--count", 2)
+    arguments = command(*words, *options)
     result = subprocess.run(
         arguments, stdout=subprocess.PIPE, stderr=terminal, env=environment(), timeout=120
     )
@@ -438,7 +443,7 @@ def test_a_seed_that_was_chosen_is_told_where_a_person_watches(
     found = re.fullmatch(r"seed (\d+) \(--seed \1 writes this again\)\s+", said)
     assert bool(found) == told, said
     if found:
-        again = run("sample", "-m", lines, "--count", 2, "--seed", found[1], *options)
+        again = call(*words, "--seed", found[1], *options)
         assert again.stdout == result.stdout
     else:
         assert said == ""
@@ -508,16 +513,16 @@ def test_eval_prints_one_line(folder: Path, prose: Path) -> None:
 
 
 def test_eval_json_has_the_documented_keys(folder: Path, prose: Path) -> None:
-    result = run("eval", prose, folder / "corpus.txt", "--json")
+    result = call("eval", prose, folder / "corpus.txt", "--json")
     values = json.loads(result.stdout)
     assert list(values) == ["loss", "bpc", "perplexity", "characters"]
     assert values["characters"] == len(TEXT)
-    piped = run("eval", prose, "-", "--json", stdin=TEXT.encode())
+    piped = call("eval", prose, "-", "--json", stdin=TEXT.encode())
     assert json.loads(piped.stdout) == values
 
 
 def test_info_shows_the_model(prose: Path) -> None:
-    result = run("info", prose)
+    result = call("info", prose)
     assert (result.returncode, result.stderr) == (0, b"")
     text = result.stdout.decode()
     for part in ("lstm", "1 x 8", "\\n abc", "2.7500", "steps 20", "█▁"):
@@ -526,7 +531,7 @@ def test_info_shows_the_model(prose: Path) -> None:
 
 
 def test_info_json_can_be_parsed(prose: Path) -> None:
-    values = json.loads(run("info", prose, "--json").stdout)
+    values = json.loads(call("info", prose, "--json").stdout)
     assert values["vocabulary"] == CHARACTERS
     assert values["model"]["hidden_size"] == 8
     assert [row["step"] for row in values["history"]] == [10, 20]
@@ -552,15 +557,15 @@ def test_a_short_list_is_not_recited_and_a_shorter_one_is_said_to_be_unvalidated
     ]
     (tmp_path / "names.txt").write_text("\n".join(names) + "\n")
     (tmp_path / "few.txt").write_text("\n".join(names[::6]) + "\n")
-    trained = run("train", "names.txt", "--lines", "-o", "m", cwd=tmp_path)
+    trained = call("train", "names.txt", "--lines", "-o", "m", cwd=tmp_path)
     assert trained.returncode == 0
     assert b"too short" not in trained.stderr
-    written = run("sample", "-m", "m", "--count", 100, "--seed", 1, cwd=tmp_path).stdout.decode().splitlines()
-    assert len(set(written) & set(names)) < 50
-    few = run("train", "few.txt", "--lines", "-o", "few", cwd=tmp_path)
+    written = call("sample", "-m", "m", "--count", 100, "--seed", 1, cwd=tmp_path).stdout.decode()
+    assert len(set(written.splitlines()) & set(names)) < 50
+    few = call("train", "few.txt", "--lines", "-o", "few", cwd=tmp_path)
     assert few.returncode == 0
     assert b"note: the text is too short to keep a part of it for validation" in few.stderr
-    asked = run("train", "few.txt", "--lines", "-o", "few", "--force", "--val-fraction", 0, cwd=tmp_path)
+    asked = call("train", "few.txt", "--lines", "-o", "few", "--force", "--val-fraction", 0, cwd=tmp_path)
     assert b"too short" not in asked.stderr
 
 
@@ -569,19 +574,19 @@ def test_another_text_for_validation_is_shown_and_stands_in_the_command_that_goe
 ) -> None:
     (tmp_path / "other.txt").write_text("over the dog jumps the lazy fox\n" * 30)
     args = ("train", folder / "corpus.txt", "--val", tmp_path / "other.txt", "--steps", 6, *TINY_NETWORK)
-    result = run(*args, "-o", tmp_path / "m", "--keep-models", 2)
+    result = call(*args, "-o", tmp_path / "m", "--keep-models", 2)
     said = result.stderr.decode().splitlines()
     assert result.returncode == 0
     assert said[:2] == ["text      corpus: 1,760 characters, 28 different", "judged by other: 960 characters"]
     assert len(list((tmp_path / "m.models").iterdir())) == 2
-    assert run("info", tmp_path / "m", "--plot", tmp_path / "loss.svg").returncode == 0
+    assert call("info", tmp_path / "m", "--plot", tmp_path / "loss.svg").returncode == 0
     assert ">validation<" in (tmp_path / "loss.svg").read_text()
     for wrong in (("--val-fraction", 0.1), ("--val-split", "end")):
-        refused = run(*args, "-o", tmp_path / "n", *wrong)
+        refused = call(*args, "-o", tmp_path / "n", *wrong)
         assert refused.returncode == 2
         assert b"--val names another text" in refused.stderr
-    assert run(*args[:3], tmp_path / "none.txt", *args[4:]).returncode == 1
-    assert run("train", folder / "corpus.txt", "--val-split", "middle").returncode == 2
+    assert call(*args[:3], tmp_path / "none.txt", *args[4:]).returncode == 1
+    assert call("train", folder / "corpus.txt", "--val-split", "middle").returncode == 2
 
 
 @posix
@@ -614,7 +619,7 @@ KEYS = {
 
 def test_json_events_have_the_documented_keys(folder: Path, tmp_path: Path) -> None:
     args = ("train", folder / "corpus.txt", "--steps", 6, *TINY, "--json")
-    result = run(*args, "-o", tmp_path / "m.safetensors")
+    result = call(*args, "-o", tmp_path / "m.safetensors")
     assert result.returncode == 0
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert {event["event"] for event in events} == set(KEYS)
@@ -635,7 +640,7 @@ def test_progress_goes_to_stderr_as_plain_lines(folder: Path, tmp_path: Path) ->
     for part in ("corpus: 1,760 characters", "LSTM 1 x 8", "6 steps, 1 thread", "validation"):
         assert part in said
     assert said.endswith(f"write with it: charrnn sample -m '{model}'\n")
-    quiet = run("train", folder / "corpus.txt", "--steps", 6, *TINY, "-o", model, "--force", "-q")
+    quiet = call("train", folder / "corpus.txt", "--steps", 6, *TINY, "-o", model, "--force", "-q")
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, b"", b"")
 
 
@@ -836,7 +841,7 @@ def test_a_second_training_into_the_same_file_is_refused(
     training: Start, folder: Path, tmp_path: Path
 ) -> None:
     process = training("-o", "m.safetensors")
-    error = failed(run("train", folder / "corpus.txt", "--steps", 5, "-o", "m.safetensors", cwd=tmp_path))
+    error = failed(call("train", folder / "corpus.txt", "--steps", 5, "-o", "m.safetensors", cwd=tmp_path))
     assert f"m.safetensors is being trained by process {process.pid} on " in error
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
@@ -852,7 +857,7 @@ def test_a_model_never_replaces_its_corpus(tmp_path: Path, options: tuple[str, .
     (tmp_path / "link").symlink_to(corpus)
     (tmp_path / "m.resume.safetensors").symlink_to(corpus)
     for out in ("texts/c.txt", "link", corpus, "m.safetensors"):
-        result = run("train", "texts", "-o", out, "--steps", 1, *TINY, *options, cwd=tmp_path)
+        result = call("train", "texts", "-o", out, "--steps", 1, *TINY, *options, cwd=tmp_path)
         assert (result.returncode, result.stdout) == (2, b"")
         assert b" is a file of the corpus, which would be lost: write elsewhere" in result.stderr
     with corpus.open("rb") as stdin:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import inspect
 import io
 import json
 import os
+import runpy
 import subprocess
 import sys
 import time
@@ -26,9 +28,9 @@ from charrnn.kernels.loops import recurrent
 from charrnn.kernels.machine import jit
 from charrnn.kernels.machine.jit import Task
 from charrnn.kernels.products import gemm
-from charrnn.nn import compilation
 from charrnn.nn.cells import kinds
-from charrnn.nn.compilation import compile_kernels, start_helper
+from charrnn.nn.learning import compilation
+from charrnn.nn.learning.compilation import compile_kernels, start_helper
 
 KERNELS = [
     kernel
@@ -144,6 +146,18 @@ def test_the_cache_serves_another_process_and_each_type_alike(cache):
 
 
 @compiled_only
+def test_the_cache_serves_a_copy_of_the_source_alike(cache, tmp_path):
+    for folder in ("here", "there"):
+        path = tmp_path / folder / "source.py"
+        path.parent.mkdir()
+        path.write_text(inspect.getsource(add_one), encoding="utf-8")
+        kernel, x = jit.njit()(runpy.run_path(str(path), run_name="source")["add_one"]), np.zeros(3)
+        kernel(x, 2)
+        assert x.tolist() == [1, 1, 0]
+    assert sum(kernel.stats.cache_hits.values()) == 1
+
+
+@compiled_only
 @pytest.mark.parametrize("damage", [b"", b"\x80", b"no pickle at all"])
 def test_a_damaged_file_is_compiled_anew(cache, damage):
     jit.njit()(add_one)(np.zeros(3), 1)
@@ -207,14 +221,12 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 @compiled_only
 def test_what_killed_processes_left_in_the_cache_goes(cache):
     kernel, x = jit.njit()(add_one), np.zeros(3)
-    folder = Path(kernel._cache.cache_path)
-    folder.mkdir(parents=True, exist_ok=True)
-    old, new = folder / "a.tmp", folder / "b.tmp"
+    old, new = cache / "a.tmp", cache / "b.tmp"
     for path, age in ((old, 2 * jit.LITTER_SECONDS), (new, 1.0)):
         path.write_bytes(b"half")
         os.utime(path, (time.time() - age, time.time() - age))
     kernel(x, 3)
-    assert {path.suffix for path in folder.iterdir()} == {".tmp", ".nbc"}
+    assert {path.suffix for path in cache.iterdir() if path.is_file()} == {".tmp", ".nbc"}
     assert new.exists()  # another process may be writing it
     assert not old.exists()
 
@@ -318,7 +330,7 @@ def test_no_helper_starts_where_it_is_of_no_use(started, monkeypatch):
         ("sys.executable", None),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(f"charrnn.nn.compilation.{name}", value)
+            patch.setattr(f"charrnn.nn.learning.compilation.{name}", value)
             start_helper(held, ModelConfig(7))
     assert started == []
 
@@ -376,7 +388,7 @@ def test_the_helper_compiles_all_that_training_calls(tmp_path):
         assert process.stdout.read() == b""  # until it ends by itself: its stdin stays open
         assert process.wait(60) == 0
     program = """
-from charrnn.nn import compilation
+from charrnn.nn.learning import compilation
 from charrnn.config import ModelConfig
 config = ModelConfig(5, "rnn", norm=False, residual=False, embedding_size=0)
 tasks = compilation._tasks(compilation._smallest(config))

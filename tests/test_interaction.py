@@ -13,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.calls import call
 from support.environment import environment
-from support.processes import SIGNALS, command, failed, run
+from support.processes import SIGNALS, command, failed
 from support.toy_models import toy
 
 from charrnn.checkpoint import model_file
@@ -184,7 +185,7 @@ def test_signals_leave_the_terminal_as_it_was(folder, name, code):
 
 
 def test_without_a_terminal_it_says_so(folder):
-    error = failed(run("sample", "--interactive", "-m", folder / "lines.safetensors"))
+    error = failed(call("sample", "--interactive", "-m", folder / "lines.safetensors"))
     assert "needs a terminal, and stdin is none" in error
     terminal = Terminal("-m", folder / "lines.safetensors", "--prompt", "a€")
     code, _ = terminal.end()
@@ -209,6 +210,6 @@ def test_without_a_terminal_it_says_so(folder):
     ],
 )
 def test_options_that_would_do_nothing_are_refused(folder, option):
-    result = run("sample", "--interactive", "-m", folder / "lines.safetensors", *option)
+    result = call("sample", "--interactive", "-m", folder / "lines.safetensors", *option)
     assert result.returncode == 2
     assert b"--interactive" in result.stderr

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from charrnn.config import ModelConfig, TrainConfig
-from charrnn.nn.learner import Learner, characters_per_second
-from charrnn.nn.network import Model, initial_tensors, mix
-from charrnn.nn.optimizer import AdamW
+from charrnn.nn.learning.learner import Learner, characters_per_second
+from charrnn.nn.learning.optimizer import AdamW
+from charrnn.nn.network import Model, initial_tensors
+from charrnn.nn.passes import mix
 from charrnn.nn.workers import Workers
 
 CONFIG = ModelConfig(6, hidden_size=5, embedding_size=5, num_layers=2, dropout=0.3)

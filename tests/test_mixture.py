@@ -139,7 +139,8 @@ def test_the_loop_of_each_kind_is_loaded_by_itself(predicts, steered, monkeypatc
     assert loader.kernels is kernels
 
 
-def test_frequencies_are_those_of_the_mixture():
+def test_frequencies_are_those_of_the_mixture(monkeypatch):
+    let_load(monkeypatch, Ready(after=0))
     both = blend(PARTS)
     config = SampleConfig(seed=1, length=1, temperature=1.0)
     drawn = "".join("".join(pieces) for pieces in generate_all(both, "b", config, count=4000))

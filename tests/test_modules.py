@@ -22,6 +22,7 @@ from charrnn.inference.mixture import MixedNetwork, blend
 from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.kernels import rows
 from charrnn.nn import modules as table
+from charrnn.nn.learning.optimizer import AdamW
 from charrnn.nn.modules.dropout import Dropout
 from charrnn.nn.modules.embedding import Embedding
 from charrnn.nn.modules.layer_norm import LayerNorm
@@ -33,7 +34,6 @@ from charrnn.nn.modules.residual import Residual
 from charrnn.nn.modules.stream import Stream
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.operands import Share
-from charrnn.nn.optimizer import AdamW
 from charrnn.nn.window import Window
 from charrnn.nn.workers import Workers
 from charrnn.scoring import block_coder, compression

@@ -10,8 +10,8 @@ import pytest
 from support import torch_recordings as recorded
 
 from charrnn.config import ModelConfig, TrainConfig
+from charrnn.nn.learning.optimizer import AdamW, learning_rate
 from charrnn.nn.network import Model
-from charrnn.nn.optimizer import AdamW, learning_rate
 from charrnn.nn.parameters import Parameters
 from charrnn.nn.workers import Workers
 

@@ -53,7 +53,7 @@ def test_each_text_is_what_it_is_alone(lines, settings, count, monkeypatch):
 
 STEERED: list[dict[str, Any]] = [
     {"match": "[abd]+c?d*"},
-    {"match": "(ab|d)*[cd]", "exact": True},
+    {"match": "(ab?|d)*[cd]", "exact": True},
     {"ban": ("ab", "dd", "b\n"), "only": "abcd"},
     {"novel": True}, {"novel": 9, "dry": 0.8, "dry_length": 2}, {"typical": 0.7, "mirostat": 1.2},
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from charrnn.config import END, TextConfig, TrainConfig
 from charrnn.errors import CorpusError, VocabularyError
 from charrnn.text import sources
 from charrnn.text.corpus import Corpus, read
-from charrnn.text.records import cutter
+from charrnn.text.records.cutter import cutter
 from charrnn.text.validation import split
 from charrnn.vocabulary import Vocabulary, code_points
 

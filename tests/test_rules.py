@@ -103,7 +103,7 @@ def test_one_character_is_enough_where_one_is_left(places):
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 12])
-def test_prose_ends_where_the_expression_does(length):
+def test_prose_ends_where_the_expression_does(length, compiled):
     checkpoint = make(characters="abc .", seed=4)
     for expression in ("[ab]+c", "(a|b)*c?", "(..)*", "(?s).*", r"\w+\.?", "[ab]{1,3}"):
         texts = write(checkpoint, 100, match=expression, length=length) if (expression, length) != (
@@ -112,7 +112,7 @@ def test_prose_ends_where_the_expression_does(length):
 
 
 @pytest.mark.parametrize("text", [PROSE, LINES], ids=["prose", "lines"])
-def test_masked_texts_end_with_a_word_where_the_expression_only_counts(text):
+def test_masked_texts_end_with_a_word_where_the_expression_only_counts(text, compiled):
     checkpoint = make(characters="\n .ab", text=text, seed=3)
     checkpoint.tensors["decoder.bias"][:] += -9.0, 0.5, -9.0, 0.0, 0.0  # words, and hardly ever an end
     ends = [one.removesuffix("\n") for one in write(checkpoint, 60, match=".{10,40}")]
@@ -291,7 +291,7 @@ def test_what_is_almost_impossible_is_found_by_particles(places, compiled, monke
 
 
 @pytest.mark.parametrize("text", [PROSE, LINES], ids=["prose", "lines"])
-def test_banned_texts_never_appear_and_others_do(text):
+def test_banned_texts_never_appear_and_others_do(text, compiled):
     checkpoint = make(text=text, seed=3)
     bans = ("ab", "cc", "e\n", "🙂")
     texts = write(checkpoint, 60, "ca", ban=bans, length=80)

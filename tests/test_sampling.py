@@ -241,10 +241,11 @@ def test_a_top_k_of_the_whole_vocabulary_or_more_filters_nothing():
     ],
 )
 def test_frequencies_are_the_filtered_probabilities(options, support):
-    random = np.random.default_rng(7)
-    logits = random.standard_normal(12)
-    draws = 20_000
-    counts = np.bincount([sample(logits, u=u, **options) for u in random.random(draws)], minlength=12)
+    logits = np.random.default_rng(7).standard_normal(12)
+    draws = (
+        2_000  # by numbers from 0 to 1 at equal distances, of which each character has those of an interval
+    )
+    counts = np.bincount([sample(logits, u=(n + 0.5) / draws, **options) for n in range(draws)], minlength=12)
     # The definitions once more, in NumPy.
     p = np.exp(logits / options.get("temperature", 1.0))
     ranks = np.argsort(-p).argsort()
@@ -258,9 +259,7 @@ def test_frequencies_are_the_filtered_probabilities(options, support):
     possible = expected > 0
     assert support is None or possible.sum() == support
     assert counts[~possible].sum() == 0
-    freedom = possible.sum() - 1
-    chi_squared = np.sum((counts - expected)[possible] ** 2 / expected[possible])
-    assert chi_squared < freedom + 4 * math.sqrt(2 * freedom)  # four standard deviations
+    assert (abs(counts - expected) < 1).all()
 
 
 @settings(deadline=None, max_examples=500)  # the first call compiles

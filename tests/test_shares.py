@@ -408,3 +408,23 @@ def test_the_command_to_go_on_repeats_the_shares(folder: Path) -> None:
 
     command = _resume_command(["small.txt:3", "large.txt"], Path("m.safetensors"), [], 0)
     assert command == "charrnn train small.txt:3 large.txt -o m.safetensors --resume"
+
+
+def test_labels_follow_their_records_through_shares_and_orders(folder: Path) -> None:
+    for name, count in (("small.txt", 9), ("large.txt", 90)):
+        rows = (f"label {n % 5}\tsays {n % 5} | as {n} of {name}\n" for n in range(count))
+        Path(name).write_text("".join(rows))
+    texts = TextFiles(BOTH).read(TextConfig(lines=True, label_by="column"))
+    train = TrainConfig(steps=1, shares=(1.0, 1.0), shuffle_fields=" | ")
+    task = NextCharacters(texts, train)
+    [column] = texts.corpus.columns
+    for epoch in range(3):
+        documents = task._batches.documents(epoch)
+        found = documents.labels_at(np.arange(len(documents)))
+        assert found is not None
+        text = texts.corpus.vocabulary.decode(all_ids(documents))
+        at = 0
+        for line in text.splitlines(keepends=True):
+            assert len(set(found[at : at + len(line), 0])) == 1
+            assert f"says {column.labels[found[at, 0]][-1]}" in line
+            at += len(line)

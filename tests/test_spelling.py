@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support.processes import run
+from support.calls import call
 
 from charrnn.cli.parsing import invoke
 from charrnn.cli.process import UsageError
@@ -81,7 +81,7 @@ def test_only_close_commands_are_offered(typed: str, expected: str) -> None:
 
 @pytest.mark.parametrize(("args", "said"), CHOICES)
 def test_a_choice_that_is_none_is_told_all_there_are(args: tuple[str, ...], said: str) -> None:
-    assert run(*args).stderr.decode().splitlines()[0] == f"charrnn: error: {said}"
+    assert call(*args).stderr.decode().splitlines()[0] == f"charrnn: error: {said}"
 
 
 def test_where_nothing_is_close_the_list_is_named() -> None:
@@ -89,7 +89,7 @@ def test_where_nothing_is_close_the_list_is_named() -> None:
         (("train", "x", "--gpu"), "charrnn train --help"),
         (("frobnicate",), "charrnn --help"),
     ):
-        error, hint = run(*args).stderr.decode().splitlines()
+        error, hint = call(*args).stderr.decode().splitlines()
         assert error == f"charrnn: error: there is no {'option' if 'x' in args else 'command'} {args[-1]}"
         assert hint == f"try '{listed}'"
 

@@ -20,7 +20,7 @@ from charrnn.checkpoint.model_file import Checkpoint, resume_path
 from charrnn.config import ModelConfig, TextConfig, TrainConfig, to_dict
 from charrnn.errors import CheckpointError, ConfigError, TrainingError
 from charrnn.events import Evaluated, Event, Finished, Indexing, Measure, Sampled, Started, Step
-from charrnn.nn.learner import Learner
+from charrnn.nn.learning.learner import Learner
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers

@@ -19,6 +19,8 @@ from charrnn.checkpoint import container
 from charrnn.checkpoint.container import Array, Container, DamageError, Entry, Record
 from charrnn.config import ModelConfig, TextConfig, format_version
 from charrnn.errors import CheckpointError, ConfigError, VocabularyError, printable, quoted
+from charrnn.labels import Columns
+from charrnn.labels import from_record as columns_of
 from charrnn.text.novelty import Novelty
 from charrnn.vocabulary import END, Vocabulary
 
@@ -44,6 +46,25 @@ class Checkpoint:
     run: str = ""  # fingerprint of the training run; "": unknown
     settings: dict[str, Any] = field(default_factory=dict)  # of the training run
     novelty: Novelty | None = None  # index of the training text; None: the file predates version 2
+    columns: Columns = ()  # the labels of texts
+
+    def given(self, labels: tuple[int, ...]) -> Checkpoint:
+        """The model of texts with these labels, one id for each column, as one without labels."""
+        config = replace(self.config, labels=())
+        tensors = {name: self.tensors[name] for name in config.parameter_shapes()}
+        for k in range(config.num_layers):
+            name = f"rnn.bias_ih_l{k}"
+            for column, label in enumerate(labels):
+                rows = self.tensors[f"label.{column}.weight_l{k}"]
+                if label < len(rows):
+                    tensors[name] = tensors[name] + rows[label]
+        text = replace(self.text, label_by=None)
+        return replace(self, config=config, tensors=tensors, text=text, columns=())
+
+    def shares_matrices(self, other: Checkpoint) -> bool:
+        """Whether the model differs from the other in vectors alone, as one of other labels does."""
+        same = (self.config, self.vocabulary, self.text) == (other.config, other.vocabulary, other.text)
+        return same and all(t is other.tensors[name] for name, t in self.tensors.items() if t.ndim > 1)
 
 
 def save(checkpoint: Checkpoint, path: str | Path) -> None:
@@ -162,6 +183,8 @@ def _record(checkpoint: Checkpoint) -> Record:
         "run": checkpoint.run,
         "settings": checkpoint.settings,
     }
+    if checkpoint.columns:
+        record["labels"] = [column.to_dict() for column in checkpoint.columns]
     if checkpoint.novelty is not None:
         record |= {"format_version": max(INDEX_VERSION, version), "novelty": checkpoint.novelty.to_dict()}
     return record
@@ -173,7 +196,7 @@ def _from_record(record: Record) -> Checkpoint:
             "settings"}  # fmt: skip
     if missing := sorted(keys - record.keys()):
         raise DamageError(f"its record lacks {', '.join(missing)}")
-    if unknown := sorted(record.keys() - keys - {"novelty"}):
+    if unknown := sorted(record.keys() - keys - {"novelty", "labels"}):
         raise DamageError(f"its record has an unknown entry, {quoted(unknown[0])}")
     try:
         config = ModelConfig.from_dict(record["model"])
@@ -185,6 +208,7 @@ def _from_record(record: Record) -> Checkpoint:
             raise DamageError("its vocabulary holds the end of a text as a character")
         vocabulary = Vocabulary.of_text(characters, text)
         novelty = Novelty.from_dict(record["novelty"]) if "novelty" in record else None
+        columns = columns_of(record.get("labels", []))
     except (ConfigError, VocabularyError) as error:
         raise DamageError(error.message) from error
     except ValueError as error:
@@ -193,6 +217,10 @@ def _from_record(record: Record) -> Checkpoint:
         raise DamageError(f"its vocabulary has {len(characters)} characters, its network {config.vocab_size}")
     if config.ends != (text.split is not None):
         raise DamageError("its network and its text disagree whether the end of a text is predicted")
+    if config.labels != tuple(len(column.labels) for column in columns):
+        raise DamageError("its network and its record disagree on the labels of texts")
+    if text.label_by is not None and not columns:
+        raise DamageError("its texts have labels, but it knows none")
     if text.bytes and characters[-1] > "\xff":  # the characters are sorted
         raise DamageError("its vocabulary has characters that are no bytes, but it writes bytes")
     if text.lines and "\n" not in vocabulary:
@@ -214,6 +242,7 @@ def _from_record(record: Record) -> Checkpoint:
         run=run,
         settings=settings,
         novelty=novelty,
+        columns=columns,
     )
 
 

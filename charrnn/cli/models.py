@@ -1,9 +1,12 @@
-"""`-m MODEL[:WEIGHT]`: one model, or a mixture of several."""
+"""`-m MODEL[:WEIGHT]`: one model, or a mixture of several; `--label LABEL`: for texts with this label."""
 
 from __future__ import annotations
 
+import json
 import os
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator
+from itertools import product
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,19 +27,135 @@ Models = Annotated[
 ]
 
 
-def load(models: list[str] | None) -> Checkpoint | api.Blend:
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="LABEL", help="Texts with this label; A:2,B mixes [any]."),
+]
+OneLabel = Annotated[
+    list[str] | None, typer.Option("--label", metavar="LABEL", help="Texts with this label [any].")
+]
+Strength = Annotated[float, typer.Option(metavar="X", help="How far --label leads; 2: exaggerates [1].")]
+
+
+def load(
+    models: list[str] | None, labels: list[str] | None = None, strength: float = 1.0
+) -> Checkpoint | api.Blend:
     """The model, or blend of models, that the options name; without any, the newest model.
 
     Raises:
-        ConfigError: a weight is not positive, or the models cannot be mixed.
+        ConfigError: a weight is not positive, the models cannot be mixed, or labels cannot be read.
         CheckpointError: a model cannot be loaded.
+        VocabularyError: a model has no such label.
     """
     from charrnn import api
 
-    if not models:
-        return api.load()
-    named = [path_and_weight(value) for value in models]
-    return api.blend([(api.load(path), weight) for path, weight in named])
+    named = [path_and_weight(value) for value in models or ()]
+    return labelled(
+        [(api.load(path), weight) for path, weight in named] or [(api.load(), 1.0)], labels, strength
+    )
+
+
+def labelled(
+    models: list[tuple[Checkpoint, float]], labels: list[str] | None, strength: float = 1.0
+) -> Checkpoint | api.Blend:
+    """These models with their weights, of texts with the labels of --label."""
+    from charrnn import api
+
+    if labels:
+        return api.given(models, lambda model: choices(labels, model), strength)
+    if strength != 1.0:
+        raise ConfigError("--strength says how far --label leads", "give that, too, or neither")
+    return api.blend(models)
+
+
+def of_one_label(model: Checkpoint, labels: list[str] | None) -> Checkpoint:
+    """The same for a command that takes no mixtures. ConfigError: --label gives one."""
+    found: Any = labelled([(model, 1.0)], labels)
+    if hasattr(found, "parts"):
+        raise ConfigError("--label gives a mixture, which writes, but does not read", "give one label")
+    one: Checkpoint = found
+    return one
+
+
+def choices(values: list[str], model: Checkpoint) -> list[tuple[dict[str, str], float]]:
+    """`origin=Russian:0.7,Greek:0.3`, `era=1900` -> labels by the names of their columns, with weights.
+
+    What stands in the place of a label may be a JSON string, which may hold any character. A label that has
+    the characters of this syntax is also taken as it is.
+
+    Raises:
+        ConfigError: a value cannot be read, or two are about the same column.
+    """
+    columns = {column.name: column for column in model.columns}
+    found: dict[str, list[tuple[str, float]]] = {}
+    for value in values:
+        name, rest = "", value
+        if not (len(columns) == 1 and value in next(iter(columns.values())).labels):
+            first, mark, after = _word(value)
+            if mark == "=":
+                name, rest = first, after
+        if len(columns) == 1 and name == "":
+            name = next(iter(columns))
+        elif name == "" and len(columns) > 1:
+            example = f"{next(iter(columns))}={value}"
+            raise ConfigError(f"--label {value} does not say of which column", f"give one such as {example}")
+        if name in found:
+            raise ConfigError("--label is given twice", "to mix labels, give them in one: A:1,B:1")
+        if name in columns and rest in columns[name].labels:
+            found[name] = [(rest, 1.0)]
+        else:
+            found[name] = list(_weighted(rest))
+    return [
+        ({name: label for name, (label, _) in zip(found, chosen, strict=True)}, _product(chosen))
+        for chosen in product(*found.values())
+    ]
+
+
+def _product(chosen: tuple[tuple[str, float], ...]) -> float:
+    weight = 1.0
+    for _, factor in chosen:
+        weight *= factor
+    return weight
+
+
+def _weighted(text: str) -> Iterator[tuple[str, float]]:
+    """`Russian:0.7,Greek:0.3`"""
+    mark = ","
+    while mark == ",":
+        label, mark, text = _word(text)
+        weight = 1.0
+        if mark == ":":
+            number, mark, text = _word(text)
+            try:
+                weight = float(number)
+            except ValueError:
+                weight = 0.0
+            if not 0 < weight < float("inf"):
+                hint = 'give a positive number; a label with a colon is written as "a:b"'
+                raise ConfigError(f"the weight of {quoted(label)} is {number}", hint)
+        yield label, weight
+    if mark:
+        raise ConfigError(f"--label has a {mark} in the wrong place", 'a label with one is written as "a=b"')
+
+
+def _word(text: str) -> tuple[str, str, str]:
+    """A word or a JSON string, the mark after it, and what follows; without a mark, all is a word."""
+    if text.startswith('"'):
+        try:
+            word, end = json.JSONDecoder().raw_decode(text)
+        except ValueError:
+            raise ConfigError(
+                f"--label has {quoted(text)}, which is no JSON string", "end it with a quote"
+            ) from None
+    else:
+        end = min((at for mark in ":,=" if (at := text.find(mark)) >= 0), default=len(text))
+        word = text[:end]
+    mark, after = text[end : end + 1], text[end + 1 :]
+    if mark and mark not in ":,=":
+        raise ConfigError(
+            f"--label has {quoted(mark + after)} after a JSON string", "give a comma, or nothing"
+        )
+    return str(word), mark, after
 
 
 def path_and_weight(value: str) -> tuple[str, float]:

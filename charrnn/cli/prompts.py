@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 READ_AHEAD = 4096  # prompts
 # The most characters of a prompt, or bytes on stdin; they take minutes, and 40 bytes of memory each.
 LONGEST = 1 << 24
-_JSON = 'give a string, or an object such as {"prompt": "Once", "seed": 7}'
+_JSON = 'give a string, or an object such as {"prompt": "Once", "seed": 7, "label": "tale"}'
 
 
 def argument(value: str, text: TextConfig) -> str:
@@ -189,12 +189,17 @@ class Prompts:
         values = {"prompt": value} if isinstance(value, str) else value
         if not isinstance(values, dict) or not isinstance(values.get("prompt"), str):
             raise CorpusError(f"{what} has no prompt", _JSON)
-        if others := sorted(values.keys() - {"prompt", "seed"}):
+        if others := sorted(values.keys() - {"prompt", "seed", "label"}):
             raise CorpusError(f"{what} has {quoted(others[0])}, which means nothing", _JSON)
         seed = values.get("seed")
         if seed is not None and not (type(seed) is int and 0 <= seed < 2**63):
             raise CorpusError(f"the seed in {what} is {quoted(seed)}", "give a whole number from 0 up")
-        prompt = values["prompt"]
+        prompt, label = values["prompt"], values.get("label")
+        by_column = isinstance(label, dict) and all(isinstance(value, str) for value in label.values())
+        if label is not None and not (isinstance(label, str) or by_column):
+            raise CorpusError(
+                f"the label in {what} is {quoted(label)}", "give a text, or one for each column"
+            )
         if self._text.bytes:
             prompt = prompt.encode("utf-8", "surrogatepass").decode("latin-1")
-        return api.Prompt(Cleaner(self._text).clean(prompt, last=True), seed)
+        return api.Prompt(Cleaner(self._text).clean(prompt, last=True), seed, label)

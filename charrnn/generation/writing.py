@@ -11,7 +11,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -48,10 +48,14 @@ TEXTS_FROM_PROMPTS = 4
 
 
 class Prompt(NamedTuple):
-    """A prompt; if it has a seed of its own, its texts are numbered from 0."""
+    """A prompt; if it has a seed of its own, its texts are numbered from 0.
+
+    `label` is for models of texts with labels: the label or, by the names of columns, several.
+    """
 
     text: str
     seed: int | None = None
+    label: str | Mapping[str, str] | None = None
 
 
 @dataclass(eq=False)
@@ -61,6 +65,7 @@ class Written(Iterator[str]):
     index: int
     seed: int | None
     pieces: Iterator[str]
+    label: str | Mapping[str, str] | None = None  # of its prompt
     # Once all pieces were taken:
     closed: bool = False  # END came after them
     cut: bool = False  # the text had not ended when it reached its greatest length
@@ -114,6 +119,7 @@ def generate_each(
     take: Callable[[int], Sequence[str | Prompt]],
     config: SampleConfig = SampleConfig(),  # noqa: B008 (frozen)
     *,
+    begun: tuple[int, int] = (0, 0),
     count: int = 1,
     on_unknown: Literal["error", "skip"] = "error",
     echo: bool = False,
@@ -122,15 +128,18 @@ def generate_each(
     """`count` texts for each of many prompts, in order; the texts are numbered 0, 1, .. across all prompts
     that have no seed of their own.
 
-    `take(n)` returns the next prompts, at most n, and none when there are no more. The texts of the prompts
-    from one call are written side by side; no others are kept in memory.
+    `take(n)` returns the next prompts, at most n, and none when there are no more; so many were `begun`
+    before, and so many of these without a seed of their own.
+    The texts of the prompts from one call are written side by side; no others are kept in memory.
 
     Raises:
         ConfigError, SamplingError, CheckpointError: see `generate_all`.
         VocabularyError: while the texts are taken, a prompt holds a character that the model has never seen;
             the message says which prompt, and where. The texts of the prompts before it come first.
     """
-    return _Prompted(checkpoint, take, config, count, on_unknown, echo, threads).texts()
+    writer = _Prompted(checkpoint, take, config, count, on_unknown, echo, threads)
+    writer.begun(*begun)
+    return writer.texts()
 
 
 class _Writer(ABC):
@@ -352,6 +361,10 @@ class _Prompted(_Writer):
         self._prompts, self._number = 0, 0  # prompts and texts so far
         self._texts: list[Text] = []  # of the prompts that were taken last
 
+    def begun(self, prompts: int, numbered: int) -> None:
+        """Count so many prompts before the first one; those with seeds of their own are not numbered."""
+        self._prompts, self._number = prompts, numbered * self._count
+
     def texts(self) -> Iterator[Written]:
         while True:
             # A guess: as many characters are to come as were written.
@@ -386,7 +399,7 @@ class _Prompted(_Writer):
         problem = None
         for prompt in prompts:
             self._prompts += 1
-            told, seed = prompt if isinstance(prompt, Prompt) else (prompt, None)
+            told, seed, _ = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
             try:
                 ids = self._vocabulary.encode(told, self._on_unknown).astype(np.int64)
                 start, left, before = self._begin(ids)

@@ -39,7 +39,7 @@ def assembled(network: PlainNetwork | MixedNetwork) -> Any:
     if network not in _assembled:
         if isinstance(network, MixedNetwork):
             parts = tuple(map(assembled, network.parts))
-            _assembled[network] = loop.Mixture(parts, network.mixing, network.ids), parts
+            _assembled[network] = loop.Mixture(parts, network.mixing, network.ids, network.strength), parts
         else:
             assembler = _Assembler(network)
             _assembled[network] = assembler.network(), assembler.arrays

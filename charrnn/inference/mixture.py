@@ -7,6 +7,10 @@ The mixture is linear, as in interpolated language models (Jelinek and Mercer 19
 So it writes what any of its models would write, in proportion to the weights. A product of experts would
 write only what all of them consider possible, and could not continue where their alphabets are disjoint.
 
+A mixture p may be led away from a further model q: log p becomes log q + strength (log p - log q), up to a
+constant. Where q is p without its label, a strength above 1 exaggerates what the label makes of a text
+(classifier-free guidance, Ho and Salimans 2022).
+
 Models share characters, not ids. A character outside a model's vocabulary has probability 0 under that model,
 which skips it when reading, as with `--on-unknown skip`: its state and its prediction stay as they were.
 """
@@ -28,6 +32,7 @@ from charrnn.inference import sampling
 from charrnn.inference.numpy_network import Floats, PlainNetwork
 from charrnn.vocabulary import END, Vocabulary
 
+MOST_STRENGTH = 100
 # Of each network the state, and the logits that it left: (L, S) and (V of the network,).
 State = tuple[tuple[Floats, Floats], ...]
 
@@ -46,6 +51,8 @@ class Blend:
 
     parts: tuple[Checkpoint, ...]
     weights: tuple[float, ...]
+    away_from: Checkpoint | None = None  # a model with the vocabulary of the others
+    strength: float = 1.0
     vocabulary: Vocabulary = field(init=False)
     text: TextConfig = field(init=False)
 
@@ -55,6 +62,8 @@ class Blend:
         for weight in self.weights:
             if not (0 < weight < math.inf):
                 raise ConfigError(f"the weight of a model is {weight}", "give a positive number")
+        if not 0 <= self.strength <= MOST_STRENGTH:
+            raise ConfigError(f"strength is {self.strength}", f"give a number from 0 to {MOST_STRENGTH}")
         texts = [part.text for part in self.parts]
         if any(text.bytes for text in texts) and not all(text.bytes for text in texts):
             raise ConfigError("some of the models write bytes, others characters", "mix models of one kind")
@@ -81,12 +90,16 @@ class MixedNetwork:
         V = len(blend.vocabulary)
         self.vocab_size = V
         self.precision = precision
-        self.parts = [PlainNetwork(part, precision) for part in blend.parts]
+        # The last one may be the model that the others are led away from.
+        models = [*blend.parts, *([] if blend.away_from is None else [blend.away_from])]
+        self.strength = 1.0 if blend.away_from is None else float(blend.strength)
+        self.parts = [PlainNetwork(part, precision) for part in models]
         weights = np.array(blend.weights) / max(blend.weights)  # so that their sum does not overflow
-        self.mixing = weights / weights.sum()  # (M,)
+        self.mixing = np.zeros(len(models))  # (M,)
+        self.mixing[: len(weights)] = weights / weights.sum()
         self.ids: npt.NDArray[np.int64] = np.empty((len(self.parts), V + 1), np.int64)
         state = []
-        for ids, checkpoint, network in zip(self.ids, blend.parts, self.parts, strict=True):
+        for ids, checkpoint, network in zip(self.ids, models, self.parts, strict=True):
             ids[:V] = blend.vocabulary.positions_in(checkpoint.vocabulary)
             ids[V] = network.vocab_size
             first = network.initial_state()
@@ -119,7 +132,10 @@ class MixedNetwork:
                 network.fill_table(ids[character])
 
     def step(self, character: int, state: State) -> tuple[npt.NDArray[np.float64], State]:
-        """Read one character, 0 .. V-1 or V for START: the next one's log p (V,), and the new state."""
+        """Read one character, 0 .. V-1 or V for START: the next one's log p (V,), and the new state.
+
+        A mixture that is led away gives log p plus some number.
+        """
         mixed = [0.0] * self.vocab_size
         new: list[tuple[Floats, Floats]] = []
         everything = zip(self._ids, self.parts, self._p, self.mixing.tolist(), state, strict=True)
@@ -132,6 +148,11 @@ class MixedNetwork:
             sampling.probabilities(p, new[-1][1].tolist(), 1.0)
             sampling.add_to_mixture(mixed, p, ids, weight)
         sampling.logarithms(mixed)
+        if self.strength != 1.0:
+            other = [0.0] * self.vocab_size
+            sampling.add_to_mixture(other, self._p[-1], self._ids[-1], 1.0)
+            sampling.logarithms(other)
+            sampling.lead_away(mixed, other, self.strength)
         return np.array(mixed), tuple(new)
 
     def put(self, states: Sequence[State], scratch: Any) -> None:

@@ -206,6 +206,13 @@ def add_to_mixture(total: Any, p: Any, ids: Any, weight: float) -> None:
             total[i] += weight * p[ids[i]]
 
 
+def lead_away(total: Any, other: Any, strength: float) -> None:
+    """total = other + strength (total - other), both log p (V,); where either is -inf, total stays."""
+    for i in range(len(total)):
+        if total[i] > -math.inf and other[i] > -math.inf:
+            total[i] = other[i] + strength * (total[i] - other[i])
+
+
 def logarithms(p: Any) -> None:
     """p (V,) becomes its logarithms, -inf for 0."""
     for i in range(len(p)):

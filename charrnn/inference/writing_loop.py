@@ -61,6 +61,7 @@ for _function in (
     sampling.sample,
     sampling.log_probabilities,
     sampling.add_to_mixture,
+    sampling.lead_away,
     sampling.logarithms,
     constrained_step.mask,
     constrained_step.log_sum,
@@ -101,6 +102,7 @@ class Mixture(NamedTuple):
     weights: Any  # (M,) float64, of sum 1
     # (M, V + 1): what each network reads for a character, START last; -1: nothing, it does not know it.
     ids: Any
+    strength: float  # 1, or the mixture is led away from the last network, whose weight is 0
 
 
 class Scratch(NamedTuple):
@@ -272,6 +274,15 @@ def _step_mixture(mixture: Any, characters: Any, scratch: Any, rows: int) -> boo
             sampling.add_to_mixture(scratch.logits[b], part.p, mixture.ids[m], mixture.weights[m])
     for b in range(rows):
         sampling.logarithms(scratch.logits[b])
+        if mixture.strength != 1.0:
+            last = len(mixture.networks) - 1
+            p = scratch.parts[last].p
+            sampling.probabilities(p, scratch.left[last][b], 1.0)
+            for i in range(V):
+                scratch.row[i] = 0.0
+            sampling.add_to_mixture(scratch.row, p, mixture.ids[last], 1.0)
+            sampling.logarithms(scratch.row)
+            sampling.lead_away(scratch.logits[b], scratch.row, mixture.strength)
     return True
 
 

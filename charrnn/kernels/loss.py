@@ -9,8 +9,8 @@ import numpy as np
 
 from charrnn.kernels.activations import exp
 from charrnn.kernels.machine.jit import njit
-from charrnn.kernels.reductions import largest, total
-from charrnn.kernels.rows import _copy
+from charrnn.kernels.reductions import largest, total, total_of_products
+from charrnn.kernels.rows import _clear, _copy
 
 
 @njit()
@@ -27,22 +27,47 @@ def _scale(row: Any, factor: Any, V: int) -> None:
 
 
 @njit()
-def cross_entropy(logits: Any, targets: Any, losses: Any, weight: float, V: int, b0: int, b1: int) -> None:
+def cross_entropy(logits: Any, targets: Any, weights: Any, losses: Any, V: int, b0: int, b1: int) -> None:
     """losses[t, b] = -log softmax(logits[t, b])[target]; logits become weight * d loss / d logits.
 
-    Shapes: logits (T, B, padded V), targets and losses (T, B).
+    Where the weight is 0, both are 0. Shapes: logits (T, B, padded V), the others (T, B).
     """
     for t in range(logits.shape[0]):
         for b in range(b0, b1):
-            row, target = logits[t, b], targets[t, b]
+            row, target, weight = logits[t, b], targets[t, b], weights[t, b]
+            if weight == 0:
+                losses[t, b] = 0
+                _clear(row)
+                continue
             top = largest(row, V)  # subtracted, so that no exponential overflows
             at_target = row[target] - top
             _exponentials(row, top, V)
             partition = total(row, V)
             # In float64, in which all C libraries' logarithms agree once rounded to float32.
             losses[t, b] = row.dtype.type(math.log(np.float64(partition))) - at_target
-            _scale(row, row.dtype.type(weight) / partition, V)
-            row[target] -= row.dtype.type(weight)
+            _scale(row, weight / partition, V)
+            row[target] -= weight
+
+
+@njit()
+def soft_cross_entropy(
+    logits: Any, targets: Any, weights: Any, losses: Any, V: int, b0: int, b1: int
+) -> None:
+    """losses[b] = -sum over k of targets[b, k] log softmax(logits[0, b])[k], and the same gradient.
+
+    Shapes: logits (1, B, padded V), targets (B, V), weights and losses (B,).
+    """
+    for b in range(b0, b1):
+        row, target, weight = logits[0, b], targets[b], weights[b]
+        top = largest(row, V)
+        mass = total(target, V)
+        at_targets = total_of_products(target, row, top, V)
+        _exponentials(row, top, V)
+        partition = total(row, V)
+        losses[b] = mass * row.dtype.type(math.log(np.float64(partition))) - at_targets
+        _scale(row, mass * weight / partition, V)
+        for k in range(V):
+            row[k] -= weight * target[k]
 
 
 @njit()

@@ -7,23 +7,18 @@ are time-major. The id O stands for START, a document's first input: any id from
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from charrnn.config import ModelConfig
-from charrnn.errors import CharrnnError
-from charrnn.kernels.machine.jit import JIT_DISABLED
-from charrnn.kernels.products import gemm
 from charrnn.nn.modules.cross_entropy import CrossEntropy
-from charrnn.nn.modules.dropout import BoundDropout
+from charrnn.nn.modules.label import UNKNOWN
 from charrnn.nn.modules.module import Bound, Sequential
-from charrnn.nn.modules.recurrent import BoundRecurrent
-from charrnn.nn.modules.stream import Characters, Ids
 from charrnn.nn.operands import Share
-from charrnn.nn.parameters import Array, Parameters
+from charrnn.nn.parameters import Array
+from charrnn.nn.passes import Parametrized, Passes
 from charrnn.nn.window import Window
 from charrnn.nn.workers import Phase, Workers
 
@@ -52,31 +47,35 @@ def initial_tensors(config: ModelConfig, seed: int) -> dict[str, Array]:
 PIPELINE_STEPS = 64  # time steps that a layer computes before the next one follows
 
 
-class _Passes:
-    """A network bound to windows of T steps and B columns."""
+class _Passes(Passes):
+    """A network that writes, bound to a window."""
+
+    loss: CrossEntropy
 
     def __init__(self, network: Sequential, V: int, window: Window) -> None:
-        self.window, self.ids = window, Ids(window.T, window.B, V)
-        self.characters = Characters(window, self.ids, V)
-        self.modules = network.bind(window, self.characters)
-        self.loss = CrossEntropy(window, self.modules.y)
-        self.flat = list(self.modules.flat())
-        self.layers = [bound for bound in self.flat if isinstance(bound, BoundRecurrent)]
-        self.dropouts = [bound for bound in self.flat if isinstance(bound, BoundDropout)]
-        for bound in self.flat:
-            bound.connect()
-        self.transposes = window.inputs if gemm.wants_transposed(window.arithmetic.unit) else []
+        super().__init__(network, V, window)
         self.stages = self._stages()
         self.zero_state = State.zero(network.states, 1, window.dtype)
 
-    def read(self, x: Array, restart_rows: Array | None, state: State, restarts: State | None = None) -> None:
-        """Load a window's characters and its initial state, and prepare all modules.
+    def bind_loss(self) -> None:
+        self.loss = CrossEntropy(self.window, self.modules.y)
+
+    def read(
+        self,
+        x: Array,
+        restart_rows: Array | None,
+        state: State,
+        restarts: State | None = None,
+        labels: Array | None = None,
+    ) -> None:
+        """Load a window's characters, their labels and its initial state, and prepare all modules.
 
         Where restart_rows (T, B) is not -1, a text begins, with that row of `restarts` as its state. Without
         `restarts`, it is a mask of the positions where texts begin, with a zero state.
         """
         self.ids.read(x)
         self.characters.fill()
+        self.window.labels[:] = UNKNOWN if labels is None else labels
         rows: Any = -1 if restart_rows is None else restart_rows
         if restarts is None:
             restarts = self.zero_state
@@ -86,13 +85,6 @@ class _Passes:
             layer.start(arrays, rows, begun)
         for bound in self.flat:
             bound.prepare()
-
-    def prepare_share(self, share: Share) -> None:
-        """Compute a share of what depends on characters and parameters alone."""
-        for bound in self.flat:
-            bound.prepare_share(share)
-        for weight in self.window.weights:
-            weight.refresh(share)
 
     def _stages(self) -> list[list[Bound]]:
         """The modules, cut before each one with a state but the first: the parts of a pipeline."""
@@ -106,21 +98,6 @@ class _Passes:
             stages[-1].append(bound)
         return stages
 
-    def transpose(self, share: Share) -> None:
-        """Transpose a share of the inputs, for units that compute weight gradients from transposes."""
-        for operand in self.transposes:
-            operand.transpose(share)
-
-    def parameter_gradients(self, share: Share) -> None:
-        """Compute a share of the gradients that are sums over the window's rows."""
-        for bound in self.flat:
-            bound.parameter_gradients(share)
-
-    def late_gradients(self, share: Share) -> None:
-        """Compute a share of the gradients that depend on those sums."""
-        for bound in self.flat:
-            bound.late_gradients(share)
-
     def state(self) -> State:
         """The state after the last step."""
         return State(tuple(layer.state() for layer in self.layers))
@@ -130,7 +107,7 @@ class _Passes:
         return State(tuple(layer.states_after(places) for layer in self.layers))
 
 
-class Model:
+class Model(Parametrized[_Passes]):
     """A network's parameters with forward and backward over windows of any shape.
 
     `network` replaces the network that the configuration describes.
@@ -149,67 +126,41 @@ class Model:
         reads_bfloat16: bool = False,
         network: Sequential | None = None,
     ) -> None:
-        if JIT_DISABLED:
-            raise CharrnnError(
-                "a network learns and reads texts with compiled code, which NUMBA_DISABLE_JIT forbids",
-                "unset it; sample, next and enumerate work with it",
-            )
-        self.config, self.bfloat16, self.reads_bfloat16 = config, bfloat16, reads_bfloat16
-        self.network = network or config.network()
-        self.dtype = np.dtype(dtype)
-        self.parameters = self._parameters()
-        self.workers = workers or Workers()
-        self._gradients: Parameters | None = None
-        self._windows: dict[tuple[int, int, bool], _Passes] = {}
+        super().__init__(network or config.network(), workers, dtype, bfloat16, reads_bfloat16)
+        self.config, self.columns = config, len(config.labels)
 
-    def _parameters(self) -> Parameters:
-        by_row = [name for module in self.network.flat() for name in module.by_row]
-        return Parameters(self.network.shapes(), by_row, self.dtype)
-
-    @property
-    def gradients(self) -> Parameters:
-        """The gradient of the last `gradient()`, in the layout of `parameters`."""
-        if self._gradients is None:
-            self._gradients = self._parameters()
-        return self._gradients
-
-    def load_tensors(self, tensors: Mapping[str, Array]) -> None:
-        """Take parameters in PyTorch's names and layout."""
-        self.parameters.load(tensors)
-
-    def tensors(self) -> dict[str, Array]:
-        """Copies of the parameters in PyTorch's names and layout."""
-        return self.parameters.tensors()
+    def _bind(self, window: Window, *sizes: int) -> _Passes:
+        return _Passes(self.network, self.config.vocab_size, window)
 
     def zero_state(self, B: int) -> State:
         """The state before anything was read, for B columns."""
         return State.zero(self.network.states, B, self.dtype)
 
-    def _window(self, T: int, B: int, training: bool) -> _Passes:
-        key = (T, B, training)
-        if key not in self._windows:
-            self._windows.clear()  # first, since windows are large
-            rounded = self.bfloat16 if training else self.reads_bfloat16
-            gradients = self.gradients if training else None
-            window = Window(self.parameters, gradients, T, B, bfloat16=rounded)
-            self._windows[key] = _Passes(self.network, self.config.vocab_size, window)
-        return self._windows[key]
-
     def forward(
-        self, x: Array, state: State | None = None, reset: Array | None = None
+        self,
+        x: Array,
+        state: State | None = None,
+        reset: Array | None = None,
+        labels: Array | None = None,
     ) -> tuple[Array, State]:
         """The logits (T, B, O) after each character of x (T, B), and the state after the last.
 
         Ids are 0 .. O - 1, and O for START; where `reset` (T, B) is true, the state is zero before the step.
+        `labels` (T, B, columns) are the text's at each position; ids beyond the last, and None: unknown.
         """
-        window = self._forward(x, reset, state)
+        window = self._forward(x, reset, state, labels=labels)
         return window.modules.y.values[..., : self.config.outputs].copy(), window.state()
 
     def losses(
-        self, x: Array, y: Array, state: State | None = None, reset: Array | None = None
+        self,
+        x: Array,
+        y: Array,
+        state: State | None = None,
+        reset: Array | None = None,
+        labels: Array | None = None,
     ) -> tuple[Array, State]:
         """-log p(y) in nats for each position (T, B), and the state after the last character."""
-        window = self._forward(x, reset, state)
+        window = self._forward(x, reset, state, labels=labels)
         return window.loss.nats(np.arange(x.size), y.reshape(-1)).reshape(x.shape), window.state()
 
     def read(
@@ -232,12 +183,17 @@ class Model:
         return window.loss.nats(places, ids), window.states_after(kept), window.state()
 
     def _forward(
-        self, x: Array, restart_rows: Array | None, state: State | None, restarts: State | None = None
+        self,
+        x: Array,
+        restart_rows: Array | None,
+        state: State | None,
+        restarts: State | None = None,
+        labels: Array | None = None,
     ) -> _Passes:
         """The window with its logits, and with what its loss's `nats` needs. See _Passes.read."""
         T, B = x.shape
-        window = self._window(T, B, False)
-        window.read(x, restart_rows, state or self.zero_state(B), restarts)
+        window = self._bound(False, T, B)
+        window.read(x, restart_rows, state or self.zero_state(B), restarts, labels)
 
         def compare(share: Share) -> None:
             window.loss.compare(*share.of(B))
@@ -261,6 +217,7 @@ class Model:
         reset: Array | None = None,
         dropout_seed: int | None = None,
         then: tuple[Phase, ...] = (),
+        labels: Array | None = None,
     ) -> tuple[float, State]:
         """Put the gradient of the mean loss over the window into `gradients`; return that loss and the state.
 
@@ -269,11 +226,10 @@ class Model:
         again would take 1 % of a small network's step.
         """
         T, B = x.shape
-        window = self._window(T, B, True)
-        window.read(x, reset, state or self.zero_state(B))
+        window = self._bound(True, T, B)
+        window.read(x, reset, state or self.zero_state(B), labels=labels)
         window.loss.targets[:] = y
-        for k, dropout in enumerate(window.dropouts):
-            dropout.key = None if dropout_seed is None else mix(dropout_seed, k)
+        window.drop(dropout_seed)
 
         def pass_over(share: Share) -> None:
             b0, b1 = share.of(B)
@@ -281,10 +237,19 @@ class Model:
             window.loss.gradient(b0, b1)
             window.modules.backward(b0, b1)
 
-        transpose = [window.transpose] if window.transposes else []
-        gradients = window.parameter_gradients, window.late_gradients
-        self.workers.run(window.prepare_share, pass_over, *transpose, *gradients, *then)
+        self.workers.run(window.prepare_share, pass_over, *window.after_columns(), *then)
         return window.loss.mean(), window.state()
+
+    def learn(
+        self,
+        batch: tuple[Any, ...],
+        carry: State | None,
+        key: int,
+        then: tuple[Phase, ...],
+    ) -> tuple[float, State]:
+        """The loss and gradient of a batch: x, y and reset of `gradient`, and perhaps labels."""
+        x, y, reset, *labels = batch
+        return self.gradient(x, y, carry, reset, key, then, *labels)
 
     def state_gradient(self) -> State:
         """The gradient of the state that the last `gradient()` started from."""
@@ -312,12 +277,3 @@ def _pipeline(stages: list[list[Bound]], T: int, B: int) -> Phase:
                 passed[k].release(len(parts))
 
     return task
-
-
-def mix(seed: int, number: int) -> int:
-    """A key of 63 bits from a seed and a number (the finaliser of SplitMix64)."""
-    mask = 2**64 - 1
-    z = (seed + (number + 1) * 0x9E3779B97F4A7C15) & mask
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
-    return (z ^ (z >> 31)) >> 1

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+
+import numpy as np
+
 from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.products.gemm import padded
 from charrnn.nn.operands import Arithmetic, Rows, Weight
@@ -12,19 +16,42 @@ class Window:
     """All that modules need for windows of T x B; without gradients, for forward passes only.
 
     `weights` are those with copies to refresh in each step, `inputs` the rows whose transposes weight
-    gradients may need.
+    gradients may need. `lengths` (B,) are those of the texts, for networks that read whole ones; what is
+    written while they are read has `target_steps` steps. `labels` (T, B, columns) are the labels of the text
+    at each position.
     """
 
+    target_steps = 0
+
     def __init__(
-        self, parameters: Parameters, gradients: Parameters | None, T: int, B: int, *, bfloat16: bool = False
+        self,
+        parameters: Parameters,
+        gradients: Parameters | None,
+        T: int,
+        B: int,
+        *,
+        bfloat16: bool = False,
+        columns: int = 0,
     ) -> None:
         self.parameters, self.gradients, self.T, self.B = parameters, gradients, T, B
         self.dtype, self.training = parameters.flat.dtype, gradients is not None
-        widest = max(max(shape) for shape in parameters.shapes.values())
-        self.arithmetic = Arithmetic(T, B, widest, self.dtype, bfloat16=bfloat16)
+        self.lengths = np.full(B, T, np.int32)
+        self.labels = np.zeros((T, B, columns), np.int32)
+        self._begin(bfloat16=bfloat16)
         self.weights: list[Weight] = []
         self.inputs: list[Rows] = []
+
+    def _begin(self, *, bfloat16: bool) -> None:
+        widest = max(max(shape) for shape in self.parameters.shapes.values())
+        self.arithmetic = Arithmetic(self.T, self.B, widest, self.dtype, bfloat16=bfloat16)
         self._scratch: dict[tuple[str, int], Array] = {}
+
+    def of_steps(self, T: int) -> Window:
+        """A window of T steps beside this one, for the same texts and parameters."""
+        window = copy.copy(self)
+        window.T = T
+        window._begin(bfloat16=self.arithmetic.rounds)
+        return window
 
     def array(self, N: int, steps: int | None = None, columns: int | None = None) -> Array:
         """Zeros (T, B, padded N); an empty array if N is 0."""

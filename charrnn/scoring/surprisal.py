@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -85,9 +86,10 @@ class Scorer:
         self.form = checkpoint.text.form  # texts are brought to it
         self.unknown_bits = unknown_bits
         rounds = precision == "bfloat16"
-        self.model = Model(checkpoint.config, workers=Workers(threads), reads_bfloat16=rounds)
-        self.model.load_tensors(checkpoint.tensors)
-        self.columns = COLUMNS * self.model.workers.size
+        self._model = Model(checkpoint.config, workers=Workers(threads), reads_bfloat16=rounds)
+        self._model.load_tensors(checkpoint.tensors)
+        self._own: dict[str, Floats] = {}  # the tensors that a scorer with the same network may change
+        self.columns = COLUMNS * self._model.workers.size
         self.most = CHARACTERS * self.columns  # characters to be read at a time
         vocabulary = checkpoint.vocabulary
         self._table = np.full(0x110000, vocabulary.unknown, np.int32)  # code point -> id
@@ -96,6 +98,22 @@ class Scorer:
         self.end_id = self._table[ord(self.end)] = vocabulary.find(self.end)  # or -1
         prose = not checkpoint.text.records and self.end_id >= 0
         self.lead = np.array([self.end_id] if prose else [], np.int32)  # read before a line, not counted
+
+    def of(self, checkpoint: Checkpoint) -> Scorer:
+        """The scorer of a model that differs in vectors alone, such as biases. It uses the same network."""
+        other = copy(self)
+        other.checkpoint = checkpoint
+        for scorer in (self, other):
+            tensors = scorer.checkpoint.tensors.items()
+            scorer._own = {name: tensor for name, tensor in tensors if tensor.ndim == 1}
+        return other
+
+    @property
+    def model(self) -> Model:
+        """The network, to be used before another scorer does."""
+        for name, tensor in self._own.items():
+            self._model.parameters[name][: len(tensor)] = tensor
+        return self._model
 
     def encode(self, text: str) -> Ids:
         """The id of each character, (N,); -1 for what the model has never seen."""

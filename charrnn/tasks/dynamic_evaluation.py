@@ -90,7 +90,8 @@ def segment_losses(model: Model, documents: Documents, config: DynamicConfig) ->
         for count, first in enumerate(range(0, len(documents), config.segment), 1):
             positions = np.arange(first, min(first + config.segment, len(documents)))[:, None]  # (T, 1)
             x, y, reset = documents.look_up(positions)
-            loss, state = model.gradient(x, y, state, reset)
+            labels = documents.labels_at(positions)
+            loss, state = model.gradient(x, y, state, reset, labels=labels)
             if not math.isfinite(loss):
                 raise CharrnnError(
                     f"the network went astray while it adapted, at character {first:,}",

@@ -82,7 +82,7 @@ def _losses(model: Model, documents: Documents) -> Iterator[tuple[Array, Array]]
         there = positions < ends
         positions = np.minimum(positions, len(documents) - 1)
         x, y, reset = documents.look_up(positions)
-        losses, state = model.losses(x, y, state, reset)
+        losses, state = model.losses(x, y, state, reset, documents.labels_at(positions))
         yield positions[there], losses[there]
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, TextConfig, TrainConfig
 from charrnn.events import Measure
+from charrnn.labels import Columns
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
@@ -33,7 +34,7 @@ class Network(Protocol):
         """The number of updates of the weights so far."""
 
     def compile(self) -> Iterator[tuple[int, int, bool]]:
-        """Compile all that a step needs; see charrnn.nn.compilation.compile_kernels."""
+        """Compile all that a step needs; see charrnn.nn.learning.compilation.compile_kernels."""
 
     def train_step(self, batch: Batch, carry: Carry, rate: float, step: int) -> tuple[float, float, Carry]:
         """Learn from a batch. Returns the loss, the gradient's norm before clipping, and the next carry.
@@ -98,10 +99,19 @@ class Material:
         """The task and its corpus, as part of a run's fingerprint."""
         return self.corpus.fingerprint()
 
-    def within(self, vocabulary: Vocabulary) -> Self:
-        """The same in a vocabulary that has all its characters. VocabularyError: it has not."""
-        validation = self.validation and self.validation.with_vocabulary(vocabulary)
-        return replace(self, corpus=self.corpus.with_vocabulary(vocabulary), validation=validation)
+    def within(self, vocabulary: Vocabulary, columns: Columns = ()) -> Self:
+        """The same in a vocabulary that has all its characters, and with the labels of these columns.
+
+        Raises:
+            VocabularyError: the vocabulary lacks a character.
+        """
+        corpora = (
+            corpus and corpus.with_vocabulary(vocabulary).with_columns(columns)
+            for corpus in (self.corpus, self.validation)
+        )
+        corpus, validation = corpora
+        assert corpus is not None
+        return replace(self, corpus=corpus, validation=validation)
 
     def begin(
         self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers

@@ -9,19 +9,22 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from charrnn.config import END, TextConfig
 from charrnn.errors import CorpusError, VocabularyError
+from charrnn.labels import Columns
 from charrnn.system.memory import total_memory
-from charrnn.text import records, tables
 from charrnn.text.decoding import CHUNK, CodePoints, Decoder, Encoder, IdBuffer, LineEnds, points_of
 from charrnn.text.normalization import form_of
 from charrnn.text.novelty import Novelty
-from charrnn.text.records import Cutter
+from charrnn.text.records import cutter as cutters
+from charrnn.text.records import tables
+from charrnn.text.records.cutter import Cutter
+from charrnn.text.records.labels import Labelling, Labels
 from charrnn.text.sources import Source, find, why_not_text
 from charrnn.vocabulary import IdArray, OnUnknown, Vocabulary
 
@@ -78,6 +81,7 @@ class Documents:
     pieces: Pieces | None = None  # whole lines, or blocks of prose
     # Sorted; if N > 0, position 0 is a start or a cut.
     cuts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    labels: Labelling | None = None
 
     def __post_init__(self) -> None:
         for name in ("ids", "starts", "cuts"):
@@ -121,6 +125,35 @@ class Documents:
             reset |= _are_among(positions, self.cuts)
         return x, y, reset
 
+    def records(self) -> npt.NDArray[np.int64]:
+        """Where records start in the array of ids."""
+        ids = self.ids
+        chunks = range(0, len(ids), CHUNK)
+        ends = [np.flatnonzero(ids[low : low + CHUNK] == self.end) + (low + 1) for low in chunks]
+        starts = np.concatenate([np.zeros(1, np.int64), *ends])
+        return starts[starts < len(ids)]
+
+    def shuffled(self, seed: int) -> Documents:
+        """The same records in another order."""
+        starts = self.records()
+        ends = np.append(starts[1:], len(self.ids))
+        if self.pieces is not None:
+            first, kept = (
+                self.pieces.first + self.pieces.shift,
+                np.append(self.pieces.first, self.pieces.total),
+            )
+            piece = np.searchsorted(first, starts, side="right") - 1
+            inside = (piece >= 0) & (starts - first[piece] < np.diff(kept)[piece])
+            starts, ends = starts[inside], ends[inside]
+        order = np.random.default_rng([seed, 3]).permutation(len(starts))
+        return replace(self, pieces=Pieces.between(starts[order], ends[order]))
+
+    def labels_at(
+        self, positions: npt.NDArray[np.int64], hidden: float = 0.0, key: int = 0
+    ) -> npt.NDArray[np.int32] | None:
+        """The labels of the texts at these positions, (.., columns), see Labelling; None: there are none."""
+        return None if self.labels is None else self.labels.at(self._places(positions), hidden, key)
+
     def _places(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The positions' indices in `ids`, as a new array."""
         return positions.copy() if self.pieces is None else self.pieces.places(positions)
@@ -145,6 +178,7 @@ class Corpus:
     text: TextConfig
     name: str  # the first file or folder, without its path and suffix
     notes: tuple[str, ...] = ()  # messages about what reading changed or left out
+    columns: Columns = ()  # the labels that its texts have
     parts: tuple[int, ...] = (0,)  # where the text of each path begins
 
     def fingerprint(self) -> str:
@@ -155,9 +189,13 @@ class Corpus:
         digest = hashlib.sha256()
         # Without the normal form, which follows from the ids.
         text = replace(self.text, normal_form=None).to_dict()
-        settings = {"text": text, "vocabulary": self.vocabulary.characters}
+        settings: dict[str, Any] = {"text": text, "vocabulary": self.vocabulary.characters}
+        arrays = [self.documents.starts, self.documents.ids]
+        if self.documents.labels is not None:
+            settings["labels"] = [column.to_dict() for column in self.columns]
+            arrays += [self.documents.labels.starts, self.documents.labels.ids.reshape(-1)]
         digest.update(json.dumps(settings, sort_keys=True).encode())
-        for array in (self.documents.starts, self.documents.ids):
+        for array in arrays:
             little_endian = array.dtype.newbyteorder("<")
             digest.update(f"{little_endian.str}{len(array)}:".encode())
             for start in range(0, len(array), CHUNK):  # in chunks, so that Ctrl-C takes effect
@@ -203,8 +241,24 @@ class Corpus:
         for start in range(0, len(ids), CHUNK):
             ids[start : start + CHUNK] = table[old.ids[start : start + CHUNK]]
         line_end = int(table[old.end]) if old.end >= 0 else -1
-        documents = Documents(ids, len(vocabulary), old.starts, line_end)
+        documents = replace(old, ids=ids, vocab_size=len(vocabulary), end=line_end)
         return replace(self, documents=documents, vocabulary=vocabulary)
+
+    def with_columns(self, columns: Columns) -> Corpus:
+        """The same text with the label ids of other columns; labels that these lack become unknown."""
+        if columns == self.columns:
+            return self
+        size = 0 if self.documents.labels is None else len(self.documents.labels.starts)
+        ids = np.empty((size, len(columns)), np.int32)
+        own = {column.name: n for n, column in enumerate(self.columns)}
+        for n, column in enumerate(columns):
+            ids[:, n] = len(column.labels)
+            if self.documents.labels is not None and column.name in own:
+                place = own[column.name]
+                table = self.columns[place].positions_in(column)
+                ids[:, n] = table[self.documents.labels.ids[:, place]]
+        labels = self.documents.labels and replace(self.documents.labels, ids=ids)
+        return replace(self, documents=replace(self.documents, labels=labels), columns=columns)
 
 
 def read(
@@ -215,12 +269,15 @@ def read(
     on_unknown: OnUnknown = "error",
     stdin: BinaryIO | None = None,
     expected: str | None = None,
+    columns: Columns | None = None,
+    skips_labels: bool = False,
 ) -> Corpus:
     """Reads files, folders, .gz files and "-" (`stdin`) as one corpus, in one pass.
 
     Each file is a document or, if the text holds records, each of these is one, including its end. Without a
-    given vocabulary, one is built from the text. `expected` is the encoding that an error suggests for
-    undecodable bytes. Memory: the ids and about 10 MB.
+    given vocabulary, one is built from the text; so are the `columns` of labels, if texts have any. With
+    `skips_labels`, labels that the given columns lack count as unknown. `expected` is the encoding that an
+    error suggests for undecodable bytes. Memory: the ids and about 10 MB.
 
     Raises:
         CorpusError: a file cannot be read or decoded, or is not the table that it should be; the text has
@@ -230,8 +287,9 @@ def read(
     """
     decoder = Decoder(text, expected)
     builds_vocabulary = vocabulary is None
-    encoder = Encoder(vocabulary, on_unknown)
-    cutter = records.cutter(text)
+    labels = Labels(text, columns, skips=skips_labels or on_unknown == "skip") if text.label_by else None
+    encoder = Encoder(vocabulary, on_unknown, marks=text.split is not None and not text.bytes)
+    cutter = cutters.cutter(text)
     ends: LineEnds | None = None
     if text.end:
         if vocabulary is None:
@@ -263,14 +321,15 @@ def read(
             left_out.append(f"{source.name} ({reason[0]})")
             continue
         start = len(ids)
-        for points, where in _cut(
-            decoder, cutter, chain([head], chunks), source.name, must=builds_vocabulary
-        ):
+        pieces = _cut(decoder, cutter, chain([head], chunks), source.name, must=builds_vocabulary)
+        for points, where in labels.cut(pieces, source, start) if labels else pieces:
             piece = encoder.encode(points, where)
             ids.widen(encoder.dtype)
             if ends:
+                if labels:
+                    labels.note(ends.kept(piece))
                 # Records of unknown characters alone are empty if these are skipped.
-                whole = cutter.leaves_none_empty and text.field is None and not encoder.skipped
+                whole = cutter.leaves_none_empty and text.field is None and not encoder.skipped and not labels
                 piece = ends.clean(piece, whole=whole)
             ids.append(piece)
             if ids.nbytes > max_bytes:
@@ -279,7 +338,11 @@ def read(
                     "take a part of it: head -c 1G FILE | charrnn ... -",
                 )
         if ends:
-            ids.append(ends.finish_file())
+            missing = ends.finish_file()
+            ids.append(missing)
+            if labels:
+                labels.note(np.ones(len(missing), np.bool_))
+                labels.finish_file()
             cutter.empty += text.split == "file" and len(ids) == start
         # The end of the record before a file already marks the start of one.
         if len(ids) > start and (ends is None or not starts):
@@ -287,20 +350,33 @@ def read(
 
     _check_length(len(ids), sources, left_out, encoder.skipped)
     all_ids = ids.finish()
-    too_long = 0
+    fits = np.ones(1, np.bool_)
     if ends and text.max_chars is not None:
-        all_ids, too_long = _without_long(all_ids, ends.newline, text.max_chars, parts)
+        all_ids, fits = _without_long(all_ids, ends.newline, text.max_chars, parts)
         if not len(all_ids):
             raise CorpusError(f"every text has more than {text.max_chars:,} characters", "give --max-chars N")
     vocabulary = encoder.finish(all_ids, text)
     end = vocabulary.characters.index(text.end) if text.end else -1
     documents = Documents(all_ids, len(vocabulary), np.array(starts, np.int64), end)
-    notes = _notes(decoder, encoder, cutter.empty + (ends.empty_lines if ends else 0), too_long, left_out)
-    corpus = Corpus(documents, vocabulary, text, corpus_name(paths[0]), notes, tuple(parts))
+    notes = _notes(
+        decoder,
+        encoder,
+        cutter.empty + (ends.empty_lines if ends else 0),
+        int(np.count_nonzero(~fits)),
+        left_out,
+    )
+    corpus = Corpus(documents, vocabulary, text, corpus_name(paths[0]), notes, parts=tuple(parts))
+    if labels:
+        found, labelling = labels.finish(documents.records() if text.records else np.zeros(0, np.int64), fits)
+        if labels.skipped:
+            more = _counted(labels.skipped, "label") + " left out that the model has never seen"
+            notes = (*notes, more)
+        labelled = replace(documents, labels=labelling)
+        corpus = replace(corpus, documents=labelled, columns=found, notes=notes)
     if not builds_vocabulary:
         return corpus
     if text.split not in (None, "file") and text.field is None and not cutter.separators:
-        raise records.never_separated(text.split or "", next(corpus.pieces()).rstrip(END))
+        raise cutters.never_separated(text.split or "", next(corpus.pieces()).rstrip(END))
     if not text.bytes:
         form = text.normal_form or form_of(vocabulary.characters, corpus.pieces)
         corpus = replace(corpus, text=replace(text, normal_form=form))
@@ -330,13 +406,15 @@ def _cut(
         )
 
 
-def _without_long(ids: IdArray, end: int, most: int, parts: list[int]) -> tuple[IdArray, int]:
-    """The records, each ended by the id `end`, of at most `most` characters, and the number of the others.
+def _without_long(
+    ids: IdArray, end: int, most: int, parts: list[int]
+) -> tuple[IdArray, npt.NDArray[np.bool_]]:
+    """The records, each ended by the id `end`, of at most `most` characters, and a mask of these among all.
 
     The records move within `ids`, and `parts`, positions where records begin, with them.
     """
-    kept = left_out = low = 0
-    begins = np.array(parts)
+    kept = low = 0
+    short, begins = [], np.array(parts)
     while low < len(ids):
         high = low
         stops = np.zeros(0, np.int64)
@@ -351,9 +429,9 @@ def _without_long(ids: IdArray, end: int, most: int, parts: list[int]) -> tuple[
             parts[n] = int(ends_kept[np.searchsorted(stops, begins[n] - low, side="right")])
         ids[kept : kept + len(part)] = part
         kept += len(part)
-        left_out += int(np.count_nonzero(~fits))
+        short.append(fits)
         low += int(stops[-1])
-    return ids[:kept].copy(), left_out
+    return ids[:kept].copy(), np.concatenate(short)
 
 
 class Batches:
@@ -390,6 +468,7 @@ class Batches:
         self._group_size = max(1, LOOKUP_SIZE // (batch_size * seq_len))
         self._group: tuple[tuple[int, int], Inputs] | None = None  # (epoch, group), and its windows
         self._epoch: tuple[int, Documents] | None = None  # an epoch, and what is read in it
+        self._labels: tuple[int, int, npt.NDArray[np.int32]] | None = None  # likewise
 
     def offset(self, epoch: int) -> int:
         """The first stream's start in this epoch, 0 .. S-1."""
@@ -410,14 +489,24 @@ class Batches:
             raise IndexError(f"window {k} of {self.windows_per_epoch}")
         group, n = divmod(k, self._group_size)
         if self._group is None or self._group[0] != (epoch, group):
-            T, B = self.seq_len, self.batch_size
-            length = self._group_size * T
-            streams = self.offset(epoch) + self._stream * np.arange(B, dtype=np.int64)  # (B,)
-            times = group * length + np.arange(length, dtype=np.int64).reshape(-1, T, 1)
-            documents = self.documents(epoch)
-            self._group = (epoch, group), documents.look_up((times + streams) % len(documents))
+            self._group = (epoch, group), self.documents(epoch).look_up(self._positions(epoch, group))
         x, y, reset = self._group[1]
         return x[n], y[n], reset[n]
+
+    def labels(self, epoch: int, k: int, rate: float) -> npt.NDArray[np.int32] | None:
+        """The labels in the window, (T, B, columns), the share `rate` of them hidden; None: there are none.
+
+        Which ones are hidden differs from epoch to epoch.
+        """
+        group, n = divmod(k, self._group_size)
+        if self._labels is None or self._labels[:2] != (epoch, group):
+            key = int(np.random.default_rng([self.seed, epoch, 2]).integers(2**63))
+            found = self.documents(epoch).labels_at(self._positions(epoch, group), rate, key)
+            if found is None:
+                return None
+            self._labels = epoch, group, found
+        labels: npt.NDArray[np.int32] = self._labels[2][n]
+        return labels
 
     def documents(self, epoch: int) -> Documents:
         """What is read in this epoch."""
@@ -425,6 +514,14 @@ class Batches:
             self._epoch = None  # an epoch's text may be a copy: never two at a time
             self._epoch = epoch, self.text.in_epoch(epoch)
         return self._epoch[1]
+
+    def _positions(self, epoch: int, group: int) -> npt.NDArray[np.int64]:
+        """The positions of the windows of a group, (windows, T, B)."""
+        T, B = self.seq_len, self.batch_size
+        length = self._group_size * T
+        streams = self.offset(epoch) + self._stream * np.arange(B, dtype=np.int64)  # (B,)
+        times = group * length + np.arange(length, dtype=np.int64).reshape(-1, T, 1)
+        return (times + streams) % len(self.documents(epoch))
 
 
 def _check_length(length: int, sources: list[Source], left_out: list[str], skipped: int) -> None:

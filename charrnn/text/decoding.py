@@ -28,9 +28,10 @@ from charrnn.vocabulary import (
 )
 
 CodePoints = npt.NDArray[np.uint8] | npt.NDArray[np.uint32]
-CHUNK = 1 << 18  # characters worked on at a time
+CHUNK, BLOCK = 1 << 18, 1 << 14  # characters worked on at a time; indices at a time, for the cache
 BYTE_ORDER_MARK = "\ufeff"
 NEWLINE = ord("\n")
+MARK = 0xFF  # END in pieces of ASCII, which would take four times the memory with END itself
 
 
 def check_encoding(name: str) -> None:
@@ -211,6 +212,10 @@ FEW = 3  # undecodable sequences: so few may be mere damage
 
 def _line_ends(piece: str, last: str) -> int:
     """The number of line ends, LF, CR or CRLF, in a piece of text that follows the character `last`."""
+    if "\r" not in piece and last != "\r":
+        if piece.isascii():  # many times as fast as str.count
+            return int(np.count_nonzero(np.frombuffer(piece.encode(), np.uint8) == NEWLINE))
+        return piece.count("\n")
     halves = piece.count("\r\n") + (last == "\r" and piece.startswith("\n"))
     return piece.count("\n") + piece.count("\r") - halves
 
@@ -295,17 +300,21 @@ class Encoder:
 
     UNKNOWN = np.uint32(0xFFFFFFFF)
 
-    def __init__(self, vocabulary: Vocabulary | None = None, on_unknown: OnUnknown = "error") -> None:
+    def __init__(
+        self, vocabulary: Vocabulary | None = None, on_unknown: OnUnknown = "error", *, marks: bool = False
+    ) -> None:
+        """`marks`: whether MARK stands for END in pieces of bytes, which then hold ASCII alone."""
         self.vocabulary = vocabulary
         self.on_unknown = on_unknown
         self.skipped = 0  # unknown characters that were left out
         self.rare = self.made_rare = 0  # different characters that became RARE, and how often
         self._points: list[int] = []  # id -> code point
-        self._table = np.full(0x110000, self.UNKNOWN, np.uint32)  # code point -> id
+        unknown = -1 if vocabulary is None else vocabulary.unknown
+        self._table = np.full(0x110000, self.UNKNOWN if unknown < 0 else unknown, np.uint32)  # point -> id
+        self._narrow = self._table[:256].copy()  # the same for pieces of bytes
+        self._marks = marks
         if vocabulary is not None:
             self.add_ids(vocabulary.code_points.tolist())
-            if vocabulary.unknown >= 0:
-                self._table[self._table == self.UNKNOWN] = vocabulary.unknown
 
     @property
     def dtype(self) -> np.dtype[np.unsignedinteger]:
@@ -316,6 +325,9 @@ class Encoder:
         """Assigns the next ids to these new code points."""
         self._table[points] = np.arange(len(self._points), len(self._points) + len(points), dtype=np.uint32)
         self._points += points
+        self._narrow[:] = self._table[: len(self._narrow)]
+        if self._marks:
+            self._narrow[MARK] = self.id_of(ord(END))
 
     def id_of(self, point: int) -> int:
         """The id of a known code point."""
@@ -329,8 +341,8 @@ class Encoder:
         Raises:
             VocabularyError: the given vocabulary lacks a character, and `on_unknown` is "error".
         """
-        # Several times as fast as table[points].
-        ids: npt.NDArray[np.uint32] = self._table.take(points.astype(np.intp))
+        ids: npt.NDArray[np.uint32] = np.empty(len(points), np.uint32)
+        look_up(self._narrow if points.dtype == np.uint8 else self._table, points, ids)
         if not len(ids) or ids.max() != self.UNKNOWN:
             return ids
         unknown = ids == self.UNKNOWN  # (n,)
@@ -363,9 +375,18 @@ class Encoder:
         else:
             characters = np.unique(points)
         renumbered = np.searchsorted(characters, points).astype(ids.dtype)
-        for start in range(0, len(ids), CHUNK):
-            ids[start : start + CHUNK] = renumbered.take(ids[start : start + CHUNK].astype(np.intp))
+        for start in range(0, len(ids), CHUNK):  # in chunks, so that Ctrl-C takes effect
+            look_up(renumbered, ids[start : start + CHUNK], ids[start : start + CHUNK])
         return Vocabulary.of_text("".join(map(chr, characters.tolist())), text)
+
+
+def look_up(table: npt.NDArray[Any], values: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
+    """out[:] = table[values], (n,) each, several times as fast; `out` may be `values`."""
+    indices = np.empty(min(len(values), BLOCK), np.intp)
+    for start in range(0, len(values), BLOCK):
+        part = values[start : start + BLOCK]
+        indices[: len(part)] = part
+        np.take(table, indices[: len(part)], out=out[start : start + len(part)], mode="clip")
 
 
 def empty_lines(ids: npt.NDArray[np.integer], newline: int, at_line_start: bool) -> npt.NDArray[np.bool_]:
@@ -397,6 +418,12 @@ class LineEnds:
         empty = empty_lines(ids, self.newline, at_line_start)
         self.empty_lines += int(np.count_nonzero(empty))
         return ids[~empty] if empty.any() else ids
+
+    def kept(self, ids: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+        """For each line end among the next ids whether `clean` keeps it."""
+        empty = empty_lines(ids, self.newline, self._at_line_start)
+        kept: npt.NDArray[np.bool_] = ~empty[ids == self.newline]
+        return kept
 
     def finish_file(self) -> npt.NDArray[np.uint32]:
         """The "\\n" that the file's last line lacks, (1,), or nothing, (0,)."""

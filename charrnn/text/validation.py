@@ -78,9 +78,10 @@ def _split_end(documents: Documents, val_fraction: float) -> tuple[Documents, Do
     cut = total - _val_count(val_fraction, total)
     inside = documents.starts[documents.starts > cut] - cut
     val_starts = np.concatenate((np.zeros(min(1, total - cut), np.int64), inside))
+    labels = documents.labels and documents.labels.after(cut)
     return (
         replace(documents, ids=documents.ids[:cut], starts=documents.starts[documents.starts < cut]),
-        replace(documents, ids=documents.ids[cut:], starts=val_starts),
+        replace(documents, ids=documents.ids[cut:], starts=val_starts, labels=labels),
     )
 
 

@@ -30,6 +30,7 @@ from charrnn.checkpoint import model_file
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, TextConfig, TrainConfig, split_of
 from charrnn.errors import CharrnnError, CheckpointError, ConfigError, TrainingError
+from charrnn.labels import Columns, from_record
 from charrnn.nn.parameters import Array
 from charrnn.system.file_errors import why_unreadable
 from charrnn.training.request import MODEL_SETTINGS, Request, Target
@@ -50,6 +51,7 @@ class Interrupted:
     model: ModelConfig
     train: TrainConfig
     vocabulary: Vocabulary
+    columns: Columns
 
     @classmethod
     def load(cls, path: Path) -> Interrupted:
@@ -60,7 +62,8 @@ class Interrupted:
             model, train = ModelConfig.from_dict(record["model"]), TrainConfig(**record["train"])
             step, vocabulary = int(record["position"]["step"]), Vocabulary.of_text(record["vocabulary"], text)
             run, init = record["run"], str(record["init"])
-            return cls(tensors, record, step, run, init, text, model, train, vocabulary)
+            columns = from_record(record.get("labels", []))
+            return cls(tensors, record, step, run, init, text, model, train, vocabulary, columns)
         except (KeyError, TypeError, ValueError, AttributeError, CharrnnError) as error:
             raise CheckpointError(f"{path} does not hold a run", "remove it to start anew") from error
 

@@ -14,7 +14,7 @@ from charrnn.system.file_errors import refuse_overwriting
 from charrnn.tasks.task import Assignment
 from charrnn.training.planning import BUDGETS
 
-MODEL_SETTINGS = {f.name for f in fields(ModelConfig)} - {"vocab_size", "ends"}
+MODEL_SETTINGS = {f.name for f in fields(ModelConfig)} - {"vocab_size", "ends", "labels"}
 TRAIN_SETTINGS = {f.name for f in fields(TrainConfig)}
 MOST_KEPT = 10_000  # models to keep beside the best
 _MODELS = Path("checkpoints")
@@ -39,7 +39,7 @@ class Request:
     target: Target = Target()
     init_from: str | Path | None = None
     threads: int | None = None
-    # Of ModelConfig (except vocab_size and ends) and TrainConfig; None: chosen to suit the corpus.
+    # Of ModelConfig (except vocab_size, ends and labels) and TrainConfig; None: chosen to suit the corpus.
     settings: dict[str, Any] = field(default_factory=dict)
 
     def checked(self) -> dict[str, Any]:

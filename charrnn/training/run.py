@@ -28,7 +28,7 @@ from charrnn.events import (
     Step,
     Unsaved,
 )
-from charrnn.nn.optimizer import learning_rate
+from charrnn.nn.learning.optimizer import learning_rate
 from charrnn.nn.parameters import Array
 from charrnn.tasks.task import Carry, Network, Stop, Task
 from charrnn.training.budget import Budget
@@ -288,6 +288,7 @@ class Run:
             "model": to_dict(model.config),
             "train": to_dict(self.train),
             "text": to_dict(model.text),
+            **({"labels": [column.to_dict() for column in model.columns]} if model.columns else {}),
             "updates": self.network.updates,
             "position": p.to_record(),
         }

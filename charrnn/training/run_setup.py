@@ -15,8 +15,9 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, TrainConfig, TrainPrecision, canonical, to_dict
 from charrnn.errors import ConfigError, VocabularyError
 from charrnn.events import Compiling, Started
-from charrnn.nn.compilation import compile_kernels, start_helper
-from charrnn.nn.learner import characters_per_second
+from charrnn.labels import merged
+from charrnn.nn.learning.compilation import compile_kernels, start_helper
+from charrnn.nn.learning.learner import characters_per_second
 from charrnn.nn.precision import choose, require
 from charrnn.nn.workers import Workers
 from charrnn.tasks.task import Material, Stop
@@ -47,7 +48,12 @@ class Settled:
         """With all settings of a plan."""
         corpus = material.corpus
         ends = corpus.text.split is not None
-        model = ModelConfig(len(corpus.vocabulary) - ends, **only(settings, MODEL_SETTINGS), ends=ends)
+        model = ModelConfig(
+            len(corpus.vocabulary) - ends,
+            **only(settings, MODEL_SETTINGS),
+            ends=ends,
+            labels=tuple(len(column.labels) for column in corpus.columns),
+        )
         train = TrainConfig(**only(settings, TRAIN_SETTINGS))
         # With a separate text for validation, the split means nothing.
         apart = material.validation is not None
@@ -85,6 +91,7 @@ def set_up(
     start = earlier.settle(run_id, request.target)
     corpus, settings = material.corpus, to_dict(train)
     blank = Checkpoint(settled.model, corpus.vocabulary, corpus.text, {}, run=run_id, settings=settings)
+    blank = replace(blank, columns=corpus.columns)
     task, network = material.begin(settled.model, train, initial, workers)
     outputs = Outputs(out, request.target.keep_models)
     run = Run(task, network, train, blank, outputs, init=settled.init, stop=stop)
@@ -112,7 +119,8 @@ def _as_before(
     require(train.precision, "go on with the run on a CPU that has, or start anew with --force")
     start_helper(held, model, request.threads, train.precision == "bfloat16")
     try:
-        material = request.assignment.read(old.text).within(old.vocabulary)
+        material = request.assignment.read(old.text)
+        material = material.within(old.vocabulary, old.columns)
     except VocabularyError as error:
         raise earlier.another_corpus() from error
     validation = material.validation
@@ -138,8 +146,10 @@ def _anew(
     start_helper(held, guess, request.threads, bfloat16)
     material, init = request.assignment.read(request.text), ""
     if initial is not None:
+        corpus = material.corpus
+        columns = merged(corpus.columns, initial.columns)
         characters = initial.vocabulary.characters[: initial.config.vocab_size]
-        material = material.within(material.corpus.vocabulary.merged(Vocabulary(characters)))
+        material = material.within(corpus.vocabulary.merged(Vocabulary(characters)), columns)
         init = _digest(initial)
     if material.validation is not None:
         given = {**given, "val_fraction": 0.0, "val_text": material.validation.fingerprint()}

@@ -26,7 +26,7 @@ from charrnn.checkpoint.model_file import resume_path
 from charrnn.config import ModelConfig
 from charrnn.errors import CharrnnError
 from charrnn.events import Finished, Saved, Unsaved
-from charrnn.nn.compilation import compile_kernels
+from charrnn.nn.learning.compilation import compile_kernels
 from charrnn.training import run
 from charrnn.training.locking import lock_path
 

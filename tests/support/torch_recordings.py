@@ -92,3 +92,35 @@ def load(name: str) -> Recording:
         if training
         else None,
     )
+
+
+@functools.cache
+def readers(*heads: str) -> list[str]:
+    """The names of recordings by tests/record_torch_readers.py, of networks that end in these heads."""
+    found = sorted(path.stem for path in (FOLDER / "readers").glob("*.npz"))
+    return [name for name in found if name.startswith(heads)]
+
+
+@dataclass(frozen=True)
+class ReaderRecording:
+    """One network that reads, a batch of texts, and what PyTorch made of them."""
+
+    config: dict[str, Any]  # head, cell, nonlinearity and sizes
+    tensors: dict[str, Array]
+    gradients: dict[str, Array]  # float64, as is the loss
+    arrays: dict[
+        str, Array
+    ]  # x, lengths, targets, weights, logits, and for a decoder previous, target_lengths
+    loss: float
+
+
+def load_reader(name: str) -> ReaderRecording:
+    with np.load(FOLDER / "readers" / f"{name}.npz", allow_pickle=False) as file:
+        arrays = dict(file)
+    groups: dict[str, dict[str, Array]] = {"tensors": {}, "gradients": {}}
+    for key in list(arrays):
+        group, slash, rest = key.partition("/")
+        if slash:
+            groups[group][rest] = arrays.pop(key)
+    config, loss = json.loads(str(arrays.pop("config"))), float(arrays.pop("loss"))
+    return ReaderRecording(config, groups["tensors"], groups["gradients"], arrays, loss)

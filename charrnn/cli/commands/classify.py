@@ -19,11 +19,14 @@ def classify(
     files: Files = None,
     models: Annotated[
         list[str] | None,
-        typer.Option("-m", "--model", metavar="PATH", help="A model; give this twice or more."),
+        typer.Option("-m", "--model", metavar="PATH", help="A model; several, or one with labels."),
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Say the labels of this column [the first].")
     ] = None,
     prior: Annotated[
         str | None,
-        typer.Option(metavar="P,P,...", help="How frequent each model's text is [all alike]."),
+        typer.Option(metavar="P,P,...", help="How frequent each is [alike; labels: as trained]."),
     ] = None,
     unknown_bits: UnknownBits = UNKNOWN_BITS,
     encoding: Encoding = None,
@@ -31,15 +34,23 @@ def classify(
     nul: Nul = False,
     json_lines: Json = False,
 ) -> None:
-    """Say of each line which model's text it is: the model, its probability, the line."""
+    """Say of each line which model's text, or which label, it is: that, its probability, the line."""
     from charrnn import api
     from charrnn.cli import undecoded
 
     paths = list(models or ())
     labels = _labels(paths)
-    nothing = (None,) * len(labels)  # for a line without probabilities
     weights = None if prior is None else _numbers(prior)
     checkpoints = [api.load(path) for path in paths]
+    if len(checkpoints) == 1 and checkpoints[0].columns:
+        columns = checkpoints[0].columns
+        checkpoints = api.by_label(checkpoints[0], by)
+        column = next(column for column in columns if by in (None, column.name))
+        labels = [wording.visible(label) for label in column.labels]
+        weights = weights or [max(count, 0.5) for count in column.counts]
+    elif by is not None:
+        raise ConfigError("--by names a column of labels", "give it with one model that knows labels")
+    nothing = (None,) * len(labels)  # for a line without probabilities
     raw = bool(checkpoints) and all(checkpoint.text.bytes for checkpoint in checkpoints)
     output = Output(raw_bytes=raw and not json_lines, errors="surrogateescape")
     results = api.classify(

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from charrnn.cli import models
 from charrnn.cli.options import ModelPath
 from charrnn.cli.process import Output, say
 from charrnn.cli.views.meter import Meter
@@ -24,7 +25,13 @@ Out = Annotated[str, typer.Option("-o", "--out", metavar="PATH", help="Where to 
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
 
 
-def compress(file: File = "-", model: ModelPath = None, out: Out = "-", quiet: Quiet = False) -> None:
+def compress(
+    file: File = "-",
+    model: ModelPath = None,
+    label: models.OneLabel = None,
+    out: Out = "-",
+    quiet: Quiet = False,
+) -> None:
     """Make a file small by what a model expects of it. `decompress` makes the same bytes again."""
     from charrnn import api
 
@@ -32,39 +39,44 @@ def compress(file: File = "-", model: ModelPath = None, out: Out = "-", quiet: Q
         raise ConfigError(
             "stdout is a terminal, and what is compressed is no text", "give -o PATH, or a pipe"
         )
-    sizes = _write(file, model, out, "compressing", api.compress, quiet=quiet)
+    sizes = _write(file, (model, label), out, "compressing", api.compress, quiet=quiet)
     if out != "-" and not quiet:
         bits = f": {8 * sizes[1] / sizes[0]:.3f} bits a byte" if sizes[0] else ""
         say(f"{count(sizes[0])} bytes became {count(sizes[1])}{bits}")
 
 
-def decompress(file: File = "-", model: ModelPath = None, out: Out = "-") -> None:
+def decompress(
+    file: File = "-", model: ModelPath = None, label: models.OneLabel = None, out: Out = "-"
+) -> None:
     """Make the bytes again that `compress` was given, with the model that it used."""
     from charrnn import api
 
-    _write(file, model, out, "decompressing", api.decompress)
+    _write(file, (model, label), out, "decompressing", api.decompress)
 
 
 def _write(
     file: str,
-    model: str | None,
+    model: tuple[str | None, list[str] | None],
     out: str,
     what: str,
     change: Callable[..., Iterator[bytes]],
     *,
     quiet: bool = False,
 ) -> tuple[int, int]:
-    """Write the output of `change` for a file atomically. Returns the numbers of bytes read and written."""
+    """Write the output of `change` for a file atomically. Returns the numbers of bytes read and written.
+
+    `model` is its path, and the labels that were given.
+    """
     from charrnn import api
     from charrnn.system import atomic
     from charrnn.system.file_errors import refuse_overwriting, writing
     from charrnn.text.sources import Source
 
     source = Source(None if file == "-" else Path(file), packed=True)
-    model_path = api.model_path(model)
+    model_path = api.model_path(model[0])
     if out != "-":
         refuse_overwriting(Path(out), [("what is read", source.file), ("the model", model_path)])
-    checkpoint = api.load(model_path)
+    checkpoint = models.of_one_label(api.load(model_path), model[1])
     sizes = [0, 0]
 
     def counted(chunks: Iterable[bytes], which: int) -> Iterator[bytes]:

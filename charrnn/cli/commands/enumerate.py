@@ -14,6 +14,8 @@ from charrnn.cli.prompts import argument
 
 def enumerate_lines(
     model: models.Models = None,
+    label: models.Labels = None,
+    strength: models.Strength = 1.0,
     count: Annotated[
         int | None,
         typer.Option("-n", "--count", metavar="N", help="How many lines [100; any with --above]."),
@@ -39,7 +41,7 @@ def enumerate_lines(
     """
     from charrnn import api
 
-    checkpoint = models.load(model)
+    checkpoint = models.load(model, label, strength)
     lines = api.enumerate_lines(
         checkpoint,
         argument(prompt, checkpoint.text),

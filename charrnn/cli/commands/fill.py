@@ -19,6 +19,8 @@ def fill(
         typer.Argument(metavar="PATTERN", help="?: one character; *: any; ___: at least one."),
     ],
     model: models.Models = None,
+    label: models.Labels = None,
+    strength: models.Strength = 1.0,
     count: Annotated[int, typer.Option("-n", "--count", metavar="N", help="How many texts [10].")] = 10,
     beam: Annotated[int, typer.Option(metavar="N", help="Texts that are pursued at each place [256].")] = 256,
     gap: Annotated[int, typer.Option(metavar="N", help="Characters in a gap at the most [20].")] = 20,
@@ -36,7 +38,7 @@ def fill(
     """
     from charrnn import api
 
-    checkpoint = models.load(model)
+    checkpoint = models.load(model, label, strength)
     fillings = api.fill(
         checkpoint,
         argument(pattern, checkpoint.text),

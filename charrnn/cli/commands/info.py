@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from charrnn.errors import decimal, printable, quoted
 if TYPE_CHECKING:
     from charrnn.checkpoint.model_file import Checkpoint
     from charrnn.config import TextConfig
+    from charrnn.labels import Column
 
 SHOWN_CHARACTERS = 200
 SHOWN_EVALUATIONS = 12
@@ -52,6 +54,7 @@ def _record(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
         "parameters": checkpoint.config.num_parameters,
         "vocabulary": checkpoint.vocabulary.characters[: checkpoint.config.vocab_size],
         "text": shown(checkpoint.text),
+        **({"labels": [asdict(column) for column in checkpoint.columns]} if checkpoint.columns else {}),
         "best_val_loss": best,
         "best_val_bpc": None if best is None else best / math.log(2),
         "history": checkpoint.history,
@@ -72,6 +75,7 @@ def _table(path: str, checkpoint: Checkpoint) -> list[str]:
         ("vocabulary", _vocabulary(checkpoint.vocabulary.characters[: config.vocab_size])),
         ("text", _text(text)),
     ]
+    rows += [("labels" if n == 0 else "", _labels(column)) for n, column in enumerate(checkpoint.columns)]
     if checkpoint.best_val_loss is not None:
         rows.append(("best loss", wording.loss(checkpoint.best_val_loss)))
     settings = sorted(checkpoint.settings.items())
@@ -110,6 +114,16 @@ def _text(text: TextConfig) -> str:
         f", texts of {text.max_chars:,} characters at the most" if text.max_chars is not None else "",
     ]
     return printable("".join(parts))
+
+
+def _labels(column: Column) -> str:
+    """18: Arabic 2,000, Chinese 268, ..."""
+    counted = (
+        f"{wording.visible(label)} {wording.count(count)}"
+        for label, count in zip(column.labels, column.counts, strict=True)
+    )
+    name = f"{wording.visible(column.name)}, " if column.name else ""
+    return f"{name}{wording.count(len(column.labels))}: {', '.join(counted)}"
 
 
 def _vocabulary(characters: str) -> str:

@@ -23,6 +23,8 @@ def next_(
         str, typer.Argument(metavar="[PROMPT]", help="The text before it; -: from stdin [none].")
     ] = "",
     model: models.Models = None,
+    label: models.Labels = None,
+    strength: models.Strength = 1.0,
     top: Annotated[int, typer.Option(metavar="N", help="How many characters; 0: all [10].")] = 10,
     temp: Annotated[
         float, typer.Option("--temp", metavar="T", help="Boldness; 1: as the model sees it [1].")
@@ -37,7 +39,7 @@ def next_(
         raise ConfigError(f"top is {top}", "give a whole number from 0 up")
     from charrnn import api
 
-    checkpoint = models.load(model)
+    checkpoint = models.load(model, label, strength)
     text = checkpoint.text.of_commands(encoding, encoding_errors)
     given = from_stdin(text, checkpoint.text) if prompt == "-" else argument(prompt, text)
     table = api.next_characters(checkpoint, given, temperature=temp, on_unknown=on_unknown)

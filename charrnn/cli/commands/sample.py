@@ -35,6 +35,8 @@ RECORDS_AT_ONCE = 10  # from a model of records without --count
 @with_options("filters", filter_options())
 def sample(
     model: models.Models = None,
+    label: models.Labels = None,
+    strength: models.Strength = 1.0,
     prompt: Annotated[str, typer.Option(metavar="TEXT|-", help="Go on from this text; -: from stdin.")] = "",
     prompts: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Go on from each line of a file, in its order.")
@@ -121,11 +123,11 @@ def sample(
             )
         from charrnn.cli import interaction
 
-        interaction.write_by_hand(models.load(model), prompt, on_unknown, precision)
+        interaction.write_by_hand(models.load(model, label, strength), prompt, on_unknown, precision)
         return
     from charrnn import api
 
-    checkpoint = models.load(model)
+    checkpoint = models.load(model, label, strength)
     text = checkpoint.text.of_commands(encoding, encoding_errors)
     given = from_stdin(text, checkpoint.text) if prompt == "-" else argument(prompt, text)
     alone = bool(given) or index is not None or prompts is not None or prompts_json is not None
@@ -160,7 +162,7 @@ def sample(
     cut = 0
     for number, written in enumerate(texts):
         if json_lines:
-            output.write(_as_json(written, text))
+            output.write(_as_json(written, text, label))
         else:
             _write(output, written, text, "\0" if nul else text.separator, first=number == 0)
         cut += written.cut
@@ -184,7 +186,7 @@ def _write(output: Output, written: api.Written, text: TextConfig, separator: st
         output.write("\n")  # for `wc`, `fmt` and the shell's prompt, which expect complete lines
 
 
-def _as_json(written: api.Written, text: TextConfig) -> str:
+def _as_json(written: api.Written, text: TextConfig, labels: list[str] | None) -> str:
     whole = "".join(written)
     if text.lines:
         whole = whole.removesuffix("\n")
@@ -196,6 +198,8 @@ def _as_json(written: api.Written, text: TextConfig) -> str:
     if written.bits_per_character is not None and text.split is not None:
         values["bits_per_character"] = wording.json_number(written.bits_per_character)
         values |= {"cut": True} if written.cut else {}
+    label = written.label or (labels[0] if labels and len(labels) == 1 else labels)
+    values |= {"label": label} if label else {}
     return wording.json_line(values) + "\n"
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charrnn.cli import wording
+from charrnn.cli import models, wording
 from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, ModelPath, Nul, UnknownBits
 from charrnn.cli.process import Output, say
 from charrnn.config import UNKNOWN_BITS, TextConfig
@@ -36,6 +36,7 @@ def _color(value: str) -> str:
 def score(
     files: Files = None,
     model: ModelPath = None,
+    label: models.OneLabel = None,
     top: Annotated[
         int | None, typer.Option(metavar="N", help="Only the N most surprising lines, these first.")
     ] = None,
@@ -81,13 +82,13 @@ def score(
             wanted.append("--json")
         if wanted:
             raise ConfigError(f"{wanted[0]} is about lines, --heat about characters", "give one of them")
-        _heat(paths, model, unknown_bits, html, svg, color, reading)
+        _heat(paths, (model, label), unknown_bits, html, svg, color, reading)
         return
 
     from charrnn import api
     from charrnn.cli import undecoded
 
-    checkpoint = api.load(model)
+    checkpoint = models.of_one_label(api.load(model), label)
     text = checkpoint.text.of_commands(**reading)
     raw = checkpoint.text.bytes
     output = Output(raw_bytes=raw and not json_lines, errors="surrogateescape")
@@ -184,8 +185,8 @@ def _total(scores: Iterator[list[LineScore]], json_lines: bool) -> str:
 
 
 def _heat(
-    paths: list[str], model: str | None, unknown_bits: float, html: str | None, svg: str | None, color: str,
-    reading: dict[str, Any],
+    paths: list[str], model: tuple[str | None, list[str] | None], unknown_bits: float, html: str | None,
+    svg: str | None, color: str, reading: dict[str, Any],
 ) -> None:  # fmt: skip
     from charrnn import api
     from charrnn.cli import undecoded
@@ -207,11 +208,11 @@ def _heat(
     if html and svg:
         raise ConfigError("--html and --svg are given", "give one of them")
     page, option = html or svg, "--html" if html else "--svg"
-    model_path = api.model_path(model)
+    model_path = api.model_path(model[0])
     if page and page != "-":
         read = [("what is read", source.file) for source in find(paths)]
         refuse_overwriting(Path(page), [*read, ("the model", model_path)], option)
-    checkpoint = api.load(model_path)
+    checkpoint = models.of_one_label(api.load(model_path), model[1])
     output = Output(colored=True)
     if page:
         pieces = heatmap.html(texts()) if html else heatmap.svg(texts())

@@ -19,7 +19,15 @@ from charrnn.cli import wording
 from charrnn.cli.models import path_and_number
 from charrnn.cli.options import PLOT, parameter, with_options
 from charrnn.cli.process import ClosedPipe, Output, StopRequest, is_terminal, say
-from charrnn.config import Cell, EncodingErrors, ModelConfig, Nonlinearity, TextConfig, TrainConfig
+from charrnn.config import (
+    Cell,
+    EncodingErrors,
+    LabelBy,
+    ModelConfig,
+    Nonlinearity,
+    TextConfig,
+    TrainConfig,
+)
 from charrnn.errors import CharrnnError, ConfigError, ExitCode, printable, quoted
 
 if TYPE_CHECKING:
@@ -60,6 +68,7 @@ _SETTINGS: dict[str, dict[str, tuple[str | None, str]]] = {
         "learning_rate": ("X", "Peak learning rate [suits the network]."),
         "warmup": ("P", "Share of the budget before the peak [{}]."),
         "weight_decay": ("X", f"Decoupled weight decay {_SUITS}."),
+        "label_dropout": ("P", "Share of texts with hidden labels [{:g}]."),
         "l1": ("X", "Decoupled L1 shrinkage [{:g}]."),
         "clip": ("X", "Largest norm of a gradient [{:g}]."),
         "patience": ("N", "Worse evaluations in a row to the end [{}]."),
@@ -103,7 +112,7 @@ def train(
         list[str],
         typer.Argument(
             metavar="CORPUS...",
-            help="Files, folders, .gz files, or -; FILE:3: 3 shares.",
+            help="Files, folders, .gz or -; A:1 B:3: in such shares.",
         ),
     ],
     out: Annotated[
@@ -115,7 +124,7 @@ def train(
     ] = False,
     split: Annotated[
         str | None,
-        _reading(metavar="WHAT", help="What ends a text: line, blank, nul, file or a line."),
+        _reading(metavar="WHAT", help="What ends texts: line, blank, nul, file or LINE."),
     ] = None,
     field: Annotated[
         str | None,
@@ -127,6 +136,10 @@ def train(
     ] = 1,
     lowercase: Annotated[bool, _reading("--lowercase", help="Read all letters as lower case.")] = False,
     nfc: Annotated[bool, _reading("--nfc", help="Compose accents and letters (Unicode's NFC).")] = False,
+    labels: Annotated[bool, _reading("--labels", help="Every line is label, tab, text.")] = False,
+    label_by: Annotated[
+        LabelBy | None, _reading(metavar="NAME", help="file, or folder: its name is the label.")
+    ] = None,
     encoding: Annotated[
         str | None, _reading(metavar="NAME", help="How characters are stored [utf-8].")
     ] = None,
@@ -160,6 +173,8 @@ def train(
     for option, is_given in (("--encoding", encoding is not None), ("--nfc", nfc)):
         if bytes and is_given:
             raise ConfigError(f"--bytes and {option} contradict each other", "give one of them")
+    if labels and label_by is not None:
+        raise ConfigError("--labels and --label-by contradict each other", "give one of them")
     from charrnn import api
     from charrnn.cli.views import plots
     from charrnn.cli.views.progress import RunHistory
@@ -170,7 +185,8 @@ def train(
     text = TextConfig(
         encoding=encoding or TextConfig().encoding,
         bytes=bytes,
-        lines=lines,
+        lines=lines or (labels and split is None and field is None),
+        label_by="column" if labels else label_by,
         keep_newlines=keep_newlines,
         encoding_errors=encoding_errors or TextConfig().encoding_errors,
         normal_form="NFC" if nfc else None,

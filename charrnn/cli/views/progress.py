@@ -9,7 +9,7 @@ import math
 import shlex
 import time
 from dataclasses import replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from charrnn.cli import wording
 from charrnn.cli.process import say, say_at_once
@@ -18,9 +18,13 @@ from charrnn.errors import decimal, printable
 from charrnn.events import ByPart, Compiling, Evaluated, Event, Finished, Indexing, Started, Step, Unsaved
 from charrnn.training import diagnosis
 
+if TYPE_CHECKING:
+    from charrnn.labels import Column
+
 STOPPING = "stopping: saving the model (Ctrl-C again does not wait)"
 COMPILING = "compiling kernels"
 INDEXING = "making an index of the text (for sample --novel)"
+MOST_SHOWN = 5  # labels
 COMMAND = "write with it: "
 STEP_SECONDS = 10.0  # between two step lines without a terminal
 FIRST_STEP_SECONDS = 1.0  # until the first step line, which has the time left
@@ -160,6 +164,7 @@ def header(started: Started) -> list[str]:
         f"text      {printable(corpus.name)}: {texts}{wording.count(characters)} characters{held_out}, "
         f"{wording.count(started.different)} different"
     ]
+    lines += [f"{'labels' if n == 0 else '':<10}{labels(column)}" for n, column in enumerate(corpus.columns)]
     if started.validation is not None:
         judging = f"{wording.count(started.val_characters)} characters"
         lines.append(f"judged by {printable(started.validation.name)}: {judging}")
@@ -174,6 +179,16 @@ def header(started: Started) -> list[str]:
     if started.resumed_step:
         lines.append(f"resumed   after step {wording.count(started.resumed_step)}")
     return lines
+
+
+def labels(column: Column) -> str:
+    """origin: 18 different, of 20,074 texts: Russian 9,408, English 3,668, Arabic 2,000, ..."""
+    common = sorted(zip(column.labels, column.counts, strict=True), key=lambda label: -label[1])[:MOST_SHOWN]
+    named = [f"{wording.visible(label)} {wording.count(count)}" for label, count in common]
+    more = ", ..." * (len(column.labels) > MOST_SHOWN)
+    name = f"{wording.visible(column.name)}: " if column.name else ""
+    total = f"{wording.count(len(column.labels))} different, of {wording.count(sum(column.counts))} texts"
+    return f"{name}{total}: {', '.join(named)}{more}"
 
 
 def network(model: ModelConfig) -> str:

@@ -77,10 +77,12 @@ class _Files:
 
     Numba numbers its files and lists them in an index. Two processes that compile different signatures at
     the same time would take the same number, and one signature would get the other's machine code.
+
+    Nor are they in Numba's subfolder for the source's path: copies of the package share their machine code.
     """
 
-    def __init__(self, folder: str, name: str) -> None:
-        self._start = Path(folder) / name
+    def __init__(self, folder: Path, name: str) -> None:
+        self._start = folder / name
 
     def path(self, key: Any) -> Path:
         """The file for a key of Numba's: the arguments' types, the CPU, and the function's bytecode."""
@@ -180,8 +182,8 @@ def njit(**options: Any) -> Callable[[Any], Any]:
             )(function)
         if inner or JIT_DISABLED:
             return kernel
-        if cached:
-            kernel._cache._cache_file = _Files(kernel._cache.cache_path, name_of(function))
+        if cached and CACHE_DIR is not None:
+            kernel._cache._cache_file = _Files(CACHE_DIR, name_of(function))
         _make_recordable(kernel, name_of(function))
         return kernel
 
@@ -199,7 +201,7 @@ def cfunc(signature: Any, function: Callable[..., None]) -> Any:
         )
         if CACHE_DIR is not None:
             code.enable_caching()
-            code._cache._cache_file = _Files(code._cache.cache_path, name_of(function))
+            code._cache._cache_file = _Files(CACHE_DIR, name_of(function))
     return code
 
 

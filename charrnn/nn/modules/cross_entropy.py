@@ -21,13 +21,14 @@ class CrossEntropy:
         self.logits, shape = logits, (window.T, window.B)
         self.losses, self.largest, self.log_partitions = (np.zeros(shape, window.dtype) for _ in range(3))
         self.targets = np.zeros(shape, np.int32)
+        self.weights = np.full(shape, 1.0 / self.losses.size, window.dtype)
         if window.training:
             logits.gradient = logits.values  # which it overwrites
 
     def gradient(self, b0: int, b1: int) -> None:
         """The losses of the `targets`, and the gradient of their mean; columns b0 to b1."""
-        logits, weight = self.logits, 1.0 / self.losses.size
-        kernels.loss.cross_entropy(logits.values, self.targets, self.losses, weight, logits.N, b0, b1)
+        logits = self.logits
+        kernels.loss.cross_entropy(logits.values, self.targets, self.weights, self.losses, logits.N, b0, b1)
 
     def mean(self) -> float:
         """The loss, once all columns are done."""

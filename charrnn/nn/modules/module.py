@@ -123,10 +123,10 @@ class Sequential(Module):
         return {name: value for module in self.flat() for name, value in module.initial(random).items()}
 
     def bind(self, window: Window, x: Stream) -> BoundSequential:
-        """All modules, each with the output of the one before as its input."""
+        """All modules, each with the output of the one before as its input, and in the window of that."""
         bounds, y = [], x
         for module in self.modules:
-            bounds.append(module.bind(window, y if module.reads_characters else y.rows_of_all()))
+            bounds.append(module.bind(y.window, y if module.reads_characters else y.rows_of_all()))
             y = bounds[-1].y
         return BoundSequential(x, y, tuple(bounds))
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from charrnn import kernels
 from charrnn.nn.cell import Cell
+from charrnn.nn.modules.label import Label
 from charrnn.nn.modules.module import Bound, Module, Shapes
 from charrnn.nn.modules.stream import Characters, Stream
 
@@ -23,25 +24,42 @@ if TYPE_CHECKING:
 class Recurrent(Module):
     """Layer k of a network: D inputs and H outputs at each step.
 
-    `biases` are the initial biases by gate, where they are not 0.
+    `biases` are the initial biases by gate, where they are not 0; `labels` the numbers of labels of a text,
+    by column, if it has any. In `reverse`, it reads from the end of a text to its beginning.
     """
 
     reads_characters = True
 
-    def __init__(self, cell: Cell, D: int, H: int, k: int, biases: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        cell: Cell,
+        D: int,
+        H: int,
+        k: int,
+        biases: Mapping[str, float],
+        *,
+        labels: tuple[int, ...] = (),
+        reverse: bool = False,
+        name: str = "rnn",
+    ) -> None:
         self.cell, self.D, self.H, self.biases, self.gates = cell, D, H, biases, len(cell.gates)
-        self.weight_ih, self.weight_hh = f"rnn.weight_ih_l{k}", f"rnn.weight_hh_l{k}"
-        self.bias_ih, self.bias_hh = f"rnn.bias_ih_l{k}", f"rnn.bias_hh_l{k}"
+        self.reverse, suffix = reverse, f"_l{k}_reverse" if reverse else f"_l{k}"
+        self.label = Label(labels, self.gates * H, k)
+        self.by_row = tuple(self.label.sizes)
+        self.weight_ih, self.weight_hh = f"{name}.weight_ih{suffix}", f"{name}.weight_hh{suffix}"
+        self.bias_ih, self.bias_hh = f"{name}.bias_ih{suffix}", f"{name}.bias_hh{suffix}"
         self.widths = cell.state_widths(H)
 
     def __repr__(self) -> str:
-        return f"Recurrent({self.cell.name}, {self.D} -> {self.H})"
+        more = [f"{size} labels" for size in self.label.sizes.values()] + ["reverse"] * self.reverse
+        return f"Recurrent({', '.join([self.cell.name, f'{self.D} -> {self.H}', *more])})"
 
     def shapes(self) -> Shapes:
         """For each gate a block of H rows, packed as in PyTorch."""
         N = self.gates * self.H
         return {
-            self.weight_ih: (N, self.D), self.weight_hh: (N, self.H), self.bias_ih: (N,), self.bias_hh: (N,)
+            self.weight_ih: (N, self.D), self.weight_hh: (N, self.H), self.bias_ih: (N,), self.bias_hh: (N,),
+            **self.label.shapes(),
         }  # fmt: skip
 
     def initial(self, random: np.random.Generator) -> dict[str, Array]:
@@ -63,12 +81,12 @@ class Recurrent(Module):
         bias = np.repeat([self.biases.get(gate, 0.0) for gate in self.cell.gates], H).astype(np.float32)
         return {
             self.weight_ih: weight_ih, self.weight_hh: weight_hh.reshape(N, H), self.bias_ih: bias,
-            self.bias_hh: np.zeros(N, np.float32),
+            self.bias_hh: np.zeros(N, np.float32), **self.label.initial(),
         }  # fmt: skip
 
-    def bind(self, window: Window, x: Stream) -> BoundRecurrent:
-        """Passes over a window."""
-        return BoundRecurrent(self, window, x)
+    def bind(self, window: Window, x: Stream, y: Stream | None = None) -> BoundRecurrent:
+        """Passes over a window, with the output `y`, if it is given."""
+        return BoundRecurrent(self, window, x, y or Stream(window, self.H))
 
     def step(self, program: Program, x: Value | Character) -> Value:
         """The gates' two products, and the equations."""
@@ -146,23 +164,25 @@ class _LookUp:
 class BoundRecurrent(Bound):
     """The passes of a layer, and its state: parts of (B, width), h first."""
 
-    def __init__(self, module: Recurrent, window: Window, x: Stream) -> None:
-        super().__init__(x, Stream(window, module.H))
-        self.window, self.cell, self.H = window, module.cell, module.H
+    def __init__(self, module: Recurrent, window: Window, x: Stream, y: Stream) -> None:
+        super().__init__(x, y)
+        self.window, self.cell, self.H, self.reverse = window, module.cell, module.H, module.reverse
         N, H, T, B = module.gates * module.H, module.H, window.T, window.B
         self.y.is_brief = True
         self.weight_hh = window.weight(module.weight_hh)
         self.bias_ih, self.bias_hh = window.parameters[module.bias_ih], window.parameters[module.bias_hh]
         self.bias = np.zeros_like(self.bias_ih)  # of the input product
+        self.label = module.label.bind(window)
         apart, kept = self.cell.separate_hidden_bias, len(self.cell.kept) * H
         # W_ih x + b, then activations, then their gradient; likewise W_hh h + b_hh, for cells that need it
         # separately. After a step, only the backward pass reads them.
         self.gates = self._buffer("gates", N)
         self.recurrent = self._buffer("recurrent", N) if apart else self.gates
         self.kept = self._buffer("kept", kept)
-        # The state before each step; [T] is the final state. `rest` has the parts beside h side by side.
+        # The state between positions: left of the first, .. , right of the last. `rest` has the parts beside
+        # h side by side.
         self.widths, rest = module.widths, sum(module.widths[1:])
-        self.h_prev, self.rest = window.array(H, T + 1), window.array(rest, T + 1)
+        self.h_between, self.rest = window.array(H, T + 1), window.array(rest, T + 1)
         self.restart_rows = np.zeros((T, B), np.int32)
         self.restarts: tuple[Array, ...] = ()  # h and the rest; `restart_rows` are indices into these
         self.input: _Product | _LookUp
@@ -174,12 +194,17 @@ class BoundRecurrent(Bound):
         if window.training:
             self.dh_next, self.d_rest = window.array(H, 1), window.array(rest, 1)
             self.d_bias_ih, self.d_bias_hh = window.gradient(module.bias_ih), window.gradient(module.bias_hh)
-            self.h_prev_rows = window.rows(self.h_prev[:-1], H, are_inputs=True)
+            before = self.h_between[1:] if self.reverse else self.h_between[:-1]
+            self.h_before_rows = window.rows(before, H, are_inputs=True)
             self.gates_rows = window.rows(self.gates, N)
             self.recurrent_rows = window.rows(self.recurrent, N) if apart else self.gates_rows
 
     def _buffer(self, purpose: str, N: int) -> Array:
         return self.window.array(N) if self.window.training or not N else self.window.scratch(purpose, N)
+
+    def _in_order(self, array: Array) -> Array:
+        """A view of an array (steps, ..) in the order in which the layer reads."""
+        return array[::-1] if self.reverse else array
 
     def connect(self) -> None:
         """Pack the arguments of the kernels, once the buffer of the output's gradient is known."""
@@ -188,37 +213,39 @@ class BoundRecurrent(Bound):
         cell, dtype, apart, read = self.cell, self.window.dtype, self.recurrent is not self.gates, self.input
         training = self.window.training
         weight, weight_t = self.weight_hh.panels, self.weight_hh.transposed
-        self._inputs = loops.recurrent.Inputs(
-            read.table, read.index, read.values, read.weight.panels, self.bias, read.weight.K
+        self.inputs = loops.recurrent.Inputs(
+            read.table, read.index, read.values, read.weight.panels, self.bias, read.weight.K,
+            self.label.table, self.label.index,
         )  # fmt: skip
-        self._gates = loops.recurrent.Gates(
+        self.operands = loops.recurrent.Gates(
             self.gates, self.recurrent, apart, self.bias_hh, weight, weight if weight_t is None else weight_t
         )
         hidden = [self.recurrent] if apart else []
-        self._prefetches_forward = prefetch.table(
-            (self.y.values, 0), (self.h_prev, 1), (self.rest, 1), (self.kept, 0), (read.values, 1),
-            (self.gates, 1), *((array, 1) for array in hidden),
+        # The next position, the state before a position, and that after it.
+        following, before, after = (-1, 1, 0) if self.reverse else (1, 0, 1)
+        self.prefetches_forward = prefetch.table(
+            (self.y.values, 0), (self.h_between, after), (self.rest, after), (self.kept, 0),
+            (read.values, following), (self.gates, following), *((array, following) for array in hidden),
         )  # fmt: skip
         dh = self.y.gradient if training else self.window.array(0, 0, 0)
-        buffers = loops.equations.buffers(
-            self.widths,
-            (
-                self.gates, self.recurrent, self.h_prev, self.rest, self.y.values, self.kept, dh,
-                self.dh_next, self.d_rest,
-            ),
+        arrays = (
+            self.gates, self.recurrent, self.h_between, self.rest, self.y.values, self.kept, dh,
+            self.dh_next, self.d_rest,
         )  # fmt: skip
+        buffers = loops.equations.buffers(self.widths, tuple(map(self._in_order, arrays)))
         forward = address_of(loops.equations.forward(cell, dtype), needed=False)
-        self._forward_loops = loops.recurrent.Loops(forward, buffers)
+        self.forward_loops = loops.recurrent.Loops(forward, buffers)
         if not training:
             return
         reads = {*cell.backward(activations).reads}
-        hidden += [self.h_prev] if "h" in reads else []
-        hidden += [self.rest] if reads & {*cell.state[1:]} else []
-        self._prefetches_backward = prefetch.table(
-            (self.gates, -1), *((array, -1) for array in hidden), (self.kept, -1), (dh, -1)
-        )
+        between = [self.h_between] if "h" in reads else []
+        between += [self.rest] if reads & {*cell.state[1:]} else []
+        self.prefetches_backward = prefetch.table(
+            (self.gates, -following), *((array, -following) for array in hidden),
+            *((array, before - following) for array in between), (self.kept, -following), (dh, -following),
+        )  # fmt: skip
         backward = address_of(loops.equations.backward(cell, dtype), needed=False)
-        self._backward_loops = loops.recurrent.Loops(backward, buffers)
+        self.backward_loops = loops.recurrent.Loops(backward, buffers)
 
     def _parts(self, h: Array, rest: Array) -> tuple[Array, ...]:
         """The parts of the state as views of these arrays."""
@@ -227,20 +254,26 @@ class BoundRecurrent(Bound):
 
     def start(self, state: tuple[Array, ...], restart_rows: Any, restarts: tuple[Array, ...]) -> None:
         """Set the initial state, (B, width) each; where restart_rows is not -1, that row of `restarts`."""
-        for array, values in zip(self._parts(self.h_prev[0], self.rest[0]), state, strict=True):
+        first = self._in_order(self.h_between)[0], self._in_order(self.rest)[0]
+        for array, values in zip(self._parts(*first), state, strict=True):
             array[:] = values
         self.restart_rows[:] = restart_rows
         h, *rest = map(np.ascontiguousarray, restarts)
         self.restarts = h, np.concatenate(rest, axis=1) if rest else np.zeros((len(h), 0), h.dtype)
 
+    def states(self) -> Any:
+        """The states as an argument of kernels."""
+        return kernels.loops.recurrent.States(self.h_between, self.rest, self.restart_rows, *self.restarts)
+
     def state(self) -> tuple[Array, ...]:
         """The state after the last step."""
-        return tuple(part.copy() for part in self._parts(self.h_prev[-1], self.rest[-1]))
+        last = self._in_order(self.h_between)[-1], self._in_order(self.rest)[-1]
+        return tuple(part.copy() for part in self._parts(*last))
 
     def states_after(self, places: Array) -> tuple[Array, ...]:
         """The states after the positions t * B + b, (n, width) each."""
-        n = self.window.T * self.window.B
-        h, rest = (array[1:].reshape(n, array.shape[2])[places] for array in (self.h_prev, self.rest))
+        n, after = self.window.T * self.window.B, slice(None, -1) if self.reverse else slice(1, None)
+        h, rest = (array[after].reshape(n, array.shape[2])[places] for array in (self.h_between, self.rest))
         return self._parts(h, rest)
 
     def state_gradient(self) -> tuple[Array, ...]:
@@ -248,7 +281,8 @@ class BoundRecurrent(Bound):
         return tuple(part.copy() for part in self._parts(self.dh_next[0], self.d_rest[0]))
 
     def prepare(self) -> None:
-        """Sum both biases, unless the cell needs them separately."""
+        """Sum both biases, unless the cell needs them separately, and look up the labels."""
+        self.label.prepare()
         if self.cell.separate_hidden_bias:
             self.bias[:] = self.bias_ih
         else:
@@ -261,28 +295,33 @@ class BoundRecurrent(Bound):
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
         """Input product, recurrent product and equations, step by step."""
         recurrent = kernels.loops.recurrent
-        states = recurrent.States(self.h_prev, self.rest, self.restart_rows, *self.restarts)
         recurrent.forward(
-            self.window.arithmetic.unit, self._prefetches_forward, self._inputs, self._gates, states,
-            self._forward_loops, self.H, recurrent.Steps(b0, b1, t0, t1),
+            self.window.arithmetic.unit, self.prefetches_forward, self.inputs, self.operands, self.states(),
+            self.forward_loops, self.H, recurrent.Steps(b0, b1, t0, t1, self.reverse),
         )  # fmt: skip
 
     def backward(self, b0: int, b1: int) -> None:
         """The gates' gradient from the output's, then the input's."""
-        kernels.loops.recurrent.backward(
-            self.window.arithmetic.unit, self._prefetches_backward, self._gates, self.dh_next, self.d_rest,
-            self.restart_rows, self._backward_loops, (b0, b1),
+        recurrent = kernels.loops.recurrent
+        recurrent.backward(
+            self.window.arithmetic.unit, self.prefetches_backward, self.operands, self.dh_next, self.d_rest,
+            self.restart_rows, self.backward_loops, recurrent.Steps(b0, b1, 0, self.window.T, self.reverse),
         )  # fmt: skip
-        self.h_prev_rows.refresh(b0, b1)
+        self.refresh(b0, b1)
+        self.input.backward(self.gates, b0, b1)
+
+    def refresh(self, b0: int, b1: int) -> None:
+        """Refresh the operands of the weights' gradients."""
+        self.h_before_rows.refresh(b0, b1)
         self.gates_rows.refresh(b0, b1)
         if self.recurrent_rows is not self.gates_rows:
             self.recurrent_rows.refresh(b0, b1)
-        self.input.backward(self.gates, b0, b1)
 
     def parameter_gradients(self, share: Share) -> None:
         """Compute a share of the gradients: weights by panels or rows, biases by columns."""
-        self.weight_hh.sum_outer_products(self.h_prev_rows, self.recurrent_rows, share)
+        self.weight_hh.sum_outer_products(self.h_before_rows, self.recurrent_rows, share)
         rows = self.input.parameter_gradients(self.gates_rows, share)
+        self.label.parameter_gradients(self.gates, share)
         j0, j1 = share.of_columns(self.weight_hh.N)
         kernels.rows.column_sums(self.d_bias_ih, rows, j0, j1)
         if self.recurrent_rows is self.gates_rows:

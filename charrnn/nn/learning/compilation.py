@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -27,9 +27,10 @@ import numpy as np
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.kernels.machine import jit
 from charrnn.kernels.machine.jit import Task
+from charrnn.nn.learning.optimizer import AdamW
 from charrnn.nn.network import Model
 from charrnn.nn.operands import Share
-from charrnn.nn.optimizer import AdamW
+from charrnn.nn.passes import Parametrized
 from charrnn.nn.workers import Phase, Workers, available_threads
 
 # The first modules of the list; products and cells follow. The helper, which first has to import Numba,
@@ -39,7 +40,7 @@ _HELPER = """
 import json, sys
 path, config, bfloat16 = json.loads(sys.argv[1])
 sys.path[:] = path
-from charrnn.nn.compilation import run_helper
+from charrnn.nn.learning.compilation import run_helper
 run_helper(config, bfloat16)
 """
 
@@ -108,7 +109,19 @@ def compile_kernels(config: ModelConfig, bfloat16: bool = False) -> Iterator[tup
     times a second.
     """
     smallest = _smallest(config)
-    tasks = _tasks(smallest, bfloat16)
+    return _compile(_tasks(smallest, bfloat16), lambda: _step(smallest, bfloat16, Workers(1)))
+
+
+def compile_step(try_out: Callable[[Workers], Parametrized[Any]]) -> Iterator[tuple[int, int, bool]]:
+    """The same for a network that `try_out` makes and calls all kernels of."""
+
+    def step(workers: Workers) -> None:
+        _update(try_out(workers))
+
+    return _compile(_in_order(jit.record(lambda: step(_ThisThread()))), lambda: step(Workers(1)))
+
+
+def _compile(tasks: tuple[Task, ...], step: Callable[[], None]) -> Iterator[tuple[int, int, bool]]:
     compiling = bool(_missing(tasks))
     errors: list[BaseException] = []
 
@@ -116,7 +129,7 @@ def compile_kernels(config: ModelConfig, bfloat16: bool = False) -> Iterator[tup
         try:
             for task in tasks:
                 task.run()
-            _step(smallest, bfloat16, Workers(1))  # for kernels that the list lacks
+            step()  # for kernels that the list lacks
         except BaseException as error:
             errors.append(error)
 
@@ -133,18 +146,25 @@ def compile_kernels(config: ModelConfig, bfloat16: bool = False) -> Iterator[tup
 def _smallest(config: ModelConfig) -> ModelConfig:
     """The smallest network that calls the same kernels, and dropout's, which a later run may need."""
     D = 2 if config.embedding_size else 0
-    return replace(config, vocab_size=2, hidden_size=2, embedding_size=D, num_layers=2, dropout=0.5)
+    return replace(
+        config, vocab_size=2, hidden_size=2, embedding_size=D, num_layers=2, dropout=0.5, labels=()
+    )
 
 
 @functools.cache
 def _tasks(config: ModelConfig, bfloat16: bool = False) -> tuple[Task, ...]:
-    """The kernels for training this network, each after those that it calls."""
+    """The kernels for training this network."""
+    return _in_order(jit.record(lambda: _step(config, bfloat16, _ThisThread())))
+
+
+def _in_order(tasks: list[Task]) -> tuple[Task, ...]:
+    """The tasks, each after those that it needs."""
 
     def place(task: Task) -> int:
         module = task.name.partition(".")[0]
         return _FIRST.index(module) if module in _FIRST else len(_FIRST) + (not task.needed)
 
-    return tuple(sorted(jit.record(lambda: _step(config, bfloat16, _ThisThread())), key=place))
+    return tuple(sorted(tasks, key=place))
 
 
 def _missing(tasks: tuple[Task, ...]) -> list[Task]:
@@ -157,8 +177,12 @@ def _step(config: ModelConfig, bfloat16: bool, workers: Workers) -> None:
     model = Model(config, workers=workers, bfloat16=bfloat16)
     x = np.zeros((1, 1), np.int32)
     model.gradient(x, x, dropout_seed=0)
-    AdamW(model.parameters, TrainConfig(steps=1), workers).step(model.gradients, 0.0)
+    _update(model)
     model.losses(x, x)
+
+
+def _update(model: Parametrized[Any]) -> None:
+    AdamW(model.parameters, TrainConfig(steps=1), model.workers).step(model.gradients, 0.0)
 
 
 class _ThisThread(Workers):

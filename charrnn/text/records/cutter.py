@@ -23,7 +23,7 @@ import numpy.typing as npt
 from charrnn.config import END, TextConfig
 from charrnn.errors import CorpusError, quoted
 from charrnn.system.spelling import distance
-from charrnn.text.decoding import NEWLINE, CodePoints
+from charrnn.text.decoding import MARK, NEWLINE, CodePoints
 from charrnn.text.normalization import separating
 from charrnn.vocabulary import code_points
 
@@ -42,15 +42,19 @@ class Cutter:
 
     leaves_none_empty = False  # whether no record that is returned is empty
 
-    def __init__(self) -> None:
+    def __init__(self, marks: bool = True) -> None:
+        """`marks`: whether MARK stands for END in pieces of bytes, which then hold ASCII alone."""
         self.separators = 0
         self.empty = 0  # records without any place in the text, as between two separators
+        self._marks = marks
+        self._masks = np.ones((2, 0), np.bool_)  # used again, since new memory is slow
+        self.start()
 
     def start(self) -> None:
         """Begin a file."""
         self._line = 1  # of the first code point of `_piece`
         self._piece: CodePoints = _NONE  # that was added last
-        self._kept: Mask | None = None  # of `_piece`, as it was returned; None: all of it
+        self._dropped: Positions | None = None  # in `_piece`, when it was returned
 
     def add(self, points: CodePoints) -> CodePoints:
         """What the next piece (n,) of the file makes certain."""
@@ -63,31 +67,41 @@ class Cutter:
 
     def line_of(self, index: int) -> int:
         """The line of a code point that was returned last."""
-        if self._kept is not None:
-            index = int(np.flatnonzero(self._kept)[index])
+        if self._dropped is not None:
+            index = int(np.delete(np.arange(len(self._piece)), self._dropped)[index])
         return self._line + int(np.count_nonzero(self._piece[:index] == NEWLINE))
 
-    def _note(self, piece: CodePoints, kept: Mask | None = None) -> None:
-        """Note what is about to be returned: these code points of the next piece."""
-        self._line += int(np.count_nonzero(self._piece == NEWLINE))
-        self._piece, self._kept = piece, kept
+    def _note(self, piece: CodePoints, dropped: Positions | None = None) -> None:
+        """Note what is about to be returned: the next piece, but for these positions."""
+        self._line += int(np.count_nonzero(self._equal(self._piece, NEWLINE)))
+        self._piece, self._dropped = piece, dropped
+
+    def _mask(self, n: int, size: int) -> Mask:
+        """Mask n = 0, 1 of this size, as it was left; all of mask 1 is true when it is taken."""
+        if self._masks.shape[1] < size:
+            self._masks = np.ones((2, size), np.bool_)
+        return self._masks[n, :size]
+
+    def _equal(self, points: CodePoints, point: int) -> Mask:
+        """points == point, until the next call."""
+        return np.equal(points, point, out=self._mask(0, len(points)))
+
+    def _ended(self, points: CodePoints, places: Positions | Mask) -> CodePoints:
+        """The code points, which are overwritten if they are ASCII, with END in these places."""
+        in_place = self._marks and points.dtype == np.uint8
+        result = points if in_place else points.astype(np.uint32)
+        result[places] = MARK if in_place else ord(END)
+        return result
 
 
 class Nuls(Cutter):
     """Records that end before a NUL."""
 
     def add(self, points: CodePoints) -> CodePoints:
-        marks = points == 0
-        self.separators += int(np.count_nonzero(marks))
         self._note(points)
-        return _ended(points, marks)
-
-
-def _ended(points: CodePoints, places: Positions | Mask) -> CodePoints:
-    """The code points with END in these places."""
-    result = points.astype(np.uint32)
-    result[places] = ord(END)
-    return result
+        marks = np.flatnonzero(self._equal(points, 0))
+        self.separators += len(marks)
+        return self._ended(points.copy(), marks)
 
 
 class Files(Cutter):
@@ -173,12 +187,15 @@ class Lines(Cutter):
         if not self.repeats:
             self.empty += int(np.count_nonzero(~real))
         self._begun = bool(stops[-1] < len(points))
-        kept = np.ones(len(points), np.bool_)
-        kept[_ranges(starts, stops)] = False
-        self._note(points, kept)
+        dropped = _ranges(starts, stops)
+        self._note(points, dropped)
+        kept = self._mask(1, len(points))
+        kept[dropped] = False
+        result = points[kept]
+        kept[dropped] = True
         lengths = stops - starts
         ends = starts - 1 - (np.cumsum(lengths) - lengths)  # the line ends before them, in what is kept
-        return _ended(points[kept], ends[real])
+        return self._ended(result, ends[real])
 
 
 def _ranges(starts: Positions, stops: Positions) -> Positions:
@@ -197,14 +214,15 @@ def _points(*parts: str) -> CodePoints:
 class SeparatorLines(Lines):
     """Records that end before a line that is equal to another."""
 
-    def __init__(self, line: str) -> None:
-        super().__init__()
+    def __init__(self, line: str, marks: bool = True) -> None:
         self.closing, self.longest = line, len(line)
         self._line_points = _points(line, "\n")
+        super().__init__(marks)
 
     def find(self, points: CodePoints) -> tuple[Positions, Positions]:
         length = len(self._line_points)
-        starts = np.flatnonzero(points[: max(len(points) - length + 1, 0)] == self._line_points[0])
+        starts = np.flatnonzero(self._equal(points, int(self._line_points[0])))
+        starts = starts[starts <= len(points) - length]
         for n, point in enumerate(self._line_points[1:], 1):
             starts = starts[points[starts + n] == point]
         begins = points[starts - 1] == NEWLINE  # at 0, this is some other point
@@ -222,21 +240,21 @@ class EmptyLines(Lines):
     longest, closing, repeats = LONGEST_EMPTY, "", True
 
     def find(self, points: CodePoints) -> tuple[Positions, Positions]:
-        is_end = points == NEWLINE
-        begins = np.concatenate([[not self._inside], is_end[:-1]])  # a line
-        spaces = _are_spaces(points)
-        stops = np.flatnonzero(is_end & begins) + 1
-        starts = stops - 1
-        # Lines of spaces, among those that begin with one, if there are lines that end in one.
-        if (spaces[:-1] & is_end[1:]).any() and (blank := np.flatnonzero(begins & spaces)).size:
-            bounds = np.flatnonzero(~spaces)
-            after = np.searchsorted(bounds, blank)  # the first that is no space
-            blank, after = blank[after < len(bounds)], after[after < len(bounds)]
-            ends = bounds[after]
-            found = is_end[ends] & (ends - blank <= self.longest)
-            starts = np.sort(np.concatenate([starts, blank[found]]))
-            stops = np.sort(np.concatenate([stops, ends[found] + 1]))
-        return starts, stops
+        # Line ends before a line end or a space; most texts have few of these.
+        is_end = self._equal(points, NEWLINE)
+        starts = np.flatnonzero(is_end[:-1] & (points[1:] <= ord(" "))) + 1
+        if not self._inside:
+            starts = np.concatenate([[0], starts])
+        stops, left = starts.copy(), np.arange(len(starts))
+        for _ in range(self.longest):  # steps over spaces, of lines that may still be empty
+            left = left[_are_spaces(points[stops[left]])]
+            stops[left] += 1
+            left = left[stops[left] < len(points)]
+            if not len(left):
+                break
+        whole = stops < len(points)
+        whole[whole] = points[stops[whole]] == NEWLINE
+        return starts[whole], stops[whole] + 1
 
     def may_separate(self, part: CodePoints) -> bool:
         return bool(_are_spaces(part).all())
@@ -253,8 +271,8 @@ def cutter(text: TextConfig) -> Cutter:
         return Cutter()
     named = {"nul": Nuls, "file": Files, "blank": EmptyLines}
     if text.split in named:
-        return named[text.split]()
-    return SeparatorLines(separating(text.split, text))
+        return named[text.split](not text.bytes)
+    return SeparatorLines(separating(text.split, text), not text.bytes)
 
 
 def never_separated(split: str, beginning: str) -> CorpusError:

@@ -5,23 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from charrnn.config import ModelConfig, TrainConfig
-from charrnn.nn.compilation import compile_kernels
-from charrnn.nn.network import Model, State, mix
-from charrnn.nn.optimizer import AdamW
+from charrnn.nn.learning.compilation import compile_kernels, compile_step
+from charrnn.nn.learning.optimizer import AdamW
+from charrnn.nn.network import Model, State
 from charrnn.nn.parameters import Array
+from charrnn.nn.passes import Parametrized, mix
 from charrnn.nn.workers import Workers
 
 LEAST_STEPS, LEAST_SECONDS = 3, 0.15  # to measure the speed
 
 
-class Learner:
-    """A model and its optimizer. A batch is x, y and reset of `Model.gradient`, each (T, B)."""
+AnyModel = TypeVar("AnyModel", bound=Parametrized[Any])
 
-    def __init__(self, model: Model, train: TrainConfig, B: int) -> None:
+
+class Learner(Generic[AnyModel]):
+    """A model and its optimizer. A batch is what the model's `learn` takes."""
+
+    def __init__(self, model: AnyModel, train: TrainConfig, B: int) -> None:
         self.model, self.seed, self.B = model, train.seed, B
         self.optimizer = AdamW(model.parameters, train, model.workers)
 
@@ -32,15 +37,17 @@ class Learner:
 
     def compile(self) -> Iterator[tuple[int, int, bool]]:
         """Compile what a step calls; see compile_kernels."""
-        return compile_kernels(self.model.config, self.model.bfloat16)
+        model: Parametrized[Any] = self.model
+        if isinstance(model, Model):
+            return compile_kernels(model.config, model.bfloat16)
+        return compile_step(model.try_out)
 
     def train_step(
-        self, batch: tuple[Array, Array, Array | None], carry: State | None, rate: float, step: int
+        self, batch: Any, carry: State | None, rate: float, step: int
     ) -> tuple[float, float, State]:
         """The loss, the gradient's norm before clipping, and the state after the batch."""
-        x, y, reset = batch
         update = self.optimizer.phases(self.model.gradients, rate)
-        loss, state = self.model.gradient(x, y, carry, reset, mix(self.seed, step), then=update)
+        loss, state = self.model.learn(batch, carry, mix(self.seed, step), update)
         return loss, self.optimizer.finish(), state
 
     def is_finite(self) -> bool:
@@ -63,7 +70,7 @@ class Learner:
         Raises:
             KeyError, ValueError: it belongs to another network; nothing has changed.
         """
-        state = self.model.zero_state(self.B)
+        state: State = self.model.zero_state(self.B)
         own = self.state_dict(state)
         for name, array in own.items():
             if (tensors[name].shape, tensors[name].dtype) != (array.shape, array.dtype):

@@ -1,0 +1,95 @@
+"""The last module of a network that reads: it compares the logits with targets, as a weighted mean of nats.
+
+A target with the weight 0 is not learned from.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from charrnn import kernels
+from charrnn.nn.modules.module import Bound, Module
+from charrnn.nn.modules.stream import Stream
+
+if TYPE_CHECKING:
+    from charrnn.nn.parameters import Array
+    from charrnn.nn.window import Window
+
+
+class BoundHead(Bound):
+    """The loss in a window. `backward` computes it, and with it the gradient, which overwrites the logits.
+
+    `losses` are in nats, not weighted; `targets`, `weights` and `losses` stay as they are between windows.
+    """
+
+    targets: Array
+    weights: Array
+    losses: Array
+
+    def __init__(self, window: Window, x: Stream) -> None:
+        super().__init__(x, x)
+        self.lengths = window.lengths
+        if window.training:
+            x.gradient = x.values
+
+    def load(self, targets: Array, weights: Array, lengths: Array) -> None:
+        """Take the targets of a window; the weights are scaled to have the sum 1."""
+        self.targets[:], total = targets, float(np.add.reduce(self.counted(weights, lengths), axis=None))
+        self.weights[:] = weights / total if total else 0
+
+    def counted(self, weights: Array, lengths: Array) -> Array:
+        """How much each weight counts in their sum."""
+        return weights.astype(np.float64)
+
+    def loss(self) -> float:
+        """The mean loss, once all columns are done."""
+        return float(np.add.reduce(self.weights.astype(np.float64) * self.losses, axis=None))
+
+
+class Head(Module):
+    """The loss of N logits, as the last module of a network."""
+
+    def __init__(self, N: int) -> None:
+        self.N = N
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.N})"
+
+
+class Positions(Head):
+    """Softmax cross-entropy at each position: targets and weights are (T, B)."""
+
+    def bind(self, window: Window, x: Stream) -> BoundHead:
+        return _BoundPositions(window, x)
+
+
+class Classes(Head):
+    """The same for whole texts: targets are distributions (B, N), for one may have several; weights (B,)."""
+
+    def bind(self, window: Window, x: Stream) -> BoundHead:
+        return _BoundClasses(window, x)
+
+
+class _BoundPositions(BoundHead):
+    def __init__(self, window: Window, x: Stream) -> None:
+        super().__init__(window, x)
+        shape = window.T, window.B
+        self.targets = np.zeros(shape, np.int32)
+        self.weights, self.losses = (np.zeros(shape, window.dtype) for _ in range(2))
+
+    def backward(self, b0: int, b1: int) -> None:
+        x = self.x
+        kernels.loss.cross_entropy(x.values, self.targets, self.weights, self.losses, x.N, b0, b1)
+
+
+class _BoundClasses(BoundHead):
+    def __init__(self, window: Window, x: Stream) -> None:
+        super().__init__(window, x)
+        self.targets = np.zeros((window.B, x.N), window.dtype)
+        self.weights, self.losses = (np.zeros(window.B, window.dtype) for _ in range(2))
+
+    def backward(self, b0: int, b1: int) -> None:
+        x = self.x
+        kernels.loss.soft_cross_entropy(x.values, self.targets, self.weights, self.losses, x.N, b0, b1)

@@ -1,0 +1,155 @@
+"""What all networks share: parameters, and passes of modules over windows on several threads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from charrnn.errors import CharrnnError
+from charrnn.kernels.machine.jit import JIT_DISABLED
+from charrnn.kernels.products import gemm
+from charrnn.nn.modules.dropout import BoundDropout
+from charrnn.nn.modules.module import Sequential
+from charrnn.nn.modules.recurrent import BoundRecurrent
+from charrnn.nn.modules.stream import Characters, Ids
+from charrnn.nn.operands import Share
+from charrnn.nn.parameters import Array, Parameters
+from charrnn.nn.window import Window
+from charrnn.nn.workers import Phase, Workers
+
+
+class Passes:
+    """A network bound to windows of T steps and B columns, of V different characters."""
+
+    def __init__(self, network: Sequential, V: int, window: Window) -> None:
+        self.window, self.ids = window, Ids(window.T, window.B, V)
+        self.characters = Characters(window, self.ids, V)
+        self.modules = network.bind(window, self.characters)
+        self.bind_loss()
+        self.flat = list(self.modules.flat())
+        self.layers = [bound for bound in self.flat if isinstance(bound, BoundRecurrent)]
+        self.dropouts = [bound for bound in self.flat if isinstance(bound, BoundDropout)]
+        for bound in self.flat:
+            bound.connect()
+        self.transposes = window.inputs if gemm.wants_transposed(window.arithmetic.unit) else []
+
+    def bind_loss(self) -> None:
+        """Choose the buffer of the output's gradient, unless the last module does."""
+
+    def drop(self, seed: int | None) -> None:
+        """Decide what dropout drops; nothing without a seed."""
+        for k, dropout in enumerate(self.dropouts):
+            dropout.key = None if seed is None else mix(seed, k)
+
+    def prepare_share(self, share: Share) -> None:
+        """Compute a share of what depends on characters and parameters alone."""
+        for bound in self.flat:
+            bound.prepare_share(share)
+        for weight in self.window.weights:
+            weight.refresh(share)
+
+    def after_columns(self) -> list[Phase]:
+        """The phases that follow when all columns are done: the gradients that are sums over all rows."""
+        transpose = [self._transpose] if self.transposes else []
+        return [*transpose, self._parameter_gradients, self._late_gradients]
+
+    def _transpose(self, share: Share) -> None:
+        """Transpose a share of the inputs, for units that compute weight gradients from transposes."""
+        for operand in self.transposes:
+            operand.transpose(share)
+
+    def _parameter_gradients(self, share: Share) -> None:
+        for bound in self.flat:
+            bound.parameter_gradients(share)
+
+    def _late_gradients(self, share: Share) -> None:
+        """The gradients that depend on those sums."""
+        for bound in self.flat:
+            bound.late_gradients(share)
+
+
+AnyPasses = TypeVar("AnyPasses", bound=Passes)
+
+
+class Parametrized(Generic[AnyPasses]):
+    """The parameters of a network and their gradient, and its passes over windows of any shape.
+
+    `dtype` is float32, or float64 for the gradient checks. With `bfloat16`, the operands of the matrix
+    products of training are rounded (charrnn.nn.operands); with `reads_bfloat16`, those of other passes.
+    """
+
+    columns = 0  # of the labels of a text
+
+    def __init__(
+        self, network: Sequential, workers: Workers | None, dtype: Any, bfloat16: bool, reads_bfloat16: bool
+    ) -> None:
+        if JIT_DISABLED:
+            raise CharrnnError(
+                "a network learns and reads texts with compiled code, which NUMBA_DISABLE_JIT forbids",
+                "unset it; sample, next and enumerate work with it",
+            )
+        self.network, self.bfloat16, self.reads_bfloat16 = network, bfloat16, reads_bfloat16
+        self.dtype = np.dtype(dtype)
+        self.parameters = self._parameters()
+        self.workers = workers or Workers()
+        self._gradients: Parameters | None = None
+        self._windows: dict[tuple[Any, ...], AnyPasses] = {}
+
+    def _parameters(self) -> Parameters:
+        by_row = [name for module in self.network.flat() for name in module.by_row]
+        return Parameters(self.network.shapes(), by_row, self.dtype)
+
+    @property
+    def gradients(self) -> Parameters:
+        """The gradient of the last `gradient()`, in the layout of `parameters`."""
+        if self._gradients is None:
+            self._gradients = self._parameters()
+        return self._gradients
+
+    def load_tensors(self, tensors: Mapping[str, Array]) -> None:
+        """Take parameters in PyTorch's names and layout."""
+        self.parameters.load(tensors)
+
+    def tensors(self) -> dict[str, Array]:
+        """Copies of the parameters in PyTorch's names and layout."""
+        return self.parameters.tensors()
+
+    def _bound(self, training: bool, *sizes: int) -> AnyPasses:
+        """The passes over a window of such sizes, of which the first two are T and B."""
+        key = (*sizes, training)
+        if key not in self._windows:
+            self._windows.clear()  # first, since windows are large
+            rounded = self.bfloat16 if training else self.reads_bfloat16
+            gradients = self.gradients if training else None
+            window = Window(self.parameters, gradients, *sizes[:2], bfloat16=rounded, columns=self.columns)
+            self._windows[key] = self._bind(window, *sizes[2:])
+        return self._windows[key]
+
+    def _bind(self, window: Window, *sizes: int) -> AnyPasses:
+        raise NotImplementedError
+
+    def learn(self, batch: Any, carry: Any, key: int, then: tuple[Phase, ...]) -> tuple[float, Any]:
+        """The loss of a batch, whose gradient is computed, and the state after it, if texts continue.
+
+        The key decides what dropout drops. The phases `then` follow on the same threads.
+        """
+        raise NotImplementedError
+
+    def zero_state(self, B: int) -> Any:
+        """The state before anything was read, for B columns."""
+        raise NotImplementedError
+
+    def try_out(self, workers: Workers) -> Parametrized[Any]:
+        """Call all kernels with a small batch, in another network of the same kind."""
+        raise NotImplementedError
+
+
+def mix(seed: int, number: int) -> int:
+    """A key of 63 bits from a seed and a number (the finaliser of SplitMix64)."""
+    mask = 2**64 - 1
+    z = (seed + (number + 1) * 0x9E3779B97F4A7C15) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return (z ^ (z >> 31)) >> 1

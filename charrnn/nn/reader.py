@@ -1,0 +1,274 @@
+"""Networks that read whole texts of different lengths, and label or rewrite them.
+
+Axes: T time, B batch, V characters. Windows are time-major; a text begins at step 0 and may be shorter than
+its window: what is behind its end changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from charrnn import kernels
+from charrnn.config import ModelConfig
+from charrnn.nn.modules.dropout import Dropout
+from charrnn.nn.modules.linear import Linear
+from charrnn.nn.modules.module import Module, Sequential
+from charrnn.nn.modules.reading.crf import CRF, BoundCRF
+from charrnn.nn.modules.reading.decoder import ADDITIVE, BoundDecoder, Decoder, Encoded, Steps, Written
+from charrnn.nn.modules.reading.heads import BoundHead, Classes, Positions
+from charrnn.nn.modules.reading.pooling import AttentionPooling
+from charrnn.nn.network import State
+from charrnn.nn.operands import Share
+from charrnn.nn.parameters import Array
+from charrnn.nn.passes import Parametrized, Passes
+from charrnn.nn.window import Window
+from charrnn.nn.workers import Phase, Workers
+
+
+class Batch(NamedTuple):
+    """Texts and what is to be learned of them; for targets and weights see the network's head."""
+
+    x: Array  # (T, B) ids
+    lengths: Array  # (B,), from 1 to T
+    targets: Array
+    weights: Array
+    previous: Array | None = None  # (T', B) ids of a target: START, then all but the last of `targets`
+
+
+def classifier(config: ModelConfig, classes: int) -> Sequential:
+    """Reads in both directions, pools by attention, and tells the class of a text."""
+    H = config.hidden_size
+    pooled = AttentionPooling(2 * H, H), Linear(2 * H, classes, "decoder"), Classes(classes)
+    return Sequential(*config.layers(both_ways=True), *pooled)
+
+
+def labeller(config: ModelConfig, labels: int) -> Sequential:
+    """Reads in both directions, and tells a label of each character."""
+    decoder = Linear(2 * config.hidden_size, labels, "decoder")
+    return Sequential(*config.layers(both_ways=True), decoder, Positions(labels))
+
+
+def tagger(config: ModelConfig, labels: int) -> Sequential:
+    """The same for labels that depend on those beside them."""
+    decoder = Linear(2 * config.hidden_size, labels, "decoder")
+    return Sequential(*config.layers(both_ways=True), decoder, CRF(labels))
+
+
+def rewriter(config: ModelConfig, V: int, attention: str = ADDITIVE) -> Sequential:
+    """Reads a source in both directions, and writes a target of V characters and an end, whose id is V."""
+    H, D = config.hidden_size, config.embedding_size or config.hidden_size
+    biases = {} if config.norm else config.recurrence.biases
+    decoder: list[Module] = [Decoder(config.recurrence, (V, D), 2 * H, H, biases, attention)]
+    if config.dropout:
+        decoder.append(Dropout(config.dropout))
+    return Sequential(*config.layers(both_ways=True), *decoder, Linear(H, V + 1, "decoder"), Positions(V + 1))
+
+
+class _Passes(Passes):
+    """A network that reads, bound to a window."""
+
+    head: BoundHead
+
+    def bind_loss(self) -> None:
+        head = self.modules.inner[-1]
+        assert isinstance(head, BoundHead)
+        self.head = head
+
+    @property
+    def decoder(self) -> BoundDecoder:
+        (found,) = (bound for bound in self.flat if isinstance(bound, BoundDecoder))
+        return found
+
+    def forward(self, b0: int, b1: int) -> None:
+        """All steps, of which pooling and a decoder put out another number than they read."""
+        for bound in self.modules.inner:
+            bound.forward(b0, b1, 0, bound.y.window.T)
+
+    def read(self, x: Array, lengths: Array, previous: Array | None) -> None:
+        """Load a window's texts and prepare all modules. What is behind a text has the zero state."""
+        if previous is not None:
+            self.decoder.steps.previous[:] = previous
+        window, steps = self.window, np.arange(self.window.T)[:, None]
+        window.lengths[:] = lengths
+        self.ids.read(np.where(steps < lengths, x, self.ids.V))
+        self.characters.fill()
+        for layer in self.layers:
+            rows = np.where(steps < lengths - layer.reverse, -1, 0)
+            zeros = [[np.zeros((n, width), window.dtype) for width in layer.widths] for n in (window.B, 1)]
+            layer.start(tuple(zeros[0]), rows, tuple(zeros[1]))
+        for bound in self.flat:
+            bound.prepare()
+
+
+class _Step:
+    """One step of a decoder and what follows it, bound to R rows."""
+
+    def __init__(self, network: Sequential, window: Window, encoded: Encoded) -> None:
+        self.window = window
+        (place,) = (n for n, module in enumerate(network.modules) if isinstance(module, Decoder))
+        decoder = network.modules[place]
+        assert isinstance(decoder, Decoder)
+        self.steps = Steps(decoder, window, encoded)
+        self.after = Sequential(*network.modules[place + 1 : -1]).bind(window, self.steps.y)
+        self.steps.cell.connect()
+        for bound in self.after.flat():
+            bound.connect()
+        self.log_sums = [np.zeros((1, window.B), window.dtype) for _ in range(2)]
+
+    def forward(self, share: Share) -> None:
+        b0, b1 = share.of(self.window.B)
+        self.steps.forward(b0, b1)
+        self.after.forward(b0, b1, 0, 1)
+        y = self.after.y
+        kernels.loss.log_partitions(y.values, *self.log_sums, y.N, b0, b1)
+
+    def refresh(self, share: Share) -> None:
+        for weight in self.window.weights:
+            weight.refresh(share)
+
+
+class Reader(Parametrized[_Passes]):
+    """A network that ends in a head, over texts of V characters. See Parametrized."""
+
+    def __init__(
+        self,
+        network: Sequential,
+        V: int,
+        *,
+        workers: Workers | None = None,
+        dtype: Any = np.float32,
+        bfloat16: bool = False,
+        reads_bfloat16: bool = False,
+    ) -> None:
+        super().__init__(network, workers, dtype, bfloat16, reads_bfloat16)
+        self.V = V
+        self._step: _Step | None = None
+
+    def _bind(self, window: Window, *sizes: int) -> _Passes:
+        window.target_steps = sum(sizes)
+        return _Passes(self.network, self.V, window)
+
+    def zero_state(self, B: int) -> State:
+        """Nothing: texts do not continue from one batch to the next."""
+        return State(())
+
+    def gradient(self, batch: Batch, dropout_seed: int | None = None, then: tuple[Phase, ...] = ()) -> float:
+        """Put the gradient of the mean loss into `gradients`; return that loss. See Model.gradient."""
+        passes = self._of(True, batch.x, batch.previous)
+        passes.read(batch.x, batch.lengths, batch.previous)
+        passes.head.load(batch.targets, batch.weights, batch.lengths)
+        passes.drop(dropout_seed)
+
+        def pass_over(share: Share) -> None:
+            b0, b1 = share.of(passes.window.B)
+            passes.forward(b0, b1)
+            passes.modules.backward(b0, b1)
+
+        self.workers.run(passes.prepare_share, pass_over, *passes.after_columns(), *then)
+        return passes.head.loss()
+
+    def learn(
+        self, batch: Batch, carry: State | None, key: int, then: tuple[Phase, ...]
+    ) -> tuple[float, State]:
+        """A gradient as `Learner` asks for it."""
+        return self.gradient(batch, key, then), State(())
+
+    def try_out(self, workers: Workers) -> Reader:
+        reader = Reader(self.network, self.V, workers=workers, bfloat16=self.bfloat16)
+        x, lengths = np.zeros((1, 1), np.int32), np.ones(1, np.int64)
+        decodes = any(isinstance(module, Decoder) for module in self.network.modules)
+        previous = x if decodes else None
+        head = reader._of(True, x, previous).head
+        batch = Batch(x, lengths, head.targets, np.ones_like(head.weights), previous)
+        reader.gradient(batch, dropout_seed=0)
+        reader.losses(batch)
+        if decodes:
+            encoded, written = reader.encode(x, lengths)
+            reader.step(encoded, x[0], x[0], written)
+        if isinstance(head, BoundCRF):
+            reader.best(x, lengths)
+        return reader
+
+    def losses(self, batch: Batch) -> Array:
+        """The loss of each text (B,) or position (T, B) in nats, not weighted; 0 where the weight is."""
+        return self._compared(batch).losses.copy()
+
+    def loss(self, batch: Batch) -> float:
+        """The weighted mean of the losses."""
+        return self._compared(batch).loss()
+
+    def _compared(self, batch: Batch) -> BoundHead:
+        head = self._of(False, batch.x, batch.previous).head
+        head.load(batch.targets, batch.weights, batch.lengths)
+        self._forward(batch.x, batch.lengths, batch.previous, head.backward)
+        return head
+
+    def forward(self, x: Array, lengths: Array, previous: Array | None = None) -> Array:
+        """The logits: (B, N) of whole texts, (T, B, N), or (T', B, N) of a target; see Batch."""
+        y = self._forward(x, lengths, previous).modules.y
+        logits = y.values[..., : y.N].copy()
+        return logits[0] if isinstance(self.network.modules[-1], Classes) else logits
+
+    def best(self, x: Array, lengths: Array) -> tuple[Array, Array]:
+        """The most probable labels (T, B) by a CRF, 0 behind a text, and their scores (B,)."""
+        labels, scores = np.zeros(x.shape, np.int32), np.zeros(x.shape[1], self.dtype)
+        head = self._crf(x)
+        self._forward(x, lengths, None, lambda b0, b1: head.best(labels, scores, b0, b1))
+        return labels, scores
+
+    def marginals(self, x: Array, lengths: Array) -> Array:
+        """The probability of each label at each position (T, B, N) by a CRF; 0 behind a text."""
+        y = self._forward(x, lengths, None, self._crf(x).marginals).modules.y
+        return y.values[..., : y.N].copy()
+
+    def encode(self, x: Array, lengths: Array) -> tuple[Encoded, Written]:
+        """What a decoder attends to of texts x (T, B), and its state before the first character."""
+        start = np.full((1, x.shape[1]), np.iinfo(np.int32).max, np.int32)
+        decoder = self._forward(x, lengths, start).decoder
+        return Encoded(*(array.copy() for array in decoder.encoded)), decoder.initial_state()
+
+    def step(
+        self, encoded: Encoded, columns: Array, previous: Array, written: Written
+    ) -> tuple[Array, Written, Array]:
+        """A step of R rows, each of which attends to the column `columns[r]` of what was encoded.
+
+        `previous` (R,) are the characters before; ids beyond the last: START. Returns the logarithms of the
+        probabilities of each character and the end (R, V + 1), the state, and the attention weights (R, S).
+        """
+        R = len(previous)
+        if self._step is None or self._step.window.B != R:
+            window = Window(self.parameters, None, 1, R, bfloat16=self.reads_bfloat16)
+            self._step = _Step(self.network, window, encoded)
+        step = self._step
+        step.steps.attend(encoded, columns.astype(np.int32))
+        step.steps.previous[0] = previous
+        step.steps.start(*written)
+        self.workers.run(*([step.refresh] if step.window.weights else []), step.forward)
+        y, (largest, logs) = step.after.y, step.log_sums
+        probabilities = y.values[0, :, : y.N] - largest[0, :, None] - logs[0, :, None]
+        return probabilities, step.steps.state(), step.steps.weights[0, :, : len(encoded.keys)].copy()
+
+    def _crf(self, x: Array) -> BoundCRF:
+        head = self._of(False, x, None).head
+        assert isinstance(head, BoundCRF)
+        return head
+
+    def _of(self, training: bool, x: Array, previous: Array | None) -> _Passes:
+        """The passes over a window of these sizes."""
+        return self._bound(training, *x.shape, *(() if previous is None else previous.shape[:1]))
+
+    def _forward(self, x: Array, lengths: Array, previous: Array | None, then: Any = None) -> _Passes:
+        """The passes with their logits, after which `then` is called for all columns."""
+        passes = self._of(False, x, previous)
+        passes.read(x, lengths, previous)
+
+        def pass_over(share: Share) -> None:
+            columns = share.of(passes.window.B)
+            passes.forward(*columns)
+            if then is not None:
+                then(*columns)
+
+        self.workers.run(passes.prepare_share, pass_over)
+        return passes
