@@ -418,8 +418,14 @@ class TrainConfig:
     val_text: str = later("", version=3)  # fingerprint of a separate validation text; "": none
     # The share of texts whose labels are hidden, so that the network also learns to do without.
     label_dropout: float = limited(0.1, 0, 1, version=4)
+    # How much of what is read comes from each path of the corpus; None: as much as there is.
+    shares: tuple[float, ...] | None = later(None, version=4)
+    # What stands between the fields of a record, which get a new order in each epoch; None: they do not.
+    shuffle_fields: str | None = later(None, version=4)
 
     def __post_init__(self) -> None:
+        if isinstance(self.shares, list):  # from a file
+            object.__setattr__(self, "shares", tuple(self.shares))
         budgets = [b for b in (self.minutes, self.epochs, self.steps) if b is not None]
         if len(budgets) != 1:
             raise ConfigError(
@@ -428,6 +434,17 @@ class TrainConfig:
             )
         _check(self)
         _require(isinstance(self.val_text, str), "val_text", self.val_text, "a text")
+        _require(
+            self.shares is None or (isinstance(self.shares, tuple) and len(self.shares) > 0),
+            "shares", self.shares, "a number for each path",
+        )  # fmt: skip
+        for share in self.shares or ():
+            _check_number("shares", share, 1e-9, 1e9, whole=False, wanted="positive numbers, such as 1 and 3")
+        _require(
+            self.shuffle_fields is None
+            or (isinstance(self.shuffle_fields, str) and self.shuffle_fields != ""),
+            "shuffle_fields", self.shuffle_fields, "what stands between fields, such as |",
+        )  # fmt: skip
 
 
 def split_of(val_split: ValSplit | None, *, lines: bool) -> ValSplit:

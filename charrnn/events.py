@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 Measure = Literal["validation", "training"]
 Reason = Literal["budget", "early-stop", "interrupted", "complete"]
+ByPart = tuple[tuple[str, float], ...]  # the losses of parts of a text, by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Evaluated:
     best: bool  # the best so far
     saved: bool  # written to the model file
     measured_on: Measure
+    parts: ByPart = ()  # of a corpus with shares: the loss of each path's own text, which `val_loss` weighs
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ class Finished:
     best_val_bpc: float
     train_loss: float
     measured_on: Measure
+    parts: ByPart = ()  # of the best model, as in Evaluated
 
 
 Event = Started | Compiling | Indexing | Step | Evaluated | Sampled | Saved | Unsaved | Finished

@@ -185,7 +185,7 @@ REPEATABLE = {
     ("score", "--label"), ("compress", "--label"), ("decompress", "--label"),
 }  # fmt: skip
 ONCE = {
-    ("train", "--init-from"), ("train", "--split"),
+    ("train", "--init-from"), ("train", "--split"), ("train", "--shuffle-fields"),
     ("sample", "--prompt"), ("sample", "--prompts"), ("sample", "--prompts-json"), ("sample", "--match"),
     ("sample", "--only"),
     ("enumerate", "--prompt"), ("enumerate", "--match"), ("score", "--model"), ("compress", "--model"),

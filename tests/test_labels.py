@@ -261,7 +261,7 @@ def test_labels_are_hidden_for_whole_texts_and_anew_in_each_epoch():
     np.testing.assert_array_equal(again.labels(2, 3, 0.25), windows.labels(2, 3, 0.25))
     assert (again.labels(0, 3, 0.25) != again.labels(1, 3, 0.25)).any()
     np.testing.assert_array_equal(
-        again.labels(0, 3, 0.0), again.documents.labels_at(again._positions(0, 0))[3]
+        again.labels(0, 3, 0.0), again.documents(0).labels_at(again._positions(0, 0))[3]
     )
 
 

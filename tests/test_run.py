@@ -575,7 +575,8 @@ def test_a_line_for_validation_that_is_most_of_the_text_is_measured_in_part(tmp_
     corpus = read([path], TextConfig(lines=True))
     for seed in range(8):  # which of both lines is kept is drawn
         task = NextCharacters(Texts(corpus), TrainConfig(steps=1, val_fraction=0.05, seed=seed))
-        assert len(task.measured) == task.measured_characters == min(task.val_characters, 900)
+        [(_, _, measured)] = task.measured
+        assert len(measured) == task.measured_characters == min(task.val_characters, 900)
         if task.val_characters > 900:
             return
     pytest.fail("the long line was never drawn")
@@ -629,7 +630,7 @@ def test_all_of_another_text_is_measured_however_long(corpus, tmp_path, monkeypa
     validation = validation.with_vocabulary(text.vocabulary.merged(validation.vocabulary))
     text = text.with_vocabulary(validation.vocabulary)
     task = NextCharacters(Texts(text, validation), TrainConfig(steps=1, val_fraction=0.0, val_text="f00d"))
-    assert len(task.measured) == len(OTHER)
+    assert task.measured_characters == len(OTHER)
 
 
 def test_a_run_that_is_judged_by_another_text_resumes_with_it_to_the_same_bytes(corpus, other, tmp_path):

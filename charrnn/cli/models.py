@@ -167,13 +167,19 @@ def path_and_weight(value: str) -> tuple[str, float]:
     Raises:
         ConfigError: the weight is not above 0.
     """
+    path, weight = path_and_number(value, "weight")
+    return path, 1.0 if weight is None else weight
+
+
+def path_and_number(value: str, what: str) -> tuple[str, float | None]:
+    """The same for another number, which messages call `what`; None without one."""
     path, colon, tail = value.rpartition(":")
     if not colon or not path or os.path.exists(value):
-        return value, 1.0
+        return value, None
     try:
-        weight = float(tail)
+        number = float(tail)
     except ValueError:
-        return value, 1.0
-    if not 0 < weight < float("inf"):
-        raise ConfigError(f"the weight of {quoted(path)} is {tail}", "give a positive number")
-    return path, weight
+        return value, None
+    if not 0 < number < float("inf"):
+        raise ConfigError(f"the {what} of {quoted(path)} is {tail}", "give a positive number")
+    return path, number

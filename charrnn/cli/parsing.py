@@ -32,7 +32,7 @@ _PATH = re.compile("PATH|FILE|MODEL|CORPUS")  # metavars of options and argument
 _NUMBERS = {int: "a whole number", float: "a number"}
 # An option that is not repeatable but has been given two input files or texts is an error, since both may be
 # meant. Of two numbers, names or output paths, as from an alias and its user, the last one counts.
-_ONCE = re.compile("PATH|FILE|TEXT|REGEX|CHARS|WHAT")
+_ONCE = re.compile("PATH|FILE|TEXT|REGEX|CHARS|WHAT|SEP")
 _WRITTEN_TO = {"out", "plot", "html", "svg"}
 
 
@@ -142,20 +142,30 @@ class _Command(_Plain, TyperCommand):
         return rest
 
     def make_parser(self, ctx: Any) -> Any:
-        """Make the parser record the options given, in their order, with repetitions."""
+        """Make the parser record the options given, in their order, with repetitions.
+
+        It takes `-:2`, standard input with a share, for no option.
+        """
         parser: Any = super().make_parser(ctx)
         parse = parser.parse_args
 
         def parse_args(args: list[str]) -> Any:
-            values, rest, order = parse(args)
+            values, rest, order = parse([_MARK + word if word.startswith("-:") else word for word in args])
             ctx.meta[_ORDER] = order
-            return values, rest, order
+            return {name: _unmarked(value) for name, value in values.items()}, _unmarked(rest), order
 
         parser.parse_args = parse_args
         return parser
 
 
 _ORDER = "charrnn.order"
+_MARK = "\0"  # which no argument holds
+
+
+def _unmarked(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_unmarked(part) for part in value]
+    return value.removeprefix(_MARK) if isinstance(value, str) else value
 
 
 def _refuse_repeats(given: list[Any]) -> None:

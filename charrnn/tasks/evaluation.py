@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from charrnn.events import ByPart
 from charrnn.nn.network import Model
 from charrnn.nn.parameters import Array
 from charrnn.text.corpus import Documents
@@ -23,6 +24,7 @@ class Evaluation:
 
     loss: float  # nats a character
     characters: int
+    parts: ByPart = field(default=(), kw_only=True)  # of those by whose losses this one is weighted
 
     @property
     def bpc(self) -> float:
@@ -89,11 +91,11 @@ def _streams(documents: Documents) -> Array:
     count = len(documents)
     fresh = np.union1d(documents.starts, documents.cuts)
     wanted = (count * stream // STREAMS for stream in range(1, STREAMS))
-    cuts = {0, *(_next_start(documents, fresh, position) for position in wanted)} - {count}
+    cuts = {0, *(next_start(documents, fresh, position) for position in wanted)} - {count}
     return np.array(sorted(cuts), np.int64)
 
 
-def _next_start(documents: Documents, fresh: Array, position: int) -> int:
+def next_start(documents: Documents, fresh: Array, position: int) -> int:
     """The first start in `fresh`, or of a line that is a document, from `position` on; else the length."""
     at = int(np.searchsorted(fresh, position))
     found = int(fresh[at]) if at < len(fresh) else len(documents)

@@ -9,7 +9,7 @@ from typing import Any
 
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig
-from charrnn.errors import ConfigError, TrainingError
+from charrnn.errors import ConfigError, TrainingError, printable
 from charrnn.events import Measure
 from charrnn.generation.writing import generate_all
 from charrnn.nn.learning.learner import Learner
@@ -17,10 +17,12 @@ from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation, evaluate
+from charrnn.tasks.fields import shuffled
+from charrnn.tasks.shares import Weighted, joined
 from charrnn.tasks.task import Material
-from charrnn.text.corpus import Batches, Corpus, corpus_name, read
+from charrnn.text.corpus import Batches, Corpus, Documents, Reading, corpus_name, read
 from charrnn.text.sources import find
-from charrnn.text.validation import split, unseen
+from charrnn.text.validation import split, split_parts, unseen
 from charrnn.vocabulary import describe
 
 LARGEST_MEASURED = 200_000  # characters, or twice the validation share
@@ -53,6 +55,11 @@ class TextFiles:
                     f"{option} cuts the corpus, --val names another text for validation",
                     "give one of them",
                 )
+        shares = settings.get("shares")
+        if shares is not None and len(shares) != len(self.paths):
+            raise ConfigError(
+                f"there are {len(shares)} shares for {len(self.paths)} paths", "give one for each"
+            )
         if "-" in map(str, self.val) and "-" in map(str, self.paths):
             raise ConfigError("standard input is both corpus and validation", "name a file for one of them")
 
@@ -74,13 +81,15 @@ class TextFiles:
             validation = read(self.val, replace(corpus.text, min_count=1), **known)
             vocabulary = vocabulary.merged(validation.vocabulary)
         different = len(corpus.vocabulary) - (text.split is not None)
-        return Texts(corpus, validation, different, self.previews).within(vocabulary, corpus.columns)
+        texts = Texts(corpus, validation, different, tuple(map(str, self.paths)), self.previews)
+        return texts.within(vocabulary, corpus.columns)
 
 
 @dataclass(frozen=True)
 class Texts(Material):
     """A corpus, and perhaps a separate text for validation."""
 
+    names: tuple[str, ...] = ()  # the paths of the corpus
     previews: bool = False
 
     def begin(
@@ -103,34 +112,49 @@ class NextCharacters:
 
     def __init__(self, texts: Texts, train: TrainConfig) -> None:
         self.texts = texts
-        documents, vocabulary = texts.corpus.documents, texts.corpus.vocabulary
-        text, validation = split(documents, train, vocabulary.characters.find("\n"))
+        parts, self._weighted = _parts(texts, train), None
+        _, first, validation = parts[0]
+        text: Reading = first
+        if train.shares is not None:
+            text = self._weighted = Weighted([own for _, own, _ in parts], train.shares)
+            validation = joined(texts.corpus.documents, ((held, 0, len(held), 1) for *_, held in parts))
         if texts.validation is not None:
             validation = texts.validation.documents
         if not len(text):
             raise TrainingError("no text is left for training", "give a smaller --val-fraction")
-        if text.labels is not None and text.end >= 0:
-            # Files are often sorted by label. After 900 steps on such names, the loss of held-out ones was
-            # 2.75 bits a character, and 2.61 where they were shuffled.
-            text = text.shuffled(train.seed)
+        if train.shuffle_fields is not None:
+            text = shuffled(text, texts.corpus, train.shuffle_fields, train.seed)
         batches = Batches(text, train.batch_size, train.seq_len, train.seed)
         self._validation, self._batches, self._label_dropout = validation, batches, train.label_dropout
         self.characters, self.val_characters = len(text), len(validation)
         self.batches, self.streams = batches.windows_per_epoch, batches.batch_size
         self.batch_characters = self.streams * batches.seq_len
-        # With --lines, a single line, for training or validation, may be nearly all of the text.
         self.measured_on: Measure = "validation" if len(validation) else "training"
-        share = round(2 * train.val_fraction * len(documents)) if len(validation) else 0
-        most = max(LARGEST_MEASURED, share) if texts.validation is None else len(validation)
-        self.measured = (validation if len(validation) else text).head(most)
-        self.measured_characters = len(self.measured)
+        shares = train.shares or (1.0,)
+        self.measured = [
+            (name, share, _measured(own, held, train, self.measured_on, LARGEST_MEASURED // len(parts)))
+            for share, (name, own, held) in zip(shares, parts, strict=True)
+        ]
+        if texts.validation is not None:
+            self.measured = [("", 1.0, validation)]
+        self.measured_characters = sum(len(part) for *_, part in self.measured)
         self.preview: Callable[[Checkpoint], str] | None = _preview if texts.previews else None
 
     def batch(self, epoch: int, k: int) -> tuple[Array | None, ...]:
         return *self._batches.window(epoch, k), self._batches.labels(epoch, k, self._label_dropout)
 
     def evaluate(self, network: Learner[Model], stop: Callable[[], object]) -> Evaluation | None:
-        return evaluate(network.model, self.measured, stop)
+        weighted, weights, parts = 0.0, 0.0, []
+        for name, share, part in self.measured:
+            if not len(part):
+                continue
+            found = evaluate(network.model, part, stop)
+            if found is None:
+                return None
+            weighted, weights = weighted + share * found.loss, weights + share
+            parts.append((name, found.loss))
+        named = () if len(self.measured) == 1 else tuple(parts)
+        return Evaluation(weighted / weights, self.measured_characters, parts=named)
 
     def describe(self, model: Checkpoint) -> Generator[tuple[int, int], None, Checkpoint]:
         """The model with the novelty index of the whole corpus, including the validation part."""
@@ -143,6 +167,13 @@ class NextCharacters:
 
     def warnings(self, *, chosen: bool) -> Iterator[str]:
         corpus, apart = self.texts.corpus, self.texts.validation is not None
+        if self._weighted is not None:
+            rows = zip(self.texts.names, self._weighted.times, self._weighted.shares, strict=True)
+            each = [f"{name} {times:,.3g} times ({share:.1%})" for name, times, share in rows]
+            yield f"shares: an epoch reads {', '.join(each)}"
+            for name, _, part in self.measured if self.val_characters else ():
+                if not len(part):
+                    yield f"no part of {name} can be kept for validation: nothing tells its loss"
         if not self.val_characters:
             if corpus.text.split is not None and corpus.records() == 1:
                 yield (
@@ -162,6 +193,33 @@ class NextCharacters:
                 f"{share:.1%} of the validation text are characters that the training text does not have "
                 f"({such}{', ...' if len(new) > 3 else ''}): its loss says little about them"
             )
+
+
+def _parts(texts: Texts, train: TrainConfig) -> list[tuple[str, Documents, Documents]]:
+    """The parts of a corpus with shares, or all of it: the name, what is learned, and what is held out."""
+    corpus, names = texts.corpus, texts.names
+    newline = corpus.vocabulary.find("\n")
+    if train.shares is None:
+        names, both = ("",), [split(corpus.documents, train, newline)]
+    else:
+        bounds = [*corpus.parts, len(corpus.documents)]
+        for name, low, high in zip(names, bounds, bounds[1:], strict=False):
+            if low == high:
+                raise TrainingError(f"{printable(name)} holds no text to be read", "leave it out")
+        both = split_parts(corpus.documents, bounds, train, newline)
+    if corpus.documents.labels is not None and corpus.documents.end >= 0:
+        # Files are often sorted by label. After 900 steps on such names, the loss of held-out ones was
+        # 2.75 bits a character, and 2.61 where they were shuffled.
+        both = [(own.shuffled(train.seed), held) for own, held in both]
+    return [(name, *documents) for name, documents in zip(names, both, strict=True)]
+
+
+def _measured(own: Documents, held: Documents, train: TrainConfig, on: Measure, most: int) -> Documents:
+    """The text of a part over which the loss is measured: of a long one, the beginning."""
+    if on == "training":
+        return own.head(most)
+    # With --lines, a single line, for training or validation, may be nearly all of the text.
+    return held.head(max(most, round(2 * train.val_fraction * (len(own) + len(held)))))
 
 
 def _grown(initial: Checkpoint, corpus: Corpus, fresh: dict[str, Array]) -> dict[str, Array]:

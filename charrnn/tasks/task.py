@@ -81,7 +81,10 @@ class Task(Protocol):
         """
 
     def warnings(self, *, chosen: bool) -> Iterator[str]:
-        """Messages where the loss is misleading. `chosen`: the user chose the validation part."""
+        """Messages about what is read, and where the loss is misleading.
+
+        `chosen`: the user chose the validation part.
+        """
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +92,10 @@ class Documents:
     def __len__(self) -> int:
         return len(self.ids) if self.pieces is None else self.pieces.total
 
+    def in_epoch(self, epoch: int) -> Documents:
+        """The same in every epoch."""
+        return self
+
     def head(self, count: int) -> Documents:
         """The first `count` characters, or all if there are fewer."""
         part = replace(self, starts=self.starts[self.starts < count], cuts=self.cuts[self.cuts < count])
@@ -155,6 +159,16 @@ class Documents:
         return positions.copy() if self.pieces is None else self.pieces.places(positions)
 
 
+class Reading(Protocol):
+    """What is read in training."""
+
+    def __len__(self) -> int:
+        """The number of characters in an epoch, give or take a few records."""
+
+    def in_epoch(self, epoch: int) -> Documents:
+        """What is read in an epoch: a pure function of it."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Corpus:
     """A text as it was read: documents, vocabulary, and how bytes became characters."""
@@ -165,6 +179,7 @@ class Corpus:
     name: str  # the first file or folder, without its path and suffix
     notes: tuple[str, ...] = ()  # messages about what reading changed or left out
     columns: Columns = ()  # the labels that its texts have
+    parts: tuple[int, ...] = (0,)  # where the text of each path begins
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the ids, the documents' starts, the vocabulary and the text settings.
@@ -291,7 +306,10 @@ def read(
     starts: list[int] = []
     left_out: list[str] = []  # binary files found in folders
     sources = find(paths)
+    parts: list[int] = []
     for source in sources:
+        if source.given == len(parts):
+            parts.append(len(ids))
         chunks = source.chunks(stdin)
         head = next(chunks, b"")
         if not head:
@@ -334,7 +352,7 @@ def read(
     all_ids = ids.finish()
     fits = np.ones(1, np.bool_)
     if ends and text.max_chars is not None:
-        all_ids, fits = _without_long(all_ids, ends.newline, text.max_chars)
+        all_ids, fits = _without_long(all_ids, ends.newline, text.max_chars, parts)
         if not len(all_ids):
             raise CorpusError(f"every text has more than {text.max_chars:,} characters", "give --max-chars N")
     vocabulary = encoder.finish(all_ids, text)
@@ -347,7 +365,7 @@ def read(
         int(np.count_nonzero(~fits)),
         left_out,
     )
-    corpus = Corpus(documents, vocabulary, text, corpus_name(paths[0]), notes)
+    corpus = Corpus(documents, vocabulary, text, corpus_name(paths[0]), notes, parts=tuple(parts))
     if labels:
         found, labelling = labels.finish(documents.records() if text.records else np.zeros(0, np.int64), fits)
         if labels.skipped:
@@ -388,13 +406,15 @@ def _cut(
         )
 
 
-def _without_long(ids: IdArray, end: int, most: int) -> tuple[IdArray, npt.NDArray[np.bool_]]:
+def _without_long(
+    ids: IdArray, end: int, most: int, parts: list[int]
+) -> tuple[IdArray, npt.NDArray[np.bool_]]:
     """The records, each ended by the id `end`, of at most `most` characters, and a mask of these among all.
 
-    The records move within `ids`.
+    The records move within `ids`, and `parts`, positions where records begin, with them.
     """
     kept = low = 0
-    short = []
+    short, begins = [], np.array(parts)
     while low < len(ids):
         high = low
         stops = np.zeros(0, np.int64)
@@ -404,6 +424,9 @@ def _without_long(ids: IdArray, end: int, most: int) -> tuple[IdArray, npt.NDArr
         lengths = np.diff(stops, prepend=0)
         fits = lengths <= most + 1
         part = ids[low : low + stops[-1]][np.repeat(fits, lengths)]
+        ends_kept = kept + np.append(0, np.cumsum(lengths * fits))
+        for n in np.flatnonzero((low <= begins) & (begins <= low + stops[-1])):
+            parts[n] = int(ends_kept[np.searchsorted(stops, begins[n] - low, side="right")])
         ids[kept : kept + len(part)] = part
         kept += len(part)
         short.append(fits)
@@ -421,11 +444,12 @@ class Batches:
     A tiny text gets fewer streams, then a shorter window: B is halved until S >= 2T; with B = 1,
     T is at most N, or N // 2 if one window of T would leave a remainder that is never trained on.
 
-    Every window is a pure function of the documents, the sizes, the seed, the epoch and k.
+    Every window is a pure function of the text, the sizes, the seed, the epoch and k. An epoch whose text is
+    a little shorter than another's begins anew at its end, and one whose text is longer leaves a little out.
     """
 
-    def __init__(self, documents: Documents, batch_size: int, seq_len: int, seed: int) -> None:
-        total = len(documents)
+    def __init__(self, text: Reading, batch_size: int, seq_len: int, seed: int) -> None:
+        total = len(text)
         if not total:
             raise ValueError("there is no text to cut into batches")
         while batch_size > 1 and total // batch_size < 2 * seq_len:
@@ -433,7 +457,7 @@ class Batches:
         stream = total // batch_size
         if stream < 2 * seq_len:
             seq_len = stream if stream <= seq_len else stream // 2
-        self.documents = documents
+        self.text = text
         self.batch_size = batch_size  # B
         self.seq_len = seq_len  # T
         self.seed = seed
@@ -443,6 +467,7 @@ class Batches:
         # cost little more than one.
         self._group_size = max(1, LOOKUP_SIZE // (batch_size * seq_len))
         self._group: tuple[tuple[int, int], Inputs] | None = None  # (epoch, group), and its windows
+        self._epoch: tuple[int, Documents] | None = None  # an epoch, and what is read in it
         self._labels: tuple[int, int, npt.NDArray[np.int32]] | None = None  # likewise
 
     def offset(self, epoch: int) -> int:
@@ -464,7 +489,7 @@ class Batches:
             raise IndexError(f"window {k} of {self.windows_per_epoch}")
         group, n = divmod(k, self._group_size)
         if self._group is None or self._group[0] != (epoch, group):
-            self._group = (epoch, group), self.documents.look_up(self._positions(epoch, group))
+            self._group = (epoch, group), self.documents(epoch).look_up(self._positions(epoch, group))
         x, y, reset = self._group[1]
         return x[n], y[n], reset[n]
 
@@ -476,12 +501,19 @@ class Batches:
         group, n = divmod(k, self._group_size)
         if self._labels is None or self._labels[:2] != (epoch, group):
             key = int(np.random.default_rng([self.seed, epoch, 2]).integers(2**63))
-            found = self.documents.labels_at(self._positions(epoch, group), rate, key)
+            found = self.documents(epoch).labels_at(self._positions(epoch, group), rate, key)
             if found is None:
                 return None
             self._labels = epoch, group, found
         labels: npt.NDArray[np.int32] = self._labels[2][n]
         return labels
+
+    def documents(self, epoch: int) -> Documents:
+        """What is read in this epoch."""
+        if self._epoch is None or self._epoch[0] != epoch:
+            self._epoch = None  # an epoch's text may be a copy: never two at a time
+            self._epoch = epoch, self.text.in_epoch(epoch)
+        return self._epoch[1]
 
     def _positions(self, epoch: int, group: int) -> npt.NDArray[np.int64]:
         """The positions of the windows of a group, (windows, T, B)."""
@@ -489,7 +521,7 @@ class Batches:
         length = self._group_size * T
         streams = self.offset(epoch) + self._stream * np.arange(B, dtype=np.int64)  # (B,)
         times = group * length + np.arange(length, dtype=np.int64).reshape(-1, T, 1)
-        return (times + streams) % len(self.documents)
+        return (times + streams) % len(self.documents(epoch))
 
 
 def _check_length(length: int, sources: list[Source], left_out: list[str], skipped: int) -> None:

@@ -28,6 +28,11 @@ def joins(character: str) -> bool:
     return unicodedata.category(character)[0] == "M" or "\u1160" <= character <= "\u11ff"
 
 
+def separating(text: str, config: TextConfig) -> str:
+    """What stands between records or fields, as it occurs in texts that are read like this."""
+    return text.encode().decode("latin-1") if config.bytes else normalised(text, config.form)
+
+
 def as_trained(text: str, config: TextConfig) -> str:
     """A user's text in the form of the model's own. It has no END."""
     text = text if config.split is None else text.replace(END, "\ufffd")

@@ -40,6 +40,7 @@ class Source:
     path: Path | None  # None: standard input
     in_folder: bool = False  # found in a folder: left out instead of refused if it is binary
     packed: bool = False  # do not decompress a .gz
+    given: int = 0  # the number of the path that names it, among those given
 
     @property
     def name(self) -> str:
@@ -114,11 +115,11 @@ def find(paths: Sequence[str | Path]) -> list[Source]:
     if not paths:
         raise CorpusError("no corpus was given", "give text files, folders, or - for stdin")
     sources: list[Source] = []
-    for given in paths:
+    for number, given in enumerate(paths):
         if given == "":  # Path("") is the current folder
             raise ConfigError("the path of a corpus is empty", "name a file or a folder, or - for stdin")
         if str(given) == "-":
-            sources.append(Source(None))
+            sources.append(Source(None, given=number))
             continue
         path = Path(given)
         try:
@@ -133,14 +134,14 @@ def find(paths: Sequence[str | Path]) -> list[Source]:
                 raise CorpusError(
                     f"there is no text file in {printable(str(path))}", "give a folder with some"
                 )
-            sources += [Source(file, in_folder=True) for file in files]
+            sources += [Source(file, in_folder=True, given=number) for file in files]
         elif path.suffix.lower() == MODEL_SUFFIX:
             raise CorpusError(
                 f"{printable(str(path))} is a model, not a text",
                 "give the text to learn from, or to measure the model on",
             )
         else:
-            sources.append(Source(path))
+            sources.append(Source(path, given=number))
     return sources
 
 

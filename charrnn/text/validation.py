@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -18,6 +18,7 @@ BLOCK = 2_000  # fewest characters of a block, if the validation share allows
 MOST_BLOCKS = 1_000  # in a text; a larger share makes longer blocks
 
 Positions = npt.NDArray[np.int64]
+Ranges = tuple[Positions, Positions]  # where they start and end, both (n,)
 
 
 def split(documents: Documents, train: TrainConfig, newline: int) -> tuple[Documents, Documents]:
@@ -28,12 +29,48 @@ def split(documents: Documents, train: TrainConfig, newline: int) -> tuple[Docum
     Each part gets at least one character or line if there are two; a fraction of 0 gives no validation.
     Both share the whole text's array of ids.
     """
-    scattered = split_of(train.val_split, lines=documents.end >= 0) == "scattered"
+    total = len(documents)
+    scattered = _is_scattered(documents, train) and _val_count(train.val_fraction, total) > 0
+    if documents.end < 0 and not scattered:
+        return _split_end(documents, train.val_fraction)
+    return _both(documents, 0, total, *_held_out(documents, train, newline))
+
+
+def split_parts(
+    documents: Documents, bounds: Sequence[int], train: TrainConfig, newline: int
+) -> list[tuple[Documents, Documents]]:
+    """The same for each part, between two of the bounds, of a text that is in one piece."""
+    found = []
+    for low, high in pairwise(bounds):
+        starts = documents.starts[(low <= documents.starts) & (documents.starts < high)] - low
+        part = replace(documents, ids=documents.ids[low:high], starts=starts)
+        begins, ends = _held_out(part, train, newline)
+        found.append(_both(documents, low, high, begins + low, ends + low))
+    return found
+
+
+def _is_scattered(documents: Documents, train: TrainConfig) -> bool:
+    return split_of(train.val_split, lines=documents.end >= 0) == "scattered"
+
+
+def _held_out(documents: Documents, train: TrainConfig, newline: int) -> Ranges:
+    """What is held out for validation; see `split`."""
+    seed = train.seed if _is_scattered(documents, train) else None
     if documents.end >= 0:
-        return _split_lines(documents, train.val_fraction, train.seed if scattered else None)
-    if scattered:
-        return _split_blocks(documents, train.val_fraction, train.seed, newline)
-    return _split_end(documents, train.val_fraction)
+        return _val_lines(documents, train.val_fraction, seed)
+    total = len(documents)
+    count = _val_count(train.val_fraction, total)
+    if seed is None or not count:
+        return np.array([total - count]), np.array([total])
+    return _val_blocks(documents, train.val_fraction, seed, newline)
+
+
+def _both(
+    documents: Documents, low: int, high: int, starts: Positions, ends: Positions
+) -> tuple[Documents, Documents]:
+    """The text from low to high without the ranges from `starts` to `ends`, and these."""
+    take = _lines if documents.end >= 0 else _blocks
+    return take(documents, np.append(low, ends), np.append(starts, high)), take(documents, starts, ends)
 
 
 def _split_end(documents: Documents, val_fraction: float) -> tuple[Documents, Documents]:
@@ -55,16 +92,12 @@ def _val_count(val_fraction: float, total: int) -> int:
     return min(max(round(val_fraction * total), 1), total - 1)
 
 
-def _split_blocks(
-    documents: Documents, val_fraction: float, seed: int, newline: int
-) -> tuple[Documents, Documents]:
-    """A split into blocks: every file contributes its share; consecutive small files form a group.
+def _val_blocks(documents: Documents, val_fraction: float, seed: int, newline: int) -> Ranges:
+    """Blocks of a prose text: every file contributes its share; consecutive small files form a group.
 
     Each file or group is cut into equal parts, and each part contributes one block, placed by the seed.
     """
     ids, total = documents.ids, len(documents)
-    if not _val_count(val_fraction, total):
-        return documents, documents.head(0)
     random = np.random.default_rng([seed, 1])
     target = max(BLOCK, val_fraction * total / MOST_BLOCKS)
     starts, ends = [], []
@@ -77,9 +110,7 @@ def _split_blocks(
                 start, stop = _block(ids, begin, end, wanted, newline, float(random.random()))
                 starts.append(start)
                 ends.append(stop)
-    val = np.array(starts, np.int64), np.array(ends, np.int64)
-    train = np.append(0, val[1]), np.append(val[0], total)
-    return _blocks(documents, *train), _blocks(documents, *val)
+    return np.array(starts, np.int64), np.array(ends, np.int64)
 
 
 def _groups(starts: Positions, total: int, least: float) -> Iterator[tuple[int, int]]:
@@ -133,8 +164,8 @@ def _blocks(documents: Documents, starts: Positions, ends: Positions) -> Documen
     return replace(documents, starts=inside, pieces=pieces, cuts=cuts)
 
 
-def _split_lines(documents: Documents, val_fraction: float, seed: int | None) -> tuple[Documents, Documents]:
-    """A split into lines, chosen by the seed; without one, validation is the last lines."""
+def _val_lines(documents: Documents, val_fraction: float, seed: int | None) -> Ranges:
+    """Lines chosen by the seed; without one, the last lines."""
     ids = documents.ids
     chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
     lines = sum(int(np.count_nonzero(chunk == documents.end)) for chunk in chunks)
@@ -159,14 +190,13 @@ def _split_lines(documents: Documents, val_fraction: float, seed: int | None) ->
     if is_val[line:].any():  # a last line without a line end
         starts.append(np.array([begin]))
         ends.append(np.array([len(ids)]))
-    val = np.concatenate(starts), np.concatenate(ends)
-    train = np.append(0, val[1]), np.append(val[0], len(ids))
+    return np.concatenate(starts), np.concatenate(ends)
 
-    def part(starts: Positions, ends: Positions) -> Documents:
-        pieces = Pieces.between(starts, ends)
-        return replace(documents, starts=np.zeros(min(1, pieces.total), np.int64), pieces=pieces)
 
-    return part(*train), part(*val)
+def _lines(documents: Documents, starts: Positions, ends: Positions) -> Documents:
+    """These pieces of a text, all of whole lines."""
+    pieces = Pieces.between(starts, ends)
+    return replace(documents, starts=np.zeros(min(1, pieces.total), np.int64), pieces=pieces)
 
 
 def unseen(corpus: Documents, validation: Documents, *, apart: bool) -> tuple[list[int], float]:

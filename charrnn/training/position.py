@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from charrnn.checkpoint.model_file import checked_history
+from charrnn.events import ByPart
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Position:
     evaluated_at: float = 0.0  # in seconds
     worse: int = 0  # evaluations in a row clearly worse than the best, or the same
     best_val_loss: float | None = None
+    best_parts: ByPart = ()  # see Evaluated.parts
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -46,21 +48,31 @@ class Position:
 
     def to_record(self) -> dict[str, Any]:
         """As JSON, which has no NaN."""
-        return {**asdict(self), "running_loss": self.running_loss if self.step else None}
+        record = {**asdict(self), "running_loss": self.running_loss if self.step else None}
+        if not self.best_parts:  # as in earlier versions
+            del record["best_parts"]
+        return record
 
     @classmethod
     def from_record(cls, record: object) -> Position:
         """The inverse of `to_record`. ValueError: the record is invalid."""
-        if not isinstance(record, dict) or record.keys() != {f.name for f in fields(cls)}:
+        if not isinstance(record, dict):
+            raise ValueError("position")
+        record = {"best_parts": (), **record}
+        if record.keys() != {f.name for f in fields(cls)}:
             raise ValueError("position")
         for name, default in asdict(cls()).items():
             value, kinds = record[name], (int,) if isinstance(default, int) else (int, float)
             optional = name in ("running_loss", "best_val_loss")
-            if name != "history" and not (type(value) in kinds or (optional and value is None)):
+            number = type(value) in kinds or (optional and value is None)
+            if name not in ("history", "best_parts") and not number:
                 raise ValueError(name)
             if isinstance(default, int) and value < default:  # where a run begins
                 raise ValueError(name)
         if record["running_loss"] is None:
             record = {**record, "running_loss": math.nan}
         checked_history(record["history"])
-        return cls(**record)
+        parts = tuple((name, loss) for name, loss in record["best_parts"])
+        if not all(isinstance(name, str) and isinstance(loss, float) for name, loss in parts):
+            raise ValueError("best_parts")
+        return cls(**{**record, "best_parts": parts})

@@ -65,6 +65,12 @@ class Request:
         if target.resume and self.init_from is not None:
             raise ConfigError("--resume and --init-from contradict each other", "give one of them")
         self.assignment.check(given)
+        # The text of an interrupted run is known when its file has been read.
+        if "shuffle_fields" in given and not (self.text.records or target.resume):
+            raise ConfigError(
+                "--shuffle-fields is for fields of records, and this is one text",
+                "give --lines, --split or --field, too",
+            )
         if not 0 <= target.keep_models <= MOST_KEPT:
             raise ConfigError(
                 f"keep-models is {target.keep_models}", f"give a whole number from 0 to {MOST_KEPT:,}"

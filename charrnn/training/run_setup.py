@@ -62,7 +62,9 @@ class Settled:
 
     def fingerprint(self) -> str:
         """The identity of a run: corpus, network, settings and initial weights."""
-        parts = [self.material.fingerprint(), to_dict(self.model), to_dict(self.train), self.init]
+        parts: list[Any] = [self.material.fingerprint(), to_dict(self.model), to_dict(self.train), self.init]
+        if self.train.shares is not None:
+            parts.append(self.material.corpus.parts)
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

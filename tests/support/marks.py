@@ -19,6 +19,7 @@ KERNELS = (
     "charrnn.scoring", "charrnn.search", "charrnn.tasks", "charrnn.training.run", "numba",
     "support.calls", "support.compiled_loop", "support.warming",
 )  # fmt: skip
+PLAIN = {"charrnn.tasks.fields", "charrnn.tasks.shares"}  # modules that call none
 
 
 def _names(code: CodeType) -> Iterator[str]:
@@ -57,7 +58,7 @@ def mark(item: pytest.Function) -> None:
     ]
     test = getattr(item.obj, "hypothesis", None)
     functions = [item.function, *fixtures, *([test.inner_test] if test else [])]
-    used = _used(tuple(one for one in functions if isinstance(one, FunctionType)))
+    used = _used(tuple(one for one in functions if isinstance(one, FunctionType))) - PLAIN
     for marker, rooms in (("process", PROCESSES), ("compiled", KERNELS)):
         if any(f"{module}.".startswith(f"{room}.") for module in used for room in rooms):
             item.add_marker(marker)

@@ -78,10 +78,17 @@ def _table(path: str, checkpoint: Checkpoint) -> list[str]:
     rows += [("labels" if n == 0 else "", _labels(column)) for n, column in enumerate(checkpoint.columns)]
     if checkpoint.best_val_loss is not None:
         rows.append(("best loss", wording.loss(checkpoint.best_val_loss)))
-    if pairs := ", ".join(f"{k} {v}" for k, v in sorted(checkpoint.settings.items()) if v is not None):
+    settings = sorted(checkpoint.settings.items())
+    if pairs := ", ".join(f"{name} {_setting(name, value)}" for name, value in settings if value is not None):
         rows.append(("trained with", printable(pairs)))
     width = max(len(name) for name, _ in rows) + 2
     return [f"{name:<{width}}{value}" for name, value in rows] + _history(checkpoint, width)
+
+
+def _setting(name: str, value: Any) -> Any:
+    if name == "shares" and isinstance(value, list):
+        return ":".join(f"{share:g}" if isinstance(share, float) else str(share) for share in value)
+    return quoted(value) if name == "shuffle_fields" else value
 
 
 def _text(text: TextConfig) -> str:

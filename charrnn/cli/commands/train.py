@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 import typer
 
 from charrnn.cli import wording
-from charrnn.cli.options import PLOT, Corpus, parameter, with_options
+from charrnn.cli.models import path_and_number
+from charrnn.cli.options import PLOT, parameter, with_options
 from charrnn.cli.process import ClosedPipe, Output, StopRequest, is_terminal, say
 from charrnn.config import (
     Cell,
@@ -26,13 +28,13 @@ from charrnn.config import (
     TextConfig,
     TrainConfig,
 )
-from charrnn.errors import CharrnnError, ConfigError, ExitCode, printable
+from charrnn.errors import CharrnnError, ConfigError, ExitCode, printable, quoted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from charrnn.cli.views.progress import RunHistory, View
-    from charrnn.events import Event, Finished
+    from charrnn.events import ByPart, Event, Finished
 
 _READING, _RUN = "The text", "The run"
 _SUITS = "[suits the text]"
@@ -42,6 +44,7 @@ _SETTINGS: dict[str, dict[str, tuple[str | None, str]]] = {
     _READING: {
         "val_fraction": ("P", "Share kept for validation [{} at the most]."),
         "val_split": ("NAME", "scattered, or end: which part that is [scattered]."),
+        "shuffle_fields": ("SEP", "A new order of fields, cut at SEP, each epoch."),
     },
     "The model": {
         "cell": ("|".join(get_args(Cell)), "Kind of recurrent layer [{}]."),
@@ -105,7 +108,13 @@ _run = partial(typer.Option, rich_help_panel=_RUN)
 
 @with_options("settings", _settings())
 def train(
-    corpus: Corpus,
+    corpus: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CORPUS...",
+            help="Files, folders, .gz or -; A:1 B:3: in such shares.",
+        ),
+    ],
     out: Annotated[
         str | None,
         _run("-o", "--out", metavar="PATH", help="The model file [checkpoints/<corpus>.safetensors]."),
@@ -170,8 +179,9 @@ def train(
     from charrnn.cli.views import plots
     from charrnn.cli.views.progress import RunHistory
 
+    paths, settings["shares"] = _shares(corpus)
     if plot is not None:
-        plots.check(plot, api.training_files(corpus, out, init_from, val or ()))
+        plots.check(plot, api.training_files(paths, out, init_from, val or ()))
     text = TextConfig(
         encoding=encoding or TextConfig().encoding,
         bytes=bytes,
@@ -189,7 +199,7 @@ def train(
     view = _view(quiet=quiet, json_lines=json_lines)
     with StopRequest(view.stopping, view.restore) as stop:
         events = api.train(
-            corpus,
+            paths,
             out=out,
             text=text,
             val=val or (),
@@ -206,11 +216,28 @@ def train(
             finished = _follow(events, view, run, stop, Output() if json_lines else None)
     if finished.reason == "interrupted" and finished.step and not quiet and stop.exit_code:
         again = _resume_command(corpus, finished.checkpoint, val or [], keep_models)
+        again = ("... | " if "-" in (*paths, *(val or ())) else "") + again
         say(f"go on with: {again}", command=True)
     drawn = plot is None or not finished.step or _drawn(plot, run, finished)
     if finished.reason == "interrupted":
         return stop.exit_code
     return ExitCode.DONE if drawn else ExitCode.FAILED
+
+
+def _shares(corpus: list[str]) -> tuple[list[str], tuple[float, ...] | None]:
+    """The paths of PATH[:SHARE]..., and their shares if there are any.
+
+    Raises:
+        ConfigError: a share is not a positive number.
+    """
+    paths, shares = zip(*(path_and_number(value, "share") for value in corpus), strict=True)
+    for path in paths:
+        name, _, tail = path.rpartition(":")
+        if name and not os.path.exists(path) and (name == "-" or os.path.exists(name)):
+            raise ConfigError(f"the share of {quoted(name)} is {quoted(tail)}", "give a positive number")
+    if len(paths) == 1 or not any(shares):
+        return list(paths), None
+    return list(paths), tuple(1.0 if share is None else share for share in shares)
 
 
 def _view(*, quiet: bool, json_lines: bool) -> View:
@@ -264,15 +291,21 @@ def _record(event: Event, clock: dict[str, Any]) -> dict[str, Any] | None:
     if isinstance(event, Step):
         return {"event": "step", **pick(*when, "chars_per_second", "learning_rate", "grad_norm")}
     if isinstance(event, Evaluated):
-        return {"event": "eval", **pick(*when, "val_loss", "val_bpc")}
+        return {"event": "eval", **pick(*when, "val_loss", "val_bpc"), **_by_part(event.parts)}
     if isinstance(event, Saved) and event.kind == "model":
         return {"event": "save", **pick("step"), **clock, **pick("val_loss")}
     if isinstance(event, Unsaved):
         return {"event": "unsaved", **pick("step"), **clock, **pick("message")}
     if isinstance(event, Finished):
         best = pick("parameters", "best_val_loss", "best_val_bpc")
-        return {"event": "done", **pick(*when), "checkpoint": str(event.checkpoint), **best}
+        record = {"event": "done", **pick(*when), "checkpoint": str(event.checkpoint), **best}
+        return record | _by_part(event.parts)
     return None
+
+
+def _by_part(parts: ByPart) -> dict[str, Any]:
+    """The losses of a corpus's paths, if it has shares."""
+    return {"paths": [{"path": path, "val_loss": loss} for path, loss in parts]} if parts else {}
 
 
 def _drawn(path: str, run: RunHistory, finished: Finished) -> bool:
@@ -296,11 +329,10 @@ def _drawn(path: str, run: RunHistory, finished: Finished) -> bool:
 
 def _resume_command(corpus: list[str], checkpoint: Path, val: list[str], keep_models: int) -> str:
     """The command line that resumes the run, whose settings are in the resume file."""
-    before = "... | " if "-" in corpus or "-" in val else ""
     words = ["charrnn", "train", *corpus]
     for file in val:
         words += ["--val", file]
     words += ["-o", str(checkpoint), "--resume"]
     if keep_models:
         words += ["--keep-models", str(keep_models)]
-    return printable(before + shlex.join(words))
+    return printable(shlex.join(words))

@@ -15,7 +15,7 @@ from charrnn.cli import wording
 from charrnn.cli.process import say, say_at_once
 from charrnn.config import ModelConfig, TrainConfig, split_of
 from charrnn.errors import decimal, printable
-from charrnn.events import Compiling, Evaluated, Event, Finished, Indexing, Started, Step, Unsaved
+from charrnn.events import ByPart, Compiling, Evaluated, Event, Finished, Indexing, Started, Step, Unsaved
 from charrnn.training import diagnosis
 
 if TYPE_CHECKING:
@@ -227,9 +227,15 @@ def step_line(step: Step, left: str) -> str:
 def evaluated_line(event: Evaluated) -> str:
     return (
         f"step {event.step}  epoch {event.epoch:.2f}  {wording.duration(event.seconds)}  "
-        f"{event.measured_on} {wording.loss(event.val_loss)}  latest {decimal(event.train_loss)}"
+        f"{event.measured_on} {wording.loss(event.val_loss)}{by_part(event.parts)}  "
+        f"latest {decimal(event.train_loss)}"
         f"{'  best' if event.best else ''}{', saved' if event.saved else ''}"
     )
+
+
+def by_part(parts: ByPart) -> str:
+    """, of kjv.txt 1.2345, of moby.txt 1.3456"""
+    return "".join(f", of {printable(name)} {decimal(loss)}" for name, loss in parts)
 
 
 def unsaved(event: Unsaved) -> str:
@@ -244,7 +250,7 @@ def summary(finished: Finished, advice: str = "") -> list[str]:
     after = f"after {plural(finished.step, 'step')}, {wording.duration(finished.seconds)}"
     worth = ""
     if math.isfinite(finished.best_val_loss):
-        worth = f"{finished.measured_on} {wording.loss(finished.best_val_loss)}, "
+        worth = f"{finished.measured_on} {wording.loss(finished.best_val_loss)}{by_part(finished.parts)}, "
     parameters = f"{wording.count(finished.parameters)} parameters in {printable(path)}"
     if finished.reason == "interrupted":
         return [f"stopped {after}: {worth}{parameters}"]

@@ -24,7 +24,7 @@ from charrnn.config import END, TextConfig
 from charrnn.errors import CorpusError, quoted
 from charrnn.system.spelling import distance
 from charrnn.text.decoding import MARK, NEWLINE, CodePoints
-from charrnn.text.normalization import normalised
+from charrnn.text.normalization import separating
 from charrnn.vocabulary import code_points
 
 LONGEST_EMPTY = 1000  # characters of a line that counts as empty
@@ -272,8 +272,7 @@ def cutter(text: TextConfig) -> Cutter:
     named = {"nul": Nuls, "file": Files, "blank": EmptyLines}
     if text.split in named:
         return named[text.split](not text.bytes)
-    line = text.split.encode().decode("latin-1") if text.bytes else normalised(text.split, text.form)
-    return SeparatorLines(line, not text.bytes)
+    return SeparatorLines(separating(text.split, text), not text.bytes)
 
 
 def never_separated(split: str, beginning: str) -> CorpusError:
