@@ -56,3 +56,40 @@ def test_an_example_prints_what_the_page_says(page: str, shown: str, output: str
 def test_the_python_examples_are_valid_python(page: str) -> None:
     for block in blocks(page, "python"):
         compile(block, page, "exec")
+
+
+RECORDS = {
+    "poems.txt": "one\ntwo\n\nthree\n\nfour\nfive\n" * 20,
+    "posts.jsonl": '{"title": "x", "body": "first\\nlines"}\n{"title": "y", "body": "more of them"}\n' * 20,
+    "cards.txt": "Bear|2|beast\nOak|0|tree\n" * 20,
+    "kjv.txt": "In the beginning there was light.\n" * 20,
+    "moby.txt": "Call me what you like.\n" * 50,
+    "surnames.tsv": "Russian\tIvanov\nGreek\tPappas\nRussian\tPetrov\n" * 20,
+    "names.txt": "Petrov\nPappas\n",
+}
+
+
+def test_the_readmes_examples_of_records_shares_and_labels_do_what_it_says(tmp_path: Path) -> None:
+    for name, text in RECORDS.items():
+        (tmp_path / name).write_text(text)
+    (block,) = (block for block in blocks("README.md", "sh") if "--split" in block)
+    output = {}
+    for line in block.splitlines():
+        words = shlex.split(line, comments=True)[1:]
+        small = (
+            ["--steps", "2", "--hidden-size", "4", "--num-layers", "1", "--seed", "1", "-q"]
+            if words[0] == "train"
+            else []
+        )
+        result = call(*words, *small, cwd=tmp_path)
+        assert result.returncode == 0, (line, result.stderr.decode())
+        output[words[0]] = result.stdout.decode()
+    made = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert {f"{Path(name).stem}.safetensors" for name in RECORDS} - made == {
+        "moby.safetensors",
+        "names.safetensors",
+    }
+    assert output["sample"].count("\n") == 5
+    rows = [row.split("\t") for row in output["classify"].splitlines()]
+    assert [row[-1] for row in rows] == ["Petrov", "Pappas"]
+    assert all(row[0] in ("Russian", "Greek") for row in rows)
