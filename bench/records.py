@@ -83,7 +83,7 @@ def main() -> None:
                 "sample", "-m", folder / "records.safetensors", "--count", str(a.samples), "--json"
             )
             texts = [json.loads(line) for line in written.splitlines()]
-            whole = sum(text["ended"] for text in texts)
+            whole = sum(not text.get("cut") for text in texts)
             print(f"\n{whole:,} of {len(texts):,} samples are whole records")
 
 
