@@ -27,6 +27,7 @@ ARROWS = {
     "kernels": set(),
     "modules": {"kernels"},
     "text": {"system"},
+    "counts": {"kernels", "text"},
     "nn": {"kernels", "modules", "system"},
     "checkpoint": {"system", "text"},
     "inference": {"checkpoint", "kernels", "nn", "text"},
