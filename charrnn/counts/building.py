@@ -72,7 +72,12 @@ def _chunks(documents: Documents, order: int) -> Iterator[Grams]:
     context = np.zeros(words, np.uint64)
     for low in range(0, len(documents), CHUNK):
         keys = np.empty((min(CHUNK, len(documents) - low), words), np.uint64)
-        kernels.pack(keys, text, low, context, layout)
+        places = (
+            int(np.searchsorted(first, low, side="right")) - 1,
+            int(np.searchsorted(documents.starts, low)),
+            int(np.searchsorted(documents.cuts, low)),
+        )
+        kernels.pack(keys, text, low, places, context, layout)
         if words == 1:
             keys.reshape(-1).sort()
         elif kernels.sort(keys, spare := np.empty_like(keys)):

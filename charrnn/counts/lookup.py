@@ -6,6 +6,7 @@ order.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from charrnn.counts.counts import UNIT, Counts, offsets
 from charrnn.kernels.coefficients import LOG2_SERIES, LOG2E
 
 NOTHING = -1  # in a context, where a text is not known
+FEW = 6  # as many characters take Python less time than NumPy
 Context = npt.NDArray[np.int32]
 Features = npt.NDArray[np.float32]
 
@@ -59,6 +61,10 @@ class Lookup:
     def __init__(self, counts: Counts) -> None:
         self.tree = Tree.of(counts)
         self._n = counts.order
+        # What Python indexes faster than arrays.
+        arrays: dict[str, Any] = {name: memoryview(getattr(self.tree, name)) for name in Tree._fields[:6]}
+        self._places = self.tree._replace(**arrays)
+        self._own = self.tree.own.tolist()
 
     def initial_state(self) -> Context:
         """The context at a document's start."""
@@ -74,28 +80,42 @@ class Lookup:
         These are log(1 + count) of the contexts of 1 .. n - 1 characters, the largest probability, and the
         entropy in nats.
         """
-        tree = self.tree
-        p = np.full(tree.vocab_size, 1.0 / tree.vocab_size)
-        totals = np.zeros(self._n, np.float32)
-        for k, node in enumerate(self._nodes(context)):
-            low, high = tree.begin[node], tree.begin[node + 1]
-            own, mass = tree.own[k, tree.codes[low:high]], tree.mass_values[tree.masses[node]]
-            scale = 1.0 / np.float64(own.sum() + mass)
-            p *= np.float64(mass) * scale
-            p[tree.following[low:high]] += own * scale
-            totals[k] = _UNIT / np.float32(scale)
-        x = p.astype(np.float32)
-        entropy = np.float32(-(x * _log2(x) * _FINE).astype(np.int32).sum()) / _FINE * _LN2
-        return p, np.append(_log2(_ONE + totals[1:]) * _LN2, [x.max(), entropy]).astype(np.float32)
+        tree, places = self.tree, self._places
+        V = tree.vocab_size
+        p = np.full(V, 1.0 / V)
+        x = np.ones(V + self._n - 1, np.float32)  # of which logarithms are needed
+        for k, node in enumerate(self._nodes(context.tolist())):
+            low, high = places.begin[node], places.begin[node + 1]
+            mass = int(tree.mass_values[places.masses[node]])
+            if high - low > FEW:
+                own = tree.own[k].take(tree.codes[low:high])
+                scale = 1.0 / float(int(own.sum()) + mass)
+                p *= float(mass) * scale
+                p[tree.following[low:high]] += own * scale
+            else:
+                values = [self._own[k][code] for code in places.codes[low:high]]
+                scale = 1.0 / float(sum(values) + mass)
+                p *= float(mass) * scale
+                for character, value in zip(places.following[low:high], values, strict=True):
+                    p[character] += value * scale
+            if k > 0:
+                x[V + k - 1] += _UNIT / np.float32(scale)
+        x[:V] = p
+        logs = _log2(x)
+        entropy = np.float32(-(x[:V] * logs[:V] * _FINE).astype(np.int32).sum()) / _FINE * _LN2
+        features = np.empty(self._n + 1, np.float32)
+        features[:-2] = logs[V:] * _LN2
+        features[-2:] = x[:V].max(), entropy
+        return p, features
 
-    def _nodes(self, context: Context) -> Iterator[int]:
+    def _nodes(self, context: list[int]) -> Iterator[int]:
         """Those of its last 0, 1, .. characters."""
-        node, tree = 0, self.tree
+        node, symbols, child = 0, self._places.symbols, self._places.child
         yield node
-        for symbol in context[::-1].tolist():
-            low, high = tree.child[node], tree.child[node + 1]
-            node = int(low + np.searchsorted(tree.symbols[low:high], symbol)) if symbol >= 0 else high
-            if node >= high or tree.symbols[node] != symbol:
+        for symbol in reversed(context):
+            high = child[node + 1]
+            node = bisect_left(symbols, symbol, child[node], high)
+            if node == high or symbols[node] != symbol:
                 return
             yield node
 

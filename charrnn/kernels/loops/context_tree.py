@@ -96,11 +96,11 @@ def _find(values: Any, low: int, high: int, value: Any) -> int:
 
 
 @njit()
-def _descend(tree: Any, context: Any, last: int, path: Any) -> int:
-    """The nodes (n,) of the last 0, 1, .. characters of context[: last + 1]; returns how many there are."""
+def _descend(tree: Any, context: Any, first: int, last: int, path: Any) -> int:
+    """The nodes (n,) of the last 0, 1, .. of context[first : last + 1]; returns how many there are."""
     node, depth = 0, 1
     path[0] = 0
-    while depth < len(path) and last - depth + 1 >= 0:
+    while depth < len(path) and last - depth + 1 >= first:
         symbol = context[last - depth + 1]
         if symbol < 0:
             break
@@ -116,9 +116,10 @@ def _descend(tree: Any, context: Any, last: int, path: Any) -> int:
 @njit()
 def _spread(p: Any, tree: Any, path: Any, depth: int) -> None:
     """p (V,): the probability of each character after a context, given its nodes."""
-    p[:] = 1.0 / tree.vocab_size
+    for i in range(len(p)):
+        p[i] = 1.0 / tree.vocab_size
     for k in range(depth):
-        scale, left = tree.rates[path[k]]
+        scale, left = tree.rates[path[k], 0], tree.rates[path[k], 1]
         for i in range(len(p)):
             p[i] *= left
         for i in range(tree.links[path[k], 1], tree.links[path[k] + 1, 1]):
@@ -131,7 +132,7 @@ def _chance(tree: Any, path: Any, depth: int, character: int) -> float:
     p = 1.0 / tree.vocab_size
     for k in range(depth):
         node = path[k]
-        scale, left = tree.rates[node]
+        scale, left = tree.rates[node, 0], tree.rates[node, 1]
         low, high = np.int64(tree.links[node, 1]), np.int64(tree.links[node + 1, 1])
         place = _find(tree.following, low, high, tree.following.dtype.type(character))
         p *= left
@@ -141,23 +142,23 @@ def _chance(tree: Any, path: Any, depth: int, character: int) -> float:
 
 
 @njit()
-def _sharpness(p: Any, out: Any) -> None:
-    """out (2,): the largest of the probabilities p (V,), and their entropy in nats."""
+def _sharpness(p: Any) -> Any:
+    """The largest of the probabilities p (V,), and their entropy in nats."""
     most, total = np.int32(0), np.int64(0)
     for i in range(len(p)):
         x = np.float32(p[i])
         most = max(most, _bits(x))  # positive numbers are in the order of their bits
         total += np.int32(x * _log2(x) * _FINE)
-    out[0] = _float32_from_bits(most)
-    out[1] = np.float32(-total) / _FINE * _LN2
+    return _float32_from_bits(most), np.float32(-total) / _FINE * _LN2
 
 
 @njit()
 def _weights(tree: Any, path: Any, depth: int, out: Any) -> None:
-    """out (n - 1,): for contexts of 1, 2, .. characters log(1 + total); 0 where there is none."""
-    out[:] = 0
-    for k in range(1, depth):
-        out[k - 1] = _log2(_ONE + _UNIT / np.float32(tree.rates[path[k], 0])) * _LN2
+    """out (n - 1, ..): for contexts of 1, 2, .. characters log(1 + total); 0 where there is none."""
+    for k in range(1, len(path)):
+        out[k - 1] = np.float32(0)
+        if k < depth:
+            out[k - 1] = _log2(_ONE + _UNIT / np.float32(tree.rates[path[k], 0])) * _LN2
 
 
 @njit()
@@ -169,11 +170,11 @@ def predict(p: Any, features: Any, contexts: Any, tree: Any) -> None:
     """
     path = np.empty(len(tree.own), np.int64)
     for b in range(len(p)):
-        depth = _descend(tree, contexts[b], contexts.shape[1] - 1, path)
+        depth = _descend(tree, contexts[b], 0, contexts.shape[1] - 1, path)
         _spread(p[b], tree, path, depth)
         if features.shape[1] > 0:
-            _weights(tree, path, depth, features[b, :-2])
-            _sharpness(p[b], features[b, -2:])
+            _weights(tree, path, depth, features[b])
+            features[b, -2], features[b, -1] = _sharpness(p[b])
 
 
 @njit()
@@ -191,12 +192,12 @@ def score(chances: Any, features: Any, text: Any, tree: Any, known: Any) -> None
             begun = i
         if i < before:
             continue
-        depth = _descend(tree, x[begun:], i - begun, path)
+        depth = _descend(tree, x, begun, i, path)
         chances[i - before] = _chance(tree, path, depth, y[i])
         if features.shape[1] > 0:
             node = path[depth - 1]
             if not (known[node, 0] >= 0 and known[node, 1] >= 0):
                 _spread(p, tree, path, depth)
-                _sharpness(p, known[node])
-            _weights(tree, path, depth, features[i - before, :-2])
-            features[i - before, -2:] = known[node]
+                known[node, 0], known[node, 1] = _sharpness(p)
+            _weights(tree, path, depth, features[i - before])
+            features[i - before, -2], features[i - before, -1] = known[node, 0], known[node, 1]

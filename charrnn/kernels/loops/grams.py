@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from charrnn.kernels.machine.jit import njit
+from charrnn.kernels.rows import _clear
 
 _DIGIT = 11  # bits by which a pass sorts
 _FEW = 24  # as many characters are sorted by insertion
@@ -68,29 +69,29 @@ def _symbol(keys: Any, row: int, symbol: int, order: Any) -> Any:
 
 
 @njit()
-def pack(keys: Any, text: Any, position: int, context: Any, order: Any) -> None:
+def pack(keys: Any, text: Any, position: int, places: Any, context: Any, order: Any) -> None:
     """The keys (P, W) of the grams that end at `position` and after it.
 
+    places: of this position's piece, and of the first start and the first cut from there on.
     context (W,) is the key of the first without its last symbol, and becomes that of the gram after the last.
     """
     width, top = np.uint64(order.bits), np.uint64(order.bits * (64 // order.bits - 1))
     lowest = (np.uint64(1) << width) - np.uint64(1)
     last, shift = _place(order.n - 1, order)
-    piece = np.searchsorted(text.first, position, side="right") - 1
-    start, cut = np.searchsorted(text.starts, position), np.searchsorted(text.cuts, position)
+    piece, start, cut = places
     for row in range(len(keys)):
         while piece + 1 < len(text.first) and text.first[piece + 1] <= position:
             piece += 1
         at = position + text.shift[piece]
         if cut < len(text.cuts) and text.cuts[cut] == position:
-            context[:] = 0
+            _clear(context)
             cut += 1
         begins = text.end >= 0 and at > 0 and text.ids[at - 1] == text.end
         if start < len(text.starts) and text.starts[start] == position:
             begins = True
             start += 1
         if begins:
-            context[:] = 0
+            _clear(context)
             context[0] = np.uint64(text.vocab_size + 1) << top
         symbol = np.uint64(text.ids[at]) + np.uint64(1)
         pushed = symbol  # into the first word; what it pushes out of that goes into the second
@@ -112,7 +113,7 @@ def sort(keys: Any, spare: Any) -> bool:
     swapped = False
     for place in range(W * -(-64 // _DIGIT)):
         w, shift = W - 1 - place // -(-64 // _DIGIT), np.uint64(place % -(-64 // _DIGIT) * _DIGIT)
-        count[:] = 0
+        _clear(count)
         for row in range(P):
             count[(keys[row, w] >> shift) & digit] += 1
         if count[(keys[0, w] >> shift) & digit] == P:
