@@ -499,3 +499,67 @@ def rewrite(
         fed = np.tanh(p["attention.output.weight"] @ joined + p["attention.output.bias"])
         logits.append(decode(p, fed))
     return logits
+
+
+# --- counts -------------------------------------------------------------------
+
+
+class KneserNey:
+    """Modified Kneser-Ney smoothing (Chen and Goodman 1999), interpolated; contexts have up to n - 1 symbols.
+
+    stretches: the text's parts, each its characters, 0 .. V-1, and whether a document starts there; if none
+    does, what comes before is not known. Grams that occur once and are longer than `once` are left out.
+    """
+
+    NOTHING, UNIT = -1, 4096  # discounts are multiples of 1 / UNIT
+
+    def __init__(
+        self, stretches: Sequence[tuple[bool, Sequence[int]]], n: int, V: int, once: int = 99
+    ) -> None:
+        self.n, self.V, self.once = n, V, once
+        self.occurrences: dict[tuple[int, ...], dict[int, int]] = {}  # by context, by what follows
+        before: dict[tuple[int, ...], set[int]] = {}  # by gram: what precedes it
+        for starts, characters in stretches:
+            symbols = [V if starts else self.NOTHING, *characters]
+            for i in range(1, len(symbols)):
+                for k in range(n):
+                    context = tuple(symbols[max(i - k, 0) : i])
+                    if len(context) < k or self.NOTHING in context:
+                        break
+                    follow = self.occurrences.setdefault(context, {})
+                    follow[symbols[i]] = follow.get(symbols[i], 0) + 1
+                    if i - k > 0:
+                        before.setdefault((*context, symbols[i]), set()).add(symbols[i - k - 1])
+        self.counts = {
+            context: {
+                w: times if len(context) == n - 1 or context[:1] == (V,) else len(before[(*context, w)])
+                for w, times in follow.items()
+            }
+            for context, follow in self.occurrences.items()
+        }
+        self.discounts = [self._discounts(k) for k in range(n)]
+
+    def _discounts(self, k: int) -> list[float]:
+        """Of the counts 1, 2, and 3 or more after contexts of k symbols."""
+        found = [c for context, follow in self.counts.items() if len(context) == k for c in follow.values()]
+        n1, n2, n3, n4 = (found.count(j) for j in (1, 2, 3, 4))
+        if 0 in (n1, n2, n3, n4):
+            return [0.5, 1.0, 1.5]
+        y = n1 / (n1 + 2 * n2)
+        exact = [1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3]
+        return [min(max(round(d * self.UNIT) / self.UNIT, 1 / 16), j) for j, d in enumerate(exact, 1)]
+
+    def probability(self, w: int, context: tuple[int, ...]) -> float:
+        """Of w after a context, START being V; one that did not occur says what its end does."""
+        while context not in self.counts:
+            if not context:
+                return 1 / self.V
+            context = context[1:]
+        shorter = self.probability(w, context[1:]) if context else 1 / self.V
+        follow, kept = self.counts[context], {}
+        for v, count in follow.items():
+            if len(context) < self.once or self.occurrences[context][v] > 1 or not context:
+                kept[v] = count - self.discounts[len(context)][min(count, 3) - 1]
+        total = sum(follow.values())
+        mass = total - sum(kept.values())
+        return kept.get(w, 0) / total + mass / total * shorter

@@ -28,6 +28,7 @@ ARROWS = {
     "kernels": set(),
     "modules": {"kernels"},
     "text": {"system"},
+    "counts": {"kernels", "text"},
     "nn": {"kernels", "modules", "system"},
     "checkpoint": {"system", "text"},
     "inference": {"checkpoint", "kernels", "modules", "nn", "text"},

@@ -32,7 +32,10 @@ Record = dict[str, Any]
 
 SUFFIX = ".safetensors"
 KEY = "charrnn"
-TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype(np.float32), "I64": np.dtype(np.int64)}
+TYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype(np.float32), "I64": np.dtype(np.int64),
+    "U8": np.dtype(np.uint8), "U16": np.dtype(np.uint16), "U32": np.dtype(np.uint32),
+}  # fmt: skip
 MAX_HEADER_BYTES = 32_000_000  # a vocabulary of all of Unicode takes half of it
 LONG_HEADER_BYTES = 1_000_000  # a longer header must be ASCII, which takes one byte a character in memory
 VALUE_BYTES = 200  # memory of a JSON value and the reference to it, roughly
@@ -278,7 +281,7 @@ def _entry(name: str, value: object) -> Entry:
         raise DamageError(f"{tensor} is not described by type, shape and place")
     dtype, shape, place = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in TYPES:
-        raise DamageError(f"{tensor} has the type {quoted(dtype)}, not {' or '.join(TYPES)}")
+        raise DamageError(f"{tensor} has the type {quoted(dtype)}, not one of {', '.join(TYPES)}")
     if not _are_sizes(shape):
         raise DamageError(f"{tensor} has no valid shape")
     if not _are_sizes(place) or len(place) != 2:

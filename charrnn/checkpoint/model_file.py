@@ -117,7 +117,7 @@ def save_resume(
     """
     path = Path(path)
     for name, tensor in tensors.items():
-        if tensor.dtype not in container.TYPES.values():
+        if tensor.dtype not in (np.float32, np.int64):
             raise CheckpointError(
                 f"{printable(str(path))} is not written: {name} is {tensor.dtype}, not float32 or int64"
             )

@@ -1,0 +1,289 @@
+"""Texts -> their n-grams -> counts, within a bound of bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.counts.counts import MOST_ORDER, MOST_VALUE, UNIT, Array, Counts
+from charrnn.kernels.loops import grams as kernels
+from charrnn.kernels.loops.grams import Level, Order, Text
+from charrnn.text.corpus import Documents
+from charrnn.vocabulary import id_dtype
+
+CHUNK = 2**23  # positions that are sorted together
+MOST_WORDS = 2  # of a key
+CODES = 256  # of counts, and of masses
+_GAIN_SHIFT = 20  # of a float32: three bits after the exponent remain
+# On five texts, grams of 12 symbols bring 0.000 to 0.013 nats, and take half as long again; those of more
+# than 5 that occur once bring 0.004 nats at most, and take as many bytes as all others, or three times more.
+ORDER, ONCE = 10, 5
+LONG = 10_000_000  # characters: the keys of longer texts have one word, which are sorted several times faster
+MOST_BYTES, BYTES_EACH = 12_000_000, 4  # in all, and for each character of the text
+
+Keys = npt.NDArray[np.uint64]
+
+
+def longest_order(vocab_size: int) -> int:
+    """The longest grams whose keys are short enough: 16 of up to 254 characters, 10 of up to 4094."""
+    return min(MOST_WORDS * (64 // _bits(vocab_size)), MOST_ORDER)
+
+
+def _bits(vocab_size: int) -> int:
+    return (vocab_size + 1).bit_length()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Grams:
+    """How often each n-gram occurs in a text, exactly; see charrnn.kernels.loops.grams."""
+
+    keys: Keys  # (G, W) sorted
+    counts: npt.NDArray[np.uint32]  # (G,)
+    layout: Order
+
+    @classmethod
+    def of(cls, documents: Documents, order: int) -> Grams:
+        """The grams of documents, which have at least one character; order from 2 to `longest_order`."""
+        if not 2 <= order <= longest_order(documents.vocab_size):
+            raise ValueError(f"the order is {order}, not from 2 to {longest_order(documents.vocab_size)}")
+        return reduce(Grams.merged, _balanced(_chunks(documents, order)))
+
+    def merged(self, other: Grams) -> Grams:
+        """The grams of both texts, which have the same order and vocabulary."""
+        if self.layout != other.layout:
+            raise ValueError("these grams do not have the same order and vocabulary")
+        keys = np.empty((len(self.keys) + len(other.keys), self.keys.shape[1]), np.uint64)
+        counts = np.empty(len(keys), np.uint32)
+        pairs = ((grams.keys, grams.counts) for grams in (self, other))
+        found = kernels.merge(keys, counts, *pairs)
+        return Grams(keys[:found].copy(), counts[:found].copy(), self.layout)
+
+
+def _chunks(documents: Documents, order: int) -> Iterator[Grams]:
+    V, bits = documents.vocab_size, _bits(documents.vocab_size)
+    layout, words = Order(order, bits, V), -(-order // (64 // bits))
+    pieces, nothing = documents.pieces, np.zeros(1, np.int64)
+    first, shift = (nothing, nothing) if pieces is None else (pieces.first, pieces.shift)
+    text = Text(documents.ids, first, shift, documents.starts, documents.cuts, documents.end, V)
+    context = np.zeros(words, np.uint64)
+    for low in range(0, len(documents), CHUNK):
+        keys = np.empty((min(CHUNK, len(documents) - low), words), np.uint64)
+        places = (
+            int(np.searchsorted(first, low, side="right")) - 1,
+            int(np.searchsorted(documents.starts, low)),
+            int(np.searchsorted(documents.cuts, low)),
+        )
+        kernels.pack(keys, text, low, places, context, layout)
+        if words == 1:
+            keys.reshape(-1).sort()
+        elif kernels.sort(keys, spare := np.empty_like(keys)):
+            keys = spare
+        counts = np.empty(len(keys), np.uint32)
+        found = kernels.distinct(keys, counts)
+        yield Grams(keys[:found], counts[:found], layout)
+
+
+def _balanced(parts: Iterator[Grams]) -> list[Grams]:
+    """The parts, merged where those before have the same size: each gram is merged a few times only."""
+    merged: list[Grams] = []
+    for part in parts:
+        merged.append(part)
+        while len(merged) > 1 and len(merged[-1].keys) * 2 > len(merged[-2].keys):
+            merged[-2:] = [merged[-2].merged(merged[-1])]
+    return merged
+
+
+def default_bytes(characters: int) -> int:
+    """The bound for a text of so many characters: more brings little."""
+    return min(max(MOST_BYTES // 12, BYTES_EACH * characters), MOST_BYTES)
+
+
+def learned(documents: Documents, most_bytes: int | None = None) -> Counts:
+    """The counts of documents, which have at least one character, within most_bytes or `default_bytes`."""
+    V = documents.vocab_size
+    order = min(ORDER, longest_order(V) if len(documents) <= LONG else 64 // _bits(V))
+    return build(Grams.of(documents, order), most_bytes or default_bytes(len(documents)))
+
+
+def build(grams: Grams, most_bytes: int | None = None, *, once: int = ONCE, exact: bool = False) -> Counts:
+    """The counts of a text, from its grams.
+
+    Of the grams longer than `once`, those that occur a single time are left out; and of all, those that gain
+    the least, until the arrays take no more than `most_bytes`: only the characters' own counts always remain.
+    With `exact`, no value is rounded, which takes more bytes.
+    """
+    V, levels = grams.layout.vocab_size, _levels(grams)
+    unreal = [_after_nothing(level) if k > 0 else None for k, level in enumerate(levels)]
+    tables = [
+        np.bincount(level.counts if left_out is None else level.counts[~left_out], minlength=5)
+        for level, left_out in zip(levels, unreal, strict=True)
+    ]
+    discounts = np.array([_discounts(table) for table in tables], np.int64)
+
+    def marked(gains: list[Array]) -> list[Array]:
+        for k, (gain, level, left_out) in enumerate(zip(gains, levels, unreal, strict=True)):
+            if k >= once:
+                gain[level.occurrences == 1] = -1
+            if left_out is not None:
+                gain[left_out] = -1
+        gains[0][:] = np.inf
+        return gains
+
+    gains = marked([np.zeros(len(level.following), np.float32) for level in levels])
+    least = np.float32(0)
+    if most_bytes is not None and _bytes_by_gain(levels, gains, V).sum() > most_bytes:
+        gains = marked(_weigh(levels, discounts, V))
+        left = np.cumsum(_bytes_by_gain(levels, gains, V)[::-1])[::-1]
+        least = _least_of(int(np.argmax(left <= most_bytes)) if left[-1] <= most_bytes else len(left) - 1)
+    return _thinned(levels, (gains, least), discounts, _count_codes(tables, exact), V, exact)
+
+
+def _after_nothing(level: Level) -> npt.NDArray[np.bool_] | None:
+    """Which characters follow contexts that hold a symbol for nothing; None: none do."""
+    nothing = level.oldest == 0
+    return np.repeat(nothing, np.diff(level.begin)) if nothing.any() else None
+
+
+def _levels(grams: Grams) -> list[Level]:
+    """The contexts of 0, 1, .. n - 1 characters."""
+    G = len(grams.keys)
+    level = _empty(G, G)
+    level = _first(level, kernels.group(level, grams.keys, grams.counts, grams.layout), G)
+    levels, gram = [level], level.begin[:-1].copy()
+    for k in range(grams.layout.n - 2, -1, -1):
+        level = _empty(len(level.same), len(level.following))
+        level = _first(level, *kernels.shorten(level, levels[-1], gram, k, grams.keys, grams.layout))
+        levels.append(level)
+        gram = gram[: len(level.same)]
+    return levels[::-1]
+
+
+def _empty(contexts: int, characters: int) -> Level:
+    return Level(
+        np.empty(contexts, np.uint8), np.empty(contexts, np.uint32), np.empty(contexts + 1, np.uint32),
+        *(np.empty(characters, np.uint32) for _ in range(3)),
+    )  # fmt: skip
+
+
+def _first(level: Level, contexts: int, characters: int) -> Level:
+    """The level's arrays, cut to what is used."""
+    same, oldest, begin, *others = level
+    return Level(same[:contexts], oldest[:contexts], begin[: contexts + 1], *(a[:characters] for a in others))
+
+
+def _discounts(counts_of_counts: Array) -> list[int]:
+    """Those of the counts 0, 1, 2 and more, times UNIT; 1/2, 1 and 3/2 where there are too few counts."""
+    n1, n2, n3, n4 = (counts_of_counts[1:5].tolist() + [0] * 4)[:4]
+    if not (n1 and n2 and n3 and n4):
+        return [0, UNIT // 2, UNIT, 3 * UNIT // 2]
+    y = n1 / (n1 + 2 * n2)
+    values = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
+    return [0, *(min(max(round(value * UNIT), UNIT // 16), (j + 1) * UNIT) for j, value in enumerate(values))]
+
+
+def _weigh(levels: list[Level], discounts: Array, V: int) -> list[Array]:
+    """What each character gains in each level's contexts."""
+    above, above_chances, gains = levels[0], np.zeros(0, np.float32), []
+    for k, level in enumerate(levels):
+        chances, gain = (np.empty(len(level.following), np.float32) for _ in range(2))
+        kernels.weigh(level, above, k, discounts[k], V, (chances, above_chances), gain)
+        above, above_chances = level, chances
+        gains.append(gain)
+    return gains
+
+
+def _bytes_by_gain(levels: list[Level], gains: list[Array], V: int) -> npt.NDArray[np.int64]:
+    """The bytes of what gains so much, by classes of gains, see `_least_of`; a negative gain takes none."""
+    context = id_dtype(V + 1).itemsize + 2 * id_dtype(V + 2).itemsize + 1
+    character = id_dtype(V).itemsize + 1
+    total = np.zeros((0x7F800000 >> _GAIN_SHIFT) + 1, np.int64)
+    total[-1] = 6 * len(levels) + 2 * 4 * CODES  # discounts, and the tables of values
+    longer = np.zeros(0, np.uint8), np.zeros(0, np.int32)
+    for k, (level, gain) in reversed([*enumerate(zip(levels, gains, strict=True))]):
+        best = np.empty(len(level.same), np.int32)
+        kernels.tally(level, k, gain.view(np.int32), longer, best, total, (character, context, _GAIN_SHIFT))
+        longer = level.same, best
+    return total
+
+
+def _least_of(gain_class: int) -> np.float32:
+    """The least gain of a class, which is the leading bits of a float32."""
+    return np.float32(np.array(gain_class << _GAIN_SHIFT, np.int32).view(np.float32))
+
+
+def _count_codes(tables: list[Array], exact: bool) -> tuple[Array, Array]:
+    """The values that stand for counts, and the code of each count, from the counts of counts."""
+    total = np.zeros(max(map(len, tables)), np.int64)
+    for table in tables:
+        total[: len(table)] += table
+    occurring = np.flatnonzero(total)
+    values, codes = _coded(occurring, exact)
+    code_of = np.zeros(len(total), codes.dtype)
+    code_of[occurring] = codes
+    return values, code_of
+
+
+def _coded(values: Array, exact: bool) -> tuple[Array, Array]:
+    """Few values that stand for these positive integers (n,), and the place of each one's.
+
+    Unless `exact`, there are at most CODES: the integers' leading bits, as many as that allows.
+    """
+    values = np.minimum(values, MOST_VALUE)
+    if exact or len(values) <= CODES:
+        table, codes = np.unique(values, return_inverse=True)
+        return table.astype(np.uint32), codes.astype(id_dtype(len(table)))
+    bits = values.astype(np.float32).view(np.int32)
+    for kept in (6, 5, 4, 3):
+        shift = 23 - kept
+        classes = (bits + (1 << shift >> 1)) >> shift
+        low = int(classes.min())
+        classes -= low
+        used = np.bincount(classes) > 0
+        if np.count_nonzero(used) <= CODES:
+            break
+    codes = (np.cumsum(used) - 1).astype(np.uint8)[classes]
+    table = (np.flatnonzero(used).astype(np.int32) + low) << np.int32(shift)
+    return table.view(np.float32).astype(np.uint32), codes
+
+
+def _thinned(
+    levels: list[Level], gains: tuple[list[Array], np.float32], discounts: Array,
+    coded: tuple[Array, Array], V: int, exact: bool,
+) -> Counts:  # fmt: skip
+    """The counts of what gains enough, from the longest contexts to the shortest."""
+    all_gains, least = gains
+    count_values, code_of = coded
+    below = (np.zeros(0, np.uint8), np.zeros(0, np.uint8))
+    parts = []
+    sizes = id_dtype(V + 2)
+    for k, (level, gain) in reversed([*enumerate(zip(levels, all_gains, strict=True))]):
+        contexts, characters = len(level.same), len(level.following)
+        nodes = (np.empty(contexts, id_dtype(V + 1)), *(np.empty(contexts, sizes) for _ in range(2)))
+        masses = np.empty(contexts, np.int64)
+        follow = (np.empty(characters, id_dtype(V)), np.empty(characters, code_of.dtype))
+        kept = np.empty(contexts, np.uint8)
+        into = (*nodes, masses, *follow, code_of, kept)
+        found, total = kernels.thin(level, k, gain, least, discounts[k], below, into)
+        parts.append([*(a[:found] for a in (*nodes, masses)), *(a[:total] for a in follow)])
+        below = (level.same, kept)
+    symbols, children, successors, masses, following, codes = map(
+        np.concatenate, zip(*parts[::-1], strict=True)
+    )
+    mass_values, mass_codes = _coded(masses, exact)
+    symbols[0] = 0  # of the root, which has none
+    return Counts(
+        discounts=discounts[:, 1:].astype(np.uint16),
+        symbols=symbols,
+        children=children[: len(children) - len(parts[0][0])],
+        successors=successors,
+        masses=mass_codes,
+        following=following,
+        codes=codes,
+        count_values=count_values,
+        mass_values=mass_values,
+        vocab_size=V,
+    )

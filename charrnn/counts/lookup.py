@@ -1,0 +1,131 @@
+"""Counts -> the probabilities of the next character, in NumPy alone: text is there before Numba is imported.
+
+charrnn.kernels.loops.context_tree does the same, compiled, bit for bit: all sums are of integers, or have one
+order.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.counts.counts import UNIT, Counts, offsets
+from charrnn.kernels.coefficients import LOG2_SERIES, LOG2E
+
+NOTHING = -1  # in a context, where a text is not known
+FEW = 6  # as many characters take Python less time than NumPy
+Context = npt.NDArray[np.int32]
+Features = npt.NDArray[np.float32]
+
+_ONE, _LN2, _UNIT = np.float32(1), np.float32(1 / LOG2E), np.float32(1 / UNIT)
+_FINE = np.float32(2**26)
+_SERIES = tuple(map(np.float32, LOG2_SERIES))
+
+
+class Tree(NamedTuple):
+    """The arrays of Counts, with places in place of numbers."""
+
+    symbols: Any  # (nodes,)
+    child: Any  # (nodes + 1,) the first child of each
+    begin: Any  # (nodes + 1,) where what follows it begins
+    masses: Any  # (nodes,) codes
+    following: Any  # (S,)
+    codes: Any  # (S,)
+    own: Any  # (n, codes) int64: by the context's length, the counts less their discounts
+    mass_values: Any  # int64
+    vocab_size: int
+
+    @classmethod
+    def of(cls, counts: Counts) -> Tree:
+        values = counts.count_values.astype(np.int64)
+        discounts = counts.discounts.astype(np.int64)
+        child = np.full(len(counts.symbols) + 1, len(counts.symbols), np.int64)
+        child[: len(counts.children) + 1] = 1 + offsets(counts.children)
+        return cls(
+            counts.symbols, child, offsets(counts.successors), counts.masses, counts.following, counts.codes,
+            values * UNIT - discounts[:, np.minimum(values, 3) - 1], counts.mass_values.astype(np.int64),
+            counts.vocab_size,
+        )  # fmt: skip
+
+
+class Lookup:
+    """A text's last characters -> what follows them.
+
+    The state is a context: (n - 1,) the last characters, the last one last, V for START, NOTHING before it.
+    """
+
+    def __init__(self, counts: Counts) -> None:
+        self.tree = Tree.of(counts)
+        self._n = counts.order
+        # What Python indexes faster than arrays.
+        arrays: dict[str, Any] = {name: memoryview(getattr(self.tree, name)) for name in Tree._fields[:6]}
+        self._places = self.tree._replace(**arrays)
+        self._own = self.tree.own.tolist()
+
+    def initial_state(self) -> Context:
+        """The context at a document's start."""
+        return self.after(self.tree.vocab_size, np.full(self._n - 1, NOTHING, np.int32))
+
+    def after(self, character: int, context: Context) -> Context:
+        """The context after one more character, 0 .. V-1 or V for START."""
+        return np.append(context, np.int32(character))[1:]
+
+    def predict(self, context: Context) -> tuple[npt.NDArray[np.float64], Features]:
+        """The probabilities of what follows (V,), and their features (n + 1,).
+
+        These are log(1 + count) of the contexts of 1 .. n - 1 characters, the largest probability, and the
+        entropy in nats.
+        """
+        tree, places = self.tree, self._places
+        V = tree.vocab_size
+        p = np.full(V, 1.0 / V)
+        x = np.ones(V + self._n - 1, np.float32)  # of which logarithms are needed
+        for k, node in enumerate(self._nodes(context.tolist())):
+            low, high = places.begin[node], places.begin[node + 1]
+            mass = int(tree.mass_values[places.masses[node]])
+            if high - low > FEW:
+                own = tree.own[k].take(tree.codes[low:high])
+                scale = 1.0 / float(int(own.sum()) + mass)
+                p *= float(mass) * scale
+                p[tree.following[low:high]] += own * scale
+            else:
+                values = [self._own[k][code] for code in places.codes[low:high]]
+                scale = 1.0 / float(sum(values) + mass)
+                p *= float(mass) * scale
+                for character, value in zip(places.following[low:high], values, strict=True):
+                    p[character] += value * scale
+            if k > 0:
+                x[V + k - 1] += _UNIT / np.float32(scale)
+        x[:V] = p
+        logs = _log2(x)
+        entropy = np.float32(-(x[:V] * logs[:V] * _FINE).astype(np.int32).sum()) / _FINE * _LN2
+        features = np.empty(self._n + 1, np.float32)
+        features[:-2] = logs[V:] * _LN2
+        features[-2:] = x[:V].max(), entropy
+        return p, features
+
+    def _nodes(self, context: list[int]) -> Iterator[int]:
+        """Those of its last 0, 1, .. characters."""
+        node, symbols, child = 0, self._places.symbols, self._places.child
+        yield node
+        for symbol in reversed(context):
+            high = child[node + 1]
+            node = bisect_left(symbols, symbol, child[node], high)
+            if node == high or symbols[node] != symbol:
+                return
+            yield node
+
+
+def _log2(x: Features) -> Features:
+    """log2(x) of positive numbers, to 2e-6."""
+    bits = x.view(np.int32)
+    exponent = (bits >> 23) - np.int32(127)
+    t = ((bits & np.int32(0x7FFFFF)) | np.int32(0x3F800000)).view(np.float32) - _ONE
+    y = _SERIES[-1] * t
+    for coefficient in _SERIES[-2::-1]:
+        y = t * (coefficient + y)
+    return exponent.astype(np.float32) + y
