@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.compiled_loop import AVX2, host_has_avx2
+from support.compiled_loop import AVX2, has_longer_vectors
 from support.environment import environment
 
 from charrnn import api
@@ -308,7 +308,9 @@ def test_bfloat16_is_refused_where_the_cpu_has_none(monkeypatch):
     ("cpu", "features"),
     [
         ("generic", ""),
-        pytest.param("haswell", AVX2, marks=pytest.mark.skipif(not host_has_avx2(), reason="not this CPU")),
+        pytest.param(
+            "haswell", AVX2, marks=pytest.mark.skipif(not has_longer_vectors(), reason="not this CPU")
+        ),
     ],
 )
 def test_a_cpu_without_the_instructions_trains_the_same_in_float32(corpus, tmp_path, cpu, features):

@@ -267,7 +267,7 @@ def test_a_state_may_have_parts_of_any_width():
     x, y, reset = window(9, 7)
     results = []
     for threads in (1, 2):
-        model = make(composed, Workers(threads))
+        model = make(composed, Workers(threads), np.float64)  # whose loops are compiled already
         loss, state = model.gradient(x, y, None, reset)
         again = model.gradient(x, y, state, reset)[0]
         results.append((loss, again, *(part.tobytes() for layer in state.layers for part in layer)))

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.cells import CELLS
-from support.compiled_loop import AVX2, AlwaysTogether, Ready, compiled_only, host_has_avx2, let_load
+from support.compiled_loop import AVX2, AlwaysTogether, Ready, compiled_only, has_longer_vectors, let_load
 from support.environment import environment
 from support.random_models import CHARACTERS, LINES, PROSE, make
 from support.texts import generate
@@ -283,7 +283,7 @@ def test_if_one_of_a_team_fails_the_other_does_not_wait_forever(prose, error, in
 
 
 @compiled_only
-@pytest.mark.skipif(not host_has_avx2(), reason="not this CPU")
+@pytest.mark.skipif(not has_longer_vectors(), reason="not this CPU")
 def test_a_cpu_with_shorter_vectors_writes_the_same(tmp_path):
     """A process whose compiler may use AVX2 alone, against the plain path here."""
     from charrnn.checkpoint import model_file as files

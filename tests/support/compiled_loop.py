@@ -14,11 +14,13 @@ compiled_only = pytest.mark.skipif(jit.JIT_DISABLED, reason="nothing is compiled
 AVX2 = "+avx2,+fma,+avx,+sse4.2,+sse4.1,+ssse3,+sse3,+sse2,+popcnt,+bmi,+bmi2"  # as Numba takes it
 
 
-def host_has_avx2() -> bool:
+def has_longer_vectors() -> bool:
+    """Whether this CPU has longer vectors than AVX2's. Without, all tests run on what AVX2 has."""
     import llvmlite.binding as llvm
 
     try:
-        return bool(llvm.get_host_cpu_features().get("avx2"))
+        features = llvm.get_host_cpu_features()
+        return bool(features.get("avx2") and features.get("avx512f"))
     except RuntimeError:
         return False
 

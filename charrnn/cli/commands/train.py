@@ -112,7 +112,7 @@ def train(
         list[str],
         typer.Argument(
             metavar="CORPUS...",
-            help="Files, folders, .gz or -; A:1 B:3: in such shares.",
+            help="Files, folders, .gz, - (stdin); A:1 B:3: shares.",
         ),
     ],
     out: Annotated[
