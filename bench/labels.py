@@ -71,6 +71,7 @@ def main() -> None:
     parser.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE", help="of charrnn.train"
     )
+    parser.add_argument("--strength", type=float, default=1.0, help="of the labels, when texts are written")
     parser.add_argument("--alone", action="store_true", help="only the model with labels")
     a = parser.parse_args()
     settings = {name: json.loads(value) for name, value in (option.split("=", 1) for option in a.option)}
@@ -167,7 +168,7 @@ def rival(a: argparse.Namespace, model: Any, train: Texts, test: Texts, seed: in
     written = [
         (label, "".join(text).removesuffix("\n"))
         for label in common
-        for text in charrnn.sample(charrnn.given(model, label), count=WRITTEN, seed=seed)
+        for text in charrnn.sample(charrnn.given(model, label, a.strength), count=WRITTEN, seed=seed)
     ]
     given = json.dumps({"train": train, "test": test, "written": written})
     try:
