@@ -28,6 +28,11 @@ def code_points(text: str) -> npt.NDArray[np.uint32]:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint32, copy=False)
 
 
+def text_of(points: npt.NDArray[np.unsignedinteger[Any]]) -> str:
+    """The text of code points (n,), the inverse of `code_points`."""
+    return str(points.astype("<u4", copy=False).tobytes(), "utf-32-le", "surrogatepass")
+
+
 def describe(character: str) -> str:
     """A character's name in errors: `'é' (U+00E9 LATIN SMALL LETTER E WITH ACUTE)`.
 

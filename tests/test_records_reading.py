@@ -30,7 +30,7 @@ from charrnn.nn.workers import Workers
 from charrnn.scoring.surprisal import Scorer, score_lines
 from charrnn.tasks.evaluation import evaluate
 from charrnn.text.corpus import Documents
-from charrnn.text.lines import Cutter, Lines, read_lines, read_texts
+from charrnn.text.lines import Lines, cut, read_lines, read_texts
 from charrnn.vocabulary import END
 
 LINES_BETWEEN = {"%": "%", "---": "---", "blank": ""}
@@ -39,12 +39,12 @@ SPLITS = [*LINES_BETWEEN, "nul", "file"]
 
 def in_pieces(text: str, split: str, sizes: list[int]) -> str:
     """What a cutter makes of the text when it comes in pieces of these sizes, again and again."""
-    cutter, found, at, turn = Cutter(split), "", 0, 0
+    pieces, at, turn = [], 0, 0
     while at < len(text):
         size = sizes[turn % len(sizes)]
-        found += cutter.add(text[at : at + size])
+        pieces.append(text[at : at + size])
         at, turn = at + size, turn + 1
-    return found + cutter.add("", last=True)
+    return "".join(cut(pieces, TextConfig(split=split)))
 
 
 def by_lines(text: str, split: str) -> list[str]:

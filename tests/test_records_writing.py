@@ -19,11 +19,11 @@ from support.toy_models import all_log_probabilities, log_probability, toy
 from charrnn import api
 from charrnn.checkpoint import model_file
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import SampleConfig
+from charrnn.config import SampleConfig, TextConfig
 from charrnn.errors import ConfigError, SamplingError, VocabularyError
 from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.inference.sampling import probabilities
-from charrnn.text.lines import Cutter
+from charrnn.text import lines
 from charrnn.vocabulary import END
 
 SPLITS = ["%", "<|endoftext|>", "blank", "nul", "file"]
@@ -38,7 +38,7 @@ def written(texts: api.Texts) -> list[str]:
 
 
 def cut(text: str, split: str) -> list[str]:
-    return Cutter(split).add(text, last=True).split(END)[:-1]
+    return "".join(lines.cut([text], TextConfig(split=split))).split(END)[:-1]
 
 
 def by_hand(model: Checkpoint, numbers: Any) -> str:

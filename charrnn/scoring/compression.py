@@ -35,7 +35,7 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import TextConfig
 from charrnn.errors import CompressionError
 from charrnn.scoring.block_coder import DAMAGED, BlockCoder, Ids
-from charrnn.vocabulary import code_points, positions
+from charrnn.vocabulary import code_points, positions, text_of
 
 Report = Callable[[int], None]  # takes the number of input bytes done
 
@@ -242,7 +242,7 @@ def _decoded(payload: bytes, checkpoint: Checkpoint, coder: BlockCoder, first: b
         points = np.empty(len(known), "<u4")
         points[where] = code_points(unknown)
         points[known] = checkpoint.vocabulary.code_points[ids]
-        text = str(points.tobytes(), "utf-32-le", "surrogatepass")
+        text = text_of(points)
         if source.at_end():
             return _bytes(text, flags, checkpoint.text)
     except (ValueError, IndexError, zlib.error) as error:

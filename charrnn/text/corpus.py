@@ -125,13 +125,15 @@ class Documents:
             reset |= _are_among(positions, self.cuts)
         return x, y, reset
 
+    def ends(self) -> Iterator[npt.NDArray[np.int64]]:
+        """The positions in the array of ids after the ends of records, chunk by chunk."""
+        for low in range(0, len(self.ids), CHUNK):
+            yield np.flatnonzero(self.ids[low : low + CHUNK] == self.end) + (low + 1)
+
     def records(self) -> npt.NDArray[np.int64]:
         """Where records start in the array of ids."""
-        ids = self.ids
-        chunks = range(0, len(ids), CHUNK)
-        ends = [np.flatnonzero(ids[low : low + CHUNK] == self.end) + (low + 1) for low in chunks]
-        starts = np.concatenate([np.zeros(1, np.int64), *ends])
-        return starts[starts < len(ids)]
+        starts = np.concatenate([np.zeros(1, np.int64), *self.ends()])
+        return starts[starts < len(self.ids)]
 
     def shuffled(self, seed: int) -> Documents:
         """The same records in another order."""
@@ -220,9 +222,7 @@ class Corpus:
 
     def records(self) -> int:
         """The number of records; 0 for prose."""
-        ids, end = self.documents.ids, self.documents.end
-        chunks = (ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK))
-        return sum(int(np.count_nonzero(chunk == end)) for chunk in chunks)
+        return sum(map(len, self.documents.ends()))
 
     def with_vocabulary(self, vocabulary: Vocabulary) -> Corpus:
         """The same text with the ids of another vocabulary.
@@ -498,12 +498,14 @@ class Batches:
 
         Which ones are hidden differs from epoch to epoch.
         """
+        documents = self.documents(epoch)
+        if documents.labels is None:
+            return None
         group, n = divmod(k, self._group_size)
         if self._labels is None or self._labels[:2] != (epoch, group):
             key = int(np.random.default_rng([self.seed, epoch, 2]).integers(2**63))
-            found = self.documents(epoch).labels_at(self._positions(epoch, group), rate, key)
-            if found is None:
-                return None
+            found = documents.labels_at(self._positions(epoch, group), rate, key)
+            assert found is not None
             self._labels = epoch, group, found
         labels: npt.NDArray[np.int32] = self._labels[2][n]
         return labels

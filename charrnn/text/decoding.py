@@ -408,7 +408,7 @@ class LineEnds:
         self.empty_lines = 0
         self._at_line_start = True
 
-    def clean(self, ids: npt.NDArray[np.uint32], *, whole: bool = False) -> npt.NDArray[np.uint32]:
+    def clean(self, ids: IdArray, *, whole: bool = False) -> IdArray:
         """The ids (n,) without the "\\n" of empty lines; none is empty if they are `whole`."""
         if not len(ids):
             return ids

@@ -13,25 +13,26 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import numpy as np
+
 from charrnn.config import TextConfig
 from charrnn.errors import CorpusError
-from charrnn.text.decoding import KEEP_BYTES, Cleaner, check_encoding, same_encoding, what_to_try
+from charrnn.text.decoding import KEEP_BYTES, Cleaner, LineEnds, check_encoding, same_encoding, what_to_try
 from charrnn.text.detection import likely_encoding
+from charrnn.text.records import cutter as records
 from charrnn.text.sources import Source, find, why_not_text
 from charrnn.text.waiting import BeforeWaiting, take
-from charrnn.vocabulary import END
+from charrnn.vocabulary import END, code_points, text_of
 
 NEAR = 1 << 14  # characters before and after an invalid byte from which its encoding is guessed
 FIRST_BURST = 1 << 13  # most characters of the first burst, so that output starts soon; doubled each time
 _PATIENCE = 0.1  # seconds between two checks whether the reader has been closed
 
-# A line that counts as empty, for `blank`.
-_EMPTY = r"[ \t\v\f\r]{0,1000}"
 BYTES = re.compile("[\udc80-\udcff]")  # bytes that are invalid in the encoding
 _OTHER_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # those that stand for no byte
 
@@ -72,51 +73,13 @@ def decode(chunks: Iterable[bytes], text: TextConfig) -> Iterator[str]:
             yield piece
 
 
-class Cutter:
-    """Cuts the text of a file, which comes in pieces, into records: END takes the place of each separator.
-
-    Empty records are left out. A separator line takes the newline before it with it, and the newline at the
-    end of a file is not part of its last record; but NULs separate texts as they are.
-    """
-
-    def __init__(self, split: str) -> None:
-        """`split` is TextConfig.split."""
-        self._has_lines = split != "nul"
-        # A newline belongs to the line after it, so that a record of lines begins with one.
-        line, begun = rf"\n{re.escape(split)}", "|".join(re.escape(split[:n]) for n in range(len(split) + 1))
-        if split == "blank":
-            line, begun = rf"\n{_EMPTY}", _EMPTY
-        elif split == "file":
-            line, begun = "(?!)", ""
-        self._separator = re.compile(rf"{line}(?=\n)" if self._has_lines else "\0")
-        self._uncertain = re.compile(rf"\n(?:{begun})\Z" if self._has_lines else "(?!)")
-        self._rest = "\n" * self._has_lines  # may begin a separator
-        self._at_start = self._has_lines  # the newline before the present record has not come yet
-        self._is_empty = True  # nothing of the record was returned
-
-    def add(self, piece: str, *, last: bool = False) -> str:
-        """The text that is certain so far; all of it if this is the `last` piece."""
-        text = self._rest + piece
-        if last and self._has_lines and not text.endswith("\n"):
-            text += "\n"
-        *parts, text = self._separator.split(text)
-        if last:
-            parts.append(text.removesuffix("\n") if self._has_lines else text)
-            return "".join(self._add(part, ends=True) for part in parts)
-        held = self._uncertain.search(text)
-        cut = held.start() if held else len(text)
-        self._rest = text[cut:]
-        return "".join([*(self._add(part, ends=True) for part in parts), self._add(text[:cut], ends=False)])
-
-    def _add(self, part: str, *, ends: bool) -> str:
-        """A part of the present record, with END if that is not empty and ends with it."""
-        if self._at_start and part:
-            part, self._at_start = part[1:], False
-        self._is_empty = self._is_empty and not part
-        if ends:
-            part += "" if self._is_empty else END
-            self._at_start, self._is_empty = self._has_lines, True
-        return part
+def cut(pieces: Iterable[str], text: TextConfig) -> Iterator[str]:
+    """The records of a file whose text comes in pieces, each with END, as soon as they are certain."""
+    # A reader of filters brings texts to the model's form later.
+    cutter, ends = records.cutter(replace(text, normal_form=None, lowercase=False)), LineEnds(ord(END))
+    for piece in filter(None, pieces):
+        yield text_of(ends.clean(cutter.add(code_points(piece))))
+    yield text_of(np.append(ends.clean(cutter.finish()), ends.finish_file()))
 
 
 def read_lines(
@@ -206,14 +169,9 @@ def _chunks(sources: list[Source], text: TextConfig, stdin: BinaryIO | None) -> 
                 continue
             raise CorpusError(f"{source.name} is {reason[0]}", reason[1])
         pieces = decode(chain([head] if head else [], chunks), text)
-        for piece in pieces if text.split is None else _cut(pieces, Cutter(text.split)):
+        for piece in pieces if text.split is None else filter(None, cut(pieces, text)):
             yield source.name, piece
         yield source.name, None
-
-
-def _cut(pieces: Iterable[str], cutter: Cutter) -> Iterator[str]:
-    yield from filter(None, map(cutter.add, pieces))
-    yield cutter.add("", last=True)
 
 
 def _parts(text: str | None, size: int) -> Sequence[str | None]:

@@ -167,8 +167,7 @@ def _blocks(documents: Documents, starts: Positions, ends: Positions) -> Documen
 def _val_lines(documents: Documents, val_fraction: float, seed: int | None) -> Ranges:
     """Lines chosen by the seed; without one, the last lines."""
     ids = documents.ids
-    chunks = [ids[start : start + CHUNK] for start in range(0, len(ids), CHUNK)]
-    lines = sum(int(np.count_nonzero(chunk == documents.end)) for chunk in chunks)
+    lines = sum(map(len, documents.ends()))
     lines += bool(len(ids)) and ids[-1] != documents.end
     is_val = np.zeros(lines, np.bool_)  # by line
     is_val[: _val_count(val_fraction, lines)] = True
@@ -180,8 +179,7 @@ def _val_lines(documents: Documents, val_fraction: float, seed: int | None) -> R
     # Bounds of the validation lines, chunk by chunk.
     starts, ends = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     line = begin = 0  # the first line that ends in the chunk or later, and its start
-    for low, chunk in zip(range(0, len(ids), CHUNK), chunks, strict=True):
-        after = np.flatnonzero(chunk == documents.end) + (low + 1)  # positions after line ends
+    for after in documents.ends():
         chosen = is_val[line : line + len(after)]
         starts.append(np.concatenate(([begin], after))[:-1][chosen])
         ends.append(after[chosen])

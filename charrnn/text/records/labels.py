@@ -15,6 +15,7 @@ from charrnn.errors import CorpusError, VocabularyError, quoted
 from charrnn.labels import Column, Columns, names
 from charrnn.text.decoding import MARK, NEWLINE, CodePoints
 from charrnn.text.sources import Source
+from charrnn.vocabulary import text_of
 
 HIDDEN_TOGETHER = 2048  # characters of a long text over which its labels are hidden or not
 TAB = ord("\t")
@@ -137,7 +138,7 @@ class Cutter:
             if not len(stop):
                 self._rest, self._place = points, where(0)
                 return points[:0]
-            if self._is_header(_text(points[: stop[0]])):
+            if self._is_header(text_of(points[: stop[0]])):
                 points, held = points[stop[0] + 1 :], held - int(stop[0]) - 1
             self._first = False
         place = self._place
@@ -178,7 +179,7 @@ class Cutter:
             starts, tab, has, empty = starts[:-1], tab[:-1], has[:-1], empty[:-1]
         else:
             self._rest, self._inside = points[:0], True
-        text = _text(points)
+        text = text_of(points)
         labels = [text[a:b] for a, b in zip(starts[has].tolist(), tab[has].tolist(), strict=True)]
         bad = ~has & ~empty
         if self._end != NEWLINE:
@@ -221,12 +222,6 @@ class Cutter:
                 numbers.known.id_of(values[k], f", {where(k)}")
 
 
-def _text(points: CodePoints) -> str:
-    if points.dtype == np.uint8:
-        return points.tobytes().decode("latin-1")
-    return points.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")
-
-
 def name_of_file(path: Path, by: str) -> str:
     """The label that a file's name, without its suffixes, or its folder's gives to all its texts."""
     if by == "folder":
@@ -239,7 +234,7 @@ class Labels:
     """Reads the labels of a corpus: those before its records, or those in the names of its files."""
 
     def __init__(self, text: TextConfig, columns: Columns | None, *, skips: bool) -> None:
-        self._by, self._columns = text.label_by, columns
+        self._by = text.label_by
         self._end, self._bytes = ord(text.end or "\0"), text.bytes
         self._cutter = Cutter(text, columns, skips=skips) if text.label_by == "column" else None
         self._files = Numbers(columns[0] if columns else None, skips=skips)
