@@ -327,14 +327,6 @@ class ModelConfig(_Stored):
         around = (name for name in ("norm", "residual") if getattr(self, name))
         return *around, *(f"{name} between" for name in self.between)
 
-    def layer_input_size(self, k: int) -> int:
-        """Width D of layer k's input."""
-        return self.input_size if k == 0 else self.hidden_size
-
-    def has_skip(self, k: int) -> bool:
-        """Whether layer k has a skip connection: `residual` is set, and its input and output widths agree."""
-        return self.residual and self.layer_input_size(k) == self.hidden_size
-
     def network(self) -> Sequential:
         """What stands between a character and the logits of the next one: modules that one can print."""
         from charrnn.nn.modules.linear import Linear

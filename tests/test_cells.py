@@ -16,10 +16,11 @@ from support.cells import MATRIX, SLSTM
 from support.central_differences import check_gradients, random_state
 from support.compiled_loop import compiled_only
 from support.environment import environment
+from support.own_parts import SIZES, check_compression, check_learning, check_mixture, check_numbers
 
 import charrnn
 from charrnn import api
-from charrnn.checkpoint.model_file import Checkpoint, load
+from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, SampleConfig, TextConfig
 from charrnn.inference import numpy_network
 from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
@@ -31,7 +32,6 @@ from charrnn.nn import cells as table
 from charrnn.nn.cell import Cell, Stage
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.workers import Workers
-from charrnn.scoring import block_coder, compression
 from charrnn.vocabulary import Vocabulary
 
 
@@ -129,36 +129,14 @@ def corpus(tmp_path: Path) -> Path:
     return path
 
 
-SIZES = {"hidden_size": 10, "num_layers": 2, "batch_size": 4, "seq_len": 16, "dropout": 0.1}
-
-
 def train(corpus: Path, out: Path, cell: Cell, **settings: Any) -> list[Any]:
     return list(api.train(corpus, out=out, cell=cell.kind, **SIZES, steps=30, evaluations=3, **settings))
 
 
 @compiled_only
 @pytest.mark.parametrize("cell", OWN, ids=lambda cell: cell.kind)
-def test_a_cell_of_ones_own_learns_and_goes_on_after_an_interruption(cell, corpus, tmp_path):
-    out, straight = tmp_path / "m.safetensors", tmp_path / "straight.safetensors"
-    events = train(corpus, straight, cell, threads=2)
-    assert events[-1].reason == "budget"
-    losses = [point["val_loss"] for point in load(straight).history]
-    assert losses[-1] < losses[0] < np.log(30)
-    asked = []
-
-    def stop() -> bool:
-        asked.append(True)
-        return len(asked) > 12
-
-    settings = {**SIZES, "steps": 30, "evaluations": 3, "cell": cell.kind}
-    assert list(api.train(corpus, out=out, stop=stop, threads=1, **settings))[-1].reason == "interrupted"
-    assert list(api.train(corpus, out=out, resume=True))[-1].reason == "budget"
-    assert out.read_bytes() == straight.read_bytes()
-
-    text = corpus.read_text("utf-8")[:200]
-    one, two = (api.evaluate(out, corpus, threads=n) for n in (1, 2))
-    assert one == two
-    assert sum(api.score(out, text)) > 0
+def test_a_cell_of_ones_own_learns_and_goes_on_after_an_interruption(cell, tmp_path):
+    check_learning(tmp_path, {}, cell=cell.kind)
 
 
 def untrained(cell: Cell, characters: str = "\nabcdef", **settings: Any) -> Checkpoint:
@@ -192,44 +170,19 @@ def test_a_cell_of_ones_own_writes_the_same_bits_on_both_paths(cell, norm):
 @compiled_only
 @pytest.mark.parametrize("cell", OWN, ids=lambda cell: cell.kind)
 def test_a_mixture_with_a_cell_of_ones_own_writes_the_same_on_both_paths(cell):
-    from charrnn.inference import writing_loop as kernels
-
-    network = MixedNetwork(blend([(untrained(cell), 1), (untrained(MGU, "\nabxy"), 2)]))
-    paths = PlainPath(network, SampleConfig()), CompiledPath(network, SampleConfig(), kernels, threads=1)
-    numbers = [np.random.default_rng(n).random(30 + n) for n in range(2)]
-    written = []
-    for path in paths:
-        cursors = [Cursor(network.vocab_size, network.initial_state()) for _ in numbers]
-        written.append([ids.tolist() for ids in path.write(cursors, numbers, -1)])
-    assert written[0] == written[1]
+    check_mixture(MixedNetwork(blend([(untrained(cell), 1), (untrained(MGU, "\nabxy"), 2)])))
 
 
 @compiled_only
 @pytest.mark.parametrize("cell", OWN, ids=lambda cell: cell.kind)
 def test_a_cell_of_ones_own_compresses_to_the_same_bytes_on_both_paths(cell, monkeypatch):
-    checkpoint = untrained(cell)
-    data = b"abc\nfed\n" * 20
-    packed, unpacked = [], []
-    for plain in (sys.maxsize, -1):
-        monkeypatch.setattr(block_coder, "PLAIN", plain)
-        packed.append(b"".join(compression.compress(checkpoint, [data])))
-        unpacked.append(b"".join(compression.decompress(checkpoint, [packed[0]])))
-    assert packed[0] == packed[1]
-    assert unpacked == [data, data]
+    check_compression(untrained(cell), monkeypatch)
 
 
 @compiled_only
 @pytest.mark.parametrize("cell", OWN, ids=lambda cell: cell.kind)
 def test_training_and_writing_compute_the_same_numbers(cell, workers):
-    checkpoint = untrained(cell)
-    model = Model(checkpoint.config, workers=workers)
-    model.load_tensors(checkpoint.tensors)
-    network = PlainNetwork(checkpoint)
-    ids, state = [7, 1, 5, 2, 2, 0, 6], network.initial_state()
-    logits, _ = model.forward(np.array(ids, np.int32)[:, None])
-    for n, character in enumerate(ids):
-        own, state = network.step(character, state)
-        np.testing.assert_allclose(own, logits[n, 0], atol=1e-5)
+    check_numbers(untrained(cell), workers)
 
 
 @compiled_only

@@ -12,6 +12,7 @@ from support.cells import MATRIX
 from support.central_differences import check_gradients, own_places, random_state
 from support.compiled_loop import AlwaysTogether, compiled_only
 from support.environment import environment
+from support.own_parts import check_compression, check_learning, check_mixture, check_numbers
 
 from charrnn import api
 from charrnn.checkpoint.model_file import Checkpoint, load, save
@@ -36,7 +37,6 @@ from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.operands import Share
 from charrnn.nn.window import Window
 from charrnn.nn.workers import Workers
-from charrnn.scoring import block_coder, compression
 from charrnn.vocabulary import Vocabulary
 
 V, H = 5, 4
@@ -318,27 +318,8 @@ def untrained(between: tuple[str, ...] = ("gated_skip",), **settings: Any) -> Ch
 @compiled_only
 @pytest.mark.usefixtures("registered")
 def test_a_module_of_ones_own_learns_and_goes_on_after_an_interruption(tmp_path):
-    corpus, out, straight = (tmp_path / name for name in ("corpus.txt", "m.safetensors", "s.safetensors"))
-    corpus.write_text("to be or not to be, that is the question\n" * 60, encoding="utf-8")
-    settings = {"hidden_size": 10, "num_layers": 2, "batch_size": 4, "seq_len": 16, "dropout": 0.1}
-    settings |= {"between": ["gated_skip"], "steps": 30, "evaluations": 3}
-    assert list(api.train(corpus, out=straight, threads=2, **settings))[-1].reason == "budget"
-    losses = [point["val_loss"] for point in load(straight).history]
-    assert losses[-1] < losses[0] < np.log(30)
-    asked = []
-
-    def stop() -> bool:
-        asked.append(True)
-        return len(asked) > 12
-
-    assert list(api.train(corpus, out=out, stop=stop, threads=1, **settings))[-1].reason == "interrupted"
-    assert list(api.train(corpus, out=out, resume=True, between=["gated_skip"]))[-1].reason == "budget"
-    assert out.read_bytes() == straight.read_bytes()
-
-    text = corpus.read_text("utf-8")[:200]
-    one, two = (api.evaluate(out, corpus, threads=n) for n in (1, 2))
-    assert one == two
-    assert sum(api.score(out, text)) > 0
+    own = {"between": ["gated_skip"]}
+    corpus, out = check_learning(tmp_path, own, **own)
     finer = tmp_path / "f.safetensors"
     assert list(api.train(corpus, out=finer, init_from=out, steps=2))[-1].reason == "budget"
     assert load(finer).config.between == ("gated_skip",)
@@ -375,43 +356,19 @@ def test_a_module_of_ones_own_writes_the_same_bits_on_both_engines_and_any_numbe
 @compiled_only
 @pytest.mark.usefixtures("registered")
 def test_writing_with_a_module_of_ones_own_computes_what_training_does():
-    checkpoint = untrained()
-    model = Model(checkpoint.config, workers=Workers(2))
-    model.load_tensors(checkpoint.tensors)
-    network = PlainNetwork(checkpoint)
-    ids, state = [7, 1, 5, 2, 2, 0, 6], network.initial_state()
-    logits, _ = model.forward(np.array(ids, np.int32)[:, None])
-    for n, character in enumerate(ids):
-        own, state = network.step(character, state)
-        np.testing.assert_allclose(own, logits[n, 0], atol=1e-5)
+    check_numbers(untrained(), Workers(2))
 
 
 @compiled_only
 @pytest.mark.usefixtures("registered")
 def test_a_mixture_with_a_module_of_ones_own_writes_the_same_on_both_engines():
-    from charrnn.inference import writing_loop as kernels
-
-    network = MixedNetwork(blend([(untrained(), 1), (untrained((), num_layers=1), 2)]))
-    paths = PlainPath(network, SampleConfig()), CompiledPath(network, SampleConfig(), kernels, threads=1)
-    numbers = [np.random.default_rng(n).random(30 + n) for n in range(2)]
-    written = []
-    for path in paths:
-        cursors = [Cursor(network.vocab_size, network.initial_state()) for _ in numbers]
-        written.append([ids.tolist() for ids in path.write(cursors, numbers, -1)])
-    assert written[0] == written[1]
+    check_mixture(MixedNetwork(blend([(untrained(), 1), (untrained((), num_layers=1), 2)])))
 
 
 @compiled_only
 @pytest.mark.usefixtures("registered")
 def test_a_module_of_ones_own_compresses_to_the_same_bytes_on_both_engines(monkeypatch):
-    checkpoint, data = untrained(), b"abc\nfed\n" * 20
-    packed, unpacked = [], []
-    for plain in (sys.maxsize, -1):
-        monkeypatch.setattr(block_coder, "PLAIN", plain)
-        packed.append(b"".join(compression.compress(checkpoint, [data])))
-        unpacked.append(b"".join(compression.decompress(checkpoint, [packed[0]])))
-    assert packed[0] == packed[1]
-    assert unpacked == [data, data]
+    check_compression(untrained(), monkeypatch)
 
 
 @compiled_only

@@ -1,0 +1,86 @@
+"""What holds of every network, also of one with a cell or a module that charrnn does not have."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from charrnn import api
+from charrnn.checkpoint.model_file import Checkpoint, load
+from charrnn.config import SampleConfig
+from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
+from charrnn.inference.mixture import MixedNetwork
+from charrnn.inference.numpy_network import PlainNetwork
+from charrnn.nn.network import Model
+from charrnn.nn.workers import Workers
+from charrnn.scoring import block_coder, compression
+
+SIZES = {"hidden_size": 10, "num_layers": 2, "batch_size": 4, "seq_len": 16, "dropout": 0.1}
+
+
+def check_learning(folder: Path, again: dict[str, Any], **own: Any) -> tuple[Path, Path]:
+    """It learns, goes on after an interruption, evaluates on any number of threads, and scores.
+
+    `own` are settings of training, `again` those that are repeated with `resume`. Returns corpus and model.
+    """
+    corpus, out, straight = (folder / name for name in ("corpus.txt", "m.safetensors", "s.safetensors"))
+    corpus.write_text("to be or not to be, that is the question\n" * 60, encoding="utf-8")
+    settings = {**SIZES, "steps": 30, "evaluations": 3, **own}
+    assert list(api.train(corpus, out=straight, threads=2, **settings))[-1].reason == "budget"
+    losses = [point["val_loss"] for point in load(straight).history]
+    assert losses[-1] < losses[0] < np.log(30)
+    asked = []
+
+    def stop() -> bool:
+        asked.append(True)
+        return len(asked) > 12
+
+    assert list(api.train(corpus, out=out, stop=stop, threads=1, **settings))[-1].reason == "interrupted"
+    assert list(api.train(corpus, out=out, resume=True, **again))[-1].reason == "budget"
+    assert out.read_bytes() == straight.read_bytes()
+
+    one, two = (api.evaluate(out, corpus, threads=n) for n in (1, 2))
+    assert one == two
+    assert sum(api.score(out, corpus.read_text("utf-8")[:200])) > 0
+    return corpus, out
+
+
+def check_numbers(checkpoint: Checkpoint, workers: Workers) -> None:
+    """When it writes, it computes what it computes in training."""
+    model = Model(checkpoint.config, workers=workers)
+    model.load_tensors(checkpoint.tensors)
+    network = PlainNetwork(checkpoint)
+    ids, state = [7, 1, 5, 2, 2, 0, 6], network.initial_state()
+    logits, _ = model.forward(np.array(ids, np.int32)[:, None])
+    for n, character in enumerate(ids):
+        own, state = network.step(character, state)
+        np.testing.assert_allclose(own, logits[n, 0], atol=1e-5)
+
+
+def check_mixture(network: MixedNetwork) -> None:
+    """Both engines write the same."""
+    from charrnn.inference import writing_loop as kernels
+
+    paths = PlainPath(network, SampleConfig()), CompiledPath(network, SampleConfig(), kernels, threads=1)
+    numbers = [np.random.default_rng(n).random(30 + n) for n in range(2)]
+    written = []
+    for path in paths:
+        cursors = [Cursor(network.vocab_size, network.initial_state()) for _ in numbers]
+        written.append([ids.tolist() for ids in path.write(cursors, numbers, -1)])
+    assert written[0] == written[1]
+
+
+def check_compression(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both engines compress to the same bytes, and each restores them."""
+    data = b"abc\nfed\n" * 20
+    packed, unpacked = [], []
+    for plain in (sys.maxsize, -1):
+        monkeypatch.setattr(block_coder, "PLAIN", plain)
+        packed.append(b"".join(compression.compress(checkpoint, [data])))
+        unpacked.append(b"".join(compression.decompress(checkpoint, [packed[0]])))
+    assert packed[0] == packed[1]
+    assert unpacked == [data, data]
