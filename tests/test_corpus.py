@@ -28,7 +28,8 @@ from support.documents import (
 from charrnn.config import TextConfig, TrainConfig
 from charrnn.errors import CharrnnError, ConfigError, CorpusError, VocabularyError
 from charrnn.text import corpus as corpus_module
-from charrnn.text.corpus import Batches, Corpus, Documents, read
+from charrnn.text.batches import Batches
+from charrnn.text.corpus import Corpus, Documents, read
 from charrnn.text.validation import split
 from charrnn.vocabulary import Vocabulary
 

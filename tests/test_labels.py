@@ -27,7 +27,8 @@ from charrnn.inference import writing_loop as kernels
 from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
 from charrnn.inference.mixture import Blend, MixedNetwork
 from charrnn.labels import Column, ids_of
-from charrnn.text.corpus import Batches, read
+from charrnn.text.batches import Batches
+from charrnn.text.corpus import read
 from charrnn.text.records.labels import Cutter
 from charrnn.text.validation import split
 

@@ -22,7 +22,8 @@ from charrnn.errors import ConfigError, TrainingError
 from charrnn.events import Evaluated, Event, Finished, Started, Step
 from charrnn.tasks.next_character import NextCharacters, TextFiles
 from charrnn.tasks.shares import Weighted
-from charrnn.text.corpus import Batches, Documents, read
+from charrnn.text.batches import Batches
+from charrnn.text.corpus import Documents, read
 from charrnn.text.validation import split_parts
 from charrnn.training.position import Position
 

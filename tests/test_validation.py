@@ -14,7 +14,8 @@ from support.documents import LINES, all_ids, make, make_lines, read_text, start
 from charrnn.config import TextConfig, TrainConfig, ValSplit, canonical, split_of
 from charrnn.tasks.evaluation import _streams
 from charrnn.text import validation
-from charrnn.text.corpus import Batches, Documents
+from charrnn.text.batches import Batches
+from charrnn.text.corpus import Documents
 from charrnn.text.validation import BLOCK, unseen
 
 NEWLINE = 0  # of the texts that are made of ids

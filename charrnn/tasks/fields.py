@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.errors import TrainingError, quoted
-from charrnn.text.corpus import Corpus, Documents, Reading
+from charrnn.text.batches import Reading
+from charrnn.text.corpus import Corpus, Documents
 from charrnn.text.decoding import CHUNK
 from charrnn.text.normalization import separating
 from charrnn.vocabulary import IdArray

@@ -20,7 +20,8 @@ from charrnn.tasks.evaluation import Evaluation, evaluate
 from charrnn.tasks.fields import shuffled
 from charrnn.tasks.shares import Weighted, joined
 from charrnn.tasks.task import Material
-from charrnn.text.corpus import Batches, Corpus, Documents, Reading, corpus_name, read
+from charrnn.text.batches import Batches, Reading
+from charrnn.text.corpus import Corpus, Documents, corpus_name, read
 from charrnn.text.sources import find
 from charrnn.text.validation import split, split_parts, unseen
 from charrnn.vocabulary import describe
