@@ -33,16 +33,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from charrnn.checkpoint import model_file as files
+from charrnn.checkpoint.kinds import TASKS, require
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import (
     MAX_LINE_LENGTH,
     UNKNOWN_BITS,
     DynamicConfig,
+    Kind,
     SampleConfig,
     TextConfig,
     WeightPrecision,
 )
-from charrnn.errors import CheckpointError, ConfigError, VocabularyError
+from charrnn.errors import CheckpointError, ConfigError, VocabularyError, quoted
 from charrnn.events import Event
 from charrnn.generation.writing import Prompt as Prompt
 from charrnn.generation.writing import Written as Written
@@ -64,11 +66,14 @@ if TYPE_CHECKING:
     from charrnn.search.suggestions import Offer as Offer
     from charrnn.search.suggestions import Offers as Offers
     from charrnn.tasks.evaluation import Evaluation
+    from charrnn.tasks.files import Files
+    from charrnn.tasks.reading.classify import LineClasses
 
 Paths = str | Path | Sequence[str | Path]
 AnyModel = Checkpoint | Blend | str | Path
 MOST_UNKNOWN_BITS = 10_000
 LABELLED_PROMPTS = 1024  # taken at a time
+CLASSIFIED_TOGETHER = 1 << 17  # characters
 
 
 def load(path: str | Path | None = None) -> Checkpoint:
@@ -297,8 +302,9 @@ def _loaded(model: AnyModel | None) -> Checkpoint | Blend:
     return model if isinstance(model, Blend) else _checkpoint(model)
 
 
-def _checkpoint(model: Checkpoint | str | Path | None) -> Checkpoint:
-    return model if isinstance(model, Checkpoint) else load(model)
+def _checkpoint(model: Checkpoint | str | Path | None, *kinds: Kind) -> Checkpoint:
+    """The model, of one of these kinds; without any, one that writes."""
+    return require(model if isinstance(model, Checkpoint) else load(model), *(kinds or ("writer",)))
 
 
 def _normalised(model: Checkpoint | Blend, text: str) -> str:
@@ -581,6 +587,24 @@ def classify(
     )
 
 
+def classified(
+    model: Checkpoint | str | Path,
+    corpus: Paths,
+    *,
+    threads: int | None = None,
+    before_waiting: Callable[[], None] = lambda: None,
+    **reading: Any,
+) -> Iterator[list[LineClasses]]:
+    """The probabilities of each line's classes by a classifier, in lists of lines; see `classify`."""
+    from charrnn.tasks.reading.classify import Classifier
+    from charrnn.text import lines
+
+    classifier = Classifier(_checkpoint(model, "classifier"), threads)
+    text = classifier.checkpoint.text.of_commands(**reading)
+    found = lines.read_lines(_paths(corpus), text, CLASSIFIED_TOGETHER, before_waiting)
+    return classifier.lines(found, text.end or "\n")
+
+
 def by_label(model: Checkpoint | str | Path, column: str | None = None) -> list[Checkpoint]:
     """The models of texts with each label of a column, the first one without a name.
 
@@ -671,6 +695,7 @@ def train(
     - `init_from`: a model whose weights the run starts from, its vocabulary extended by the corpus's;
     - `threads`: the number of threads; None: as many as there are CPUs;
     - `keep_models`: the number of models evaluated last to keep as well, in a folder beside `out`;
+    - `task`: what to learn other than the next character, one of charrnn.checkpoint.kinds.TASKS;
     - `previews`: whether to yield a sample of the network's text every ten seconds.
 
     Raises:
@@ -680,11 +705,10 @@ def train(
             Unsaved reports it.
         TrainingError: the loss is no longer a number; another process is training into the same file.
     """
-    from charrnn.tasks.next_character import TextFiles
     from charrnn.training.request import Request, Target
     from charrnn.training.run_setup import set_up
 
-    files = TextFiles(_paths(corpus), _paths(val), settings.pop("previews", False))
+    files = _assignment(corpus, val, settings)
     path = None if out is None else Path(out)
     target = Target(path, resume, force, settings.pop("keep_models", 0))
     initial, threads = settings.pop("init_from", None), settings.pop("threads", None)
@@ -693,6 +717,20 @@ def train(
         run, started = yield from set_up(request, stop=stop, held=held)
         yield started
         yield from run.events()
+
+
+def _assignment(corpus: Paths, val: Paths, settings: dict[str, Any]) -> Files:
+    """The files and the task; those of the settings that are for it are taken out."""
+    task, previews = settings.pop("task", None), settings.pop("previews", False)
+    if task is None:
+        from charrnn.tasks.next_character import TextFiles
+
+        return TextFiles(_paths(corpus), _paths(val), previews)
+    if task not in TASKS:
+        raise ConfigError(f"task is {quoted(task)}", f"give one of {', '.join(TASKS)}")
+    from charrnn.tasks import reading
+
+    return reading.assignment(task)(_paths(corpus), _paths(val))
 
 
 def training_files(
@@ -705,10 +743,10 @@ def training_files(
 
     A caller that writes further files can check that they are none of these.
     """
-    from charrnn.tasks.next_character import TextFiles
+    from charrnn.tasks.files import Files
     from charrnn.training.request import model_path
 
-    reading = TextFiles(_paths(corpus), _paths(val))
+    reading = Files(_paths(corpus), _paths(val))
     model = model_path(reading, None if out is None else Path(out))
     written: list[tuple[str, Path | int]] = [
         ("the model file", model),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
-from itertools import repeat
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
 
 from charrnn.errors import ConfigError, quoted
@@ -17,7 +16,7 @@ from charrnn.nn import cells, modules
 from charrnn.nn.cell import Cell as RecurrentCell
 
 if TYPE_CHECKING:
-    from charrnn.nn.modules.module import Module, Sequential
+    from charrnn.nn.modules.module import Sequential
 
     Cell = str
     Nonlinearity = str
@@ -28,16 +27,20 @@ TrainPrecision = Literal["auto", "float32", "bfloat16"]
 ValSplit = Literal["scattered", "end"]
 EncodingErrors = Literal["strict", "skip", "replace"]
 LabelBy = Literal["column", "file", "folder"]
+Kind = Literal["writer", "classifier", "restorer", "tagger", "rewriter"]
+Attention = Literal["additive", "dot"]
 NormalForm = Literal["NFC", "NFD"]
 
 WEIGHT_PRECISIONS: tuple[str, ...] = get_args(WeightPrecision)
 NORMAL_FORMS: tuple[NormalForm, ...] = get_args(NormalForm)
+KINDS: tuple[Kind, ...] = get_args(Kind)
 DEFAULT_ENCODING = "utf-8"
 FIRST_RELEASE = 3  # version of the file format: its settings are shown, whatever they are
 # The end of a text, in the vocabulary of a model of records. It is the last code point of all, so its id is
 # the last one, too; it is no character, and no record holds it: see charrnn.text.decoding.Cleaner.
 END = "\U0010ffff"
 MOST_LABELS, MOST_COLUMNS = 2**16, 16  # different labels in a column, and columns
+MOST_TARGETS = 2**20
 SEPARATIONS = ("blank", "nul", "file")  # one or more empty lines; NUL characters; the files' ends
 
 
@@ -283,12 +286,19 @@ class ModelConfig(_Stored):
     # Modules between two layers, of those in charrnn.nn.modules.
     between: tuple[str, ...] = named((), lambda: tuple(modules.BETWEEN), version=4)
     labels: tuple[int, ...] = later((), version=4)  # of a text: the number of different ones in each column
+    kind: Kind = named("writer", KINDS, version=5)
+    # What a network that reads tells: the number of different classes in each column, or of different labels
+    # of a character, or of characters (or words) of a target.
+    targets: tuple[int, ...] = later((), version=5)
+    # How a rewriter attends to its source; see charrnn.nn.modules.reading.decoder.
+    attention: Attention = named("additive", get_args(Attention), version=5)
 
     def __post_init__(self) -> None:
-        for name in ("between", "labels"):
+        for name in ("between", "labels", "targets"):
             if isinstance(getattr(self, name), list):  # from a file
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         _check(self)
+        self._check_targets()
         _require(
             not self.between or self.num_layers > 1, "num_layers", self.num_layers, "2 or more with --between"
         )
@@ -298,6 +308,16 @@ class ModelConfig(_Stored):
             _check_number("labels", count, 1, MOST_LABELS, whole=True)
         known = cells.cell_of(self.cell, self.nonlinearity)
         _require(known is not None, "nonlinearity", self.nonlinearity, f"another one of {self.cell}")
+
+    def _check_targets(self) -> None:
+        several = MOST_COLUMNS if self.kind == "classifier" else 1
+        fits = isinstance(self.targets, tuple) and len(self.targets) <= several
+        wanted = "nothing" if self.kind == "writer" else f"one number, or up to {several} of a classifier"
+        _require(fits and bool(self.targets) == (self.kind != "writer"), "targets", self.targets, wanted)
+        for count in self.targets:
+            _check_number("targets", count, 1, MOST_TARGETS, whole=True)
+        if self.kind != "writer" and (self.labels or self.ends):
+            raise ConfigError(f"a {self.kind} is given labels or ends of texts", "leave them out")
 
     @property
     def gates(self) -> int:
@@ -328,41 +348,10 @@ class ModelConfig(_Stored):
         return *around, *(f"{name} between" for name in self.between)
 
     def network(self) -> Sequential:
-        """What stands between a character and the logits of the next one: modules that one can print."""
-        from charrnn.nn.modules.linear import Linear
-        from charrnn.nn.modules.module import Sequential
+        """What stands between a character and the logits: modules that one can print."""
+        from charrnn.nn.modules.networks import network
 
-        return Sequential(*self.layers(), Linear(self.hidden_size, self.outputs, "decoder"))
-
-    def layers(self, *, both_ways: bool = False) -> list[Module]:
-        """The modules that read characters; in both directions, each has H outputs, side by side."""
-        from charrnn.nn.modules.dropout import Dropout
-        from charrnn.nn.modules.embedding import Embedding
-        from charrnn.nn.modules.layer_norm import LayerNorm
-        from charrnn.nn.modules.reading.bidirectional import Bidirectional
-        from charrnn.nn.modules.recurrent import Recurrent
-        from charrnn.nn.modules.residual import Residual
-
-        V, H, cell = self.vocab_size, self.hidden_size, self.recurrence
-        # Where outputs are normed, biases learn faster from 0.
-        biases = {} if self.norm else cell.biases
-        parts: list[Module] = []
-        if self.embedding_size:
-            parts.append(Embedding(V, self.embedding_size))
-        D, width = self.input_size, 2 * H if both_ways else H
-        for k in range(self.num_layers):
-            if k:
-                names = [f"between_l{k - 1}.{n}" for n in range(len(self.between))]
-                parts += map(modules.build, self.between, repeat(width), names)
-            one_way = Recurrent(cell, D, H, k, biases, labels=self.labels)
-            layer: list[Module] = [Bidirectional(cell, D, H, k, biases) if both_ways else one_way]
-            if self.norm:
-                layer.append(LayerNorm(width, f"norm_l{k}"))
-            parts += [Residual(*layer)] if self.residual and width == D else layer
-            if self.dropout:
-                parts.append(Dropout(self.dropout))
-            D = width
-        return parts
+        return network(self)
 
     def parameter_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor's name and shape, in PyTorch's names and layout, in the file's order."""

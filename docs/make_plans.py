@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from charrnn.config import ModelConfig, TrainConfig
-from charrnn.training.planning import plan
+from charrnn.training.planning.writing import plan
 
 PAGE = Path(__file__).parent / "quality.md"
 BEGIN, END = "<!-- plans -->", "<!-- /plans -->"

@@ -84,10 +84,19 @@ def room(path: Path) -> str:
 
 
 @functools.cache
-def imports(path: Path) -> list[tuple[str, str]]:
-    """Each imported (module, name), wherever in the file it stands; name is "" for `import m`."""
+def imports(path: Path, *, for_types: bool = True) -> list[tuple[str, str]]:
+    """Each imported (module, name), wherever in the file it stands; name is "" for `import m`.
+
+    `for_types`: also what is imported for annotations alone.
+    """
     found = []
+    left_out: set[ast.AST] = set()
+    for node in nodes(path) if not for_types else []:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            left_out |= {inner for part in node.body for inner in ast.walk(part)}
     for node in nodes(path):
+        if node in left_out:
+            continue
         if isinstance(node, ast.Import):
             found += [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -103,9 +112,9 @@ def nodes(path: Path) -> list[ast.AST]:
     return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
 
 
-def inner_imports(path: Path) -> Iterator[tuple[str, ...]]:
+def inner_imports(path: Path, *, for_types: bool = True) -> Iterator[tuple[str, ...]]:
     """What of charrnn a file imports: ("nn", "network", "Model")."""
-    for module, name in imports(path):
+    for module, name in imports(path, for_types=for_types):
         parts = (*module.split("."), name)
         if parts[0] == "charrnn" and parts[1]:  # plain `import charrnn` has the version only
             yield parts[1:]
@@ -173,7 +182,8 @@ def test_no_modules_import_one_another_in_a_circle() -> None:
     arrows = {}
     for name, path in names.items():
         if name != ("__init__",):
-            wanted = {parts if parts in names else parts[:-1] for parts in inner_imports(path)}
+            imported = inner_imports(path, for_types=False)
+            wanted = {parts if parts in names else parts[:-1] for parts in imported}
             arrows[".".join(name)] = {".".join(parts) for parts in wanted if parts in names}
     assert without_leaves(arrows) == {}
 

@@ -264,7 +264,8 @@ def test_one_hot_input_is_as_wide_as_the_vocabulary() -> None:
 
 def skips(config: ModelConfig) -> list[bool]:
     """Whether there is a skip connection around each layer."""
-    return [isinstance(part, Residual) for part in config.layers() if isinstance(part, Residual | Recurrent)]
+    parts = config.network().modules
+    return [isinstance(part, Residual) for part in parts if isinstance(part, Residual | Recurrent)]
 
 
 def test_a_skip_connection_needs_equal_sizes() -> None:

@@ -15,7 +15,7 @@ import record_readme
 
 from charrnn.nn.network import Model
 from charrnn.nn.workers import Workers
-from charrnn.training.planning import plan
+from charrnn.training.planning.writing import plan
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

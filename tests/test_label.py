@@ -10,7 +10,7 @@ from support.central_differences import check_gradients, own_places, random_stat
 
 from charrnn.config import ModelConfig
 from charrnn.kernels.products.tile import HAS_BFLOAT16
-from charrnn.nn.modules.label import UNKNOWN
+from charrnn.nn.modules.writing.label import UNKNOWN
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.workers import Workers
 

@@ -11,7 +11,7 @@ import pytest
 
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.nn.modules.residual import Residual
-from charrnn.training.planning import (
+from charrnn.training.planning.writing import (
     FEW_EPOCHS,
     LARGEST_WINDOW,
     MOST_EPOCHS,
@@ -47,7 +47,7 @@ def test_a_plan_suits_any_corpus(characters, flops):
         made = plan(characters, vocab_size, given, machine(flops))
         model, train = configs(made.settings, vocab_size)
         assert 64 <= model.hidden_size <= SIZES[-1]
-        assert isinstance(model.layers()[1], Residual)  # what follows the embedding
+        assert isinstance(model.network().modules[1], Residual)  # what follows the embedding
         assert (train.val_fraction == 0) == (characters < SMALLEST_VALIDATED)
         assert train.val_fraction * characters <= 200_001
         assert train.batch_size * train.seq_len * vocab_size <= LARGEST_WINDOW or train.batch_size == 1

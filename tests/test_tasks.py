@@ -10,14 +10,14 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from charrnn.checkpoint import model_file
 from charrnn.checkpoint.model_file import Checkpoint, resume_path
-from charrnn.config import ModelConfig, TextConfig, TrainConfig, to_dict
+from charrnn.config import Kind, ModelConfig, TextConfig, TrainConfig, to_dict
 from charrnn.errors import CheckpointError, ConfigError, TrainingError
 from charrnn.events import Evaluated, Event, Finished, Indexing, Measure, Sampled, Started, Step
 from charrnn.nn.learning.learner import Learner
@@ -53,6 +53,7 @@ class WordFile:
     path: Path
     name = "copying"
     judged_apart = False
+    kind: ClassVar[Kind] = "writer"
 
     def check(self, settings: Mapping[str, Any]) -> None:
         if "seq_len" in settings:
@@ -116,6 +117,9 @@ class Copying:
         x, y, reset = self.windows(self.kept)
         losses, _ = network.model.losses(x, y, None, reset)
         return Evaluation(float(losses[LENGTH + 1 : -1].mean(dtype=np.float64)), self.measured_characters)
+
+    def finished(self, model: Checkpoint) -> Checkpoint:
+        return model
 
     def describe(self, model: Checkpoint) -> Generator[tuple[int, int], None, Checkpoint]:
         yield 0, 1

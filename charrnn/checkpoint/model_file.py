@@ -24,7 +24,7 @@ from charrnn.labels import from_record as columns_of
 from charrnn.text.novelty import Novelty
 from charrnn.vocabulary import END, Vocabulary
 
-FORMAT_VERSION = 4  # newer files are refused; each file gets the lowest version that can hold it
+FORMAT_VERSION = 5  # newer files are refused; each file gets the lowest version that can hold it
 INDEX_VERSION = 2  # the lowest version for a model with a novelty index
 SUFFIX = container.SUFFIX
 RESUME_SUFFIX = ".resume" + SUFFIX
@@ -215,9 +215,10 @@ def _from_record(record: Record) -> Checkpoint:
         raise DamageError(str(error)) from error
     if len(characters) != config.vocab_size:
         raise DamageError(f"its vocabulary has {len(characters)} characters, its network {config.vocab_size}")
-    if config.ends != (text.split is not None):
+    writes = config.kind == "writer"
+    if writes and config.ends != (text.split is not None):
         raise DamageError("its network and its text disagree whether the end of a text is predicted")
-    if config.labels != tuple(len(column.labels) for column in columns):
+    if (config.labels if writes else config.targets) != tuple(len(column.labels) for column in columns):
         raise DamageError("its network and its record disagree on the labels of texts")
     if text.label_by is not None and not columns:
         raise DamageError("its texts have labels, but it knows none")

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from charrnn.config import ModelConfig
-from charrnn.nn.modules.cross_entropy import CrossEntropy
-from charrnn.nn.modules.label import UNKNOWN
 from charrnn.nn.modules.module import Bound, Sequential
+from charrnn.nn.modules.writing.cross_entropy import CrossEntropy
+from charrnn.nn.modules.writing.label import UNKNOWN
 from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array
 from charrnn.nn.passes import Parametrized, Passes
@@ -250,6 +250,11 @@ class Model(Parametrized[_Passes]):
         """The loss and gradient of a batch: x, y and reset of `gradient`, and perhaps labels."""
         x, y, reset, *labels = batch
         return self.gradient(x, y, carry, reset, key, then, *labels)
+
+    def try_out(self) -> None:
+        x = np.zeros((1, 1), np.int32)
+        self.gradient(x, x, dropout_seed=0)
+        self.losses(x, x)
 
     def state_gradient(self) -> State:
         """The gradient of the state that the last `gradient()` started from."""

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from charrnn.config import ModelConfig
 from charrnn.errors import CharrnnError
 from charrnn.kernels.machine.jit import JIT_DISABLED
 from charrnn.kernels.products import gemm
@@ -80,7 +81,9 @@ class Parametrized(Generic[AnyPasses]):
     products of training are rounded (charrnn.nn.operands); with `reads_bfloat16`, those of other passes.
     """
 
+    config: ModelConfig
     columns = 0  # of the labels of a text
+    windows_kept = 1  # those of the sizes that were used last
 
     def __init__(
         self, network: Sequential, workers: Workers | None, dtype: Any, bfloat16: bool, reads_bfloat16: bool
@@ -119,8 +122,11 @@ class Parametrized(Generic[AnyPasses]):
     def _bound(self, training: bool, *sizes: int) -> AnyPasses:
         """The passes over a window of such sizes, of which the first two are T and B."""
         key = (*sizes, training)
-        if key not in self._windows:
-            self._windows.clear()  # first, since windows are large
+        if key in self._windows:
+            self._windows[key] = self._windows.pop(key)  # the last one
+        else:
+            while len(self._windows) >= self.windows_kept:
+                del self._windows[next(iter(self._windows))]  # first, since windows are large
             rounded = self.bfloat16 if training else self.reads_bfloat16
             gradients = self.gradients if training else None
             window = Window(self.parameters, gradients, *sizes[:2], bfloat16=rounded, columns=self.columns)
@@ -141,8 +147,8 @@ class Parametrized(Generic[AnyPasses]):
         """The state before anything was read, for B columns."""
         raise NotImplementedError
 
-    def try_out(self, workers: Workers) -> Parametrized[Any]:
-        """Call all kernels with a small batch, in another network of the same kind."""
+    def try_out(self) -> None:
+        """Call all kernels but those of the update, with a tiny batch."""
         raise NotImplementedError
 
 

@@ -23,7 +23,7 @@ def choose(wanted: TrainPrecision, network: ModelConfig) -> TrainPrecision:
         TrainingError: this CPU has no instructions for `wanted`.
     """
     if wanted == "auto":
-        wide = network.hidden_size >= SMALLEST
+        wide = network.hidden_size >= SMALLEST and network.kind == "writer"
         return "bfloat16" if wide and is_fast() else "float32"
     require(wanted, "train with --precision float32, which works everywhere")
     return wanted

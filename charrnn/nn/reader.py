@@ -12,13 +12,10 @@ import numpy as np
 
 from charrnn import kernels
 from charrnn.config import ModelConfig
-from charrnn.nn.modules.dropout import Dropout
-from charrnn.nn.modules.linear import Linear
-from charrnn.nn.modules.module import Module, Sequential
-from charrnn.nn.modules.reading.crf import CRF, BoundCRF
-from charrnn.nn.modules.reading.decoder import ADDITIVE, BoundDecoder, Decoder, Encoded, Steps, Written
-from charrnn.nn.modules.reading.heads import BoundHead, Classes, Positions
-from charrnn.nn.modules.reading.pooling import AttentionPooling
+from charrnn.nn.modules.module import Sequential
+from charrnn.nn.modules.reading.crf import BoundCRF
+from charrnn.nn.modules.reading.decoder import BoundDecoder, Decoder, Encoded, Steps, Written
+from charrnn.nn.modules.reading.heads import BoundHead, Classes
 from charrnn.nn.network import State
 from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array
@@ -35,35 +32,6 @@ class Batch(NamedTuple):
     targets: Array
     weights: Array
     previous: Array | None = None  # (T', B) ids of a target: START, then all but the last of `targets`
-
-
-def classifier(config: ModelConfig, classes: int) -> Sequential:
-    """Reads in both directions, pools by attention, and tells the class of a text."""
-    H = config.hidden_size
-    pooled = AttentionPooling(2 * H, H), Linear(2 * H, classes, "decoder"), Classes(classes)
-    return Sequential(*config.layers(both_ways=True), *pooled)
-
-
-def labeller(config: ModelConfig, labels: int) -> Sequential:
-    """Reads in both directions, and tells a label of each character."""
-    decoder = Linear(2 * config.hidden_size, labels, "decoder")
-    return Sequential(*config.layers(both_ways=True), decoder, Positions(labels))
-
-
-def tagger(config: ModelConfig, labels: int) -> Sequential:
-    """The same for labels that depend on those beside them."""
-    decoder = Linear(2 * config.hidden_size, labels, "decoder")
-    return Sequential(*config.layers(both_ways=True), decoder, CRF(labels))
-
-
-def rewriter(config: ModelConfig, V: int, attention: str = ADDITIVE) -> Sequential:
-    """Reads a source in both directions, and writes a target of V characters and an end, whose id is V."""
-    H, D = config.hidden_size, config.embedding_size or config.hidden_size
-    biases = {} if config.norm else config.recurrence.biases
-    decoder: list[Module] = [Decoder(config.recurrence, (V, D), 2 * H, H, biases, attention)]
-    if config.dropout:
-        decoder.append(Dropout(config.dropout))
-    return Sequential(*config.layers(both_ways=True), *decoder, Linear(H, V + 1, "decoder"), Positions(V + 1))
 
 
 class _Passes(Passes):
@@ -130,25 +98,26 @@ class _Step:
 
 
 class Reader(Parametrized[_Passes]):
-    """A network that ends in a head, over texts of V characters. See Parametrized."""
+    """A network that reads whole texts, and ends in a head. See Parametrized."""
+
+    windows_kept = 12  # texts come in as many lengths
 
     def __init__(
         self,
-        network: Sequential,
-        V: int,
+        config: ModelConfig,
         *,
         workers: Workers | None = None,
         dtype: Any = np.float32,
         bfloat16: bool = False,
         reads_bfloat16: bool = False,
     ) -> None:
-        super().__init__(network, workers, dtype, bfloat16, reads_bfloat16)
-        self.V = V
+        super().__init__(config.network(), workers, dtype, bfloat16, reads_bfloat16)
+        self.config = config
         self._step: _Step | None = None
 
     def _bind(self, window: Window, *sizes: int) -> _Passes:
         window.target_steps = sum(sizes)
-        return _Passes(self.network, self.V, window)
+        return _Passes(self.network, self.config.vocab_size, window)
 
     def zero_state(self, B: int) -> State:
         """Nothing: texts do not continue from one batch to the next."""
@@ -175,21 +144,18 @@ class Reader(Parametrized[_Passes]):
         """A gradient as `Learner` asks for it."""
         return self.gradient(batch, key, then), State(())
 
-    def try_out(self, workers: Workers) -> Reader:
-        reader = Reader(self.network, self.V, workers=workers, bfloat16=self.bfloat16)
+    def try_out(self) -> None:
         x, lengths = np.zeros((1, 1), np.int32), np.ones(1, np.int64)
-        decodes = any(isinstance(module, Decoder) for module in self.network.modules)
-        previous = x if decodes else None
-        head = reader._of(True, x, previous).head
+        previous = x if self.config.kind == "rewriter" else None
+        head = self._of(True, x, previous).head
         batch = Batch(x, lengths, head.targets, np.ones_like(head.weights), previous)
-        reader.gradient(batch, dropout_seed=0)
-        reader.losses(batch)
-        if decodes:
-            encoded, written = reader.encode(x, lengths)
-            reader.step(encoded, x[0], x[0], written)
-        if isinstance(head, BoundCRF):
-            reader.best(x, lengths)
-        return reader
+        self.gradient(batch, dropout_seed=0)
+        self.losses(batch)
+        if self.config.kind == "rewriter":
+            encoded, written = self.encode(x, lengths)
+            self.step(encoded, x[0], x[0], written)
+        if self.config.kind == "tagger":
+            self.best(x, lengths)
 
     def losses(self, batch: Batch) -> Array:
         """The loss of each text (B,) or position (T, B) in nats, not weighted; 0 where the weight is."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig
+from charrnn.config import Kind, ModelConfig, SampleConfig, TextConfig, TrainConfig
 from charrnn.errors import ConfigError, TrainingError, printable
 from charrnn.events import Measure
 from charrnn.generation.writing import generate_all
@@ -18,11 +17,11 @@ from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation, evaluate
 from charrnn.tasks.fields import shuffled
+from charrnn.tasks.files import Files
 from charrnn.tasks.shares import Weighted, joined
 from charrnn.tasks.task import Material
 from charrnn.text.batches import Batches, Reading
-from charrnn.text.corpus import Corpus, Documents, corpus_name, read
-from charrnn.text.sources import find
+from charrnn.text.corpus import Corpus, Documents, read
 from charrnn.text.validation import split, split_parts, unseen
 from charrnn.vocabulary import describe
 
@@ -33,41 +32,19 @@ PREVIEW_RECORDS = 5  # of a model of lines or other records
 
 
 @dataclass(frozen=True)
-class TextFiles:
+class TextFiles(Files):
     """The files of a corpus, and perhaps those of a separate text for validation; see task.Assignment."""
 
-    paths: Sequence[str | Path]
-    val: Sequence[str | Path] = ()
+    kind: ClassVar[Kind] = "writer"
     previews: bool = False
 
-    @property
-    def name(self) -> str:
-        return corpus_name(self.paths[0])
-
-    @property
-    def judged_apart(self) -> bool:
-        return bool(self.val)
-
     def check(self, settings: Mapping[str, Any]) -> None:
-        for name in ("val_fraction", "val_split"):
-            if self.val and name in settings:
-                option = f"--{name.replace('_', '-')}"
-                raise ConfigError(
-                    f"{option} cuts the corpus, --val names another text for validation",
-                    "give one of them",
-                )
+        super().check(settings)
         shares = settings.get("shares")
         if shares is not None and len(shares) != len(self.paths):
             raise ConfigError(
                 f"there are {len(shares)} shares for {len(self.paths)} paths", "give one for each"
             )
-        if "-" in map(str, self.val) and "-" in map(str, self.paths):
-            raise ConfigError("standard input is both corpus and validation", "name a file for one of them")
-
-    def files(self) -> list[tuple[str, Path | int]]:
-        validation = find(self.val) if self.val else []
-        named = ("a file of the corpus", find(self.paths)), ("a text for validation", validation)
-        return [(role, source.file) for role, sources in named for source in sources]
 
     def read(self, text: TextConfig) -> Texts:
         corpus = read(self.paths, text)
@@ -156,6 +133,9 @@ class NextCharacters:
             parts.append((name, found.loss))
         named = () if len(self.measured) == 1 else tuple(parts)
         return Evaluation(weighted / weights, self.measured_characters, parts=named)
+
+    def finished(self, model: Checkpoint) -> Checkpoint:
+        return model
 
     def describe(self, model: Checkpoint) -> Generator[tuple[int, int], None, Checkpoint]:
         """The model with the novelty index of the whole corpus, including the validation part."""

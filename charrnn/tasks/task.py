@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import ModelConfig, TextConfig, TrainConfig
+from charrnn.config import Kind, ModelConfig, TextConfig, TrainConfig
 from charrnn.events import Measure
 from charrnn.labels import Columns
 from charrnn.nn.parameters import Array
@@ -74,6 +74,9 @@ class Task(Protocol):
     def evaluate(self, network: Any, stop: Stop) -> Evaluation | None:
         """The loss, by which the best model is chosen. None: `stop` ended it early."""
 
+    def finished(self, model: Checkpoint) -> Checkpoint:
+        """The model of the last evaluation as it is written, with what that found out about it."""
+
     def describe(self, model: Checkpoint) -> Generator[tuple[int, int], None, Checkpoint]:
         """The model with the description of its text for the file.
 
@@ -91,6 +94,8 @@ class Task(Protocol):
 class Material:
     """The texts of a task, in one vocabulary, for any settings."""
 
+    kind: ClassVar[Kind] = "writer"  # of networks
+
     corpus: Corpus
     validation: Corpus | None = None  # a separate text, if one was given
     different: int = 0  # distinct characters in the corpus; the vocabulary may have more
@@ -98,6 +103,13 @@ class Material:
     def fingerprint(self) -> str:
         """The task and its corpus, as part of a run's fingerprint."""
         return self.corpus.fingerprint()
+
+    def network(self, settings: dict[str, Any]) -> ModelConfig:
+        """The configuration of a network for these texts, with the given settings."""
+        corpus = self.corpus
+        ends = corpus.text.split is not None
+        labels = tuple(len(column.labels) for column in corpus.columns)
+        return ModelConfig(len(corpus.vocabulary) - ends, **settings, ends=ends, labels=labels)
 
     def within(self, vocabulary: Vocabulary, columns: Columns = ()) -> Self:
         """The same in a vocabulary that has all its characters, and with the labels of these columns.
@@ -126,6 +138,10 @@ class Material:
 
 class Assignment(Protocol):
     """The files of a task, before anything is read."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of network that it is for."""
 
     @property
     def name(self) -> str:

@@ -5,19 +5,27 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from charrnn.checkpoint.model_file import resume_path
 from charrnn.config import ModelConfig, TextConfig, TrainConfig
 from charrnn.errors import ConfigError
 from charrnn.system.file_errors import refuse_overwriting
 from charrnn.tasks.task import Assignment
-from charrnn.training.planning import BUDGETS
+from charrnn.training.planning.writing import BUDGETS
 
-MODEL_SETTINGS = {f.name for f in fields(ModelConfig)} - {"vocab_size", "ends", "labels"}
+MODEL_SETTINGS = {f.name for f in fields(ModelConfig)} - {"vocab_size", "ends", "labels", "kind", "targets"}
 TRAIN_SETTINGS = {f.name for f in fields(TrainConfig)}
 MOST_KEPT = 10_000  # models to keep beside the best
 _MODELS = Path("checkpoints")
+
+
+class Named(Protocol):
+    """What has a name."""
+
+    @property
+    def name(self) -> str:
+        """A name for files."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,7 @@ class Request:
         return out
 
 
-def model_path(assignment: Assignment, out: Path | None, folder: Path = _MODELS) -> Path:
+def model_path(assignment: Named, out: Path | None, folder: Path = _MODELS) -> Path:
     """The model file of a run: `out` or, without it, a file in `folder` named after the task."""
     return folder / f"{assignment.name}.safetensors" if out is None else out
 

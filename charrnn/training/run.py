@@ -180,11 +180,11 @@ class Run:
         if best:
             p.best_val_loss, p.best_parts = result.loss, result.parts
             if result.loss < self.outputs.evaluated:
-                self.outputs.best = self._checkpoint(result.loss)
+                self.outputs.best = self._evaluated_checkpoint(result.loss)
                 outcomes = list(self._try(self.outputs.flush))
         saved = not any(isinstance(outcome, Unsaved) for outcome in outcomes)
         if self.outputs.keeps:
-            outcomes += self._try(lambda: self.outputs.keep_another(self._checkpoint(result.loss)))
+            outcomes += self._try(lambda: self.outputs.keep_another(self._evaluated_checkpoint(result.loss)))
         yield Evaluated(
             p.step, self._epoch(), self._seconds(), train_loss, result.loss, result.bpc, best,
             best and saved, self.task.measured_on, result.parts,
@@ -251,6 +251,9 @@ class Run:
         """The current model, without time or date: the same run gives the same bytes."""
         history = list(self.position.history)
         return replace(self.model, tensors=self.network.tensors(), history=history, best_val_loss=val_loss)
+
+    def _evaluated_checkpoint(self, val_loss: float) -> Checkpoint:
+        return self.task.finished(self._checkpoint(val_loss))
 
     def _describe(self) -> Generator[Indexing, None, bool]:
         """Describe the text for the model file, before the first step: a budget in minutes includes it.

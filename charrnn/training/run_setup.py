@@ -23,7 +23,8 @@ from charrnn.nn.workers import Workers
 from charrnn.tasks.task import Material, Stop
 from charrnn.training.earlier_run import Earlier, Interrupted, look
 from charrnn.training.locking import exclusive
-from charrnn.training.planning import by_speed, plan
+from charrnn.training.planning import reading
+from charrnn.training.planning.writing import Plan, Speed, by_speed, plan
 from charrnn.training.request import MODEL_SETTINGS, TRAIN_SETTINGS, Request, only
 from charrnn.training.run import Run
 from charrnn.training.run_files import Outputs
@@ -47,13 +48,7 @@ class Settled:
     def of(cls, material: Material, settings: dict[str, Any], init: str, planned: str) -> Settled:
         """With all settings of a plan."""
         corpus = material.corpus
-        ends = corpus.text.split is not None
-        model = ModelConfig(
-            len(corpus.vocabulary) - ends,
-            **only(settings, MODEL_SETTINGS),
-            ends=ends,
-            labels=tuple(len(column.labels) for column in corpus.columns),
-        )
+        model = material.network(only(settings, MODEL_SETTINGS))
         train = TrainConfig(**only(settings, TRAIN_SETTINGS))
         # With a separate text for validation, the split means nothing.
         apart = material.validation is not None
@@ -140,7 +135,10 @@ def _anew(
     """A new run. Settings that are not given are chosen to suit the texts."""
     if initial is not None:
         given = _with_network_of(initial, given)
-    guess = ModelConfig(1, **only(given, MODEL_SETTINGS))  # calls the same kernels
+    kind = request.assignment.kind
+    writes = kind == "writer"
+    # It calls the same kernels.
+    guess = ModelConfig(1, **only(given, MODEL_SETTINGS), kind=kind, targets=() if writes else (1,))
     wanted: TrainPrecision = given.get("precision", "auto")
     bfloat16 = choose(wanted, guess) == "bfloat16"
     start_helper(held, guess, request.threads, bfloat16)
@@ -157,7 +155,7 @@ def _anew(
     if repeated is not None:
         return repeated
     corpus = material.corpus
-    if by_speed(len(corpus.documents), given):
+    if writes and by_speed(len(corpus.documents), given):
         for compiled in compile_kernels(guess, bfloat16):
             yield Compiling(*compiled)
 
@@ -165,7 +163,7 @@ def _anew(
         bfloat16 = choose(wanted, network) == "bfloat16"
         return characters_per_second(network, batch_size, seq_len, bfloat16=bfloat16, workers=workers)
 
-    chosen = plan(len(corpus.documents), len(corpus.vocabulary), given, speed)
+    chosen = _plan(material, given, speed)
     settled = Settled.of(material, chosen.settings, init, chosen.reason)
     precision = choose(settled.train.precision, settled.model)
     return replace(settled, train=replace(settled.train, precision=precision))
@@ -185,8 +183,8 @@ def _repeated(earlier: Earlier, material: Material, given: dict[str, Any], init:
     except (TypeError, ConfigError):
         return None  # of another version
     corpus = material.corpus
-    made = plan(len(corpus.documents), len(corpus.vocabulary), given, lambda *_: 1.0).settings
-    free = by_speed(len(corpus.documents), given)
+    made = _plan(material, given, lambda *_: 1.0).settings
+    free = by_speed(len(corpus.documents), given) if material.kind == "writer" else set()
     if given.get("precision", "auto") == "auto":
         free.add("precision")
     chosen = {**asdict(before.config), **asdict(train)}
@@ -194,6 +192,14 @@ def _repeated(earlier: Earlier, material: Material, given: dict[str, Any], init:
     settled = Settled.of(material, made, init, f"as {earlier.out} was trained")
     same = (settled.model, settled.train) == (before.config, train)
     return settled if same and settled.fingerprint() == before.run else None
+
+
+def _plan(material: Material, given: dict[str, Any], speed: Speed) -> Plan:
+    """The settings that suit the texts."""
+    corpus = material.corpus
+    if material.kind != "writer":
+        return reading.plan(material.kind, len(corpus.documents), corpus.records(), given)
+    return plan(len(corpus.documents), len(corpus.vocabulary), given, speed)
 
 
 def _with_network_of(initial: Checkpoint, given: dict[str, Any]) -> dict[str, Any]:

@@ -119,6 +119,10 @@ def train(
         str | None,
         _run("-o", "--out", metavar="PATH", help="The model file [checkpoints/<corpus>.safetensors]."),
     ] = None,
+    task: Annotated[
+        str | None,
+        _run(metavar="NAME", help="classify, ...: read instead of write; see docs/models.md."),
+    ] = None,
     lines: Annotated[
         bool, _reading("--lines", help="Every line is a text of its own, such as a name.")
     ] = False,
@@ -207,6 +211,7 @@ def train(
             init_from=init_from,
             force=force,
             keep_models=keep_models,
+            task=task,
             stop=stop,
             previews=view.previews,
             **settings,

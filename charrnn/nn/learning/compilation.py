@@ -17,12 +17,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.kernels.machine import jit
@@ -32,6 +30,9 @@ from charrnn.nn.network import Model
 from charrnn.nn.operands import Share
 from charrnn.nn.passes import Parametrized
 from charrnn.nn.workers import Phase, Workers, available_threads
+
+if TYPE_CHECKING:
+    from charrnn.nn.reader import Reader
 
 # The first modules of the list; products and cells follow. The helper, which first has to import Numba,
 # starts at the end. Quick kernels are in the middle, where both may compile the same one.
@@ -109,19 +110,7 @@ def compile_kernels(config: ModelConfig, bfloat16: bool = False) -> Iterator[tup
     times a second.
     """
     smallest = _smallest(config)
-    return _compile(_tasks(smallest, bfloat16), lambda: _step(smallest, bfloat16, Workers(1)))
-
-
-def compile_step(try_out: Callable[[Workers], Parametrized[Any]]) -> Iterator[tuple[int, int, bool]]:
-    """The same for a network that `try_out` makes and calls all kernels of."""
-
-    def step(workers: Workers) -> None:
-        _update(try_out(workers))
-
-    return _compile(_in_order(jit.record(lambda: step(_ThisThread()))), lambda: step(Workers(1)))
-
-
-def _compile(tasks: tuple[Task, ...], step: Callable[[], None]) -> Iterator[tuple[int, int, bool]]:
+    tasks = _tasks(smallest, bfloat16)
     compiling = bool(_missing(tasks))
     errors: list[BaseException] = []
 
@@ -129,7 +118,7 @@ def _compile(tasks: tuple[Task, ...], step: Callable[[], None]) -> Iterator[tupl
         try:
             for task in tasks:
                 task.run()
-            step()  # for kernels that the list lacks
+            _step(smallest, bfloat16, Workers(1))  # for kernels that the list lacks
         except BaseException as error:
             errors.append(error)
 
@@ -145,9 +134,17 @@ def _compile(tasks: tuple[Task, ...], step: Callable[[], None]) -> Iterator[tupl
 
 def _smallest(config: ModelConfig) -> ModelConfig:
     """The smallest network that calls the same kernels, and dropout's, which a later run may need."""
-    D = 2 if config.embedding_size else 0
+    width = 2 if config.kind == "writer" else 4  # of a layer: with a skip connection around the first one
+    D = width if config.embedding_size else 0
     return replace(
-        config, vocab_size=2, hidden_size=2, embedding_size=D, num_layers=2, dropout=0.5, labels=()
+        config,
+        vocab_size=2,
+        hidden_size=2,
+        embedding_size=D,
+        num_layers=2,
+        dropout=0.5,
+        labels=(),
+        targets=(2,) * bool(config.targets),
     )
 
 
@@ -174,15 +171,18 @@ def _missing(tasks: tuple[Task, ...]) -> list[Task]:
 
 def _step(config: ModelConfig, bfloat16: bool, workers: Workers) -> None:
     """A training step and an evaluation."""
-    model = Model(config, workers=workers, bfloat16=bfloat16)
-    x = np.zeros((1, 1), np.int32)
-    model.gradient(x, x, dropout_seed=0)
-    _update(model)
-    model.losses(x, x)
-
-
-def _update(model: Parametrized[Any]) -> None:
+    model: Parametrized[Any] = model_of(config, workers=workers, bfloat16=bfloat16)
+    model.try_out()
     AdamW(model.parameters, TrainConfig(steps=1), model.workers).step(model.gradients, 0.0)
+
+
+def model_of(config: ModelConfig, **how: Any) -> Model | Reader:
+    """The model of a configuration; `how` as Model and Reader take it."""
+    if config.kind == "writer":
+        return Model(config, **how)
+    from charrnn.nn.reader import Reader
+
+    return Reader(config, **how)
 
 
 class _ThisThread(Workers):

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from charrnn.config import ModelConfig, TrainConfig
-from charrnn.nn.learning.compilation import compile_kernels, compile_step
+from charrnn.nn.learning.compilation import compile_kernels
 from charrnn.nn.learning.optimizer import AdamW
 from charrnn.nn.network import Model, State
 from charrnn.nn.parameters import Array
@@ -37,10 +37,7 @@ class Learner(Generic[AnyModel]):
 
     def compile(self) -> Iterator[tuple[int, int, bool]]:
         """Compile what a step calls; see compile_kernels."""
-        model: Parametrized[Any] = self.model
-        if isinstance(model, Model):
-            return compile_kernels(model.config, model.bfloat16)
-        return compile_step(model.try_out)
+        return compile_kernels(self.model.config, self.model.bfloat16)
 
     def train_step(
         self, batch: Any, carry: State | None, rate: float, step: int

@@ -10,9 +10,9 @@ import numpy as np
 
 from charrnn import kernels
 from charrnn.nn.cell import Cell
-from charrnn.nn.modules.label import Label
 from charrnn.nn.modules.module import Bound, Module, Shapes
 from charrnn.nn.modules.stream import Characters, Stream
+from charrnn.nn.modules.writing.label import Label
 
 if TYPE_CHECKING:
     from charrnn.nn.modules.program import Character, Program, Value

@@ -1,4 +1,4 @@
-"""Default settings for a corpus and a budget: the size of the network, its regularisation, the training time.
+"""Default settings for networks that write: the size of the network, its regularisation, the training time.
 
 Three rules, each with its evidence in docs/quality.md:
 
@@ -100,7 +100,7 @@ def plan(characters: int, vocab_size: int, given: dict[str, Any], speed: Speed |
     settings.setdefault("weight_decay", 0.2 if epochs < FEW_EPOCHS else 0.3)
     settings.setdefault("learning_rate", _peak_rate(network))
     times = f"read at most {epochs:,.0f} times" if read == math.inf else _times(epochs)
-    return Plan(settings, _reason(settings, given, characters, times))
+    return Plan(settings, reason(settings, given, characters, times))
 
 
 def _budget(characters: int) -> dict[str, float]:
@@ -174,7 +174,8 @@ def _peak_rate(network: ModelConfig) -> float:
     return round(rate * network.recurrence.learning_rate_scale, 4)
 
 
-def _reason(settings: dict[str, Any], given: dict[str, Any], characters: int, times: str) -> str:
+def reason(settings: dict[str, Any], given: dict[str, Any], characters: int, times: str) -> str:
+    """The chosen settings, and for what, on one line; empty if there are none."""
     own = [
         words.format(settings[name])
         for name, words in WORDS.items()

@@ -1,0 +1,150 @@
+"""What the tasks of readers have in common: batches of whole texts, and the loss over those held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from charrnn.checkpoint.model_file import Checkpoint
+from charrnn.config import ModelConfig, TrainConfig
+from charrnn.errors import TrainingError
+from charrnn.events import Measure
+from charrnn.nn.learning.learner import Learner
+from charrnn.nn.parameters import Array
+from charrnn.nn.reader import Batch, Reader
+from charrnn.nn.workers import Workers
+from charrnn.tasks.evaluation import Evaluation
+from charrnn.tasks.reading.examples import Batches, Ragged, Rows, held_out, in_order, window_length
+
+READ_TOGETHER = 8192  # characters of texts that are read side by side outside training
+MOST_MEASURED = 200_000  # characters of training texts, where there is no other to measure the loss on
+
+
+class Examples(Protocol):
+    """Texts and what is to be learned of each."""
+
+    @property
+    def texts(self) -> Ragged:
+        """The texts, R of them."""
+
+    def batch(self, rows: Rows, B: int) -> Batch:
+        """Some of them, in B >= len(rows) columns, of which the last ones have no weight."""
+
+    def take(self, rows: Rows) -> Examples:
+        """Some of them."""
+
+    def groups(self) -> Rows:
+        """A number for each text, (R,): those that share one are held out together."""
+
+
+def columns_of(rows: Rows, B: int) -> Rows:
+    """The rows of B columns: the first one again where there are fewer."""
+    return np.concatenate([rows, np.full(B - len(rows), rows[0], rows.dtype)])
+
+
+def window_of(texts: Ragged, columns: Rows) -> tuple[Array, Rows]:
+    """The ids (T, B) and the lengths of texts in these columns."""
+    lengths = texts.lengths[columns]
+    return texts.window(columns, window_length(int(lengths.max()))), lengths
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingEvaluation(Evaluation):
+    """The loss over texts, and how many answers are right."""
+
+    accuracy: float = field(default=0.0, kw_only=True)  # of the classes, labels or targets
+
+
+class Reading:
+    """A network reads whole texts and learns what the examples tell of them; see task.Task.
+
+    Without separate examples for validation, some of them are held out.
+    """
+
+    preview: Callable[[Checkpoint], str] | None = None
+
+    def __init__(self, examples: Examples, validation: Examples | None, train: TrainConfig) -> None:
+        mask = np.zeros(len(examples.texts), np.bool_)
+        if validation is None and train.val_fraction:
+            mask = held_out(examples.groups(), train.val_fraction, train.seed)
+        self.own = examples.take(np.flatnonzero(~mask))
+        held = examples.take(np.flatnonzero(mask)) if validation is None else validation
+        if not len(self.own.texts):
+            raise TrainingError("no text is left for training", "give a smaller --val-fraction")
+        self._batches = Batches(self.own.texts.lengths, train.batch_size, train.seed)
+        self.batches, self.columns = self._batches.count, self._batches.B
+        self.characters, self.val_characters = (int(e.texts.lengths.sum()) for e in (self.own, held))
+        self.batch_characters = max(1, self.characters // self.batches)
+        self.measured_on: Measure = "validation" if len(held.texts) else "training"
+        self.measured = held if len(held.texts) else _some(self.own)
+        self.measured_characters = int(self.measured.texts.lengths.sum())
+
+    def batch(self, epoch: int, k: int) -> Batch:
+        return self.own.batch(self._batches.rows(epoch, k), self.columns)
+
+    def evaluate(self, network: Learner[Reader], stop: Callable[[], object]) -> Evaluation | None:
+        raise NotImplementedError
+
+    def finished(self, model: Checkpoint) -> Checkpoint:
+        return model
+
+    def describe(self, model: Checkpoint) -> Generator[tuple[int, int], None, Checkpoint]:
+        """The model as it is: there is no index of what is not written."""
+        yield from ()
+        return model
+
+    def warnings(self, *, chosen: bool) -> Iterator[str]:
+        if not self.val_characters and not chosen:
+            yield (
+                "there are too few texts to keep some for validation: nothing tells how well the model does "
+                "on new ones (--val FILE names some)"
+            )
+
+
+def _some(examples: Examples) -> Examples:
+    """The first examples, if there are many."""
+    total = np.cumsum(examples.texts.lengths)
+    return examples.take(np.arange(max(1, int(np.searchsorted(total, MOST_MEASURED)))))
+
+
+def batches_in_order(examples: Examples) -> Iterator[tuple[Rows, Batch]]:
+    """All examples once, in batches, with their numbers."""
+    for rows in in_order(examples.texts.lengths, READ_TOGETHER):
+        # Windows of few different sizes, since each has to be made.
+        yield rows, examples.batch(rows, window_length(len(rows)))
+
+
+def learner(
+    model: ModelConfig, train: TrainConfig, tensors: dict[str, Array], columns: int, workers: Workers
+) -> Learner[Reader]:
+    """A network with these weights, for batches of so many columns."""
+    network = Reader(model, workers=workers, bfloat16=train.precision == "bfloat16")
+    network.load_tensors(tensors)
+    return Learner(network, train, columns)
+
+
+def reader_of(checkpoint: Checkpoint, threads: int | None) -> Reader:
+    """The network of a model file."""
+    reader = Reader(checkpoint.config, workers=Workers(threads))
+    reader.load_tensors(checkpoint.tensors)
+    return reader
+
+
+def grown(initial: Checkpoint, fresh: dict[str, Array], **rows: Any) -> dict[str, Array]:
+    """The weights of a model of the same kind, for other characters and targets.
+
+    `rows` are, for the embedding and the decoder, where each known row goes; new ones come from `fresh`.
+    """
+    tensors = {}
+    for name, value in fresh.items():
+        known, places = initial.tensors[name], rows.get(name.replace(".", "_"))
+        if places is None:
+            tensors[name] = known
+        else:
+            kept = (places >= 0) & (places < len(value))
+            value[places[kept]] = known[: len(places)][kept]
+            tensors[name] = value
+    return tensors

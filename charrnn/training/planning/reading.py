@@ -1,0 +1,52 @@
+"""Default settings for networks that read whole texts; see writing.py for those that write.
+
+Nothing is measured: the network depends on the texts alone, and minutes only end the run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from charrnn.config import Kind
+from charrnn.training.planning.writing import BUDGETS, Plan, reason
+
+# By kind: (characters of the texts at most, settings).
+SIZES: dict[str, tuple[tuple[float, dict[str, Any]], ...]] = {
+    "classifier": (
+        (50_000, {"hidden_size": 64, "num_layers": 1, "dropout": 0.5, "epochs": 40.0}),
+        (1_000_000, {"hidden_size": 128, "num_layers": 1, "dropout": 0.4, "epochs": 20.0}),
+        (float("inf"), {"hidden_size": 128, "num_layers": 1, "dropout": 0.2, "epochs": 4.0}),
+    ),
+    "restorer": (
+        (200_000, {"hidden_size": 96, "num_layers": 2, "dropout": 0.3, "epochs": 20.0}),
+        (float("inf"), {"hidden_size": 192, "num_layers": 2, "dropout": 0.1, "minutes": 5.0}),
+    ),
+    "tagger": (
+        (200_000, {"hidden_size": 96, "num_layers": 2, "dropout": 0.3, "epochs": 20.0}),
+        (float("inf"), {"hidden_size": 192, "num_layers": 2, "dropout": 0.1, "minutes": 5.0}),
+    ),
+    "rewriter": (
+        (200_000, {"hidden_size": 128, "num_layers": 1, "dropout": 0.2, "epochs": 40.0}),
+        (float("inf"), {"hidden_size": 192, "num_layers": 1, "dropout": 0.2, "minutes": 10.0}),
+    ),
+}
+SMALLEST_VALIDATED = 20  # texts
+
+
+def plan(kind: Kind, characters: int, texts: int, given: dict[str, Any]) -> Plan:
+    """The settings for so many characters in so many texts; those `given` take precedence."""
+    chosen = dict(next(settings for limit, settings in SIZES[kind] if characters <= limit))
+    if given.keys() & BUDGETS:
+        for budget in BUDGETS:
+            chosen.pop(budget, None)
+    settings: dict[str, Any] = {
+        "val_fraction": 0.1 if texts >= SMALLEST_VALIDATED else 0.0,
+        "batch_size": 16 if texts < 2_000 else 32,
+        "weight_decay": 0.1,
+        "learning_rate": 4e-3,
+        **chosen,
+        **given,
+    }
+    if "embedding_size" not in given:
+        settings["embedding_size"] = min(settings["hidden_size"], 64)
+    return Plan(settings, reason(settings, given, characters, f"{texts:,} texts"))
