@@ -33,10 +33,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from charrnn.checkpoint import model_file as files
-from charrnn.checkpoint.kinds import TASKS, require
+from charrnn.checkpoint.kinds import require
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import (
     MAX_LINE_LENGTH,
+    TASKS,
     UNKNOWN_BITS,
     DynamicConfig,
     Kind,
@@ -695,7 +696,7 @@ def train(
     - `init_from`: a model whose weights the run starts from, its vocabulary extended by the corpus's;
     - `threads`: the number of threads; None: as many as there are CPUs;
     - `keep_models`: the number of models evaluated last to keep as well, in a folder beside `out`;
-    - `task`: what to learn other than the next character, one of charrnn.checkpoint.kinds.TASKS;
+    - `task`: what to learn other than the next character, one of charrnn.config.TASKS;
     - `previews`: whether to yield a sample of the network's text every ten seconds.
 
     Raises:

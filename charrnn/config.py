@@ -33,7 +33,16 @@ NormalForm = Literal["NFC", "NFD"]
 
 WEIGHT_PRECISIONS: tuple[str, ...] = get_args(WeightPrecision)
 NORMAL_FORMS: tuple[NormalForm, ...] = get_args(NormalForm)
-KINDS: tuple[Kind, ...] = get_args(Kind)
+# The command that uses a model of each kind; of those that read, it is also the name of the task.
+COMMANDS: dict[Kind, str] = {
+    "writer": "sample",
+    "classifier": "classify",
+    "restorer": "restore",
+    "tagger": "tag",
+    "rewriter": "rewrite",
+}
+KINDS = tuple(COMMANDS)
+TASKS = tuple(COMMANDS[kind] for kind in KINDS[1:])
 DEFAULT_ENCODING = "utf-8"
 FIRST_RELEASE = 3  # version of the file format: its settings are shown, whatever they are
 # The end of a text, in the vocabulary of a model of records. It is the last code point of all, so its id is

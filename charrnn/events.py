@@ -79,6 +79,7 @@ class Evaluated:
     saved: bool  # written to the model file
     measured_on: Measure
     parts: ByPart = ()  # of a corpus with shares: the loss of each path's own text, which `val_loss` weighs
+    accuracy: float | None = None  # the share of right answers, of networks that read
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ class Finished:
     train_loss: float
     measured_on: Measure
     parts: ByPart = ()  # of the best model, as in Evaluated
+    accuracy: float | None = None  # likewise
 
 
 Event = Started | Compiling | Indexing | Step | Evaluated | Sampled | Saved | Unsaved | Finished

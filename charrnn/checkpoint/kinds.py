@@ -1,12 +1,11 @@
-"""The kinds of models: what they do, and which command is for each."""
+"""What models of each kind are called; a command that gets another kind than its own refuses it."""
 
 from __future__ import annotations
 
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import Kind
+from charrnn.config import COMMANDS, Kind
 from charrnn.errors import CheckpointError
 
-# What a model of each kind is called, and the command that uses it.
 NAMES: dict[Kind, str] = {
     "writer": "a model that writes",
     "classifier": "a classifier",
@@ -14,14 +13,6 @@ NAMES: dict[Kind, str] = {
     "tagger": "a tagger",
     "rewriter": "a model that rewrites",
 }
-COMMANDS: dict[Kind, str] = {
-    "writer": "sample",
-    "classifier": "classify",
-    "restorer": "restore",
-    "tagger": "tag",
-    "rewriter": "rewrite",
-}
-TASKS = {COMMANDS[kind]: kind for kind in COMMANDS if kind != "writer"}  # of `train --task`
 
 
 def require(model: Checkpoint, *kinds: Kind) -> Checkpoint:

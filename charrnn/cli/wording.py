@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from charrnn.config import TextConfig
+from charrnn.config import Kind, TextConfig
 from charrnn.errors import decimal
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -51,9 +51,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def loss(nats: float) -> str:
-    """1.4321 -> 1.4321 nats/char (2.066 bits)"""
-    return f"{decimal(nats)} nats/char ({decimal(nats / math.log(2), 3)} bits)"
+def loss(nats: float, kind: Kind = "writer") -> str:
+    """1.4321 -> 1.4321 nats/char (2.066 bits); of networks that read: 1.4321 nats/text"""
+    if kind == "writer":
+        return f"{decimal(nats)} nats/char ({decimal(nats / math.log(2), 3)} bits)"
+    return f"{decimal(nats)} nats/{'text' if kind in ('classifier', 'tagger') else 'char'}"
 
 
 def sparkline(values: Sequence[float], width: int) -> str:

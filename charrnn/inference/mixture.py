@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from charrnn.checkpoint.kinds import require
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import TextConfig, WeightPrecision
 from charrnn.errors import ConfigError
@@ -59,6 +60,8 @@ class Blend:
     def __post_init__(self) -> None:
         if not self.parts or len(self.parts) != len(self.weights):
             raise ConfigError(f"{len(self.parts)} models have {len(self.weights)} weights", "give each one")
+        for part in self.parts:
+            require(part, "writer")
         for weight in self.weights:
             if not (0 < weight < math.inf):
                 raise ConfigError(f"the weight of a model is {weight}", "give a positive number")

@@ -24,6 +24,7 @@ class Evaluation:
 
     loss: float  # nats a character
     characters: int
+    accuracy: float | None = field(default=None, kw_only=True)  # the share of right answers, of readers
     parts: ByPart = field(default=(), kw_only=True)  # of those by whose losses this one is weighted
 
     @property

@@ -28,6 +28,7 @@ class Position:
     worse: int = 0  # evaluations in a row clearly worse than the best, or the same
     best_val_loss: float | None = None
     best_parts: ByPart = ()  # see Evaluated.parts
+    best_accuracy: float | None = None  # see Evaluated.accuracy
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -49,8 +50,9 @@ class Position:
     def to_record(self) -> dict[str, Any]:
         """As JSON, which has no NaN."""
         record = {**asdict(self), "running_loss": self.running_loss if self.step else None}
-        if not self.best_parts:  # as in earlier versions
-            del record["best_parts"]
+        for name in ("best_parts", "best_accuracy"):
+            if not record[name] and record[name] != 0:  # as in earlier versions
+                del record[name]
         return record
 
     @classmethod
@@ -58,12 +60,12 @@ class Position:
         """The inverse of `to_record`. ValueError: the record is invalid."""
         if not isinstance(record, dict):
             raise ValueError("position")
-        record = {"best_parts": (), **record}
+        record = {"best_parts": (), "best_accuracy": None, **record}
         if record.keys() != {f.name for f in fields(cls)}:
             raise ValueError("position")
         for name, default in asdict(cls()).items():
             value, kinds = record[name], (int,) if isinstance(default, int) else (int, float)
-            optional = name in ("running_loss", "best_val_loss")
+            optional = name in ("running_loss", "best_val_loss", "best_accuracy")
             number = type(value) in kinds or (optional and value is None)
             if name not in ("history", "best_parts") and not number:
                 raise ValueError(name)

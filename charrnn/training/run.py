@@ -178,7 +178,7 @@ class Run:
         p.evaluation_seconds = p.evaluated_at - before
         outcomes: list[Saved | Unsaved] = []
         if best:
-            p.best_val_loss, p.best_parts = result.loss, result.parts
+            p.best_val_loss, p.best_parts, p.best_accuracy = result.loss, result.parts, result.accuracy
             if result.loss < self.outputs.evaluated:
                 self.outputs.best = self._evaluated_checkpoint(result.loss)
                 outcomes = list(self._try(self.outputs.flush))
@@ -187,7 +187,7 @@ class Run:
             outcomes += self._try(lambda: self.outputs.keep_another(self._evaluated_checkpoint(result.loss)))
         yield Evaluated(
             p.step, self._epoch(), self._seconds(), train_loss, result.loss, result.bpc, best,
-            best and saved, self.task.measured_on, result.parts,
+            best and saved, self.task.measured_on, result.parts, result.accuracy,
         )  # fmt: skip
         yield from outcomes
         # After the model: a run that is killed in between repeats the evaluation.
@@ -209,7 +209,7 @@ class Run:
         return Finished(
             p.step, self._epoch(), self._seconds(), reason, message, self.outputs.model,
             self.model.config.num_parameters, best, best / math.log(2), p.running_loss, self.task.measured_on,
-            p.best_parts,
+            p.best_parts, p.best_accuracy,
         )  # fmt: skip
 
     def _why_early(self) -> str:
@@ -325,7 +325,7 @@ class Run:
                 f"{self.outputs.resume} does not fit this run", "start anew with --force"
             ) from error
         if not self.outputs.worth_keeping:  # the model file is missing: the next evaluation writes a new one
-            position.best_val_loss, position.best_parts = None, ()
+            position.best_val_loss, position.best_parts, position.best_accuracy = None, (), None
             position.evaluated_step = -1
         self.position = position
         self._previewed_at = position.seconds

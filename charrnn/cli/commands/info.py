@@ -77,7 +77,7 @@ def _table(path: str, checkpoint: Checkpoint) -> list[str]:
     ]
     rows += [("labels" if n == 0 else "", _labels(column)) for n, column in enumerate(checkpoint.columns)]
     if checkpoint.best_val_loss is not None:
-        rows.append(("best loss", wording.loss(checkpoint.best_val_loss)))
+        rows.append(("best loss", wording.loss(checkpoint.best_val_loss, config.kind)))
     settings = sorted(checkpoint.settings.items())
     if pairs := ", ".join(f"{name} {_setting(name, value)}" for name, value in settings if value is not None):
         rows.append(("trained with", printable(pairs)))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from charrnn.cli.views.progress import RunHistory, View
-    from charrnn.events import ByPart, Event, Finished
+    from charrnn.events import Evaluated, Event, Finished
 
 _READING, _RUN = "The text", "The run"
 _SUITS = "[suits the text]"
@@ -296,7 +296,7 @@ def _record(event: Event, clock: dict[str, Any]) -> dict[str, Any] | None:
     if isinstance(event, Step):
         return {"event": "step", **pick(*when, "chars_per_second", "learning_rate", "grad_norm")}
     if isinstance(event, Evaluated):
-        return {"event": "eval", **pick(*when, "val_loss", "val_bpc"), **_by_part(event.parts)}
+        return {"event": "eval", **pick(*when, "val_loss", "val_bpc"), **_of_parts(event)}
     if isinstance(event, Saved) and event.kind == "model":
         return {"event": "save", **pick("step"), **clock, **pick("val_loss")}
     if isinstance(event, Unsaved):
@@ -304,13 +304,15 @@ def _record(event: Event, clock: dict[str, Any]) -> dict[str, Any] | None:
     if isinstance(event, Finished):
         best = pick("parameters", "best_val_loss", "best_val_bpc")
         record = {"event": "done", **pick(*when), "checkpoint": str(event.checkpoint), **best}
-        return record | _by_part(event.parts)
+        return record | _of_parts(event)
     return None
 
 
-def _by_part(parts: ByPart) -> dict[str, Any]:
-    """The losses of a corpus's paths, if it has shares."""
-    return {"paths": [{"path": path, "val_loss": loss} for path, loss in parts]} if parts else {}
+def _of_parts(event: Evaluated | Finished) -> dict[str, Any]:
+    """The losses of a corpus's paths, if it has shares, and the share of right answers of readers."""
+    paths = [{"path": path, "val_loss": loss} for path, loss in event.parts]
+    accuracy = {} if event.accuracy is None else {"val_accuracy": event.accuracy}
+    return ({"paths": paths} if paths else {}) | accuracy
 
 
 def _drawn(path: str, run: RunHistory, finished: Finished) -> bool:

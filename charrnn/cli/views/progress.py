@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from charrnn.cli import wording
 from charrnn.cli.process import say, say_at_once
-from charrnn.config import ModelConfig, TrainConfig, split_of
+from charrnn.config import COMMANDS, Kind, ModelConfig, TrainConfig, split_of
 from charrnn.errors import decimal, printable
 from charrnn.events import ByPart, Compiling, Evaluated, Event, Finished, Indexing, Started, Step, Unsaved
 from charrnn.training import diagnosis
@@ -25,7 +25,8 @@ STOPPING = "stopping: saving the model (Ctrl-C again does not wait)"
 COMPILING = "compiling kernels"
 INDEXING = "making an index of the text (for sample --novel)"
 MOST_SHOWN = 5  # labels
-COMMAND = "write with it: "
+COMMAND = "use it: "  # before the command for models of readers
+WRITE = "write with it: "
 STEP_SECONDS = 10.0  # between two step lines without a terminal
 FIRST_STEP_SECONDS = 1.0  # until the first step line, which has the time left
 
@@ -46,6 +47,11 @@ class RunHistory:
         elif isinstance(event, Evaluated):
             names = ("step", "epoch", "train_loss", "val_loss")
             self.history.append({name: getattr(event, name) for name in names})
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the network."""
+        return "writer" if self.started is None else self.started.model.kind
 
     def time_left(self, step: Step) -> str:
         """The time until the budget is spent, from the speed since the first step; empty if unknown.
@@ -131,12 +137,12 @@ class Lines(Notes):
                 self._next_step = now + FIRST_STEP_SECONDS
             elif now >= self._next_step:
                 self._next_step = now + STEP_SECONDS
-                say(step_line(event, self._run.time_left(event)))
+                say(step_line(event, self._run.time_left(event), self._run.kind))
         elif isinstance(event, Evaluated):
-            say(evaluated_line(event))
+            say(evaluated_line(event, self._run.kind))
         elif isinstance(event, Finished):
-            for line in summary(event, self._run.advice(event)):
-                say(line, command=line.startswith(COMMAND))
+            for line in summary(event, self._run.advice(event), self._run.kind):
+                say(line, command=line.startswith((COMMAND, WRITE)))
 
     def _prepare(self, what: str) -> None:
         if what not in self._prepared:
@@ -194,7 +200,8 @@ def labels(column: Column) -> str:
 def network(model: ModelConfig) -> str:
     """LSTM 2 x 256, embedding 256, norm, residual: 1,234,567 parameters"""
     cell = model.recurrence.label(model.cell.upper())
-    parts = [f"{cell} {model.num_layers} x {model.hidden_size}"]
+    ways = "" if model.kind == "writer" else " both ways"
+    parts = [f"{cell} {model.num_layers} x {model.hidden_size}{ways}"]
     parts.append(f"embedding {model.embedding_size}" if model.embedding_size else "one-hot input")
     parts += model.features
     if model.dropout:
@@ -211,12 +218,12 @@ def budget(train: TrainConfig) -> str:
     return plural(train.steps or 0, "step")
 
 
-def step_line(step: Step, left: str) -> str:
+def step_line(step: Step, left: str, kind: Kind) -> str:
     parts = [
         f"step {step.step}",
         f"epoch {step.epoch:.2f}",
         f"{step.progress:.0%}",
-        f"loss {wording.loss(step.train_loss)}",
+        f"loss {wording.loss(step.train_loss, kind)}",
         f"lr {step.learning_rate:.2e}",
         f"{wording.count(round(step.chars_per_second))} chars/s",
         left,
@@ -224,13 +231,18 @@ def step_line(step: Step, left: str) -> str:
     return "  ".join(part for part in parts if part)
 
 
-def evaluated_line(event: Evaluated) -> str:
+def evaluated_line(event: Evaluated, kind: Kind) -> str:
     return (
         f"step {event.step}  epoch {event.epoch:.2f}  {wording.duration(event.seconds)}  "
-        f"{event.measured_on} {wording.loss(event.val_loss)}{by_part(event.parts)}  "
+        f"{event.measured_on} {wording.loss(event.val_loss, kind)}{right(event)}{by_part(event.parts)}  "
         f"latest {decimal(event.train_loss)}"
         f"{'  best' if event.best else ''}{', saved' if event.saved else ''}"
     )
+
+
+def right(event: Evaluated | Finished) -> str:
+    """, 84.9 % right"""
+    return "" if event.accuracy is None else f", {event.accuracy:.1%} right"
 
 
 def by_part(parts: ByPart) -> str:
@@ -242,7 +254,7 @@ def unsaved(event: Unsaved) -> str:
     return f"{event.message} (training goes on, and tries again)"
 
 
-def summary(finished: Finished, advice: str = "") -> list[str]:
+def summary(finished: Finished, advice: str = "", kind: Kind = "writer") -> list[str]:
     """The lines at the end: the outcome, the loss, the advice, and the command that samples the model."""
     if not finished.step:
         return ["stopped before the first step: nothing is written"]
@@ -250,12 +262,15 @@ def summary(finished: Finished, advice: str = "") -> list[str]:
     after = f"after {plural(finished.step, 'step')}, {wording.duration(finished.seconds)}"
     worth = ""
     if math.isfinite(finished.best_val_loss):
-        worth = f"{finished.measured_on} {wording.loss(finished.best_val_loss)}{by_part(finished.parts)}, "
+        loss = wording.loss(finished.best_val_loss, kind)
+        worth = f"{finished.measured_on} {loss}{right(finished)}{by_part(finished.parts)}, "
     parameters = f"{wording.count(finished.parameters)} parameters in {printable(path)}"
     if finished.reason == "interrupted":
         return [f"stopped {after}: {worth}{parameters}"]
-    command = shlex.join(["charrnn", "sample", "-m", path])
-    lines = [finished.message, f"done {after}: {worth}{parameters}", advice, COMMAND + command]
+    writes = kind == "writer"
+    words = ["charrnn", COMMANDS[kind], "-m", path, *([] if writes else ["FILE"])]
+    command = (WRITE if writes else COMMAND) + shlex.join(words)
+    lines = [finished.message, f"done {after}: {worth}{parameters}", advice, command]
     return [printable(line) for line in lines if line]
 
 

@@ -118,8 +118,8 @@ class LiveView(progress.View):
                 self._step = replace(self._step, **last)
             self._close()
             self._console.print()
-            for line in progress.summary(event, self._run.advice(event)):
-                say(line, command=line.startswith(progress.COMMAND))
+            for line in progress.summary(event, self._run.advice(event), self._run.kind):
+                say(line, command=line.startswith((progress.COMMAND, progress.WRITE)))
             return
         now = time.monotonic()
         if now >= self._due or not isinstance(event, Step):
@@ -221,11 +221,15 @@ class LiveView(progress.View):
 
     def _training(self, step: Step) -> Text:
         """The training loss, in the colour of its curve: the line is also the legend."""
-        return self._line(("training    ", TRAINING), wording.loss(step.train_loss))
+        return self._line(("training    ", TRAINING), wording.loss(step.train_loss, self._run.kind))
 
     def _validated(self, evaluated: Evaluated) -> Text:
         name = "validation  " if evaluated.measured_on == "validation" else "same text   "
-        parts: list[str | tuple[str, str]] = [(name, VALIDATION), wording.loss(evaluated.val_loss)]
+        loss = wording.loss(evaluated.val_loss, self._run.kind) + progress.right(evaluated)
+        parts: list[str | tuple[str, str]] = [(name, VALIDATION), loss]
+            (name, VALIDATION),
+            wording.loss(evaluated.val_loss, self._run.kind) + progress.right(evaluated),
+        ]
         if self._best is not None:
             best = f"{decimal(self._best.val_loss)} at epoch {self._best.epoch:.2f}"
             parts += ["   ", ("● best ", BEST), best]

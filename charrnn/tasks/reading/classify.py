@@ -23,7 +23,6 @@ from charrnn.tasks.reading.examples import Ragged, Rows, same_texts
 from charrnn.tasks.reading.lines import whole
 from charrnn.tasks.reading.task import (
     Reading,
-    ReadingEvaluation,
     batches_in_order,
     columns_of,
     grown,
@@ -156,7 +155,7 @@ class Classify(Reading):
             total += float(weights.sum())
             if stop():
                 return None
-        return ReadingEvaluation(loss / total, self.measured_characters, accuracy=right / total)
+        return Evaluation(loss / total, self.measured_characters, accuracy=right / total)
 
 
 def log_softmax(logits: Array) -> Array:

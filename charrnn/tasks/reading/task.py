@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -49,13 +48,6 @@ def window_of(texts: Ragged, columns: Rows) -> tuple[Array, Rows]:
     """The ids (T, B) and the lengths of texts in these columns."""
     lengths = texts.lengths[columns]
     return texts.window(columns, window_length(int(lengths.max()))), lengths
-
-
-@dataclass(frozen=True, slots=True)
-class ReadingEvaluation(Evaluation):
-    """The loss over texts, and how many answers are right."""
-
-    accuracy: float = field(default=0.0, kw_only=True)  # of the classes, labels or targets
 
 
 class Reading:
