@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, Nul, Unkn
 from charrnn.cli.process import Output
 from charrnn.config import UNKNOWN_BITS, TextConfig
 from charrnn.errors import ConfigError
+
+if TYPE_CHECKING:
+    from charrnn.checkpoint.model_file import Checkpoint
 
 
 def classify(
@@ -42,6 +45,9 @@ def classify(
     labels = _labels(paths)
     weights = None if prior is None else _numbers(prior)
     checkpoints = [api.load(path) for path in paths]
+    if len(checkpoints) == 1 and checkpoints[0].config.kind == "classifier":
+        _by_classifier(checkpoints[0], files or ["-"], json_lines=json_lines, nul=nul)
+        return
     if len(checkpoints) == 1 and checkpoints[0].columns:
         columns = checkpoints[0].columns
         checkpoints = api.by_label(checkpoints[0], by)
@@ -88,6 +94,33 @@ def classify(
             else:
                 row = f"{labels[best]}\t{line.posterior[best]:.4f}\t"
                 output.write(row + wording.row_end(line.text, split, nul))
+    output.flush()
+
+
+def _by_classifier(model: Checkpoint, files: list[str], *, json_lines: bool, nul: bool) -> None:
+    """The same by a network that was trained to classify."""
+    from charrnn import api
+
+    labels = [wording.visible(label) for label in model.columns[0].labels]
+    output = Output(errors="surrogateescape")
+    for lines in api.classified(model, files, before_waiting=output.flush, nul=nul):
+        for line in lines:
+            best = max(range(len(line.probabilities)), key=line.probabilities.__getitem__, default=None)
+            label = None if best is None else labels[best]
+            probability = None if best is None else line.probabilities[best]
+            if json_lines:
+                values = {
+                    "label": label,
+                    "probability": probability,
+                    "probabilities": dict(zip(labels, line.probabilities, strict=False)),
+                    "file": line.file,
+                    "number": line.number,
+                    "line": wording.json_text(line.text, raw=False),
+                }
+                output.write(json.dumps(values) + "\n")
+            else:
+                figures = "\t" if label is None else f"{label}\t{probability:.4f}"
+                output.write(f"{figures}\t{wording.row_end(line.text, model.text, nul)}")
     output.flush()
 
 

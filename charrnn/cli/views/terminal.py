@@ -227,9 +227,6 @@ class LiveView(progress.View):
         name = "validation  " if evaluated.measured_on == "validation" else "same text   "
         loss = wording.loss(evaluated.val_loss, self._run.kind) + progress.right(evaluated)
         parts: list[str | tuple[str, str]] = [(name, VALIDATION), loss]
-            (name, VALIDATION),
-            wording.loss(evaluated.val_loss, self._run.kind) + progress.right(evaluated),
-        ]
         if self._best is not None:
             best = f"{decimal(self._best.val_loss)} at epoch {self._best.epoch:.2f}"
             parts += ["   ", ("● best ", BEST), best]
