@@ -115,7 +115,7 @@ def _by_classifier(model: Checkpoint, files: list[str], *, json_lines: bool, nul
                     "probabilities": dict(zip(labels, line.probabilities, strict=False)),
                     "file": line.file,
                     "number": line.number,
-                    "line": wording.json_text(line.text, raw=False),
+                    "line": wording.json_text(line.text, False),
                 }
                 output.write(json.dumps(values) + "\n")
             else:
