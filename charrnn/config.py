@@ -29,10 +29,12 @@ EncodingErrors = Literal["strict", "skip", "replace"]
 LabelBy = Literal["column", "file", "folder"]
 Kind = Literal["writer", "classifier", "restorer", "tagger", "rewriter"]
 Attention = Literal["additive", "dot"]
+Strip = Literal["diacritics", "case", "spaces", "punctuation"]
 NormalForm = Literal["NFC", "NFD"]
 
 WEIGHT_PRECISIONS: tuple[str, ...] = get_args(WeightPrecision)
 NORMAL_FORMS: tuple[NormalForm, ...] = get_args(NormalForm)
+STRIPS: tuple[Strip, ...] = get_args(Strip)
 # The command that uses a model of each kind; of those that read, it is also the name of the task.
 COMMANDS: dict[Kind, str] = {
     "writer": "sample",
@@ -193,6 +195,8 @@ class TextConfig(_Stored):
     max_chars: int | None = limited(None, 1, 10**9, version=4)  # longer records are left out
     # Where the labels of texts stand: before each, with a tab after each label, or in the names of its files.
     label_by: LabelBy | None = named(None, get_args(LabelBy), version=4)
+    # What a model puts back, in the order of STRIPS: it learned from the text without it.
+    strip: tuple[Strip, ...] = named((), STRIPS, version=5)
 
     def __post_init__(self) -> None:
         ok = isinstance(self.encoding, str) and self.encoding and self.encoding.isascii()
@@ -202,7 +206,10 @@ class TextConfig(_Stored):
             self.encoding,
             "the name of an encoding, such as utf-8 or latin-1",
         )
+        if isinstance(self.strip, list):  # from a file
+            object.__setattr__(self, "strip", tuple(self.strip))
         _check(self)
+        object.__setattr__(self, "strip", tuple(kind for kind in STRIPS if kind in self.strip))
         if self.split == "line":
             object.__setattr__(self, "split", None)
             object.__setattr__(self, "lines", True)
@@ -226,6 +233,12 @@ class TextConfig(_Stored):
             names = ("--lowercase", "--min-count", "--field")
             name = next(name for name, given in zip(names, cleaned, strict=True) if given)
             raise ConfigError(f"--bytes and {name} contradict each other", "give one of them")
+        for name, given in (
+            ("--bytes", self.bytes),
+            ("--lowercase", self.lowercase and "case" in self.strip),
+        ):
+            if given and self.strip:
+                raise ConfigError(f"{name} and --strip contradict each other", "give one of them")
         if self.label_by == "column" and not self.records:
             raise ConfigError("labels stand before texts, and this is one", "give --lines, too")
 
