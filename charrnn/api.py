@@ -69,12 +69,13 @@ if TYPE_CHECKING:
     from charrnn.tasks.evaluation import Evaluation
     from charrnn.tasks.files import Files
     from charrnn.tasks.reading.classify import LineClasses
+    from charrnn.tasks.reading.restore.restorer import Restored
 
 Paths = str | Path | Sequence[str | Path]
 AnyModel = Checkpoint | Blend | str | Path
 MOST_UNKNOWN_BITS = 10_000
 LABELLED_PROMPTS = 1024  # taken at a time
-CLASSIFIED_TOGETHER = 1 << 17  # characters
+READ_TOGETHER = 1 << 17  # characters, by networks that read whole texts
 
 
 def load(path: str | Path | None = None) -> Checkpoint:
@@ -602,8 +603,34 @@ def classified(
 
     classifier = Classifier(_checkpoint(model, "classifier"), threads)
     text = classifier.checkpoint.text.of_commands(**reading)
-    found = lines.read_lines(_paths(corpus), text, CLASSIFIED_TOGETHER, before_waiting)
+    found = lines.read_lines(_paths(corpus), text, READ_TOGETHER, before_waiting)
     return classifier.lines(found, text.end or "\n")
+
+
+def restored(
+    model: Checkpoint | str | Path,
+    corpus: Paths,
+    *,
+    redo: bool = False,
+    threads: int | None = None,
+    before_waiting: Callable[[], None] = lambda: None,
+    **reading: Any,
+) -> Iterator[list[Restored]]:
+    """The lines of files, to which a model puts back what texts of its kind have lost.
+
+    The lines are those that have arrived meanwhile; long ones come in parts. What a text has already is kept
+    or, with `redo`, chosen anew. Nothing else changes: line ends and bytes that are no text, too, are as they
+    were. With `nul`, NULs separate texts; otherwise `reading` is as in `classify`.
+    """
+    from charrnn.tasks.reading.restore.restorer import Restorer
+    from charrnn.text import lines
+
+    restorer = Restorer(_checkpoint(model, "restorer"), threads, redo=redo)
+    nul = reading.pop("nul", False)
+    text = restorer.checkpoint.text.of_commands(**reading)
+    plain = TextConfig(encoding=text.encoding, encoding_errors=text.encoding_errors, keep_newlines=True)
+    found = lines.read_texts(_paths(corpus), plain, READ_TOGETHER, before_waiting)
+    return restorer.lines(found, "\0" if nul else "\n")
 
 
 def by_label(model: Checkpoint | str | Path, column: str | None = None) -> list[Checkpoint]:

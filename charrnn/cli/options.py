@@ -30,6 +30,7 @@ OnUnknown = Annotated[
 ]
 Precision = Annotated[str, typer.Option(metavar="NAME", help="bfloat16: rounded weights, sooner [float32].")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+Threads = Annotated[int | None, typer.Option(metavar="N", help="Threads [all cores].")]
 Nul = Annotated[bool, typer.Option("-0", "--null", help="NULs separate texts, as for xargs -0.")]
 PLOT = "Draw the loss by epoch: .svg, or .png."
 

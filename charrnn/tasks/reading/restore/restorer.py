@@ -28,6 +28,8 @@ from charrnn.tasks.reading.task import READ_TOGETHER, columns_of, reader_of, win
 from charrnn.vocabulary import code_points, positions, text_of
 
 INNER, BESIDE = 256, 48  # characters of a window, and more of its context on each side
+# What is further than FORCED from the end of what has arrived does not depend on what follows.
+CERTAIN = INNER + BESIDE + FORCED + 1
 MOST_CHOICES = 1 << 14  # different clusters that are remembered
 
 
@@ -77,13 +79,13 @@ class Restorer:
         lines, and of texts that end in NULs, from itself alone.
         """
         alone = self.checkpoint.text.lines or end != "\n"
-        line = _Line("", end, alone=alone)
+        file = _File("", end, self, alone=alone)
         for name, piece in texts:
-            if name != line.file:
-                line = _Line(name, end, alone=alone)
-            windows = line.add(piece, self)
+            if name != file.name:
+                file = _File(name, end, self, alone=alone)
+            windows = file.add(piece)
             if piece is None:
-                line = _Line(name, end, alone=alone)
+                file = _File(name, end, self, alone=alone)
             if windows:
                 yield self._restored(windows)
             if len(self._choices.rows) > MOST_CHOICES:
@@ -104,13 +106,13 @@ class Restorer:
         return found
 
     def rows(self, points: npt.NDArray[np.uint32], clusters: Clusters) -> Array:
-        """The choices at n clusters of a text; `begins` has the end of the last one, too."""
-        first, *ends = clusters.begins.tolist()
-        text = text_of(points[first : ends[-1]])
-        texts = [text[a - first : b - first] for a, b in zip([first, *ends], ends, strict=False)]
+        """The choices at the clusters of a text, (n,)."""
+        text = text_of(points)
+        begins = clusters.begins.tolist()
+        texts = map(text.__getitem__, map(slice, begins, [*begins[1:], len(text)]))
         flags = (clusters.sources, clusters.loose, clusters.frozen)
-        each = zip(texts, *(array.tolist() for array in flags), strict=True)
-        return np.fromiter((self._choices.row(*key) for key in each), np.int64, len(ends))
+        keys = zip(texts, *(array.tolist() for array in flags), strict=True)
+        return np.fromiter(map(self._choices.row, keys), np.int64, len(begins))
 
     def _no_choices(self) -> _Choices:
         return _Choices(self.stripping, self._operations, self.checkpoint.vocabulary.characters, self._redo)
@@ -121,12 +123,18 @@ class Restorer:
         for rows in in_order(texts.lengths, READ_TOGETHER):
             x, lengths = window_of(texts, columns_of(rows, window_length(len(rows))))
             logits = self._reader.forward(x, lengths)
-            for column, r in enumerate(rows.tolist()):
-                window = windows[r]
-                inner = logits[window.first : window.first + len(window.rows), column].astype(np.float64)
-                text, surprise = self._choices.best(window.rows, inner)
-                text = text[window.skipped :]
-                found[r] = window.line._replace(text=text, confidence=math.exp(-surprise))
+            read = [windows[r] for r in rows.tolist()]
+            inner = [logits[w.first : w.first + len(w.rows), column] for column, w in enumerate(read)]
+            chosen, surprises = self._choices.best(
+                np.concatenate([w.rows for w in read]), np.concatenate(inner)
+            )
+            stop = 0
+            for r, window in zip(rows.tolist(), read, strict=True):
+                start, stop = stop, stop + len(window.rows)
+                text = "".join(chosen[start:stop])[window.skipped :]
+                found[r] = window.line._replace(
+                    text=text, confidence=math.exp(-float(surprises[start:stop].sum()))
+                )
         return found
 
 
@@ -142,26 +150,26 @@ class _Choices:
     results: list[list[str | None]] = field(default_factory=list)  # None: not possible
     _bars: Array = field(default_factory=lambda: np.zeros((0, 0)))  # -inf where it is not possible, else 0
 
-    def row(self, cluster: str, source: int, loose: bool, frozen: bool) -> int:
-        """The row of a cluster; see Clusters."""
-        key = cluster, source, loose, frozen
-        if key not in self.rows:
-            self.rows[key] = len(self.results)
-            self.results.append(self._results(cluster, chr(source), loose, frozen))
-        return self.rows[key]
+    def row(self, key: tuple[str, int, bool, bool]) -> int:
+        """The row of a cluster, its source, and whether it is loose and frozen; see Clusters."""
+        row = self.rows.get(key)
+        if row is None:
+            row = self.rows[key] = len(self.results)
+            self.results.append(self._results(key[0], chr(key[1]), key[2], key[3]))
+        return row
 
-    def best(self, rows: Array, logits: Array) -> tuple[str, float]:
-        """The most probable text of clusters (n,) by their logits (n, N), and its surprise in nats."""
+    def best(self, rows: Array, logits: Array) -> tuple[list[str], Array]:
+        """The most probable texts of clusters (n,) by logits (n, N), and their surprises (n,) in nats."""
         if len(self._bars) < len(self.results):
             new = self.results[len(self._bars) :]
             bars = [[0.0 if result is not None else -np.inf for result in results] for results in new]
             self._bars = np.concatenate([self._bars.reshape(-1, len(self.operations)), np.array(bars)])
-        logits = logits + self._bars[rows]
+        logits = logits.astype(np.float64) + self._bars[rows]
         best = logits.argmax(axis=1)
-        largest = logits.max(axis=1, keepdims=True)
-        surprise = float(np.log(np.exp(logits - largest).sum(axis=1)).sum())
-        chosen = (self.results[row][n] for row, n in zip(rows.tolist(), best.tolist(), strict=True))
-        return "".join(text or "" for text in chosen), surprise
+        surprises = np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1))
+        results = self.results
+        chosen = [results[row][n] or "" for row, n in zip(rows.tolist(), best.tolist(), strict=True)]
+        return chosen, surprises
 
     def _results(self, cluster: str, source: str, loose: bool, frozen: bool) -> list[str | None]:
         """What each operation makes of a cluster."""
@@ -202,81 +210,66 @@ class _Choices:
         return letter + inserted + gap
 
 
-class _Line:
-    """The current line of a file: what has come of it, and has not been restored yet."""
+class _File:
+    """Cuts the text of one file into windows as it arrives."""
 
-    def __init__(self, file: str, end: str, *, alone: bool) -> None:
-        self.file = file
-        self._end, self._alone = end, alone
+    def __init__(self, name: str, end: str, restorer: Restorer, *, alone: bool) -> None:
+        self.name = name
+        self._end, self._restorer, self._alone = end, restorer, alone
         self._number = 1
         self._context = np.zeros(0, np.int64)  # ids before what is waiting
         self._waiting, self._at_start = "\n", True  # before the first character there is a line end
 
-    def add(self, piece: str | None, restorer: Restorer) -> list[_Window]:
+    def add(self, piece: str | None) -> list[_Window]:
         """The windows that are complete once this piece has come; None is the file's end."""
-        windows: list[_Window] = []
         if piece is None:
-            if len(self._waiting) > self._at_start:
-                self._finish("", restorer, windows)
-            return windows
-        *whole, rest = piece.split(self._end)
-        for text in whole:
-            self._waiting += text
-            self._finish(self._end, restorer, windows)
-        self._waiting += rest
-        self._cut(restorer, windows)
-        return windows
+            return self._windows([self._waiting], [""]) if len(self._waiting) > self._at_start else []
+        first, *more = piece.split(self._end)
+        lines = [self._waiting + first, *("\n" + line for line in more)]
+        self._waiting = lines[-1] if more else self._waiting + first
+        ends: list[str | None] = [self._end] * len(more)
+        if self._end == "\n":
+            for n, line in enumerate(lines[:-1]):
+                if line.endswith("\r"):
+                    lines[n], ends[n] = line[:-1], "\r\n"
+        if len(self._waiting) > CERTAIN:
+            return self._windows(lines, [*ends, None])
+        return self._windows(lines[:-1], ends) if more else []
 
-    def _finish(self, end: str, restorer: Restorer, windows: list[_Window]) -> None:
-        """The rest of a line, whose end has come."""
-        if end == "\n" and self._waiting.endswith("\r"):
-            self._waiting, end = self._waiting[:-1], "\r\n"
-        self._cut(restorer, windows)
-        points = code_points(self._waiting)
-        clusters = restorer.stripping.clusters(points)
-        self._window(0, len(clusters.begins), (points, clusters), restorer, windows, end)
-        self._waiting, self._at_start = "\n", True
-        self._number += 1
-        if self._alone:
-            self._context = self._context[:0]
+    def _windows(self, lines: list[str], ends: list[str | None]) -> list[_Window]:
+        """The windows of lines, each with the line end before it, with their ends; None: it goes on."""
+        points = code_points("".join(lines))
+        clusters = self._restorer.stripping.clusters(points)
+        starts = np.cumsum([0, *map(len, lines)])
+        bounds = np.searchsorted(clusters.begins, starts)
+        clusters.frozen[bounds[:-1][np.diff(starts) == 1]] |= (
+            self._at_start
+        )  # nothing is put into empty lines
+        ids, rows = self._restorer.ids(clusters.sources), self._restorer.rows(points, clusters)
+        found: list[_Window] = []
+        for low, high, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), ends, strict=True):
+            while high - low > CERTAIN:
+                cut = low + INNER
+                if self._restorer.stripping.joins_spaces and is_space(chr(clusters.sources[cut])):
+                    cut += 1
+                found.append(self._window(ids[low : min(cut + BESIDE, high)], rows[low:cut], None))
+                low = cut
+            if end is None:
+                self._waiting = text_of(points[clusters.begins[low] :])
+                break
+            found.append(self._window(ids[low:high], rows[low:high], end))
+            self._number += 1
+            self._at_start = True
+            if self._alone:
+                self._context = self._context[:0]
+        return found
 
-    def _cut(self, restorer: Restorer, windows: list[_Window]) -> None:
-        """Windows of a line that is longer than one, as far as nothing in them depends on what follows."""
-        certain = INNER + BESIDE + FORCED + 1  # what is further from the end than FORCED is
-        if len(self._waiting) <= certain:
-            return
-        points = code_points(self._waiting)
-        clusters = restorer.stripping.clusters(points)
-        low = 0
-        while len(clusters.begins) - low > certain:
-            high = low + INNER
-            if restorer.stripping.joins_spaces and is_space(chr(clusters.sources[high])):
-                high += 1
-            self._window(low, high, (points, clusters), restorer, windows, None)
-            low = high
-        if low:
-            self._waiting = self._waiting[int(clusters.begins[low]) :]
-
-    def _window(
-        self,
-        low: int,
-        high: int,
-        parts: tuple[Array, Clusters],
-        restorer: Restorer,
-        windows: list[_Window],
-        end: str | None,
-    ) -> None:
-        """The clusters from `low` to `high`; `end` is the line's, or None where it goes on."""
-        points, clusters = parts
-        ids = restorer.ids(clusters.sources[low : high + BESIDE])
-        line = Restored("", 1.0, self.file, self._number, end or "", end is None)
-        begins = np.append(clusters.begins[low : high + 1], len(points))[: high - low + 1]
-        empty = self._at_start and len(points) == 1
-        inner = Clusters(
-            begins, clusters.sources[low:high], clusters.loose[low:high], clusters.frozen[low:high] | empty
-        )
-        rows = restorer.rows(points, inner)
+    def _window(self, ids: Array, rows: Array, end: str | None) -> _Window:
+        """A window of these clusters, of whose ids there may be more; None: the line goes on."""
+        line = Restored("", 1.0, self.name, self._number, end or "", end is None)
+        first = len(self._context)
         both = np.concatenate([self._context, ids])
-        windows.append(_Window(both, len(self._context), rows, int(self._at_start), line))
-        self._context = both[: len(self._context) + high - low][-BESIDE:]
+        window = _Window(both, first, rows, int(self._at_start), line)
+        self._context = both[: first + len(rows)][-BESIDE:]
         self._at_start = False
+        return window
