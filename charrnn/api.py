@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from charrnn.tasks.evaluation import Evaluation
     from charrnn.tasks.files import Files
     from charrnn.tasks.reading.classify import LineClasses
+    from charrnn.tasks.reading.restore.measuring import Restoration
     from charrnn.tasks.reading.restore.restorer import Restored
 
 Paths = str | Path | Sequence[str | Path]
@@ -437,6 +438,24 @@ def evaluate(
         adapting = dynamic_loss(network, documents, dynamic, lambda done: report("adapting", done / count))
         return DynamicEvaluation(result.loss, result.characters, adapting)
     return result
+
+
+def restoration(
+    model: Checkpoint | str | Path,
+    corpus: Paths,
+    *,
+    threads: int | None = None,
+    report: Callable[[str, float], None] = lambda stage, share: None,
+    text: TextConfig | None = None,
+) -> Restoration:
+    """How well a model restores a text that is given whole, and that it gets stripped; see `evaluate`."""
+    from charrnn.tasks.reading.restore.measuring import measure
+    from charrnn.tasks.reading.restore.restorer import Restorer
+
+    restorer = Restorer(_checkpoint(model, "restorer"), threads)
+    own = restorer.checkpoint.text
+    found = read(_paths(corpus), text or own.of_commands(), expected=own.encoding)
+    return measure(restorer, found, lambda share: report("restoring", share))
 
 
 def score(

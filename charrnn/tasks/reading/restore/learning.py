@@ -115,7 +115,7 @@ def _in_chunks(corpus: Corpus, stripping: Stripping) -> tuple[Points, Labels, Pl
     for text, is_start in _lines(corpus):
         clusters = stripping.clusters(text)
         sources.append(clusters.sources)
-        labels.append(_operations(text, clusters.begins, stripping, names))
+        labels.append(cluster_operations(text, clusters.begins, stripping, names))
         starts.append(done + np.searchsorted(clusters.begins, np.flatnonzero(is_start)))
         done += len(clusters.begins)
     return np.concatenate(sources), np.concatenate(labels), np.concatenate(starts), list(names)
@@ -143,7 +143,7 @@ def _lines(corpus: Corpus) -> Iterator[tuple[Points, npt.NDArray[np.bool_]]]:
             parts.append(points[cut:])
 
 
-def _operations(text: Points, begins: Places, stripping: Stripping, names: dict[str, int]) -> Labels:
+def cluster_operations(text: Points, begins: Places, stripping: Stripping, names: dict[str, int]) -> Labels:
     """The numbers of the operations of clusters, by `names`, to which new ones are added."""
     found = np.empty(len(begins), np.int32)
 
