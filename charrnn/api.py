@@ -394,8 +394,23 @@ def fill(model: AnyModel | None, pattern: str, *, count: int = 10, **settings: A
     """
     from charrnn.search.infilling import fill as search
 
-    loaded = _loaded(model)
+    loaded = model if isinstance(model, Blend) else _checkpoint(model, "writer", "filler")
+    if isinstance(loaded, Checkpoint) and loaded.config.kind == "filler":
+        return _fill_both_ways(loaded, pattern, count, settings)
     return search(_predictor(loaded, settings), _normalised(loaded, pattern), count=count, **settings)
+
+
+def _fill_both_ways(model: Checkpoint, pattern: str, count: int, settings: dict[str, Any]) -> list[Filling]:
+    """`fill` by a network that reads in both directions."""
+    from charrnn.search.gap_filling import GapFiller
+
+    for name, default in (("part", False), ("precision", "float32")):
+        if settings.pop(name, default) != default:
+            raise ConfigError(
+                f"--{name} is for models that write, and this one reads in both directions", "leave it out"
+            )
+    filler = GapFiller(model, settings.pop("threads", None))
+    return filler.fill(_normalised(model, pattern), count=count, **settings)
 
 
 def evaluate(

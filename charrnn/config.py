@@ -27,7 +27,7 @@ TrainPrecision = Literal["auto", "float32", "bfloat16"]
 ValSplit = Literal["scattered", "end"]
 EncodingErrors = Literal["strict", "skip", "replace"]
 LabelBy = Literal["column", "file", "folder"]
-Kind = Literal["writer", "classifier", "restorer", "tagger", "rewriter"]
+Kind = Literal["writer", "classifier", "restorer", "tagger", "rewriter", "filler"]
 Attention = Literal["additive", "dot"]
 NormalForm = Literal["NFC", "NFD"]
 
@@ -40,6 +40,7 @@ COMMANDS: dict[Kind, str] = {
     "restorer": "restore",
     "tagger": "tag",
     "rewriter": "rewrite",
+    "filler": "fill",
 }
 KINDS = tuple(COMMANDS)
 TASKS = tuple(COMMANDS[kind] for kind in KINDS[1:])
@@ -321,8 +322,9 @@ class ModelConfig(_Stored):
     def _check_targets(self) -> None:
         several = MOST_COLUMNS if self.kind == "classifier" else 1
         fits = isinstance(self.targets, tuple) and len(self.targets) <= several
-        wanted = "nothing" if self.kind == "writer" else f"one number, or up to {several} of a classifier"
-        _require(fits and bool(self.targets) == (self.kind != "writer"), "targets", self.targets, wanted)
+        own = self.kind not in ("writer", "filler")  # these tell characters of their vocabulary
+        wanted = f"one number, or up to {several} of a classifier" if own else "nothing"
+        _require(fits and bool(self.targets) == own, "targets", self.targets, wanted)
         for count in self.targets:
             _check_number("targets", count, 1, MOST_TARGETS, whole=True)
         if self.kind != "writer" and (self.labels or self.ends):

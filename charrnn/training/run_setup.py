@@ -137,8 +137,9 @@ def _anew(
         given = _with_network_of(initial, given)
     kind = request.assignment.kind
     writes = kind == "writer"
+    own = () if kind in ("writer", "filler") else (1,)
     # It calls the same kernels.
-    guess = ModelConfig(1, **only(given, MODEL_SETTINGS), kind=kind, targets=() if writes else (1,))
+    guess = ModelConfig(1, **only(given, MODEL_SETTINGS), kind=kind, targets=own)
     wanted: TrainPrecision = given.get("precision", "auto")
     bfloat16 = choose(wanted, guess) == "bfloat16"
     start_helper(held, guess, request.threads, bfloat16)

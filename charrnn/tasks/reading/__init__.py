@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from charrnn.tasks.files import Files
 
 # The files of each task, by its name in `train --task`.
-ASSIGNMENTS = {"classify": "classify:LabelledFiles"}
+ASSIGNMENTS = {"classify": "classify:LabelledFiles", "fill": "fill:GapFiles"}
 
 
 def assignment(task: str) -> type[Files]:

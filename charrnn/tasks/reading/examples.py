@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from charrnn.nn.reader import window_length
+
 Array = np.ndarray[Any, Any]
 Rows = npt.NDArray[np.int64]
 
@@ -55,12 +57,6 @@ class Ragged:
         ends = np.cumsum([len(sequence) for sequence in sequences], dtype=np.int64)
         begins = np.concatenate([np.zeros(1, np.int64), ends[:-1]])[: len(ends)]
         return cls(np.concatenate(sequences) if sequences else np.zeros(0, np.int32), begins, ends)
-
-
-def window_length(longest: int) -> int:
-    """The steps of a window for texts of up to this length: one of few, four in each octave."""
-    step = max(4, 1 << max(0, (longest - 1).bit_length() - 3))
-    return -(-max(longest, 1) // step) * step
 
 
 class Batches:

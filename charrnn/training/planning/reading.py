@@ -25,6 +25,11 @@ SIZES: dict[str, tuple[tuple[float, dict[str, Any]], ...]] = {
         (200_000, {"hidden_size": 96, "num_layers": 2, "dropout": 0.3, "epochs": 20.0}),
         (float("inf"), {"hidden_size": 192, "num_layers": 2, "dropout": 0.1, "minutes": 5.0}),
     ),
+    "filler": (
+        (200_000, {"hidden_size": 128, "num_layers": 2, "dropout": 0.3, "epochs": 30.0}),
+        (3_000_000, {"hidden_size": 192, "num_layers": 2, "dropout": 0.1, "minutes": 3.0}),
+        (float("inf"), {"hidden_size": 256, "num_layers": 2, "dropout": 0.0, "minutes": 10.0}),
+    ),
     "rewriter": (
         (200_000, {"hidden_size": 128, "num_layers": 1, "dropout": 0.2, "epochs": 40.0}),
         (float("inf"), {"hidden_size": 192, "num_layers": 1, "dropout": 0.2, "minutes": 10.0}),
