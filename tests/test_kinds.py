@@ -37,8 +37,8 @@ WITHOUT_MODEL = {"train", "decompress"}  # decompress takes what compress does
 
 def table() -> dict[str, dict[Kind, str]]:
     """The table in docs/models.md: by command and kind, what the command does."""
-    rows = [line.strip("|").split("|") for line in Path(ROOT, "docs/models.md").read_text("utf-8").splitlines()
-            if line.startswith("| `")]  # fmt: skip
+    lines = Path(ROOT, "docs/models.md").read_text("utf-8").splitlines()
+    rows = [line.strip("|").split("|") for line in lines if line.startswith("| `")]
     names = [row for row in rows if len(row) == 1 + len(KINDS)]
     cells = [[cell.strip().strip("`") for cell in row] for row in names]
     return {name: dict(zip(KINDS, said, strict=True)) for name, *said in cells}

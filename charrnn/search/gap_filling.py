@@ -73,16 +73,17 @@ class GapFiller:
         beam = max(min(beam, MOST_BEAM), count)
         open_gaps = [n for n, (_, fewest, most) in enumerate(items) if fewest < most]
         lengths = self._likely_lengths(items, open_gaps) if open_gaps else [tuple(low for _, low, _ in items)]
-        templates = [self._template(items, chosen) for chosen in lengths]
-        found = [(one, template) for template in templates for one in self._search([template], beam)[0]]
-        ranks = [one.total for one, _ in found]
-        if open_gaps:
-            ranks = [self._fit(one.ids, template == self.V) for one, template in found]
-        order = sorted(range(len(found)), key=lambda n: (-ranks[n], found[n][0].ids.tolist()))[:count]
-        shares = np.exp(np.array([ranks[n] for n in order]) - ranks[order[0]])
+        best: dict[str, tuple[float, float]] = {}  # by text: how good it is, and log p
+        for template in [self._template(items, chosen) for chosen in lengths]:
+            for one in self._search([template], beam)[0]:
+                good = self._fit(one.ids, template == self.V) if open_gaps else one.total
+                text = self.vocabulary.decode(one.ids)
+                best[text] = max(best.get(text, (-math.inf, 0.0)), (good, one.total))
+        order = sorted(best, key=lambda text: (-best[text][0], text))[:count]
+        shares = np.exp(np.array([best[text][0] for text in order]) - best[order[0]][0])
         return [
-            Filling(self.vocabulary.decode(found[n][0].ids), found[n][0].total, float(share), certain=False)
-            for n, share in zip(order, shares / shares.sum(), strict=True)
+            Filling(text, best[text][1], float(share), certain=False)
+            for text, share in zip(order, shares / shares.sum(), strict=True)
         ]
 
     def _template(self, items: list[Item], lengths: Lengths) -> Ids:
@@ -146,9 +147,11 @@ class GapFiller:
 
     def _fit(self, ids: Ids, filled: npt.NDArray[np.bool_]) -> float:
         """How well characters go with one another in what was filled in and around it; see the module."""
-        near = np.convolve(filled, np.ones(2 * AROUND + 1), "same") > 0 if len(ids) else filled
-        places = np.flatnonzero(near)
-        if not len(places):
+        if not len(ids):
+            return 0.0
+        near = np.convolve(filled, np.ones(2 * AROUND + 1))[AROUND : AROUND + len(ids)] > 0
+        places = np.flatnonzero(near | filled)
+        if not len(places):  # nothing was filled in, at the edge of nothing
             return 0.0
         texts = np.repeat(ids[None], len(places), axis=0)
         texts[np.arange(len(places)), places] = self.V
