@@ -25,6 +25,7 @@ from charrnn.text.records import cutter as cutters
 from charrnn.text.records import tables
 from charrnn.text.records.cutter import Cutter
 from charrnn.text.records.labels import Labelling, Labels
+from charrnn.text.records.pairs import Pairs
 from charrnn.text.sources import Source, find, why_not_text
 from charrnn.vocabulary import IdArray, OnUnknown, Vocabulary
 
@@ -273,10 +274,13 @@ def read(
             fewer than two characters, or it would fill the memory; nothing in it separates records.
         ConfigError: the encoding is not known.
         VocabularyError: the given vocabulary lacks a character, and `on_unknown` is "error".
+
+    With `text.targets`, CorpusError: a line is no pair. Of tags, the result says which kind they are of.
     """
     decoder = Decoder(text, expected)
     builds_vocabulary = vocabulary is None
     labels = Labels(text, columns, skips=skips_labels or on_unknown == "skip") if text.label_by else None
+    pairs = Pairs(text) if text.targets else None
     encoder = Encoder(vocabulary, on_unknown, marks=text.split is not None and not text.bytes)
     cutter = cutters.cutter(text)
     ends: LineEnds | None = None
@@ -311,6 +315,8 @@ def read(
             continue
         start = len(ids)
         pieces = _cut(decoder, cutter, chain([head], chunks), source.name, must=builds_vocabulary)
+        if pairs:
+            pieces = pairs.checked(pieces)
         for points, where in labels.cut(pieces, source, start) if labels else pieces:
             piece = encoder.encode(points, where)
             ids.widen(encoder.dtype)
@@ -354,6 +360,8 @@ def read(
         int(np.count_nonzero(~fits)),
         left_out,
     )
+    if pairs:
+        text = replace(text, targets="words" if pairs.words else "characters")
     corpus = Corpus(documents, vocabulary, text, corpus_name(paths[0]), notes, parts=tuple(parts))
     if labels:
         found, labelling = labels.finish(documents.records() if text.records else np.zeros(0, np.int64), fits)

@@ -1,6 +1,6 @@
 """The tasks of networks that read whole texts, one a file: what they learn from, and what they tell.
 
-It may import what tasks import; its modules know task.py, examples.py and lines.py, but not one another.
+It may import what tasks import; its modules know task.py, examples.py, lines.py and pairs.py, but not one another.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from charrnn.tasks.files import Files
 
 # The files of each task, by its name in `train --task`.
-ASSIGNMENTS = {"classify": "classify:LabelledFiles"}
+ASSIGNMENTS = {
+    "classify": "classify:LabelledFiles",
+    "tag": "tag:TaggedFiles",
+    "rewrite": "rewrite:RewrittenFiles",
+}
 
 
 def assignment(task: str) -> type[Files]:
