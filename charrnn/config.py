@@ -341,6 +341,8 @@ class ModelConfig(_Stored):
         _require(fits and bool(self.targets) == (self.kind != "writer"), "targets", self.targets, wanted)
         for count in self.targets:
             _check_number("targets", count, 1, MOST_TARGETS, whole=True)
+        if self.kind != "rewriter" and self.attention != "additive":
+            raise ConfigError("attention is for models that rewrite", "leave it out, or give --task rewrite")
         if self.kind != "writer" and (self.labels or self.ends):
             raise ConfigError(f"a {self.kind} is given labels or ends of texts", "leave them out")
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -214,7 +214,7 @@ class Corpus:
         """The number of records; 0 for prose."""
         return sum(map(len, self.documents.ends()))
 
-    def with_vocabulary(self, vocabulary: Vocabulary) -> Corpus:
+    def with_vocabulary(self, vocabulary: Vocabulary) -> Self:
         """The same text with the ids of another vocabulary.
 
         Raises:
@@ -234,7 +234,7 @@ class Corpus:
         documents = replace(old, ids=ids, vocab_size=len(vocabulary), end=line_end)
         return replace(self, documents=documents, vocabulary=vocabulary)
 
-    def with_columns(self, columns: Columns) -> Corpus:
+    def with_columns(self, columns: Columns) -> Self:
         """The same text with the label ids of other columns; labels that these lack become unknown."""
         if columns == self.columns:
             return self

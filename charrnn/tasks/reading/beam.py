@@ -27,7 +27,7 @@ class Wanted(NamedTuple):
     """What is searched for."""
 
     beam: int = 5  # beginnings that are kept of each text
-    count: int = 1  # targets of each text
+    targets: int = 1  # of each text
     weights: bool = False  # whether those of attention are wanted
 
 
@@ -64,18 +64,18 @@ class _Tree:
 
 
 def search(
-    reader: Reader, x: Array, lengths: Array, most: Array, wanted: Wanted = Wanted()
+    reader: Reader, x: Array, lengths: Array, most: Array, wanted: Wanted
 ) -> list[list[Target]]:
-    """The targets of the first C texts x (S, ..), the most probable first, of at most `most` (C,) characters.
+    """The targets of the first C texts x (S, ..), the most probable first.
 
-    Each step keeps of each text the most probable beginnings, `beam` of them. A target is found where one of
-    these ends. The search of a text ends when none of them is as probable as the `count` best targets: with
+    Each is of at most `most` (C,) characters. Each step keeps of each text the most probable beginnings, `beam` of them. A target is found where one of
+    these ends. The search of a text ends when none of them is as probable as the best `targets`: with
     a beam as wide as there are beginnings, these are the best of all.
     """
     encoded, written = reader.encode(x, lengths)
     C, (V,) = len(most), reader.config.targets
-    found = np.full((C, wanted.count), -np.inf)  # log-probabilities of the targets, in descending order ..
-    nodes = np.full((C, wanted.count), -1)  # .. and the beginnings that ended there
+    found = np.full((C, wanted.targets), -np.inf)  # log-probabilities of the targets, in descending order ..
+    nodes = np.full((C, wanted.targets), -1)  # .. and the beginnings that ended there
     tree = _Tree()
     texts = np.arange(C)  # those that are not done: A of them, each with K beginnings
     scores, numbers = np.zeros((C, 1)), np.full((C, 1), -1)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from charrnn.tasks.reading.examples import Array, Ragged
 from charrnn.tasks.task import Material
 from charrnn.text.corpus import Corpus, Documents, read
 from charrnn.text.records.pairs import words
-from charrnn.vocabulary import RARE, Vocabulary
+from charrnn.vocabulary import RARE, Vocabulary, code_points, positions
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -32,22 +32,33 @@ class Pairs(Corpus):
         values = self.targets.values.astype("<i4")
         return hashlib.sha256(Corpus.fingerprint(self).encode() + ends.data + values.data).hexdigest()
 
-    def with_columns(self, columns: Columns) -> Pairs:
+    def with_columns(self, columns: Columns) -> Self:
         found = Corpus.with_columns(self, columns)
-        assert isinstance(found, Pairs)
         return replace(found, targets=self.targets_in(columns[0]))
 
     def sources(self, vocabulary: Vocabulary) -> Ragged:
         """The ids of the sources in a vocabulary; one beyond the last stands for what it lacks."""
         begins = self.documents.records()
         ends = np.append(begins[1:], len(self.documents)) - 1
-        table = self.vocabulary.positions_in(vocabulary)
-        table[table < 0] = len(vocabulary)
-        return Ragged(table.astype(np.int32)[self.documents.ids], begins, ends)
+        table = known_ids(vocabulary, self.vocabulary.characters)
+        return Ragged(table[self.documents.ids], begins, ends)
 
     def targets_in(self, column: Column) -> Ragged:
         """The ids of the targets in another column; one beyond the last label stands for what it lacks."""
         return replace(self.targets, values=self.columns[0].positions_in(column)[self.targets.values])
+
+    def unknown(self, vocabulary: Vocabulary, column: Column) -> tuple[str, ...]:
+        """Notes about what a model with these has never seen."""
+        unknown = len(vocabulary) if vocabulary.unknown < 0 else vocabulary.unknown
+        counts = (
+            ("character of sources", np.count_nonzero(self.sources(vocabulary).values == unknown)),
+            ("token of targets", np.count_nonzero(self.targets_in(column).values == len(column.labels))),
+        )
+        return tuple(
+            f"the model has never seen {n:,} {what.replace(' ', 's ' if n > 1 else ' ', 1)}"
+            for what, n in counts
+            if n
+        )
 
 
 def read_pairs(paths: Sequence[str | Path], text: TextConfig, targets: Targets) -> Pairs:
@@ -67,6 +78,16 @@ def read_pairs(paths: Sequence[str | Path], text: TextConfig, targets: Targets) 
         documents, vocabulary, replace(whole.text, min_count=text.min_count), whole.name, whole.notes,
         (column,), targets=found,
     )  # fmt: skip
+
+
+def known_ids(vocabulary: Vocabulary, text: str) -> Array:
+    """The id of each character; one beyond the last stands for those that the vocabulary lacks.
+
+    To a network these are the zero vector, so that they keep their places.
+    """
+    found = positions(vocabulary.code_points, code_points(text)).astype(np.int32)
+    found[found < 0] = len(vocabulary) if vocabulary.unknown < 0 else vocabulary.unknown
+    return found
 
 
 def _own(sources: Array, whole: Corpus, min_count: int) -> tuple[Documents, Vocabulary]:

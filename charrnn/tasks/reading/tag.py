@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.reading.examples import Array, Ragged, Rows, pieces, same_texts
 from charrnn.tasks.reading.lines import whole
-from charrnn.tasks.reading.pairs import PairFiles, Pairs, PairTexts
+from charrnn.tasks.reading.pairs import PairFiles, Pairs, PairTexts, known_ids, read_pairs
 from charrnn.tasks.reading.spans import Spans, compared
 from charrnn.tasks.reading.task import (
     Reading,
@@ -31,7 +32,7 @@ from charrnn.tasks.reading.task import (
 )
 from charrnn.text.lines import Lines
 from charrnn.text.normalization import normalised
-from charrnn.vocabulary import Vocabulary, code_points, positions
+from charrnn.vocabulary import Vocabulary
 
 LONGEST = 512  # characters that are learned from together
 READ, BESIDE = 2048, 128  # characters of a text that are tagged together, and others read on each side
@@ -107,7 +108,7 @@ class Tagged:
 def tagged(pairs: Pairs, vocabulary: Vocabulary, column: Column) -> Tagged:
     """The texts and tags of some pairs in these vocabularies."""
     texts, tags = pairs.sources(vocabulary), pairs.targets_in(column)
-    tags.values[tags.values == len(column.labels)] = -1
+    tags.values[tags.values == len(column.labels)] = -1  # see kernels.loops.chain
     found, rows = pieces(texts, LONGEST)
     return Tagged(found, pieces(tags, LONGEST)[0], same_texts(texts)[rows])
 
@@ -151,10 +152,7 @@ class Tagger:
 
     def tags(self, texts: Sequence[str], *, probable: bool = False) -> list[tuple[Array, Array]]:
         """For each text the ids of its tags (n,), and, if asked for, their probabilities (n,)."""
-        known = self.checkpoint.vocabulary.code_points
-        ids = [positions(known, code_points(text)).astype(np.int32) for text in texts]
-        for row in ids:
-            row[row < 0] = len(known)  # the zero vector, which keeps the place of an unknown character
+        ids = [known_ids(self.checkpoint.vocabulary, text) for text in texts]
         return self.of_ids(Ragged.of(ids), probable=probable)
 
     def of_ids(self, texts: Ragged, *, probable: bool = False) -> list[tuple[Array, Array]]:
@@ -201,8 +199,11 @@ class TagMeasures(Evaluation):
     spans: Spans | None  # None: the tags mark none
 
 
-def measured(checkpoint: Checkpoint, pairs: Pairs, threads: int | None = None) -> TagMeasures:
-    """A tagger's figures over pairs. A tag that it has never seen counts as wrong."""
+def measure(
+    checkpoint: Checkpoint, paths: Sequence[str | Path], text: TextConfig, threads: int | None = None
+) -> tuple[TagMeasures, tuple[str, ...]]:
+    """A tagger's figures over pairs, and notes. A tag that it has never seen counts as wrong."""
+    pairs = read_pairs(paths, text, "tags")
     tagger, column = Tagger(checkpoint, threads), checkpoint.columns[0]
     examples = tagged(pairs, checkpoint.vocabulary, column)
     losses = (
@@ -216,7 +217,8 @@ def measured(checkpoint: Checkpoint, pairs: Pairs, threads: int | None = None) -
     found = column.positions_in(both)[np.concatenate([tags for tags, _ in tagger.of_ids(texts)])]
     begins, right = np.cumsum(texts.lengths) - texts.lengths, expected == found
     wrong = np.add.reduceat(~right, begins)
-    return TagMeasures(
+    measures = TagMeasures(
         loss / len(found), len(found), len(texts), float(np.mean(wrong == 0)),
         compared(expected, found, both.labels, begins), accuracy=float(np.mean(right)),
     )  # fmt: skip
+    return measures, (*pairs.notes, *pairs.unknown(checkpoint.vocabulary, column))
