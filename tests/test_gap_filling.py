@@ -17,7 +17,7 @@ from charrnn.errors import ConfigError
 from charrnn.nn.reader import Reader
 from charrnn.nn.workers import Workers
 from charrnn.search.gap_filling import GapFiller
-from charrnn.tasks.reading.fill import MEAN_RUN, PIECE, hidden, pieces
+from charrnn.tasks.reading.fill import MEAN_RUN, PIECE, hidden, pieces_of
 from charrnn.text.corpus import read
 from charrnn.vocabulary import Vocabulary
 
@@ -111,7 +111,7 @@ def test_what_is_hidden_is_another_part_in_each_epoch_and_never_read(tmp_path: P
     path = tmp_path / "a.txt"
     path.write_text("abc" * 200, encoding="utf-8")
     corpus = read([path])
-    whole = pieces(corpus, len(corpus.vocabulary))
+    whole = pieces_of(corpus, len(corpus.vocabulary))
     assert whole.texts.lengths.tolist() == [PIECE] * 4 + [600 - 4 * PIECE]
     rows = np.array([0, 2])
     first, second = (whole.batch(rows, 3, (1, epoch, 6)) for epoch in (0, 1))
@@ -127,7 +127,7 @@ def test_lines_and_long_lines_are_pieces_of_their_own(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("abc\n" + "b" * (PIECE + 5) + "\nc\n", encoding="utf-8")
     corpus = read([path], TextConfig(lines=True))
-    whole = pieces(corpus, len(corpus.vocabulary))
+    whole = pieces_of(corpus, len(corpus.vocabulary))
     rows = [corpus.vocabulary.decode(whole.texts.row(n)) for n in range(len(whole.texts))]
     assert rows == ["abc", "b" * PIECE, "b" * 5, "c"]
 

@@ -29,6 +29,8 @@ WORDS: dict[str, list[str]] = {
     "fill": ["a?b"],
     "classify": ["lines.txt"],
     "eval": ["pairs.tsv"],
+    "tag": ["lines.txt"],
+    "rewrite": ["lines.txt"],
     "train --init-from": [],
 }
 UNNAMED = ("eval", "info")  # the model is an argument

@@ -24,7 +24,7 @@ from charrnn.cli.options import (
 from charrnn.cli.process import Output, say
 from charrnn.cli.views.meter import Meter
 from charrnn.config import DynamicConfig
-from charrnn.errors import ConfigError, decimal
+from charrnn.errors import ConfigError
 
 _SETTINGS = {
     "segment": ("N", "characters a step"),
@@ -59,6 +59,7 @@ def evaluate(
         raise ConfigError(f"--{next(iter(settings))} is an option of --dynamic", "give that too, or neither")
     adapting = DynamicConfig(**settings) if dynamic else None
     from charrnn import api
+    from charrnn.cli.views import measures
 
     checkpoint = api.load(model)
     notes: list[str] = []
@@ -72,16 +73,7 @@ def evaluate(
         )  # fmt: skip
     for line in notes:
         say(f"note: {line}")
-    names = ["loss", "bpc", "perplexity", "characters"] + ["dynamic_loss", "dynamic_bpc"] * dynamic
-    values: dict[str, Any] = {name: getattr(result, name) for name in names}
+    values, lines = measures.figures(result, checkpoint.config.kind)
     if json_lines:
         lines = [json.dumps({name: wording.json_number(value) for name, value in values.items()})]
-    else:
-        lines = [
-            f"loss {decimal(result.loss)} nats/char, {decimal(result.bpc)} bits/char, "
-            f"perplexity {decimal(result.perplexity, 2)}, {result.characters} characters"
-        ]
-        if dynamic:
-            loss, bpc = values["dynamic_loss"], values["dynamic_bpc"]
-            lines.append(f"dynamic loss {decimal(loss)} nats/char, {decimal(bpc)} bits/char")
     Output().write_all(line + "\n" for line in lines)

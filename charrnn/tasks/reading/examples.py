@@ -59,6 +59,15 @@ class Ragged:
         return cls(np.concatenate(sequences) if sequences else np.zeros(0, np.int32), begins, ends)
 
 
+def pieces(texts: Ragged, most: int) -> tuple[Ragged, Rows]:
+    """The sequences in pieces of at most so many elements, and the number of that of each piece."""
+    counts = -(-texts.lengths // most)
+    rows = np.repeat(np.arange(len(texts)), counts)
+    within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    begins = texts.begins[rows] + within * most
+    return Ragged(texts.values, begins, np.minimum(begins + most, texts.ends[rows])), rows
+
+
 class Batches:
     """B of R texts at a time, each once an epoch, in an order that the seed and the epoch decide.
 

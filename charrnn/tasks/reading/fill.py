@@ -22,8 +22,15 @@ from charrnn.nn.reader import Batch, Reader, window_length
 from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.files import Files
-from charrnn.tasks.reading.examples import Ragged, Rows, in_order
-from charrnn.tasks.reading.task import READ_TOGETHER, Reading, columns_of, grown, learner, window_of
+from charrnn.tasks.reading.examples import Ragged, Rows, in_order, pieces
+from charrnn.tasks.reading.task import (
+    READ_TOGETHER,
+    Reading,
+    columns_of,
+    grown,
+    learner,
+    window_of,
+)
 from charrnn.tasks.task import Material
 from charrnn.text.corpus import Corpus, read
 
@@ -65,8 +72,8 @@ class GapTexts(Material):
     def begin(
         self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers
     ) -> tuple[Fill, Learner[Reader]]:
-        validation = None if self.validation is None else pieces(self.validation, model.vocab_size)
-        task = Fill(pieces(self.corpus, model.vocab_size), validation, train)
+        validation = None if self.validation is None else pieces_of(self.validation, model.vocab_size)
+        task = Fill(pieces_of(self.corpus, model.vocab_size), validation, train)
         tensors = initial_tensors(model, train.seed)
         if initial is not None:
             ids = initial.vocabulary.positions_in(self.corpus.vocabulary)
@@ -101,7 +108,7 @@ class Pieces:
         return found
 
 
-def pieces(corpus: Corpus, V: int) -> Pieces:
+def pieces_of(corpus: Corpus, V: int) -> Pieces:
     """A corpus cut into pieces: lines or other records, of which long ones are cut like a text."""
     documents = corpus.documents
     if documents.end >= 0:
@@ -110,12 +117,7 @@ def pieces(corpus: Corpus, V: int) -> Pieces:
     else:
         begins = documents.starts
         ends = np.append(begins[1:], len(documents))
-    counts = np.maximum(-(-(ends - begins) // PIECE), 1)  # of pieces
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    starts = np.repeat(begins, counts) + PIECE * within
-    stops = np.minimum(starts + PIECE, np.repeat(ends, counts))
-    some = starts < stops
-    texts = Ragged(documents.ids, starts[some], stops[some])
+    texts, _ = pieces(Ragged(documents.ids, begins, ends), PIECE)
     return Pieces(texts, V, np.arange(len(texts)))
 
 
