@@ -96,7 +96,7 @@ def rewrite(
     reading = _reading(encoding, encoding_errors, nul)
     output = Output(errors="surrogateescape")
     results = api.rewritten(
-        checkpoint, paths, beam=beam, count=count or 1, length=length, align=align or svg is not None,
+        checkpoint, paths, beam=beam, count=1 if count is None else count, length=length, align=align or svg is not None,
         before_waiting=output.flush, **reading,
     )  # fmt: skip
     joint = " " if checkpoint.text.targets == "words" else ""
@@ -134,8 +134,7 @@ def _reading(encoding: str | None, encoding_errors: Any, nul: bool) -> dict[str,
 
 def _say_cut(cut: int, what: str) -> None:
     if cut:
-        lines_are = "lines are" if cut > 1 else "line is"
-        say(f"note: of {wording.count(cut)} very long {lines_are} only the beginning {what}")
+        say(f"note: of {wording.count(cut)} very long line{'s' * (cut > 1)} only the beginning is {what}")
 
 
 def _rows(line: LineRewritings, joint: str, *, figures: bool, align: bool) -> list[str]:

@@ -65,13 +65,15 @@ class Pairs:
         return self._unequal(source, target) if self._are_tags else None
 
     def _unequal(self, source: str, target: str) -> tuple[str, str] | None:
-        n, spaced = len(source), len(words(target))
-        if self.words is None and len(source + target) > 2:  # else both ways fit
-            self.words = len(target) != n
-        if (spaced if self.words else len(target)) == n:
-            return None
-        found = spaced if " " in target else len(target)
-        return (
-            f"a text of {n:,} character{'s' * (n != 1)} has {found:,} tag{'s' * (found != 1)}",
-            "give one for each, such as BIO, or words with spaces between them",
-        )
+        n, spaced = len(source), " " in target or (len(source) == 1 < len(target))
+        found = len(words(target)) if spaced else len(target)
+        if found != n:
+            return (
+                f"a text of {n:,} character{'s' * (n != 1)} has {found:,} tag{'s' * (found != 1)}",
+                "give one for each, such as BIO, or words with spaces between them",
+            )
+        if n > 1 or spaced:  # else both ways fit
+            if self.words not in (None, spaced):
+                return "some tags have spaces between them, and others have none", "write all in one way"
+            self.words = spaced
+        return None
