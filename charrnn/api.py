@@ -36,6 +36,7 @@ from charrnn.checkpoint import model_file as files
 from charrnn.checkpoint.kinds import require
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import (
+    KINDS,
     MAX_LINE_LENGTH,
     TASKS,
     UNKNOWN_BITS,
@@ -69,14 +70,17 @@ if TYPE_CHECKING:
     from charrnn.tasks.evaluation import Evaluation
     from charrnn.tasks.files import Files
     from charrnn.tasks.reading.classify import LineClasses
-    from charrnn.tasks.reading.restore.measuring import Restoration
     from charrnn.tasks.reading.restore.restorer import Restored
+    from charrnn.tasks.reading.rewrite import LineRewritings
+    from charrnn.tasks.reading.tag import LineTags
+    from charrnn.text.lines import Lines
 
 Paths = str | Path | Sequence[str | Path]
 AnyModel = Checkpoint | Blend | str | Path
 MOST_UNKNOWN_BITS = 10_000
 LABELLED_PROMPTS = 1024  # taken at a time
 READ_TOGETHER = 1 << 17  # characters, by networks that read whole texts
+MOST_REWRITTEN = 1000  # beginnings, targets of a line, or characters of one
 
 
 def load(path: str | Path | None = None) -> Checkpoint:
@@ -396,8 +400,23 @@ def fill(model: AnyModel | None, pattern: str, *, count: int = 10, **settings: A
     """
     from charrnn.search.infilling import fill as search
 
-    loaded = _loaded(model)
+    loaded = model if isinstance(model, Blend) else _checkpoint(model, "writer", "filler")
+    if isinstance(loaded, Checkpoint) and loaded.config.kind == "filler":
+        return _fill_both_ways(loaded, pattern, count, settings)
     return search(_predictor(loaded, settings), _normalised(loaded, pattern), count=count, **settings)
+
+
+def _fill_both_ways(model: Checkpoint, pattern: str, count: int, settings: dict[str, Any]) -> list[Filling]:
+    """`fill` by a network that reads in both directions."""
+    from charrnn.search.gap_filling import GapFiller
+
+    for name, default in (("part", False), ("precision", "float32")):
+        if settings.pop(name, default) != default:
+            raise ConfigError(
+                f"--{name} is for models that write, and this one reads in both directions", "leave it out"
+            )
+    filler = GapFiller(model, settings.pop("threads", None))
+    return filler.fill(_normalised(model, pattern), count=count, **settings)
 
 
 def evaluate(
@@ -419,7 +438,9 @@ def evaluate(
     """
     from charrnn.tasks.evaluation import evaluate as evaluate_documents
 
-    checkpoint = _checkpoint(model)
+    checkpoint = _checkpoint(model, *KINDS)
+    if checkpoint.config.kind != "writer":
+        return _measured(checkpoint, corpus, text, dynamic, threads, note)
     found = read(
         _paths(corpus), text or checkpoint.text.of_commands(),
         vocabulary=checkpoint.vocabulary, on_unknown=on_unknown, expected=checkpoint.text.encoding,
@@ -440,22 +461,24 @@ def evaluate(
     return result
 
 
-def restoration(
-    model: Checkpoint | str | Path,
+def _measured(
+    model: Checkpoint,
     corpus: Paths,
-    *,
-    threads: int | None = None,
-    report: Callable[[str, float], None] = lambda stage, share: None,
-    text: TextConfig | None = None,
-) -> Restoration:
-    """How well a model restores a text that is given whole, and that it gets stripped; see `evaluate`."""
-    from charrnn.tasks.reading.restore.measuring import measure
-    from charrnn.tasks.reading.restore.restorer import Restorer
+    text: TextConfig | None,
+    dynamic: DynamicConfig | None,
+    threads: int | None,
+    note: Callable[[str], None],
+) -> Evaluation:
+    """`evaluate` for a model that reads: what its task measures."""
+    from charrnn.tasks import reading
 
-    restorer = Restorer(_checkpoint(model, "restorer"), threads)
-    own = restorer.checkpoint.text
-    found = read(_paths(corpus), text or own.of_commands(), expected=own.encoding)
-    return measure(restorer, found, lambda share: report("restoring", share))
+    if dynamic is not None:
+        raise ConfigError("--dynamic is for models that write, and this one reads", "leave it out")
+    require(model, *(kind for kind in KINDS if kind in reading.MEASURES))
+    result, notes = reading.measure(model, _paths(corpus), text or model.text.of_commands(), threads)
+    for line in notes:
+        note(line)
+    return result
 
 
 def score(
@@ -650,6 +673,67 @@ def restored(
     plain = TextConfig(encoding=text.encoding, encoding_errors=text.encoding_errors, keep_newlines=True)
     found = lines.read_texts(_paths(corpus), plain, READ_TOGETHER, before_waiting)
     return restorer.lines(found, "\0" if nul else "\n")
+
+
+def tagged(
+    model: Checkpoint | str | Path,
+    corpus: Paths,
+    *,
+    probable: bool = False,
+    threads: int | None = None,
+    before_waiting: Callable[[], None] = lambda: None,
+    **reading: Any,
+) -> Iterator[list[LineTags]]:
+    """The tags of each line, in lists of lines, and if `probable` their probabilities; see `classify`.
+
+    Unknown characters are tagged by what is around them. Of very long lines only the beginning is tagged.
+    """
+    from charrnn.tasks.reading.tag import Tagger
+
+    tagger = Tagger(_checkpoint(model, "tagger"), threads)
+    lines, end = _sources(tagger.checkpoint, corpus, before_waiting, reading)
+    return tagger.lines(lines, end, probable=probable)
+
+
+def rewritten(
+    model: Checkpoint | str | Path,
+    corpus: Paths,
+    *,
+    beam: int = 5,
+    count: int = 1,
+    length: int | None = None,
+    align: bool = False,
+    threads: int | None = None,
+    before_waiting: Callable[[], None] = lambda: None,
+    **reading: Any,
+) -> Iterator[list[LineRewritings]]:
+    """The `count` most probable targets of each line that beam search finds, in lists of lines.
+
+    `length` limits the characters, or words, of a target; None: twice those of the line, and 20. With
+    `align`, each target has the weights with which it attended to the line. See `classify`.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+    from charrnn.tasks.reading.beam import Wanted
+    from charrnn.tasks.reading.rewrite import Rewriter
+
+    for name, value in (("beam", beam), ("n", count), ("length", length)):
+        if value is not None and not 1 <= value <= MOST_REWRITTEN:
+            raise ConfigError(f"{name} is {value}", f"give a whole number from 1 to {MOST_REWRITTEN:,}")
+    rewriter = Rewriter(_checkpoint(model, "rewriter"), threads)
+    lines, end = _sources(rewriter.checkpoint, corpus, before_waiting, reading)
+    return rewriter.lines(lines, end, Wanted(max(beam, count), count, align), length)
+
+
+def _sources(
+    model: Checkpoint, corpus: Paths, before_waiting: Callable[[], None], reading: dict[str, Any]
+) -> tuple[Iterator[Lines], str]:
+    """Lines for a model that was trained on pairs, and their end."""
+    from charrnn.text.lines import read_lines
+
+    text = replace(model.text, targets=None, reverse=False).of_commands(**reading)
+    return read_lines(_paths(corpus), text, READ_TOGETHER, before_waiting), text.end
 
 
 def by_label(model: Checkpoint | str | Path, column: str | None = None) -> list[Checkpoint]:

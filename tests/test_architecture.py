@@ -34,7 +34,7 @@ ARROWS = {
     "inference": {"checkpoint", "kernels", "modules", "nn", "text"},
     "constraints": {"checkpoint", "inference", "text"},
     "generation": {"checkpoint", "constraints", "inference", "text"},
-    "search": {"checkpoint", "generation", "inference", "text"},
+    "search": {"checkpoint", "generation", "inference", "nn", "text"},
     "scoring": {"checkpoint", "inference", "kernels", "nn", "text"},
     "tasks": {"checkpoint", "events", "generation", "kernels", "modules", "nn", "text"},
     "training": {"checkpoint", "events", "modules", "nn", "system", "tasks"},

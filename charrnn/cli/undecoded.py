@@ -9,8 +9,8 @@ from charrnn.cli.process import say
 from charrnn.config import TextConfig
 
 
-class _Line(Protocol):
-    """What filters tell of a line."""
+class OfLine(Protocol):
+    """What a filter found out about a line."""
 
     @property
     def text(self) -> str: ...
@@ -20,7 +20,7 @@ class _Line(Protocol):
     def number(self) -> int: ...
 
 
-Line = TypeVar("Line", bound=_Line)
+Line = TypeVar("Line", bound=OfLine)
 
 
 class Notice:

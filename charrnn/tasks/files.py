@@ -13,6 +13,9 @@ from charrnn.tasks.task import Material
 from charrnn.text.corpus import corpus_name
 from charrnn.text.sources import find
 
+# Settings that mean nothing where whole texts are read.
+OF_WRITERS = {"label_dropout", "seq_len", "shares", "shuffle_fields", "val_split"}
+
 
 @dataclass(frozen=True)
 class Files:
@@ -42,6 +45,9 @@ class Files:
                     f"{option} cuts the corpus, --val names another text for validation",
                     "give one of them",
                 )
+        for name in sorted(OF_WRITERS & settings.keys()) if self.kind != "writer" else ():
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} is for models that write, and this one reads", "leave it out")
         if "-" in map(str, self.val) and "-" in map(str, self.paths):
             raise ConfigError("standard input is both corpus and validation", "name a file for one of them")
 

@@ -102,8 +102,8 @@ class Material:
 
     @property
     def texts(self) -> int:
-        """How many there are in the corpus; 0 if it is running text."""
-        return self.corpus.records()
+        """How many there are in the corpus: records or, without such, files."""
+        return self.corpus.records() or len(self.corpus.documents.starts)
 
     def fingerprint(self) -> str:
         """The task and its corpus, as part of a run's fingerprint."""

@@ -83,7 +83,8 @@ class Request:
             raise ConfigError(
                 f"keep-models is {target.keep_models}", f"give a whole number from 0 to {MOST_KEPT:,}"
             )
-        ModelConfig(1, **only(given, MODEL_SETTINGS))
+        kind = self.assignment.kind
+        ModelConfig(1, **only(given, MODEL_SETTINGS), kind=kind, targets=() if kind == "writer" else (1,))
         TrainConfig(**({} if budgets else {"steps": 1}) | only(given, TRAIN_SETTINGS))
         return given
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from charrnn.checkpoint import model_file
+from charrnn.checkpoint import kinds, model_file
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, TrainConfig, TrainPrecision, canonical, to_dict
 from charrnn.errors import ConfigError, VocabularyError
@@ -133,12 +133,13 @@ def _anew(
     held: ExitStack,
 ) -> Generator[Compiling, None, Settled]:
     """A new run. Settings that are not given are chosen to suit the texts."""
-    if initial is not None:
-        given = _with_network_of(initial, given)
     kind = request.assignment.kind
+    if initial is not None:
+        given = _with_network_of(kinds.require(initial, kind), given)
     writes = kind == "writer"
+    own = () if kind in ("writer", "filler") else (1,)
     # It calls the same kernels.
-    guess = ModelConfig(1, **only(given, MODEL_SETTINGS), kind=kind, targets=() if writes else (1,))
+    guess = ModelConfig(1, **only(given, MODEL_SETTINGS), kind=kind, targets=own)
     wanted: TrainPrecision = given.get("precision", "auto")
     bfloat16 = choose(wanted, guess) == "bfloat16"
     start_helper(held, guess, request.threads, bfloat16)
@@ -204,7 +205,7 @@ def _plan(material: Material, given: dict[str, Any], speed: Speed) -> Plan:
 
 def _with_network_of(initial: Checkpoint, given: dict[str, Any]) -> dict[str, Any]:
     """The settings for fine-tuning: the network is the model's, but for dropout."""
-    network = only(initial.config.to_dict(), MODEL_SETTINGS)
+    network = only(asdict(initial.config), MODEL_SETTINGS)
     for name, value in network.items():
         if name != "dropout" and given.get(name, value) != value:
             raise ConfigError(

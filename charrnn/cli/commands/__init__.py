@@ -15,6 +15,8 @@ COMMANDS = {
     "next": ("next:next_", "Show what a model expects next."),
     "classify": ("classify:classify", "Say which model's text each line is."),
     "restore": ("restore:restore", "Put back accents, case, spaces or punctuation."),
+    "tag": ("pairs:tag", "Tag each character of each line."),
+    "rewrite": ("pairs:rewrite", "Rewrite each line, as pairs have taught."),
     "compress": ("compress:compress", "Make a file small with a model."),
     "decompress": ("compress:decompress", "Make a compressed file what it was."),
 }

@@ -6,7 +6,7 @@ import inspect
 import json
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -23,11 +23,8 @@ from charrnn.cli.options import (
 )
 from charrnn.cli.process import Output, say
 from charrnn.cli.views.meter import Meter
-from charrnn.config import DynamicConfig, TextConfig
-from charrnn.errors import ConfigError, decimal
-
-if TYPE_CHECKING:
-    from charrnn.checkpoint.model_file import Checkpoint
+from charrnn.config import DynamicConfig
+from charrnn.errors import ConfigError
 
 _SETTINGS = {
     "segment": ("N", "characters a step"),
@@ -62,13 +59,9 @@ def evaluate(
         raise ConfigError(f"--{next(iter(settings))} is an option of --dynamic", "give that too, or neither")
     adapting = DynamicConfig(**settings) if dynamic else None
     from charrnn import api
+    from charrnn.cli.views import measures
 
     checkpoint = api.load(model)
-    if checkpoint.config.kind == "restorer":
-        if dynamic:
-            raise ConfigError("--dynamic is for models that write", "leave it out")
-        _restorer(checkpoint, corpus, checkpoint.text.of_commands(encoding, encoding_errors), json_lines)
-        return
     notes: list[str] = []
     with Meter() as meter:
         result = api.evaluate(
@@ -80,41 +73,7 @@ def evaluate(
         )  # fmt: skip
     for line in notes:
         say(f"note: {line}")
-    names = ["loss", "bpc", "perplexity", "characters"] + ["dynamic_loss", "dynamic_bpc"] * dynamic
-    values: dict[str, Any] = {name: getattr(result, name) for name in names}
+    values, lines = measures.figures(result, checkpoint.config.kind)
     if json_lines:
         lines = [json.dumps({name: wording.json_number(value) for name, value in values.items()})]
-    else:
-        lines = [
-            f"loss {decimal(result.loss)} nats/char, {decimal(result.bpc)} bits/char, "
-            f"perplexity {decimal(result.perplexity, 2)}, {result.characters} characters"
-        ]
-        if dynamic:
-            loss, bpc = values["dynamic_loss"], values["dynamic_bpc"]
-            lines.append(f"dynamic loss {decimal(loss)} nats/char, {decimal(bpc)} bits/char")
-    Output().write_all(line + "\n" for line in lines)
-
-
-def _restorer(checkpoint: Checkpoint, corpus: list[str], text: TextConfig, json_lines: bool) -> None:
-    """How much of a text comes out right that is stripped and restored."""
-    from charrnn import api
-
-    with Meter() as meter:
-        report = lambda what, share: meter(f"{what}  {share:.0%}")  # noqa: E731
-        result = api.restoration(checkpoint, corpus, text=text, report=report)
-    figures = result.figures
-    if json_lines:
-        Output().write_all([json.dumps(figures) + "\n"])
-        return
-    rows = [
-        ("characters", figures["accuracy"], result.characters),
-        ("words", figures["word_accuracy"], result.words),
-        ("words that were changed", figures["changed_word_accuracy"], result.changed_words),
-    ]
-    lines = [f"{share:.2%} of {count:,} {name} right" for name, share, count in rows]
-    lines += [
-        f"F1 {retrieval.f1:.2%} of {kind}: {retrieval.there:,} in the text, {retrieval.put_back:,} put back, "
-        f"{retrieval.right:,} right"
-        for kind, retrieval in result.kinds.items()
-    ]
     Output().write_all(line + "\n" for line in lines)

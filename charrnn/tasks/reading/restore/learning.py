@@ -65,15 +65,15 @@ class RestoredFiles(Files):
         corpus = stripped(read(self.paths, text))
         validation = None
         if self.val:
-            validation = stripped(read(self.val, corpus.text), corpus)
+            validation = stripped(read(self.val, corpus.text), corpus.columns[0], corpus.vocabulary)
         return StrippedTexts(corpus, validation, len(corpus.vocabulary) - bool(text.split))
 
 
-def stripped(corpus: Corpus, own: Corpus | None = None) -> Corpus:
+def stripped(corpus: Corpus, column: Column | None = None, vocabulary: Vocabulary | None = None) -> Corpus:
     """The sources of a corpus, and as labels the operations that make it of them.
 
-    Before each line there is a line end. The operations and characters are those of the model's `own` corpus,
-    or the frequent ones of this one.
+    Before each line there is a line end. The operations and characters are those of a model, or the frequent
+    ones of this corpus.
 
     Raises:
         CorpusError: there is nothing to restore.
@@ -81,14 +81,11 @@ def stripped(corpus: Corpus, own: Corpus | None = None) -> Corpus:
     stripping = Stripping(corpus.text.strip)
     sources, labels, starts, names = _in_chunks(corpus, stripping)
     counts = np.bincount(labels, minlength=len(names))
-    if own is None:
+    if column is None or vocabulary is None:
         _require_both(stripping, sources, [Operation.of(name) for name in names], counts)
         column = _column(names, counts, len(labels))
         points = np.unique(np.append(sources, [NEWLINE, *(ord(END),) * (corpus.text.split is not None)]))
-        characters = text_of(points.astype(np.uint32))
-        vocabulary = Vocabulary(characters, corpus.vocabulary.rare)
-    else:
-        (column,), vocabulary = own.columns, own.vocabulary
+        vocabulary = Vocabulary(text_of(points.astype(np.uint32)), corpus.vocabulary.rare)
     known = {label: n for n, label in enumerate(column.labels)}
     table = np.array([known.get(name, len(known)) for name in names], np.int32)
     labels = table[labels]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from charrnn.checkpoint.model_file import Checkpoint
+from charrnn.config import TextConfig
 from charrnn.nn.parameters import Array
-from charrnn.tasks.reading.restore.learning import cluster_operations
-from charrnn.tasks.reading.restore.restorer import Restorer
+from charrnn.tasks.evaluation import Evaluation
+from charrnn.tasks.reading.restore.learning import Pieces, cluster_operations, stripped
+from charrnn.tasks.reading.restore.restorer import INNER, Restorer
 from charrnn.tasks.reading.restore.stripping import BREAKS, NOTHING, Operation, is_space
-from charrnn.text.corpus import Corpus
+from charrnn.tasks.reading.task import batches_in_order
+from charrnn.text.corpus import read
 from charrnn.vocabulary import END, code_points
 
 TOGETHER = 1 << 16  # characters
@@ -33,53 +38,56 @@ class Retrieval:
 
 
 @dataclass
-class Restoration:
+class Counts:
     """What came out right. Words are what spaces separate in the text itself."""
 
-    characters: int = 0  # of the stripped text
     right_characters: int = 0
     words: int = 0
     right_words: int = 0
     changed_words: int = 0  # of which something was stripped
     right_changed_words: int = 0
+    characters: int = 0  # of the stripped text
     kinds: dict[str, Retrieval] = field(default_factory=dict)
 
-    @property
-    def figures(self) -> dict[str, float]:
-        """All figures by name; shares are of 1."""
-        shares = {
-            "accuracy": (self.right_characters, self.characters),
-            "word_accuracy": (self.right_words, self.words),
-            "changed_word_accuracy": (self.right_changed_words, self.changed_words),
-        }
-        found: dict[str, float] = {name: part / (whole or 1) for name, (part, whole) in shares.items()}
-        found |= {f"{kind}_f1": retrieval.f1 for kind, retrieval in self.kinds.items()}
-        return found | {
-            "characters": self.characters,
-            "words": self.words,
-            "changed_words": self.changed_words,
-        }
+
+@dataclass(frozen=True, slots=True)
+class Restoration(Evaluation):
+    """How well texts were restored; see Counts."""
+
+    right_characters: int
+    words: int
+    right_words: int
+    changed_words: int
+    right_changed_words: int
+    kinds: dict[str, Retrieval]
 
 
 def measure(
-    restorer: Restorer, corpus: Corpus, report: Callable[[float], None] = lambda share: None
-) -> Restoration:
-    """Strip a corpus, restore it, and compare."""
-    result = Restoration(kinds={kind: Retrieval() for kind in restorer.stripping.kinds})
-    waiting, done = "", 0
+    checkpoint: Checkpoint, paths: Sequence[str | Path], text: TextConfig, threads: int | None = None
+) -> tuple[Restoration, tuple[str, ...]]:
+    """A model's figures over texts that it restores once they have been stripped, and notes."""
+    corpus = read(paths, text, expected=checkpoint.text.encoding)
+    restorer = Restorer(checkpoint, threads)
+    pieces = Pieces.of(stripped(corpus, checkpoint.columns[0], checkpoint.vocabulary), INNER)
+    loss, known = 0.0, 0.0
+    for _, batch in batches_in_order(pieces):
+        losses = restorer.reader.losses(batch)
+        loss += float((losses * batch.weights).sum(dtype=np.float64))
+        known += float(batch.weights.sum())
+    counts = Counts(kinds={kind: Retrieval() for kind in restorer.stripping.kinds})
+    waiting = ""
     for piece in corpus.pieces():
         waiting += piece.replace(END, "\n")
-        done += len(piece)
         cut = waiting.rfind("\n") + 1
         if cut >= TOGETHER:
-            _compare(waiting[:cut], restorer, result)
+            _compare(waiting[:cut], restorer, counts)
             waiting = waiting[cut:]
-            report(done / len(corpus.documents))
-    _compare(waiting, restorer, result)
-    return result
+    _compare(waiting, restorer, counts)
+    share = counts.right_characters / max(1, counts.characters)
+    return Restoration(loss / max(1.0, known), accuracy=share, **vars(counts)), corpus.notes
 
 
-def _compare(text: str, restorer: Restorer, result: Restoration) -> None:
+def _compare(text: str, restorer: Restorer, result: Counts) -> None:
     """Count what comes out right of whole lines."""
     text = text.removesuffix("\n")
     if not text:
@@ -117,7 +125,7 @@ def _compare(text: str, restorer: Restorer, result: Restoration) -> None:
 
 
 def _count_words(
-    sources: Array, right: Array, changed: Array, apart: tuple[Array, Array], result: Restoration
+    sources: Array, right: Array, changed: Array, apart: tuple[Array, Array], result: Counts
 ) -> None:
     """Count the words that are right from end to end, and are cut where they are in the text.
 

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.nn.parameters import Array
-from charrnn.tasks.reading.examples import Ragged, in_order, window_length
+from charrnn.nn.reader import window_length
+from charrnn.tasks.reading.examples import Ragged, in_order
 from charrnn.tasks.reading.restore.stripping import (
     BREAKS,
     FORCED,
@@ -61,7 +62,7 @@ class Restorer:
         """`redo`: what a text has already is chosen anew."""
         self.checkpoint = checkpoint
         self.stripping = Stripping(checkpoint.text.strip)
-        self._reader = reader_of(checkpoint, threads)
+        self.reader = reader_of(checkpoint, threads)
         self._redo = redo
         self._operations = [Operation.of(label) for label in checkpoint.columns[0].labels]
         self._choices = self._no_choices()
@@ -122,7 +123,7 @@ class Restorer:
         found: list[Restored] = [window.line for window in windows]
         for rows in in_order(texts.lengths, READ_TOGETHER):
             x, lengths = window_of(texts, columns_of(rows, window_length(len(rows))))
-            logits = self._reader.forward(x, lengths)
+            logits = self.reader.forward(x, lengths)
             read = [windows[r] for r in rows.tolist()]
             inner = [logits[w.first : w.first + len(w.rows), column] for column, w in enumerate(read)]
             chosen, surprises = self._choices.best(
@@ -174,8 +175,9 @@ class _Choices:
     def _results(self, cluster: str, source: str, loose: bool, frozen: bool) -> list[str | None]:
         """What each operation makes of a cluster."""
         own = None if frozen else self.stripping.taken(cluster)
+        as_it_is: list[str | None] = [cluster, *[None] * (len(self.operations) - 1)]
         if own is None:
-            return [cluster if operation.label == NOTHING else None for operation in self.operations]
+            return as_it_is
         known = source in self.characters or lowered(source) in self.characters
         possible = []
         for operation in self.operations:
@@ -189,6 +191,8 @@ class _Choices:
                     ok and getattr(o, name) == kept for ok, o in zip(possible, self.operations, strict=True)
                 ]
                 possible = same if kept and any(same) else possible
+        if not any(possible):  # in a file that was not made by training
+            return as_it_is
         return [
             self._result(cluster, source, own, operation) if ok else None
             for ok, operation in zip(possible, self.operations, strict=True)
