@@ -18,7 +18,7 @@ from charrnn.nn.network import initial_tensors
 from charrnn.nn.reader import Batch, Reader
 from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
-from charrnn.tasks.files import Files
+from charrnn.tasks.files import OF_WRITERS, Files
 from charrnn.tasks.reading.examples import Ragged, Rows, same_texts
 from charrnn.tasks.reading.restore.stripping import (
     MOST_IN_A_GAP,
@@ -56,6 +56,7 @@ class RestoredFiles(Files):
     """Files of plain text; see task.Assignment."""
 
     kind: ClassVar[Kind] = "restorer"
+    unused: ClassVar[frozenset[str]] = OF_WRITERS - {"seq_len"}  # of pieces, here
 
     def read(self, text: TextConfig) -> StrippedTexts:
         if not text.strip:
