@@ -676,14 +676,14 @@ def rewritten(
     count: int = 1,
     length: int | None = None,
     align: bool = False,
-    threads: int | None = None,
     before_waiting: Callable[[], None] = lambda: None,
     **reading: Any,
 ) -> Iterator[list[LineRewritings]]:
     """The `count` most probable targets of each line that beam search finds, in lists of lines.
 
     `length` limits the characters, or words, of a target; None: twice those of the line, and 20. With
-    `align`, each target has the weights with which it attended to the line. See `classify`.
+    `align`, each target has the weights with which it attended to the line. `reading` may have `threads`, and
+    is otherwise that of `classify`.
 
     Raises:
         ConfigError: a number is out of range.
@@ -694,7 +694,7 @@ def rewritten(
     for name, value in (("beam", beam), ("n", count), ("length", length)):
         if value is not None and not 1 <= value <= MOST_REWRITTEN:
             raise ConfigError(f"{name} is {value}", f"give a whole number from 1 to {MOST_REWRITTEN:,}")
-    rewriter = Rewriter(_checkpoint(model, "rewriter"), threads)
+    rewriter = Rewriter(_checkpoint(model, "rewriter"), reading.pop("threads", None))
     lines, end = _sources(rewriter.checkpoint, corpus, before_waiting, reading)
     return rewriter.lines(lines, end, Wanted(max(beam, count), count, align), length)
 

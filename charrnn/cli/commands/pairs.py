@@ -96,7 +96,8 @@ def rewrite(
     reading = _reading(encoding, encoding_errors, nul)
     output = Output(errors="surrogateescape")
     results = api.rewritten(
-        checkpoint, paths, beam=beam, count=1 if count is None else count, length=length, align=align or svg is not None,
+        checkpoint, paths, beam=beam, count=1 if count is None else count, length=length,
+        align=align or svg is not None,
         before_waiting=output.flush, **reading,
     )  # fmt: skip
     joint = " " if checkpoint.text.targets == "words" else ""

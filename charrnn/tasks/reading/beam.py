@@ -104,7 +104,9 @@ def _best(scores: Array, most: int) -> Places:
     """The places of the largest scores of each row, in descending order; of equal ones the first."""
     if scores.shape[1] > 8 * most:  # many: those alone are sorted that are among the best
         some = np.sort(np.argpartition(-scores, most - 1, axis=1)[:, :most], axis=1)
-        order: Places = np.take_along_axis(some, _best(np.take_along_axis(scores, some, axis=1), most), axis=1)
+        order: Places = np.take_along_axis(
+            some, _best(np.take_along_axis(scores, some, axis=1), most), axis=1
+        )
         return order
     order = np.argsort(-scores, axis=1, kind="stable")[:, :most]
     return order

@@ -6,8 +6,9 @@ runs are hidden, short ones and long ones. A hidden character is read as the zer
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,6 +30,7 @@ from charrnn.tasks.reading.task import (
     columns_of,
     grown,
     learner,
+    reader_of,
     window_of,
 )
 from charrnn.tasks.task import Material
@@ -147,6 +149,16 @@ class Fill(Reading):
         measured = self.measured
         assert isinstance(measured, Pieces)
         return evaluate(network.model, measured, stop)
+
+
+def measure(
+    checkpoint: Checkpoint, paths: Sequence[str | Path], text: TextConfig, threads: int | None = None
+) -> tuple[Evaluation, tuple[str, ...]]:
+    """A filler's figures over a text, and notes. What is hidden is the same in each evaluation."""
+    corpus = read(paths, text, vocabulary=checkpoint.vocabulary, on_unknown="skip")
+    found = evaluate(reader_of(checkpoint, threads), pieces_of(corpus, checkpoint.config.vocab_size))
+    assert found is not None  # only a stopped evaluation has no result
+    return found, corpus.notes
 
 
 def evaluate(model: Reader, measured: Pieces, stop: Callable[[], object] = lambda: None) -> Evaluation | None:
