@@ -25,7 +25,7 @@ from charrnn.training.earlier_run import Earlier, Interrupted, look
 from charrnn.training.locking import exclusive
 from charrnn.training.planning import reading
 from charrnn.training.planning.writing import Plan, Speed, by_speed, plan
-from charrnn.training.request import MODEL_SETTINGS, TRAIN_SETTINGS, Request, only
+from charrnn.training.request import MODEL_SETTINGS, TRAIN_SETTINGS, Request, example, only
 from charrnn.training.run import Run
 from charrnn.training.run_files import Outputs
 from charrnn.vocabulary import Vocabulary
@@ -137,9 +137,7 @@ def _anew(
     if initial is not None:
         given = _with_network_of(kinds.require(initial, kind), given)
     writes = kind == "writer"
-    own = () if kind in ("writer", "filler") else (1,)
-    # It calls the same kernels.
-    guess = ModelConfig(1, **only(given, MODEL_SETTINGS), kind=kind, targets=own)
+    guess = example(kind, given)  # calls the same kernels
     wanted: TrainPrecision = given.get("precision", "auto")
     bfloat16 = choose(wanted, guess) == "bfloat16"
     start_helper(held, guess, request.threads, bfloat16)
