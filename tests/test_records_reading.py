@@ -23,7 +23,7 @@ from support.toy_models import log_probability, toy
 from charrnn import api
 from charrnn.checkpoint import model_file
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import TextConfig
+from charrnn.config import Form, TextConfig
 from charrnn.errors import ConfigError, CorpusError
 from charrnn.nn.network import Model
 from charrnn.nn.workers import Workers
@@ -31,6 +31,7 @@ from charrnn.scoring.surprisal import Scorer, score_lines
 from charrnn.tasks.evaluation import evaluate
 from charrnn.text.corpus import Documents
 from charrnn.text.lines import Lines, cut, read_lines, read_texts
+from charrnn.text.normalization import normalised
 from charrnn.vocabulary import END
 
 LINES_BETWEEN = {"%": "%", "---": "---", "blank": ""}
@@ -77,6 +78,27 @@ def test_filters_and_training_read_the_same_records(split, text, size):
     stdin = io.BytesIO(text.encode())
     pieces = read_texts(["-"], config, size, lambda: None, stdin=stdin)
     assert "".join(piece or "" for _, piece in pieces) == wanted
+
+
+@pytest.mark.parametrize("split", ["End", "\u00e9\u0130", "E\u0301"])
+@pytest.mark.parametrize("form", [Form("NFC"), Form("NFD"), Form(None, True), Form("NFC", True)], ids=str)
+@given(
+    st.lists(
+        st.sampled_from([*"eEnND\n\n", "\u0301", "end\n", "\u00e9\u0130\n", "e\u0301I\u0307\n", "\u00c9\n"])
+    ),
+    st.integers(1, 9),
+)
+def test_filters_cut_where_training_does_however_a_separator_is_spelled(split, form, parts, size):
+    text = "".join(["x\n", split, "\ny\n", *parts])
+    config = TextConfig(split=split, normal_form=form.normal, lowercase=form.lowercase)
+    pieces = [text[n : n + size] for n in range(0, len(text), size)]
+    found = "".join(cut(pieces, config))
+    assert normalised(found, form) == content(read_text(text, config))
+
+
+def test_lines_that_are_no_separators_keep_their_spelling_in_filters():
+    config = TextConfig(split="End", lowercase=True)
+    assert "".join(cut(["Ab\nEN", "D\nEnd of ", "it\nend"], config)) == f"Ab{END}End of it{END}"
 
 
 @pytest.mark.parametrize("split", SPLITS[:-1])

@@ -77,7 +77,7 @@ def cut(pieces: Iterable[str], text: TextConfig) -> Iterator[str]:
     """The records of a file whose text comes in pieces, each with END, as soon as they are certain."""
     # A reader of filters brings texts to the model's form later.
     cutter, ends = records.cutter(replace(text, normal_form=None, lowercase=False)), LineEnds(ord(END))
-    for piece in filter(None, pieces):
+    for piece in filter(None, records.spelled(pieces, text)):
         yield text_of(ends.clean(cutter.add(code_points(piece))))
     yield text_of(np.append(ends.clean(cutter.finish()), ends.finish_file()))
 
