@@ -283,7 +283,8 @@ def given(
         if callable(labels):
             chosen = labels(model)
         else:
-            chosen = [({"": labels} if isinstance(labels, str) else labels, 1.0)]
+            only = model.columns[0].name if len(model.columns) == 1 else ""
+            chosen = [({only: labels} if isinstance(labels, str) else labels, 1.0)]
         found += [(model.given(ids_of(model.columns, named)), weight * share) for named, share in chosen]
     if strength == 1.0:
         return blend(found)
@@ -418,7 +419,7 @@ def evaluate(
     )  # fmt: skip
     for line in found.notes:
         note(line)
-    documents = found.documents
+    documents = found.with_columns(checkpoint.columns).documents
     network = _model(checkpoint, threads)
     count = len(documents)
     result = evaluate_documents(network, documents, report=lambda done: report("reading", done / count))

@@ -775,6 +775,29 @@ def test_training_says_which_labels_it_read(corpus_file, tmp_path):
     assert both.returncode == 2
 
 
+def test_labels_may_stand_in_a_field_of_a_table(corpus_file, tmp_path):
+    table, out = tmp_path / "words.csv", tmp_path / "m.safetensors"
+    rows = [line.split("\t") for line in corpus_file.read_text().splitlines()]
+    table.write_text("word,kind\n" + "".join(f"{word},{kind}\n" for kind, word in rows))
+    options = ("--hidden-size", 8, "--steps", 20, "--threads", 2, "-o", out)
+    run("train", table, "--lines", "--field", "word", "--label-field", "kind", *options)
+    model = api.load(out)
+    assert model.columns == (Column("kind", ("first", "second"), (200, 200)),)
+    assert "the field 'word' of tables, labels in 'kind'" in run("info", out)
+    assert api.evaluate(model, table).characters == 2800
+    one, named = (
+        run("sample", "-m", out, "--label", label, "--seed", 1) for label in ("first", "kind=first")
+    )
+    assert one == named != ""
+    assert api.given(model, "first").tensors.keys() == api.given(model, {"kind": "first"}).tensors.keys()
+    for filter_ in ("score", "classify"):
+        found = run(filter_, "-m", out, table)
+        assert [row.split("\t")[-1] for row in found.splitlines()] == [word for _, word in rows]
+    both = call("train", table, "--labels", "--field", "word", "-o", tmp_path / "n.safetensors")
+    assert both.returncode == 2
+    assert b"give --label-field NAME" in both.stderr
+
+
 def test_a_damaged_or_plain_model_has_no_labels_to_give(tmp_path):
     path = tmp_path / "m.safetensors"
     model_file.save(checkpoint(), path)

@@ -196,6 +196,24 @@ def test_the_sum_over_records_is_what_an_evaluation_of_them_says():
     assert total == pytest.approx(api.score(model, whole).sum(dtype=float) / math.log(2), rel=1e-5)
 
 
+@pytest.mark.parametrize("most", [1 << 16, 3])
+def test_records_that_training_leaves_out_as_too_long_have_no_score_and_no_class(tmp_path, most):
+    model, other = records(), records(5)
+    model = replace(model, text=replace(model.text, max_chars=4))
+    found = scores(model, "abab\n%\nababa\n%\nb\n", most)
+    assert [line.text for line in found] == ["abab", "ababa", "b"]
+    assert [line.number for line in found] == [1, 2, 3]
+    assert [line.bits is None for line in found] == [False, True, False]
+    assert found[0].bits == pytest.approx(bits_of(model, "abab" + END), rel=1e-3)
+    rated = classes([model, other], tmp_path, b"abab\n%\nababa\n%\nb\n")
+    assert [line.best is None for line in rated] == [False, True, False]
+    model_file.save(model, tmp_path / "m.safetensors")
+    rows = call("score", "-m", tmp_path / "m.safetensors", "-", stdin=b"abab\n%\nababa\n").stdout
+    assert rows.decode().splitlines()[1] == "\tababa"
+    total = call("score", "-m", tmp_path / "m.safetensors", "--total", "-", stdin=b"abab\n%\nababa\n")
+    assert float(total.stdout) == pytest.approx(found[0].bpc, abs=1e-4)
+
+
 def test_a_heat_map_shows_each_record_from_a_state_of_its_own(tmp_path):
     model, path = records(), tmp_path / "text"
     path.write_text("ab\nc\n%\nd\n%\n")

@@ -310,7 +310,8 @@ def read(
             left_out.append(f"{source.name} ({reason[0]})")
             continue
         start = len(ids)
-        pieces = _cut(decoder, cutter, chain([head], chunks), source.name, must=builds_vocabulary)
+        must = builds_vocabulary or bool(text.label_fields)
+        pieces = _cut(decoder, cutter, chain([head], chunks), source.name, must=must)
         for points, where in labels.cut(pieces, source, start) if labels else pieces:
             piece = encoder.encode(points, where)
             ids.widen(encoder.dtype)

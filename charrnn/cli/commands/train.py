@@ -140,6 +140,10 @@ def train(
     label_by: Annotated[
         LabelBy | None, _reading(metavar="NAME", help="file, or folder: its name is the label.")
     ] = None,
+    label_field: Annotated[
+        list[str] | None,
+        _reading(metavar="NAME", help="With --field: labels are this field; repeatable."),
+    ] = None,
     encoding: Annotated[
         str | None, _reading(metavar="NAME", help="How characters are stored [utf-8].")
     ] = None,
@@ -175,6 +179,10 @@ def train(
             raise ConfigError(f"--bytes and {option} contradict each other", "give one of them")
     if labels and label_by is not None:
         raise ConfigError("--labels and --label-by contradict each other", "give one of them")
+    if labels and field is not None:
+        raise ConfigError(
+            "--labels stand before texts, and those of tables are fields", "give --label-field NAME"
+        )
     from charrnn import api
     from charrnn.cli.views import plots
     from charrnn.cli.views.progress import RunHistory
@@ -185,8 +193,9 @@ def train(
     text = TextConfig(
         encoding=encoding or TextConfig().encoding,
         bytes=bytes,
-        lines=lines or (labels and split is None and field is None),
+        lines=lines or (labels and split is None),
         label_by="column" if labels else label_by,
+        label_fields=tuple(label_field or ()),
         keep_newlines=keep_newlines,
         encoding_errors=encoding_errors or TextConfig().encoding_errors,
         normal_form="NFC" if nfc else None,
