@@ -605,6 +605,37 @@ def test_both_engines_write_the_same_with_strength(strength, monkeypatch):
     let_load(monkeypatch, Ready(after=None))
 
 
+def test_what_is_written_is_led_by_its_label_unless_strength_says_otherwise(file):
+    words = ("sample", "-m", file, "--label", "first", "--count", 20, "--seed", 1)
+    written = {
+        strength: run(*words, *(("--strength", strength) if strength else ())) for strength in ("", 1, 2)
+    }
+    assert written[""] == written[2] != written[1]
+    for mixture in (("--label", "first:0.5,second:0.5"), ("--label", "first", "-m", file)):
+        words = ("sample", "-m", file, *mixture, "--count", 20, "--seed", 1)
+        assert run(*words) == run(*words, "--strength", 1)
+
+
+@pytest.mark.parametrize("option", ["--prompts", "--prompts-json"])
+def test_labels_of_prompts_lead_as_far_as_those_of_the_option(file, option):
+    prompts = {"--prompts": "second\tcd\n", "--prompts-json": '{"prompt": "cd", "label": "second"}\n'}[option]
+    for strength in ((), ("--strength", 1), ("--strength", 9)):
+        words = ("-m", file, "--count", 30, "--seed", 4, *strength)
+        by_option = run("sample", *words, "--label", "second", "--prompt", "cd")
+        assert run("sample", *words, option, "-", stdin=prompts) == by_option
+    bare = {"--prompts": "cd\n", "--prompts-json": '"cd"\n'}[option]
+    words = ("-m", file, "--count", 30, "--seed", 4)
+    assert run("sample", *words, option, "-", stdin=bare) == run("sample", *words, "--prompt", "cd")
+
+
+def test_strength_of_prompts_needs_a_model_that_knows_labels(tmp_path):
+    model_file.save(toy(), tmp_path / "m.safetensors")
+    words = ("sample", "-m", tmp_path / "m.safetensors", "--strength", 2, "--prompts", "-")
+    result = call(*words, stdin=b"a\n")
+    assert result.returncode == 2
+    assert b"--strength says how far --label leads" in result.stderr
+
+
 def test_strength_out_of_range_or_without_a_label_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="strength is -1"):
         api.given(labelled(), {"origin": "Greek"}, -1)
@@ -694,8 +725,8 @@ def test_labels_that_share_a_network_score_as_if_each_had_one_of_its_own(trained
 @pytest.mark.parametrize("command", ["sample", "next", "enumerate", "score", "fill"])
 def test_commands_take_a_label(file, trained, command):
     words = {
-        "sample": ["--count", 3, "--seed", 1], "next": ["a"], "enumerate": ["-n", 3], "score": ["-"],
-        "fill": ["a?b", "-n", 3],
+        "sample": ["--count", 3, "--seed", 1, "--strength", 1], "next": ["a"], "enumerate": ["-n", 3],
+        "score": ["-"], "fill": ["a?b", "-n", 3],
     }[command]  # fmt: skip
     plain = file.parent / "given.safetensors"
     model_file.save(api.given(trained, "second"), plain)
