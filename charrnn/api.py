@@ -44,9 +44,9 @@ from charrnn.config import (
 )
 from charrnn.errors import CheckpointError, ConfigError, VocabularyError
 from charrnn.events import Event
+from charrnn.generation.writing import Begun, generate_all, generate_each
 from charrnn.generation.writing import Prompt as Prompt
 from charrnn.generation.writing import Written as Written
-from charrnn.generation.writing import generate_all, generate_each
 from charrnn.inference.mixture import Blend as Blend  # "as": the command line takes it from here
 from charrnn.inference.mixture import blend as blend
 from charrnn.labels import cut, ids_of, names
@@ -183,7 +183,7 @@ def sample_each(
         settings |= {"strength": strength}
         settings |= {"count": count, "best_of": best_of, "on_unknown": on_unknown, "echo": echo}
         return _sample_each_label(checkpoint, prompts, settings | {"threads": threads})
-    rated, begun = settings.pop("rated", False) or best_of != 1, settings.pop("begun", (0, 0))
+    rated, begun = settings.pop("rated", False) or best_of != 1, settings.pop("begun", Begun())
     config = _sample_config(settings, checkpoint)
     source = prompts if callable(prompts) else _GrowingBatches(prompts)
     given: deque[str] = deque()  # the prompt of each text that is rated
@@ -232,12 +232,15 @@ def _sample_each_label(
 
     def texts() -> Iterator[Written]:
         done = numbered = 0
+        seen: set[bytes] = set()
         while taken := source(LABELLED_PROMPTS):
             for label, group in groupby(map(parted, taken), attrgetter("label")):
                 same = list(group)
                 given = of(label, done + 1)
-                for written in sample_each(given, same, begun=(done, numbered), **settings):
+                for written in sample_each(given, same, begun=Begun(done, numbered, seen), **settings):
                     written.label = label
+                    if settings.get("unique"):  # complete, before texts of other labels repeat it
+                        written.pieces = iter(list(written.pieces))
                     yield written
                 done += len(same)
                 numbered += sum(prompt.seed is None for prompt in same)
@@ -409,7 +412,7 @@ def evaluate(
     report: Callable[[str, float], None] = lambda what, share: None,
     note: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
-    """The loss over a text.
+    """The loss over a text; if it has labels, also without them.
 
     With `dynamic` the result is a dynamic_evaluation.DynamicEvaluation, which adds the loss of a network that
     adapts to the text. `report` is called a few times a second with the stage, "reading" or "adapting", and
@@ -430,11 +433,20 @@ def evaluate(
     count = len(documents)
     result = evaluate_documents(network, documents, report=lambda done: report("reading", done / count))
     assert result is not None  # only a stopped evaluation has no result
+    if documents.labels is not None:
+        bare = replace(documents, labels=None)
+        without = evaluate_documents(
+            network, bare, report=lambda done: report("without labels", done / count)
+        )
+        assert without is not None
+        result = replace(result, loss_without_labels=without.loss)
     if dynamic is not None:
         from charrnn.tasks.dynamic_evaluation import DynamicEvaluation, dynamic_loss
 
         adapting = dynamic_loss(network, documents, dynamic, lambda done: report("adapting", done / count))
-        return DynamicEvaluation(result.loss, result.characters, adapting)
+        return DynamicEvaluation(
+            result.loss, result.characters, adapting, loss_without_labels=result.loss_without_labels
+        )
     return result
 
 

@@ -21,7 +21,7 @@ from charrnn.checkpoint import model_file
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.cli.models import choices
 from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig
-from charrnn.errors import ConfigError, CorpusError, VocabularyError
+from charrnn.errors import ConfigError, CorpusError, SamplingError, VocabularyError
 from charrnn.events import Finished, Step
 from charrnn.inference import writing_loop as kernels
 from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
@@ -329,6 +329,8 @@ def test_evaluation_reads_the_labels_of_a_text(trained, corpus_file, tmp_path):
     bare.write_text("".join(line.split("\t")[1] + "\n" for line in corpus_file.read_text().splitlines()))
     without = api.evaluate(trained.given(()), bare)
     assert given.characters == without.characters == 2800
+    assert given.loss_without_labels == without.loss
+    assert without.loss_without_labels is None
     assert 0.05 < without.loss - given.loss < 0.15  # a bit a word: ln(2) / 7 = 0.099 a character
     swapped = tmp_path / "swapped.tsv"
     swapped.write_text(
@@ -337,6 +339,17 @@ def test_evaluation_reads_the_labels_of_a_text(trained, corpus_file, tmp_path):
     assert api.evaluate(trained, swapped).loss > given.loss + 1
     with pytest.raises(VocabularyError, match="never seen the label 'x'"):
         api.evaluate(trained, _file(tmp_path, "x\tabab\n"))
+
+
+def test_the_command_shows_the_loss_with_and_without_labels(file, trained, corpus_file):
+    found = api.evaluate(trained, corpus_file)
+    as_json = json.loads(run("eval", file, corpus_file, "--json"))
+    assert as_json["loss_without_labels"] == pytest.approx(found.loss_without_labels)
+    assert as_json["bpc_without_labels"] == pytest.approx(found.bpc_without_labels)
+    _, line = run("eval", file, corpus_file).splitlines()
+    assert line.startswith(f"without labels {found.loss_without_labels:.4f} nats/char, ")
+    dynamic = json.loads(run("eval", file, corpus_file, "--json", "--dynamic"))
+    assert as_json.items() <= dynamic.items()
 
 
 def _file(folder, text):
@@ -626,6 +639,20 @@ def test_labels_of_prompts_lead_as_far_as_those_of_the_option(file, option):
     bare = {"--prompts": "cd\n", "--prompts-json": '"cd"\n'}[option]
     words = ("-m", file, "--count", 30, "--seed", 4)
     assert run("sample", *words, option, "-", stdin=bare) == run("sample", *words, "--prompt", "cd")
+
+
+def test_no_text_is_written_twice_whatever_the_labels_of_its_prompts(trained):
+    """Of three letters after the prompt, there are eight."""
+    prompts = ["first\tab", "second\tab", "first\tab", "\tab"] * 2
+    settings: dict[str, Any] = {"count": 1, "seed": 1, "length": 3, "echo": True, "only": "ab"}
+    plain = ["".join(text) for text in api.sample_each(trained, prompts, **settings)]
+    assert len(set(plain)) < len(plain)
+    found = list(api.sample_each(trained, prompts, unique=True, **settings))
+    texts = ["".join(text) for text in reversed(found)]
+    assert len(set(texts)) == 8
+    assert [text.label and text.label[""] for text in found] == ["first", "second", "first", None] * 2
+    with pytest.raises(SamplingError, match="had been written before"):
+        list(api.sample_each(trained, [*prompts, "second\tab"], unique=True, **settings))
 
 
 def test_strength_of_prompts_needs_a_model_that_knows_labels(tmp_path):

@@ -73,6 +73,8 @@ def evaluate(
     for line in notes:
         say(f"note: {line}")
     names = ["loss", "bpc", "perplexity", "characters"] + ["dynamic_loss", "dynamic_bpc"] * dynamic
+    if labelled := result.loss_without_labels is not None:
+        names += ["loss_without_labels", "bpc_without_labels"]
     values: dict[str, Any] = {name: getattr(result, name) for name in names}
     if json_lines:
         lines = [json.dumps({name: wording.json_number(value) for name, value in values.items()})]
@@ -81,6 +83,9 @@ def evaluate(
             f"loss {decimal(result.loss)} nats/char, {decimal(result.bpc)} bits/char, "
             f"perplexity {decimal(result.perplexity, 2)}, {result.characters} characters"
         ]
+        if labelled:
+            loss, bpc = values["loss_without_labels"], values["bpc_without_labels"]
+            lines.append(f"without labels {decimal(loss)} nats/char, {decimal(bpc)} bits/char")
         if dynamic:
             loss, bpc = values["dynamic_loss"], values["dynamic_bpc"]
             lines.append(f"dynamic loss {decimal(loss)} nats/char, {decimal(bpc)} bits/char")
