@@ -563,13 +563,7 @@ def classify(
         models = by_label(only)
     if len(models) < 2:
         raise ConfigError("there is nothing to choose between", "give two models or more, each with -m")
-    weights = [1.0] * len(models) if prior is None else [float(weight) for weight in prior]
-    if len(weights) != len(models):
-        raise ConfigError(
-            f"the prior has {len(weights)} numbers for {len(models)} models", "give one for each model"
-        )
-    if not all(0 < weight < float("inf") for weight in weights):
-        raise ConfigError("the prior holds a number that is not above 0", "give positive numbers")
+    weights = _shares([1.0] * len(models) if prior is None else prior, len(models), "models")
     checkpoints = [_checkpoint(model) for model in models]
     unknown_bits = _unknown_bits(unknown_bits)
     scorers: list[surprisal.Scorer] = []
@@ -582,7 +576,7 @@ def classify(
     text = classification.common_text(scorers, nul=reading.get("nul", False)).of_commands(**reading)
     return classification.classify_lines(
         scorers,
-        [weight / sum(weights) for weight in weights],
+        weights,
         lines.read_lines(_paths(corpus), text, scorers[0].most, before_waiting),
         text,
     )
@@ -592,18 +586,51 @@ def classified(
     model: Checkpoint | str | Path,
     corpus: Paths,
     *,
+    by: str | None = None,
+    prior: Sequence[float] | None = None,
     threads: int | None = None,
     before_waiting: Callable[[], None] = lambda: None,
     **reading: Any,
 ) -> Iterator[list[LineClasses]]:
-    """The probabilities of each line's classes by a classifier, in lists of lines; see `classify`."""
+    """The probabilities of each line's labels by a classifier, in lists of lines; see `classify`.
+
+    `prior` says how frequent the labels of the column `by`, or of the first, are where the lines come from;
+    None: as in training.
+
+    Raises:
+        ConfigError: the prior does not fit the labels.
+        VocabularyError: there is no such column.
+    """
     from charrnn.tasks.reading.classify import Classifier
     from charrnn.text import lines
 
-    classifier = Classifier(_checkpoint(model, "classifier"), threads)
+    checkpoint = _checkpoint(model, "classifier")
+    place = 0 if by is None else _place(checkpoint, by)
+    classifier = Classifier(checkpoint, threads)
+    if prior is not None:
+        classifier.expect(place, _shares(prior, len(checkpoint.columns[place].labels), "labels"))
     text = classifier.checkpoint.text.of_commands(**reading)
     found = lines.read_lines(_paths(corpus), text, CLASSIFIED_TOGETHER, before_waiting)
     return classifier.lines(found, text.end or "\n")
+
+
+def _shares(prior: Sequence[float], count: int, things: str) -> list[float]:
+    """A prior of so many numbers, with the sum 1."""
+    weights = [float(weight) for weight in prior]
+    if len(weights) != count:
+        raise ConfigError(
+            f"the prior has {len(weights)} numbers for {count} {things}", f"give one for each {things[:-1]}"
+        )
+    if not all(0 < weight < float("inf") for weight in weights):
+        raise ConfigError("the prior holds a number that is not above 0", "give positive numbers")
+    total = sum(weights)
+    return [weight / total for weight in weights]
+
+
+def _place(model: Checkpoint, column: str) -> int:
+    """The number of a column of labels. VocabularyError: there is none of this name."""
+    ids_of(model.columns, {column: ""})
+    return names(model.columns).index(column)
 
 
 def by_label(model: Checkpoint | str | Path, column: str | None = None) -> list[Checkpoint]:
@@ -613,8 +640,8 @@ def by_label(model: Checkpoint | str | Path, column: str | None = None) -> list[
         VocabularyError: there is no such column.
     """
     checkpoint = _checkpoint(model)
-    ids = list(ids_of(checkpoint.columns, {} if column is None else {column: ""}))  # all unknown
-    place = 0 if column is None else names(checkpoint.columns).index(column)
+    place = 0 if column is None else _place(checkpoint, column)
+    ids = list(ids_of(checkpoint.columns, {}))  # all unknown
     found = []
     for label in range(len(checkpoint.columns[place].labels)):
         ids[place] = label

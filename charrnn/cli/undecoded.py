@@ -11,8 +11,9 @@ from charrnn.config import TextConfig
 if TYPE_CHECKING:
     from charrnn.scoring.classification import LineClass
     from charrnn.scoring.surprisal import LineScore
+    from charrnn.tasks.reading.classify import LineClasses
 
-Line = TypeVar("Line", bound="LineScore | LineClass")
+Line = TypeVar("Line", bound="LineScore | LineClass | LineClasses")
 
 
 class Notice:
