@@ -36,6 +36,8 @@ from charrnn.checkpoint import model_file as files
 from charrnn.checkpoint.kinds import require
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import (
+    COMMANDS,
+    KINDS,
     MAX_LINE_LENGTH,
     TASKS,
     UNKNOWN_BITS,
@@ -409,7 +411,7 @@ def evaluate(
     report: Callable[[str, float], None] = lambda what, share: None,
     note: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
-    """The loss over a text.
+    """The loss over a text; of a model that reads, also how often it is right, and more of its kind.
 
     With `dynamic` the result is a dynamic_evaluation.DynamicEvaluation, which adds the loss of a network that
     adapts to the text. `report` is called a few times a second with the stage, "reading" or "adapting", and
@@ -417,9 +419,20 @@ def evaluate(
     """
     from charrnn.tasks.evaluation import evaluate as evaluate_documents
 
-    checkpoint = _checkpoint(model)
+    checkpoint = _checkpoint(model, *KINDS)
+    text = text or checkpoint.text.of_commands()
+    if checkpoint.config.kind != "writer":
+        if dynamic is not None:
+            raise ConfigError("a network that adapts predicts the next character", "leave out --dynamic")
+        from charrnn.tasks import reading
+
+        files = reading.assignment(COMMANDS[checkpoint.config.kind])(_paths(corpus))
+        judged, notes = files.evaluate(checkpoint, text, threads, skips_labels=on_unknown == "skip")
+        for line in notes:
+            note(line)
+        return judged
     found = read(
-        _paths(corpus), text or checkpoint.text.of_commands(),
+        _paths(corpus), text,
         vocabulary=checkpoint.vocabulary, on_unknown=on_unknown, expected=checkpoint.text.encoding,
         columns=checkpoint.columns,
     )  # fmt: skip

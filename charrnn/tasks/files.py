@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import Kind, TextConfig
 from charrnn.errors import ConfigError
+from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.task import Material
 from charrnn.text.corpus import corpus_name
 from charrnn.text.sources import find
@@ -47,6 +49,15 @@ class Files:
 
     def read(self, text: TextConfig) -> Material:
         """CorpusError: something cannot be read."""
+        raise NotImplementedError
+
+    def evaluate(
+        self, model: Checkpoint, text: TextConfig, threads: int | None, *, skips_labels: bool
+    ) -> tuple[Evaluation, tuple[str, ...]]:
+        """How well a model that reads does on the files, and the notes of those who read them.
+
+        `skips_labels`: labels that the model has never seen are left out, and no error.
+        """
         raise NotImplementedError
 
     def files(self) -> list[tuple[str, Path | int]]:

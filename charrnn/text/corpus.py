@@ -259,14 +259,14 @@ def read(
     stdin: BinaryIO | None = None,
     expected: str | None = None,
     columns: Columns | None = None,
-    skips_labels: bool = False,
+    skips_labels: bool | None = None,
 ) -> Corpus:
     """Reads files, folders, .gz files and "-" (`stdin`) as one corpus, in one pass.
 
     Each file is a document or, if the text holds records, each of these is one, including its end. Without a
     given vocabulary, one is built from the text; so are the `columns` of labels, if texts have any. With
-    `skips_labels`, labels that the given columns lack count as unknown. `expected` is the encoding that an
-    error suggests for undecodable bytes. Memory: the ids and about 10 MB.
+    `skips_labels`, labels that the given columns lack count as unknown; None: if characters are skipped.
+    `expected` is the encoding that an error suggests for undecodable bytes. Memory: the ids and about 10 MB.
 
     Raises:
         CorpusError: a file cannot be read or decoded, or is not the table that it should be; the text has
@@ -276,7 +276,8 @@ def read(
     """
     decoder = Decoder(text, expected)
     builds_vocabulary = vocabulary is None
-    labels = Labels(text, columns, skips=skips_labels or on_unknown == "skip") if text.label_by else None
+    skips = on_unknown == "skip" if skips_labels is None else skips_labels
+    labels = Labels(text, columns, skips=skips) if text.label_by else None
     encoder = Encoder(vocabulary, on_unknown, marks=text.split is not None and not text.bytes)
     cutter = cutters.cutter(text)
     ends: LineEnds | None = None

@@ -9,11 +9,11 @@ COMMANDS = {
     "sample": ("sample:sample", "Write new text with a model."),
     "enumerate": ("enumerate:enumerate_lines", "List the most probable lines."),
     "fill": ("fill:fill", "Fill the gaps of a text."),
-    "eval": ("evaluate:evaluate", "Measure how well a model predicts a text."),
+    "eval": ("evaluate:evaluate", "Measure how well a model does on a text."),
     "info": ("info:info", "Show what a model is and how it was trained."),
     "score": ("score:score", "Say how surprising each line of a text is."),
     "next": ("next:next_", "Show what a model expects next."),
-    "classify": ("classify:classify", "Say which model's text each line is."),
+    "classify": ("classify:classify", "Say which label each line has."),
     "compress": ("compress:compress", "Make a file small with a model."),
     "decompress": ("compress:decompress", "Make a compressed file what it was."),
 }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -23,9 +24,11 @@ from charrnn.cli.options import (
 )
 from charrnn.cli.process import Output, say
 from charrnn.cli.views.meter import Meter
-from charrnn.config import DynamicConfig
+from charrnn.config import DynamicConfig, Kind
 from charrnn.errors import ConfigError, decimal
 
+# By kind of model: the module of charrnn.cli.views and its function that shows an evaluation.
+VIEWS: dict[Kind, str] = {"classifier": "confusion:lines"}
 _SETTINGS = {
     "segment": ("N", "characters a step"),
     "rate": ("X", "size of a step"),
@@ -54,7 +57,7 @@ def evaluate(
     encoding_errors: EncodingErrors = None,
     json_lines: Json = False,
 ) -> None:
-    """Measure how well a model predicts a text, which is read as its own corpus was, but in UTF-8."""
+    """Measure how well a model does on a text, which is read as its own corpus was, but in UTF-8."""
     if settings and not dynamic:
         raise ConfigError(f"--{next(iter(settings))} is an option of --dynamic", "give that too, or neither")
     adapting = DynamicConfig(**settings) if dynamic else None
@@ -72,16 +75,24 @@ def evaluate(
         )  # fmt: skip
     for line in notes:
         say(f"note: {line}")
-    names = ["loss", "bpc", "perplexity", "characters"] + ["dynamic_loss", "dynamic_bpc"] * dynamic
-    values: dict[str, Any] = {name: getattr(result, name) for name in names}
     if json_lines:
-        lines = [json.dumps({name: wording.json_number(value) for name, value in values.items()})]
-    else:
+        figures = wording.json_figures(result.figures())
+        lines = [json.dumps(figures)]
+    elif checkpoint.config.kind == "writer":
         lines = [
             f"loss {decimal(result.loss)} nats/char, {decimal(result.bpc)} bits/char, "
             f"perplexity {decimal(result.perplexity, 2)}, {result.characters} characters"
         ]
         if dynamic:
-            loss, bpc = values["dynamic_loss"], values["dynamic_bpc"]
+            loss, bpc = result.figures()["dynamic_loss"], result.figures()["dynamic_bpc"]
             lines.append(f"dynamic loss {decimal(loss)} nats/char, {decimal(bpc)} bits/char")
+    else:
+        lines = list(_view(checkpoint.config.kind)(result))
     Output().write_all(line + "\n" for line in lines)
+
+
+def _view(kind: Kind) -> Callable[[Any], Iterator[str]]:
+    """What shows the evaluation of a network that reads."""
+    module, _, name = VIEWS[kind].partition(":")
+    found: Callable[[Any], Iterator[str]] = getattr(import_module(f"charrnn.cli.views.{module}"), name)
+    return found

@@ -21,6 +21,7 @@ from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.files import Files
 from charrnn.tasks.reading.calibration import Calibration, fit, log_softmax
+from charrnn.tasks.reading.confusion import ClassEvaluation, Confusion
 from charrnn.tasks.reading.examples import Ragged, Rows, same_texts
 from charrnn.tasks.reading.lines import whole
 from charrnn.tasks.reading.task import (
@@ -60,10 +61,20 @@ class LabelledFiles(Files):
         validation = None
         if self.val:
             validation = read(
-                self.val, corpus.text, vocabulary=corpus.vocabulary, on_unknown="skip", columns=corpus.columns
-            )
+                self.val, corpus.text, vocabulary=corpus.vocabulary, on_unknown="skip",
+                columns=corpus.columns, skips_labels=False,
+            )  # fmt: skip
         texts = LabelledTexts(corpus, validation, len(corpus.vocabulary) - bool(corpus.text.end))
         return texts.within(corpus.vocabulary, corpus.columns)
+
+    def evaluate(
+        self, model: Checkpoint, text: TextConfig, threads: int | None, *, skips_labels: bool
+    ) -> tuple[ClassEvaluation, tuple[str, ...]]:
+        found = read(
+            self.paths, text, vocabulary=model.vocabulary, on_unknown="skip", expected=model.text.encoding,
+            columns=model.columns, skips_labels=skips_labels,
+        )  # fmt: skip
+        return Classifier(model, threads).evaluate(classified(found)), found.notes
 
 
 @dataclass(frozen=True)
@@ -170,7 +181,7 @@ class Classify(Reading):
         apart = None if validation is None else classified(validation)
         super().__init__(classified(corpus), apart, train)
         assert isinstance(self.own, Classified)
-        self._parts = parts(corpus.columns)
+        self._columns, self._parts = corpus.columns, parts(corpus.columns)
         self._frequencies = [frequencies(column) for column in corpus.columns]
         self._calibrations: list[Calibration] = []
 
@@ -180,21 +191,14 @@ class Classify(Reading):
         logits = logits_of(network.model, examples, stop)
         if logits is None:
             return None
-        loss, right = 0.0, 0.0
         self._calibrations = []
         for part, frequent in zip(self._parts, self._frequencies, strict=True):
-            own, counts = logits[:, part], examples.counts[:, part]
             found = Calibration()
             if self.measured_on == "validation":
-                found = fit(own, counts, frequent)
+                found = fit(logits[:, part], examples.counts[:, part], frequent)
             self._calibrations.append(found)
-            logs = log_softmax(found.apply(own))
-            loss -= float((counts * logs).sum())
-            right += float(counts[np.arange(len(own)), logs.argmax(axis=1)].sum())
-        total = float(examples.counts.sum())
-        return Evaluation(
-            loss / float(examples.records.sum()), self.measured_characters, accuracy=right / total
-        )
+            logits[:, part] = found.apply(logits[:, part])
+        return judged(examples, logits, self._columns)
 
     def finished(self, model: Checkpoint) -> Checkpoint:
         """The model whose read-out gives the calibrated probabilities."""
@@ -216,6 +220,21 @@ def logits_of(
         if stop():
             return None
     return found
+
+
+def judged(examples: Classified, logits: Array, columns: Columns) -> ClassEvaluation:
+    """What the logits (R, N) of the examples are worth."""
+    loss, found = 0.0, []
+    for part, column in zip(parts(columns), columns, strict=True):
+        counts, logs = examples.counts[:, part], log_softmax(logits[:, part])
+        loss -= float((counts * logs).sum())
+        found.append(Confusion.of(column, np.exp(logs), counts))
+    texts = float(examples.records.sum())
+    right, all_ = (sum(float(f(c.counts)) for c in found) for f in (np.trace, np.sum))
+    return ClassEvaluation(
+        loss / max(texts, 1.0), int(examples.texts.lengths.sum()), int(texts), tuple(found),
+        accuracy=right / max(all_, 1.0),
+    )  # fmt: skip
 
 
 class LineClasses(NamedTuple):
@@ -252,11 +271,18 @@ class Classifier:
         ragged = Ragged.of([encode(text[:LONGEST], "skip") for text in texts])
         counts = np.zeros((len(texts), len(self._shift)), np.float32)
         examples = Classified(ragged, counts, np.ones(len(texts), np.float32), self._weights)
+        logits = self._logits(examples)
+        return np.concatenate([np.exp(log_softmax(logits[:, part])) for part in self._parts], axis=1)
+
+    def evaluate(self, examples: Classified) -> ClassEvaluation:
+        """What the model tells of texts whose classes are known."""
+        return judged(examples, self._logits(examples), self.checkpoint.columns)
+
+    def _logits(self, examples: Classified) -> Array:
         logits = logits_of(self._reader, examples)
         assert logits is not None
-        logits[ragged.lengths == 0] = np.log(np.concatenate(self._trained))
-        logits += self._shift
-        return np.concatenate([np.exp(log_softmax(logits[:, part])) for part in self._parts], axis=1)
+        logits[examples.texts.lengths == 0] = np.log(np.concatenate(self._trained))
+        return logits + self._shift
 
     def lines(self, lines: Iterable[Lines], end: str) -> Iterator[list[LineClasses]]:
         """The classes of each line, which ends in `end`, in the batches in which lines came."""
