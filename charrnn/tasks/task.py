@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol, Self
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import Kind, ModelConfig, TextConfig, TrainConfig
 from charrnn.events import Measure
-from charrnn.labels import Columns
+from charrnn.labels import Columns, merged
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
@@ -124,6 +124,12 @@ class Material:
         corpus, validation = corpora
         assert corpus is not None
         return replace(self, corpus=corpus, validation=validation)
+
+    def beside(self, initial: Checkpoint) -> Self:
+        """The same with all characters and labels of the model to start from."""
+        known = Vocabulary(initial.vocabulary.characters[: initial.config.vocab_size])
+        columns = merged(self.corpus.columns, initial.columns)
+        return self.within(self.corpus.vocabulary.merged(known), columns)
 
     def begin(
         self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers

