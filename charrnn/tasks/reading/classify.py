@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import Kind, ModelConfig, TextConfig, TrainConfig
-from charrnn.errors import CorpusError
+from charrnn.errors import CorpusError, printable, quoted
 from charrnn.labels import Column, Columns, shown
 from charrnn.nn.learning.learner import Learner
 from charrnn.nn.network import initial_tensors
@@ -60,7 +60,11 @@ class LabelledFiles(Files):
         for column in corpus.columns:
             if len(column.labels) < 2:
                 of = f" of {column.name}" if column.name else ""
-                raise CorpusError(f"all texts have the same label{of}, {column.labels[0]}", "give several")
+                names = printable(", ".join(map(str, self.paths)))
+                raise CorpusError(
+                    f"all texts of {names} have the same label{of}, {quoted(column.labels[0])}",
+                    "give texts of two classes at least",
+                )
         validation = None
         if self.val:
             validation = read(
