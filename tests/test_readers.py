@@ -213,6 +213,24 @@ def test_single_steps_of_rows_in_any_order_are_those_of_the_whole_target(kind, c
         columns, written = columns[order], written.take(order)
 
 
+@pytest.mark.parametrize(("cell", "nonlinearity"), CELLS[:2])
+def test_each_column_has_a_softmax_of_its_own(cell, nonlinearity, workers):
+    """Three columns, in one of which a class is not known, and in another counts more."""
+    settings = replace(config(cell, nonlinearity), kind="classifier", targets=(2, 3, 4))
+    rng, given = np.random.default_rng(8), batch("classes", [4, 1, 3], 5)
+    targets = np.concatenate([rng.dirichlet(np.ones(n), 3) for n in settings.targets], axis=1)
+    targets[1, 2:5], targets[2, 5:] = 0, 1.7 * targets[2, 5:]
+    given = given._replace(targets=targets)
+    check(make(settings, workers), given)
+    for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-5)):
+        reader = make(settings, workers, dtype)
+        logits, losses = reader.forward(given.x, given.lengths), reader.losses(given)
+        for b in range(3):
+            parts = [slice(0, 2), slice(2, 5), slice(5, 9)]
+            own = [-targets[b, part] @ naive.log_softmax(logits[b, part]) for part in parts]
+            assert losses[b] == pytest.approx(sum(own), rel=tolerance)
+
+
 @pytest.mark.parametrize("scale", [0.5, 5, 30])
 def test_a_crf_is_a_choice_among_all_sequences(scale, workers):
     rng = np.random.default_rng(11)
@@ -314,6 +332,8 @@ def test_a_network_reads_as_the_list_of_its_modules():
     assert str(of("classes", config()).network()).splitlines()[-3:] == [
         "AttentionPooling(6, 3)", "Linear(6 -> 5)", "Classes(5)",
     ]  # fmt: skip
+    several = replace(config(), kind="classifier", targets=(2, 3)).network()
+    assert str(several).splitlines()[-2:] == ["Linear(6 -> 5)", "Classes(2, 3)"]
 
 
 def test_the_initial_tensors_are_those_that_the_shapes_name():
