@@ -36,7 +36,6 @@ from charrnn.checkpoint import model_file as files
 from charrnn.checkpoint.kinds import require
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import (
-    COMMANDS,
     KINDS,
     MAX_LINE_LENGTH,
     TASKS,
@@ -71,12 +70,16 @@ if TYPE_CHECKING:
     from charrnn.tasks.evaluation import Evaluation
     from charrnn.tasks.files import Files
     from charrnn.tasks.reading.classify import LineClasses
+    from charrnn.tasks.reading.rewrite import LineRewritings
+    from charrnn.tasks.reading.tag import LineTags
+    from charrnn.text.lines import Lines
 
 Paths = str | Path | Sequence[str | Path]
 AnyModel = Checkpoint | Blend | str | Path
 MOST_UNKNOWN_BITS = 10_000
 LABELLED_PROMPTS = 1024  # taken at a time
 CLASSIFIED_TOGETHER = 1 << 17  # characters
+MOST_REWRITTEN = 1000  # beginnings, targets of a line, or characters of one
 
 
 def load(path: str | Path | None = None) -> Checkpoint:
@@ -396,8 +399,23 @@ def fill(model: AnyModel | None, pattern: str, *, count: int = 10, **settings: A
     """
     from charrnn.search.infilling import fill as search
 
-    loaded = _loaded(model)
+    loaded = model if isinstance(model, Blend) else _checkpoint(model, "writer", "filler")
+    if isinstance(loaded, Checkpoint) and loaded.config.kind == "filler":
+        return _fill_both_ways(loaded, pattern, count, settings)
     return search(_predictor(loaded, settings), _normalised(loaded, pattern), count=count, **settings)
+
+
+def _fill_both_ways(model: Checkpoint, pattern: str, count: int, settings: dict[str, Any]) -> list[Filling]:
+    """`fill` by a network that reads in both directions."""
+    from charrnn.search.gap_filling import GapFiller
+
+    for name, default in (("part", False), ("precision", "float32")):
+        if settings.pop(name, default) != default:
+            raise ConfigError(
+                f"--{name} is for models that write, and this one reads in both directions", "leave it out"
+            )
+    filler = GapFiller(model, settings.pop("threads", None))
+    return filler.fill(_normalised(model, pattern), count=count, **settings)
 
 
 def evaluate(
@@ -420,19 +438,10 @@ def evaluate(
     from charrnn.tasks.evaluation import evaluate as evaluate_documents
 
     checkpoint = _checkpoint(model, *KINDS)
-    text = text or checkpoint.text.of_commands()
     if checkpoint.config.kind != "writer":
-        if dynamic is not None:
-            raise ConfigError("a network that adapts predicts the next character", "leave out --dynamic")
-        from charrnn.tasks import reading
-
-        files = reading.assignment(COMMANDS[checkpoint.config.kind])(_paths(corpus))
-        judged, notes = files.evaluate(checkpoint, text, threads, skips_labels=on_unknown == "skip")
-        for line in notes:
-            note(line)
-        return judged
+        return _measured(checkpoint, corpus, text, dynamic, threads, note)
     found = read(
-        _paths(corpus), text,
+        _paths(corpus), text or checkpoint.text.of_commands(),
         vocabulary=checkpoint.vocabulary, on_unknown=on_unknown, expected=checkpoint.text.encoding,
         columns=checkpoint.columns,
     )  # fmt: skip
@@ -448,6 +457,26 @@ def evaluate(
 
         adapting = dynamic_loss(network, documents, dynamic, lambda done: report("adapting", done / count))
         return DynamicEvaluation(result.loss, result.characters, adapting)
+    return result
+
+
+def _measured(
+    model: Checkpoint,
+    corpus: Paths,
+    text: TextConfig | None,
+    dynamic: DynamicConfig | None,
+    threads: int | None,
+    note: Callable[[str], None],
+) -> Evaluation:
+    """`evaluate` for a model that reads: what its task measures."""
+    from charrnn.tasks import reading
+
+    if dynamic is not None:
+        raise ConfigError("--dynamic is for models that write, and this one reads", "leave it out")
+    require(model, *(kind for kind in KINDS if kind in reading.MEASURES))
+    result, notes = reading.measure(model, _paths(corpus), text or model.text.of_commands(), threads)
+    for line in notes:
+        note(line)
     return result
 
 
@@ -625,6 +654,67 @@ def classified(
     text = classifier.checkpoint.text.of_commands(**reading)
     found = lines.read_lines(_paths(corpus), text, CLASSIFIED_TOGETHER, before_waiting)
     return classifier.lines(found, text.end or "\n")
+
+
+def tagged(
+    model: Checkpoint | str | Path,
+    corpus: Paths,
+    *,
+    probable: bool = False,
+    threads: int | None = None,
+    before_waiting: Callable[[], None] = lambda: None,
+    **reading: Any,
+) -> Iterator[list[LineTags]]:
+    """The tags of each line, in lists of lines, and if `probable` their probabilities; see `classify`.
+
+    Unknown characters are tagged by what is around them. Of very long lines only the beginning is tagged.
+    """
+    from charrnn.tasks.reading.tag import Tagger
+
+    tagger = Tagger(_checkpoint(model, "tagger"), threads)
+    lines, end = _sources(tagger.checkpoint, corpus, before_waiting, reading)
+    return tagger.lines(lines, end, probable=probable)
+
+
+def rewritten(
+    model: Checkpoint | str | Path,
+    corpus: Paths,
+    *,
+    beam: int = 5,
+    count: int = 1,
+    length: int | None = None,
+    align: bool = False,
+    before_waiting: Callable[[], None] = lambda: None,
+    **reading: Any,
+) -> Iterator[list[LineRewritings]]:
+    """The `count` most probable targets of each line that beam search finds, in lists of lines.
+
+    `length` limits the characters, or words, of a target; None: twice those of the line, and 20. With
+    `align`, each target has the weights with which it attended to the line. `reading` may have `threads`, and
+    is otherwise that of `classify`.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+    from charrnn.tasks.reading.beam import Wanted
+    from charrnn.tasks.reading.rewrite import Rewriter
+
+    for name, value in (("beam", beam), ("n", count), ("length", length)):
+        if value is not None and not 1 <= value <= MOST_REWRITTEN:
+            raise ConfigError(f"{name} is {value}", f"give a whole number from 1 to {MOST_REWRITTEN:,}")
+    rewriter = Rewriter(_checkpoint(model, "rewriter"), reading.pop("threads", None))
+    lines, end = _sources(rewriter.checkpoint, corpus, before_waiting, reading)
+    return rewriter.lines(lines, end, Wanted(max(beam, count), count, align), length)
+
+
+def _sources(
+    model: Checkpoint, corpus: Paths, before_waiting: Callable[[], None], reading: dict[str, Any]
+) -> tuple[Iterator[Lines], str]:
+    """Lines for a model that was trained on pairs, and their end."""
+    from charrnn.text.lines import read_lines
+
+    text = replace(model.text, targets=None, reverse=False).of_commands(**reading)
+    return read_lines(_paths(corpus), text, CLASSIFIED_TOGETHER, before_waiting), text.end
 
 
 def _shares(prior: Sequence[float], count: int, things: str) -> list[float]:

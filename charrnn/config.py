@@ -27,8 +27,9 @@ TrainPrecision = Literal["auto", "float32", "bfloat16"]
 ValSplit = Literal["scattered", "end"]
 EncodingErrors = Literal["strict", "skip", "replace"]
 LabelBy = Literal["column", "file", "folder"]
-Kind = Literal["writer", "classifier", "restorer", "tagger", "rewriter"]
+Kind = Literal["writer", "classifier", "restorer", "tagger", "rewriter", "filler"]
 Attention = Literal["additive", "dot"]
+Targets = Literal["characters", "words", "tags"]
 NormalForm = Literal["NFC", "NFD"]
 
 WEIGHT_PRECISIONS: tuple[str, ...] = get_args(WeightPrecision)
@@ -40,6 +41,7 @@ COMMANDS: dict[Kind, str] = {
     "restorer": "restore",
     "tagger": "tag",
     "rewriter": "rewrite",
+    "filler": "fill",
 }
 KINDS = tuple(COMMANDS)
 TASKS = tuple(COMMANDS[kind] for kind in KINDS[1:])
@@ -193,6 +195,10 @@ class TextConfig(_Stored):
     max_chars: int | None = limited(None, 1, 10**9, version=4)  # longer records are left out
     # Where the labels of texts stand: before each, with a tab after each label, or in the names of its files.
     label_by: LabelBy | None = named(None, get_args(LabelBy), version=4)
+    # Each line is a source, a tab and a target: characters, words with spaces between them, or tags, which
+    # are one or the other, one for each character of the source. None: there are no targets.
+    targets: Targets | None = named(None, get_args(Targets), version=5)
+    reverse: bool = later(False, version=5)  # the target stands before the tab
 
     def __post_init__(self) -> None:
         ok = isinstance(self.encoding, str) and self.encoding and self.encoding.isascii()
@@ -228,6 +234,17 @@ class TextConfig(_Stored):
             raise ConfigError(f"--bytes and {name} contradict each other", "give one of them")
         if self.label_by == "column" and not self.records:
             raise ConfigError("labels stand before texts, and this is one", "give --lines, too")
+        self._check_targets()
+
+    def _check_targets(self) -> None:
+        if self.targets is None:
+            _require(not self.reverse, "reverse", self.reverse, "it with targets alone")
+            return
+        others = ("--split", self.split), ("--field", self.field), ("--labels", self.label_by)
+        for option, given in (*others, ("--bytes", self.bytes or None)):
+            if given is not None:
+                raise ConfigError(f"sources and targets are lines, and {option} is given", "leave it out")
+        object.__setattr__(self, "lines", True)
 
     @property
     def records(self) -> bool:
@@ -321,10 +338,13 @@ class ModelConfig(_Stored):
     def _check_targets(self) -> None:
         several = MOST_COLUMNS if self.kind == "classifier" else 1
         fits = isinstance(self.targets, tuple) and len(self.targets) <= several
-        wanted = "nothing" if self.kind == "writer" else f"one number, or up to {several} of a classifier"
-        _require(fits and bool(self.targets) == (self.kind != "writer"), "targets", self.targets, wanted)
+        own = self.kind not in ("writer", "filler")  # these tell characters of their vocabulary
+        wanted = f"one number, or up to {several} of a classifier" if own else "nothing"
+        _require(fits and bool(self.targets) == own, "targets", self.targets, wanted)
         for count in self.targets:
             _check_number("targets", count, 1, MOST_TARGETS, whole=True)
+        if self.kind != "rewriter" and self.attention != "additive":
+            raise ConfigError("attention is for models that rewrite", "leave it out, or give --task rewrite")
         if self.kind != "writer" and (self.labels or self.ends):
             raise ConfigError(f"a {self.kind} is given labels or ends of texts", "leave them out")
 

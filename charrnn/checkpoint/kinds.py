@@ -12,7 +12,11 @@ NAMES: dict[Kind, str] = {
     "restorer": "a model that restores",
     "tagger": "a tagger",
     "rewriter": "a model that rewrites",
+    "filler": "a model that fills gaps",
 }
+
+# Of models that others than their own kind can begin a training with.
+BEGUN_BY: dict[Kind, tuple[Kind, ...]] = {"classifier": ("writer", "classifier")}
 
 
 def require(model: Checkpoint, *kinds: Kind) -> Checkpoint:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
 from charrnn.cli.process import say
 from charrnn.config import TextConfig
 
-if TYPE_CHECKING:
-    from charrnn.scoring.classification import LineClass
-    from charrnn.scoring.surprisal import LineScore
-    from charrnn.tasks.reading.classify import LineClasses
 
-Line = TypeVar("Line", bound="LineScore | LineClass | LineClasses")
+class OfLine(Protocol):
+    """What a filter found out about a line."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def file(self) -> str: ...
+    @property
+    def number(self) -> int: ...
+
+
+Line = TypeVar("Line", bound=OfLine)
 
 
 class Notice:

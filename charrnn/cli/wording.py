@@ -55,7 +55,7 @@ def loss(nats: float, kind: Kind = "writer") -> str:
     """1.4321 -> 1.4321 nats/char (2.066 bits); of networks that read: 1.4321 nats/text"""
     if kind == "writer":
         return f"{decimal(nats)} nats/char ({decimal(nats / math.log(2), 3)} bits)"
-    return f"{decimal(nats)} nats/{'text' if kind in ('classifier', 'tagger') else 'char'}"
+    return f"{decimal(nats)} nats/{'text' if kind == 'classifier' else 'char'}"
 
 
 def sparkline(values: Sequence[float], width: int) -> str:

@@ -34,6 +34,12 @@ class Batch(NamedTuple):
     previous: Array | None = None  # (T', B) ids of a target: START, then all but the last of `targets`
 
 
+def window_length(longest: int) -> int:
+    """The steps of a window for texts of up to this length: one of few, four in each octave."""
+    step = max(4, 1 << max(0, (longest - 1).bit_length() - 3))
+    return -(-max(longest, 1) // step) * step
+
+
 class _Passes(Passes):
     """A network that reads, bound to a window."""
 
@@ -113,7 +119,7 @@ class Reader(Parametrized[_Passes]):
     ) -> None:
         super().__init__(config.network(), workers, dtype, bfloat16, reads_bfloat16)
         self.config = config
-        self._step: _Step | None = None
+        self._steps: dict[int, _Step] = {}  # of a decoder, by the number of rows
 
     def _bind(self, window: Window, *sizes: int) -> _Passes:
         window.target_steps = sum(sizes)
@@ -204,10 +210,12 @@ class Reader(Parametrized[_Passes]):
         probabilities of each character and the end (R, V + 1), the state, and the attention weights (R, S).
         """
         R = len(previous)
-        if self._step is None or self._step.window.B != R:
+        if R not in self._steps:
+            while len(self._steps) >= self.windows_kept:
+                del self._steps[next(iter(self._steps))]
             window = Window(self.parameters, None, 1, R, bfloat16=self.reads_bfloat16)
-            self._step = _Step(self.network, window, encoded)
-        step = self._step
+            self._steps[R] = _Step(self.network, window, encoded)
+        step = self._steps[R]
         step.steps.attend(encoded, columns.astype(np.int32))
         step.steps.previous[0] = previous
         step.steps.start(*written)

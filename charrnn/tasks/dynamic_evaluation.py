@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -47,10 +46,6 @@ class DynamicEvaluation(Evaluation):
     def dynamic_bpc(self) -> float:
         """Bits per character of the adapting network."""
         return self.dynamic_loss / math.log(2)
-
-    def figures(self) -> dict[str, Any]:
-        own = {name: getattr(self, name) for name in ("dynamic_loss", "dynamic_bpc")}
-        return Evaluation.figures(self) | own
 
 
 def dynamic_loss(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -37,10 +36,6 @@ class Evaluation:
     def perplexity(self) -> float:
         """exp(loss): how many equally likely characters would be as surprising."""
         return math.exp(self.loss) if self.loss < 700 else math.inf
-
-    def figures(self) -> dict[str, Any]:
-        """The figures by name, as plain data."""
-        return {name: getattr(self, name) for name in ("loss", "bpc", "perplexity", "characters")}
 
 
 def evaluate(

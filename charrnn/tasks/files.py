@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import Kind, TextConfig
 from charrnn.errors import ConfigError
-from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.task import Material
 from charrnn.text.corpus import corpus_name
 from charrnn.text.sources import find
+
+# Settings that mean nothing where whole texts are read.
+OF_WRITERS = {"label_dropout", "seq_len", "shares", "shuffle_fields", "val_split"}
 
 
 @dataclass(frozen=True)
@@ -44,20 +45,14 @@ class Files:
                     f"{option} cuts the corpus, --val names another text for validation",
                     "give one of them",
                 )
+        for name in sorted(OF_WRITERS & settings.keys()) if self.kind != "writer" else ():
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option} is for models that write, and this one reads", "leave it out")
         if "-" in map(str, self.val) and "-" in map(str, self.paths):
             raise ConfigError("standard input is both corpus and validation", "name a file for one of them")
 
     def read(self, text: TextConfig) -> Material:
         """CorpusError: something cannot be read."""
-        raise NotImplementedError
-
-    def evaluate(
-        self, model: Checkpoint, text: TextConfig, threads: int | None, *, skips_labels: bool
-    ) -> tuple[Evaluation, tuple[str, ...]]:
-        """How well a model that reads does on the files, and the notes of those who read them.
-
-        `skips_labels`: labels that the model has never seen are left out, and no error.
-        """
         raise NotImplementedError
 
     def files(self) -> list[tuple[str, Path | int]]:

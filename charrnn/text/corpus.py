@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from charrnn.text.records import cutter as cutters
 from charrnn.text.records import tables
 from charrnn.text.records.cutter import Cutter
 from charrnn.text.records.labels import Labelling, Labels
+from charrnn.text.records.pairs import Pairs
 from charrnn.text.sources import Source, find, why_not_text
 from charrnn.vocabulary import IdArray, OnUnknown, Vocabulary
 
@@ -213,7 +214,7 @@ class Corpus:
         """The number of records; 0 for prose."""
         return sum(map(len, self.documents.ends()))
 
-    def with_vocabulary(self, vocabulary: Vocabulary) -> Corpus:
+    def with_vocabulary(self, vocabulary: Vocabulary) -> Self:
         """The same text with the ids of another vocabulary.
 
         Raises:
@@ -233,7 +234,7 @@ class Corpus:
         documents = replace(old, ids=ids, vocab_size=len(vocabulary), end=line_end)
         return replace(self, documents=documents, vocabulary=vocabulary)
 
-    def with_columns(self, columns: Columns) -> Corpus:
+    def with_columns(self, columns: Columns) -> Self:
         """The same text with the label ids of other columns; labels that these lack become unknown."""
         if columns == self.columns:
             return self
@@ -273,11 +274,14 @@ def read(
             fewer than two characters, or it would fill the memory; nothing in it separates records.
         ConfigError: the encoding is not known.
         VocabularyError: the given vocabulary lacks a character, and `on_unknown` is "error".
+
+    With `text.targets`, CorpusError: a line is no pair. Of tags, the result says which kind they are of.
     """
     decoder = Decoder(text, expected)
     builds_vocabulary = vocabulary is None
     skips = on_unknown == "skip" if skips_labels is None else skips_labels
     labels = Labels(text, columns, skips=skips) if text.label_by else None
+    pairs = Pairs(text) if text.targets else None
     encoder = Encoder(vocabulary, on_unknown, marks=text.split is not None and not text.bytes)
     cutter = cutters.cutter(text)
     ends: LineEnds | None = None
@@ -312,6 +316,8 @@ def read(
             continue
         start = len(ids)
         pieces = _cut(decoder, cutter, chain([head], chunks), source.name, must=builds_vocabulary)
+        if pairs:
+            pieces = pairs.checked(pieces)
         for points, where in labels.cut(pieces, source, start) if labels else pieces:
             piece = encoder.encode(points, where)
             ids.widen(encoder.dtype)
@@ -355,6 +361,8 @@ def read(
         int(np.count_nonzero(~fits)),
         left_out,
     )
+    if pairs:
+        text = replace(text, targets="words" if pairs.words else "characters")
     corpus = Corpus(documents, vocabulary, text, corpus_name(paths[0]), notes, parts=tuple(parts))
     if labels:
         found, labelling = labels.finish(documents.records() if text.records else np.zeros(0, np.int64), fits)

@@ -24,7 +24,7 @@ from charrnn.training.earlier_run import Earlier, Interrupted, look
 from charrnn.training.locking import exclusive
 from charrnn.training.planning import reading
 from charrnn.training.planning.writing import Plan, Speed, by_speed, plan
-from charrnn.training.request import MODEL_SETTINGS, TRAIN_SETTINGS, Request, only
+from charrnn.training.request import MODEL_SETTINGS, TRAIN_SETTINGS, Request, example, only
 from charrnn.training.run import Run
 from charrnn.training.run_files import Outputs
 
@@ -76,8 +76,8 @@ def set_up(
     earlier = look(out, request.target)
     initial = None
     if request.init_from is not None:
-        suitable = dict.fromkeys(("writer", request.assignment.kind))
-        initial = kinds.require(model_file.load(request.init_from), *suitable)
+        kind = request.assignment.kind
+        initial = kinds.require(model_file.load(request.init_from), *kinds.BEGUN_BY.get(kind, (kind,)))
     workers = Workers(request.threads)
     if earlier.interrupted is not None:
         settled = _as_before(earlier, earlier.interrupted, request, given, held)
@@ -134,12 +134,11 @@ def _anew(
     held: ExitStack,
 ) -> Generator[Compiling, None, Settled]:
     """A new run. Settings that are not given are chosen to suit the texts."""
+    kind = request.assignment.kind
     if initial is not None:
         given = _with_network_of(initial, given)
-    kind = request.assignment.kind
     writes = kind == "writer"
-    # It calls the same kernels.
-    guess = ModelConfig(1, **only(given, MODEL_SETTINGS), kind=kind, targets=() if writes else (1,))
+    guess = example(kind, given)  # calls the same kernels
     wanted: TrainPrecision = given.get("precision", "auto")
     bfloat16 = choose(wanted, guess) == "bfloat16"
     start_helper(held, guess, request.threads, bfloat16)
@@ -196,13 +195,14 @@ def _plan(material: Material, given: dict[str, Any], speed: Speed) -> Plan:
     """The settings that suit the texts."""
     corpus = material.corpus
     if material.kind != "writer":
-        return reading.plan(material.kind, len(corpus.documents), corpus.records(), given)
+        texts = corpus.records() or len(corpus.documents.starts)
+        return reading.plan(material.kind, len(corpus.documents), texts, given)
     return plan(len(corpus.documents), len(corpus.vocabulary), given, speed)
 
 
 def _with_network_of(initial: Checkpoint, given: dict[str, Any]) -> dict[str, Any]:
     """The settings for fine-tuning: the network is the model's, but for dropout."""
-    network = only(initial.config.to_dict(), MODEL_SETTINGS)
+    network = only(asdict(initial.config), MODEL_SETTINGS)
     for name, value in network.items():
         if name != "dropout" and given.get(name, value) != value:
             raise ConfigError(

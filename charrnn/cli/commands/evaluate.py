@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
-from importlib import import_module
 from typing import Annotated, Any
 
 import typer
@@ -24,11 +23,9 @@ from charrnn.cli.options import (
 )
 from charrnn.cli.process import Output, say
 from charrnn.cli.views.meter import Meter
-from charrnn.config import DynamicConfig, Kind
-from charrnn.errors import ConfigError, decimal
+from charrnn.config import DynamicConfig
+from charrnn.errors import ConfigError
 
-# By kind of model: the module of charrnn.cli.views and its function that shows an evaluation.
-VIEWS: dict[Kind, str] = {"classifier": "confusion:lines"}
 _SETTINGS = {
     "segment": ("N", "characters a step"),
     "rate": ("X", "size of a step"),
@@ -57,11 +54,12 @@ def evaluate(
     encoding_errors: EncodingErrors = None,
     json_lines: Json = False,
 ) -> None:
-    """Measure how well a model does on a text, which is read as its own corpus was, but in UTF-8."""
+    """Measure how well a model predicts a text, which is read as its own corpus was, but in UTF-8."""
     if settings and not dynamic:
         raise ConfigError(f"--{next(iter(settings))} is an option of --dynamic", "give that too, or neither")
     adapting = DynamicConfig(**settings) if dynamic else None
     from charrnn import api
+    from charrnn.cli.views import measures
 
     checkpoint = api.load(model)
     notes: list[str] = []
@@ -75,24 +73,7 @@ def evaluate(
         )  # fmt: skip
     for line in notes:
         say(f"note: {line}")
+    values, lines = measures.figures(result, checkpoint.config.kind)
     if json_lines:
-        figures = wording.json_figures(result.figures())
-        lines = [json.dumps(figures)]
-    elif checkpoint.config.kind == "writer":
-        lines = [
-            f"loss {decimal(result.loss)} nats/char, {decimal(result.bpc)} bits/char, "
-            f"perplexity {decimal(result.perplexity, 2)}, {result.characters} characters"
-        ]
-        if dynamic:
-            loss, bpc = result.figures()["dynamic_loss"], result.figures()["dynamic_bpc"]
-            lines.append(f"dynamic loss {decimal(loss)} nats/char, {decimal(bpc)} bits/char")
-    else:
-        lines = list(_view(checkpoint.config.kind)(result))
+        lines = [json.dumps(wording.json_figures(values))]
     Output().write_all(line + "\n" for line in lines)
-
-
-def _view(kind: Kind) -> Callable[[Any], Iterator[str]]:
-    """What shows the evaluation of a network that reads."""
-    module, _, name = VIEWS[kind].partition(":")
-    found: Callable[[Any], Iterator[str]] = getattr(import_module(f"charrnn.cli.views.{module}"), name)
-    return found

@@ -20,6 +20,7 @@ from charrnn.cli.models import path_and_number
 from charrnn.cli.options import PLOT, parameter, with_options
 from charrnn.cli.process import ClosedPipe, Output, StopRequest, is_terminal, say
 from charrnn.config import (
+    Attention,
     Cell,
     EncodingErrors,
     LabelBy,
@@ -56,6 +57,7 @@ _SETTINGS: dict[str, dict[str, tuple[str | None, str]]] = {
         "norm": (None, "Layer norm after each layer [--norm]."),
         "residual": (None, "Skip connection around each layer [--residual]."),
         "between": ("NAME", "A module between two layers; repeatable."),  # if there are any
+        "attention": ("|".join(get_args(Attention)), "Of --task rewrite [{}]."),
     },
     "How long: one of these, or what suits the text": {
         "minutes": ("M", "Minutes of training."),
@@ -144,6 +146,12 @@ def train(
     label_by: Annotated[
         LabelBy | None, _reading(metavar="NAME", help="file, or folder: its name is the label.")
     ] = None,
+    target_words: Annotated[
+        bool, _reading("--target-words", help="Of --task rewrite: targets are words.")
+    ] = False,
+    reverse: Annotated[
+        bool, _reading("--reverse", help="Of --task rewrite: what follows the tab is the source.")
+    ] = False,
     encoding: Annotated[
         str | None, _reading(metavar="NAME", help="How characters are stored [utf-8].")
     ] = None,
@@ -179,6 +187,9 @@ def train(
             raise ConfigError(f"--bytes and {option} contradict each other", "give one of them")
     if labels and label_by is not None:
         raise ConfigError("--labels and --label-by contradict each other", "give one of them")
+    for option, is_given in (("--target-words", target_words), ("--reverse", reverse)):
+        if is_given and task != "rewrite":
+            raise ConfigError(f"{option} is an option of --task rewrite", "give that, too, or neither")
     from charrnn import api
     from charrnn.cli.views import plots
     from charrnn.cli.views.progress import RunHistory
@@ -199,6 +210,8 @@ def train(
         lowercase=lowercase,
         min_count=min_count,
         max_chars=max_chars,
+        targets=("words" if target_words else "characters") if task == "rewrite" else None,
+        reverse=reverse,
     )
     view = _view(quiet=quiet, json_lines=json_lines)
     with StopRequest(view.stopping, view.restore) as stop:

@@ -13,10 +13,10 @@ from charrnn.errors import TrainingError
 from charrnn.events import Measure
 from charrnn.nn.learning.learner import Learner
 from charrnn.nn.parameters import Array
-from charrnn.nn.reader import Batch, Reader
+from charrnn.nn.reader import Batch, Reader, window_length
 from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
-from charrnn.tasks.reading.examples import Batches, Ragged, Rows, held_out, in_order, window_length
+from charrnn.tasks.reading.examples import Batches, Ragged, Rows, held_out, in_order
 
 READ_TOGETHER = 8192  # characters of texts that are read side by side outside training
 MOST_MEASURED = 200_000  # characters of training texts, where there is no other to measure the loss on
@@ -125,19 +125,17 @@ def reader_of(checkpoint: Checkpoint, threads: int | None) -> Reader:
     return reader
 
 
-def grown(initial: Checkpoint, fresh: dict[str, Array], characters: Rows, **rows: Rows) -> dict[str, Array]:
+def grown(initial: Checkpoint, fresh: dict[str, Array], **rows: Array) -> dict[str, Array]:
     """The weights of a model for other texts, of the same kind or one that writes.
 
-    `characters` and, for other tensors, `rows` say where each known row goes; negative: nowhere. New rows,
-    and all that the model does not have, come from `fresh`.
+    `rows` say, for tensors by name, where each known row goes; negative: nowhere. New rows, and all that the
+    model does not have, come from `fresh`.
     """
-    known, tensors = initial.tensors, {}
+    known, characters, tensors = initial.tensors, rows["embedding_weight"], {}
     if initial.config.kind == "writer":
         known = _both_ways(known)
     for name, value in fresh.items():
         own, places = known.get(name), rows.get(name.replace(".", "_"))
-        if name == "embedding.weight":
-            places = characters
         if own is None or (own.shape[1:] != value.shape[1:] and not _is_one_hot(name, initial)):
             tensors[name] = value
         elif _is_one_hot(name, initial):
@@ -154,7 +152,7 @@ def _is_one_hot(name: str, model: Checkpoint) -> bool:
     return name.startswith("rnn.weight_ih_l0") and not model.config.embedding_size
 
 
-def _moved(value: Array, known: Array, places: Rows) -> Array:
+def _moved(value: Array, known: Array, places: Array) -> Array:
     kept = (places >= 0) & (places < len(value))
     value[places[kept]] = known[: len(places)][kept]
     return value

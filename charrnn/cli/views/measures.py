@@ -1,0 +1,87 @@
+"""The figures of `charrnn eval`, as JSON and in words, by the kind of model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from charrnn.cli.views import confusion
+from charrnn.cli.wording import count
+from charrnn.config import Kind
+from charrnn.errors import decimal
+
+if TYPE_CHECKING:
+    from charrnn.tasks.evaluation import Evaluation
+
+Figures = tuple[dict[str, Any], list[str]]  # for JSON, and lines for people
+
+
+def figures(result: Evaluation, kind: Kind) -> Figures:
+    """The figures of a model of this kind."""
+    return KINDS[kind](result)
+
+
+def _writer(result: Any) -> Figures:
+    names = ["loss", "bpc", "perplexity", "characters"]
+    lines = [
+        f"loss {decimal(result.loss)} nats/char, {decimal(result.bpc)} bits/char, "
+        f"perplexity {decimal(result.perplexity, 2)}, {result.characters} characters"
+    ]
+    if hasattr(result, "dynamic_loss"):
+        names += ["dynamic_loss", "dynamic_bpc"]
+        loss, bpc = decimal(result.dynamic_loss), decimal(result.dynamic_bpc)
+        lines.append(f"dynamic loss {loss} nats/char, {bpc} bits/char")
+    return {name: getattr(result, name) for name in names}, lines
+
+
+def _classifier(result: Any) -> Figures:
+    return result.figures(), list(confusion.lines(result))
+
+
+def _tagger(result: Any) -> Figures:
+    spans = result.spans
+    values = {name: getattr(result, name) for name in ("loss", "accuracy", "characters", "texts")}
+    values["right_texts"] = result.right_texts
+    lines = [
+        f"{100 * result.accuracy:.2f} % of {count(result.characters)} characters have the right tag, "
+        f"{100 * result.right_texts:.2f} % of {count(result.texts)} texts have no wrong one",
+    ]
+    if spans is not None:
+        values |= {name: getattr(spans, name) for name in ("scheme", "f1", "precision", "recall")}
+        values |= {"spans": spans.expected, "found_spans": spans.found, "right_spans": spans.right}
+        lines.append(
+            f"spans ({spans.scheme}): F1 {spans.f1:.4f}, precision {spans.precision:.4f}, "
+            f"recall {spans.recall:.4f} of {count(spans.expected)}"
+        )
+    return values, [*lines, f"loss {decimal(result.loss)} nats/char"]
+
+
+def _rewriter(result: Any) -> Figures:
+    names = ("loss", "word_error_rate", "error_rate", "edit_distance", "sources")
+    values = {"exact": result.accuracy, **{name: getattr(result, name) for name in names}}
+    lines = [
+        f"{100 * result.accuracy:.2f} % of {count(result.sources)} sources are rewritten exactly: "
+        f"word error rate {100 * result.word_error_rate:.2f} %",
+        f"error rate of {result.tokens} {100 * result.error_rate:.2f} %, "
+        f"edit distance {result.edit_distance:.4f}",
+        f"loss {decimal(result.loss)} nats/char",
+    ]
+    return values, lines
+
+
+def _filler(result: Any) -> Figures:
+    values = {name: getattr(result, name) for name in ("loss", "accuracy", "characters")}
+    lines = [
+        f"{100 * result.accuracy:.2f} % of {count(result.characters)} hidden characters are told right",
+        f"loss {decimal(result.loss)} nats/char",
+    ]
+    return values, lines
+
+
+KINDS: dict[Kind, Callable[[Any], Figures]] = {
+    "writer": _writer,
+    "classifier": _classifier,
+    "tagger": _tagger,
+    "rewriter": _rewriter,
+    "filler": _filler,
+}
