@@ -454,7 +454,7 @@ def evaluate(
             raise ConfigError("--dynamic is for models that write, and this one reads", "leave it out")
         return _measured(checkpoint, corpus, text, on_unknown, threads, note)
     found = read(
-        _paths(corpus), text,
+        _paths(corpus), text or checkpoint.text.of_commands(),
         vocabulary=checkpoint.vocabulary, on_unknown=on_unknown, expected=checkpoint.text.encoding,
         columns=checkpoint.columns,
     )  # fmt: skip

@@ -128,16 +128,14 @@ def reader_of(checkpoint: Checkpoint, threads: int | None) -> Reader:
 def grown(initial: Checkpoint, fresh: dict[str, Array], characters: Array, **rows: Array) -> dict[str, Array]:
     """The weights of a model for other texts, of the same kind or one that writes.
 
-    `characters` and, for other tensors, `rows` say where each known row goes; negative: nowhere. New rows,
-    and all that the model does not have, come from `fresh`.
+    `rows` say, for tensors by name, where each known row goes; negative: nowhere. New rows, and all that the
+    model does not have, come from `fresh`.
     """
-    known, tensors = initial.tensors, {}
+    known, characters, tensors = initial.tensors, rows["embedding_weight"], {}
     if initial.config.kind == "writer":
         known = _both_ways(known)
     for name, value in fresh.items():
         own, places = known.get(name), rows.get(name.replace(".", "_"))
-        if name == "embedding.weight":
-            places = characters
         if own is None or (own.shape[1:] != value.shape[1:] and not _is_one_hot(name, initial)):
             tensors[name] = value
         elif _is_one_hot(name, initial):
