@@ -289,6 +289,8 @@ class TextConfig(_Stored):
             self,
             lines=self.lines and not nul,
             split="nul" if nul else self.split,
+            targets=None if nul else self.targets,
+            reverse=self.reverse and not nul,
             encoding=encoding or DEFAULT_ENCODING,
             encoding_errors=encoding_errors or self.encoding_errors,
         )
