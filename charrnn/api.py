@@ -733,7 +733,7 @@ def _sources(
     """Lines for a model that was trained on pairs, and their end."""
     from charrnn.text.lines import read_lines
 
-    text = replace(model.text, targets=None, reverse=False).of_commands(**reading)
+    text = model.text.of_commands(**reading)
     return read_lines(_paths(corpus), text, CLASSIFIED_TOGETHER, before_waiting), text.end
 
 
