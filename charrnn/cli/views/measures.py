@@ -38,10 +38,6 @@ def _writer(result: Any) -> Figures:
     return {name: getattr(result, name) for name in names}, lines
 
 
-def _classifier(result: Any) -> Figures:
-    return result.figures(), list(confusion.lines(result))
-
-
 def _tagger(result: Any) -> Figures:
     spans = result.spans
     values = {name: getattr(result, name) for name in ("loss", "accuracy", "characters", "texts")}

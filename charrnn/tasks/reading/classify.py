@@ -106,7 +106,7 @@ class LabelledTexts(Material):
             classes = _places(known, self.corpus.columns)
             tensors = grown(
                 initial, tensors,
-                embedding_weight=characters, decoder_weight=classes, decoder_bias=classes,
+                characters, decoder_weight=classes, decoder_bias=classes,
             )  # fmt: skip
         return task, learner(model, train, tensors, task.columns, workers)
 
@@ -335,17 +335,6 @@ class Classifier:
                 LineClasses(text, own if text else nothing, file, number + n, cut)
                 for n, (text, own) in enumerate(zip(texts, columns, strict=True))
             ]
-
-
-def measure(
-    model: Checkpoint, paths: Sequence[str | Path], text: TextConfig, threads: int | None
-) -> tuple[ClassEvaluation, tuple[str, ...]]:
-    """What a model tells of the texts of files with labels, and messages about what reading them left out."""
-    found = read(
-        paths, text, vocabulary=model.vocabulary, on_unknown="skip", expected=model.text.encoding,
-        columns=model.columns, skips_labels=False,
-    )  # fmt: skip
-    return Classifier(model, threads).evaluate(classified(found)), found.notes
 
 
 def frequencies(column: Column) -> Array:
