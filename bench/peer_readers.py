@@ -101,12 +101,13 @@ def sklearn(vectorizer: Any, classifier: Any, given: Found) -> Found:
 
 def logistic(given: Found) -> Found:
     """On grams of 1 to 5 characters, and where words begin and end."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    grams = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 5), sublinear_tf=True)
+    # On surnames, of seed 1, better than tf-idf with C of 1, 10 and 30, and than grams across words.
+    grams = CountVectorizer(analyzer="char_wb", ngram_range=(1, 5), binary=True)
     weights = "balanced" if given.get("balanced") else None
-    model = LogisticRegression(C=given.get("C", 10), max_iter=1000, class_weight=weights)
+    model = LogisticRegression(C=given.get("C", 1), max_iter=300, class_weight=weights)
     return sklearn(grams, model, given)
 
 

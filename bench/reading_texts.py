@@ -149,7 +149,8 @@ def cmudict(cache: Path, out: Path) -> None:
 
 def sums(count: int, digits: int, seed: int) -> Pairs:
     """Additions of numbers of up to so many digits, each length as often; a + b or b + a, never both."""
-    draw, found = random.Random(seed), {}
+    draw = random.Random(seed)
+    found: dict[tuple[int, int], tuple[str, str]] = {}
     while len(found) < count:
         a, b = (draw.randrange(10 ** draw.randint(1, digits)) for _ in range(2))
         found.setdefault((min(a, b), max(a, b)), (f"{a}+{b}", str(a + b)))
