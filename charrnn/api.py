@@ -48,9 +48,9 @@ from charrnn.config import (
 )
 from charrnn.errors import CheckpointError, ConfigError, VocabularyError, quoted
 from charrnn.events import Event
+from charrnn.generation.writing import Begun, generate_all, generate_each
 from charrnn.generation.writing import Prompt as Prompt
 from charrnn.generation.writing import Written as Written
-from charrnn.generation.writing import generate_all, generate_each
 from charrnn.inference.mixture import Blend as Blend  # "as": the command line takes it from here
 from charrnn.inference.mixture import blend as blend
 from charrnn.labels import cut, ids_of, names
@@ -79,7 +79,7 @@ Paths = str | Path | Sequence[str | Path]
 AnyModel = Checkpoint | Blend | str | Path
 MOST_UNKNOWN_BITS = 10_000
 LABELLED_PROMPTS = 1024  # taken at a time
-READ_TOGETHER = 1 << 17  # characters, by networks that read whole texts
+CLASSIFIED_TOGETHER = 1 << 17  # characters, by networks that read whole texts
 MOST_REWRITTEN = 1000  # beginnings, targets of a line, or characters of one
 
 
@@ -184,16 +184,18 @@ def sample_each(
     They are written side by side, and prompts are taken only as they are needed, at first one. Instead of an
     iterable, `prompts` may be a function `take(most)` that returns at least one and at most `most` prompts,
     those available without waiting, or none at the end. A prompt may be a Prompt, with a seed and label of
-    its own. To a model that knows labels, it may be label<TAB>prompt, with a label of each column.
+    its own. To a model that knows labels, it may be label<TAB>prompt, with a label of each column, which
+    leads as far as a setting `strength` says; see `given`.
 
     Raises:
         VocabularyError: during the iteration; it names the prompt.
     """
-    checkpoint = _loaded(model)
+    checkpoint, strength = _loaded(model), settings.pop("strength", 1.0)
     if isinstance(checkpoint, Checkpoint) and checkpoint.columns:
+        settings |= {"strength": strength}
         settings |= {"count": count, "best_of": best_of, "on_unknown": on_unknown, "echo": echo}
         return _sample_each_label(checkpoint, prompts, settings | {"threads": threads})
-    rated, begun = settings.pop("rated", False) or best_of != 1, settings.pop("begun", (0, 0))
+    rated, begun = settings.pop("rated", False) or best_of != 1, settings.pop("begun", Begun())
     config = _sample_config(settings, checkpoint)
     source = prompts if callable(prompts) else _GrowingBatches(prompts)
     given: deque[str] = deque()  # the prompt of each text that is rated
@@ -220,9 +222,9 @@ def _sample_each_label(
 ) -> Texts:
     """`sample_each` for prompts with labels: a run for prompts in a row that have the same one."""
     source = prompts if callable(prompts) else _GrowingBatches(prompts)
-    config = _sample_config({"seed": settings.get("seed")}, model)
+    config, strength = _sample_config({"seed": settings.get("seed")}, model), settings.pop("strength")
     settings["seed"] = config.seed
-    models: dict[tuple[int, ...], Checkpoint] = {}
+    models: dict[tuple[int, ...], Checkpoint | Blend] = {}
     columns = names(model.columns)
 
     def parted(prompt: str | Prompt) -> Prompt:
@@ -231,23 +233,26 @@ def _sample_each_label(
         label, text = cut(prompt, len(columns))
         return Prompt(text, label=dict(zip(columns, label.split("\t"), strict=True)) if label else None)
 
-    def of(label: str | Mapping[str, str] | None, number: int) -> Checkpoint:
+    def of(label: str | Mapping[str, str] | None, number: int) -> Checkpoint | Blend:
         try:
             ids = ids_of(model.columns, {columns[0]: label} if isinstance(label, str) else label or {})
         except VocabularyError as error:
             raise VocabularyError(f"line {number} of the prompts: {error.message}", error.hint) from None
         if ids not in models:
-            models[ids] = model.given(ids)
+            models[ids] = _led([(model.given(ids), 1.0)], model, strength if label else 1.0)
         return models[ids]
 
     def texts() -> Iterator[Written]:
         done = numbered = 0
+        seen: set[bytes] = set()
         while taken := source(LABELLED_PROMPTS):
             for label, group in groupby(map(parted, taken), attrgetter("label")):
                 same = list(group)
                 given = of(label, done + 1)
-                for written in sample_each(given, same, begun=(done, numbered), **settings):
+                for written in sample_each(given, same, begun=Begun(done, numbered, seen), **settings):
                     written.label = label
+                    if settings.get("unique"):  # complete, before texts of other labels repeat it
+                        written.pieces = iter(list(written.pieces))
                     yield written
                 done += len(same)
                 numbered += sum(prompt.seed is None for prompt in same)
@@ -295,14 +300,19 @@ def given(
         if callable(labels):
             chosen = labels(model)
         else:
-            chosen = [({"": labels} if isinstance(labels, str) else labels, 1.0)]
+            only = model.columns[0].name if len(model.columns) == 1 else ""
+            chosen = [({only: labels} if isinstance(labels, str) else labels, 1.0)]
         found += [(model.given(ids_of(model.columns, named)), weight * share) for named, share in chosen]
-    if strength == 1.0:
-        return blend(found)
-    if len(several) > 1:
+    if strength != 1.0 and len(several) > 1:
         raise ConfigError("--strength leads one model, and there are several", "leave it out, or name one")
-    away_from = several[0][0].given(())
-    return Blend(tuple(model for model, _ in found), tuple(w for _, w in found), away_from, strength)
+    return _led(found, several[0][0], strength)
+
+
+def _led(models: list[tuple[Checkpoint, float]], bare: Checkpoint, strength: float) -> Checkpoint | Blend:
+    """The mixture of models that know their labels, led away from the model `bare` without any."""
+    if strength == 1.0:
+        return blend(models)
+    return Blend(tuple(m for m, _ in models), tuple(w for _, w in models), bare.given(()), strength)
 
 
 def _loaded(model: AnyModel | None) -> Checkpoint | Blend:
@@ -430,7 +440,7 @@ def evaluate(
     report: Callable[[str, float], None] = lambda what, share: None,
     note: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
-    """The loss over a text.
+    """The loss over a text; if it has labels, also without them. Of a model that reads, more of its kind.
 
     With `dynamic` the result is a dynamic_evaluation.DynamicEvaluation, which adds the loss of a network that
     adapts to the text. `report` is called a few times a second with the stage, "reading" or "adapting", and
@@ -439,8 +449,11 @@ def evaluate(
     from charrnn.tasks.evaluation import evaluate as evaluate_documents
 
     checkpoint = _checkpoint(model, *KINDS)
+    text = text or checkpoint.text.of_commands()
     if checkpoint.config.kind != "writer":
-        return _measured(checkpoint, corpus, text, dynamic, threads, note)
+        if dynamic is not None:
+            raise ConfigError("--dynamic is for models that write, and this one reads", "leave it out")
+        return _measured(checkpoint, corpus, text, on_unknown, threads, note)
     found = read(
         _paths(corpus), text or checkpoint.text.of_commands(),
         vocabulary=checkpoint.vocabulary, on_unknown=on_unknown, expected=checkpoint.text.encoding,
@@ -448,34 +461,41 @@ def evaluate(
     )  # fmt: skip
     for line in found.notes:
         note(line)
-    documents = found.documents
+    documents = found.with_columns(checkpoint.columns).documents
     network = _model(checkpoint, threads)
     count = len(documents)
     result = evaluate_documents(network, documents, report=lambda done: report("reading", done / count))
     assert result is not None  # only a stopped evaluation has no result
+    if documents.labels is not None:
+        bare = replace(documents, labels=None)
+        without = evaluate_documents(
+            network, bare, report=lambda done: report("without labels", done / count)
+        )
+        assert without is not None
+        result = replace(result, loss_without_labels=without.loss)
     if dynamic is not None:
         from charrnn.tasks.dynamic_evaluation import DynamicEvaluation, dynamic_loss
 
         adapting = dynamic_loss(network, documents, dynamic, lambda done: report("adapting", done / count))
-        return DynamicEvaluation(result.loss, result.characters, adapting)
+        return DynamicEvaluation(
+            result.loss, result.characters, adapting, loss_without_labels=result.loss_without_labels
+        )
     return result
 
 
 def _measured(
     model: Checkpoint,
     corpus: Paths,
-    text: TextConfig | None,
-    dynamic: DynamicConfig | None,
+    text: TextConfig,
+    on_unknown: OnUnknown,
     threads: int | None,
     note: Callable[[str], None],
 ) -> Evaluation:
     """`evaluate` for a model that reads: what its task measures."""
     from charrnn.tasks import reading
 
-    if dynamic is not None:
-        raise ConfigError("--dynamic is for models that write, and this one reads", "leave it out")
     require(model, *(kind for kind in KINDS if kind in reading.MEASURES))
-    result, notes = reading.measure(model, _paths(corpus), text or model.text.of_commands(), threads)
+    result, notes = reading.measure(model, _paths(corpus), text, on_unknown, threads)
     for line in notes:
         note(line)
     return result
@@ -606,13 +626,7 @@ def classify(
         models = by_label(only)
     if len(models) < 2:
         raise ConfigError("there is nothing to choose between", "give two models or more, each with -m")
-    weights = [1.0] * len(models) if prior is None else [float(weight) for weight in prior]
-    if len(weights) != len(models):
-        raise ConfigError(
-            f"the prior has {len(weights)} numbers for {len(models)} models", "give one for each model"
-        )
-    if not all(0 < weight < float("inf") for weight in weights):
-        raise ConfigError("the prior holds a number that is not above 0", "give positive numbers")
+    weights = _shares([1.0] * len(models) if prior is None else prior, len(models), "models")
     checkpoints = [_checkpoint(model) for model in models]
     unknown_bits = _unknown_bits(unknown_bits)
     scorers: list[surprisal.Scorer] = []
@@ -625,7 +639,7 @@ def classify(
     text = classification.common_text(scorers, nul=reading.get("nul", False)).of_commands(**reading)
     return classification.classify_lines(
         scorers,
-        [weight / sum(weights) for weight in weights],
+        weights,
         lines.read_lines(_paths(corpus), text, scorers[0].most, before_waiting),
         text,
     )
@@ -635,17 +649,31 @@ def classified(
     model: Checkpoint | str | Path,
     corpus: Paths,
     *,
+    by: str | None = None,
+    prior: Sequence[float] | None = None,
     threads: int | None = None,
     before_waiting: Callable[[], None] = lambda: None,
     **reading: Any,
 ) -> Iterator[list[LineClasses]]:
-    """The probabilities of each line's classes by a classifier, in lists of lines; see `classify`."""
+    """The probabilities of each line's labels by a classifier, in lists of lines; see `classify`.
+
+    `prior` says how frequent the labels of the column `by`, or of the first, are where the lines come from;
+    None: as in training.
+
+    Raises:
+        ConfigError: the prior does not fit the labels.
+        VocabularyError: there is no such column.
+    """
     from charrnn.tasks.reading.classify import Classifier
     from charrnn.text import lines
 
-    classifier = Classifier(_checkpoint(model, "classifier"), threads)
+    checkpoint = _checkpoint(model, "classifier")
+    place = 0 if by is None else _place(checkpoint, by)
+    classifier = Classifier(checkpoint, threads)
+    if prior is not None:
+        classifier.expect(place, _shares(prior, len(checkpoint.columns[place].labels), "labels"))
     text = classifier.checkpoint.text.of_commands(**reading)
-    found = lines.read_lines(_paths(corpus), text, READ_TOGETHER, before_waiting)
+    found = lines.read_lines(_paths(corpus), text, CLASSIFIED_TOGETHER, before_waiting)
     return classifier.lines(found, text.end or "\n")
 
 
@@ -671,7 +699,7 @@ def restored(
     nul = reading.pop("nul", False)
     text = restorer.checkpoint.text.of_commands(**reading)
     plain = TextConfig(encoding=text.encoding, encoding_errors=text.encoding_errors, keep_newlines=True)
-    found = lines.read_texts(_paths(corpus), plain, READ_TOGETHER, before_waiting)
+    found = lines.read_texts(_paths(corpus), plain, CLASSIFIED_TOGETHER, before_waiting)
     return restorer.lines(found, "\0" if nul else "\n")
 
 
@@ -703,14 +731,14 @@ def rewritten(
     count: int = 1,
     length: int | None = None,
     align: bool = False,
-    threads: int | None = None,
     before_waiting: Callable[[], None] = lambda: None,
     **reading: Any,
 ) -> Iterator[list[LineRewritings]]:
     """The `count` most probable targets of each line that beam search finds, in lists of lines.
 
     `length` limits the characters, or words, of a target; None: twice those of the line, and 20. With
-    `align`, each target has the weights with which it attended to the line. See `classify`.
+    `align`, each target has the weights with which it attended to the line. `reading` may have `threads`, and
+    is otherwise that of `classify`.
 
     Raises:
         ConfigError: a number is out of range.
@@ -721,7 +749,7 @@ def rewritten(
     for name, value in (("beam", beam), ("n", count), ("length", length)):
         if value is not None and not 1 <= value <= MOST_REWRITTEN:
             raise ConfigError(f"{name} is {value}", f"give a whole number from 1 to {MOST_REWRITTEN:,}")
-    rewriter = Rewriter(_checkpoint(model, "rewriter"), threads)
+    rewriter = Rewriter(_checkpoint(model, "rewriter"), reading.pop("threads", None))
     lines, end = _sources(rewriter.checkpoint, corpus, before_waiting, reading)
     return rewriter.lines(lines, end, Wanted(max(beam, count), count, align), length)
 
@@ -732,8 +760,27 @@ def _sources(
     """Lines for a model that was trained on pairs, and their end."""
     from charrnn.text.lines import read_lines
 
-    text = replace(model.text, targets=None, reverse=False).of_commands(**reading)
-    return read_lines(_paths(corpus), text, READ_TOGETHER, before_waiting), text.end
+    text = model.text.of_commands(**reading)
+    return read_lines(_paths(corpus), text, CLASSIFIED_TOGETHER, before_waiting), text.end
+
+
+def _shares(prior: Sequence[float], count: int, things: str) -> list[float]:
+    """A prior of so many numbers, with the sum 1."""
+    weights = [float(weight) for weight in prior]
+    if len(weights) != count:
+        raise ConfigError(
+            f"the prior has {len(weights)} numbers for {count} {things}", f"give one for each {things[:-1]}"
+        )
+    if not all(0 < weight < float("inf") for weight in weights):
+        raise ConfigError("the prior holds a number that is not above 0", "give positive numbers")
+    total = sum(weights)
+    return [weight / total for weight in weights]
+
+
+def _place(model: Checkpoint, column: str) -> int:
+    """The number of a column of labels. VocabularyError: there is none of this name."""
+    ids_of(model.columns, {column: ""})
+    return names(model.columns).index(column)
 
 
 def by_label(model: Checkpoint | str | Path, column: str | None = None) -> list[Checkpoint]:
@@ -743,8 +790,8 @@ def by_label(model: Checkpoint | str | Path, column: str | None = None) -> list[
         VocabularyError: there is no such column.
     """
     checkpoint = _checkpoint(model)
-    ids = list(ids_of(checkpoint.columns, {} if column is None else {column: ""}))  # all unknown
-    place = 0 if column is None else names(checkpoint.columns).index(column)
+    place = 0 if column is None else _place(checkpoint, column)
+    ids = list(ids_of(checkpoint.columns, {}))  # all unknown
     found = []
     for label in range(len(checkpoint.columns[place].labels)):
         ids[place] = label

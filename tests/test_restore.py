@@ -274,6 +274,22 @@ def test_a_model_goes_on_with_more_text(folder: Path, tmp_path: Path) -> None:
     assert np.abs(after.tensors["decoder.weight"][place] - old).max() < 0.2
 
 
+def test_a_model_that_writes_begins_one_that_restores(folder: Path, tmp_path: Path) -> None:
+    small = {**SMALL, "steps": 3, "out": tmp_path / "w.safetensors"}
+    list(api.train(folder / "text.txt", **small))
+    network = dict.fromkeys(("hidden_size", "num_layers", "embedding_size"), None)
+    events = train(
+        folder / "text.txt", tmp_path / "m.safetensors", "diacritics", 1, **network,
+        init_from=tmp_path / "w.safetensors", learning_rate=1e-12,
+    )  # fmt: skip
+    before, after = api.load(tmp_path / "w.safetensors"), api.load(tmp_path / "m.safetensors")
+    for way in ("", "_reverse"):
+        np.testing.assert_allclose(
+            after.tensors[f"rnn.weight_hh_l0{way}"], before.tensors["rnn.weight_hh_l0"], atol=1e-6
+        )
+    assert any(isinstance(event, Started) for event in events)
+
+
 def test_another_text_is_for_validation(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "val.txt").write_text(TEXT[:400] + "Ůů ňŇ\n", encoding="utf-8")
     events = train(folder / "text.txt", tmp_path / "m.safetensors", "diacritics", val=tmp_path / "val.txt")

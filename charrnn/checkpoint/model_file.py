@@ -58,7 +58,7 @@ class Checkpoint:
                 rows = self.tensors[f"label.{column}.weight_l{k}"]
                 if label < len(rows):
                     tensors[name] = tensors[name] + rows[label]
-        text = replace(self.text, label_by=None)
+        text = replace(self.text, label_by=None, label_fields=())
         return replace(self, config=config, tensors=tensors, text=text, columns=())
 
     def shares_matrices(self, other: Checkpoint) -> bool:

@@ -56,10 +56,9 @@ EncodingErrors = Annotated[
     Handling | None,
     typer.Option("--encoding-errors", metavar="NAME", help="Bad bytes: strict, skip, replace [as trained]."),
 ]
-UnknownBits = Annotated[
-    float,
-    typer.Option(metavar="BITS", help=f"What an unknown character costs [{UNKNOWN_BITS:g}]."),
-]
+_UNKNOWN_BITS = typer.Option(metavar="BITS", help=f"What an unknown character costs [{UNKNOWN_BITS:g}].")
+UnknownBits = Annotated[float, _UNKNOWN_BITS]
+UnknownBitsGiven = Annotated[float | None, _UNKNOWN_BITS]  # None: not given
 
 
 Command = Callable[..., int | None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from charrnn.cli.views import confusion
 from charrnn.cli.wording import count
 from charrnn.config import Kind
 from charrnn.errors import decimal
@@ -26,6 +27,10 @@ def _writer(result: Any) -> Figures:
         f"loss {decimal(result.loss)} nats/char, {decimal(result.bpc)} bits/char, "
         f"perplexity {decimal(result.perplexity, 2)}, {result.characters} characters"
     ]
+    if result.loss_without_labels is not None:
+        names += ["loss_without_labels", "bpc_without_labels"]
+        loss, bpc = decimal(result.loss_without_labels), decimal(result.bpc_without_labels)
+        lines.append(f"without labels {loss} nats/char, {bpc} bits/char")
     if hasattr(result, "dynamic_loss"):
         names += ["dynamic_loss", "dynamic_bpc"]
         loss, bpc = decimal(result.dynamic_loss), decimal(result.dynamic_bpc)
@@ -98,8 +103,13 @@ def _filler(result: Any) -> Figures:
     return values, lines
 
 
+def _classifier(result: Any) -> Figures:
+    return result.figures(), list(confusion.lines(result))
+
+
 KINDS: dict[Kind, Callable[[Any], Figures]] = {
     "writer": _writer,
+    "classifier": _classifier,
     "restorer": _restorer,
     "tagger": _tagger,
     "rewriter": _rewriter,

@@ -6,8 +6,9 @@ runs are hidden, short ones and long ones. A hidden character is read as the zer
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,10 +30,12 @@ from charrnn.tasks.reading.task import (
     columns_of,
     grown,
     learner,
+    reader_of,
     window_of,
 )
 from charrnn.tasks.task import Material
 from charrnn.text.corpus import Corpus, read
+from charrnn.vocabulary import OnUnknown
 
 PIECE = 128  # characters of a text that are read together
 TOGETHER = 16  # pieces that are held out together
@@ -77,9 +80,8 @@ class GapTexts(Material):
         tensors = initial_tensors(model, train.seed)
         if initial is not None:
             ids = initial.vocabulary.positions_in(self.corpus.vocabulary)
-            tensors = grown(
-                initial, tensors, embedding_weight=ids, decoder_weight=ids, decoder_bias=ids
-            )  # fmt: skip
+            rows = {"decoder_weight": ids, "decoder_bias": ids}
+            tensors = grown(initial, tensors, ids, **({} if initial.config.kind == "writer" else rows))
         return task, learner(model, train, tensors, task.columns, workers)
 
 
@@ -147,6 +149,20 @@ class Fill(Reading):
         measured = self.measured
         assert isinstance(measured, Pieces)
         return evaluate(network.model, measured, stop)
+
+
+def measure(
+    checkpoint: Checkpoint,
+    paths: Sequence[str | Path],
+    text: TextConfig,
+    on_unknown: OnUnknown,
+    threads: int | None = None,
+) -> tuple[Evaluation, tuple[str, ...]]:
+    """A filler's figures over a text, and notes. What is hidden is the same in each evaluation."""
+    corpus = read(paths, text, vocabulary=checkpoint.vocabulary, on_unknown=on_unknown)
+    found = evaluate(reader_of(checkpoint, threads), pieces_of(corpus, checkpoint.config.vocab_size))
+    assert found is not None  # only a stopped evaluation has no result
+    return found, corpus.notes
 
 
 def evaluate(model: Reader, measured: Pieces, stop: Callable[[], object] = lambda: None) -> Evaluation | None:

@@ -229,11 +229,11 @@ class StrippedTexts(Material):
         tensors = initial_tensors(model, train.seed)
         if initial is not None:
             characters = initial.vocabulary.positions_in(self.corpus.vocabulary)
-            labels = initial.columns[0].positions_in(self.corpus.columns[0])[:-1]
-            tensors = grown(
-                initial, tensors,
-                embedding_weight=characters, decoder_weight=labels, decoder_bias=labels,
-            )  # fmt: skip
+            rows = {}
+            if initial.config.kind == self.kind:
+                labels = initial.columns[0].positions_in(self.corpus.columns[0])[:-1]
+                rows = {"decoder_weight": labels, "decoder_bias": labels}
+            tensors = grown(initial, tensors, characters, **rows)
         return task, learner(model, train, tensors, task.columns, workers)
 
 
