@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from charrnn.tasks.evaluation import Evaluation
     from charrnn.tasks.files import Files
     from charrnn.tasks.reading.classify import LineClasses
-    from charrnn.tasks.reading.restore.restorer import Restored
+    from charrnn.tasks.restoring.restorer import Restored
     from charrnn.tasks.reading.rewrite import LineRewritings
     from charrnn.tasks.reading.tag import LineTags
     from charrnn.text.lines import Lines
@@ -692,7 +692,7 @@ def restored(
     or, with `redo`, chosen anew. Nothing else changes: line ends and bytes that are no text, too, are as they
     were. With `nul`, NULs separate texts; otherwise `reading` is as in `classify`.
     """
-    from charrnn.tasks.reading.restore.restorer import Restorer
+    from charrnn.tasks.restoring.restorer import Restorer
     from charrnn.text import lines
 
     restorer = Restorer(_checkpoint(model, "restorer"), threads, redo=redo)

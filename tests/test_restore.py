@@ -22,9 +22,9 @@ from charrnn.config import TextConfig
 from charrnn.errors import CharrnnError, ConfigError
 from charrnn.events import Evaluated, Started, Step
 from charrnn.labels import Column
-from charrnn.tasks.reading.restore import learning
-from charrnn.tasks.reading.restore.learning import Pieces, cuts, stripped
-from charrnn.tasks.reading.restore.restorer import BESIDE, INNER, Restorer
+from charrnn.tasks.restoring import learning
+from charrnn.tasks.restoring.learning import Pieces, cuts, stripped
+from charrnn.tasks.restoring.restorer import BESIDE, INNER, Restorer
 from charrnn.text.corpus import read
 from charrnn.vocabulary import Vocabulary
 

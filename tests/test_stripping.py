@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import STRIPS, ModelConfig, TextConfig
 from charrnn.labels import Column
-from charrnn.tasks.reading.restore.restorer import Restorer
-from charrnn.tasks.reading.restore.stripping import FORCED, LONGEST, Operation, Stripping
+from charrnn.tasks.restoring.restorer import Restorer
+from charrnn.tasks.restoring.stripping import FORCED, LONGEST, Operation, Stripping
 from charrnn.vocabulary import Vocabulary, code_points
 
 COMBINATIONS = [kinds for n in range(1, 5) for kinds in itertools.combinations(STRIPS, n)]

@@ -14,7 +14,7 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.nn.parameters import Array
 from charrnn.nn.reader import window_length
 from charrnn.tasks.reading.examples import Ragged, in_order
-from charrnn.tasks.reading.restore.stripping import (
+from charrnn.tasks.restoring.stripping import (
     BREAKS,
     FORCED,
     NOTHING,

@@ -20,7 +20,7 @@ from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.files import OF_WRITERS, Files
 from charrnn.tasks.reading.examples import Ragged, Rows, same_texts
-from charrnn.tasks.reading.restore.stripping import (
+from charrnn.tasks.restoring.stripping import (
     MOST_IN_A_GAP,
     MOST_MARKS,
     NOTHING,

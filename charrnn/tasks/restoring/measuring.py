@@ -12,12 +12,12 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import TextConfig
 from charrnn.nn.parameters import Array
 from charrnn.tasks.evaluation import Evaluation
-from charrnn.tasks.reading.restore.learning import Pieces, cluster_operations, stripped
-from charrnn.tasks.reading.restore.restorer import INNER, Restorer
-from charrnn.tasks.reading.restore.stripping import BREAKS, NOTHING, Operation, is_space
+from charrnn.tasks.restoring.learning import Pieces, cluster_operations, stripped
+from charrnn.tasks.restoring.restorer import INNER, Restorer
+from charrnn.tasks.restoring.stripping import BREAKS, NOTHING, Operation, is_space
 from charrnn.tasks.reading.task import batches_in_order
 from charrnn.text.corpus import read
-from charrnn.vocabulary import END, code_points
+from charrnn.vocabulary import END, OnUnknown, code_points
 
 TOGETHER = 1 << 16  # characters
 
@@ -63,9 +63,16 @@ class Restoration(Evaluation):
 
 
 def measure(
-    checkpoint: Checkpoint, paths: Sequence[str | Path], text: TextConfig, threads: int | None = None
+    checkpoint: Checkpoint,
+    paths: Sequence[str | Path],
+    text: TextConfig,
+    on_unknown: OnUnknown,
+    threads: int | None = None,
 ) -> tuple[Restoration, tuple[str, ...]]:
-    """A model's figures over texts that it restores once they have been stripped, and notes."""
+    """A model's figures over texts that it restores once they have been stripped, and notes.
+
+    What it has never seen counts as wrong.
+    """
     corpus = read(paths, text, expected=checkpoint.text.encoding)
     restorer = Restorer(checkpoint, threads)
     pieces = Pieces.of(stripped(corpus, checkpoint.columns[0], checkpoint.vocabulary), INNER)
