@@ -101,7 +101,7 @@ class Lookup:
             if k > 0:
                 x[V + k - 1] += _UNIT / np.float32(scale)
         x[:V] = p
-        logs = _log2(x)
+        logs = log2(x)
         entropy = np.float32(-(x[:V] * logs[:V] * _FINE).astype(np.int32).sum()) / _FINE * _LN2
         features = np.empty(self._n + 1, np.float32)
         features[:-2] = logs[V:] * _LN2
@@ -120,7 +120,7 @@ class Lookup:
             yield node
 
 
-def _log2(x: Features) -> Features:
+def log2(x: Features) -> Features:
     """log2(x) of positive numbers, to 2e-6."""
     bits = x.view(np.int32)
     exponent = (bits >> 23) - np.int32(127)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from charrnn.events import ByPart
-from charrnn.nn.network import Model
+from charrnn.inference.mixed_model import AnyNetwork
 from charrnn.nn.parameters import Array
 from charrnn.text.corpus import Documents
 
@@ -39,7 +39,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: Model,
+    model: AnyNetwork,
     documents: Documents,
     stop: Callable[[], object] = lambda: None,
     report: Callable[[int], None] = lambda done: None,
@@ -61,7 +61,7 @@ def evaluate(
     return Evaluation(total / count if count else math.nan, count)
 
 
-def surprises(model: Model, documents: Documents) -> Array:
+def surprises(model: AnyNetwork, documents: Documents) -> Array:
     """-log p of every character given those before it in its document, (N,) in nats, float32."""
     result = np.zeros(len(documents), np.float32)
     for positions, losses in _losses(model, documents):
@@ -69,7 +69,7 @@ def surprises(model: Model, documents: Documents) -> Array:
     return result
 
 
-def _losses(model: Model, documents: Documents) -> Iterator[tuple[Array, Array]]:
+def _losses(model: AnyNetwork, documents: Documents) -> Iterator[tuple[Array, Array]]:
     """Positions and their losses, both (n,); every position once."""
     starts = _streams(documents)
     ends = np.append(starts[1:], len(documents))

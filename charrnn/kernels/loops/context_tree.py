@@ -30,8 +30,8 @@ class Tree(NamedTuple):
     symbols: Any  # (nodes + LANES,)
     links: Any  # (nodes + 1, 2) uint32: each node's first child, and where what follows it begins
     rates: Any  # (nodes, 2) float64: 1 / total, and the share that is left to the shorter context
-    following: Any  # (S + LANES,)
-    codes: Any  # (S,)
+    following: Any  # (S + LANES,), of the type of symbols
+    codes: Any  # (S,) uint16
     own: Any  # (n, codes) float64: by the context's length, the counts less their discounts
     vocab_size: int
 
@@ -178,26 +178,38 @@ def predict(p: Any, features: Any, contexts: Any, tree: Any) -> None:
 
 
 @njit()
-def score(chances: Any, features: Any, text: Any, tree: Any, known: Any) -> None:
-    """The probabilities (M,) of the last M characters of a text, and their features (M, ..) as in `predict`.
+def follow(contexts: Any, x: Any, restart_rows: Any, restarts: Any, context: Any) -> None:
+    """contexts (T, B, n - 1): those after each character of x (T, B), from `context` (B, n - 1) on.
 
-    text is (x, y, reset) of Documents.look_up, (N,) each. known (nodes, 2) holds what is known of each node's
-    largest probability and entropy, elsewhere NaN; threads may share it.
+    Where restart_rows (T, B) is not -1, the context before is that row of `restarts`.
     """
-    x, y, reset = text
+    for t in range(len(x)):
+        for b in range(x.shape[1]):
+            before = context[b] if t == 0 else contexts[t - 1, b]
+            if restart_rows[t, b] >= 0:
+                before = restarts[restart_rows[t, b]]
+            for i in range(len(before) - 1):
+                contexts[t, b, i] = before[i + 1]
+            contexts[t, b, len(before) - 1] = x[t, b]
+
+
+@njit()
+def score(chances: Any, features: Any, contexts: Any, asked: Any, tree: Any, known: Any) -> None:
+    """The probabilities chances (M,) of characters after contexts (.., n - 1), and the features (M, ..).
+
+    asked is (places, ids), (M,) each. The features are those of `predict`. known (nodes, 2) holds what is
+    known of each node's largest probability and entropy, elsewhere NaN; threads may share it.
+    """
+    places, ids = asked
     path, p = np.empty(len(tree.own), np.int64), np.empty(tree.vocab_size, np.float64)
-    begun, before = 0, len(x) - len(chances)
-    for i in range(len(x)):
-        if reset[i]:
-            begun = i
-        if i < before:
-            continue
-        depth = _descend(tree, x, begun, i, path)
-        chances[i - before] = _chance(tree, path, depth, y[i])
+    for i in range(len(chances)):
+        context = contexts[places[i]]
+        depth = _descend(tree, context, 0, len(context) - 1, path)
+        chances[i] = _chance(tree, path, depth, ids[i])
         if features.shape[1] > 0:
             node = path[depth - 1]
             if not (known[node, 0] >= 0 and known[node, 1] >= 0):
                 _spread(p, tree, path, depth)
                 known[node, 0], known[node, 1] = _sharpness(p)
-            _weights(tree, path, depth, features[i - before])
-            features[i - before, -2], features[i - before, -1] = known[node, 0], known[node, 1]
+            _weights(tree, path, depth, features[i])
+            features[i, -2], features[i, -1] = known[node, 0], known[node, 1]
