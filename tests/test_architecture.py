@@ -39,8 +39,8 @@ ARROWS = {
     "tasks": {"checkpoint", "events", "generation", "inference", "kernels", "modules", "nn", "text"},
     "training": {"checkpoint", "events", "modules", "nn", "system", "tasks"},
     "api": {
-        "checkpoint", "constraints", "events", "generation", "inference", "scoring", "search", "tasks", "text",
-        "training",
+        "checkpoint", "constraints", "events", "generation", "inference", "scoring", "search", "tasks",
+        "text", "training",
     },
     "cli": {"api", "checkpoint", "events", "scoring", "system", "tasks", "text", "training"},
     "__main__": {"cli"},

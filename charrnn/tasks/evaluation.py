@@ -11,7 +11,7 @@ import numpy as np
 from charrnn.events import ByPart
 from charrnn.inference.mixed_model import AnyNetwork
 from charrnn.nn.parameters import Array
-from charrnn.text.corpus import Documents
+from charrnn.text.corpus import Documents, Inputs
 
 STREAMS = 64  # documents read side by side; more would not make the products faster
 WINDOW = 1024  # characters per call, over all streams: enough for fast products, in little memory
@@ -71,20 +71,28 @@ def surprises(model: AnyNetwork, documents: Documents) -> Array:
 
 def _losses(model: AnyNetwork, documents: Documents) -> Iterator[tuple[Array, Array]]:
     """Positions and their losses, both (n,); every position once."""
+    state = None
+    for positions, there, inputs, labels in windows(documents):
+        losses, state = model.losses(*inputs[:2], state, inputs[2], labels)
+        yield positions[there], losses[there]
+
+
+def windows(documents: Documents) -> Iterator[tuple[Array, Array, Inputs, Array | None]]:
+    """The text in consecutive windows (T, B): positions, a mask of those that count, inputs and labels.
+
+    Every position counts once.
+    """
     starts = _streams(documents)
     ends = np.append(starts[1:], len(documents))
     if not len(documents):
         return
     B, V = len(starts), documents.vocab_size
     T = max(1, min(WINDOW // B, LOGITS // (B * V), int((ends - starts).max())))
-    state = model.zero_state(B)
     for first in range(0, int((ends - starts).max()), T):
         positions = starts + np.arange(first, first + T)[:, None]  # (T, B)
         there = positions < ends
         positions = np.minimum(positions, len(documents) - 1)
-        x, y, reset = documents.look_up(positions)
-        losses, state = model.losses(x, y, state, reset, documents.labels_at(positions))
-        yield positions[there], losses[there]
+        yield positions, there, documents.look_up(positions), documents.labels_at(positions)
 
 
 def _streams(documents: Documents) -> Array:
