@@ -117,28 +117,30 @@ def _descend(tree: Any, context: Any, first: int, last: int, path: Any) -> int:
 def _spread(p: Any, tree: Any, path: Any, depth: int) -> None:
     """p (V,): the probability of each character after a context, given its nodes."""
     for i in range(len(p)):
-        p[i] = 1.0 / tree.vocab_size
-    for k in range(depth):
-        scale, left = tree.rates[path[k], 0], tree.rates[path[k], 1]
-        for i in range(len(p)):
-            p[i] *= left
-        for i in range(tree.links[path[k], 1], tree.links[path[k] + 1, 1]):
+        p[i] = 0.0
+    left = 1.0  # the share of this context and of shorter ones
+    for k in range(depth - 1, -1, -1):
+        scale = left * tree.rates[path[k], 0]
+        for i in range(np.int64(tree.links[path[k], 1]), np.int64(tree.links[path[k] + 1, 1])):
             p[tree.following[i]] += tree.own[k, tree.codes[i]] * scale
+        left *= tree.rates[path[k], 1]
+    left /= tree.vocab_size
+    for i in range(len(p)):
+        p[i] += left
 
 
 @njit()
 def _chance(tree: Any, path: Any, depth: int, character: int) -> float:
     """The probability of one character alone, the same as in `_spread`."""
-    p = 1.0 / tree.vocab_size
-    for k in range(depth):
+    p, left = 0.0, 1.0
+    for k in range(depth - 1, -1, -1):
         node = path[k]
-        scale, left = tree.rates[node, 0], tree.rates[node, 1]
         low, high = np.int64(tree.links[node, 1]), np.int64(tree.links[node + 1, 1])
         place = _find(tree.following, low, high, tree.following.dtype.type(character))
-        p *= left
         if place >= 0:
-            p += tree.own[k, tree.codes[place]] * scale
-    return p
+            p += tree.own[k, tree.codes[place]] * (left * tree.rates[node, 0])
+        left *= tree.rates[node, 1]
+    return p + left / tree.vocab_size
 
 
 @njit()

@@ -159,9 +159,11 @@ def _mix(table: int, characters: int, rows: int, numbers_at: Any) -> None:
     gate = _floats_at(word_at(arrays + 6 * STEP), _SHIFT + 1)
     places = arrays + 7 * STEP
     path, context = np.empty(n, np.int64), np.empty(n - 1, np.int32)
-    p, lanes = np.empty(V), np.zeros(NORM_LANES)
-    e, products = np.empty(V, np.float32), np.empty(V, np.float32)
-    told, features, hidden = np.empty(n + 1, np.float32), np.empty(F, np.float32), np.empty(U, np.float32)
+    # In one piece: to ask for each of them takes as long as what is done with it.
+    space = np.zeros(V + NORM_LANES + V + n + F + U)
+    p, lanes, rest = space[:V], space[V : V + NORM_LANES], space[V + NORM_LANES :].view(np.float32)
+    e, products, rest = rest[:V], rest[V : 2 * V], rest[2 * V :]
+    told, features, hidden = rest[: n + 1], rest[n + 1 : n + 1 + F], rest[n + 1 + F : n + 1 + F + U]
     for b in range(rows):
         y = _floats_at(word_at(places) + b * word_at(places + STEP) * _SIZE, V)
         logits = _floats_at(word_at(places + 2 * STEP) + b * word_at(places + 3 * STEP) * _SIZE, V)
