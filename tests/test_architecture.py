@@ -36,7 +36,9 @@ ARROWS = {
     "generation": {"checkpoint", "constraints", "inference", "text"},
     "search": {"checkpoint", "generation", "inference", "nn", "text"},
     "scoring": {"checkpoint", "inference", "kernels", "nn", "text"},
-    "tasks": {"checkpoint", "counts", "events", "generation", "inference", "kernels", "modules", "nn", "text"},
+    "tasks": {
+        "checkpoint", "counts", "events", "generation", "inference", "kernels", "modules", "nn", "text",
+    },
     "training": {"checkpoint", "events", "modules", "nn", "system", "tasks"},
     "api": {
         "checkpoint", "constraints", "events", "generation", "inference", "scoring", "search", "tasks",

@@ -7,12 +7,13 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.counts.gate import MOST_WEIGHT, Gate
+from charrnn.counts.gate import MOST_WEIGHT, SIZE, Gate
 from charrnn.kernels.coefficients import GATE_INPUTS, GATE_UNITS
 from charrnn.kernels.loops import mixing
 
 ROWS, PASSES = 256, 10  # of a step; over the text
-RATE, DECAY = 0.02, 1e-4  # Adam's; DECAY pulls back to the gate that a fit starts from
+RATE, DECAY = 0.02, 1e-4  # Adam's; DECAY pulls back to where the fit starts
+START = 0.1  # standard deviation of the weights there
 BETAS, EPSILON = (0.9, 0.99), 1e-8
 
 Floats = npt.NDArray[np.float32]
@@ -20,18 +21,20 @@ Wide = npt.NDArray[np.float64]
 _WEIGHTS = GATE_INPUTS * GATE_UNITS
 
 
-def fitted(inputs: Floats, chances: Wide, network: Wide, start: Gate) -> Gate:
-    """The gate of the lowest loss over M characters, found from `start`.
+def fitted(inputs: Floats, chances: Wide, network: Wide) -> Gate:
+    """The gate of the lowest loss over M characters.
 
     inputs (M, F) are the gate's; chances and network (M,), the probabilities under counts and network.
     The same text gives the same gate.
     """
     mean, scale = inputs.mean(0, dtype=np.float64), inputs.std(0, dtype=np.float64) + 1e-3
     features = (inputs - mean) / scale
-    origin = _of_inputs(start.flat.astype(np.float64), scale, mean)
+    random, origin = np.random.default_rng(0), np.zeros(SIZE)
+    for part in (origin[:_WEIGHTS], origin[-GATE_UNITS - 1 : -1]):  # not the biases
+        part[:] = random.normal(scale=START, size=len(part))
     gate, gradient = origin.copy(), np.empty_like(origin)
     moments, squares = np.zeros_like(gate), np.zeros_like(gate)
-    random, step, steps = np.random.default_rng(0), 0, PASSES * math.ceil(len(inputs) / ROWS)
+    step, steps = 0, PASSES * math.ceil(len(inputs) / ROWS)
     for _ in range(PASSES):
         order = random.permutation(len(inputs))
         for low in range(0, len(order), ROWS):
