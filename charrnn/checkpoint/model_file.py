@@ -122,6 +122,8 @@ def load(path: str | Path) -> Checkpoint:
 
 def _counts(config: ModelConfig, tensors: Mapping[str, Array]) -> GatedCounts:
     """The counts that stand beside the network. DamageError: they are none, or do not fit it."""
+    if config.kind != "writer":
+        raise DamageError(f"it is a {config.kind}, which has no counts, but it has {quoted(min(tensors))}")
     try:
         return GatedCounts.from_tensors(tensors, config.outputs)
     except ValueError as error:
