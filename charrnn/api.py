@@ -59,7 +59,7 @@ from charrnn.text.normalization import Normaliser, as_trained, normalised
 from charrnn.vocabulary import OnUnknown
 
 if TYPE_CHECKING:
-    from charrnn.nn.network import Model
+    from charrnn.inference.mixed_model import AnyNetwork
     from charrnn.scoring.classification import LineClass
     from charrnn.scoring.surprisal import LineScore
     from charrnn.search.enumeration import Line
@@ -816,13 +816,10 @@ def _paths(corpus: Paths) -> list[str | Path]:
     return [corpus] if isinstance(corpus, (str, Path)) else list(corpus)
 
 
-def _model(checkpoint: Checkpoint, threads: int | None) -> Model:
-    from charrnn.nn.network import Model
-    from charrnn.nn.workers import Workers
+def _model(checkpoint: Checkpoint, threads: int | None) -> AnyNetwork:
+    from charrnn.inference.mixed_model import model_of
 
-    model = Model(checkpoint.config, workers=Workers(threads))
-    model.load_tensors(checkpoint.tensors)
-    return model
+    return model_of(checkpoint, threads)
 
 
 def train(
