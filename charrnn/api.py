@@ -59,7 +59,7 @@ from charrnn.text.normalization import Normaliser, as_trained, normalised
 from charrnn.vocabulary import OnUnknown
 
 if TYPE_CHECKING:
-    from charrnn.nn.network import Model
+    from charrnn.inference.mixed_model import AnyNetwork
     from charrnn.scoring.classification import LineClass
     from charrnn.scoring.surprisal import LineScore
     from charrnn.search.enumeration import Line
@@ -70,9 +70,9 @@ if TYPE_CHECKING:
     from charrnn.tasks.evaluation import Evaluation
     from charrnn.tasks.files import Files
     from charrnn.tasks.reading.classify import LineClasses
-    from charrnn.tasks.restoring.restorer import Restored
     from charrnn.tasks.reading.rewrite import LineRewritings
     from charrnn.tasks.reading.tag import LineTags
+    from charrnn.tasks.restoring.restorer import Restored
     from charrnn.text.lines import Lines
 
 Paths = str | Path | Sequence[str | Path]
@@ -843,13 +843,10 @@ def _paths(corpus: Paths) -> list[str | Path]:
     return [corpus] if isinstance(corpus, (str, Path)) else list(corpus)
 
 
-def _model(checkpoint: Checkpoint, threads: int | None) -> Model:
-    from charrnn.nn.network import Model
-    from charrnn.nn.workers import Workers
+def _model(checkpoint: Checkpoint, threads: int | None) -> AnyNetwork:
+    from charrnn.inference.mixed_model import model_of
 
-    model = Model(checkpoint.config, workers=Workers(threads))
-    model.load_tensors(checkpoint.tensors)
-    return model
+    return model_of(checkpoint, threads)
 
 
 def train(

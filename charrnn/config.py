@@ -458,6 +458,8 @@ class TrainConfig:
     label_dropout: float = limited(0.1, 0, 1, version=4)
     # How much of what is read comes from each path of the corpus; None: as much as there is.
     shares: tuple[float, ...] | None = later(None, version=4)
+    # The most megabytes of the text's counts, which stand beside the network; 0: there are none.
+    counts: float = limited(0.0, 0, 10_000, version=5)
     # What stands between the fields of a record, which get a new order in each epoch; None: they do not.
     shuffle_fields: str | None = later(None, version=4)
 

@@ -23,9 +23,9 @@ import numpy.typing as npt
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import UNKNOWN_BITS, WEIGHT_PRECISIONS, WeightPrecision
 from charrnn.errors import ConfigError
-from charrnn.nn.network import Model, State
+from charrnn.inference.mixed_model import AnyNetwork, model_of
+from charrnn.nn.network import State
 from charrnn.nn.precision import require
-from charrnn.nn.workers import Workers
 from charrnn.scoring import shared_prefixes
 from charrnn.scoring.shared_prefixes import Floats, Ids
 from charrnn.text.decoding import empty_lines
@@ -86,8 +86,7 @@ class Scorer:
         self.form = checkpoint.text.form  # texts are brought to it
         self.unknown_bits = unknown_bits
         rounds = precision == "bfloat16"
-        self._model = Model(checkpoint.config, workers=Workers(threads), reads_bfloat16=rounds)
-        self._model.load_tensors(checkpoint.tensors)
+        self._model = model_of(checkpoint, threads, reads_bfloat16=rounds)
         self._own: dict[str, Floats] = {}  # the tensors that a scorer with the same network may change
         self.columns = COLUMNS * self._model.workers.size
         self.most = CHARACTERS * self.columns  # characters to be read at a time
@@ -109,7 +108,7 @@ class Scorer:
         return other
 
     @property
-    def model(self) -> Model:
+    def model(self) -> AnyNetwork:
         """The network, to be used before another scorer does."""
         for name, tensor in self._own.items():
             self._model.parameters[name][: len(tensor)] = tensor

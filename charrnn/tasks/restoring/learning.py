@@ -20,6 +20,7 @@ from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.files import OF_WRITERS, Files
 from charrnn.tasks.reading.examples import Ragged, Rows, same_texts
+from charrnn.tasks.reading.task import Reading, batches_in_order, columns_of, grown, learner, window_of
 from charrnn.tasks.restoring.stripping import (
     MOST_IN_A_GAP,
     MOST_MARKS,
@@ -30,7 +31,6 @@ from charrnn.tasks.restoring.stripping import (
     Stripping,
     lowered,
 )
-from charrnn.tasks.reading.task import Reading, batches_in_order, columns_of, grown, learner, window_of
 from charrnn.tasks.task import Material
 from charrnn.text.corpus import Corpus, Documents, read
 from charrnn.text.records.labels import Labelling

@@ -12,10 +12,10 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import TextConfig
 from charrnn.nn.parameters import Array
 from charrnn.tasks.evaluation import Evaluation
+from charrnn.tasks.reading.task import batches_in_order
 from charrnn.tasks.restoring.learning import Pieces, cluster_operations, stripped
 from charrnn.tasks.restoring.restorer import INNER, Restorer
 from charrnn.tasks.restoring.stripping import BREAKS, NOTHING, Operation, is_space
-from charrnn.tasks.reading.task import batches_in_order
 from charrnn.text.corpus import read
 from charrnn.vocabulary import END, OnUnknown, code_points
 

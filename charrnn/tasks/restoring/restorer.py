@@ -14,6 +14,7 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.nn.parameters import Array
 from charrnn.nn.reader import window_length
 from charrnn.tasks.reading.examples import Ragged, in_order
+from charrnn.tasks.reading.task import READ_TOGETHER, columns_of, reader_of, window_of
 from charrnn.tasks.restoring.stripping import (
     BREAKS,
     FORCED,
@@ -25,7 +26,6 @@ from charrnn.tasks.restoring.stripping import (
     is_space,
     lowered,
 )
-from charrnn.tasks.reading.task import READ_TOGETHER, columns_of, reader_of, window_of
 from charrnn.vocabulary import code_points, positions, text_of
 
 INNER, BESIDE = 256, 48  # characters of a window, and more of its context on each side
