@@ -112,6 +112,8 @@ def test_clusters_are_the_text_and_none_is_long(kinds: tuple[str, ...], text: st
 @example((("punctuation",), False), "a" + "-" * LONGEST + " b -- c" + " " * (FORCED - 2) + "- d")
 @example((("punctuation",), True), 'a\t- b\n- "c" -\n\n' + "- " * FORCED)
 @example((("diacritics", "spaces"), True), "a" + "\u0301" * (FORCED + 1) + " \u0301 b")
+@example((("spaces",), False), " " * 50 * FORCED)
+@example((("punctuation",), False), "a -" + " " * 50 * FORCED + "b" + "- " * 25 * FORCED)
 @example((("spaces",), False), "x" * 700 + " " + "y" * 300 + "\r\n\r\nz")
 def test_only_what_is_stripped_changes_whatever_the_text(
     which: tuple[tuple[str, ...], bool], text: str
@@ -154,6 +156,7 @@ def test_a_text_is_restored_alike_however_it_arrives(
     which: tuple[tuple[str, ...], bool], text: str, data: st.DataObject
 ) -> None:
     own = bold(*which)
+    text += data.draw(st.sampled_from(("", "", " " * 40 * FORCED, "- " * 30 * FORCED, "a b. " * 300)))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=5)))
     parts = [text[a:b] for a, b in itertools.pairwise([0, *cuts, len(text)])]
     pieces = [("f", part) for part in parts if part] + [("f", None)]

@@ -23,7 +23,6 @@ from charrnn.tasks.restoring.stripping import (
     Operation,
     Stripping,
     is_mark,
-    is_space,
     lowered,
 )
 from charrnn.vocabulary import code_points, positions, text_of
@@ -254,8 +253,7 @@ class _File:
         for low, high, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), ends, strict=True):
             while high - low > CERTAIN:
                 cut = low + INNER
-                if self._restorer.stripping.joins_spaces and is_space(chr(clusters.sources[cut])):
-                    cut += 1
+                cut += not clusters.solid[cut]  # of two, one is
                 found.append(self._window(ids[low : min(cut + BESIDE, high)], rows[low:cut], None))
                 low = cut
             if end is None:

@@ -66,6 +66,7 @@ class Clusters(NamedTuple):
     sources: Points  # (n,), code points
     loose: npt.NDArray[np.bool_]  # (n,), whether stripping takes spaces after it
     frozen: npt.NDArray[np.bool_]  # (n,), whether it is left as it is
+    solid: npt.NDArray[np.bool_]  # (n,), whether it begins one in any text that begins here
 
 
 @cache
@@ -144,7 +145,7 @@ class Stripping:
         return text_of(self.clusters(code_points("\n" + text)).sources[1:])
 
     def clusters(self, points: Points) -> Clusters:
-        """The clusters of a text's code points (N,), of which the first is a source."""
+        """The clusters of a text's code points (N,), of which the first counts as a source."""
         distinct, which = np.unique(points, return_inverse=True)
         known = self._sources
         for point in distinct.tolist():
@@ -154,7 +155,9 @@ class Stripping:
         table = np.array([known[point] for point in distinct.tolist()], np.int64)
         among = [self.joins_spaces and is_space(chr(point)) for point in distinct.tolist()]
         sources, spaces = table[which], np.array(among, np.bool_)[which]
-        solid = _forced(np.flatnonzero((sources >= 0) & ~spaces), len(points))
+        alone = (sources >= 0) & ~spaces
+        alone[:1] = True
+        solid = _forced(np.flatnonzero(alone), len(points))
         ends = np.array([chr(point) in BREAKS for point in distinct.tolist()], np.bool_)[which]
         kept = np.zeros(len(points), np.bool_)
         kept[solid] = True
@@ -173,7 +176,9 @@ class Stripping:
         loose = ends[begins] | (beside_spaces & ~spaces[begins])
         long = np.diff(solid, append=len(points)) > LONGEST
         frozen = long[np.searchsorted(solid, begins, side="right") - 1]
-        return Clusters(begins, left, loose & self.joins_spaces, frozen)
+        own = np.zeros(len(points), np.bool_)
+        own[solid] = True
+        return Clusters(begins, left, loose & self.joins_spaces, frozen, own[begins])
 
     def has(self, kind: str, gap: str) -> bool:
         """Whether there is something of this kind in what stands between two sources."""
