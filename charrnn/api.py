@@ -72,13 +72,14 @@ if TYPE_CHECKING:
     from charrnn.tasks.reading.classify import LineClasses
     from charrnn.tasks.reading.rewrite import LineRewritings
     from charrnn.tasks.reading.tag import LineTags
+    from charrnn.tasks.restoring.restorer import Restored
     from charrnn.text.lines import Lines
 
 Paths = str | Path | Sequence[str | Path]
 AnyModel = Checkpoint | Blend | str | Path
 MOST_UNKNOWN_BITS = 10_000
 LABELLED_PROMPTS = 1024  # taken at a time
-CLASSIFIED_TOGETHER = 1 << 17  # characters
+CLASSIFIED_TOGETHER = 1 << 17  # characters, by networks that read whole texts
 MOST_REWRITTEN = 1000  # beginnings, targets of a line, or characters of one
 
 
@@ -674,6 +675,32 @@ def classified(
     text = classifier.checkpoint.text.of_commands(**reading)
     found = lines.read_lines(_paths(corpus), text, CLASSIFIED_TOGETHER, before_waiting)
     return classifier.lines(found, text.end or "\n")
+
+
+def restored(
+    model: Checkpoint | str | Path,
+    corpus: Paths,
+    *,
+    redo: bool = False,
+    threads: int | None = None,
+    before_waiting: Callable[[], None] = lambda: None,
+    **reading: Any,
+) -> Iterator[list[Restored]]:
+    """The lines of files, to which a model puts back what texts of its kind have lost.
+
+    The lines are those that have arrived meanwhile; long ones come in parts. What a text has already is kept
+    or, with `redo`, chosen anew. Nothing else changes: line ends and bytes that are no text, too, are as they
+    were. With `nul`, NULs separate texts; otherwise `reading` is as in `classify`.
+    """
+    from charrnn.tasks.restoring.restorer import Restorer
+    from charrnn.text import lines
+
+    restorer = Restorer(_checkpoint(model, "restorer"), threads, redo=redo)
+    nul = reading.pop("nul", False)
+    text = restorer.checkpoint.text.of_commands(**reading)
+    plain = TextConfig(encoding=text.encoding, encoding_errors=text.encoding_errors, keep_newlines=True)
+    found = lines.read_texts(_paths(corpus), plain, CLASSIFIED_TOGETHER, before_waiting)
+    return restorer.lines(found, "\0" if nul else "\n")
 
 
 def tagged(

@@ -29,11 +29,13 @@ EncodingErrors = Literal["strict", "skip", "replace"]
 LabelBy = Literal["column", "file", "folder"]
 Kind = Literal["writer", "classifier", "restorer", "tagger", "rewriter", "filler"]
 Attention = Literal["additive", "dot"]
+Strip = Literal["diacritics", "case", "spaces", "punctuation"]
 Targets = Literal["characters", "words", "tags"]
 NormalForm = Literal["NFC", "NFD"]
 
 WEIGHT_PRECISIONS: tuple[str, ...] = get_args(WeightPrecision)
 NORMAL_FORMS: tuple[NormalForm, ...] = get_args(NormalForm)
+STRIPS: tuple[Strip, ...] = get_args(Strip)
 # The command that uses a model of each kind; of those that read, it is also the name of the task.
 COMMANDS: dict[Kind, str] = {
     "writer": "sample",
@@ -195,6 +197,8 @@ class TextConfig(_Stored):
     max_chars: int | None = limited(None, 1, 10**9, version=4)  # longer records are left out
     # Where the labels of texts stand: before each, with a tab after each label, or in the names of its files.
     label_by: LabelBy | None = named(None, get_args(LabelBy), version=4)
+    # What a model puts back, in the order of STRIPS: it learned from the text without it.
+    strip: tuple[Strip, ...] = named((), STRIPS, version=5)
     # Each line is a source, a tab and a target: characters, words with spaces between them, or tags, which
     # are one or the other, one for each character of the source. None: there are no targets.
     targets: Targets | None = named(None, get_args(Targets), version=5)
@@ -209,7 +213,10 @@ class TextConfig(_Stored):
             self.encoding,
             "the name of an encoding, such as utf-8 or latin-1",
         )
+        if isinstance(self.strip, list):  # from a file
+            object.__setattr__(self, "strip", tuple(self.strip))
         _check(self)
+        object.__setattr__(self, "strip", tuple(kind for kind in STRIPS if kind in self.strip))
         if self.split == "line":
             object.__setattr__(self, "split", None)
             object.__setattr__(self, "lines", True)
@@ -233,6 +240,9 @@ class TextConfig(_Stored):
             names = ("--lowercase", "--min-count", "--field")
             name = next(name for name, given in zip(names, cleaned, strict=True) if given)
             raise ConfigError(f"--bytes and {name} contradict each other", "give one of them")
+        if self.strip and (self.bytes or (self.lowercase and "case" in self.strip)):
+            name = "--bytes" if self.bytes else "--lowercase"
+            raise ConfigError(f"{name} and --strip contradict each other", "give one of them")
         self._check_labels()
 
     def _check_labels(self) -> None:

@@ -302,7 +302,15 @@ def test_every_command_that_reads_lines_flushes_before_it_waits_for_more() -> No
         for node in ast.walk(ast.parse((PACKAGE / "api.py").read_text("utf-8")))
         if isinstance(node, ast.FunctionDef) and "before_waiting" in [a.arg for a in node.args.kwonlyargs]
     }
-    assert reading == {"score_lines", "surprises", "classify", "classified", "tagged", "rewritten"}
+    assert reading == {
+        "score_lines",
+        "surprises",
+        "classify",
+        "classified",
+        "restored",
+        "tagged",
+        "rewritten",
+    }
     used = set()
     for path in (PACKAGE / "cli").rglob("*.py"):
         for call in nodes(path):

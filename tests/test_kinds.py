@@ -29,6 +29,7 @@ WORDS: dict[str, list[str]] = {
     "fill": ["a?b"],
     "classify": ["lines.txt"],
     "eval": ["pairs.tsv"],
+    "restore": ["lines.txt"],
     "tag": ["lines.txt"],
     "rewrite": ["lines.txt"],
     "train --init-from": [],

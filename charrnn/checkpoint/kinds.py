@@ -16,7 +16,10 @@ NAMES: dict[Kind, str] = {
 }
 
 # Of models that others than their own kind can begin a training with.
-BEGUN_BY: dict[Kind, tuple[Kind, ...]] = {"classifier": ("writer", "classifier")}
+BEGUN_BY: dict[Kind, tuple[Kind, ...]] = {
+    "classifier": ("writer", "classifier"),
+    "restorer": ("writer", "restorer"),
+}
 
 
 def require(model: Checkpoint, *kinds: Kind) -> Checkpoint:

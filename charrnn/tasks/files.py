@@ -14,7 +14,7 @@ from charrnn.text.corpus import corpus_name
 from charrnn.text.sources import find
 
 # Settings that mean nothing where whole texts are read.
-OF_WRITERS = {"counts", "label_dropout", "seq_len", "shares", "shuffle_fields", "val_split"}
+OF_WRITERS = frozenset({"counts", "label_dropout", "seq_len", "shares", "shuffle_fields", "val_split"})
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Files:
     """What assignments have in common; see task.Assignment."""
 
     kind: ClassVar[Kind]
+    unused: ClassVar[frozenset[str]] = OF_WRITERS  # settings, if it is not a writer's
 
     paths: Sequence[str | Path]
     val: Sequence[str | Path] = ()
@@ -45,7 +46,7 @@ class Files:
                     f"{option} cuts the corpus, --val names another text for validation",
                     "give one of them",
                 )
-        for name in sorted(OF_WRITERS & settings.keys()) if self.kind != "writer" else ():
+        for name in sorted(self.unused & settings.keys()) if self.kind != "writer" else ():
             option = f"--{name.replace('_', '-')}"
             raise ConfigError(f"{option} is for models that write, and this one reads", "leave it out")
         if "-" in map(str, self.val) and "-" in map(str, self.paths):

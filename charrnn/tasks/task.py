@@ -100,6 +100,11 @@ class Material:
     validation: Corpus | None = None  # a separate text, if one was given
     different: int = 0  # distinct characters in the corpus; the vocabulary may have more
 
+    @property
+    def texts(self) -> int:
+        """How many there are in the corpus: records or, without such, files."""
+        return self.corpus.records() or len(self.corpus.documents.starts)
+
     def fingerprint(self) -> str:
         """The task and its corpus, as part of a run's fingerprint."""
         return self.corpus.fingerprint()

@@ -195,8 +195,7 @@ def _plan(material: Material, given: dict[str, Any], speed: Speed) -> Plan:
     """The settings that suit the texts."""
     corpus = material.corpus
     if material.kind != "writer":
-        texts = corpus.records() or len(corpus.documents.starts)
-        return reading.plan(material.kind, len(corpus.documents), texts, given)
+        return reading.plan(material.kind, len(corpus.documents), material.texts, given)
     return plan(len(corpus.documents), len(corpus.vocabulary), given, speed)
 
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "score": ("score:score", "Say how surprising each line of a text is."),
     "next": ("next:next_", "Show what a model expects next."),
     "classify": ("classify:classify", "Say which label each line has."),
+    "restore": ("restore:restore", "Put back accents, case, spaces or punctuation."),
     "tag": ("pairs:tag", "Tag each character of each line."),
     "rewrite": ("pairs:rewrite", "Rewrite each line, as pairs have taught."),
     "compress": ("compress:compress", "Make a file small with a model."),

@@ -118,6 +118,7 @@ def _text(text: TextConfig) -> str:
         ", in lower case" if text.lowercase else "",
         f", characters that occur {text.min_count:,} times or more" if text.min_count > 1 else "",
         f", texts of {text.max_chars:,} characters at the most" if text.max_chars is not None else "",
+        f", without {', '.join(text.strip)}" if text.strip else "",
     ]
     return printable("".join(parts))
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import fields
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_type_hints
 
 import typer
 
@@ -26,6 +26,7 @@ from charrnn.config import (
     LabelBy,
     ModelConfig,
     Nonlinearity,
+    Strip,
     TextConfig,
     TrainConfig,
 )
@@ -126,6 +127,10 @@ def train(
         str | None,
         _run(metavar="NAME", help="classify, ...: read instead of write; see docs/models.md."),
     ] = None,
+    strip: Annotated[
+        list[str] | None,
+        _run(metavar="NAME,...", help="With restore: diacritics, case, spaces, punctuation."),
+    ] = None,
     lines: Annotated[
         bool, _reading("--lines", help="Every line is a text of its own, such as a name.")
     ] = False,
@@ -192,6 +197,8 @@ def train(
             raise ConfigError(f"--bytes and {option} contradict each other", "give one of them")
     if labels and label_by is not None:
         raise ConfigError("--labels and --label-by contradict each other", "give one of them")
+    if strip and task != "restore":
+        raise ConfigError("--strip says what --task restore puts back", "give that, too, or neither")
     for option, is_given in (("--target-words", target_words), ("--reverse", reverse)):
         if is_given and task != "rewrite":
             raise ConfigError(f"{option} is an option of --task rewrite", "give that, too, or neither")
@@ -220,6 +227,7 @@ def train(
         lowercase=lowercase,
         min_count=min_count,
         max_chars=max_chars,
+        strip=_kinds(strip or []),
         targets=("words" if target_words else "characters") if task == "rewrite" else None,
         reverse=reverse,
     )
@@ -250,6 +258,11 @@ def train(
     if finished.reason == "interrupted":
         return stop.exit_code
     return ExitCode.DONE if drawn else ExitCode.FAILED
+
+
+def _kinds(given: list[str]) -> tuple[Strip, ...]:
+    """What --strip says; TextConfig checks the names."""
+    return tuple(cast(Strip, name) for names in given for name in names.split(","))
 
 
 def _shares(corpus: list[str]) -> tuple[list[str], tuple[float, ...] | None]:

@@ -56,6 +56,31 @@ def _tagger(result: Any) -> Figures:
     return values, [*lines, f"loss {decimal(result.loss)} nats/char"]
 
 
+def _restorer(result: Any) -> Figures:
+    rows = {
+        "accuracy": ("characters", result.right_characters, result.characters),
+        "word_accuracy": ("words", result.right_words, result.words),
+        "changed_word_accuracy": (
+            "words that were changed",
+            result.right_changed_words,
+            result.changed_words,
+        ),
+    }
+    values = {"loss": result.loss, **{name: right / (whole or 1) for name, (_, right, whole) in rows.items()}}
+    values |= {name: getattr(result, name) for name in ("characters", "words", "changed_words")}
+    lines = [
+        f"{right / (whole or 1):.2%} of {count(whole)} {name} are right"
+        for name, right, whole in rows.values()
+    ]
+    for kind, found in result.kinds.items():
+        values[f"{kind}_f1"] = found.f1
+        lines.append(
+            f"{kind}: F1 {found.f1:.4f}, {count(found.right)} right of {count(found.put_back)} put back and "
+            f"{count(found.there)} in the text"
+        )
+    return values, [*lines, f"loss {decimal(result.loss)} nats/char"]
+
+
 def _rewriter(result: Any) -> Figures:
     names = ("loss", "word_error_rate", "error_rate", "edit_distance", "sources")
     values = {"exact": result.accuracy, **{name: getattr(result, name) for name in names}}
@@ -85,6 +110,7 @@ def _classifier(result: Any) -> Figures:
 KINDS: dict[Kind, Callable[[Any], Figures]] = {
     "writer": _writer,
     "classifier": _classifier,
+    "restorer": _restorer,
     "tagger": _tagger,
     "rewriter": _rewriter,
     "filler": _filler,

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from charrnn.tasks.files import Files
     from charrnn.vocabulary import OnUnknown
 
-# The files of each task, by its name in `train --task`.
+# The files of each task, by its name in `train --task`. Restoring has a room of its own, beside this one.
 ASSIGNMENTS = {
     "classify": "classify:LabelledFiles",
+    "restore": ".restoring.learning:RestoredFiles",
     "tag": "tag:TaggedFiles",
     "rewrite": "rewrite:RewrittenFiles",
     "fill": "fill:GapFiles",
@@ -30,6 +31,7 @@ ASSIGNMENTS = {
 # What measures a model over a corpus, by its kind.
 MEASURES: dict[str, str] = {
     "classifier": "classify:measure",
+    "restorer": ".restoring.measuring:measure",
     "tagger": "tag:measure",
     "rewriter": "rewrite:measure",
     "filler": "fill:measure",
@@ -58,4 +60,4 @@ def measure(
 
 def _named(place: str) -> Any:
     module, _, name = place.partition(":")
-    return getattr(import_module(f"{__name__}.{module}"), name)
+    return getattr(import_module(f".{module}", __name__), name)

@@ -18,8 +18,8 @@ SIZES: dict[str, tuple[tuple[float, dict[str, Any]], ...]] = {
         (float("inf"), {"hidden_size": 128, "num_layers": 1, "dropout": 0.2, "epochs": 4.0}),
     ),
     "restorer": (
-        (200_000, {"hidden_size": 96, "num_layers": 2, "dropout": 0.3, "epochs": 20.0}),
-        (float("inf"), {"hidden_size": 192, "num_layers": 2, "dropout": 0.1, "minutes": 5.0}),
+        (200_000, {"hidden_size": 96, "num_layers": 2, "dropout": 0.3, "seq_len": 128, "epochs": 20.0}),
+        (float("inf"), {"hidden_size": 192, "num_layers": 2, "dropout": 0.1, "seq_len": 128, "minutes": 5.0}),
     ),
     "tagger": (
         (200_000, {"hidden_size": 96, "num_layers": 2, "dropout": 0.3, "epochs": 20.0}),
