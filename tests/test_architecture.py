@@ -34,7 +34,7 @@ ARROWS = {
     "inference": {"checkpoint", "kernels", "modules", "nn", "text"},
     "constraints": {"checkpoint", "inference", "text"},
     "generation": {"checkpoint", "constraints", "inference", "text"},
-    "search": {"checkpoint", "generation", "inference", "text"},
+    "search": {"checkpoint", "generation", "inference", "nn", "text"},
     "scoring": {"checkpoint", "inference", "kernels", "nn", "text"},
     "tasks": {"checkpoint", "events", "generation", "kernels", "modules", "nn", "text"},
     "training": {"checkpoint", "events", "modules", "nn", "system", "tasks"},
@@ -42,7 +42,7 @@ ARROWS = {
         "checkpoint", "constraints", "events", "generation", "inference", "nn", "scoring", "search", "tasks",
         "text", "training",
     },
-    "cli": {"api", "checkpoint", "events", "scoring", "system", "text", "training"},
+    "cli": {"api", "checkpoint", "events", "scoring", "system", "tasks", "text", "training"},
     "__main__": {"cli"},
 }  # fmt: skip
 # The rooms inside kernels, and what of one another each imports; "" are the modules beside them.

@@ -26,7 +26,8 @@ from charrnn.tasks.reading.rewrite import Rewriter, Rewritten, distance_between
 MOST = 3
 PAIRS = "".join(
     f"{source}\t{target}\n"
-    for source, target in [("ab", "BA"), ("ba", "AB"), ("aab", "BAA"), ("ab", "BB"), ("b", "B"), ("a", "A")] * 8
+    for source, target in [("ab", "BA"), ("ba", "AB"), ("aab", "BAA"), ("ab", "BB"), ("b", "B"), ("a", "A")]
+    * 8
 )
 SMALL: dict[str, Any] = {**SIZES, "seed": 1, "batch_size": 4, "threads": 1, "steps": 6}
 

@@ -212,7 +212,9 @@ def test_settings_of_models_that_write_are_refused(setting: str, corpus: Path, t
 # long texts
 
 
-def test_pieces_of_long_texts_are_learned_from_and_held_out_together(tmp_path: Path, monkeypatch: Any) -> None:
+def test_pieces_of_long_texts_are_learned_from_and_held_out_together(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(tag, "LONGEST", 3)
     path = tmp_path / "a.tsv"
     path.write_text("abababab\tBIBIBIBI\nab\tBI\n")
@@ -223,7 +225,9 @@ def test_pieces_of_long_texts_are_learned_from_and_held_out_together(tmp_path: P
     assert [corpus.columns[0].labels[n] for n in examples.tags.row(1)] == list("IBI")
 
 
-def test_a_long_text_is_tagged_in_pieces_with_what_is_beside_them(model: Checkpoint, monkeypatch: Any) -> None:
+def test_a_long_text_is_tagged_in_pieces_with_what_is_beside_them(
+    model: Checkpoint, monkeypatch: Any
+) -> None:
     text = "".join(np.random.default_rng(1).choice(list("ab"), 100))
     tagger = Tagger(model, 1)
     ((whole, chances),) = tagger.tags([text], probable=True)

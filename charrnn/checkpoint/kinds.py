@@ -12,6 +12,7 @@ NAMES: dict[Kind, str] = {
     "restorer": "a model that restores",
     "tagger": "a tagger",
     "rewriter": "a model that rewrites",
+    "filler": "a model that fills gaps",
 }
 
 

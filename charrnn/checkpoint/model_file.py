@@ -58,7 +58,7 @@ class Checkpoint:
                 rows = self.tensors[f"label.{column}.weight_l{k}"]
                 if label < len(rows):
                     tensors[name] = tensors[name] + rows[label]
-        text = replace(self.text, label_by=None)
+        text = replace(self.text, label_by=None, label_fields=())
         return replace(self, config=config, tensors=tensors, text=text, columns=())
 
     def shares_matrices(self, other: Checkpoint) -> bool:
@@ -218,7 +218,7 @@ def _from_record(record: Record) -> Checkpoint:
     writes = config.kind == "writer"
     if writes and config.ends != (text.split is not None):
         raise DamageError("its network and its text disagree whether the end of a text is predicted")
-    if (config.labels if writes else config.targets) != tuple(len(column.labels) for column in columns):
+    if (config.targets or config.labels) != tuple(len(column.labels) for column in columns):
         raise DamageError("its network and its record disagree on the labels of texts")
     if text.label_by is not None and not columns:
         raise DamageError("its texts have labels, but it knows none")

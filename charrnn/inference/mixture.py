@@ -60,7 +60,7 @@ class Blend:
     def __post_init__(self) -> None:
         if not self.parts or len(self.parts) != len(self.weights):
             raise ConfigError(f"{len(self.parts)} models have {len(self.weights)} weights", "give each one")
-        for part in self.parts:
+        for part in self.parts if len(self.parts) > 1 else ():
             require(part, "writer")
         for weight in self.weights:
             if not (0 < weight < math.inf):

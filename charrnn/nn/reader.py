@@ -34,6 +34,12 @@ class Batch(NamedTuple):
     previous: Array | None = None  # (T', B) ids of a target: START, then all but the last of `targets`
 
 
+def window_length(longest: int) -> int:
+    """The steps of a window for texts of up to this length: one of few, four in each octave."""
+    step = max(4, 1 << max(0, (longest - 1).bit_length() - 3))
+    return -(-max(longest, 1) // step) * step
+
+
 class _Passes(Passes):
     """A network that reads, bound to a window."""
 

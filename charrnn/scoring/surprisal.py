@@ -121,7 +121,10 @@ class Scorer:
 
     def leaves_out(self, line: str) -> bool:
         """Whether training leaves out this line, given without its end, so that it has no score."""
-        return not line and self.checkpoint.text.records
+        text = self.checkpoint.text
+        if not line:
+            return text.records
+        return text.max_chars is not None and len(normalised(line, self.form)) > text.max_chars
 
     def lines(self, text: str, end: str = "\n") -> Scores:
         """The scores of the lines of `text`, each of which ends in `end`, and for the model in its own end.
@@ -144,8 +147,9 @@ class Scorer:
         lengths = np.bincount(line, minlength=count)
         nats = np.bincount(line, weights=self._losses(ids[ids >= 0], lengths), minlength=count)
         bits, characters = nats * _BITS + unknown * self.unknown_bits, lengths + unknown
-        if different and self.leaves_out(different[0]):
-            bits[0] = characters[0] = unknown[0] = 0
+        left_out = [number for number, line in enumerate(different) if self.leaves_out(line)]
+        for values in (bits, characters, unknown):
+            values[left_out] = 0
         return bits[place], characters[place], unknown[place]
 
     def _losses(self, ids: Ids, lengths: npt.NDArray[np.int64]) -> Floats:

@@ -31,6 +31,7 @@ FULL_BEAMS = 32  # bounds all beams together: the prefixes of so many full ones
 # Prefixes that many times less probable than the last filling to be listed are dropped.
 CUTOFF = 1000.0
 
+Item = tuple[int, int, int]  # of a pattern: an id, or -1 in a gap; the fewest and the most characters
 Positions = frozenset[tuple[int, int]]  # in the pattern: (item, characters read in it)
 
 
@@ -66,15 +67,50 @@ def fill(
         VocabularyError: the pattern has a character that the model has never seen.
         SearchError: every filling has the probability 0.
     """
-    for name, value in (("count", count), ("beam", beam), ("gap", gap)):
-        if not 1 <= value <= 10**6:
-            raise ConfigError(f"{name} is {value}", "give a whole number from 1 to 1000000")
+    check(count=count, beam=beam, gap=gap)
     if not part:
         predictor.require_end()
     parsed = Pattern(pattern, predictor.vocabulary, gap, on_unknown, end=predictor.end)
     if predictor.text.records and predictor.end in parsed.literals:
         raise ConfigError("the pattern has a line end within", "give one line: the model's texts are lines")
     return _Beams(predictor, parsed, count, beam, part).search()
+
+
+def check(**numbers: int) -> None:
+    """ConfigError: a number is out of range."""
+    for name, value in numbers.items():
+        if not 1 <= value <= 10**6:
+            raise ConfigError(f"{name} is {value}", "give a whole number from 1 to 1000000")
+
+
+def items_of(
+    pattern: str, vocabulary: Vocabulary, gap: int, on_unknown: Literal["error", "skip"] = "error"
+) -> list[Item]:
+    """The characters and gaps of a pattern.
+
+    Raises:
+        ConfigError, VocabularyError: see `fill`.
+    """
+    items: list[Item] = []
+    gaps = {"?": (1, 1), "*": (0, gap), "_": (1, gap)}
+    for found in re.finditer(r"\\.?|_+|.", pattern, re.DOTALL):
+        token = found[0]
+        if token[0] in gaps:
+            items.append((-1, *gaps[token[0]]))
+            continue
+        if token[0] == "\\" and token[1:] not in ("?", "*", "_", "\\"):
+            raise ConfigError(
+                f"the pattern has {quoted(token)[1:-1]}",
+                "a backslash stands before ?, *, _ or another backslash",
+            )
+        at = vocabulary.characters.find(token[-1])
+        if at >= 0:
+            items.append((at, 1, 1))
+        elif on_unknown == "error":
+            raise unknown_character(token[-1], f"at position {found.end() - 1} of the pattern")
+    if all(item[0] >= 0 for item in items):
+        raise ConfigError("the pattern has no gap", "mark one: ? is one character, * and ___ are several")
+    return items
 
 
 class Pattern:
@@ -94,28 +130,10 @@ class Pattern:
         on_unknown: Literal["error", "skip"] = "error",
         end: int | None = None,
     ) -> None:
-        self._items: list[tuple[int, int, int]] = []  # id or -1; fewest and most characters
+        self._items = items_of(pattern, vocabulary, gap, on_unknown)
         self._end = vocabulary.find("\n") if end is None else end
         self._size = len(vocabulary)
-        gaps = {"?": (1, 1), "*": (0, gap), "_": (1, gap)}
-        for found in re.finditer(r"\\.?|_+|.", pattern, re.DOTALL):
-            token = found[0]
-            if token[0] in gaps:
-                self._items.append((-1, *gaps[token[0]]))
-                continue
-            if token[0] == "\\" and token[1:] not in ("?", "*", "_", "\\"):
-                raise ConfigError(
-                    f"the pattern has {quoted(token)[1:-1]}",
-                    "a backslash stands before ?, *, _ or another backslash",
-                )
-            at = vocabulary.characters.find(token[-1])
-            if at >= 0:
-                self._items.append((at, 1, 1))
-            elif on_unknown == "error":
-                raise unknown_character(token[-1], f"at position {found.end() - 1} of the pattern")
         self.literals = {item[0] for item in self._items if item[0] >= 0}
-        if all(item[0] >= 0 for item in self._items):
-            raise ConfigError("the pattern has no gap", "mark one: ? is one character, * and ___ are several")
 
     def start(self) -> Positions:
         """The state before the first character."""

@@ -26,11 +26,18 @@ class Evaluation:
     characters: int
     accuracy: float | None = field(default=None, kw_only=True)  # the share of right answers, of readers
     parts: ByPart = field(default=(), kw_only=True)  # of those by whose losses this one is weighted
+    # The loss of the same text without its labels; None: it has none.
+    loss_without_labels: float | None = field(default=None, kw_only=True)
 
     @property
     def bpc(self) -> float:
         """Bits a character."""
         return self.loss / math.log(2)
+
+    @property
+    def bpc_without_labels(self) -> float | None:
+        """The same in bits."""
+        return None if self.loss_without_labels is None else self.loss_without_labels / math.log(2)
 
     @property
     def perplexity(self) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from charrnn.checkpoint.model_file import resume_path
-from charrnn.config import ModelConfig, TextConfig, TrainConfig
+from charrnn.config import Kind, ModelConfig, TextConfig, TrainConfig
 from charrnn.errors import ConfigError
 from charrnn.system.file_errors import refuse_overwriting
 from charrnn.tasks.task import Assignment
@@ -84,9 +84,7 @@ class Request:
                 f"keep-models is {target.keep_models}", f"give a whole number from 0 to {MOST_KEPT:,}"
             )
         kind = self.assignment.kind
-        ModelConfig(
-            1, **only(given, MODEL_SETTINGS), kind=kind, targets=() if kind == "writer" else (1,)
-        )
+        example(kind, given)
         TrainConfig(**({} if budgets else {"steps": 1}) | only(given, TRAIN_SETTINGS))
         return given
 
@@ -105,6 +103,12 @@ class Request:
         for path in (out, resume_path(out)):
             refuse_overwriting(path, reading)
         return out
+
+
+def example(kind: Kind, given: dict[str, Any]) -> ModelConfig:
+    """A network of this kind with the given settings, for the smallest texts."""
+    targets = () if kind in ("writer", "filler") else (1,)
+    return ModelConfig(1, **only(given, MODEL_SETTINGS), kind=kind, targets=targets)
 
 
 def model_path(assignment: Named, out: Path | None, folder: Path = _MODELS) -> Path:

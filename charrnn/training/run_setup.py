@@ -25,7 +25,7 @@ from charrnn.training.earlier_run import Earlier, Interrupted, look
 from charrnn.training.locking import exclusive
 from charrnn.training.planning import reading
 from charrnn.training.planning.writing import Plan, Speed, by_speed, plan
-from charrnn.training.request import MODEL_SETTINGS, TRAIN_SETTINGS, Request, only
+from charrnn.training.request import MODEL_SETTINGS, TRAIN_SETTINGS, Request, example, only
 from charrnn.training.run import Run
 from charrnn.training.run_files import Outputs
 from charrnn.vocabulary import Vocabulary
@@ -137,8 +137,7 @@ def _anew(
     if initial is not None:
         given = _with_network_of(kinds.require(initial, kind), given)
     writes = kind == "writer"
-    # It calls the same kernels.
-    guess = ModelConfig(1, **only(given, MODEL_SETTINGS), kind=kind, targets=() if writes else (1,))
+    guess = example(kind, given)  # calls the same kernels
     wanted: TrainPrecision = given.get("precision", "auto")
     bfloat16 = choose(wanted, guess) == "bfloat16"
     start_helper(held, guess, request.threads, bfloat16)
@@ -198,7 +197,8 @@ def _plan(material: Material, given: dict[str, Any], speed: Speed) -> Plan:
     """The settings that suit the texts."""
     corpus = material.corpus
     if material.kind != "writer":
-        return reading.plan(material.kind, len(corpus.documents), corpus.records(), given)
+        texts = corpus.records() or len(corpus.documents.starts)
+        return reading.plan(material.kind, len(corpus.documents), texts, given)
     return plan(len(corpus.documents), len(corpus.vocabulary), given, speed)
 
 

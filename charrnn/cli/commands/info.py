@@ -100,6 +100,7 @@ def _text(text: TextConfig) -> str:
     parts = [
         "bytes" if text.bytes else text.encoding,
         f", the field {quoted(text.field)} of tables" if text.field is not None else "",
+        f", labels in {' and '.join(map(quoted, text.label_fields))}" if text.label_fields else "",
         ", every line a text of its own" if text.lines else "",
         named.get(text.split, f", texts between lines {quoted(text.split)}")
         if text.split is not None

@@ -73,9 +73,7 @@ def rewrite(
         int | None,
         typer.Option(metavar="N", help="Characters, or words, of a target [twice the line's, and 20]."),
     ] = None,
-    align: Annotated[
-        bool, typer.Option("--align", help="Show which character each part came from.")
-    ] = False,
+    align: Annotated[bool, typer.Option("--align", help="Show which character each part came from.")] = False,
     svg: Annotated[
         str | None, typer.Option(metavar="PATH", help="Draw the attention of each best target.")
     ] = None,
@@ -98,7 +96,8 @@ def rewrite(
     reading = _reading(encoding, encoding_errors, nul)
     output = Output(errors="surrogateescape")
     results = api.rewritten(
-        checkpoint, paths, beam=beam, count=1 if count is None else count, length=length, align=align or svg is not None,
+        checkpoint, paths, beam=beam, count=1 if count is None else count, length=length,
+        align=align or svg is not None,
         before_waiting=output.flush, **reading,
     )  # fmt: skip
     joint = " " if checkpoint.text.targets == "words" else ""

@@ -152,6 +152,10 @@ def train(
     reverse: Annotated[
         bool, _reading("--reverse", help="Of --task rewrite: what follows the tab is the source.")
     ] = False,
+    label_field: Annotated[
+        list[str] | None,
+        _reading(metavar="NAME", help="With --field: labels are this field; repeatable."),
+    ] = None,
     encoding: Annotated[
         str | None, _reading(metavar="NAME", help="How characters are stored [utf-8].")
     ] = None,
@@ -190,6 +194,10 @@ def train(
     for option, is_given in (("--target-words", target_words), ("--reverse", reverse)):
         if is_given and task != "rewrite":
             raise ConfigError(f"{option} is an option of --task rewrite", "give that, too, or neither")
+    if labels and field is not None:
+        raise ConfigError(
+            "--labels stand before texts, and those of tables are fields", "give --label-field NAME"
+        )
     from charrnn import api
     from charrnn.cli.views import plots
     from charrnn.cli.views.progress import RunHistory
@@ -200,8 +208,9 @@ def train(
     text = TextConfig(
         encoding=encoding or TextConfig().encoding,
         bytes=bytes,
-        lines=lines or (labels and split is None and field is None),
+        lines=lines or (labels and split is None),
         label_by="column" if labels else label_by,
+        label_fields=tuple(label_field or ()),
         keep_newlines=keep_newlines,
         encoding_errors=encoding_errors or TextConfig().encoding_errors,
         normal_form="NFC" if nfc else None,

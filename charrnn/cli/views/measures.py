@@ -26,6 +26,10 @@ def _writer(result: Any) -> Figures:
         f"loss {decimal(result.loss)} nats/char, {decimal(result.bpc)} bits/char, "
         f"perplexity {decimal(result.perplexity, 2)}, {result.characters} characters"
     ]
+    if result.loss_without_labels is not None:
+        names += ["loss_without_labels", "bpc_without_labels"]
+        loss, bpc = decimal(result.loss_without_labels), decimal(result.bpc_without_labels)
+        lines.append(f"without labels {loss} nats/char, {bpc} bits/char")
     if hasattr(result, "dynamic_loss"):
         names += ["dynamic_loss", "dynamic_bpc"]
         loss, bpc = decimal(result.dynamic_loss), decimal(result.dynamic_bpc)
@@ -64,8 +68,18 @@ def _rewriter(result: Any) -> Figures:
     return values, lines
 
 
+def _filler(result: Any) -> Figures:
+    values = {name: getattr(result, name) for name in ("loss", "accuracy", "characters")}
+    lines = [
+        f"{100 * result.accuracy:.2f} % of {count(result.characters)} hidden characters are told right",
+        f"loss {decimal(result.loss)} nats/char",
+    ]
+    return values, lines
+
+
 KINDS: dict[Kind, Callable[[Any], Figures]] = {
     "writer": _writer,
     "tagger": _tagger,
     "rewriter": _rewriter,
+    "filler": _filler,
 }

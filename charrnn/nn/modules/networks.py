@@ -68,12 +68,21 @@ def rewriter(config: ModelConfig) -> Sequential:
     return Sequential(*both_ways(config), *decoder, Positions(V + 1))
 
 
+def filler(config: ModelConfig) -> Sequential:
+    """Reads in both directions, and tells the character at each position, which it may not have read."""
+    from charrnn.nn.modules.reading.heads import Positions
+
+    H, V = config.hidden_size, config.vocab_size
+    return Sequential(*both_ways(config), Linear(2 * H, V, "decoder"), Positions(V))
+
+
 KINDS = {
     "writer": writer,
     "classifier": classifier,
     "restorer": restorer,
     "tagger": tagger,
     "rewriter": rewriter,
+    "filler": filler,
 }
 
 

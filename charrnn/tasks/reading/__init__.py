@@ -23,10 +23,11 @@ ASSIGNMENTS = {
     "classify": "classify:LabelledFiles",
     "tag": "tag:TaggedFiles",
     "rewrite": "rewrite:RewrittenFiles",
+    "fill": "fill:GapFiles",
 }
 
 # What measures a model over a corpus, by its kind.
-MEASURES: dict[str, str] = {"tagger": "tag:measure", "rewriter": "rewrite:measure"}
+MEASURES: dict[str, str] = {"tagger": "tag:measure", "rewriter": "rewrite:measure", "filler": "fill:measure"}
 
 
 def assignment(task: str) -> type[Files]:

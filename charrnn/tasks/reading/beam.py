@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 from charrnn.nn.modules.reading.decoder import Encoded
 from charrnn.nn.parameters import Array
-from charrnn.nn.reader import Reader
-from charrnn.tasks.reading.examples import window_length
+from charrnn.nn.reader import Reader, window_length
 
 Places = npt.NDArray[np.int64]
 
@@ -63,14 +62,12 @@ class _Tree:
         return np.array(ids[::-1], np.int32), weights[::-1]
 
 
-def search(
-    reader: Reader, x: Array, lengths: Array, most: Array, wanted: Wanted
-) -> list[list[Target]]:
+def search(reader: Reader, x: Array, lengths: Array, most: Array, wanted: Wanted) -> list[list[Target]]:
     """The targets of the first C texts x (S, ..), the most probable first.
 
-    Each is of at most `most` (C,) characters. Each step keeps of each text the most probable beginnings, `beam` of them. A target is found where one of
-    these ends. The search of a text ends when none of them is as probable as the best `targets`: with
-    a beam as wide as there are beginnings, these are the best of all.
+    Each is of at most `most` (C,) characters. Each step keeps of each text the most probable beginnings,
+    `beam` of them. A target is found where one of these ends. The search of a text ends when none of them is
+    as probable as the best `targets`: with a beam as wide as there are beginnings, these are the best of all.
     """
     encoded, written = reader.encode(x, lengths)
     C, (V,) = len(most), reader.config.targets
@@ -107,7 +104,9 @@ def _best(scores: Array, most: int) -> Places:
     """The places of the largest scores of each row, in descending order; of equal ones the first."""
     if scores.shape[1] > 8 * most:  # many: those alone are sorted that are among the best
         some = np.sort(np.argpartition(-scores, most - 1, axis=1)[:, :most], axis=1)
-        order: Places = np.take_along_axis(some, _best(np.take_along_axis(scores, some, axis=1), most), axis=1)
+        order: Places = np.take_along_axis(
+            some, _best(np.take_along_axis(scores, some, axis=1), most), axis=1
+        )
         return order
     order = np.argsort(-scores, axis=1, kind="stable")[:, :most]
     return order

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from charrnn.nn.reader import window_length
+
 Array = np.ndarray[Any, Any]
 Rows = npt.NDArray[np.int64]
 
@@ -64,12 +66,6 @@ def pieces(texts: Ragged, most: int) -> tuple[Ragged, Rows]:
     within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     begins = texts.begins[rows] + within * most
     return Ragged(texts.values, begins, np.minimum(begins + most, texts.ends[rows])), rows
-
-
-def window_length(longest: int) -> int:
-    """The steps of a window for texts of up to this length: one of few, four in each octave."""
-    step = max(4, 1 << max(0, (longest - 1).bit_length() - 3))
-    return -(-max(longest, 1) // step) * step
 
 
 class Batches:

@@ -13,10 +13,10 @@ from charrnn.errors import TrainingError
 from charrnn.events import Measure
 from charrnn.nn.learning.learner import Learner
 from charrnn.nn.parameters import Array
-from charrnn.nn.reader import Batch, Reader
+from charrnn.nn.reader import Batch, Reader, window_length
 from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
-from charrnn.tasks.reading.examples import Batches, Ragged, Rows, held_out, in_order, window_length
+from charrnn.tasks.reading.examples import Batches, Ragged, Rows, held_out, in_order
 
 READ_TOGETHER = 8192  # characters of texts that are read side by side outside training
 MOST_MEASURED = 200_000  # characters of training texts, where there is no other to measure the loss on

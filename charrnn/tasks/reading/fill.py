@@ -1,0 +1,185 @@
+"""Filling gaps: pieces of a text in which runs of characters are hidden, and the network tells them.
+
+The network learns as masked language models do (Devlin et al. 2019), but of characters: in each epoch other
+runs are hidden, short ones and long ones. A hidden character is read as the zero vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.checkpoint.model_file import Checkpoint
+from charrnn.config import Kind, ModelConfig, TextConfig, TrainConfig
+from charrnn.nn.learning.learner import Learner
+from charrnn.nn.network import initial_tensors
+from charrnn.nn.parameters import Array
+from charrnn.nn.reader import Batch, Reader, window_length
+from charrnn.nn.workers import Workers
+from charrnn.tasks.evaluation import Evaluation
+from charrnn.tasks.files import Files
+from charrnn.tasks.reading.examples import Ragged, Rows, in_order, pieces
+from charrnn.tasks.reading.task import (
+    READ_TOGETHER,
+    Reading,
+    columns_of,
+    grown,
+    learner,
+    reader_of,
+    window_of,
+)
+from charrnn.tasks.task import Material
+from charrnn.text.corpus import Corpus, read
+
+PIECE = 128  # characters of a text that are read together
+TOGETHER = 16  # pieces that are held out together
+HIDDEN = 0.3  # the share of characters that is hidden, about
+MEAN_RUN = 5.0  # characters that are hidden in a row; the lengths are geometrically distributed
+
+
+@dataclass(frozen=True)
+class GapFiles(Files):
+    """Files of any text; see task.Assignment."""
+
+    kind: ClassVar[Kind] = "filler"
+
+    def read(self, text: TextConfig) -> GapTexts:
+        corpus = read(self.paths, text)
+        vocabulary, validation = corpus.vocabulary, None
+        if self.val:
+            validation = read(self.val, corpus.text)
+            vocabulary = vocabulary.merged(validation.vocabulary)
+        different = len(corpus.vocabulary) - (text.split is not None)
+        return GapTexts(corpus, validation, different).within(vocabulary)
+
+
+@dataclass(frozen=True)
+class GapTexts(Material):
+    """Texts in which gaps can be filled."""
+
+    kind: ClassVar[Kind] = "filler"
+
+    def fingerprint(self) -> str:
+        return f"fill {self.corpus.fingerprint()}"
+
+    def network(self, settings: dict[str, Any]) -> ModelConfig:
+        vocab_size = len(self.corpus.vocabulary) - (self.corpus.text.split is not None)
+        return ModelConfig(vocab_size, **settings, kind=self.kind)
+
+    def begin(
+        self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers
+    ) -> tuple[Fill, Learner[Reader]]:
+        validation = None if self.validation is None else pieces_of(self.validation, model.vocab_size)
+        task = Fill(pieces_of(self.corpus, model.vocab_size), validation, train)
+        tensors = initial_tensors(model, train.seed)
+        if initial is not None:
+            ids = initial.vocabulary.positions_in(self.corpus.vocabulary)
+            tensors = grown(
+                initial, tensors, embedding_weight=ids, decoder_weight=ids, decoder_bias=ids
+            )  # fmt: skip
+        return task, learner(model, train, tensors, task.columns, workers)
+
+
+@dataclass(frozen=True, eq=False)
+class Pieces:
+    """Pieces of a text of V characters; see task.Examples."""
+
+    texts: Ragged
+    V: int
+    numbers: Rows  # of the pieces in the text, (R,)
+
+    def batch(self, rows: Rows, B: int, key: tuple[int, ...] = (0,)) -> Batch:
+        """The pieces with gaps that the key and the piece decide."""
+        columns = columns_of(rows, B)
+        y, lengths = window_of(self.texts, columns)
+        gaps = hidden(y.shape, np.random.default_rng([*key, int(self.numbers[rows[0]])]))
+        gaps &= np.arange(len(y))[:, None] < lengths
+        gaps[:, len(rows) :] = False
+        return Batch(np.where(gaps, np.int32(self.V), y), lengths, y, gaps.astype(np.float32))
+
+    def take(self, rows: Rows) -> Pieces:
+        return Pieces(self.texts.take(rows), self.V, self.numbers[rows])
+
+    def groups(self) -> Rows:
+        found: Rows = self.numbers // TOGETHER
+        return found
+
+
+def pieces_of(corpus: Corpus, V: int) -> Pieces:
+    """A corpus cut into pieces: lines or other records, of which long ones are cut like a text."""
+    documents = corpus.documents
+    if documents.end >= 0:
+        begins = documents.records()
+        ends = np.append(begins[1:], len(documents)) - 1
+    else:
+        begins = documents.starts
+        ends = np.append(begins[1:], len(documents))
+    texts, _ = pieces(Ragged(documents.ids, begins, ends), PIECE)
+    return Pieces(texts, V, np.arange(len(texts)))
+
+
+def hidden(shape: tuple[int, ...], random: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """A mask of what is hidden, (T, B): runs of geometrically distributed lengths."""
+    begins = random.random(shape) < HIDDEN / MEAN_RUN
+    goes_on = random.random(shape) < 1 - 1 / MEAN_RUN
+    found = begins.copy()
+    for t in range(1, shape[0]):
+        found[t] |= found[t - 1] & goes_on[t]
+    return found
+
+
+class Fill(Reading):
+    """A network learns to tell hidden characters."""
+
+    def __init__(self, examples: Pieces, validation: Pieces | None, train: TrainConfig) -> None:
+        super().__init__(examples, validation, train)
+        self._seed = train.seed
+
+    def batch(self, epoch: int, k: int) -> Batch:
+        own = self.own
+        assert isinstance(own, Pieces)
+        return own.batch(self._batches.rows(epoch, k), self.columns, (self._seed, epoch, 6))
+
+    def evaluate(self, network: Learner[Reader], stop: Callable[[], object]) -> Evaluation | None:
+        measured = self.measured
+        assert isinstance(measured, Pieces)
+        return evaluate(network.model, measured, stop)
+
+
+def measure(
+    checkpoint: Checkpoint, paths: Sequence[str | Path], text: TextConfig, threads: int | None = None
+) -> tuple[Evaluation, tuple[str, ...]]:
+    """A filler's figures over a text, and notes. What is hidden is the same in each evaluation."""
+    corpus = read(paths, text, vocabulary=checkpoint.vocabulary, on_unknown="skip")
+    found = evaluate(reader_of(checkpoint, threads), pieces_of(corpus, checkpoint.config.vocab_size))
+    assert found is not None  # only a stopped evaluation has no result
+    return found, corpus.notes
+
+
+def evaluate(model: Reader, measured: Pieces, stop: Callable[[], object] = lambda: None) -> Evaluation | None:
+    """The loss and the share of right characters in gaps that are the same in each evaluation."""
+    loss, right, total = 0.0, 0, 0
+    for rows in in_order(measured.texts.lengths, READ_TOGETHER):
+        batch = measured.batch(rows, window_length(len(rows)))
+        gaps = batch.weights > 0
+        logits = model.forward(batch.x, batch.lengths)[gaps]
+        targets = batch.targets[gaps]
+        loss += float(-log_softmax(logits)[np.arange(len(targets)), targets].sum())
+        right += int(np.count_nonzero(logits.argmax(axis=1) == targets))
+        total += len(targets)
+        if stop():
+            return None
+    return Evaluation(loss / max(total, 1), total, accuracy=right / max(total, 1))
+
+
+def log_softmax(logits: Array) -> Array:
+    """The logarithms of probabilities (.., N), in float64."""
+    logits = logits.astype(np.float64)
+    logits -= logits.max(axis=-1, keepdims=True)
+    found: Array = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    return found
