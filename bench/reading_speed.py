@@ -3,10 +3,10 @@
     python bench/reading_speed.py --torch-python ~/torch/bin/python [--write]
     python bench/reading_speed.py --only rewriter --rounds 3
 
-Characters of texts a second, float32, all texts of the same length, which is PyTorch's best case. `train`
-is a whole step: forward, backward, clipping, AdamW. `read` is what a user asks for: probabilities of classes
-or labels, the best tags (Viterbi), a target (greedily, as many steps as the text has). PyTorch is measured
-with and without the malloc settings of bench/README.md, and the better one counts.
+Characters of texts a second, float32, all texts of the same length, which is PyTorch's best case. `train` is
+a whole step: forward, backward, clipping, AdamW. `read` is what a user asks for: probabilities of classes or
+labels, the best tags (Viterbi), a target (greedily, as many steps as the text has). PyTorch is measured with
+and without the malloc settings of bench/README.md, and the better one counts.
 """
 
 from __future__ import annotations

@@ -439,7 +439,7 @@ def evaluate(
     report: Callable[[str, float], None] = lambda what, share: None,
     note: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
-    """The loss over a text; if it has labels, also without them.
+    """The loss over a text; if it has labels, also without them. Of a model that reads, more of its kind.
 
     With `dynamic` the result is a dynamic_evaluation.DynamicEvaluation, which adds the loss of a network that
     adapts to the text. `report` is called a few times a second with the stage, "reading" or "adapting", and
@@ -448,8 +448,11 @@ def evaluate(
     from charrnn.tasks.evaluation import evaluate as evaluate_documents
 
     checkpoint = _checkpoint(model, *KINDS)
+    text = text or checkpoint.text.of_commands()
     if checkpoint.config.kind != "writer":
-        return _measured(checkpoint, corpus, text, dynamic, threads, note)
+        if dynamic is not None:
+            raise ConfigError("--dynamic is for models that write, and this one reads", "leave it out")
+        return _measured(checkpoint, corpus, text, on_unknown, threads, note)
     found = read(
         _paths(corpus), text or checkpoint.text.of_commands(),
         vocabulary=checkpoint.vocabulary, on_unknown=on_unknown, expected=checkpoint.text.encoding,
@@ -482,18 +485,16 @@ def evaluate(
 def _measured(
     model: Checkpoint,
     corpus: Paths,
-    text: TextConfig | None,
-    dynamic: DynamicConfig | None,
+    text: TextConfig,
+    on_unknown: OnUnknown,
     threads: int | None,
     note: Callable[[str], None],
 ) -> Evaluation:
     """`evaluate` for a model that reads: what its task measures."""
     from charrnn.tasks import reading
 
-    if dynamic is not None:
-        raise ConfigError("--dynamic is for models that write, and this one reads", "leave it out")
     require(model, *(kind for kind in KINDS if kind in reading.MEASURES))
-    result, notes = reading.measure(model, _paths(corpus), text or model.text.of_commands(), threads)
+    result, notes = reading.measure(model, _paths(corpus), text, on_unknown, threads)
     for line in notes:
         note(line)
     return result
@@ -624,13 +625,7 @@ def classify(
         models = by_label(only)
     if len(models) < 2:
         raise ConfigError("there is nothing to choose between", "give two models or more, each with -m")
-    weights = [1.0] * len(models) if prior is None else [float(weight) for weight in prior]
-    if len(weights) != len(models):
-        raise ConfigError(
-            f"the prior has {len(weights)} numbers for {len(models)} models", "give one for each model"
-        )
-    if not all(0 < weight < float("inf") for weight in weights):
-        raise ConfigError("the prior holds a number that is not above 0", "give positive numbers")
+    weights = _shares([1.0] * len(models) if prior is None else prior, len(models), "models")
     checkpoints = [_checkpoint(model) for model in models]
     unknown_bits = _unknown_bits(unknown_bits)
     scorers: list[surprisal.Scorer] = []
@@ -643,7 +638,7 @@ def classify(
     text = classification.common_text(scorers, nul=reading.get("nul", False)).of_commands(**reading)
     return classification.classify_lines(
         scorers,
-        [weight / sum(weights) for weight in weights],
+        weights,
         lines.read_lines(_paths(corpus), text, scorers[0].most, before_waiting),
         text,
     )
@@ -653,15 +648,29 @@ def classified(
     model: Checkpoint | str | Path,
     corpus: Paths,
     *,
+    by: str | None = None,
+    prior: Sequence[float] | None = None,
     threads: int | None = None,
     before_waiting: Callable[[], None] = lambda: None,
     **reading: Any,
 ) -> Iterator[list[LineClasses]]:
-    """The probabilities of each line's classes by a classifier, in lists of lines; see `classify`."""
+    """The probabilities of each line's labels by a classifier, in lists of lines; see `classify`.
+
+    `prior` says how frequent the labels of the column `by`, or of the first, are where the lines come from;
+    None: as in training.
+
+    Raises:
+        ConfigError: the prior does not fit the labels.
+        VocabularyError: there is no such column.
+    """
     from charrnn.tasks.reading.classify import Classifier
     from charrnn.text import lines
 
-    classifier = Classifier(_checkpoint(model, "classifier"), threads)
+    checkpoint = _checkpoint(model, "classifier")
+    place = 0 if by is None else _place(checkpoint, by)
+    classifier = Classifier(checkpoint, threads)
+    if prior is not None:
+        classifier.expect(place, _shares(prior, len(checkpoint.columns[place].labels), "labels"))
     text = classifier.checkpoint.text.of_commands(**reading)
     found = lines.read_lines(_paths(corpus), text, CLASSIFIED_TOGETHER, before_waiting)
     return classifier.lines(found, text.end or "\n")
@@ -728,6 +737,25 @@ def _sources(
     return read_lines(_paths(corpus), text, CLASSIFIED_TOGETHER, before_waiting), text.end
 
 
+def _shares(prior: Sequence[float], count: int, things: str) -> list[float]:
+    """A prior of so many numbers, with the sum 1."""
+    weights = [float(weight) for weight in prior]
+    if len(weights) != count:
+        raise ConfigError(
+            f"the prior has {len(weights)} numbers for {count} {things}", f"give one for each {things[:-1]}"
+        )
+    if not all(0 < weight < float("inf") for weight in weights):
+        raise ConfigError("the prior holds a number that is not above 0", "give positive numbers")
+    total = sum(weights)
+    return [weight / total for weight in weights]
+
+
+def _place(model: Checkpoint, column: str) -> int:
+    """The number of a column of labels. VocabularyError: there is none of this name."""
+    ids_of(model.columns, {column: ""})
+    return names(model.columns).index(column)
+
+
 def by_label(model: Checkpoint | str | Path, column: str | None = None) -> list[Checkpoint]:
     """The models of texts with each label of a column, the first one without a name.
 
@@ -735,8 +763,8 @@ def by_label(model: Checkpoint | str | Path, column: str | None = None) -> list[
         VocabularyError: there is no such column.
     """
     checkpoint = _checkpoint(model)
-    ids = list(ids_of(checkpoint.columns, {} if column is None else {column: ""}))  # all unknown
-    place = 0 if column is None else names(checkpoint.columns).index(column)
+    place = 0 if column is None else _place(checkpoint, column)
+    ids = list(ids_of(checkpoint.columns, {}))  # all unknown
     found = []
     for label in range(len(checkpoint.columns[place].labels)):
         ids[place] = label

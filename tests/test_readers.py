@@ -109,14 +109,18 @@ def test_logits_loss_and_gradients_are_pytorchs(name, workers):
         np.testing.assert_allclose(gradients[key], gradient, rtol=1e-9, atol=1e-12, err_msg=key)
 
 
-@pytest.mark.parametrize("kind", ALL)
-@pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
-@pytest.mark.parametrize(
-    ("D", "norm", "residual"), [(4, False, False), (6, True, True), (0, True, False), (6, False, True)]
-)
-def test_gradients_are_central_differences(kind, cell, nonlinearity, D, norm, residual, workers):
-    network = of(kind, config(cell, nonlinearity, embedding_size=D, norm=norm, residual=residual))
-    check(make(network, workers), batch(kind, [4, 1, 3], 5))
+# Embedding size, norm and residual.
+SWITCHES = [(4, False, False), (6, True, True), (0, True, False), (6, False, True)]
+
+
+@pytest.mark.parametrize("kind", range(len(ALL)))
+@pytest.mark.parametrize("cell", range(len(CELLS)))
+def test_gradients_are_central_differences(kind, cell, workers):
+    """All pairs of a kind, a cell and its switches."""
+    D, norm, residual = SWITCHES[(kind + cell) % len(SWITCHES)]
+    name, (cell, nonlinearity) = list(ALL)[kind], CELLS[cell]
+    network = of(name, config(cell, nonlinearity, embedding_size=D, norm=norm, residual=residual))
+    check(make(network, workers), batch(name, [4, 1, 3], 5))
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -211,6 +215,24 @@ def test_single_steps_of_rows_in_any_order_are_those_of_the_whole_target(kind, c
             assert not weights[row, given.lengths[column] :].any()
         order = np.random.default_rng(t).permutation(len(columns))
         columns, written = columns[order], written.take(order)
+
+
+@pytest.mark.parametrize(("cell", "nonlinearity"), CELLS[:2])
+def test_each_column_has_a_softmax_of_its_own(cell, nonlinearity, workers):
+    """Three columns, in one of which a class is not known, and in another counts more."""
+    settings = replace(config(cell, nonlinearity), kind="classifier", targets=(2, 3, 4))
+    rng, given = np.random.default_rng(8), batch("classes", [4, 1, 3], 5)
+    targets = np.concatenate([rng.dirichlet(np.ones(n), 3) for n in settings.targets], axis=1)
+    targets[1, 2:5], targets[2, 5:] = 0, 1.7 * targets[2, 5:]
+    given = given._replace(targets=targets)
+    check(make(settings, workers), given)
+    for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-5)):
+        reader = make(settings, workers, dtype)
+        logits, losses = reader.forward(given.x, given.lengths), reader.losses(given)
+        for b in range(3):
+            parts = [slice(0, 2), slice(2, 5), slice(5, 9)]
+            own = [-targets[b, part] @ naive.log_softmax(logits[b, part]) for part in parts]
+            assert losses[b] == pytest.approx(sum(own), rel=tolerance)
 
 
 @pytest.mark.parametrize("scale", [0.5, 5, 30])
@@ -314,6 +336,8 @@ def test_a_network_reads_as_the_list_of_its_modules():
     assert str(of("classes", config()).network()).splitlines()[-3:] == [
         "AttentionPooling(6, 3)", "Linear(6 -> 5)", "Classes(5)",
     ]  # fmt: skip
+    several = replace(config(), kind="classifier", targets=(2, 3)).network()
+    assert str(several).splitlines()[-2:] == ["Linear(6 -> 5)", "Classes(2, 3)"]
 
 
 def test_the_initial_tensors_are_those_that_the_shapes_name():

@@ -30,6 +30,7 @@ OnUnknown = Annotated[
 ]
 Precision = Annotated[str, typer.Option(metavar="NAME", help="bfloat16: rounded weights, sooner [float32].")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
+Threads = Annotated[int | None, typer.Option(metavar="N", help="Threads [all cores].")]
 Nul = Annotated[bool, typer.Option("-0", "--null", help="NULs separate texts, as for xargs -0.")]
 PLOT = "Draw the loss by epoch: .svg, or .png."
 
@@ -55,10 +56,9 @@ EncodingErrors = Annotated[
     Handling | None,
     typer.Option("--encoding-errors", metavar="NAME", help="Bad bytes: strict, skip, replace [as trained]."),
 ]
-UnknownBits = Annotated[
-    float,
-    typer.Option(metavar="BITS", help=f"What an unknown character costs [{UNKNOWN_BITS:g}]."),
-]
+_UNKNOWN_BITS = typer.Option(metavar="BITS", help=f"What an unknown character costs [{UNKNOWN_BITS:g}].")
+UnknownBits = Annotated[float, _UNKNOWN_BITS]
+UnknownBitsGiven = Annotated[float | None, _UNKNOWN_BITS]  # None: not given
 
 
 Command = Callable[..., int | None]

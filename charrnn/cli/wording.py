@@ -92,6 +92,13 @@ def json_number(value: Any) -> Any:
     return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
+def json_figures(figures: Any) -> Any:
+    """Figures in dictionaries and lists, each as `json_number` gives it."""
+    if isinstance(figures, dict):
+        return {name: json_figures(value) for name, value in figures.items()}
+    return list(map(json_figures, figures)) if isinstance(figures, list) else json_number(figures)
+
+
 def json_text(text: str, raw_bytes: bool) -> str:
     """`text` for JSON: raw bytes decoded as UTF-8, and invalid bytes as U+FFFD."""
     if text.isascii():

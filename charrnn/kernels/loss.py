@@ -51,23 +51,28 @@ def cross_entropy(logits: Any, targets: Any, weights: Any, losses: Any, V: int, 
 
 @njit()
 def soft_cross_entropy(
-    logits: Any, targets: Any, weights: Any, losses: Any, V: int, b0: int, b1: int
+    logits: Any, targets: Any, weights: Any, losses: Any, bounds: Any, b0: int, b1: int
 ) -> None:
     """losses[b] = -sum over k of targets[b, k] log softmax(logits[0, b])[k], and the same gradient.
 
-    Shapes: logits (1, B, padded V), targets (B, V), weights and losses (B,).
+    The logits are of several questions, each with a softmax of its own: those of c stand in
+    bounds[c] : bounds[c + 1]. Shapes: logits (1, B, padded V), targets (B, V), weights and losses (B,).
     """
     for b in range(b0, b1):
-        row, target, weight = logits[0, b], targets[b], weights[b]
-        top = largest(row, V)
-        mass = total(target, V)
-        at_targets = total_of_products(target, row, top, V)
-        _exponentials(row, top, V)
-        partition = total(row, V)
-        losses[b] = mass * row.dtype.type(math.log(np.float64(partition))) - at_targets
-        _scale(row, mass * weight / partition, V)
-        for k in range(V):
-            row[k] -= weight * target[k]
+        weight = weights[b]
+        losses[b] = 0
+        for c in range(len(bounds) - 1):
+            V = bounds[c + 1] - bounds[c]
+            row, target = logits[0, b, bounds[c] : bounds[c + 1]], targets[b, bounds[c] : bounds[c + 1]]
+            top = largest(row, V)
+            mass = total(target, V)
+            at_targets = total_of_products(target, row, top, V)
+            _exponentials(row, top, V)
+            partition = total(row, V)
+            losses[b] += mass * row.dtype.type(math.log(np.float64(partition))) - at_targets
+            _scale(row, mass * weight / partition, V)
+            for k in range(V):
+                row[k] -= weight * target[k]
 
 
 @njit()

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol, Self
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import Kind, ModelConfig, TextConfig, TrainConfig
 from charrnn.events import Measure
-from charrnn.labels import Columns
+from charrnn.labels import Columns, merged
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
@@ -124,6 +124,14 @@ class Material:
         corpus, validation = corpora
         assert corpus is not None
         return replace(self, corpus=corpus, validation=validation)
+
+    def beside(self, initial: Checkpoint) -> Self:
+        """The same with all characters of the model to start from, and its labels if it is of this kind."""
+        known = Vocabulary(initial.vocabulary.characters[: initial.config.vocab_size])
+        columns = self.corpus.columns
+        if initial.config.kind == self.kind:
+            columns = merged(columns, initial.columns)
+        return self.within(self.corpus.vocabulary.merged(known), columns)
 
     def begin(
         self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers

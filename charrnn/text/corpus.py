@@ -260,14 +260,14 @@ def read(
     stdin: BinaryIO | None = None,
     expected: str | None = None,
     columns: Columns | None = None,
-    skips_labels: bool = False,
+    skips_labels: bool | None = None,
 ) -> Corpus:
     """Reads files, folders, .gz files and "-" (`stdin`) as one corpus, in one pass.
 
     Each file is a document or, if the text holds records, each of these is one, including its end. Without a
     given vocabulary, one is built from the text; so are the `columns` of labels, if texts have any. With
-    `skips_labels`, labels that the given columns lack count as unknown. `expected` is the encoding that an
-    error suggests for undecodable bytes. Memory: the ids and about 10 MB.
+    `skips_labels`, labels that the given columns lack count as unknown; None: if characters are skipped.
+    `expected` is the encoding that an error suggests for undecodable bytes. Memory: the ids and about 10 MB.
 
     Raises:
         CorpusError: a file cannot be read or decoded, or is not the table that it should be; the text has
@@ -277,7 +277,7 @@ def read(
 
     With `text.targets`, CorpusError: a line is no pair. Of tags, the result says which kind they are of.
     """
-    skips = skips_labels or on_unknown == "skip"
+    skips = on_unknown == "skip" if skips_labels is None else skips_labels
     labels = Labels(text, columns, skips=skips) if text.label_by else None
     reader = _Reader(Decoder(text, expected), vocabulary, on_unknown, labels)
     sources = find(paths)

@@ -15,7 +15,6 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, TrainConfig, TrainPrecision, canonical, to_dict
 from charrnn.errors import ConfigError, VocabularyError
 from charrnn.events import Compiling, Started
-from charrnn.labels import merged
 from charrnn.nn.learning.compilation import compile_kernels, start_helper
 from charrnn.nn.learning.learner import characters_per_second
 from charrnn.nn.precision import choose, require
@@ -28,7 +27,6 @@ from charrnn.training.planning.writing import Plan, Speed, by_speed, plan
 from charrnn.training.request import MODEL_SETTINGS, TRAIN_SETTINGS, Request, example, only
 from charrnn.training.run import Run
 from charrnn.training.run_files import Outputs
-from charrnn.vocabulary import Vocabulary
 
 # Fine-tuning starts from good weights, which the usual peak would first unlearn.
 FINE_TUNING_RATE = 2e-3
@@ -76,7 +74,10 @@ def set_up(
     out = request.path()
     held.enter_context(exclusive(out))
     earlier = look(out, request.target)
-    initial = None if request.init_from is None else model_file.load(request.init_from)
+    initial = None
+    if request.init_from is not None:
+        kind = request.assignment.kind
+        initial = kinds.require(model_file.load(request.init_from), *kinds.BEGUN_BY.get(kind, (kind,)))
     workers = Workers(request.threads)
     if earlier.interrupted is not None:
         settled = _as_before(earlier, earlier.interrupted, request, given, held)
@@ -135,7 +136,7 @@ def _anew(
     """A new run. Settings that are not given are chosen to suit the texts."""
     kind = request.assignment.kind
     if initial is not None:
-        given = _with_network_of(kinds.require(initial, kind), given)
+        given = _with_network_of(kinds.require(initial, *dict.fromkeys((kind, "writer"))), given)
     writes = kind == "writer"
     guess = example(kind, given)  # calls the same kernels
     wanted: TrainPrecision = given.get("precision", "auto")
@@ -143,10 +144,7 @@ def _anew(
     start_helper(held, guess, request.threads, bfloat16)
     material, init = request.assignment.read(request.text), ""
     if initial is not None:
-        corpus = material.corpus
-        columns = merged(corpus.columns, initial.columns)
-        characters = initial.vocabulary.characters[: initial.config.vocab_size]
-        material = material.within(corpus.vocabulary.merged(Vocabulary(characters)), columns)
+        material = material.beside(initial)
         init = _digest(initial)
     if material.validation is not None:
         given = {**given, "val_fraction": 0.0, "val_text": material.validation.fingerprint()}

@@ -75,5 +75,5 @@ def evaluate(
         say(f"note: {line}")
     values, lines = measures.figures(result, checkpoint.config.kind)
     if json_lines:
-        lines = [json.dumps({name: wording.json_number(value) for name, value in values.items()})]
+        lines = [json.dumps(wording.json_figures(values))]
     Output().write_all(line + "\n" for line in lines)

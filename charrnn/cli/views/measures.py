@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from charrnn.cli.views import confusion
 from charrnn.cli.wording import count
 from charrnn.config import Kind
 from charrnn.errors import decimal
@@ -77,8 +78,13 @@ def _filler(result: Any) -> Figures:
     return values, lines
 
 
+def _classifier(result: Any) -> Figures:
+    return result.figures(), list(confusion.lines(result))
+
+
 KINDS: dict[Kind, Callable[[Any], Figures]] = {
     "writer": _writer,
+    "classifier": _classifier,
     "tagger": _tagger,
     "rewriter": _rewriter,
     "filler": _filler,

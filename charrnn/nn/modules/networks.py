@@ -33,8 +33,8 @@ def classifier(config: ModelConfig) -> Sequential:
     from charrnn.nn.modules.reading.heads import Classes
     from charrnn.nn.modules.reading.pooling import AttentionPooling
 
-    H, (N,) = config.hidden_size, config.targets
-    pooled = AttentionPooling(2 * H, H), Linear(2 * H, N, "decoder"), Classes(N)
+    H, sizes = config.hidden_size, config.targets
+    pooled = AttentionPooling(2 * H, H), Linear(2 * H, sum(sizes), "decoder"), Classes(*sizes)
     return Sequential(*both_ways(config), *pooled)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -125,18 +125,51 @@ def reader_of(checkpoint: Checkpoint, threads: int | None) -> Reader:
     return reader
 
 
-def grown(initial: Checkpoint, fresh: dict[str, Array], **rows: Any) -> dict[str, Array]:
-    """The weights of a model of the same kind, for other characters and targets.
+def grown(initial: Checkpoint, fresh: dict[str, Array], characters: Array, **rows: Array) -> dict[str, Array]:
+    """The weights of a model for other texts, of the same kind or one that writes.
 
-    `rows` are, for the embedding and the decoder, where each known row goes; new ones come from `fresh`.
+    `rows` say, for tensors by name, where each known row goes; negative: nowhere. New rows, and all that the
+    model does not have, come from `fresh`.
     """
-    tensors = {}
+    known, characters, tensors = initial.tensors, rows["embedding_weight"], {}
+    if initial.config.kind == "writer":
+        known = _both_ways(known)
     for name, value in fresh.items():
-        known, places = initial.tensors[name], rows.get(name.replace(".", "_"))
-        if places is None:
-            tensors[name] = known
-        else:
-            kept = (places >= 0) & (places < len(value))
-            value[places[kept]] = known[: len(places)][kept]
+        own, places = known.get(name), rows.get(name.replace(".", "_"))
+        if own is None or (own.shape[1:] != value.shape[1:] and not _is_one_hot(name, initial)):
             tensors[name] = value
+        elif _is_one_hot(name, initial):
+            tensors[name] = _moved(value.T, own.T, characters).T.copy()
+        elif places is not None:
+            tensors[name] = _moved(value, own, places)
+        else:
+            tensors[name] = own
     return tensors
+
+
+def _is_one_hot(name: str, model: Checkpoint) -> bool:
+    """Whether the columns of this tensor are those of characters."""
+    return name.startswith("rnn.weight_ih_l0") and not model.config.embedding_size
+
+
+def _moved(value: Array, known: Array, places: Array) -> Array:
+    kept = (places >= 0) & (places < len(value))
+    value[places[kept]] = known[: len(places)][kept]
+    return value
+
+
+def _both_ways(tensors: dict[str, Array]) -> dict[str, Array]:
+    """The weights of an encoder whose two directions each read as a network that writes does."""
+    found = {}
+    for name, value in tensors.items():
+        if name.startswith("rnn.weight_ih_l") and not name.endswith("_l0"):
+            nothing = np.zeros_like(value)  # of what the other direction tells
+            found[name] = np.concatenate([value, nothing], axis=1)
+            found[f"{name}_reverse"] = np.concatenate([nothing, value], axis=1)
+        elif name.startswith("rnn."):
+            found[name] = found[f"{name}_reverse"] = value
+        elif name.startswith("norm_l"):
+            found[name] = np.concatenate([value, value])
+        elif name == "embedding.weight":
+            found[name] = value
+    return found

@@ -66,10 +66,21 @@ class Positions(Head):
 
 
 class Classes(Head):
-    """The same for whole texts: targets are distributions (B, N), for one may have several; weights (B,)."""
+    """The same for whole texts, whose classes are asked for in several columns of so many logits each.
+
+    Targets are distributions (B, N) side by side, for a text may have several classes; one of zeros is not
+    known. The loss is the sum over the columns; weights are (B,).
+    """
+
+    def __init__(self, *sizes: int) -> None:
+        super().__init__(sum(sizes))
+        self.sizes = sizes
+
+    def __repr__(self) -> str:
+        return f"Classes({', '.join(map(str, self.sizes))})"
 
     def bind(self, window: Window, x: Stream) -> BoundHead:
-        return _BoundClasses(window, x)
+        return _BoundClasses(window, x, self.sizes)
 
 
 class _BoundPositions(BoundHead):
@@ -85,11 +96,14 @@ class _BoundPositions(BoundHead):
 
 
 class _BoundClasses(BoundHead):
-    def __init__(self, window: Window, x: Stream) -> None:
+    def __init__(self, window: Window, x: Stream, sizes: tuple[int, ...]) -> None:
         super().__init__(window, x)
+        self.bounds = np.cumsum((0, *sizes))
         self.targets = np.zeros((window.B, x.N), window.dtype)
         self.weights, self.losses = (np.zeros(window.B, window.dtype) for _ in range(2))
 
     def backward(self, b0: int, b1: int) -> None:
         x = self.x
-        kernels.loss.soft_cross_entropy(x.values, self.targets, self.weights, self.losses, x.N, b0, b1)
+        kernels.loss.soft_cross_entropy(
+            x.values, self.targets, self.weights, self.losses, self.bounds, b0, b1
+        )
