@@ -63,7 +63,7 @@ def classify(
     raw = bool(checkpoints) and all(checkpoint.text.bytes for checkpoint in checkpoints)
     output = Output(raw_bytes=raw and not json_lines, errors="surrogateescape")
     reading: dict[str, Any] = {"encoding": encoding, "encoding_errors": encoding_errors, "nul": nul}
-    how: dict[str, Any] = {"threads": threads, "before_waiting": output.flush, **reading}
+    how: dict[str, Any] = {"threads": threads, **reading}
     texts = [checkpoint.text for checkpoint in checkpoints]
     rendering = _Rendering(
         top, threshold, next((text for text in texts if text.split is not None), TextConfig()),
@@ -76,7 +76,9 @@ def classify(
                 "--unknown-bits is for models that write, and a classifier leaves unknown characters out",
                 "leave it out",
             )
-        results = api.classified(checkpoints[0], files or ["-"], by=by, prior=weights, **how)
+        results = api.classified(
+            checkpoints[0], files or ["-"], by=by, prior=weights, before_waiting=output.flush, **how
+        )
         render = rendering.of_classifier(checkpoints[0].columns, by)
     else:
         if len(checkpoints) == 1 and checkpoints[0].columns:
@@ -89,7 +91,8 @@ def classify(
             raise ConfigError("--by names a column of labels", "give it with one model that knows labels")
         results = api.classify(
             checkpoints, files or ["-"], prior=weights,
-            unknown_bits=UNKNOWN_BITS if unknown_bits is None else unknown_bits, **how,
+            unknown_bits=UNKNOWN_BITS if unknown_bits is None else unknown_bits,
+            before_waiting=output.flush, **how,
         )  # fmt: skip
         render = rendering.of_writers(names)
     own = next((text for text in texts if not text.bytes), None)
