@@ -43,7 +43,7 @@ from charrnn.vocabulary import OnUnknown, Vocabulary
 LONGEST = 1024  # characters of a text that are read
 SHOWN = 10_000  # characters of a line that are written again
 # An example of a class counts by the class's frequency to the power of -RARER.
-RARER = 0.25
+RARER = 0.1
 UNEVEN = 3.0  # how often the most frequent class is as frequent as the rarest, where that is said
 HIDDEN = 0.1  # the share of characters that are unknown while the network learns
 
