@@ -13,7 +13,8 @@ measured on a line that was trained on. Shown are, for each seed, as a line of J
 - how often `classify` is right about held-out texts: by the model with labels, by those of one label
   each, and, if scikit-learn is there, by naive Bayes on character n-grams;
 - of 100 texts written for each of the ten most frequent labels, how many a classifier of scikit-learn
-  takes for the label that was asked for, beside the same share of the real held-out texts.
+  takes for the label that was asked for, beside the same share of the real held-out texts;
+- how many of the written texts are distinct, and how many stand in the training texts of their label.
 
 scikit-learn is no dependency: it takes part if the interpreter of --sklearn-python can import it.
 """
@@ -31,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import charrnn
-from charrnn.config import TextConfig
+from charrnn.config import WRITING_STRENGTH, TextConfig
 
 WRITTEN, LABELS = 100, 10
 LEAST_MINUTES = 0.05
@@ -71,7 +72,9 @@ def main() -> None:
     parser.add_argument(
         "--option", action="append", default=[], metavar="NAME=VALUE", help="of charrnn.train"
     )
-    parser.add_argument("--strength", type=float, default=1.0, help="of the labels, when texts are written")
+    parser.add_argument(
+        "--strength", type=float, default=WRITING_STRENGTH, help="of the labels, when texts are written"
+    )
     parser.add_argument("--alone", action="store_true", help="only the model with labels")
     a = parser.parse_args()
     settings = {name: json.loads(value) for name, value in (option.split("=", 1) for option in a.option)}
@@ -170,22 +173,28 @@ def rival(a: argparse.Namespace, model: Any, train: Texts, test: Texts, seed: in
         for label in common
         for text in charrnn.sample(charrnn.given(model, label, a.strength), count=WRITTEN, seed=seed)
     ]
+    known = set(train)
+    own = {
+        "strength": a.strength,
+        "written texts that are distinct": len(set(written)) / len(written),
+        "written texts that were trained on": sum(text in known for text in written) / len(written),
+    }
     given = json.dumps({"train": train, "test": test, "written": written})
     try:
         done = subprocess.run(
             [a.sklearn_python, "-c", RIVAL], input=given, capture_output=True, text=True, check=False
         )
     except OSError as error:
-        return {"scikit-learn": f"is not there: {error}"}
+        return own | {"scikit-learn": f"is not there: {error}"}
     if done.returncode:
-        return {"scikit-learn": f"is not there: {done.stderr.strip().splitlines()[-1:]}"}
+        return own | {"scikit-learn": f"is not there: {done.stderr.strip().splitlines()[-1:]}"}
     answers = json.loads(done.stdout)
 
     def share(those: Texts, answers: list[str], label: str) -> float:
         mine = [answer == label for (own, _), answer in zip(those, answers, strict=True) if own == label]
         return sum(mine) / max(1, len(mine))
 
-    return {
+    return own | {
         "right by naive Bayes": sum(b == t for b, (t, _) in zip(answers["bayes"], test, strict=True))
         / len(test),
         "taken for what was asked, and real ones": {

@@ -21,32 +21,16 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from packages import debian_package, pip_package, run
+
 REPOSITORY = Path(__file__).parents[1]
-
-
-def run(*command: str | Path, cwd: Path | None = None) -> bytes:
-    """What a command prints."""
-    return subprocess.run([*map(str, command)], cwd=cwd, check=True, stdout=subprocess.PIPE).stdout
-
-
-def downloaded(folder: Path, name: str, *command: str) -> Path:
-    """The file of this name pattern in the folder, which the command downloads if it is not there."""
-    if not list(folder.glob(name)):
-        run(*command, cwd=folder)
-    return next(folder.glob(name))
-
-
-def pip_package(folder: Path, name: str) -> Path:
-    """A package of PyPI."""
-    command = sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", name
-    return downloaded(folder, f"{name}-*", *command)
 
 
 def fortunes(folder: Path) -> str:
     """Sayings, separated by lines of "%"; those with control characters are drawings and left out."""
     parts = []
     for package in ("fortunes-min", "fortunes"):
-        archive = downloaded(folder, f"{package}_*.deb", "apt-get", "download", package)
+        archive = debian_package(folder, package)
         run("dpkg-deb", "-x", archive, folder / "fortunes")
     for path in sorted((folder / "fortunes").glob("usr/share/games/fortunes/*")):
         if not path.suffix and "art" not in path.name:

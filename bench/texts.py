@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import gettext
 import hashlib
+import io
 import re
 import struct
 import sys
@@ -148,7 +149,7 @@ def translations(roots: list[Path], language: str) -> str:
     found: dict[str, None] = {}  # in order, each once
     paths = {path for root in roots for path in _catalogues(root, language)}
     for path in sorted(paths, key=lambda path: _hash(path.as_posix())):
-        for message in _messages(path):
+        for message in messages(path.read_bytes()) if path.is_file() else []:
             if _is_foreign(message):
                 found[message.strip()] = None
     text = "".join(f"{message}\n\n" for message in found)
@@ -164,15 +165,14 @@ def _catalogues(root: Path, language: str) -> Iterator[Path]:
     yield from root.glob(f"*/lang/{language}/LC_MESSAGES/*.mo")  # Vim's
 
 
-def _messages(path: Path) -> list[str]:
+def messages(catalogue: bytes) -> list[str]:
     """The translations in a catalogue, sorted by what they translate; none if it cannot be read."""
     try:
-        with path.open("rb") as file:
-            catalogue = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]
+        found = gettext.GNUTranslations(io.BytesIO(catalogue))._catalog  # type: ignore[attr-defined]
     except (OSError, ValueError, LookupError, struct.error):
         return []
-    ordered = sorted((item for item in catalogue.items() if item[0]), key=lambda item: str(item[0]))
-    return [value for _, value in ordered if isinstance(value, str)]
+    ordered = sorted((item for item in found.items() if item[0]), key=lambda item: str(item[0]))
+    return [value for key, value in ordered if isinstance(value, str) and value != key]
 
 
 def _is_foreign(message: str) -> bool:

@@ -48,9 +48,9 @@ from charrnn.config import (
 )
 from charrnn.errors import CheckpointError, ConfigError, VocabularyError, quoted
 from charrnn.events import Event
+from charrnn.generation.writing import Begun, generate_all, generate_each
 from charrnn.generation.writing import Prompt as Prompt
 from charrnn.generation.writing import Written as Written
-from charrnn.generation.writing import generate_all, generate_each
 from charrnn.inference.mixture import Blend as Blend  # "as": the command line takes it from here
 from charrnn.inference.mixture import blend as blend
 from charrnn.labels import cut, ids_of, names
@@ -59,7 +59,7 @@ from charrnn.text.normalization import Normaliser, as_trained, normalised
 from charrnn.vocabulary import OnUnknown
 
 if TYPE_CHECKING:
-    from charrnn.nn.network import Model
+    from charrnn.inference.mixed_model import AnyNetwork
     from charrnn.scoring.classification import LineClass
     from charrnn.scoring.surprisal import LineScore
     from charrnn.search.enumeration import Line
@@ -183,16 +183,18 @@ def sample_each(
     They are written side by side, and prompts are taken only as they are needed, at first one. Instead of an
     iterable, `prompts` may be a function `take(most)` that returns at least one and at most `most` prompts,
     those available without waiting, or none at the end. A prompt may be a Prompt, with a seed and label of
-    its own. To a model that knows labels, it may be label<TAB>prompt, with a label of each column.
+    its own. To a model that knows labels, it may be label<TAB>prompt, with a label of each column, which
+    leads as far as a setting `strength` says; see `given`.
 
     Raises:
         VocabularyError: during the iteration; it names the prompt.
     """
-    checkpoint = _loaded(model)
+    checkpoint, strength = _loaded(model), settings.pop("strength", 1.0)
     if isinstance(checkpoint, Checkpoint) and checkpoint.columns:
+        settings |= {"strength": strength}
         settings |= {"count": count, "best_of": best_of, "on_unknown": on_unknown, "echo": echo}
         return _sample_each_label(checkpoint, prompts, settings | {"threads": threads})
-    rated, begun = settings.pop("rated", False) or best_of != 1, settings.pop("begun", (0, 0))
+    rated, begun = settings.pop("rated", False) or best_of != 1, settings.pop("begun", Begun())
     config = _sample_config(settings, checkpoint)
     source = prompts if callable(prompts) else _GrowingBatches(prompts)
     given: deque[str] = deque()  # the prompt of each text that is rated
@@ -219,9 +221,9 @@ def _sample_each_label(
 ) -> Texts:
     """`sample_each` for prompts with labels: a run for prompts in a row that have the same one."""
     source = prompts if callable(prompts) else _GrowingBatches(prompts)
-    config = _sample_config({"seed": settings.get("seed")}, model)
+    config, strength = _sample_config({"seed": settings.get("seed")}, model), settings.pop("strength")
     settings["seed"] = config.seed
-    models: dict[tuple[int, ...], Checkpoint] = {}
+    models: dict[tuple[int, ...], Checkpoint | Blend] = {}
     columns = names(model.columns)
 
     def parted(prompt: str | Prompt) -> Prompt:
@@ -230,23 +232,26 @@ def _sample_each_label(
         label, text = cut(prompt, len(columns))
         return Prompt(text, label=dict(zip(columns, label.split("\t"), strict=True)) if label else None)
 
-    def of(label: str | Mapping[str, str] | None, number: int) -> Checkpoint:
+    def of(label: str | Mapping[str, str] | None, number: int) -> Checkpoint | Blend:
         try:
             ids = ids_of(model.columns, {columns[0]: label} if isinstance(label, str) else label or {})
         except VocabularyError as error:
             raise VocabularyError(f"line {number} of the prompts: {error.message}", error.hint) from None
         if ids not in models:
-            models[ids] = model.given(ids)
+            models[ids] = _led([(model.given(ids), 1.0)], model, strength if label else 1.0)
         return models[ids]
 
     def texts() -> Iterator[Written]:
         done = numbered = 0
+        seen: set[bytes] = set()
         while taken := source(LABELLED_PROMPTS):
             for label, group in groupby(map(parted, taken), attrgetter("label")):
                 same = list(group)
                 given = of(label, done + 1)
-                for written in sample_each(given, same, begun=(done, numbered), **settings):
+                for written in sample_each(given, same, begun=Begun(done, numbered, seen), **settings):
                     written.label = label
+                    if settings.get("unique"):  # complete, before texts of other labels repeat it
+                        written.pieces = iter(list(written.pieces))
                     yield written
                 done += len(same)
                 numbered += sum(prompt.seed is None for prompt in same)
@@ -294,14 +299,19 @@ def given(
         if callable(labels):
             chosen = labels(model)
         else:
-            chosen = [({"": labels} if isinstance(labels, str) else labels, 1.0)]
+            only = model.columns[0].name if len(model.columns) == 1 else ""
+            chosen = [({only: labels} if isinstance(labels, str) else labels, 1.0)]
         found += [(model.given(ids_of(model.columns, named)), weight * share) for named, share in chosen]
-    if strength == 1.0:
-        return blend(found)
-    if len(several) > 1:
+    if strength != 1.0 and len(several) > 1:
         raise ConfigError("--strength leads one model, and there are several", "leave it out, or name one")
-    away_from = several[0][0].given(())
-    return Blend(tuple(model for model, _ in found), tuple(w for _, w in found), away_from, strength)
+    return _led(found, several[0][0], strength)
+
+
+def _led(models: list[tuple[Checkpoint, float]], bare: Checkpoint, strength: float) -> Checkpoint | Blend:
+    """The mixture of models that know their labels, led away from the model `bare` without any."""
+    if strength == 1.0:
+        return blend(models)
+    return Blend(tuple(m for m, _ in models), tuple(w for _, w in models), bare.given(()), strength)
 
 
 def _loaded(model: AnyModel | None) -> Checkpoint | Blend:
@@ -429,7 +439,7 @@ def evaluate(
     report: Callable[[str, float], None] = lambda what, share: None,
     note: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
-    """The loss over a text; of a model that reads, also how often it is right, and more of its kind.
+    """The loss over a text; if it has labels, also without them. Of a model that reads, more of its kind.
 
     With `dynamic` the result is a dynamic_evaluation.DynamicEvaluation, which adds the loss of a network that
     adapts to the text. `report` is called a few times a second with the stage, "reading" or "adapting", and
@@ -438,8 +448,11 @@ def evaluate(
     from charrnn.tasks.evaluation import evaluate as evaluate_documents
 
     checkpoint = _checkpoint(model, *KINDS)
+    text = text or checkpoint.text.of_commands()
     if checkpoint.config.kind != "writer":
-        return _measured(checkpoint, corpus, text, dynamic, threads, note)
+        if dynamic is not None:
+            raise ConfigError("--dynamic is for models that write, and this one reads", "leave it out")
+        return _measured(checkpoint, corpus, text, on_unknown, threads, note)
     found = read(
         _paths(corpus), text or checkpoint.text.of_commands(),
         vocabulary=checkpoint.vocabulary, on_unknown=on_unknown, expected=checkpoint.text.encoding,
@@ -447,34 +460,41 @@ def evaluate(
     )  # fmt: skip
     for line in found.notes:
         note(line)
-    documents = found.documents
+    documents = found.with_columns(checkpoint.columns).documents
     network = _model(checkpoint, threads)
     count = len(documents)
     result = evaluate_documents(network, documents, report=lambda done: report("reading", done / count))
     assert result is not None  # only a stopped evaluation has no result
+    if documents.labels is not None:
+        bare = replace(documents, labels=None)
+        without = evaluate_documents(
+            network, bare, report=lambda done: report("without labels", done / count)
+        )
+        assert without is not None
+        result = replace(result, loss_without_labels=without.loss)
     if dynamic is not None:
         from charrnn.tasks.dynamic_evaluation import DynamicEvaluation, dynamic_loss
 
         adapting = dynamic_loss(network, documents, dynamic, lambda done: report("adapting", done / count))
-        return DynamicEvaluation(result.loss, result.characters, adapting)
+        return DynamicEvaluation(
+            result.loss, result.characters, adapting, loss_without_labels=result.loss_without_labels
+        )
     return result
 
 
 def _measured(
     model: Checkpoint,
     corpus: Paths,
-    text: TextConfig | None,
-    dynamic: DynamicConfig | None,
+    text: TextConfig,
+    on_unknown: OnUnknown,
     threads: int | None,
     note: Callable[[str], None],
 ) -> Evaluation:
     """`evaluate` for a model that reads: what its task measures."""
     from charrnn.tasks import reading
 
-    if dynamic is not None:
-        raise ConfigError("--dynamic is for models that write, and this one reads", "leave it out")
     require(model, *(kind for kind in KINDS if kind in reading.MEASURES))
-    result, notes = reading.measure(model, _paths(corpus), text or model.text.of_commands(), threads)
+    result, notes = reading.measure(model, _paths(corpus), text, on_unknown, threads)
     for line in notes:
         note(line)
     return result
@@ -713,7 +733,7 @@ def _sources(
     """Lines for a model that was trained on pairs, and their end."""
     from charrnn.text.lines import read_lines
 
-    text = replace(model.text, targets=None, reverse=False).of_commands(**reading)
+    text = model.text.of_commands(**reading)
     return read_lines(_paths(corpus), text, CLASSIFIED_TOGETHER, before_waiting), text.end
 
 
@@ -796,13 +816,10 @@ def _paths(corpus: Paths) -> list[str | Path]:
     return [corpus] if isinstance(corpus, (str, Path)) else list(corpus)
 
 
-def _model(checkpoint: Checkpoint, threads: int | None) -> Model:
-    from charrnn.nn.network import Model
-    from charrnn.nn.workers import Workers
+def _model(checkpoint: Checkpoint, threads: int | None) -> AnyNetwork:
+    from charrnn.inference.mixed_model import model_of
 
-    model = Model(checkpoint.config, workers=Workers(threads))
-    model.load_tensors(checkpoint.tensors)
-    return model
+    return model_of(checkpoint, threads)
 
 
 def train(

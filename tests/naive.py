@@ -563,3 +563,26 @@ class KneserNey:
         total = sum(follow.values())
         mass = total - sum(kept.values())
         return kept.get(w, 0) / total + mass / total * shorter
+
+
+def gated(
+    tensors: Parameters, told: Sequence[float], counts: Sequence[float], logits: Sequence[float]
+) -> tuple[float, list[float]]:
+    """The weight of the counts, and the probabilities of the mixture.
+
+    told: log(1 + count) of the contexts of 1, 2, .. characters; counts: the counts' probabilities.
+    """
+    p, q = np.array(counts, np.float64), softmax(np.array(logits, np.float64))
+    x = [float(told[k]) if k < len(told) else 0.0 for k in range(9)]
+    x += [p.max(), -sum(p * np.log(p)), -np.log(q.max()), -sum(q * np.log(q))]
+    hidden = []
+    for row, bias in zip(tensors["gate.hidden.weight"], tensors["gate.hidden.bias"], strict=True):
+        total = float(bias)
+        for weight, value in zip(row, x, strict=True):
+            total += float(weight) * value
+        hidden.append(np.tanh(total))
+    total = float(tensors["gate.output.bias"][0])
+    for weight, value in zip(tensors["gate.output.weight"][0], hidden, strict=True):
+        total += float(weight) * value
+    weight = 1 / 1024 + (1 - 2 / 1024) / (1 + np.exp(-total))
+    return weight, (weight * p + (1 - weight) * q).tolist()

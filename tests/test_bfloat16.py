@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from support.compiled_loop import AVX2, has_longer_vectors
-from support.environment import environment
+from support.processes import failed, run, run_unkept
 
 from charrnn import api
 from charrnn.checkpoint import model_file
 from charrnn.checkpoint.model_file import resume_path
+from charrnn.cli.views.progress import compiling
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.errors import ConfigError, TrainingError
-from charrnn.events import Started, Step
+from charrnn.events import Compiling, Started, Step
+from charrnn.kernels.machine import jit
 from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.machine.prefetch import NOTHING
 from charrnn.kernels.products import bfloat16, gemm
@@ -29,7 +27,6 @@ from charrnn.nn.learning.optimizer import AdamW
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.workers import Workers
 
-ROOT = Path(__file__).parent.parent
 TEXT = "she sells sea shells by the sea shore, and the shells she sells are sea shells.\n" * 40
 SIZES = [1, 2, 15, 16, 17, 31, 32, 33, 65, 100]
 
@@ -313,22 +310,24 @@ def test_bfloat16_is_refused_where_the_cpu_has_none(monkeypatch):
         ),
     ],
 )
-def test_a_cpu_without_the_instructions_trains_the_same_in_float32(corpus, tmp_path, cpu, features):
+def test_a_cpu_without_the_instructions_trains_the_same_in_float32_with_nothing_kept(
+    corpus, tmp_path, cpu, features
+):
     """As Numba sees it: what it compiles for decides, not what is there."""
-    variables = environment(NUMBA_CPU_NAME=cpu, NUMBA_CPU_FEATURES=features)
-    command = [sys.executable, "-m", "charrnn", "train", str(corpus), "-o", str(tmp_path / "m")]
-    command += ["--steps", "4", "--hidden-size", "128", "--num-layers", "2", "--dropout", "0.2", "-q"]
-    asked = subprocess.run([*command, "--precision", "bfloat16"], env=variables, capture_output=True)
-    assert asked.returncode == 1
-    (line,) = asked.stderr.decode().splitlines()
+    variables = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
+    words = ("train", corpus, "--steps", 4, "--hidden-size", 128, "--num-layers", 2, "--dropout", 0.2)
+    line = failed(run(*words, "-o", tmp_path / "m", "--precision", "bfloat16", **variables))
     assert "no bfloat16 instructions" in line
     assert "--precision float32" in line
-    subprocess.run(command, env=variables, check=True)
+    trained = run_unkept(*words, "-o", tmp_path / "m", **variables)
+    assert trained.returncode == 0, trained.stderr
+    said = trained.stderr.decode()
+    assert "first time" not in said
+    assert (compiling(Compiling(1, 2, kept=False)) in said) == (not jit.JIT_DISABLED)
     assert model_file.load(tmp_path / "m").settings["precision"] == "float32"
-    out = tmp_path / "native"
-    own = [*command, "--precision", "float32", "-o", str(out)]
-    subprocess.run(own, env=environment(), check=True)
-    assert out.read_bytes() == (tmp_path / "m").read_bytes()
+    own = run(*words, "-o", tmp_path / "native", "--precision", "float32")
+    assert own.returncode == 0, own.stderr
+    assert (tmp_path / "native").read_bytes() == (tmp_path / "m").read_bytes()
 
 
 def test_an_unknown_precision_is_refused():

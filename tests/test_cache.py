@@ -11,14 +11,11 @@ from pathlib import Path
 import pytest
 from support.calls import call
 from support.environment import ROOT, environment
-from support.processes import TEXT, TINY, run
+from support.processes import NOWHERE, TEXT, TINY, run
 
-from charrnn.cli.views.progress import compiling
-from charrnn.events import Compiling
 from charrnn.kernels.machine import cache, jit
 
 posix = pytest.mark.skipif(os.name != "posix", reason="Windows has no folders of this kind")
-NOWHERE = f"{os.devnull}/nowhere"  # cannot be made, not even by root
 
 
 @pytest.fixture
@@ -112,27 +109,6 @@ def test_without_a_home_the_second_run_is_warm(tmp_path: Path) -> None:
     said = [run(*args, stdin=TEXT.encode(), cwd=tmp_path, **variables).stderr.decode() for _ in range(2)]
     assert "compiling kernels (first time on this machine)" in said[0]
     assert "compiling" not in said[1]
-
-
-@posix
-@pytest.mark.skipif(jit.JIT_DISABLED, reason="nothing is compiled")
-def test_where_nothing_can_keep_them_it_is_said_that_each_run_compiles(tmp_path: Path) -> None:
-    program = f"""
-import sys
-from charrnn.kernels.machine import cache
-cache.SHARED = ()
-from charrnn.cli import main
-sys.argv[1:] = [*{[str(word) for word in TRAIN]}, "--steps", "1", "-o", "m"]
-main()
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], input=TEXT.encode(), capture_output=True, cwd=tmp_path,
-        env=environment(CHARRNN_CACHE_DIR=NOWHERE, TMPDIR=""), timeout=250,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    said = done.stderr.decode()
-    assert "first time" not in said
-    assert compiling(Compiling(1, 2, kept=False)) in said
 
 
 ASK = """

@@ -181,6 +181,7 @@ def test_wrong_usage_is_two_lines_and_exit_code_2(args: tuple[str, ...], said: s
 REPEATABLE = {
     ("sample", "--model"), ("sample", "--until"), ("sample", "--ban"), ("enumerate", "--model"),
     ("fill", "--model"), ("next", "--model"), ("classify", "--model"), ("train", "--val"),
+    ("train", "--label-field"),
     ("sample", "--label"), ("enumerate", "--label"), ("fill", "--label"), ("next", "--label"),
     ("score", "--label"), ("compress", "--label"), ("decompress", "--label"),
 }  # fmt: skip

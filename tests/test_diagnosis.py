@@ -104,3 +104,11 @@ def test_an_ordinary_validation_text_is_not_doubted():
     late = [{"step": 1, "epoch": 30.0, "train_loss": 0.2, "val_loss": 2.5}]  # by then it may have overfitted
     assert doubts(late, MINUTES, 0.0) == ""
     assert after_early_stop(late, MINUTES, 0.1).startswith("more text or more --dropout (now 0.1) would help")
+
+
+def test_a_loss_with_counts_is_not_compared_with_that_of_training_which_has_none():
+    beside = TrainConfig(minutes=3, counts=1.0)
+    assert advise(history((2.0, 1.4), (1.70, 0.5)), beside, 0.0) == ""
+    assert "much easier" in doubts(history((2.0, 1.4), (1.70, 0.5)), MINUTES, 0.0)
+    said = advise(history((2.0, 2.1), (1.5, 1.6), (1.2, 1.7)), beside, 0.2)
+    assert said.startswith("it overfitted")

@@ -21,7 +21,7 @@ from charrnn.checkpoint import model_file
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.cli.models import choices
 from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig
-from charrnn.errors import ConfigError, CorpusError, VocabularyError
+from charrnn.errors import ConfigError, CorpusError, SamplingError, VocabularyError
 from charrnn.events import Finished, Step
 from charrnn.inference import writing_loop as kernels
 from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
@@ -329,6 +329,8 @@ def test_evaluation_reads_the_labels_of_a_text(trained, corpus_file, tmp_path):
     bare.write_text("".join(line.split("\t")[1] + "\n" for line in corpus_file.read_text().splitlines()))
     without = api.evaluate(trained.given(()), bare)
     assert given.characters == without.characters == 2800
+    assert given.loss_without_labels == without.loss
+    assert without.loss_without_labels is None
     assert 0.05 < without.loss - given.loss < 0.15  # a bit a word: ln(2) / 7 = 0.099 a character
     swapped = tmp_path / "swapped.tsv"
     swapped.write_text(
@@ -337,6 +339,17 @@ def test_evaluation_reads_the_labels_of_a_text(trained, corpus_file, tmp_path):
     assert api.evaluate(trained, swapped).loss > given.loss + 1
     with pytest.raises(VocabularyError, match="never seen the label 'x'"):
         api.evaluate(trained, _file(tmp_path, "x\tabab\n"))
+
+
+def test_the_command_shows_the_loss_with_and_without_labels(file, trained, corpus_file):
+    found = api.evaluate(trained, corpus_file)
+    as_json = json.loads(run("eval", file, corpus_file, "--json"))
+    assert as_json["loss_without_labels"] == pytest.approx(found.loss_without_labels)
+    assert as_json["bpc_without_labels"] == pytest.approx(found.bpc_without_labels)
+    _, line = run("eval", file, corpus_file).splitlines()
+    assert line.startswith(f"without labels {found.loss_without_labels:.4f} nats/char, ")
+    dynamic = json.loads(run("eval", file, corpus_file, "--json", "--dynamic"))
+    assert as_json.items() <= dynamic.items()
 
 
 def _file(folder, text):
@@ -605,6 +618,51 @@ def test_both_engines_write_the_same_with_strength(strength, monkeypatch):
     let_load(monkeypatch, Ready(after=None))
 
 
+def test_what_is_written_is_led_by_its_label_unless_strength_says_otherwise(file):
+    words = ("sample", "-m", file, "--label", "first", "--count", 20, "--seed", 1)
+    written = {
+        strength: run(*words, *(("--strength", strength) if strength else ())) for strength in ("", 1, 2)
+    }
+    assert written[""] == written[2] != written[1]
+    for mixture in (("--label", "first:0.5,second:0.5"), ("--label", "first", "-m", file)):
+        words = ("sample", "-m", file, *mixture, "--count", 20, "--seed", 1)
+        assert run(*words) == run(*words, "--strength", 1)
+
+
+@pytest.mark.parametrize("option", ["--prompts", "--prompts-json"])
+def test_labels_of_prompts_lead_as_far_as_those_of_the_option(file, option):
+    prompts = {"--prompts": "second\tcd\n", "--prompts-json": '{"prompt": "cd", "label": "second"}\n'}[option]
+    for strength in ((), ("--strength", 1), ("--strength", 9)):
+        words = ("-m", file, "--count", 30, "--seed", 4, *strength)
+        by_option = run("sample", *words, "--label", "second", "--prompt", "cd")
+        assert run("sample", *words, option, "-", stdin=prompts) == by_option
+    bare = {"--prompts": "cd\n", "--prompts-json": '"cd"\n'}[option]
+    words = ("-m", file, "--count", 30, "--seed", 4)
+    assert run("sample", *words, option, "-", stdin=bare) == run("sample", *words, "--prompt", "cd")
+
+
+def test_no_text_is_written_twice_whatever_the_labels_of_its_prompts(trained):
+    """Of three letters after the prompt, there are eight."""
+    prompts = ["first\tab", "second\tab", "first\tab", "\tab"] * 2
+    settings: dict[str, Any] = {"count": 1, "seed": 1, "length": 3, "echo": True, "only": "ab"}
+    plain = ["".join(text) for text in api.sample_each(trained, prompts, **settings)]
+    assert len(set(plain)) < len(plain)
+    found = list(api.sample_each(trained, prompts, unique=True, **settings))
+    texts = ["".join(text) for text in reversed(found)]
+    assert len(set(texts)) == 8
+    assert [text.label and text.label[""] for text in found] == ["first", "second", "first", None] * 2
+    with pytest.raises(SamplingError, match="had been written before"):
+        list(api.sample_each(trained, [*prompts, "second\tab"], unique=True, **settings))
+
+
+def test_strength_of_prompts_needs_a_model_that_knows_labels(tmp_path):
+    model_file.save(toy(), tmp_path / "m.safetensors")
+    words = ("sample", "-m", tmp_path / "m.safetensors", "--strength", 2, "--prompts", "-")
+    result = call(*words, stdin=b"a\n")
+    assert result.returncode == 2
+    assert b"--strength says how far --label leads" in result.stderr
+
+
 def test_strength_out_of_range_or_without_a_label_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="strength is -1"):
         api.given(labelled(), {"origin": "Greek"}, -1)
@@ -694,8 +752,8 @@ def test_labels_that_share_a_network_score_as_if_each_had_one_of_its_own(trained
 @pytest.mark.parametrize("command", ["sample", "next", "enumerate", "score", "fill"])
 def test_commands_take_a_label(file, trained, command):
     words = {
-        "sample": ["--count", 3, "--seed", 1], "next": ["a"], "enumerate": ["-n", 3], "score": ["-"],
-        "fill": ["a?b", "-n", 3],
+        "sample": ["--count", 3, "--seed", 1, "--strength", 1], "next": ["a"], "enumerate": ["-n", 3],
+        "score": ["-"], "fill": ["a?b", "-n", 3],
     }[command]  # fmt: skip
     plain = file.parent / "given.safetensors"
     model_file.save(api.given(trained, "second"), plain)
@@ -773,6 +831,29 @@ def test_training_says_which_labels_it_read(corpus_file, tmp_path):
     assert b"labels    2 different, of 400 texts: first 200, second 200\n" in result.stderr
     both = call("train", corpus_file, "--labels", "--label-by", "file")
     assert both.returncode == 2
+
+
+def test_labels_may_stand_in_a_field_of_a_table(corpus_file, tmp_path):
+    table, out = tmp_path / "words.csv", tmp_path / "m.safetensors"
+    rows = [line.split("\t") for line in corpus_file.read_text().splitlines()]
+    table.write_text("word,kind\n" + "".join(f"{word},{kind}\n" for kind, word in rows))
+    options = ("--hidden-size", 8, "--steps", 20, "--threads", 2, "-o", out)
+    run("train", table, "--lines", "--field", "word", "--label-field", "kind", *options)
+    model = api.load(out)
+    assert model.columns == (Column("kind", ("first", "second"), (200, 200)),)
+    assert "the field 'word' of tables, labels in 'kind'" in run("info", out)
+    assert api.evaluate(model, table).characters == 2800
+    one, named = (
+        run("sample", "-m", out, "--label", label, "--seed", 1) for label in ("first", "kind=first")
+    )
+    assert one == named != ""
+    assert api.given(model, "first").tensors.keys() == api.given(model, {"kind": "first"}).tensors.keys()
+    for filter_ in ("score", "classify"):
+        found = run(filter_, "-m", out, table)
+        assert [row.split("\t")[-1] for row in found.splitlines()] == [word for _, word in rows]
+    both = call("train", table, "--labels", "--field", "word", "-o", tmp_path / "n.safetensors")
+    assert both.returncode == 2
+    assert b"give --label-field NAME" in both.stderr
 
 
 def test_a_damaged_or_plain_model_has_no_labels_to_give(tmp_path):

@@ -109,14 +109,18 @@ def test_logits_loss_and_gradients_are_pytorchs(name, workers):
         np.testing.assert_allclose(gradients[key], gradient, rtol=1e-9, atol=1e-12, err_msg=key)
 
 
-@pytest.mark.parametrize("kind", ALL)
-@pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
-@pytest.mark.parametrize(
-    ("D", "norm", "residual"), [(4, False, False), (6, True, True), (0, True, False), (6, False, True)]
-)
-def test_gradients_are_central_differences(kind, cell, nonlinearity, D, norm, residual, workers):
-    network = of(kind, config(cell, nonlinearity, embedding_size=D, norm=norm, residual=residual))
-    check(make(network, workers), batch(kind, [4, 1, 3], 5))
+# Embedding size, norm and residual.
+SWITCHES = [(4, False, False), (6, True, True), (0, True, False), (6, False, True)]
+
+
+@pytest.mark.parametrize("kind", range(len(ALL)))
+@pytest.mark.parametrize("cell", range(len(CELLS)))
+def test_gradients_are_central_differences(kind, cell, workers):
+    """All pairs of a kind, a cell and its switches."""
+    D, norm, residual = SWITCHES[(kind + cell) % len(SWITCHES)]
+    name, (cell, nonlinearity) = list(ALL)[kind], CELLS[cell]
+    network = of(name, config(cell, nonlinearity, embedding_size=D, norm=norm, residual=residual))
+    check(make(network, workers), batch(name, [4, 1, 3], 5))
 
 
 @pytest.mark.parametrize("kind", ALL)

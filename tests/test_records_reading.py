@@ -23,7 +23,7 @@ from support.toy_models import log_probability, toy
 from charrnn import api
 from charrnn.checkpoint import model_file
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import TextConfig
+from charrnn.config import Form, TextConfig
 from charrnn.errors import ConfigError, CorpusError
 from charrnn.nn.network import Model
 from charrnn.nn.workers import Workers
@@ -31,6 +31,7 @@ from charrnn.scoring.surprisal import Scorer, score_lines
 from charrnn.tasks.evaluation import evaluate
 from charrnn.text.corpus import Documents
 from charrnn.text.lines import Lines, cut, read_lines, read_texts
+from charrnn.text.normalization import normalised
 from charrnn.vocabulary import END
 
 LINES_BETWEEN = {"%": "%", "---": "---", "blank": ""}
@@ -77,6 +78,27 @@ def test_filters_and_training_read_the_same_records(split, text, size):
     stdin = io.BytesIO(text.encode())
     pieces = read_texts(["-"], config, size, lambda: None, stdin=stdin)
     assert "".join(piece or "" for _, piece in pieces) == wanted
+
+
+@pytest.mark.parametrize("split", ["End", "\u00e9\u0130", "E\u0301"])
+@pytest.mark.parametrize("form", [Form("NFC"), Form("NFD"), Form(None, True), Form("NFC", True)], ids=str)
+@given(
+    st.lists(
+        st.sampled_from([*"eEnND\n\n", "\u0301", "end\n", "\u00e9\u0130\n", "e\u0301I\u0307\n", "\u00c9\n"])
+    ),
+    st.integers(1, 9),
+)
+def test_filters_cut_where_training_does_however_a_separator_is_spelled(split, form, parts, size):
+    text = "".join(["x\n", split, "\ny\n", *parts])
+    config = TextConfig(split=split, normal_form=form.normal, lowercase=form.lowercase)
+    pieces = [text[n : n + size] for n in range(0, len(text), size)]
+    found = "".join(cut(pieces, config))
+    assert normalised(found, form) == content(read_text(text, config))
+
+
+def test_lines_that_are_no_separators_keep_their_spelling_in_filters():
+    config = TextConfig(split="End", lowercase=True)
+    assert "".join(cut(["Ab\nEN", "D\nEnd of ", "it\nend"], config)) == f"Ab{END}End of it{END}"
 
 
 @pytest.mark.parametrize("split", SPLITS[:-1])
@@ -172,6 +194,24 @@ def test_the_sum_over_records_is_what_an_evaluation_of_them_says():
     assert total / len(whole) == pytest.approx(result.bpc, rel=1e-5)
     assert result.characters == sum(line.characters for line in found)
     assert total == pytest.approx(api.score(model, whole).sum(dtype=float) / math.log(2), rel=1e-5)
+
+
+@pytest.mark.parametrize("most", [1 << 16, 3])
+def test_records_that_training_leaves_out_as_too_long_have_no_score_and_no_class(tmp_path, most):
+    model, other = records(), records(5)
+    model = replace(model, text=replace(model.text, max_chars=4))
+    found = scores(model, "abab\n%\nababa\n%\nb\n", most)
+    assert [line.text for line in found] == ["abab", "ababa", "b"]
+    assert [line.number for line in found] == [1, 2, 3]
+    assert [line.bits is None for line in found] == [False, True, False]
+    assert found[0].bits == pytest.approx(bits_of(model, "abab" + END), rel=1e-3)
+    rated = classes([model, other], tmp_path, b"abab\n%\nababa\n%\nb\n")
+    assert [line.best is None for line in rated] == [False, True, False]
+    model_file.save(model, tmp_path / "m.safetensors")
+    rows = call("score", "-m", tmp_path / "m.safetensors", "-", stdin=b"abab\n%\nababa\n").stdout
+    assert rows.decode().splitlines()[1] == "\tababa"
+    total = call("score", "-m", tmp_path / "m.safetensors", "--total", "-", stdin=b"abab\n%\nababa\n")
+    assert float(total.stdout) == pytest.approx(found[0].bpc, abs=1e-4)
 
 
 def test_a_heat_map_shows_each_record_from_a_state_of_its_own(tmp_path):

@@ -1,4 +1,4 @@
 """The model file and its container.
 
-It holds plain data, and may import text and system.
+It holds plain data, and may import counts, text and system.
 """

@@ -18,6 +18,9 @@ import numpy as np
 from charrnn.checkpoint import container
 from charrnn.checkpoint.container import Array, Container, DamageError, Entry, Record
 from charrnn.config import ModelConfig, TextConfig, format_version
+from charrnn.counts.counts import PREFIX as COUNTS
+from charrnn.counts.gate import PREFIX as GATE
+from charrnn.counts.gate import GatedCounts
 from charrnn.errors import CheckpointError, ConfigError, VocabularyError, printable, quoted
 from charrnn.labels import Columns
 from charrnn.labels import from_record as columns_of
@@ -26,6 +29,7 @@ from charrnn.vocabulary import END, Vocabulary
 
 FORMAT_VERSION = 5  # newer files are refused; each file gets the lowest version that can hold it
 INDEX_VERSION = 2  # the lowest version for a model with a novelty index
+COUNTS_VERSION = 5  # and with counts
 SUFFIX = container.SUFFIX
 RESUME_SUFFIX = ".resume" + SUFFIX
 
@@ -47,6 +51,7 @@ class Checkpoint:
     settings: dict[str, Any] = field(default_factory=dict)  # of the training run
     novelty: Novelty | None = None  # index of the training text; None: the file predates version 2
     columns: Columns = ()  # the labels of texts
+    counts: GatedCounts | None = None  # which stand beside the network
 
     def given(self, labels: tuple[int, ...]) -> Checkpoint:
         """The model of texts with these labels, one id for each column, as one without labels."""
@@ -58,12 +63,13 @@ class Checkpoint:
                 rows = self.tensors[f"label.{column}.weight_l{k}"]
                 if label < len(rows):
                     tensors[name] = tensors[name] + rows[label]
-        text = replace(self.text, label_by=None)
+        text = replace(self.text, label_by=None, label_fields=())
         return replace(self, config=config, tensors=tensors, text=text, columns=())
 
     def shares_matrices(self, other: Checkpoint) -> bool:
         """Whether the model differs from the other in vectors alone, as one of other labels does."""
         same = (self.config, self.vocabulary, self.text) == (other.config, other.vocabulary, other.text)
+        same = same and self.counts is other.counts
         return same and all(t is other.tensors[name] for name, t in self.tensors.items() if t.ndim > 1)
 
 
@@ -84,6 +90,8 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
         tensors = {name: np.asarray(tensor) for name, tensor in checkpoint.tensors.items()}
         _check_shapes(checkpoint.config, tensors)
         _check_finite(tensors)
+        if checkpoint.counts is not None:
+            tensors |= _counts(checkpoint.config, checkpoint.counts.tensors()).tensors()
     except DamageError as error:
         raise CheckpointError(f"{printable(str(path))} is not written: {error}") from error
     container.write(path, tensors, record)
@@ -98,11 +106,28 @@ def load(path: str | Path) -> Checkpoint:
     with container.opened(Path(path)) as file:
         _check_kind(file, wants_resume=False)
         checkpoint = _from_record(file.record)
-        _check_shapes(checkpoint.config, file.entries)
+        beside = {name for name in file.entries if name.startswith((COUNTS, GATE))}
+        if beside and file.record["format_version"] < COUNTS_VERSION:
+            raise DamageError(f"its format has no counts, but it has the tensor {quoted(min(beside))}")
+        network = {name: entry for name, entry in file.entries.items() if name not in beside}
+        _check_shapes(checkpoint.config, network)
         tensors = file.tensors()
+        counts = {name: tensors.pop(name) for name in beside}
         _check_finite(tensors)
+        if counts:
+            checkpoint = replace(checkpoint, counts=_counts(checkpoint.config, counts))
     ordered = {name: tensors[name] for name in checkpoint.config.parameter_shapes()}
     return replace(checkpoint, tensors=ordered)
+
+
+def _counts(config: ModelConfig, tensors: Mapping[str, Array]) -> GatedCounts:
+    """The counts that stand beside the network. DamageError: they are none, or do not fit it."""
+    if config.kind != "writer":
+        raise DamageError(f"it is a {config.kind}, which has no counts, but it has {quoted(min(tensors))}")
+    try:
+        return GatedCounts.from_tensors(tensors, config.outputs)
+    except ValueError as error:
+        raise DamageError(str(error)) from error
 
 
 def save_resume(
@@ -186,7 +211,10 @@ def _record(checkpoint: Checkpoint) -> Record:
     if checkpoint.columns:
         record["labels"] = [column.to_dict() for column in checkpoint.columns]
     if checkpoint.novelty is not None:
-        record |= {"format_version": max(INDEX_VERSION, version), "novelty": checkpoint.novelty.to_dict()}
+        version = max(INDEX_VERSION, version)
+        record |= {"format_version": version, "novelty": checkpoint.novelty.to_dict()}
+    if checkpoint.counts is not None:
+        record["format_version"] = max(COUNTS_VERSION, version)
     return record
 
 

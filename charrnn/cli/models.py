@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from charrnn.config import WRITING_STRENGTH
 from charrnn.errors import ConfigError, quoted
 
 if TYPE_CHECKING:
@@ -35,10 +36,14 @@ OneLabel = Annotated[
     list[str] | None, typer.Option("--label", metavar="LABEL", help="Texts with this label [any].")
 ]
 Strength = Annotated[float, typer.Option(metavar="X", help="How far --label leads; 2: exaggerates [1].")]
+WritingStrength = Annotated[
+    float | None,
+    typer.Option(metavar="X", help=f"How far labels lead; 1: as learnt [{WRITING_STRENGTH:g}]."),
+]
 
 
 def load(
-    models: list[str] | None, labels: list[str] | None = None, strength: float = 1.0
+    models: list[str] | None, labels: list[str] | None = None, strength: float | None = 1.0
 ) -> Checkpoint | api.Blend:
     """The model, or blend of models, that the options name; without any, the newest model.
 
@@ -56,16 +61,28 @@ def load(
 
 
 def labelled(
-    models: list[tuple[Checkpoint, float]], labels: list[str] | None, strength: float = 1.0
+    models: list[tuple[Checkpoint, float]], labels: list[str] | None, strength: float | None = 1.0
 ) -> Checkpoint | api.Blend:
-    """These models with their weights, of texts with the labels of --label."""
+    """These models with their weights, of texts with the labels of --label.
+
+    Without a strength, one label leads one model. Mixtures are not led away from what holds them together: of
+    words that are either a's and b's or c's and d's, a model without labels never mixes the letters.
+    """
     from charrnn import api
 
     if labels:
+        if strength is None:
+            alone = len(models) == 1 and len(choices(labels, models[0][0])) == 1
+            strength = WRITING_STRENGTH if alone else 1.0
         return api.given(models, lambda model: choices(labels, model), strength)
-    if strength != 1.0:
-        raise ConfigError("--strength says how far --label leads", "give that, too, or neither")
+    if strength not in (None, 1.0):
+        raise no_label_to_lead()
     return api.blend(models)
+
+
+def no_label_to_lead() -> ConfigError:
+    """The error for --strength without any label."""
+    return ConfigError("--strength says how far --label leads", "give that, too, or neither")
 
 
 def of_one_label(model: Checkpoint, labels: list[str] | None) -> Checkpoint:

@@ -102,10 +102,14 @@ def default_bytes(characters: int) -> int:
     return min(max(MOST_BYTES // 12, BYTES_EACH * characters), MOST_BYTES)
 
 
+def order_of(characters: int, vocab_size: int) -> int:
+    """The order for a text of so many characters, of which so many are different."""
+    return min(ORDER, longest_order(vocab_size) if characters <= LONG else 64 // _bits(vocab_size))
+
+
 def learned(documents: Documents, most_bytes: int | None = None) -> Counts:
     """The counts of documents, which have at least one character, within most_bytes or `default_bytes`."""
-    V = documents.vocab_size
-    order = min(ORDER, longest_order(V) if len(documents) <= LONG else 64 // _bits(V))
+    order = order_of(len(documents), documents.vocab_size)
     return build(Grams.of(documents, order), most_bytes or default_bytes(len(documents)))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.counts.counts import Array, Counts
-from charrnn.counts.lookup import Context, Features, Tree
+from charrnn.counts.lookup import NOTHING, Context, Features, Tree
 from charrnn.kernels.loops import context_tree
 from charrnn.text.corpus import Documents
 
@@ -21,7 +21,8 @@ class CompiledLookup:
         tree, nodes = Tree.of(counts), len(counts.symbols)
         self.tree = context_tree.Tree(
             _with_room(tree.symbols), np.empty((nodes + 1, 2), np.uint32), np.empty((nodes, 2)),
-            _with_room(tree.following), tree.codes, tree.own.astype(np.float64), tree.vocab_size,
+            _with_room(tree.following.astype(tree.symbols.dtype)), tree.codes.astype(np.uint16),
+            np.ascontiguousarray(tree.own, np.float64), tree.vocab_size,
         )  # fmt: skip
         context_tree.prepare(self.tree, tree.child, tree.begin, tree.mass_values[tree.masses])
         self._n = counts.order
@@ -41,11 +42,41 @@ class CompiledLookup:
         self, documents: Documents, low: int, high: int, *, features: bool = True
     ) -> tuple[npt.NDArray[np.float64], Features]:
         """The probabilities of the characters low .. high - 1, and the features (high - low, n + 1)."""
-        inputs = documents.look_up(np.arange(max(0, low - self._n), high))
-        chances = np.empty(high - low)
-        told = np.empty((high - low, self._n + 1 if features else 0), np.float32)
-        context_tree.score(chances, told, inputs, self.tree, self._known)
+        first = max(0, low - self._n)
+        x, y, reset = documents.look_up(np.arange(first, high))
+        contexts, _ = self.follow(x[:, None], begins(reset[:, None]), self.nothing(1), self.nothing(1))
+        return self.score_after(contexts, np.arange(low - first, high - first), y[low - first :], features)
+
+    def nothing(self, B: int) -> Context:
+        """B contexts (B, n - 1) in which nothing is known."""
+        return np.full((B, self._n - 1), NOTHING, np.int32)
+
+    def follow(
+        self, x: Context, restart_rows: Context, restarts: Context, before: Context
+    ) -> tuple[Context, Context]:
+        """The contexts (T * B, n - 1) after each character of x (T, B), and those after the last (B, n - 1).
+
+        `before` (B, n - 1) are those before the first; where restart_rows (T, B) is not -1, the context
+        before a character is that row of `restarts`.
+        """
+        contexts = np.empty((*x.shape, self._n - 1), np.int32)
+        context_tree.follow(contexts, np.ascontiguousarray(x), restart_rows, restarts, before)
+        return contexts.reshape(-1, self._n - 1), contexts[-1].copy()
+
+    def score_after(
+        self, contexts: Context, places: Array, ids: Array, features: bool = True
+    ) -> tuple[npt.NDArray[np.float64], Features]:
+        """The probability of each id (M,) after the context at its place, and the features (M, n + 1)."""
+        chances = np.empty(len(ids))
+        told = np.empty((len(ids), self._n + 1 if features else 0), np.float32)
+        asked = np.ascontiguousarray(places, np.int64), np.ascontiguousarray(ids, np.int32)
+        context_tree.score(chances, told, contexts, asked, self.tree, self._known)
         return chances, told
+
+
+def begins(reset: Array) -> Context:
+    """The rows of `follow` where documents begin, of nothing, at these positions (T, B)."""
+    return np.where(reset, 0, -1).astype(np.int32)
 
 
 def _with_room(values: Array) -> Array:

@@ -27,6 +27,7 @@ from charrnn.vocabulary import id_dtype
 UNIT = 4096  # discounts and masses are multiples of 1 / UNIT
 MOST_ORDER = 16
 MOST_VALUE = 2**30  # of a count, and of a mass times UNIT: so no total exceeds 63 bits
+MOST_CODES = 2**16  # different values
 PREFIX = "counts."
 UNSIGNED = tuple(map(np.dtype, (np.uint8, np.uint16, np.uint32)))
 
@@ -99,6 +100,8 @@ class Counts:
             values = getattr(self, f"{name}_values")
             if not len(values) or values.min() == 0 or values.max() > MOST_VALUE:
                 raise ValueError(f"{PREFIX}{name}_values are not all from 1 to {MOST_VALUE}")
+            if len(values) > MOST_CODES:
+                raise ValueError(f"{PREFIX}{name}_values are more than {MOST_CODES}")
         _check_below(self.codes, len(self.count_values), "codes")
         _check_below(self.masses, len(self.mass_values), "masses")
         self._check_tree()

@@ -82,26 +82,26 @@ class Lookup:
         """
         tree, places = self.tree, self._places
         V = tree.vocab_size
-        p = np.full(V, 1.0 / V)
+        p, left = np.zeros(V), 1.0
         x = np.ones(V + self._n - 1, np.float32)  # of which logarithms are needed
-        for k, node in enumerate(self._nodes(context.tolist())):
+        for k, node in reversed([*enumerate(self._nodes(context.tolist()))]):
             low, high = places.begin[node], places.begin[node + 1]
             mass = int(tree.mass_values[places.masses[node]])
             if high - low > FEW:
                 own = tree.own[k].take(tree.codes[low:high])
-                scale = 1.0 / float(int(own.sum()) + mass)
-                p *= float(mass) * scale
-                p[tree.following[low:high]] += own * scale
+                rate = 1.0 / float(int(own.sum()) + mass)
+                p[tree.following[low:high]] += own * (left * rate)
             else:
                 values = [self._own[k][code] for code in places.codes[low:high]]
-                scale = 1.0 / float(sum(values) + mass)
-                p *= float(mass) * scale
+                rate = 1.0 / float(sum(values) + mass)
                 for character, value in zip(places.following[low:high], values, strict=True):
-                    p[character] += value * scale
+                    p[character] += value * (left * rate)
+            left *= float(mass) * rate
             if k > 0:
-                x[V + k - 1] += _UNIT / np.float32(scale)
+                x[V + k - 1] += _UNIT / np.float32(rate)
+        p += left / V
         x[:V] = p
-        logs = _log2(x)
+        logs = log2(x)
         entropy = np.float32(-(x[:V] * logs[:V] * _FINE).astype(np.int32).sum()) / _FINE * _LN2
         features = np.empty(self._n + 1, np.float32)
         features[:-2] = logs[V:] * _LN2
@@ -120,7 +120,7 @@ class Lookup:
             yield node
 
 
-def _log2(x: Features) -> Features:
+def log2(x: Features) -> Features:
     """log2(x) of positive numbers, to 2e-6."""
     bits = x.view(np.int32)
     exponent = (bits >> 23) - np.int32(127)

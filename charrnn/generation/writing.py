@@ -12,7 +12,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -56,6 +56,14 @@ class Prompt(NamedTuple):
     text: str
     seed: int | None = None
     label: str | Mapping[str, str] | None = None
+
+
+class Begun(NamedTuple):
+    """What was written before in the same run, for prompts of other models."""
+
+    prompts: int = 0
+    numbered: int = 0  # of these, those without a seed of their own
+    seen: set[bytes] | None = None  # hashes of texts that may not be repeated, to which new ones are added
 
 
 @dataclass(eq=False)
@@ -119,7 +127,7 @@ def generate_each(
     take: Callable[[int], Sequence[str | Prompt]],
     config: SampleConfig = SampleConfig(),  # noqa: B008 (frozen)
     *,
-    begun: tuple[int, int] = (0, 0),
+    begun: Begun = Begun(),  # noqa: B008 (immutable)
     count: int = 1,
     on_unknown: Literal["error", "skip"] = "error",
     echo: bool = False,
@@ -128,8 +136,8 @@ def generate_each(
     """`count` texts for each of many prompts, in order; the texts are numbered 0, 1, .. across all prompts
     that have no seed of their own.
 
-    `take(n)` returns the next prompts, at most n, and none when there are no more; so many were `begun`
-    before, and so many of these without a seed of their own.
+    `take(n)` returns the next prompts, at most n, and none when there are no more; what was `begun` before
+    belongs to the same run.
     The texts of the prompts from one call are written side by side; no others are kept in memory.
 
     Raises:
@@ -138,7 +146,7 @@ def generate_each(
             the message says which prompt, and where. The texts of the prompts before it come first.
     """
     writer = _Prompted(checkpoint, take, config, count, on_unknown, echo, threads)
-    writer.begun(*begun)
+    writer.go_on(begun)
     return writer.texts()
 
 
@@ -361,9 +369,11 @@ class _Prompted(_Writer):
         self._prompts, self._number = 0, 0  # prompts and texts so far
         self._texts: list[Text] = []  # of the prompts that were taken last
 
-    def begun(self, prompts: int, numbered: int) -> None:
-        """Count so many prompts before the first one; those with seeds of their own are not numbered."""
-        self._prompts, self._number = prompts, numbered * self._count
+    def go_on(self, begun: Begun) -> None:
+        """Count the prompts before the first one, and repeat none of their texts."""
+        self._prompts, self._number = begun.prompts, begun.numbered * self._count
+        if begun.seen is not None:
+            self._rules = replace(self._rules, seen=begun.seen)
 
     def texts(self) -> Iterator[Written]:
         while True:

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from charrnn.counts.compiled import CompiledLookup
 from charrnn.inference import writing_loop as loop
 from charrnn.inference.mixture import MixedNetwork
 from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.kernels.exact_layers import layer_norm
 from charrnn.kernels.loops import equations
+from charrnn.kernels.loops.mixing import mixing
 from charrnn.kernels.machine.aligned import LINE
 from charrnn.kernels.machine.native_calls import address_of
 from charrnn.kernels.products.exact_gemm import PANEL, in_panels, padded, panel_product
@@ -67,10 +69,10 @@ class _Assembler:
         for n, words in enumerate(self._code):
             for m, word in enumerate(words):
                 code[:, n, m] = (word, 0, 0) if isinstance(word, int) else word
-        (_, logits, _), _ = self._places[-1]
+        (_, logits, memory), _ = self._places[-1]
         return loop.Network(
             address_of(panel_product), self._plain.known, code, self._layers, self._state,
-            self._kept[loop.OWN], self._kept[loop.SHARED], logits, self._plain.program.operations[-1].width,
+            self._kept[loop.OWN], self._kept[loop.SHARED], logits, memory, self._plain.vocab_size,
         )  # fmt: skip
 
     def _keep(self, width: int, memory: int) -> _Place:
@@ -119,5 +121,21 @@ class _Assembler:
             case program.Elementwise(_, equation, inputs):
                 function = equations.elementwise(equation)
                 words = [loop.CALL, address_of(function), width, *y, *self._read(*inputs)]
+            case program.Mix(_, x, layer):
+                context = (0, layer * self._state, loop.OWN), self._state
+                words = [*self._mixing(), *y, *self._read(x), *context]
         self._code.append(words)
         return y
+
+    def _mixing(self) -> list[_Word]:
+        """The beginning of the instruction that mixes logits with counts."""
+        counts = self._plain.counts
+        assert counts is not None
+        tree = CompiledLookup(counts.counts).tree
+        names = ("symbols", "links", "rates", "following", "codes", "own")
+        self.arrays |= {f"counts.{name}": getattr(tree, name) for name in names}
+        self.arrays["gate"] = counts.gate.flat
+        n, codes = tree.own.shape
+        sizes = [self._plain.vocab_size, n, self._plain.never, len(tree.rates), codes]
+        places = [self._at(name) for name in (*(f"counts.{name}" for name in names), "gate")]
+        return [loop.MIX, address_of(mixing(tree.symbols.dtype)), *sizes, *places]

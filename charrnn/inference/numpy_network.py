@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import WeightPrecision
+from charrnn.counts.mixing import Mixing
 from charrnn.kernels.coefficients import (
     EXP_LEAST,
     EXP_SERIES,
@@ -207,10 +208,13 @@ class PlainNetwork:
         self.tables: dict[int, Floats] = {}
         self.known = np.zeros(self.vocab_size + 1, np.bool_)
         self._transposed: dict[str, Floats] = {}  # matrices that are multiplied with rows of an embedding
+        self.counts, self.never = checkpoint.counts, checkpoint.vocabulary.unknown
+        if self.counts is not None:
+            self.program.mix(len(self.program.operations) - 1, self.counts.counts.order - 1)
         self._step = self._written_out()
-        if checkpoint.vocabulary.unknown >= 0:
+        if self.never >= 0 and self.counts is None:
             logits: Any = self.program.operations[-1]
-            self.vectors[logits.bias][checkpoint.vocabulary.unknown] = NEVER
+            self.vectors[logits.bias][self.never] = NEVER
 
     @property
     def weights(self) -> int:
@@ -255,6 +259,10 @@ class PlainNetwork:
             case program.Elementwise(_, equation, inputs):
                 function = named("equation", equation(sys.modules[__name__]))
                 return f"{function}({', '.join(f'v{x}' for x in inputs)})"
+            case program.Mix(_, x, layer):
+                assert self.counts is not None
+                mixing = named("mixing", Mixing(self.counts, sys.modules[__name__]))
+                return f"{mixing}(v{x}, character, state[{layer}], new[{layer}])"
 
     def _matrix(self, name: str) -> Floats:
         if name not in self.matrices:
@@ -270,7 +278,7 @@ class PlainNetwork:
     def initial_state(self) -> Floats:
         """The state at a document's start: (L, S), in each row its parts side by side, h first."""
         states = self.program.states
-        return np.zeros((len(states), sum(states[0])), np.float32)
+        return np.zeros((len(states), max(map(sum, states))), np.float32)
 
     def put(self, states: Sequence[Floats], scratch: Any) -> None:
         """Copy the states of B texts into the memory of the compiled loop."""
@@ -311,7 +319,10 @@ class PlainNetwork:
 
     def step(self, character: int, state: Floats) -> tuple[Floats, Floats]:
         """Read one character, 0 .. O-1 or O for START: the logits of the next, and the new state."""
-        new = np.empty_like(state)
+        new = np.zeros_like(state)
         with np.errstate(all="ignore"):  # huge weights overflow, and sampling copes with infinity
             self.fill_table(character)
-            return self._step(character, state, new), new
+            logits = self._step(character, state, new)
+            if self.never >= 0 and self.counts is not None:
+                logits[self.never] = NEVER
+            return logits, new

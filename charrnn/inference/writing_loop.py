@@ -75,7 +75,7 @@ for _function in (
 
 
 # The kinds of instructions; see `_step` for the words that follow.
-PRODUCT, MEET, LOOK_UP, ADD, CALL = range(5)
+PRODUCT, MEET, LOOK_UP, ADD, CALL, MIX = range(6)
 CONSTANT, OWN, SHARED = range(3)  # what a word is relative to
 
 
@@ -91,7 +91,8 @@ class Network(NamedTuple):
     state: int  # S
     own: int  # floats that a thread keeps for each text, the state first
     shared: int  # floats that a team keeps for each text
-    logits: int  # of these, how many lie before the logits, which are the last
+    logits: int  # how many of the last of these memories lie before the logits, which are its last
+    memory: int  # that of the logits: OWN, where each thread mixes them with counts, or SHARED
     outputs: int  # how many logits there are, without padding
 
 
@@ -113,7 +114,8 @@ class Scratch(NamedTuple):
     barrier: Any  # shared
     code: Any  # (instructions, words), with addresses in memory of which these are parts:
     state: Any  # (L, B, S)
-    logits: Any  # (B, padded V) shared
+    shared: Any  # the memory that the team shares; instructions have addresses in it
+    logits: Any  # (B, padded V) in one of these memories
     p: Any  # (V,) float64
     keys: Any  # (V,) float64
     row: Any  # (V,) float64
@@ -142,15 +144,15 @@ def scratch(network: Network | Mixture, B: int, workers: int = 1) -> list[Any]:
     L, S = network.layers, network.state
     constants, before, memories = network.instructions
     barrier, shared = counters(), aligned((network.shared * B,), np.float32)
-    logits = shared[network.logits * B :].reshape(B, -1)
 
     def member(worker: int) -> Scratch:
         own = aligned((network.own * B,), np.float32)
         origins = np.array([0, own.ctypes.data, shared.ctypes.data])
         code = constants + origins[memories] + before * (own.itemsize * B)
+        logits = (own if network.memory == OWN else shared)[network.logits * B :].reshape(B, -1)
         p, keys, row = np.empty((3, network.outputs))
         state, heap = own[: L * B * S].reshape(L, B, S), np.empty(network.outputs, np.int64)
-        return Scratch(worker, workers, barrier, code, state, logits, p, keys, row, heap)
+        return Scratch(worker, workers, barrier, code, state, shared, logits, p, keys, row, heap)
 
     return [member(worker) for worker in range(workers)]
 
@@ -208,6 +210,8 @@ def _step(network: Any, characters: Any, scratch: Any, rows: int) -> bool:
             look_up(table, characters, rows)
         elif kind == ADD:
             add(table, rows)
+        elif kind == MIX:
+            call(words[1], (table + WORD, characters.ctypes.data, rows))
         else:
             call(words[1], (table + WORD, rows))
     return True

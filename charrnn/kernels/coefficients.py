@@ -16,3 +16,12 @@ NORM_LANES = 16  # partial sums of a layer norm when text is written, so that th
 
 # log2(1 + t) = t (.. + t (..)) on 0 <= t <= 1, from the lowest power up: error 2e-6.
 LOG2_SERIES = (1.4425531436, -0.7182818984, 0.4582707065, -0.2795379275, 0.1234512844, -0.0264573772)
+
+# The gate between counts and network, see charrnn.counts.gate: its units, the contexts of which it is told
+# (of 1, 2, .. characters), and the least and the most that it leaves to the counts.
+GATE_UNITS, GATE_CONTEXTS, GATE_RANGE = 16, 9, (1 / 1024, 1 - 1 / 1024)
+GATE_INPUTS = GATE_CONTEXTS + 4
+
+# log(m) = 2 f (1 + f^2 / 3 + f^4 / 5 ..) with f = (m - 1) / (m + 1), from the highest power down, on
+# sqrt(1/2) <= m < sqrt(2): error 5e-13. The bits of sqrt(1/2) as a float64 are LOG_LEAST.
+LOG_SERIES, LOG_LEAST = (1 / 13, 1 / 11, 1 / 9, 1 / 7, 1 / 5, 1 / 3, 1.0), 0x3FE6A09E667F3BCD

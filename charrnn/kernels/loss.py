@@ -76,11 +76,12 @@ def soft_cross_entropy(
 
 
 @njit()
-def log_partitions(logits: Any, tops: Any, logs: Any, V: int, b0: int, b1: int) -> None:
-    """tops and logs, so that character i has the loss logs[t, b] - (logits[t, b, i] - tops[t, b]).
+def log_partitions(logits: Any, sums: Any, V: int, b0: int, b1: int) -> None:
+    """sums are (tops, logs, entropies); the loss of i is logs[t, b] - (logits[t, b, i] - tops[t, b]).
 
-    Shapes: logits (T, B, padded V), tops and logs (T, B).
+    Shapes: logits (T, B, padded V), the others (T, B).
     """
+    tops, logs, entropies = sums
     exponentials = np.empty(V, logits.dtype)
     for t in range(logits.shape[0]):
         for b in range(b0, b1):
@@ -88,4 +89,7 @@ def log_partitions(logits: Any, tops: Any, logs: Any, V: int, b0: int, b1: int) 
             tops[t, b] = largest(row, V)
             _copy(exponentials, row, V)
             _exponentials(exponentials, tops[t, b], V)
-            logs[t, b] = row.dtype.type(math.log(np.float64(total(exponentials, V))))
+            partition = total(exponentials, V)
+            logs[t, b] = row.dtype.type(math.log(np.float64(partition)))
+            mean = total_of_products(exponentials, row, tops[t, b], V) / partition
+            entropies[t, b] = logs[t, b] - mean

@@ -158,10 +158,16 @@ class Model(Parametrized[_Passes]):
         state: State | None = None,
         reset: Array | None = None,
         labels: Array | None = None,
+        doubts: Array | None = None,
     ) -> tuple[Array, State]:
-        """-log p(y) in nats for each position (T, B), and the state after the last character."""
-        window = self._forward(x, reset, state, labels=labels)
-        return window.loss.nats(np.arange(x.size), y.reshape(-1)).reshape(x.shape), window.state()
+        """-log p(y) in nats for each position (T, B), and the state after the last character.
+
+        `doubts` (T * B, 2) is filled with -log of the largest probability, and the entropy in nats.
+        """
+        window, places = self._forward(x, reset, state, labels=labels), np.arange(x.size)
+        if doubts is not None:
+            doubts[:] = window.loss.doubts(places)
+        return window.loss.nats(places, y.reshape(-1)).reshape(x.shape), window.state()
 
     def read(
         self,
@@ -172,14 +178,17 @@ class Model(Parametrized[_Passes]):
         places: Array,
         ids: Array,
         kept: Array,
+        doubts: Array | None = None,
     ) -> tuple[Array, State, State]:
         """Read texts that may begin with states of others, and predict any characters.
 
         Where restart_rows (T, B) is not -1, a text begins, with that row of the states `restarts`. Returns
         -log p(ids[i]) in nats at the place t * B + b = places[i], the states after the places `kept`, and
-        the state after the last characters.
+        the state after the last characters. `doubts` (n, 2) as in `losses`, at these places.
         """
         window = self._forward(x, restart_rows, state, restarts)
+        if doubts is not None:
+            doubts[:] = window.loss.doubts(places)
         return window.loss.nats(places, ids), window.states_after(kept), window.state()
 
     def _forward(

@@ -89,14 +89,14 @@ class _Step:
         self.steps.cell.connect()
         for bound in self.after.flat():
             bound.connect()
-        self.log_sums = [np.zeros((1, window.B), window.dtype) for _ in range(2)]
+        self.log_sums = [np.zeros((1, window.B), window.dtype) for _ in range(3)]
 
     def forward(self, share: Share) -> None:
         b0, b1 = share.of(self.window.B)
         self.steps.forward(b0, b1)
         self.after.forward(b0, b1, 0, 1)
         y = self.after.y
-        kernels.loss.log_partitions(y.values, *self.log_sums, y.N, b0, b1)
+        kernels.loss.log_partitions(y.values, tuple(self.log_sums), y.N, b0, b1)
 
     def refresh(self, share: Share) -> None:
         for weight in self.window.weights:
@@ -220,7 +220,7 @@ class Reader(Parametrized[_Passes]):
         step.steps.previous[0] = previous
         step.steps.start(*written)
         self.workers.run(*([step.refresh] if step.window.weights else []), step.forward)
-        y, (largest, logs) = step.after.y, step.log_sums
+        y, (largest, logs, _) = step.after.y, step.log_sums
         probabilities = y.values[0, :, : y.N] - largest[0, :, None] - logs[0, :, None]
         return probabilities, step.steps.state(), step.steps.weights[0, :, : len(encoded.keys)].copy()
 

@@ -56,6 +56,8 @@ def posteriors(bits: npt.ArrayLike, prior: Sequence[float]) -> npt.NDArray[np.fl
 def common_text(scorers: Sequence[Scorer], *, nul: bool = False) -> TextConfig:
     """How lines are read for all models: as for the first that does not read bytes.
 
+    Where records begin and end is decided as for the first model of such.
+
     Raises:
         ConfigError: the models' texts are separated in different ways, and not by `nul`.
     """
@@ -67,8 +69,16 @@ def common_text(scorers: Sequence[Scorer], *, nul: bool = False) -> TextConfig:
             "the models were trained on texts that are separated in different ways",
             "-0 reads texts that NULs separate",
         )
-    lines, split = kinds.pop() if kinds else (first.lines, first.split)
-    return replace(first, keep_newlines=all(text.keep_newlines for text in texts), lines=lines, split=split)
+    kept = all(text.keep_newlines for text in texts)
+    cut = next((text for text in texts if text.records), first)
+    return replace(
+        first,
+        keep_newlines=kept,
+        lines=cut.lines,
+        split=cut.split,
+        normal_form=cut.normal_form,
+        lowercase=cut.lowercase,
+    )
 
 
 def classify_lines(

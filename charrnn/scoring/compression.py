@@ -63,6 +63,9 @@ def fingerprint(checkpoint: Checkpoint) -> bytes:
     digest = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=8)
     for name in checkpoint.config.parameter_shapes():
         digest.update(np.ascontiguousarray(checkpoint.tensors[name], "<f4").data)
+    if checkpoint.counts is not None:
+        for name, tensor in checkpoint.counts.tensors().items():
+            digest.update(name.encode() + tensor.astype(tensor.dtype.newbyteorder("<")).tobytes())
     return digest.digest()
 
 

@@ -16,8 +16,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from charrnn.inference.mixed_model import AnyNetwork
 from charrnn.kernels.loops import prefix_tree as kernels
-from charrnn.nn.network import Model, State
+from charrnn.nn.network import State
 
 Ids = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -114,7 +115,7 @@ def _by_window(places: Integers, size: int, windows: int) -> Iterator[Integers]:
     return (order[low:high] for low, high in itertools.pairwise(cuts))
 
 
-def losses(model: Model, ids: Ids, lengths: Integers, columns: int) -> Floats:
+def losses(model: AnyNetwork, ids: Ids, lengths: Integers, columns: int) -> Floats:
     """-log p in nats of every character, (N,), of concatenated texts of these lengths.
 
     The losses of a text do not depend on the other texts.

@@ -23,9 +23,9 @@ import numpy.typing as npt
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import UNKNOWN_BITS, WEIGHT_PRECISIONS, WeightPrecision
 from charrnn.errors import ConfigError
-from charrnn.nn.network import Model, State
+from charrnn.inference.mixed_model import AnyNetwork, model_of
+from charrnn.nn.network import State
 from charrnn.nn.precision import require
-from charrnn.nn.workers import Workers
 from charrnn.scoring import shared_prefixes
 from charrnn.scoring.shared_prefixes import Floats, Ids
 from charrnn.text.decoding import empty_lines
@@ -86,8 +86,7 @@ class Scorer:
         self.form = checkpoint.text.form  # texts are brought to it
         self.unknown_bits = unknown_bits
         rounds = precision == "bfloat16"
-        self._model = Model(checkpoint.config, workers=Workers(threads), reads_bfloat16=rounds)
-        self._model.load_tensors(checkpoint.tensors)
+        self._model = model_of(checkpoint, threads, reads_bfloat16=rounds)
         self._own: dict[str, Floats] = {}  # the tensors that a scorer with the same network may change
         self.columns = COLUMNS * self._model.workers.size
         self.most = CHARACTERS * self.columns  # characters to be read at a time
@@ -109,7 +108,7 @@ class Scorer:
         return other
 
     @property
-    def model(self) -> Model:
+    def model(self) -> AnyNetwork:
         """The network, to be used before another scorer does."""
         for name, tensor in self._own.items():
             self._model.parameters[name][: len(tensor)] = tensor
@@ -121,7 +120,10 @@ class Scorer:
 
     def leaves_out(self, line: str) -> bool:
         """Whether training leaves out this line, given without its end, so that it has no score."""
-        return not line and self.checkpoint.text.records
+        text = self.checkpoint.text
+        if not line:
+            return text.records
+        return text.max_chars is not None and len(normalised(line, self.form)) > text.max_chars
 
     def lines(self, text: str, end: str = "\n") -> Scores:
         """The scores of the lines of `text`, each of which ends in `end`, and for the model in its own end.
@@ -144,8 +146,9 @@ class Scorer:
         lengths = np.bincount(line, minlength=count)
         nats = np.bincount(line, weights=self._losses(ids[ids >= 0], lengths), minlength=count)
         bits, characters = nats * _BITS + unknown * self.unknown_bits, lengths + unknown
-        if different and self.leaves_out(different[0]):
-            bits[0] = characters[0] = unknown[0] = 0
+        left_out = [number for number, line in enumerate(different) if self.leaves_out(line)]
+        for values in (bits, characters, unknown):
+            values[left_out] = 0
         return bits[place], characters[place], unknown[place]
 
     def _losses(self, ids: Ids, lengths: npt.NDArray[np.int64]) -> Floats:

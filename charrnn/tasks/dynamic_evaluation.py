@@ -25,10 +25,10 @@ import numpy as np
 
 from charrnn.config import DynamicConfig
 from charrnn.errors import CharrnnError
+from charrnn.inference.mixed_model import AnyNetwork
 from charrnn.kernels import updates
 from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.updates import BLOCK
-from charrnn.nn.network import Model
 from charrnn.nn.operands import Share
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.text.corpus import Documents
@@ -49,7 +49,7 @@ class DynamicEvaluation(Evaluation):
 
 
 def dynamic_loss(
-    model: Model,
+    model: AnyNetwork,
     documents: Documents,
     config: DynamicConfig,
     report: Callable[[int], None] = lambda done: None,
@@ -69,7 +69,9 @@ def dynamic_loss(
     return total / len(documents) if len(documents) else math.nan
 
 
-def segment_losses(model: Model, documents: Documents, config: DynamicConfig) -> Iterator[tuple[float, int]]:
+def segment_losses(
+    model: AnyNetwork, documents: Documents, config: DynamicConfig
+) -> Iterator[tuple[float, int]]:
     """For each segment, the mean loss before anything is learnt from it, and the number of characters."""
     parameters, gradients, workers = model.parameters.flat, model.gradients.flat, model.workers
     trained, squares = parameters.copy(), aligned(parameters.shape, parameters.dtype)  # of gradients, summed

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from charrnn.events import ByPart
-from charrnn.nn.network import Model
+from charrnn.inference.mixed_model import AnyNetwork
 from charrnn.nn.parameters import Array
-from charrnn.text.corpus import Documents
+from charrnn.text.corpus import Documents, Inputs
 
 STREAMS = 64  # documents read side by side; more would not make the products faster
 WINDOW = 1024  # characters per call, over all streams: enough for fast products, in little memory
@@ -26,11 +26,18 @@ class Evaluation:
     characters: int
     accuracy: float | None = field(default=None, kw_only=True)  # the share of right answers, of readers
     parts: ByPart = field(default=(), kw_only=True)  # of those by whose losses this one is weighted
+    # The loss of the same text without its labels; None: it has none.
+    loss_without_labels: float | None = field(default=None, kw_only=True)
 
     @property
     def bpc(self) -> float:
         """Bits a character."""
         return self.loss / math.log(2)
+
+    @property
+    def bpc_without_labels(self) -> float | None:
+        """The same in bits."""
+        return None if self.loss_without_labels is None else self.loss_without_labels / math.log(2)
 
     @property
     def perplexity(self) -> float:
@@ -39,7 +46,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: Model,
+    model: AnyNetwork,
     documents: Documents,
     stop: Callable[[], object] = lambda: None,
     report: Callable[[int], None] = lambda done: None,
@@ -61,7 +68,7 @@ def evaluate(
     return Evaluation(total / count if count else math.nan, count)
 
 
-def surprises(model: Model, documents: Documents) -> Array:
+def surprises(model: AnyNetwork, documents: Documents) -> Array:
     """-log p of every character given those before it in its document, (N,) in nats, float32."""
     result = np.zeros(len(documents), np.float32)
     for positions, losses in _losses(model, documents):
@@ -69,22 +76,30 @@ def surprises(model: Model, documents: Documents) -> Array:
     return result
 
 
-def _losses(model: Model, documents: Documents) -> Iterator[tuple[Array, Array]]:
+def _losses(model: AnyNetwork, documents: Documents) -> Iterator[tuple[Array, Array]]:
     """Positions and their losses, both (n,); every position once."""
+    state = None
+    for positions, there, inputs, labels in windows(documents):
+        losses, state = model.losses(*inputs[:2], state, inputs[2], labels)
+        yield positions[there], losses[there]
+
+
+def windows(documents: Documents) -> Iterator[tuple[Array, Array, Inputs, Array | None]]:
+    """The text in consecutive windows (T, B): positions, a mask of those that count, inputs and labels.
+
+    Every position counts once.
+    """
     starts = _streams(documents)
     ends = np.append(starts[1:], len(documents))
     if not len(documents):
         return
     B, V = len(starts), documents.vocab_size
     T = max(1, min(WINDOW // B, LOGITS // (B * V), int((ends - starts).max())))
-    state = model.zero_state(B)
     for first in range(0, int((ends - starts).max()), T):
         positions = starts + np.arange(first, first + T)[:, None]  # (T, B)
         there = positions < ends
         positions = np.minimum(positions, len(documents) - 1)
-        x, y, reset = documents.look_up(positions)
-        losses, state = model.losses(x, y, state, reset, documents.labels_at(positions))
-        yield positions[there], losses[there]
+        yield positions, there, documents.look_up(positions), documents.labels_at(positions)
 
 
 def _streams(documents: Documents) -> Array:

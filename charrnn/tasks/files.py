@@ -14,7 +14,7 @@ from charrnn.text.corpus import corpus_name
 from charrnn.text.sources import find
 
 # Settings that mean nothing where whole texts are read.
-OF_WRITERS = {"label_dropout", "seq_len", "shares", "shuffle_fields", "val_split"}
+OF_WRITERS = {"counts", "label_dropout", "seq_len", "shares", "shuffle_fields", "val_split"}
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ from charrnn.config import Kind, ModelConfig, SampleConfig, TextConfig, TrainCon
 from charrnn.errors import ConfigError, TrainingError, printable
 from charrnn.events import Measure
 from charrnn.generation.writing import generate_all
+from charrnn.inference.mixed_model import AnyNetwork
 from charrnn.nn.learning.learner import Learner
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
+from charrnn.tasks.counting import Counting, set_aside
 from charrnn.tasks.evaluation import Evaluation, evaluate
 from charrnn.tasks.fields import shuffled
 from charrnn.tasks.files import Files
@@ -91,10 +93,15 @@ class NextCharacters:
     def __init__(self, texts: Texts, train: TrainConfig) -> None:
         self.texts = texts
         parts, self._weighted = _parts(texts, train), None
+        self._counting: Counting | None = None
+        self._most_bytes, self._aside = round(train.counts * 1e6), texts.corpus.documents.head(0)
+        if train.counts:
+            parts, self._aside = _without_aside(parts, train.seed, texts.corpus.vocabulary.find("\n"))
+        self._own = [own for _, own, _ in parts]
         _, first, validation = parts[0]
         text: Reading = first
         if train.shares is not None:
-            text = self._weighted = Weighted([own for _, own, _ in parts], train.shares)
+            text = self._weighted = Weighted(self._own, train.shares)
             validation = joined(texts.corpus.documents, ((held, 0, len(held), 1) for *_, held in parts))
         if texts.validation is not None:
             validation = texts.validation.documents
@@ -123,10 +130,15 @@ class NextCharacters:
 
     def evaluate(self, network: Learner[Model], stop: Callable[[], object]) -> Evaluation | None:
         weighted, weights, parts = 0.0, 0.0, []
+        model: AnyNetwork = network.model
+        if self._counting is not None:
+            mixed = self._counting.beside(network.model)
+            # Of text that it was taken from, counts tell too much.
+            model = mixed if self.measured_on == "validation" else network.model
         for name, share, part in self.measured:
             if not len(part):
                 continue
-            found = evaluate(network.model, part, stop)
+            found = evaluate(model, part, stop)
             if found is None:
                 return None
             weighted, weights = weighted + share * found.loss, weights + share
@@ -135,10 +147,14 @@ class NextCharacters:
         return Evaluation(weighted / weights, self.measured_characters, parts=named)
 
     def finished(self, model: Checkpoint) -> Checkpoint:
-        return model
+        return model if self._counting is None else replace(model, counts=self._counting.gated)
 
     def describe(self, model: Checkpoint) -> Generator[tuple[int, int], None, Checkpoint]:
-        """The model with the novelty index of the whole corpus, including the validation part."""
+        """The model with the novelty index of the whole corpus, including the validation part, and counts."""
+        if self._most_bytes:
+            own = joined(self.texts.corpus.documents, ((own, 0, len(own), 1) for own in self._own))
+            self._counting = Counting(own, self._aside, self._most_bytes)
+            model = replace(model, counts=self._counting.gated)
         made, total = self.texts.corpus.novelty(), len(self.texts.corpus.documents)
         try:
             while True:
@@ -193,6 +209,18 @@ def _parts(texts: Texts, train: TrainConfig) -> list[tuple[str, Documents, Docum
         # 2.75 bits a character, and 2.61 where they were shuffled.
         both = [(own.shuffled(train.seed), held) for own, held in both]
     return [(name, *documents) for name, documents in zip(names, both, strict=True)]
+
+
+def _without_aside(
+    parts: list[tuple[str, Documents, Documents]], seed: int, newline: int
+) -> tuple[list[tuple[str, Documents, Documents]], Documents]:
+    """The parts without what is set aside of what is learned, and that of all of them."""
+    found, aside = [], []
+    for name, own, held in parts:
+        rest, kept = set_aside(own, seed, newline)
+        found.append((name, rest, held))
+        aside.append((kept, 0, len(kept), 1))
+    return found, joined(parts[0][1], aside)
 
 
 def _measured(own: Documents, held: Documents, train: TrainConfig, on: Measure, most: int) -> Documents:

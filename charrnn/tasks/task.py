@@ -126,9 +126,11 @@ class Material:
         return replace(self, corpus=corpus, validation=validation)
 
     def beside(self, initial: Checkpoint) -> Self:
-        """The same with all characters and labels of the model to start from."""
+        """The same with all characters of the model to start from, and its labels if it is of this kind."""
         known = Vocabulary(initial.vocabulary.characters[: initial.config.vocab_size])
-        columns = merged(self.corpus.columns, initial.columns)
+        columns = self.corpus.columns
+        if initial.config.kind == self.kind:
+            columns = merged(columns, initial.columns)
         return self.within(self.corpus.vocabulary.merged(known), columns)
 
     def begin(

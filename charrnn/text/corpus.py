@@ -277,108 +277,139 @@ def read(
 
     With `text.targets`, CorpusError: a line is no pair. Of tags, the result says which kind they are of.
     """
-    decoder = Decoder(text, expected)
-    builds_vocabulary = vocabulary is None
     skips = on_unknown == "skip" if skips_labels is None else skips_labels
     labels = Labels(text, columns, skips=skips) if text.label_by else None
-    pairs = Pairs(text) if text.targets else None
-    encoder = Encoder(vocabulary, on_unknown, marks=text.split is not None and not text.bytes)
-    cutter = cutters.cutter(text)
-    ends: LineEnds | None = None
-    if text.end:
-        if vocabulary is None:
-            encoder.add_ids([ord(text.end)])
-        elif text.end not in vocabulary:
-            raise VocabularyError(
-                "the model has never seen a line end, so it cannot read lines as documents",
-                "leave out --lines",
-            )
-        ends = LineEnds(encoder.id_of(ord(text.end)))
-
-    ids = IdBuffer(encoder.dtype)
-    max_bytes = MEMORY_SHARE * (total_memory() or math.inf)  # beyond this the machine would swap
-    starts: list[int] = []
-    left_out: list[str] = []  # binary files found in folders
+    reader = _Reader(Decoder(text, expected), vocabulary, on_unknown, labels)
     sources = find(paths)
-    parts: list[int] = []
     for source in sources:
-        if source.given == len(parts):
-            parts.append(len(ids))
+        reader.add(source, stdin)
+    return reader.finish(sources, corpus_name(paths[0]))
+
+
+class _Reader:
+    """Reads one file after another; what they have in common becomes a corpus in the end."""
+
+    def __init__(
+        self, decoder: Decoder, vocabulary: Vocabulary | None, on_unknown: OnUnknown, labels: Labels | None
+    ) -> None:
+        text = decoder.text
+        self._decoder, self._text, self._labels = decoder, text, labels
+        self._pairs = Pairs(text) if text.targets else None
+        self._builds_vocabulary = vocabulary is None
+        self._encoder = Encoder(vocabulary, on_unknown, marks=text.split is not None and not text.bytes)
+        self._cutter = cutters.cutter(text)
+        self._ends: LineEnds | None = None
+        if text.end:
+            if vocabulary is None:
+                self._encoder.add_ids([ord(text.end)])
+            elif text.end not in vocabulary:
+                raise VocabularyError(
+                    "the model has never seen a line end, so it cannot read lines as documents",
+                    "leave out --lines",
+                )
+            self._ends = LineEnds(self._encoder.id_of(ord(text.end)))
+        self._ids = IdBuffer(self._encoder.dtype)
+        self._max_bytes = MEMORY_SHARE * (total_memory() or math.inf)  # beyond this the machine would swap
+        self._starts: list[int] = []  # of documents
+        self._parts: list[int] = []  # where the text of each path begins
+        self._left_out: list[str] = []  # binary files found in folders
+
+    def add(self, source: Source, stdin: BinaryIO | None) -> None:
+        """Read a file, unless it is empty, or a binary one in a folder."""
+        if source.given == len(self._parts):
+            self._parts.append(len(self._ids))
         chunks = source.chunks(stdin)
         head = next(chunks, b"")
         if not head:
-            cutter.empty += text.split == "file"
-            continue
-        if reason := why_not_text(head, text):
+            self._cutter.empty += self._text.split == "file"
+            return
+        if reason := why_not_text(head, self._text):
             if not source.in_folder:
                 raise CorpusError(f"{source.name} is {reason[0]}", reason[1])
-            left_out.append(f"{source.name} ({reason[0]})")
-            continue
-        start = len(ids)
-        pieces = _cut(decoder, cutter, chain([head], chunks), source.name, must=builds_vocabulary)
-        if pairs:
-            pieces = pairs.checked(pieces)
-        for points, where in labels.cut(pieces, source, start) if labels else pieces:
-            piece = encoder.encode(points, where)
-            ids.widen(encoder.dtype)
-            if ends:
-                if labels:
-                    labels.note(ends.kept(piece))
-                # Records of unknown characters alone are empty if these are skipped.
-                whole = cutter.leaves_none_empty and text.field is None and not encoder.skipped and not labels
-                piece = ends.clean(piece, whole=whole)
-            ids.append(piece)
-            if ids.nbytes > max_bytes:
-                raise CorpusError(
-                    f"{source.name} has more text than memory holds ({ids.nbytes / 1e9:.1f} GB so far)",
-                    "take a part of it: head -c 1G FILE | charrnn ... -",
-                )
-        if ends:
-            missing = ends.finish_file()
-            ids.append(missing)
-            if labels:
-                labels.note(np.ones(len(missing), np.bool_))
-                labels.finish_file()
-            cutter.empty += text.split == "file" and len(ids) == start
+            self._left_out.append(f"{source.name} ({reason[0]})")
+            return
+        start = len(self._ids)
+        must = self._builds_vocabulary or bool(self._text.label_fields)
+        pieces = _cut(self._decoder, self._cutter, chain([head], chunks), source.name, must=must)
+        if self._pairs:
+            pieces = self._pairs.checked(pieces)
+        for points, where in self._labels.cut(pieces, source, start) if self._labels else pieces:
+            self._append(self._encoder.encode(points, where), source)
+        if self._ends:
+            self._end_file(self._ends, start)
         # The end of the record before a file already marks the start of one.
-        if len(ids) > start and (ends is None or not starts):
-            starts.append(start)
+        if len(self._ids) > start and (self._ends is None or not self._starts):
+            self._starts.append(start)
 
-    _check_length(len(ids), sources, left_out, encoder.skipped)
-    all_ids = ids.finish()
-    fits = np.ones(1, np.bool_)
-    if ends and text.max_chars is not None:
-        all_ids, fits = _without_long(all_ids, ends.newline, text.max_chars, parts)
-        if not len(all_ids):
-            raise CorpusError(f"every text has more than {text.max_chars:,} characters", "give --max-chars N")
-    vocabulary = encoder.finish(all_ids, text)
-    end = vocabulary.characters.index(text.end) if text.end else -1
-    documents = Documents(all_ids, len(vocabulary), np.array(starts, np.int64), end)
-    notes = _notes(
-        decoder,
-        encoder,
-        cutter.empty + (ends.empty_lines if ends else 0),
-        int(np.count_nonzero(~fits)),
-        left_out,
-    )
-    if pairs:
-        text = replace(text, targets="words" if pairs.words else "characters")
-    corpus = Corpus(documents, vocabulary, text, corpus_name(paths[0]), notes, parts=tuple(parts))
-    if labels:
-        found, labelling = labels.finish(documents.records() if text.records else np.zeros(0, np.int64), fits)
-        if labels.skipped:
-            more = _counted(labels.skipped, "label") + " left out that the model has never seen"
-            notes = (*notes, more)
-        labelled = replace(documents, labels=labelling)
-        corpus = replace(corpus, documents=labelled, columns=found, notes=notes)
-    if not builds_vocabulary:
-        return corpus
-    if text.split not in (None, "file") and text.field is None and not cutter.separators:
-        raise cutters.never_separated(text.split or "", next(corpus.pieces()).rstrip(END))
-    if not text.bytes:
-        form = text.normal_form or form_of(vocabulary.characters, corpus.pieces)
-        corpus = replace(corpus, text=replace(text, normal_form=form))
-    return corpus
+    def _append(self, piece: IdArray, source: Source) -> None:
+        """Take the next ids, without the ends of empty records."""
+        self._ids.widen(self._encoder.dtype)
+        if self._ends:
+            if self._labels:
+                self._labels.note(self._ends.kept(piece))
+            # Records of unknown characters alone are empty if these are skipped.
+            whole = self._cutter.leaves_none_empty and not self._encoder.skipped
+            whole = whole and self._text.field is None and not self._labels
+            piece = self._ends.clean(piece, whole=whole)
+        self._ids.append(piece)
+        if self._ids.nbytes > self._max_bytes:
+            raise CorpusError(
+                f"{source.name} has more text than memory holds ({self._ids.nbytes / 1e9:.1f} GB so far)",
+                "take a part of it: head -c 1G FILE | charrnn ... -",
+            )
+
+    def _end_file(self, ends: LineEnds, start: int) -> None:
+        """End the last record of a file, whose ids begin at `start`."""
+        missing = ends.finish_file()
+        self._ids.append(missing)
+        if self._labels:
+            self._labels.note(np.ones(len(missing), np.bool_))
+            self._labels.finish_file()
+        self._cutter.empty += self._text.split == "file" and len(self._ids) == start
+
+    def finish(self, sources: list[Source], name: str) -> Corpus:
+        """The corpus of all files."""
+        text, encoder, ends = self._text, self._encoder, self._ends
+        _check_length(len(self._ids), sources, self._left_out, encoder.skipped)
+        ids, fits = self._ids.finish(), np.ones(1, np.bool_)
+        if ends and text.max_chars is not None:
+            ids, fits = _without_long(ids, ends.newline, text.max_chars, self._parts)
+            if not len(ids):
+                raise CorpusError(
+                    f"every text has more than {text.max_chars:,} characters", "give --max-chars N"
+                )
+        vocabulary = encoder.finish(ids, text)
+        end = vocabulary.characters.index(text.end) if text.end else -1
+        documents = Documents(ids, len(vocabulary), np.array(self._starts, np.int64), end)
+        empty = self._cutter.empty + (ends.empty_lines if ends else 0)
+        notes = _notes(self._decoder, encoder, empty, int(np.count_nonzero(~fits)), self._left_out)
+        if self._pairs:
+            text = replace(text, targets="words" if self._pairs.words else "characters")
+        corpus = Corpus(documents, vocabulary, text, name, notes, parts=tuple(self._parts))
+        if self._labels:
+            corpus = _labelled(corpus, self._labels, fits)
+        return self._as_model_text(corpus) if self._builds_vocabulary else corpus
+
+    def _as_model_text(self, corpus: Corpus) -> Corpus:
+        """A corpus to learn from: with the form of its characters, which later texts are brought to."""
+        text = corpus.text
+        if text.split not in (None, "file") and text.field is None and not self._cutter.separators:
+            raise cutters.never_separated(text.split or "", next(corpus.pieces()).rstrip(END))
+        if text.bytes:
+            return corpus
+        form = text.normal_form or form_of(corpus.vocabulary.characters, corpus.pieces)
+        return replace(corpus, text=replace(text, normal_form=form))
+
+
+def _labelled(corpus: Corpus, labels: Labels, fits: npt.NDArray[np.bool_]) -> Corpus:
+    """The corpus with the labels of its texts, of which those are in it that fit."""
+    records = corpus.documents.records() if corpus.text.records else np.zeros(0, np.int64)
+    found, labelling = labels.finish(records, fits)
+    notes = corpus.notes
+    if labels.skipped:
+        notes = (*notes, _counted(labels.skipped, "label") + " left out that the model has never seen")
+    documents = replace(corpus.documents, labels=labelling)
+    return replace(corpus, documents=documents, columns=found, notes=notes)
 
 
 def _cut(

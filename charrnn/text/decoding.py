@@ -51,6 +51,7 @@ def check_encoding(name: str) -> None:
 KEEP_BYTES = "charrnn-keep-bytes"  # each undecodable byte becomes U+DC80 .. U+DCFF (PEP 383)
 _TO_SURROGATE = "charrnn-surrogate"  # each undecodable sequence becomes one lone surrogate
 _SURROGATES = re.compile("[\ud800-\udfff]")
+OTHER_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # those that KEEP_BYTES never makes
 
 
 def _keep_bytes(error: Any) -> tuple[str, int]:

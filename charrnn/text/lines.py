@@ -22,9 +22,18 @@ import numpy as np
 
 from charrnn.config import TextConfig
 from charrnn.errors import CorpusError
-from charrnn.text.decoding import KEEP_BYTES, Cleaner, LineEnds, check_encoding, same_encoding, what_to_try
+from charrnn.text.decoding import (
+    KEEP_BYTES,
+    OTHER_SURROGATES,
+    Cleaner,
+    LineEnds,
+    check_encoding,
+    same_encoding,
+    what_to_try,
+)
 from charrnn.text.detection import likely_encoding
 from charrnn.text.records import cutter as records
+from charrnn.text.records import tables
 from charrnn.text.sources import Source, find, why_not_text
 from charrnn.text.waiting import BeforeWaiting, take
 from charrnn.vocabulary import END, code_points, text_of
@@ -34,7 +43,6 @@ FIRST_BURST = 1 << 13  # most characters of the first burst, so that output star
 _PATIENCE = 0.1  # seconds between two checks whether the reader has been closed
 
 BYTES = re.compile("[\udc80-\udcff]")  # bytes that are invalid in the encoding
-_OTHER_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # those that stand for no byte
 
 
 class Lines(NamedTuple):
@@ -66,7 +74,7 @@ def decode(chunks: Iterable[bytes], text: TextConfig) -> Iterator[str]:
     for chunk in chain(chunks, [b""]):
         piece = decoder.decode(chunk, not chunk)
         if makes_surrogates:
-            piece = _OTHER_SURROGATES.sub("\ufffd", piece)
+            piece = OTHER_SURROGATES.sub("\ufffd", piece)
         if text.encoding_errors != "strict" and not piece.isascii():
             piece = BYTES.sub("" if text.encoding_errors == "skip" else "\ufffd", piece)
         if piece := cleaner.clean(piece, last=not chunk):
@@ -77,7 +85,7 @@ def cut(pieces: Iterable[str], text: TextConfig) -> Iterator[str]:
     """The records of a file whose text comes in pieces, each with END, as soon as they are certain."""
     # A reader of filters brings texts to the model's form later.
     cutter, ends = records.cutter(replace(text, normal_form=None, lowercase=False)), LineEnds(ord(END))
-    for piece in filter(None, pieces):
+    for piece in filter(None, records.spelled(pieces, text)):
         yield text_of(ends.clean(cutter.add(code_points(piece))))
     yield text_of(np.append(ends.clean(cutter.finish()), ends.finish_file()))
 
@@ -168,10 +176,20 @@ def _chunks(sources: list[Source], text: TextConfig, stdin: BinaryIO | None) -> 
             if source.in_folder:
                 continue
             raise CorpusError(f"{source.name} is {reason[0]}", reason[1])
-        pieces = decode(chain([head] if head else [], chunks), text)
-        for piece in pieces if text.split is None else filter(None, cut(pieces, text)):
+        for piece in _texts(decode(chain([head] if head else [], chunks), text), source.name, text):
             yield source.name, piece
         yield source.name, None
+
+
+def _texts(pieces: Iterator[str], name: str, text: TextConfig) -> Iterator[str]:
+    """The texts of a file, in non-empty pieces: those of a table, or those that separators end; or prose."""
+    if text.field is not None:
+        unlabelled = replace(text, label_by=None, label_fields=())
+        pieces, is_table = tables.opened(pieces, name, unlabelled, must=False, as_they_come=True)
+        if is_table:
+            yield from (piece for piece in pieces if piece not in ("", END))  # no empty records
+            return
+    yield from pieces if text.split is None else filter(None, cut(pieces, text))
 
 
 def _parts(text: str | None, size: int) -> Sequence[str | None]:

@@ -107,7 +107,7 @@ def _val_blocks(documents: Documents, val_fraction: float, seed: int, newline: i
         for begin, end in pairwise(bounds):
             wanted = _val_count(val_fraction, end - begin)
             if wanted:
-                start, stop = _block(ids, begin, end, wanted, newline, float(random.random()))
+                start, stop = block(ids, begin, end, wanted, newline, float(random.random()))
                 starts.append(start)
                 ends.append(stop)
     return np.array(starts, np.int64), np.array(ends, np.int64)
@@ -125,7 +125,7 @@ def _groups(starts: Positions, total: int, least: float) -> Iterator[tuple[int, 
         yield low, total
 
 
-def _block(ids: IdArray, low: int, high: int, wanted: int, newline: int, coin: float) -> tuple[int, int]:
+def block(ids: IdArray, low: int, high: int, wanted: int, newline: int, coin: float) -> tuple[int, int]:
     """The bounds of a block of about `wanted` characters within low .. high.
 
     Both lie at the end of a nearby paragraph, or else of a line.

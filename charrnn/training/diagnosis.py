@@ -40,6 +40,8 @@ def advise(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: fl
             f"{decimal(best['val_loss'])} to {decimal(last['val_loss'])} while the training loss fell; "
             f"the best model is kept. More text or {cure}{_now(dropout)} would help, more time would not"
         )
+    if train.counts:  # which have a share in one of the losses alone
+        return ""
     gap = last["val_loss"] - (last["train_loss"] - inflation(dropout))
     if gap < NARROW:
         cures = [_longer(train)]
@@ -66,7 +68,7 @@ def doubts(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: fl
             f"unlike the training text: from the start its loss ({decimal(first['val_loss'])}) was far above "
             f"that of training ({decimal(first['train_loss'])})"
         )
-    elif last["val_loss"] < EASIER * (last["train_loss"] - inflation(dropout)):
+    elif not train.counts and last["val_loss"] < EASIER * (last["train_loss"] - inflation(dropout)):
         what = (
             f"much easier than the training text ({decimal(last['val_loss'])} against "
             f"{decimal(last['train_loss'])}): padding, a table, or text that training has, too"

@@ -76,8 +76,8 @@ def set_up(
     earlier = look(out, request.target)
     initial = None
     if request.init_from is not None:
-        kind = request.assignment.kind
-        initial = kinds.require(model_file.load(request.init_from), *kinds.BEGUN_BY.get(kind, (kind,)))
+        suitable = dict.fromkeys((request.assignment.kind, "writer"))  # which begins all kinds
+        initial = kinds.require(model_file.load(request.init_from), *suitable)
     workers = Workers(request.threads)
     if earlier.interrupted is not None:
         settled = _as_before(earlier, earlier.interrupted, request, given, held)

@@ -30,20 +30,32 @@ def remember(of: Any) -> tuple[Stage, ...]:
 
 
 def through_memory(of: Any) -> Stage:
-    half, one, row_sums = of.number(0.5), of.number(1), of.row_sums
+    """In loops over single numbers, for which Numba compiles far less than for expressions of arrays."""
+    half, zero, one = of.number(0.5), of.number(0), of.number(1)
 
     def gradients(f: Any, k: Any, v: Any, q: Any, n: Any, C: Any, d_h: Any, d_n: Any, d_C: Any) -> Any:
         H = len(k)
-        after_n, before = n * half + row_sums(f.reshape(1, H)), C.reshape(H, H)
-        after_C = before * f.reshape(H, 1) + v.reshape(H, 1) * k
-        scale = one / (one + after_n * after_n)
-        d_scale = row_sums((d_h * row_sums(after_C * q)).reshape(1, H))
-        d_n = d_n - d_scale * (after_n + after_n) * scale * scale
-        d = d_C.reshape(H, H) + (d_h * scale).reshape(H, 1) * q
-        # Sums over columns are those over the rows of the transposed matrix.
-        d_k, d_q = row_sums((d * v.reshape(H, 1)).T), row_sums((after_C * (d_h * scale).reshape(H, 1)).T)
-        d_f = row_sums(d * before) + d_n
-        return d_f, d_k, row_sums(d * k), d_q, d_n * half, (d * f.reshape(H, 1)).reshape(H * H)
+        after_n, d_scale = n * half, n * zero
+        for a in range(H):
+            after_n[0] += f[a]
+        scale = one / (one + after_n[0] * after_n[0])
+        d_f, d_before = f * zero, C.copy()
+        d_k, d_v, d_q = d_f.copy(), d_f.copy(), d_f.copy()
+        for a in range(H):
+            for b in range(H):
+                j = a * H + b
+                after_C = C[j] * f[a] + v[a] * k[b]
+                d = d_C[j] + d_h[a] * scale * q[b]
+                d_f[a] += d * C[j]
+                d_k[b] += d * v[a]
+                d_v[a] += d * k[b]
+                d_q[b] += d_h[a] * scale * after_C
+                d_scale[0] += d_h[a] * after_C * q[b]
+                d_before[j] = d * f[a]
+        d_n = d_n - d_scale * (after_n + after_n) * (scale * scale)
+        for a in range(H):
+            d_f[a] += d_n[0]
+        return d_f, d_k, d_v, d_q, d_n * half, d_before
 
     return Stage(gradients, ("f", "k", "v", "q", "n", "C"), rows=True)
 

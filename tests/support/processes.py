@@ -20,6 +20,15 @@ TEXT = "the quick brown fox jumps over the lazy dog\n" * 40
 TINY_NETWORK = ("--hidden-size", 8, "--num-layers", 1, "--embedding-size", 4, "--threads", 1)
 TINY = (*TINY_NETWORK, "--val-fraction", 0.1)
 
+NOWHERE = f"{os.devnull}/nowhere"  # a folder that cannot be made, not even by root
+# `charrnn` where no folder can keep machine code, not even a temporary one.
+UNKEPT = """
+from charrnn.kernels.machine import cache
+cache.SHARED = ()
+from charrnn.cli import main
+main()
+"""
+
 
 def command(*args: object) -> list[str]:
     return [sys.executable, "-m", "charrnn", *map(str, args)]
@@ -35,6 +44,16 @@ def run(
         cwd=cwd,
         env=environment(**variables),
         timeout=120,
+    )
+
+
+def run_unkept(*args: object, **variables: str) -> subprocess.CompletedProcess[bytes]:
+    """The same where each process compiles anew, since nothing can keep its machine code."""
+    return subprocess.run(
+        [sys.executable, "-c", UNKEPT, *map(str, args)],
+        capture_output=True,
+        env=environment(CHARRNN_CACHE_DIR=NOWHERE, TMPDIR="", **variables),
+        timeout=250,
     )
 
 

@@ -47,7 +47,7 @@ def info(
 
 
 def _record(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
-    best = checkpoint.best_val_loss
+    best, counts = checkpoint.best_val_loss, checkpoint.counts and checkpoint.counts.counts
     return {
         "path": path,
         "model": checkpoint.config.to_dict(),
@@ -55,6 +55,7 @@ def _record(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
         "vocabulary": checkpoint.vocabulary.characters[: checkpoint.config.vocab_size],
         "text": shown(checkpoint.text),
         **({"labels": [asdict(column) for column in checkpoint.columns]} if checkpoint.columns else {}),
+        **({"counts": {"order": counts.order, "bytes": counts.nbytes}} if counts else {}),
         "best_val_loss": best,
         "best_val_bpc": None if best is None else best / math.log(2),
         "history": checkpoint.history,
@@ -76,6 +77,10 @@ def _table(path: str, checkpoint: Checkpoint) -> list[str]:
         ("text", _text(text)),
     ]
     rows += [("labels" if n == 0 else "", _labels(column)) for n, column in enumerate(checkpoint.columns)]
+    if checkpoint.counts is not None:
+        counts = checkpoint.counts.counts
+        size = f"{counts.nbytes / 1e6:.1f} MB of up to {counts.order} characters in a row"
+        rows.append(("counts", f"{size}: they hold pieces of the training text"))
     if checkpoint.best_val_loss is not None:
         rows.append(("best loss", wording.loss(checkpoint.best_val_loss, config.kind)))
     settings = sorted(checkpoint.settings.items())
@@ -100,6 +105,7 @@ def _text(text: TextConfig) -> str:
     parts = [
         "bytes" if text.bytes else text.encoding,
         f", the field {quoted(text.field)} of tables" if text.field is not None else "",
+        f", labels in {' and '.join(map(quoted, text.label_fields))}" if text.label_fields else "",
         ", every line a text of its own" if text.lines else "",
         named.get(text.split, f", texts between lines {quoted(text.split)}")
         if text.split is not None

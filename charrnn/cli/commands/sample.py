@@ -21,7 +21,7 @@ from charrnn.cli.options import (
 )
 from charrnn.cli.process import Output, say
 from charrnn.cli.prompts import Prompts, argument, from_stdin
-from charrnn.config import DEFAULT_SAMPLE_LENGTH, TextConfig
+from charrnn.config import DEFAULT_SAMPLE_LENGTH, WRITING_STRENGTH, TextConfig
 from charrnn.errors import ConfigError, quoted
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ RECORDS_AT_ONCE = 10  # from a model of records without --count
 def sample(
     model: models.Models = None,
     label: models.Labels = None,
-    strength: models.Strength = 1.0,
+    strength: models.WritingStrength = None,
     prompt: Annotated[str, typer.Option(metavar="TEXT|-", help="Go on from this text; -: from stdin.")] = "",
     prompts: Annotated[
         str | None, typer.Option(metavar="FILE|-", help="Go on from each line of a file, in its order.")
@@ -127,7 +127,10 @@ def sample(
         return
     from charrnn import api
 
-    checkpoint = models.load(model, label, strength)
+    by_prompt = label is None and (prompts, prompts_json) != (None, None)  # if the model knows labels
+    checkpoint = models.load(model, label, None if by_prompt else strength)
+    if by_prompt and strength is not None and not getattr(checkpoint, "columns", ()):
+        raise models.no_label_to_lead()
     text = checkpoint.text.of_commands(encoding, encoding_errors)
     given = from_stdin(text, checkpoint.text) if prompt == "-" else argument(prompt, text)
     alone = bool(given) or index is not None or prompts is not None or prompts_json is not None
@@ -154,7 +157,8 @@ def sample(
     file = prompts if prompts_json is None else prompts_json
     if file is not None:
         lines = Prompts(file, text, checkpoint.text, output.flush, in_json=prompts_json is not None)
-        texts = api.sample_each(checkpoint, lines.take, **settings)
+        led = WRITING_STRENGTH if strength is None else strength
+        texts = api.sample_each(checkpoint, lines.take, strength=led, **settings)
     else:
         texts = api.sample(checkpoint, given, first=index or 0, **settings)
     if seed is None and filters.get("temperature") != 0 and sys.stderr is not None and sys.stderr.isatty():

@@ -56,6 +56,7 @@ _SETTINGS: dict[str, dict[str, tuple[str | None, str]]] = {
         "dropout": ("P", f"Share of activations dropped {_SUITS}."),
         "norm": (None, "Layer norm after each layer [--norm]."),
         "residual": (None, "Skip connection around each layer [--residual]."),
+        "counts": ("MB", "Most megabytes of counts beside the network [{:g}]."),
         "between": ("NAME", "A module between two layers; repeatable."),  # if there are any
         "attention": ("|".join(get_args(Attention)), "Of --task rewrite [{}]."),
     },
@@ -152,6 +153,10 @@ def train(
     reverse: Annotated[
         bool, _reading("--reverse", help="Of --task rewrite: what follows the tab is the source.")
     ] = False,
+    label_field: Annotated[
+        list[str] | None,
+        _reading(metavar="NAME", help="With --field: labels are this field; repeatable."),
+    ] = None,
     encoding: Annotated[
         str | None, _reading(metavar="NAME", help="How characters are stored [utf-8].")
     ] = None,
@@ -190,6 +195,10 @@ def train(
     for option, is_given in (("--target-words", target_words), ("--reverse", reverse)):
         if is_given and task != "rewrite":
             raise ConfigError(f"{option} is an option of --task rewrite", "give that, too, or neither")
+    if labels and field is not None:
+        raise ConfigError(
+            "--labels stand before texts, and those of tables are fields", "give --label-field NAME"
+        )
     from charrnn import api
     from charrnn.cli.views import plots
     from charrnn.cli.views.progress import RunHistory
@@ -200,8 +209,9 @@ def train(
     text = TextConfig(
         encoding=encoding or TextConfig().encoding,
         bytes=bytes,
-        lines=lines or (labels and split is None and field is None),
+        lines=lines or (labels and split is None),
         label_by="column" if labels else label_by,
+        label_fields=tuple(label_field or ()),
         keep_newlines=keep_newlines,
         encoding_errors=encoding_errors or TextConfig().encoding_errors,
         normal_form="NFC" if nfc else None,

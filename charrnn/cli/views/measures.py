@@ -27,15 +27,15 @@ def _writer(result: Any) -> Figures:
         f"loss {decimal(result.loss)} nats/char, {decimal(result.bpc)} bits/char, "
         f"perplexity {decimal(result.perplexity, 2)}, {result.characters} characters"
     ]
+    if result.loss_without_labels is not None:
+        names += ["loss_without_labels", "bpc_without_labels"]
+        loss, bpc = decimal(result.loss_without_labels), decimal(result.bpc_without_labels)
+        lines.append(f"without labels {loss} nats/char, {bpc} bits/char")
     if hasattr(result, "dynamic_loss"):
         names += ["dynamic_loss", "dynamic_bpc"]
         loss, bpc = decimal(result.dynamic_loss), decimal(result.dynamic_bpc)
         lines.append(f"dynamic loss {loss} nats/char, {bpc} bits/char")
     return {name: getattr(result, name) for name in names}, lines
-
-
-def _classifier(result: Any) -> Figures:
-    return result.figures(), list(confusion.lines(result))
 
 
 def _tagger(result: Any) -> Figures:
@@ -76,6 +76,10 @@ def _filler(result: Any) -> Figures:
         f"loss {decimal(result.loss)} nats/char",
     ]
     return values, lines
+
+
+def _classifier(result: Any) -> Figures:
+    return result.figures(), list(confusion.lines(result))
 
 
 KINDS: dict[Kind, Callable[[Any], Figures]] = {

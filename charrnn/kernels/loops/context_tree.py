@@ -30,8 +30,8 @@ class Tree(NamedTuple):
     symbols: Any  # (nodes + LANES,)
     links: Any  # (nodes + 1, 2) uint32: each node's first child, and where what follows it begins
     rates: Any  # (nodes, 2) float64: 1 / total, and the share that is left to the shorter context
-    following: Any  # (S + LANES,)
-    codes: Any  # (S,)
+    following: Any  # (S + LANES,), of the type of symbols
+    codes: Any  # (S,) uint16
     own: Any  # (n, codes) float64: by the context's length, the counts less their discounts
     vocab_size: int
 
@@ -117,28 +117,30 @@ def _descend(tree: Any, context: Any, first: int, last: int, path: Any) -> int:
 def _spread(p: Any, tree: Any, path: Any, depth: int) -> None:
     """p (V,): the probability of each character after a context, given its nodes."""
     for i in range(len(p)):
-        p[i] = 1.0 / tree.vocab_size
-    for k in range(depth):
-        scale, left = tree.rates[path[k], 0], tree.rates[path[k], 1]
-        for i in range(len(p)):
-            p[i] *= left
-        for i in range(tree.links[path[k], 1], tree.links[path[k] + 1, 1]):
+        p[i] = 0.0
+    left = 1.0  # the share of this context and of shorter ones
+    for k in range(depth - 1, -1, -1):
+        scale = left * tree.rates[path[k], 0]
+        for i in range(np.int64(tree.links[path[k], 1]), np.int64(tree.links[path[k] + 1, 1])):
             p[tree.following[i]] += tree.own[k, tree.codes[i]] * scale
+        left *= tree.rates[path[k], 1]
+    left /= tree.vocab_size
+    for i in range(len(p)):
+        p[i] += left
 
 
 @njit()
 def _chance(tree: Any, path: Any, depth: int, character: int) -> float:
     """The probability of one character alone, the same as in `_spread`."""
-    p = 1.0 / tree.vocab_size
-    for k in range(depth):
+    p, left = 0.0, 1.0
+    for k in range(depth - 1, -1, -1):
         node = path[k]
-        scale, left = tree.rates[node, 0], tree.rates[node, 1]
         low, high = np.int64(tree.links[node, 1]), np.int64(tree.links[node + 1, 1])
         place = _find(tree.following, low, high, tree.following.dtype.type(character))
-        p *= left
         if place >= 0:
-            p += tree.own[k, tree.codes[place]] * scale
-    return p
+            p += tree.own[k, tree.codes[place]] * (left * tree.rates[node, 0])
+        left *= tree.rates[node, 1]
+    return p + left / tree.vocab_size
 
 
 @njit()
@@ -178,26 +180,38 @@ def predict(p: Any, features: Any, contexts: Any, tree: Any) -> None:
 
 
 @njit()
-def score(chances: Any, features: Any, text: Any, tree: Any, known: Any) -> None:
-    """The probabilities (M,) of the last M characters of a text, and their features (M, ..) as in `predict`.
+def follow(contexts: Any, x: Any, restart_rows: Any, restarts: Any, context: Any) -> None:
+    """contexts (T, B, n - 1): those after each character of x (T, B), from `context` (B, n - 1) on.
 
-    text is (x, y, reset) of Documents.look_up, (N,) each. known (nodes, 2) holds what is known of each node's
-    largest probability and entropy, elsewhere NaN; threads may share it.
+    Where restart_rows (T, B) is not -1, the context before is that row of `restarts`.
     """
-    x, y, reset = text
+    for t in range(len(x)):
+        for b in range(x.shape[1]):
+            before = context[b] if t == 0 else contexts[t - 1, b]
+            if restart_rows[t, b] >= 0:
+                before = restarts[restart_rows[t, b]]
+            for i in range(len(before) - 1):
+                contexts[t, b, i] = before[i + 1]
+            contexts[t, b, len(before) - 1] = x[t, b]
+
+
+@njit()
+def score(chances: Any, features: Any, contexts: Any, asked: Any, tree: Any, known: Any) -> None:
+    """The probabilities chances (M,) of characters after contexts (.., n - 1), and the features (M, ..).
+
+    asked is (places, ids), (M,) each. The features are those of `predict`. known (nodes, 2) holds what is
+    known of each node's largest probability and entropy, elsewhere NaN; threads may share it.
+    """
+    places, ids = asked
     path, p = np.empty(len(tree.own), np.int64), np.empty(tree.vocab_size, np.float64)
-    begun, before = 0, len(x) - len(chances)
-    for i in range(len(x)):
-        if reset[i]:
-            begun = i
-        if i < before:
-            continue
-        depth = _descend(tree, x, begun, i, path)
-        chances[i - before] = _chance(tree, path, depth, y[i])
+    for i in range(len(chances)):
+        context = contexts[places[i]]
+        depth = _descend(tree, context, 0, len(context) - 1, path)
+        chances[i] = _chance(tree, path, depth, ids[i])
         if features.shape[1] > 0:
             node = path[depth - 1]
             if not (known[node, 0] >= 0 and known[node, 1] >= 0):
                 _spread(p, tree, path, depth)
                 known[node, 0], known[node, 1] = _sharpness(p)
-            _weights(tree, path, depth, features[i - before])
-            features[i - before, -2], features[i - before, -1] = known[node, 0], known[node, 1]
+            _weights(tree, path, depth, features[i])
+            features[i, -2], features[i, -1] = known[node, 0], known[node, 1]

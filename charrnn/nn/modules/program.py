@@ -82,13 +82,21 @@ class Elementwise(NamedTuple):
     inputs: tuple[Value, ...]
 
 
-Operation = LookUp | Product | Hidden | Advance | Norm | Sum | Elementwise
+class Mix(NamedTuple):
+    """Logits become log-probabilities, mixed with those of counts, whose context is a layer's state."""
+
+    width: int
+    x: Value
+    layer: int
+
+
+Operation = LookUp | Product | Hidden | Advance | Norm | Sum | Elementwise | Mix
 
 
 class Program:
     """The operations in order, and the widths of the parts of each layer's state.
 
-    `shapes` are those of the parameters. The last operation computes the logits.
+    `shapes` are those of the parameters. The last operation computes the logits, or what takes their place.
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -135,3 +143,8 @@ class Program:
         It is a function of a module, since its file identifies its machine code.
         """
         return self._append(Elementwise(self.operations[inputs[0]].width, equation, inputs))
+
+    def mix(self, logits: Value, context: int) -> Value:
+        """log p under these logits and under counts, whose contexts have at most so many characters."""
+        self.states.append((context,))
+        return self._append(Mix(self.operations[logits].width, logits, len(self.states) - 1))

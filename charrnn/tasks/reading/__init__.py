@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from charrnn.config import TextConfig
     from charrnn.tasks.evaluation import Evaluation
     from charrnn.tasks.files import Files
+    from charrnn.vocabulary import OnUnknown
 
 # The files of each task, by its name in `train --task`.
 ASSIGNMENTS = {
@@ -42,11 +43,15 @@ def assignment(task: str) -> type[Files]:
 
 
 def measure(
-    model: Checkpoint, paths: Sequence[str | Path], text: TextConfig, threads: int | None = None
+    model: Checkpoint,
+    paths: Sequence[str | Path],
+    text: TextConfig,
+    on_unknown: OnUnknown = "error",
+    threads: int | None = None,
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """A model's figures over a corpus, and messages about what reading it changed or left out."""
     found: tuple[Evaluation, tuple[str, ...]] = _named(MEASURES[model.config.kind])(
-        model, paths, text, threads
+        model, paths, text, on_unknown, threads
     )
     return found
 

@@ -38,7 +38,7 @@ from charrnn.tasks.task import Material
 from charrnn.text.corpus import Corpus, read
 from charrnn.text.lines import Lines
 from charrnn.text.normalization import normalised
-from charrnn.vocabulary import Vocabulary
+from charrnn.vocabulary import OnUnknown, Vocabulary
 
 LONGEST = 1024  # characters of a text that are read
 SHOWN = 10_000  # characters of a line that are written again
@@ -106,7 +106,7 @@ class LabelledTexts(Material):
             classes = _places(known, self.corpus.columns)
             tensors = grown(
                 initial, tensors,
-                embedding_weight=characters, decoder_weight=classes, decoder_bias=classes,
+                characters, decoder_weight=classes, decoder_bias=classes,
             )  # fmt: skip
         return task, learner(model, train, tensors, task.columns, workers)
 
@@ -337,19 +337,27 @@ class Classifier:
             ]
 
 
-def measure(
-    model: Checkpoint, paths: Sequence[str | Path], text: TextConfig, threads: int | None
-) -> tuple[ClassEvaluation, tuple[str, ...]]:
-    """What a model tells of the texts of files with labels, and messages about what reading them left out."""
-    found = read(
-        paths, text, vocabulary=model.vocabulary, on_unknown="skip", expected=model.text.encoding,
-        columns=model.columns, skips_labels=False,
-    )  # fmt: skip
-    return Classifier(model, threads).evaluate(classified(found)), found.notes
-
-
 def frequencies(column: Column) -> Array:
     """How frequent each label is among texts, (N,); none is 0."""
     counts = np.maximum(np.array(column.counts, np.float64), 0.5)
     found: Array = counts / counts.sum()
     return found
+
+
+def measure(
+    checkpoint: Checkpoint,
+    paths: Sequence[str | Path],
+    text: TextConfig,
+    on_unknown: OnUnknown,
+    threads: int | None = None,
+) -> tuple[ClassEvaluation, tuple[str, ...]]:
+    """A classifier's figures over records with labels, and notes. Labels that it has never seen are skipped.
+
+    Raises:
+        VocabularyError: there is such a label, and `on_unknown` is "error".
+    """
+    found = read(
+        paths, text, vocabulary=checkpoint.vocabulary, on_unknown="skip", expected=checkpoint.text.encoding,
+        columns=checkpoint.columns, skips_labels=on_unknown == "skip",
+    )  # fmt: skip
+    return Classifier(checkpoint, threads).evaluate(classified(found)), found.notes

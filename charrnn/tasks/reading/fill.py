@@ -35,6 +35,7 @@ from charrnn.tasks.reading.task import (
 )
 from charrnn.tasks.task import Material
 from charrnn.text.corpus import Corpus, read
+from charrnn.vocabulary import OnUnknown
 
 PIECE = 128  # characters of a text that are read together
 TOGETHER = 16  # pieces that are held out together
@@ -79,9 +80,8 @@ class GapTexts(Material):
         tensors = initial_tensors(model, train.seed)
         if initial is not None:
             ids = initial.vocabulary.positions_in(self.corpus.vocabulary)
-            tensors = grown(
-                initial, tensors, embedding_weight=ids, decoder_weight=ids, decoder_bias=ids
-            )  # fmt: skip
+            rows = {"decoder_weight": ids, "decoder_bias": ids}
+            tensors = grown(initial, tensors, ids, **({} if initial.config.kind == "writer" else rows))
         return task, learner(model, train, tensors, task.columns, workers)
 
 
@@ -152,10 +152,14 @@ class Fill(Reading):
 
 
 def measure(
-    checkpoint: Checkpoint, paths: Sequence[str | Path], text: TextConfig, threads: int | None = None
+    checkpoint: Checkpoint,
+    paths: Sequence[str | Path],
+    text: TextConfig,
+    on_unknown: OnUnknown,
+    threads: int | None = None,
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """A filler's figures over a text, and notes. What is hidden is the same in each evaluation."""
-    corpus = read(paths, text, vocabulary=checkpoint.vocabulary, on_unknown="skip")
+    corpus = read(paths, text, vocabulary=checkpoint.vocabulary, on_unknown=on_unknown)
     found = evaluate(reader_of(checkpoint, threads), pieces_of(corpus, checkpoint.config.vocab_size))
     assert found is not None  # only a stopped evaluation has no result
     return found, corpus.notes

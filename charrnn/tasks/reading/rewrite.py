@@ -32,7 +32,7 @@ from charrnn.tasks.reading.task import (
 )
 from charrnn.text.lines import Lines
 from charrnn.text.normalization import normalised
-from charrnn.vocabulary import Vocabulary
+from charrnn.vocabulary import OnUnknown, Vocabulary
 
 LONGEST = 1000  # characters of a source that are read, and of a target that is learned
 WRITTEN_TOGETHER = 4096  # characters of sources, times beginnings of targets, at a time
@@ -63,11 +63,12 @@ class RewrittenTexts(PairTexts):
         tensors = initial_tensors(model, train.seed)
         if initial is not None:
             characters = initial.vocabulary.positions_in(vocabulary)
-            targets = initial.columns[0].positions_in(column)  # what is unknown there is the end here
-            tensors = grown(
-                initial, tensors, embedding_weight=characters, target_embedding_weight=targets[:-1],
-                decoder_weight=targets, decoder_bias=targets,
-            )  # fmt: skip
+            rows = {}
+            if initial.config.kind != "writer":
+                targets = initial.columns[0].positions_in(column)  # what is unknown there is the end here
+                rows = {"decoder_weight": targets, "decoder_bias": targets}
+                rows["target_embedding_weight"] = targets[:-1]
+            tensors = grown(initial, tensors, characters, **rows)
         return task, learner(model, train, tensors, task.columns, workers)
 
 
@@ -241,7 +242,11 @@ class RewritingMeasures(Evaluation):
 
 
 def measure(
-    checkpoint: Checkpoint, paths: Sequence[str | Path], text: TextConfig, threads: int | None = None
+    checkpoint: Checkpoint,
+    paths: Sequence[str | Path],
+    text: TextConfig,
+    on_unknown: OnUnknown,
+    threads: int | None = None,
 ) -> tuple[RewritingMeasures, tuple[str, ...]]:
     """A rewriter's figures over pairs, and notes. What it has never seen in a target counts as wrong."""
     pairs = read_pairs(paths, text, text.targets or "characters")

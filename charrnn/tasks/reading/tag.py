@@ -32,7 +32,7 @@ from charrnn.tasks.reading.task import (
 )
 from charrnn.text.lines import Lines
 from charrnn.text.normalization import normalised
-from charrnn.vocabulary import Vocabulary
+from charrnn.vocabulary import OnUnknown, Vocabulary
 
 LONGEST = 512  # characters that are learned from together
 READ, BESIDE = 2048, 128  # characters of a text that are tagged together, and others read on each side
@@ -72,13 +72,15 @@ TaggedFiles.material = TaggedTexts
 
 
 def _grown(initial: Checkpoint, tensors: dict[str, Array], corpus: Pairs) -> dict[str, Array]:
-    """The weights of another tagger for these characters and tags."""
+    """The weights of another tagger, or of a model that writes, for these characters and tags."""
     characters = initial.vocabulary.positions_in(corpus.vocabulary)
+    if initial.config.kind == "writer":
+        return grown(initial, tensors, characters)
     tags = initial.columns[0].positions_in(corpus.columns[0])[:-1]
     between, known = tensors["crf.transitions"], initial.tensors["crf.transitions"]
     between[np.ix_(tags, tags)] = known
     found = grown(
-        initial, tensors, embedding_weight=characters, decoder_weight=tags, decoder_bias=tags,
+        initial, tensors, characters, decoder_weight=tags, decoder_bias=tags,
         crf_start_transitions=tags, crf_end_transitions=tags,
     )  # fmt: skip
     return {**found, "crf.transitions": between}
@@ -200,7 +202,11 @@ class TagMeasures(Evaluation):
 
 
 def measure(
-    checkpoint: Checkpoint, paths: Sequence[str | Path], text: TextConfig, threads: int | None = None
+    checkpoint: Checkpoint,
+    paths: Sequence[str | Path],
+    text: TextConfig,
+    on_unknown: OnUnknown,
+    threads: int | None = None,
 ) -> tuple[TagMeasures, tuple[str, ...]]:
     """A tagger's figures over pairs, and notes. A tag that it has never seen counts as wrong."""
     pairs = read_pairs(paths, text, "tags")

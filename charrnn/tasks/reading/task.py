@@ -125,13 +125,14 @@ def reader_of(checkpoint: Checkpoint, threads: int | None) -> Reader:
     return reader
 
 
-def grown(initial: Checkpoint, fresh: dict[str, Array], **rows: Array) -> dict[str, Array]:
+def grown(initial: Checkpoint, fresh: dict[str, Array], characters: Array, **rows: Array) -> dict[str, Array]:
     """The weights of a model for other texts, of the same kind or one that writes.
 
-    `rows` say, for tensors by name, where each known row goes; negative: nowhere. New rows, and all that the
-    model does not have, come from `fresh`.
+    `characters` and, for other tensors by name, `rows` say where each known row goes; negative: nowhere. New
+    rows, and all that the model does not have, come from `fresh`.
     """
-    known, characters, tensors = initial.tensors, rows["embedding_weight"], {}
+    known, tensors = initial.tensors, {}
+    rows["embedding_weight"] = characters
     if initial.config.kind == "writer":
         known = _both_ways(known)
     for name, value in fresh.items():

@@ -15,22 +15,25 @@ and "b", as are those of "a\\0b\\0" with `nul`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.config import END, TextConfig
+from charrnn.config import END, SEPARATIONS, Form, TextConfig
 from charrnn.errors import CorpusError, quoted
 from charrnn.system.spelling import distance
 from charrnn.text.decoding import MARK, NEWLINE, CodePoints
-from charrnn.text.normalization import separating
+from charrnn.text.normalization import normalised, separating
 from charrnn.vocabulary import code_points
 
 LONGEST_EMPTY = 1000  # characters of a line that counts as empty
 LONGEST_NAMED = 24  # characters of a line that a message names as a likely separator
 EXAMINED = 1000  # different lines, the most frequent ones, among which likely separators are sought
 MOST_NAMED = 3
+LONGEST_DECOMPOSED = 4  # code points that normalisation joins to one
 
 Positions = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -273,6 +276,35 @@ def cutter(text: TextConfig) -> Cutter:
     if text.split in named:
         return named[text.split](not text.bytes)
     return SeparatorLines(separating(text.split, text), not text.bytes)
+
+
+def spelled(pieces: Iterable[str], text: TextConfig) -> Iterator[str]:
+    """A file's text in pieces, with the separating line as it was given where it is spelled otherwise.
+
+    Training cuts texts that are in their form already. Filters cut texts as they come, and bring them to the
+    form later: for these, a line separates if it does so in the form. All else stays as it is.
+    """
+    if text.split is None or text.split in SEPARATIONS or text.form == Form():
+        yield from pieces
+        return
+    split, wanted = text.split, separating(text.split, text)
+    longest = LONGEST_DECOMPOSED * len(wanted)
+    short_line = re.compile(f"^.{{1,{longest}}}$", re.MULTILINE)
+
+    def respelled(lines: str) -> str:
+        return short_line.sub(lambda m: split if normalised(m[0], text.form) == wanted else m[0], lines)
+
+    rest, inside = "", False  # what is held back of a line, and whether the part before was not
+    for piece in pieces:
+        piece = rest + piece
+        cut = piece.rfind("\n") + 1
+        begin = (piece.find("\n") + 1 or len(piece)) if inside else 0
+        if cut or not inside:
+            inside = len(piece) - cut > longest
+        stop = len(piece) if inside else cut
+        rest = piece[stop:]
+        yield piece[:begin] + respelled(piece[begin:stop])
+    yield respelled(rest)
 
 
 def never_separated(split: str, beginning: str) -> CorpusError:

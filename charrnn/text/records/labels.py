@@ -105,17 +105,24 @@ class Cutter:
     """Cuts labels off the beginnings of records: the code points of one file after another, in pieces.
 
     Each record begins with its labels, each followed by a tab. If there is more than one, or if the columns
-    are known and have names, the first record of a file may be a header that names them, and the text.
+    are known and have names, the first record of a file may be a header that names them, and the text. Those
+    of tables have none: their columns are known by name.
     """
 
     def __init__(self, text: TextConfig, columns: Columns | None, *, skips: bool) -> None:
         """Without `columns`, a header says which there are."""
         self._end, self._bytes = ord(text.end), text.bytes
+        self._has_header = not text.label_fields
         self.names = None if columns is None else names(columns)
-        self.numbers = [Numbers(column, skips=skips) for column in columns or ()]
+        if text.label_fields:
+            known = {column.name: column for column in columns or ()}
+            self.names = text.label_fields
+            self.numbers = [Numbers(known.get(name), skips=skips) for name in self.names]
+        else:
+            self.numbers = [Numbers(column, skips=skips) for column in columns or ()]
         self.rows: list[Ids] = []  # a row for each record, in pieces
         self.count = 0  # of these rows
-        self._first, self._inside = True, False
+        self._first, self._inside = self._has_header, False
         self._rest: CodePoints = np.zeros(0, np.uint8)
         self._place = ""  # where the record begins that is held back
         self._origins: Places = np.zeros(0, np.int64)  # of what was returned last, in what was cut ..
@@ -147,7 +154,7 @@ class Cutter:
     def finish(self, where: Where) -> CodePoints:
         """The rest of the file; a record that was held back is ended."""
         found = self.add(np.array([self._end], np.uint32), where) if len(self._rest) else self._rest
-        self._first, self._inside = True, False
+        self._first, self._inside = self._has_header, False
         return found
 
     def _is_header(self, record: str) -> bool:

@@ -1,4 +1,7 @@
-"""Tables -> the texts in one of their fields: JSON lines, and CSV and TSV with a header."""
+"""Tables -> the texts in one of their fields: JSON lines, and CSV and TSV with a header.
+
+Fields with labels come before each text, as in lines of labels: label<TAB>text.
+"""
 
 from __future__ import annotations
 
@@ -13,53 +16,67 @@ from typing import Any
 
 from charrnn.config import END, TextConfig
 from charrnn.errors import CorpusError, quoted
+from charrnn.text.decoding import OTHER_SURROGATES
 from charrnn.text.normalization import normalised
 
 KINDS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
 LONGEST = 2**31 - 1  # characters of a CSV field: the most that the reader can be told on every platform
 AT_ONCE = 1 << 16  # characters of texts that are handed over together
+LONGEST_HEAD = 1 << 20  # characters of a first line that are waited for, to see whether it begins a table
 MOST_NAMED = 20  # fields
 
-_Row = tuple[int, Any]  # a row's line in its file, and its value in the field
+_Fields = tuple[str, ...]  # the names of the texts' field, and of those of labels
+_Row = tuple[int, list[Any]]  # a row's line in its file, and its values in these fields
 
 
-def opened(pieces: Iterator[str], name: str, text: TextConfig, *, must: bool) -> tuple[Iterator[str], bool]:
+def opened(
+    pieces: Iterator[str], name: str, text: TextConfig, *, must: bool, as_they_come: bool = False
+) -> tuple[Iterator[str], bool]:
     """The texts in the field `text.field` of a file that comes in pieces, and whether it is a table.
 
-    The texts come in pieces, too, each text with `text.end`. `name` is the file's. Without `must`, one that
-    has neither an ending of tables nor the field in its first line is no table: it comes as it is.
+    The texts come in pieces, too, each text with `text.end`, and after its labels from `text.label_fields`.
+    `name` is the file's. Without `must`, one that has neither an ending of tables nor the field in its first
+    line is no table: it comes as it is. For filters, texts are handed over `as_they_come`: each as soon as
+    its row is there, in the form in which it stands, with bytes that are invalid in the encoding.
 
     Raises:
         CorpusError: a row is no such row, or lacks the field; it names the line.
     """
-    field = text.field
-    assert field is not None
+    assert text.field is not None
+    names = (text.field, *text.label_fields)
     beginning = next(pieces, "")
+    while "\n" not in beginning and len(beginning) < LONGEST_HEAD and (piece := next(pieces, "")):
+        beginning += piece
     head, pieces = beginning.partition("\n")[0], chain([beginning], pieces)
     kind = KINDS.get(PurePath(name.lower().removesuffix(".gz")).suffix, "")
     if not kind:
         kind = "json" if head.lstrip().startswith("{") else "tsv" if "\t" in head else "csv"
-        if not must and not _begins(head, kind, field):
+        if not must and not _begins(head, kind, names):
             return pieces, False
-    return _texts(_READERS[kind](_lines(pieces), name, field), name, text), True
+    rows = _READERS[kind](_lines(pieces), name, names)
+    return _texts(rows, name, text, as_they_come=as_they_come), True
 
 
-def _texts(rows: Iterator[_Row], name: str, text: TextConfig) -> Iterator[str]:
+def _texts(rows: Iterator[_Row], name: str, text: TextConfig, *, as_they_come: bool) -> Iterator[str]:
     parts: list[str] = []
     length = 0
-    for line, value in rows:
-        parts.append(_cleaned(value, text, f"line {line:,} of {name}") + text.end)
+    for line, (value, *labels) in rows:
+        where = f"line {line:,} of {name}"
+        before = "".join(_label(*label, where) for label in zip(text.label_fields, labels, strict=True))
+        own = _text(value, text, where)
+        own = OTHER_SURROGATES.sub("\ufffd", own) if as_they_come else _cleaned(own, text, where)
+        parts.append(before + own + text.end)
         length += len(parts[-1])
-        if length > AT_ONCE:
+        if as_they_come or length > AT_ONCE:
             yield "".join(parts)
             parts, length = [], 0
     yield "".join(parts)
 
 
-def _begins(head: str, kind: str, field: str) -> bool:
-    """Whether a table with the field begins with this line."""
+def _begins(head: str, kind: str, names: _Fields) -> bool:
+    """Whether a table with these fields begins with this line."""
     try:
-        next(_READERS[kind](iter([head]), "", field), None)
+        next(_READERS[kind](iter([head]), "", names), None)
     except CorpusError:
         return False
     return True
@@ -75,7 +92,7 @@ def _lines(pieces: Iterator[str]) -> Iterator[str]:
         yield rest
 
 
-def _json(lines: Iterator[str], name: str, field: str) -> Iterator[_Row]:
+def _json(lines: Iterator[str], name: str, names: _Fields) -> Iterator[_Row]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -86,16 +103,17 @@ def _json(lines: Iterator[str], name: str, field: str) -> Iterator[_Row]:
             raise CorpusError(f"{where} is no JSON ({error})", "give one object on each line") from error
         if not isinstance(row, dict):
             raise CorpusError(f"{where} is no JSON object", "give one object on each line: jq -c '.[]'")
-        if field not in row:
-            raise _no_field(where, field, list(row))
-        yield number, row[field]
+        if names[0] not in row:
+            raise _no_field(where, names[0], list(row))
+        yield number, [row.get(field) for field in names]  # a label that is not there is unknown
 
 
-def _separated(dialect: str, lines: Iterator[str], name: str, field: str) -> Iterator[_Row]:
+def _separated(dialect: str, lines: Iterator[str], name: str, names: _Fields) -> Iterator[_Row]:
     csv.field_size_limit(LONGEST)
     reader = csv.reader(lines, dialect, strict=True)
-    names: list[str] = []
-    column, began = 0, 1
+    header: list[str] = []
+    columns: list[int] = []
+    began = 1
     while True:
         where = f"line {began:,} of {name}"
         try:
@@ -104,21 +122,22 @@ def _separated(dialect: str, lines: Iterator[str], name: str, field: str) -> Ite
             raise CorpusError(f"{where} begins no row ({error})", "mend its quotes") from error
         if row is None:
             return
-        if row and not names:
-            names = row
-            if field not in names:
-                raise _no_field(where, field, names)
-            column = names.index(field)
+        if row and not header:
+            header = row
+            for field in names:
+                if field not in header:
+                    raise _no_field(where, field, header)
+            columns = [header.index(field) for field in names]
         elif row:
-            if len(row) != len(names):
+            if len(row) != len(header):
                 raise CorpusError(
-                    f"{where} has {len(row)} fields, and the header {len(names)}", "mend that row"
+                    f"{where} has {len(row)} fields, and the header {len(header)}", "mend that row"
                 )
-            yield began, row[column]
+            yield began, [row[column] for column in columns]
         began = reader.line_num + 1
 
 
-_READERS: dict[str, Callable[[Iterator[str], str, str], Iterator[_Row]]] = {
+_READERS: dict[str, Callable[[Iterator[str], str, _Fields], Iterator[_Row]]] = {
     "json": _json, "csv": partial(_separated, "excel"), "tsv": partial(_separated, "excel-tab"),
 }  # fmt: skip
 
@@ -131,8 +150,24 @@ def _no_field(where: str, field: str, names: Sequence[str]) -> CorpusError:
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def _cleaned(value: Any, text: TextConfig, where: str) -> str:
-    """A text as a record: JSON can hold what a decoder or a Cleaner would have changed in a file."""
+def _label(field: str, value: Any, where: str) -> str:
+    """The beginning of a record that says its label: a tab after it. One that is not there is empty."""
+    if value is None:
+        return "\t"
+    if isinstance(value, (dict, list)):
+        raise CorpusError(
+            f"the field {quoted(field)} in {where} is no label: {quoted(value)}", "name another"
+        )
+    label = value if isinstance(value, str) else json.dumps(value)
+    if any(mark in label for mark in "\t\n\r" + END):
+        raise CorpusError(
+            f"the label {quoted(label)} in {where} holds a tab or a line end", "give labels without them"
+        )
+    return _SURROGATES.sub("\ufffd", label) + "\t"
+
+
+def _text(value: Any, text: TextConfig, where: str) -> str:
+    """The text in a field; null is an empty one."""
     if value is None:
         return ""
     if not isinstance(value, str):
@@ -141,13 +176,17 @@ def _cleaned(value: Any, text: TextConfig, where: str) -> str:
         )
     if not text.keep_newlines and "\r" in value:
         value = value.replace("\r\n", "\n").replace("\r", "\n")
+    if text.lines and "\n" in value:
+        raise CorpusError(f"{where} holds a text of several lines", "leave out --lines")
+    return str(value).replace(END, "\ufffd")
+
+
+def _cleaned(value: str, text: TextConfig, where: str) -> str:
+    """A text in the form of the configuration. JSON can hold what a decoder would have refused in a file."""
     if not value.isascii():
         if text.encoding_errors == "strict" and _SURROGATES.search(value):
             raise CorpusError(
                 f"{where} holds half of a surrogate pair", "--encoding-errors skip leaves it out"
             )
         value = _SURROGATES.sub("" if text.encoding_errors == "skip" else "\ufffd", value)
-        value = value.replace(END, "\ufffd")
-    if text.lines and "\n" in value:
-        raise CorpusError(f"{where} holds a text of several lines", "leave out --lines")
     return normalised(value, text.form)

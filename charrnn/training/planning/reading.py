@@ -34,7 +34,11 @@ SIZES: dict[str, tuple[tuple[float, dict[str, Any]], ...]] = {
         (float("inf"), {"hidden_size": 256, "num_layers": 2, "dropout": 0.0, "minutes": 10.0}),
     ),
     "rewriter": (
-        (200_000, {"hidden_size": 128, "num_layers": 1, "dropout": 0.2, "epochs": 40.0}),
+        (50_000, {"hidden_size": 96, "num_layers": 1, "dropout": 0.3, "epochs": 40.0}),
+        (
+            500_000,
+            {"hidden_size": 128, "num_layers": 1, "dropout": 0.1, "epochs": 8.0, "learning_rate": 8e-3},
+        ),
         (float("inf"), {"hidden_size": 192, "num_layers": 1, "dropout": 0.2, "minutes": 10.0}),
     ),
 }

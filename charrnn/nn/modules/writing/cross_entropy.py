@@ -19,7 +19,7 @@ class CrossEntropy:
 
     def __init__(self, window: Window, logits: Stream) -> None:
         self.logits, shape = logits, (window.T, window.B)
-        self.losses, self.largest, self.log_partitions = (np.zeros(shape, window.dtype) for _ in range(3))
+        self.losses, *self.sums = (np.zeros(shape, window.dtype) for _ in range(4))
         self.targets = np.zeros(shape, np.int32)
         self.weights = np.full(shape, 1.0 / self.losses.size, window.dtype)
         if window.training:
@@ -35,14 +35,17 @@ class CrossEntropy:
         return float(np.add.reduce(self.losses, axis=None, dtype=np.float64)) / self.losses.size
 
     def compare(self, b0: int, b1: int) -> None:
-        """Compute what `nats` needs, for columns b0 to b1."""
-        logits = self.logits
-        kernels.loss.log_partitions(logits.values, self.largest, self.log_partitions, logits.N, b0, b1)
+        """Compute what `nats` and `doubts` need, for columns b0 to b1."""
+        kernels.loss.log_partitions(self.logits.values, tuple(self.sums), self.logits.N, b0, b1)
 
     def nats(self, places: Array, ids: Array) -> Array:
         """-log p(ids[i]) at the position t * B + b = places[i], (n,)."""
         logits = self.logits.values.reshape(self.losses.size, -1)[places, ids]
-        largest, logs = (array.reshape(-1)[places] for array in (self.largest, self.log_partitions))
+        largest, logs = (array.reshape(-1)[places] for array in self.sums[:2])
         with np.errstate(all="ignore"):  # after training has diverged, losses are NaN
             nats: Array = logs - (logits - largest)
         return nats
+
+    def doubts(self, places: Array) -> Array:
+        """-log of the largest probability, and the entropy in nats, (n, 2), at these positions."""
+        return np.stack([array.reshape(-1)[places] for array in self.sums[1:]], axis=1)

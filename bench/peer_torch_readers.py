@@ -1,0 +1,197 @@
+"""The networks that read, as a knowledgeable user writes them in PyTorch; `reading_speed.py` starts it.
+
+python bench/peer_torch_readers.py facts                       PyTorch's version
+python bench/peer_torch_readers.py KIND train|read SIZES       serves characters of sources a second
+
+SIZES is JSON: see reading_speed.SIZES. Needs PyTorch and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - as everybody calls it
+from serve import quickest, say, serve
+from torch import Tensor, nn
+
+WARM_UP = 0.5  # seconds
+
+
+class Encoder(nn.Module):
+    """Both directions: ids (T, B) -> (T, B, 2H)."""
+
+    def __init__(self, V: int, D: int, H: int, L: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(V, D)
+        self.rnn = nn.LSTM(D, H, L, bidirectional=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.rnn(self.embedding(x))[0]
+        return y
+
+
+class Reader(nn.Module):
+    """An encoder and a read-out; the loss of a batch, and what is read of one."""
+
+    def __init__(self, sizes: dict[str, int]) -> None:
+        super().__init__()
+        self.H, self.N = sizes["H"], sizes["N"]
+        self.encoder = Encoder(sizes["V"], sizes["D"], self.H, sizes["L"])
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Ids (T, B) and targets (T, B)."""
+        raise NotImplementedError
+
+    def read(self, x: Tensor) -> Tensor:
+        """What a user wants to know."""
+        raise NotImplementedError
+
+
+class Restorer(Reader):
+    """A label of each character."""
+
+    def __init__(self, sizes: dict[str, int]) -> None:
+        super().__init__(sizes)
+        self.decoder = nn.Linear(2 * self.H, self.N)
+
+    def read(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.decoder(self.encoder(x))
+        return logits
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(self.read(x).flatten(0, 1), y.flatten())
+
+
+class Classifier(Reader):
+    """A class of each text, pooled by attention."""
+
+    def __init__(self, sizes: dict[str, int]) -> None:
+        super().__init__(sizes)
+        self.key, self.vector = nn.Linear(2 * self.H, self.H), nn.Parameter(torch.randn(self.H))
+        self.decoder = nn.Linear(2 * self.H, self.N)
+
+    def read(self, x: Tensor) -> Tensor:
+        y = self.encoder(x)
+        weights = torch.softmax(torch.tanh(self.key(y)) @ self.vector, 0)
+        logits: Tensor = self.decoder((weights[..., None] * y).sum(0))
+        return logits
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(self.read(x), y[0])
+
+
+class Tagger(Restorer):
+    """Labels with a CRF, as pytorch-crf computes it: all texts at once, step by step, in log space."""
+
+    def __init__(self, sizes: dict[str, int]) -> None:
+        super().__init__(sizes)
+        self.transitions = nn.Parameter(torch.zeros(self.N, self.N))
+        self.start, self.end = (nn.Parameter(torch.zeros(self.N)) for _ in range(2))
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        emissions = super().read(x)
+        score = self.start[y[0]] + self.end[y[-1]] + self.transitions[y[:-1], y[1:]].sum(0)
+        score = score + emissions.gather(2, y[..., None])[..., 0].sum(0)
+        alpha = self.start + emissions[0]
+        for row in emissions[1:]:
+            alpha = torch.logsumexp(alpha[:, :, None] + self.transitions, 1) + row
+        return (torch.logsumexp(alpha + self.end, 1) - score).mean() / len(x)
+
+    def read(self, x: Tensor) -> Tensor:
+        """The best labels (T, B)."""
+        emissions = super().read(x)
+        score, back = self.start + emissions[0], []
+        for row in emissions[1:]:
+            score, before = (score[:, :, None] + self.transitions).max(1)
+            score = score + row
+            back.append(before)
+        labels = [(score + self.end).argmax(1)]
+        for before in reversed(back):
+            labels.append(before.gather(1, labels[-1][:, None])[:, 0])
+        return torch.stack(labels[::-1])
+
+
+class Rewriter(Reader):
+    """A decoder with additive attention and input feeding."""
+
+    def __init__(self, sizes: dict[str, int]) -> None:
+        super().__init__(sizes)
+        H, D, N = self.H, sizes["D"], self.N
+        self.embedding = nn.Embedding(N + 1, D)
+        self.cell, self.start = nn.LSTMCell(D + H, H), nn.Linear(2 * H, 2 * H)
+        self.key, self.query = nn.Linear(2 * H, H), nn.Linear(H, H, bias=False)
+        self.vector = nn.Parameter(torch.randn(H))
+        self.output, self.decoder = nn.Linear(3 * H, H), nn.Linear(H, N)
+
+    def begin(self, x: Tensor) -> tuple[Tensor, Tensor, Any, Tensor]:
+        y, H = self.encoder(x), self.H
+        ends = torch.cat([y[-1, :, :H], y[0, :, H:]], 1)
+        state = torch.tanh(self.start(ends)).split(H, 1)
+        return y, self.key(y), state, torch.zeros(x.shape[1], H)
+
+    def step(self, y: Tensor, keys: Tensor, now: Tensor, state: Any, fed: Tensor) -> tuple[Any, Tensor]:
+        state = self.cell(torch.cat([now, fed], 1), state)
+        weights = torch.softmax(torch.tanh(self.query(state[0]) + keys) @ self.vector, 0)
+        context = (weights[..., None] * y).sum(0)
+        return state, torch.tanh(self.output(torch.cat([context, state[0]], 1)))
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        source, keys, state, fed = self.begin(x)
+        previous = self.embedding(torch.cat([torch.full_like(y[:1], self.N), y[:-1]]))
+        outputs = []
+        for now in previous:
+            state, fed = self.step(source, keys, now, state, fed)
+            outputs.append(fed)
+        return F.cross_entropy(self.decoder(torch.stack(outputs)).flatten(0, 1), y.flatten())
+
+    def read(self, x: Tensor) -> Tensor:
+        """The most probable characters, one after another, as many as the source has."""
+        source, keys, state, fed = self.begin(x)
+        previous, written = torch.full((x.shape[1],), self.N), []
+        for _ in range(len(x)):
+            state, fed = self.step(source, keys, self.embedding(previous), state, fed)
+            previous = torch.log_softmax(self.decoder(fed), 1).argmax(1)
+            written.append(previous)
+        return torch.stack(written)
+
+
+KINDS = {"classifier": Classifier, "restorer": Restorer, "tagger": Tagger, "rewriter": Rewriter}
+
+
+def work(kind: str, mode: str, sizes: dict[str, int]) -> Callable[[], object]:
+    """One step of training, or one batch that is read."""
+    torch.manual_seed(1)
+    model = KINDS[kind](sizes)
+    x = torch.randint(sizes["V"], (sizes["T"], sizes["B"]))
+    y = torch.randint(sizes["N"], (sizes["T"], sizes["B"]))
+    adam = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99), fused=True)
+
+    def step() -> None:
+        adam.zero_grad(set_to_none=True)
+        model.loss(x, y).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        adam.step()
+
+    def read() -> Tensor:
+        with torch.inference_mode():
+            return model.read(x)
+
+    return step if mode == "train" else read
+
+
+def main(kind: str, mode: str = "", sizes: str = "{}") -> None:
+    if kind == "facts":
+        say(version=torch.__version__)
+        return
+    values = json.loads(sizes)
+    once = work(kind, mode, values)
+    quickest(WARM_UP, once)
+    serve(lambda seconds: values["T"] * values["B"] / quickest(seconds, once))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,150 @@
+"""How fast networks that read are, beside the same ones in PyTorch, which take turns.
+
+    python bench/reading_speed.py --torch-python ~/torch/bin/python [--write]
+    python bench/reading_speed.py --only rewriter --rounds 3
+
+Characters of texts a second, float32, all texts of the same length, which is PyTorch's best case. `train` is
+a whole step: forward, backward, clipping, AdamW. `read` is what a user asks for: probabilities of classes or
+labels, the best tags (Viterbi), a target (greedily, as many steps as the text has). PyTorch is measured with
+and without the malloc settings of bench/README.md, and the better one counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import machine
+from measure import Comparison, Unavailable, Worker, compare, facts, python
+from report import Table, page_with_block
+from serve import quickest, serve
+
+PAGE = Path(__file__).parent.parent / "docs" / "figures.md"
+KINDS = ("classifier", "restorer", "tagger", "rewriter")
+MODES = ("train", "read")
+SIZES = {"V": 60, "D": 64, "H": 128, "L": 2, "N": 20, "T": 24, "B": 64}
+CHARRNN, TORCH, TORCH_MALLOC = "charrnn", "PyTorch", "PyTorch, malloc"
+WARM_UP = 0.5  # seconds
+
+
+def main(argv: list[str]) -> None:
+    """The command line; see --help."""
+    if argv[:1] == ["serve"]:
+        ours(argv[1], argv[2])
+        return
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--torch-python", default=sys.executable, metavar="PATH")
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement [2]")
+    parser.add_argument("--rounds", type=int, default=5, help="in which all sides take turns [5]")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every measured value")
+    parser.add_argument("--write", action="store_true", help="write the table into docs/figures.md")
+    a = parser.parse_args(argv)
+    rows = [measured(kind, mode, a) for kind in a.only for mode in MODES]
+    shown = table(rows)
+    print(shown.plain())
+    if a.json:
+        a.json.write_text(json.dumps([row.to_dict() for row in rows], indent=1) + "\n", encoding="utf-8")
+    if a.write:
+        version = facts(python(a.torch_python, "peer_torch_readers.py", "facts"), machine.environment())
+        about = ", ".join([*machine.describe().values(), f"PyTorch {version['version']}"])
+        head = f"Measured on {about}; load before: {machine.load():.1f}."
+        page = page_with_block(PAGE, "reading-speed", f"{head}\n\n{shown.markdown()}")
+        PAGE.write_text(page, encoding="utf-8")
+
+
+def measured(kind: str, mode: str, a: argparse.Namespace) -> Comparison:
+    """All sides of a kind, in turns."""
+    environment, given = machine.environment(), json.dumps(SIZES)
+    theirs = python(a.torch_python, "peer_torch_readers.py", kind, mode, given)
+    commands = {
+        CHARRNN: (python(sys.executable, "reading_speed.py", "serve", kind, mode), environment),
+        TORCH: (theirs, environment),
+        TORCH_MALLOC: (theirs, {**environment, **machine.MALLOC}),
+    }
+    with ExitStack() as stack:
+        sides = {}
+        for name, (command, variables) in commands.items():
+            try:
+                worker = stack.enter_context(Worker(command, variables))
+            except Unavailable as reason:
+                print(f"{kind}, {mode}: no {name}: {reason}", file=sys.stderr)
+                continue
+            sides[name] = lambda worker=worker: worker(a.seconds)
+        return compare(f"{kind}, {mode}", "characters/s", sides, a.rounds)
+
+
+def table(rows: list[Comparison]) -> Table:
+    """A row for each kind and mode."""
+    shown = []
+    for row in rows:
+        values = [row.value(name) for name in (CHARRNN, TORCH, TORCH_MALLOC)]
+        ratios = [row.ratio(CHARRNN, name) for name in (TORCH, TORCH_MALLOC)]
+        known = [ratio for ratio in ratios if ratio is not None]
+        figures = ("" if value is None else f"{value:,.0f}" for value in values)
+        shown.append((row.what, *figures, f"{min(known):.2f} x" if known else ""))
+    header = ("characters a second", CHARRNN, TORCH, TORCH_MALLOC, "charrnn : PyTorch")
+    return Table(header, tuple(shown))
+
+
+def ours(kind: str, mode: str) -> None:
+    """charrnn's side, as a measured process."""
+    once = work(kind, mode)
+    quickest(WARM_UP, once)
+    serve(lambda seconds: SIZES["T"] * SIZES["B"] / quickest(seconds, once))
+
+
+def work(kind: Any, mode: str) -> Callable[[], object]:
+    """One step of training, or one batch that is read."""
+    import numpy as np
+
+    from charrnn.config import ModelConfig, TrainConfig
+    from charrnn.nn.learning.learner import Learner
+    from charrnn.nn.network import initial_tensors
+    from charrnn.nn.reader import Batch, Reader
+
+    V, D, H, L, N, T, B = SIZES.values()
+    end = kind == "rewriter"
+    config = ModelConfig(
+        V, hidden_size=H, num_layers=L, embedding_size=D, norm=False, residual=False, kind=kind,
+        targets=(N - end,),
+    )  # fmt: skip
+    random, lengths = np.random.default_rng(1), np.full(B, T)
+    x, y = (random.integers(0, n, (T, B)).astype(np.int32) for n in (V, N))
+    previous = np.concatenate([np.full((1, B), N, np.int32), y[:-1]]) if end else None
+    each: dict[str, tuple[Any, Any]] = {
+        "classifier": (np.eye(N, dtype=np.float32)[y[0]], np.ones(B)), "tagger": (y, np.ones(B)),
+    }  # fmt: skip
+    batch = Batch(x, lengths, *each.get(kind, (y, np.ones((T, B)))), previous)
+    reader = Reader(config)
+    reader.load_tensors(initial_tensors(config, 1))
+    if mode == "train":
+        learner = Learner(reader, TrainConfig(steps=1), B)
+        return lambda: learner.train_step(batch, None, 1e-3, 0)
+    if kind == "tagger":
+        return lambda: reader.best(x, lengths)
+    if not end:
+        return lambda: reader.forward(x, lengths)
+
+    def write() -> None:
+        encoded, written = reader.encode(x, lengths)
+        columns, now = np.arange(B), np.full(B, N)
+        for _ in range(T):
+            logs, written, _ = reader.step(encoded, columns, now, written)
+            now = logs.argmax(axis=1)
+
+    return write
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.exit(130)

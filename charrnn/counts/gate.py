@@ -1,0 +1,104 @@
+"""The gate between counts and a network: how much of a prediction is whose, by what both know beforehand.
+
+    p(c | text) = g p_counts(c | text) + (1 - g) p_network(c | text)
+
+g is LEAST + (MOST - LEAST) sigmoid(v tanh(W x + b) + d), so that neither is ever left out. x has, before the
+character is seen: log(1 + count) of the contexts of 1 .. 9 characters, the counts' largest probability and
+their entropy, the network's largest probability, as -log p, and its entropy; entropies are in nats.
+
+The network is trained alone: through the mixture it would learn nothing, since counts of the training text
+are too good there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.counts.counts import Array, Counts
+from charrnn.kernels.coefficients import GATE_INPUTS, GATE_UNITS
+
+PREFIX = "gate."
+MOST_WEIGHT = 1000.0
+Floats = npt.NDArray[np.float32]
+
+# In the layout of PyTorch's nn.Linear.
+_SHAPES = {
+    "hidden.weight": (GATE_UNITS, GATE_INPUTS),
+    "hidden.bias": (GATE_UNITS,),
+    "output.weight": (1, GATE_UNITS),
+    "output.bias": (1,),
+}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Gate:
+    """The gate's weights, as one array: W transposed (inputs, units), b (units,), v (units,), d (1,).
+
+    Raises:
+        ValueError: their number is wrong, or one is not finite, or too large; says which.
+    """
+
+    flat: Floats
+
+    def __post_init__(self) -> None:
+        if self.flat.shape != (SIZE,) or self.flat.dtype != np.float32:
+            raise ValueError(f"a gate has {SIZE} float32 numbers, not {self.flat.dtype} {self.flat.shape}")
+        for name, tensor in self.tensors().items():
+            if not np.isfinite(tensor).all():
+                raise ValueError(f"the tensor {name} holds NaN or infinity")
+            if np.abs(tensor).max() > MOST_WEIGHT:
+                raise ValueError(f"the tensor {name} holds a number beyond {MOST_WEIGHT:g}")
+
+    def tensors(self) -> dict[str, Array]:
+        """The weights, by their names in a model file."""
+        at, found = 0, {}
+        for name, shape in _SHAPES.items():
+            size = int(np.prod(shape))
+            part = self.flat[at : at + size]
+            found[PREFIX + name] = (
+                part.reshape(shape[::-1]).T.copy() if name == "hidden.weight" else part.reshape(shape).copy()
+            )
+            at += size
+        return found
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Array]) -> Gate:
+        """The gate that `tensors` gave. ValueError: these are anything else."""
+        for name, shape in _SHAPES.items():
+            if (tensor := tensors.get(PREFIX + name)) is None:
+                raise ValueError(f"the tensor {PREFIX}{name} is missing")
+            if tensor.shape != shape or tensor.dtype != np.float32:
+                raise ValueError(
+                    f"the tensor {PREFIX}{name} is {tensor.dtype} of the shape {tensor.shape}, "
+                    f"not float32 of {shape}"
+                )
+        if extra := sorted(tensors.keys() - {PREFIX + name for name in _SHAPES}):
+            raise ValueError(f"a gate has no such tensor as {extra[0]!r}")
+        return cls(np.concatenate([tensors[PREFIX + name].T.ravel() for name in _SHAPES]))
+
+
+SIZE = sum(int(np.prod(shape)) for shape in _SHAPES.values())
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class GatedCounts:
+    """What stands beside a network: counts, and the gate between both."""
+
+    counts: Counts
+    gate: Gate
+
+    def tensors(self) -> dict[str, Any]:
+        """All arrays, by their names in a model file."""
+        return self.counts.tensors() | self.gate.tensors()
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Array], vocab_size: int) -> GatedCounts:
+        """What `tensors` gave, for so many different characters. ValueError: these are anything else."""
+        gate = {name: tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
+        counts = {name: tensor for name, tensor in tensors.items() if name not in gate}
+        return cls(Counts.from_tensors(counts, vocab_size), Gate.from_tensors(gate))

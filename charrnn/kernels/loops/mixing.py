@@ -1,0 +1,274 @@
+"""The mixture of counts and a network, as charrnn.counts.gate has it: when it writes, reads, and is fitted.
+
+`mixing` does what charrnn.inference.gated does in NumPy, bit for bit. All logarithms and exponentials are
+sums and products, so that they are the same on every machine.
+
+Axes: B texts, M characters, V vocabulary, n - 1 characters of the longest context, F inputs and U units of
+the gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import carray, types
+
+from charrnn.kernels.activations import exp
+from charrnn.kernels.coefficients import (
+    EXP_LEAST,
+    GATE_CONTEXTS,
+    GATE_INPUTS,
+    GATE_RANGE,
+    GATE_UNITS,
+    LOG2E,
+    LOG_LEAST,
+    LOG_SERIES,
+    NORM_LANES,
+)
+from charrnn.kernels.exact_layers import _lane_sum, sigmoid, tanh
+from charrnn.kernels.loops.context_tree import Tree, _descend, _log2, _sharpness, _spread, _weights
+from charrnn.kernels.machine.emitted import BYTE, DOUBLE, HALF, NUMBER, WORD, emitted
+from charrnn.kernels.machine.jit import njit
+from charrnn.kernels.machine.native_calls import WORD as STEP
+from charrnn.kernels.machine.native_calls import _doubles_at, _floats_at, word_at
+
+F, U = GATE_INPUTS, GATE_UNITS
+_BIAS, _OUTPUT, _SHIFT = F * U, F * U + U, F * U + 2 * U  # where these lie in the gate's weights
+_LEAST, _LN2 = np.float32(EXP_LEAST), np.float32(1 / LOG2E)
+_LOWEST, _SPAN = np.float32(GATE_RANGE[0]), np.float32(GATE_RANGE[1] - GATE_RANGE[0])
+_WIDE_LN2, _SQRT_HALF = 1 / LOG2E, np.int64(LOG_LEAST)
+_SIZE, _INFINITE = np.intp(4), np.float32(1e4)
+
+
+@emitted(types.int64(types.float64))
+def _wide_bits(builder: Any, number: Any) -> Any:
+    return builder.bitcast(number, NUMBER)
+
+
+@emitted(types.float64(types.int64))
+def _from_wide_bits(builder: Any, bits: Any) -> Any:
+    return builder.bitcast(bits, DOUBLE)
+
+
+@emitted(types.CPointer(types.uint8)(types.intp))
+def _uint8(builder: Any, address: Any) -> Any:
+    return builder.inttoptr(address, BYTE.as_pointer())
+
+
+@emitted(types.CPointer(types.uint16)(types.intp))
+def _uint16(builder: Any, address: Any) -> Any:
+    return builder.inttoptr(address, HALF.as_pointer())
+
+
+@emitted(types.CPointer(types.uint32)(types.intp))
+def _uint32(builder: Any, address: Any) -> Any:
+    return builder.inttoptr(address, WORD.as_pointer())
+
+
+@njit()
+def _log(x: Any) -> Any:
+    """log(x) of a normal positive float64, to 5e-13."""
+    bits = _wide_bits(x)
+    exponent = (bits - _SQRT_HALF) >> np.int64(52)
+    m = _from_wide_bits(bits - (exponent << np.int64(52)))
+    f = (m - 1.0) / (m + 1.0)
+    square = f * f
+    a, b, c, d, e, g, h = LOG_SERIES
+    series = (((((a * square + b) * square + c) * square + d) * square + e) * square + g) * square + h
+    return np.float64(exponent) * _WIDE_LN2 + (f + f) * series
+
+
+@njit()
+def _take_in(features: Any, told: Any, top: Any, entropy: Any) -> None:
+    """The gate's inputs (F,), from what the counts tell (n + 1,), and the network's -log p and entropy.
+
+    Those of logits that are infinite count as 0.
+    """
+    top = top if abs(top) < _INFINITE else np.float32(0)
+    entropy = entropy if abs(entropy) < _INFINITE else np.float32(0)
+    contexts = len(told) - 2
+    for k in range(GATE_CONTEXTS):
+        features[k] = told[k] if k < contexts else np.float32(0)
+    features[GATE_CONTEXTS] = told[contexts]
+    features[GATE_CONTEXTS + 1] = told[contexts + 1]
+    features[GATE_CONTEXTS + 2], features[GATE_CONTEXTS + 3] = top, entropy
+
+
+@njit()
+def _opened(gate: Any, features: Any, hidden: Any) -> Any:
+    """The weight of the counts, from the inputs (F,); hidden (U,) is scratch space."""
+    for j in range(U):
+        hidden[j] = np.float32(-0.0)
+    for k in range(F):
+        x = features[k]
+        for j in range(U):
+            hidden[j] += gate[k * U + j] * x
+    for j in range(U):
+        hidden[j] = tanh(hidden[j] + gate[_BIAS + j]) * gate[_OUTPUT + j]
+    total = hidden[0]
+    for j in range(1, U):
+        total += hidden[j]
+    return sigmoid(total + gate[_SHIFT]) * _SPAN + _LOWEST
+
+
+@njit()
+def _exponentials(e: Any, products: Any, logits: Any) -> None:
+    """e = exp(x), and e x, from x, the logits less the largest, all (V,).
+
+    Infinite logits and NaN give other numbers, but none that is not finite.
+    """
+    top = np.float32(-np.inf)
+    for i in range(len(logits)):
+        top = logits[i] if logits[i] > top else top
+    for i in range(len(logits)):
+        x = logits[i] - top
+        x = x if x > _LEAST else _LEAST  # also in place of NaN
+        e[i] = exp(x)
+        products[i] = e[i] * x
+
+
+@njit()
+def _total(x: Any, lanes: Any) -> float:
+    """The sum of float32 in float64, in the order of numpy_network.lane_sum; lanes are zero."""
+    whole = len(x) // NORM_LANES * NORM_LANES
+    for j in range(0, whole, NORM_LANES):
+        for lane in range(NORM_LANES):
+            lanes[lane] += np.float64(x[j + lane])
+    for lane in range(len(x) - whole):
+        lanes[lane] += np.float64(x[whole + lane])
+    return _lane_sum(lanes)
+
+
+@njit()
+def _mix(table: int, characters: int, rows: int, numbers_at: Any) -> None:
+    V, n, never = word_at(table), word_at(table + STEP), word_at(table + 2 * STEP)
+    nodes, codes = word_at(table + 3 * STEP), word_at(table + 4 * STEP)
+    arrays = table + 5 * STEP
+    size = np.intp(1)
+    tree = Tree(
+        carray(numbers_at(word_at(arrays)), (size,)),
+        carray(_uint32(word_at(arrays + STEP)), (nodes + 1, 2)),
+        _doubles_at(word_at(arrays + 2 * STEP), 2 * nodes).reshape((nodes, 2)),
+        carray(numbers_at(word_at(arrays + 3 * STEP)), (size,)),
+        carray(_uint16(word_at(arrays + 4 * STEP)), (size,)),
+        _doubles_at(word_at(arrays + 5 * STEP), n * codes).reshape((n, codes)),
+        V,
+    )
+    gate = _floats_at(word_at(arrays + 6 * STEP), _SHIFT + 1)
+    places = arrays + 7 * STEP
+    path, context = np.empty(n, np.int64), np.empty(n - 1, np.int32)
+    # In one piece: to ask for each of them takes as long as what is done with it.
+    space = np.zeros(V + NORM_LANES + V + n + F + U)
+    p, lanes, rest = space[:V], space[V : V + NORM_LANES], space[V + NORM_LANES :].view(np.float32)
+    e, products, rest = rest[:V], rest[V : 2 * V], rest[2 * V :]
+    told, features, hidden = rest[: n + 1], rest[n + 1 : n + 1 + F], rest[n + 1 + F : n + 1 + F + U]
+    for b in range(rows):
+        y = _floats_at(word_at(places) + b * word_at(places + STEP) * _SIZE, V)
+        logits = _floats_at(word_at(places + 2 * STEP) + b * word_at(places + 3 * STEP) * _SIZE, V)
+        state = _floats_at(word_at(places + 4 * STEP) + b * word_at(places + 5 * STEP) * _SIZE, n - 1)
+        for i in range(n - 2):
+            state[i] = state[i + 1]
+        state[n - 2] = np.float32(word_at(characters + b * STEP) + 1)
+        for i in range(n - 1):
+            context[i] = np.int32(state[i]) - np.int32(1)
+        depth = _descend(tree, context, 0, n - 2, path)
+        _spread(p, tree, path, depth)
+        _weights(tree, path, depth, told)
+        told[n - 1], told[n] = _sharpness(p)
+        _exponentials(e, products, logits)
+        whole = _total(e, lanes)
+        top = _log2(np.float32(whole)) * _LN2
+        _take_in(features, told, top, top - np.float32(_total(products, lanes) / whole))
+        weight = np.float64(_opened(gate, features, hidden))
+        left = (1.0 - weight) / whole
+        for i in range(V):
+            y[i] = np.float32(_log(weight * p[i] + left * np.float64(e[i])))
+        if never >= 0:
+            y[never] = np.float32(-1e30)
+
+
+# An instruction of the compiled loop: logits become log-probabilities, mixed with those of counts. The table
+# has V, n, the character that is never written or -1, the sizes of arrays of charrnn.counts.compiled, their
+# addresses, that of the gate's weights, and the addresses and widths of the result, the logits, and the
+# context: of each text the last n - 1 characters, plus 1, so that 0 stands where nothing is known.
+
+
+def mix_uint8(table: int, characters: int, rows: int) -> None:
+    """Trees whose symbols have 8 bits."""
+    _mix(table, characters, rows, _uint8)
+
+
+def mix_uint16(table: int, characters: int, rows: int) -> None:
+    """The same for 16 bits."""
+    _mix(table, characters, rows, _uint16)
+
+
+def mix_uint32(table: int, characters: int, rows: int) -> None:
+    """The same for 32 bits."""
+    _mix(table, characters, rows, _uint32)
+
+
+def mixing(symbols: Any) -> Callable[..., None]:
+    """The function for symbols of this type."""
+    return {1: mix_uint8, 2: mix_uint16, 4: mix_uint32}[np.dtype(symbols).itemsize]
+
+
+@njit()
+def nats(out: Any, doubts: Any, chances: Any, told: Any, gate: Any) -> None:
+    """out (M,): -log p of characters under the network become those under the mixture.
+
+    doubts (M, 2) has the network's -log of the largest probability and its entropy, chances (M,) the
+    probabilities of the characters under the counts, and told (M, n + 1) what these tell. NaN stays.
+    """
+    features, hidden = np.empty(F, np.float32), np.empty(U, np.float32)
+    for i in range(len(out)):
+        if out[i] == out[i]:
+            _take_in(features, told[i], doubts[i, 0], doubts[i, 1])
+            weight = np.float64(_opened(gate, features, hidden))
+            p = weight * chances[i] + (1.0 - weight) * np.float64(exp(-out[i]))
+            out[i] = np.float32(-_log(p))
+
+
+@njit()
+def inputs(features: Any, doubts: Any, told: Any) -> None:
+    """The gate's inputs (M, F)."""
+    for i in range(len(features)):
+        _take_in(features[i], told[i], doubts[i, 0], doubts[i, 1])
+
+
+@njit()
+def gradient(d_gate: Any, gate: Any, features: Any, chances: Any, network: Any, rows: Any) -> float:
+    """The mean of -log p over some rows, and its gradient d_gate (size,), all in float64.
+
+    features (M, F); chances and network (M,) are the probabilities of the characters under either.
+    """
+    hidden, loss = np.empty(U), 0.0
+    d_gate[:] = 0.0
+    for i in rows:
+        x = features[i]
+        for j in range(U):
+            hidden[j] = gate[_BIAS + j]
+        for k in range(F):
+            for j in range(U):
+                hidden[j] += gate[k * U + j] * x[k]
+        total = gate[_SHIFT]
+        for j in range(U):
+            hidden[j] = tanh(hidden[j])
+            total += hidden[j] * gate[_OUTPUT + j]
+        share = sigmoid(total)
+        weight = GATE_RANGE[0] + (GATE_RANGE[1] - GATE_RANGE[0]) * share
+        p = weight * chances[i] + (1.0 - weight) * network[i]
+        loss -= _log(p)
+        slope = (GATE_RANGE[1] - GATE_RANGE[0]) * share * (1.0 - share)
+        d_total = -(chances[i] - network[i]) / p * slope / len(rows)
+        d_gate[_SHIFT] += d_total
+        for j in range(U):
+            d_gate[_OUTPUT + j] += d_total * hidden[j]
+            hidden[j] = d_total * gate[_OUTPUT + j] * (1.0 - hidden[j] * hidden[j])
+            d_gate[_BIAS + j] += hidden[j]
+        for k in range(F):
+            for j in range(U):
+                d_gate[k * U + j] += hidden[j] * x[k]
+    return loss / len(rows)

@@ -1,0 +1,101 @@
+"""Counts of a training text beside its network, and the gate between both.
+
+The gate is fitted on characters of the training text that are set aside for it: neither the network nor the
+counts that it is fitted with have seen them, and none of them is validation text. The model's own counts take
+them in afterwards. The network is trained alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from charrnn.counts.building import Grams, build, order_of
+from charrnn.counts.bundled_gate import BUNDLED
+from charrnn.counts.compiled import CompiledLookup
+from charrnn.counts.fitting import fitted
+from charrnn.counts.gate import GatedCounts
+from charrnn.inference.mixed_model import MixedModel
+from charrnn.kernels.coefficients import GATE_INPUTS
+from charrnn.kernels.loops import mixing
+from charrnn.nn.network import Model
+from charrnn.nn.parameters import Array
+from charrnn.tasks.evaluation import next_start, windows
+from charrnn.tasks.shares import joined
+from charrnn.text.corpus import Documents, Pieces
+from charrnn.text.validation import block
+
+# On tinyshakespeare, after 1,500 steps (1.527 alone), the bundled gate comes to 1.430, and one that is fitted
+# on 5,000, 10,000 and 44,000 characters to 1.429, 1.426 and 1.423: fewer are better left to the network.
+LEAST = 300_000  # characters of a text of which some are set aside; shorter ones take the bundled gate
+SHARE, MOST = 0.02, 40_000  # of its characters, and their number
+BLOCK = 2_000  # characters, of a long text
+FEWEST_BLOCKS = 5
+
+
+def set_aside(text: Documents, seed: int, newline: int) -> tuple[Documents, Documents]:
+    """The text without what is set aside for a gate, and that: blocks, scattered by the seed, or nothing."""
+    total = len(text)
+    wanted = int(min(SHARE * total, MOST)) if total >= LEAST else 0
+    if text.pieces is None:
+        text = replace(text, pieces=Pieces.between(np.zeros(1, np.int64), np.array([total])))
+    random, ranges = np.random.default_rng([seed, 4]), []
+    blocks = max(FEWEST_BLOCKS, wanted // BLOCK)
+    for low, high in pairwise(np.linspace(0, total, blocks + 1).astype(np.int64).tolist()):
+        coin = float(random.random())
+        if text.end >= 0:
+            first = low + int(coin * (high - low - wanted // blocks))
+            start, stop = (next_start(text, text.starts, n) for n in (first, first + wanted // blocks))
+        else:
+            ids = text.at(np.arange(low, high))
+            start, stop = block(ids, 0, high - low, wanted // blocks, newline, coin)
+            start, stop = low + start, low + stop
+        if wanted and stop > start:
+            ranges.append((start, stop))
+    ends, starts = [0, *(stop for _, stop in ranges)], [*(start for start, _ in ranges), total]
+    rest = joined(text, ((text, low, high, 1) for low, high in zip(ends, starts, strict=True)))
+    return rest, joined(text, ((text, low, high, 1) for low, high in ranges))
+
+
+class Counting:
+    """What stands beside a network that learns a text."""
+
+    def __init__(self, rest: Documents, aside: Documents, most_bytes: int) -> None:
+        """`rest` is what the network reads, and `aside` what is kept for the gate; it may be empty."""
+        self._aside, order = aside, order_of(len(rest) + len(aside), rest.vocab_size)
+        grams = Grams.of(rest, order)
+        if len(aside):
+            unread = CompiledLookup(build(grams, most_bytes))
+            self._chances, self._told = unread.score(aside, 0, len(aside))
+            grams = grams.merged(Grams.of(aside, order))
+        self.gated = GatedCounts(build(grams, most_bytes), BUNDLED)
+        self._lookup = CompiledLookup(self.gated.counts)
+
+    def beside(self, model: Model) -> MixedModel:
+        """The network with the counts, and the gate that suits it, which depends on the network alone."""
+        if len(self._aside):
+            gate = fitted(*observed(model, self._aside, self._chances, self._told))
+            self.gated = replace(self.gated, gate=gate)
+        return MixedModel(model, self.gated, self._lookup)
+
+
+def observed(
+    model: Model, text: Documents, chances: Array, told: Array
+) -> tuple[npt.NDArray[np.float32], Array, Array]:
+    """What a gate is fitted on: its inputs, and the probabilities of a text under counts and network.
+
+    `chances` and `told` are what counts say of the text, see CompiledLookup.score.
+    """
+    N, state = len(text), None
+    network, doubts = np.empty(N), np.empty((N, 2), np.float32)
+    for positions, there, (x, y, reset), labels in windows(text):
+        found = np.empty((x.size, 2), np.float32)
+        nats, state = model.losses(x, y, state, reset, labels, found)
+        network[positions[there]] = np.exp(-nats[there].astype(np.float64))
+        doubts[positions[there]] = found[there.reshape(-1)]
+    inputs = np.empty((N, GATE_INPUTS), np.float32)
+    mixing.inputs(inputs, doubts, told)
+    return inputs, chances, network
