@@ -306,7 +306,7 @@ def lines_of(path: Path) -> list[str]:
 def show(row: Row) -> str:
     """A line for people."""
     value = f"{row.value:,.0f}" if row.metric.endswith("/s") else f"{row.value:.2%}"
-    return f"{row.data:24}{row.system:42}{row.metric:28}{value:>12}{row.seconds:9.1f} s"
+    return f"{row.data:30}{row.system:42}{row.metric:28}{value:>12}{row.seconds:9.1f} s"
 
 
 def summaries(rows: Sequence[Row]) -> Iterator[Row]:
