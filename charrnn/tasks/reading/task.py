@@ -135,12 +135,7 @@ def grown(initial: Checkpoint, fresh: dict[str, Array], characters: Array, **row
     `characters` and, for other tensors by name, `rows` say where each known row goes; negative: nowhere. New
     rows, and all that the model does not have, come from `fresh`.
     """
-<<<<<<< HEAD
     known, tensors, rows = initial.tensors, {}, {"embedding_weight": characters, **rows}
-=======
-    known, tensors = initial.tensors, {}
-    rows["embedding_weight"] = characters
->>>>>>> classify
     if initial.config.kind == "writer":
         known = _both_ways(known)
     for name, value in fresh.items():
