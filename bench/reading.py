@@ -7,6 +7,9 @@
     surnames     a classifier of each of the five splits, of default settings
     few          20 names of each label: alone, and begun with a model that writes names, without labels
     languages    the language of a line, and the lines and characters answered in a second
+    cmudict      pronunciations: a rewriter of words, by beam search
+    addition     sums: a rewriter of characters
+    segments     words without spaces between them: a tagger
 
 Prints a row a figure, as reading_rivals.py does, and with --json writes the same objects.
 """
@@ -17,6 +20,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -127,10 +131,75 @@ def languages(texts: Path, seeds: list[int], settings: Settings) -> Iterator[Row
     yield Row("classify", "languages", OURS, "lines a second", lines / seconds, seconds)
 
 
+def rewriter(
+    texts: Path, name: str, text: TextConfig, settings: Settings
+) -> tuple[dict[str, set[str]], dict[str, str], tuple[float, float]]:
+    """The references of each source of the test, what a rewriter answers, and the seconds of both."""
+    references: dict[str, set[str]] = defaultdict(set)
+    for line in (texts / f"{name}.test.tsv").read_text("utf-8").splitlines():
+        source, target = line.split("\t")
+        references[source].add(target)
+    with tempfile.TemporaryDirectory() as place:
+        out, lines = Path(place) / "model.safetensors", Path(place) / "sources.txt"
+        lines.write_text("".join(f"{source}\n" for source in references), encoding="utf-8")
+        began = time.perf_counter()
+        for _ in charrnn.train(texts / f"{name}.train.tsv", out=out, task="rewrite", text=text, **settings):
+            pass
+        trained = time.perf_counter()
+        found = [line for part in api.rewritten(out, lines) for line in part]
+        seconds = trained - began, time.perf_counter() - trained
+    joint = " " if text.targets == "words" else ""
+    answers = {line.text: joint.join(line.rewritings[0].tokens) for line in found}
+    return references, answers, seconds
+
+
+def cmudict(texts: Path, seeds: list[int], settings: Settings) -> Iterator[Row]:
+    """Pronunciations without stress."""
+    text = TextConfig(targets="words")
+    references, answers, (trained, seconds) = rewriter(texts, "cmudict", text, settings)
+    for metric, measure in (("word error", metrics.word_error), ("phoneme error", metrics.phoneme_error)):
+        yield Row("rewrite", "cmudict", OURS, metric, measure(references, answers), trained)
+    yield Row("rewrite", "cmudict", OURS, "lines/s", len(answers) / seconds, seconds)
+
+
+def addition(texts: Path, seeds: list[int], settings: Settings) -> Iterator[Row]:
+    """Sums of numbers of up to three digits."""
+    references, answers, (trained, _) = rewriter(texts, "addition", TextConfig(), settings)
+    accuracy = 1 - metrics.word_error(references, answers)
+    yield Row("rewrite", "addition", OURS, "accuracy", accuracy, trained)
+
+
+def segments(texts: Path, seeds: list[int], settings: Settings) -> Iterator[Row]:
+    """Where words begin and end."""
+    lines = (texts / "segments.test.tsv").read_text("utf-8").splitlines()
+    sources, truth = zip(*(line.split("\t") for line in lines), strict=True)
+    with tempfile.TemporaryDirectory() as place:
+        out, read = Path(place) / "model.safetensors", Path(place) / "sources.txt"
+        read.write_text("".join(f"{source}\n" for source in sources), encoding="utf-8")
+        began = time.perf_counter()
+        for _ in charrnn.train(texts / "segments.train.tsv", out=out, task="tag", **settings):
+            pass
+        trained = time.perf_counter()
+        found = ["".join(line.tags) for part in api.tagged(out, read) for line in part]
+        seconds = time.perf_counter() - trained
+    right = sum(a == b for pair in zip(truth, found, strict=True) for a, b in zip(*pair, strict=True))
+    total = sum(map(len, truth))
+    both = sum(
+        (metrics.overlap(*map(metrics.spans, pair)) for pair in zip(truth, found, strict=True)),
+        metrics.F1(0, 0, 0),
+    )
+    yield Row("tag", "segments", OURS, "accuracy", right / total, trained - began)
+    yield Row("tag", "segments", OURS, "F1 of words", both.f1, trained - began)
+    yield Row("tag", "segments", OURS, "characters/s", total / seconds, seconds)
+
+
 TASKS: dict[str, Callable[[Path, list[int], Settings], Iterator[Row]]] = {
     "surnames": surnames,
     "few": few,
     "languages": languages,
+    "cmudict": cmudict,
+    "addition": addition,
+    "segments": segments,
 }
 
 if __name__ == "__main__":
