@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,15 +13,18 @@ import pytest
 import typer
 from support.environment import environment
 from support.processes import command
+from support.readers import reader
 from support.toy_models import toy
 
 from charrnn.checkpoint import model_file
 from charrnn.cli.parsing import _app
+from charrnn.config import TextConfig
 
 pytestmark = pytest.mark.timeout(120)  # that long, a filter that keeps its answer would be waited for
 
 LINES = [b"ab", b"c", b"caba", b"a"] * 25
 A, B, PROSE = "a.safetensors", "b.safetensors", "prose.safetensors"
+CLASSIFIER = "classifier.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +33,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model_file.save(toy(1, "\nabc"), folder / A)
     model_file.save(toy(2, "\nabc"), folder / B)
     model_file.save(toy(3, "\n abc", lines=False), folder / PROSE)
+    labelled = replace(
+        reader("classifier", "\nabc", ("x", "y")), text=TextConfig(lines=True, label_by="column")
+    )
+    model_file.save(labelled, folder / CLASSIFIER)
     return folder
 
 
@@ -81,6 +89,7 @@ FILTERS: list[tuple[tuple[str, ...], Callable[[BinaryIO, bytes], bool]]] = [
     (("score", "-m", A, "--html", "-"), in_the_page),
     (("classify", "-m", A, "-m", B), scored),
     (("classify", "-m", A, "-m", B, "--json"), written_on_in_json),
+    (("classify", "-m", CLASSIFIER, "--top", "2"), scored),
 ]
 # What reads stdin to its end before it writes a word, or bytes and no lines: it owes no line an answer.
 NO_FILTERS = {"train", "eval", "next", "compress", "decompress"}

@@ -55,8 +55,10 @@ class LabelledFiles(Files):
     kind: ClassVar[Kind] = "classifier"
 
     def read(self, text: TextConfig) -> LabelledTexts:
-        if text.label_by is None:
-            text = replace(text, label_by="column", lines=text.lines or not text.records)
+        if not text.records:
+            whole_files = text.label_by == "folder"  # of which a folder has many; a file's class has one
+            text = replace(text, **({"split": "file"} if whole_files else {"lines": True}))
+        text = replace(text, label_by=text.label_by or "column")
         corpus = read(self.paths, text)
         for column in corpus.columns:
             if len(column.labels) < 2:
