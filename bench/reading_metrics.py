@@ -51,8 +51,11 @@ def accuracy(truth: Sequence[str], answers: Sequence[str]) -> float:
 
 
 def macro_f1(truth: Sequence[str], answers: Sequence[str]) -> float:
-    """The mean F1 over all labels that are true or answered somewhere, each counting the same."""
-    wanted, found = Counter(truth), Counter(answers)
+    """The mean F1 over all labels that are true or answered somewhere, each counting the same.
+
+    No answer, "", is wrong, and is no label.
+    """
+    wanted, found = Counter(truth), Counter(filter(None, answers))
     right = Counter(a for a, b in zip(truth, answers, strict=True) if a == b)
     labels = sorted(wanted | found)
     return sum(F1(wanted[label], found[label], right[label]).f1 for label in labels) / len(labels)

@@ -313,8 +313,9 @@ class TextConfig(_Stored):
             ConfigError: an encoding is given for a model that reads bytes, or its name is invalid.
         """
         own = self
-        if nul:  # what NULs separate is no table, and has no labels
-            own = replace(self, lines=False, split="nul", field=None, label_by=None, label_fields=())
+        if nul:  # what NULs separate is no table, and has neither labels nor targets
+            nothing: dict[str, Any] = {"field": None, "label_by": None, "label_fields": (), "targets": None}
+            own = replace(self, lines=False, split="nul", **nothing, reverse=False)
         if self.bytes:
             if encoding is not None:
                 raise ConfigError("the model reads bytes, which have no encoding", "leave out --encoding")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from support.calls import call
-from support.environment import ROOT, environment
-from support.processes import NOWHERE, TEXT, TINY, run
+from support.environment import environment
+from support.processes import NOWHERE, TEXT, TINY, copy_package, run
 
 from charrnn.kernels.machine import cache, jit
 
@@ -120,7 +120,7 @@ print(CACHE_DIR, *(way(CELL, "float32").__name__ for way in (equations.forward, 
 
 
 def test_another_cell_changes_no_cache_and_another_equation_changes_a_name(tmp_path: Path) -> None:
-    shutil.copytree(Path(ROOT, "charrnn"), tmp_path / "charrnn", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_package(tmp_path)
     cells, variables = tmp_path / "charrnn/nn/cells", environment(CHARRNN_CACHE_DIR=str(tmp_path / "cache"))
 
     def asked() -> list[str]:

@@ -13,7 +13,7 @@ from support.environment import environment
 
 ROOT = Path(__file__).parent.parent
 SLICES = {
-    "crashes": ("--kills", 20, "--faults", 20),
+    "crashes": ("--kills", 12, "--faults", 12),
     "disks": ("--runs", 16),
     "races": ("--rounds", 4),
     "models": ("--mutations", 200),
@@ -21,7 +21,7 @@ SLICES = {
     "commands": ("--calls", 60),
     "signals": ("--ends", 5, "--seconds", 60),  # on a machine that others use
     "numbers": ("--runs", 30),
-    "long": ("--minutes", 0.03, "--characters", 300_000),
+    "long": ("--minutes", 0.02, "--characters", 100_000),
 }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +16,8 @@ from support.central_differences import check_gradients, random_state
 from support.compiled_loop import compiled_only
 from support.environment import environment
 from support.own_parts import SIZES, check_compression, check_learning, check_mixture, check_numbers
+from support.processes import copy_package
 
-import charrnn
 from charrnn import api
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, SampleConfig, TextConfig
@@ -221,8 +220,7 @@ def test_exp_has_the_same_bits_on_both_paths():
 @pytest.fixture
 def without_lstm(tmp_path: Path) -> Path:
     """A folder with a copy of the package that has no LSTM."""
-    source = Path(charrnn.__file__).parent
-    shutil.copytree(source, tmp_path / "charrnn", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_package(tmp_path)
     (tmp_path / "charrnn" / "nn" / "cells" / "lstm.py").unlink()
     return tmp_path
 

@@ -85,7 +85,7 @@ def check_against_naive(documents: Documents, n: int, once: int = UNBOUNDED) -> 
     V = documents.vocab_size
     reference = naive.KneserNey(stretches(documents), n, V, once)
     lookup = Lookup(build(Grams.of(documents, n), once=once, exact=True))
-    for context in contexts_of(reference, V):
+    for context in contexts_of(reference, V)[:: math.ceil(V / 50)]:
         p, _ = lookup.predict(state(lookup, context, n))
         expected = [reference.probability(w, context) for w in range(V)]
         np.testing.assert_allclose(p, expected, rtol=1e-12)

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import record_classifying
 import record_readme
 
 from charrnn.nn.network import Model
 from charrnn.nn.workers import Workers
+from charrnn.tasks.reading.classify import Classifier
 from charrnn.training.planning.writing import plan
 
 ROOT = Path(__file__).parent.parent
@@ -129,6 +131,17 @@ def test_pytorch_reads_every_kind_of_model_as_its_page_says():
         ids = [model.config.vocab_size, *model.vocabulary.encode("Port")]
         logits, _ = network.forward(np.array(ids, np.int32)[:, None])
         np.testing.assert_allclose(logits[:, 0], recorded[f"logits/{name}"], rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_pytorch_reads_classifiers_as_their_page_says():
+    recorded = np.load(record_classifying.RECORDING)
+    again = "run tests/record_classifying.py"
+    assert str(recorded["code"]) == hashlib.sha256(record_classifying.code().encode()).hexdigest(), again
+    for name, model in record_classifying.models():
+        assert record_readme.digest(model) == str(recorded[f"file/{name}"]), again
+        (found,) = Classifier(model, 1).probabilities(["Port"])
+        expected = recorded[f"probabilities/{name}"]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5, err_msg=name)
 
 
 def test_each_dependency_says_why():

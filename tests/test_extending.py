@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from support.environment import ROOT, environment
+from support.processes import copy_package
 
 PAGE = (Path(ROOT) / "docs" / "extending.md").read_text(encoding="utf-8")
 
@@ -55,7 +56,7 @@ def change(folder: Path, diff: str) -> None:
 @pytest.mark.parametrize("title", sections())
 def test_what_the_page_adds_works_as_it_says(title: str, tmp_path: Path) -> None:
     root = Path(ROOT)
-    shutil.copytree(root / "charrnn", tmp_path / "charrnn", ignore=shutil.ignore_patterns("__pycache__"))
+    copy_package(tmp_path)
     shutil.copytree(root / "corpora", tmp_path / "corpora")
     (tmp_path / "checkpoints").mkdir()
     shutil.copy(root / "checkpoints" / "places.safetensors", tmp_path / "checkpoints")

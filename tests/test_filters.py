@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,15 +13,19 @@ import pytest
 import typer
 from support.environment import environment
 from support.processes import command
+from support.readers import reader
 from support.toy_models import toy
 
 from charrnn.checkpoint import model_file
 from charrnn.cli.parsing import _app
+from charrnn.config import TextConfig
 
 pytestmark = pytest.mark.timeout(120)  # that long, a filter that keeps its answer would be waited for
 
 LINES = [b"ab", b"c", b"caba", b"a"] * 25
 A, B, PROSE = "a.safetensors", "b.safetensors", "prose.safetensors"
+CLASSIFIER, TAGGER = "classifier.safetensors", "tagger.safetensors"
+RESTORER, REWRITER = "restorer.safetensors", "rewriter.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +34,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model_file.save(toy(1, "\nabc"), folder / A)
     model_file.save(toy(2, "\nabc"), folder / B)
     model_file.save(toy(3, "\n abc", lines=False), folder / PROSE)
+    labelled = replace(
+        reader("classifier", "\nabc", ("x", "y")), text=TextConfig(lines=True, label_by="column")
+    )
+    model_file.save(labelled, folder / CLASSIFIER)
+    model_file.save(reader("tagger", "\nabc", ("B", "I")), folder / TAGGER)
+    model_file.save(reader("rewriter", "\nabc", ("x", "y")), folder / REWRITER)
+    upper = replace(reader("restorer", "\nabc", ("=", "^")), text=TextConfig(lines=True, strip=("case",)))
+    model_file.save(upper, folder / RESTORER)
     return folder
 
 
@@ -46,6 +59,10 @@ def written_on_in_json(stdout: BinaryIO, line: bytes) -> bool:
 
 def scored(stdout: BinaryIO, line: bytes) -> bool:
     return stdout.readline().endswith(b"\t" + line + b"\n")
+
+
+def in_another_case(stdout: BinaryIO, line: bytes) -> bool:
+    return stdout.readline().lower() == line + b"\n"
 
 
 def with_bars(stdout: BinaryIO, line: bytes) -> bool:
@@ -81,6 +98,12 @@ FILTERS: list[tuple[tuple[str, ...], Callable[[BinaryIO, bytes], bool]]] = [
     (("score", "-m", A, "--html", "-"), in_the_page),
     (("classify", "-m", A, "-m", B), scored),
     (("classify", "-m", A, "-m", B, "--json"), written_on_in_json),
+    (("classify", "-m", CLASSIFIER, "--top", "2"), scored),
+    (("tag", "-m", TAGGER), written_on),
+    (("tag", "-m", TAGGER, "--json"), written_on_in_json),
+    (("restore", "-m", RESTORER), in_another_case),
+    (("rewrite", "-m", REWRITER), written_on),
+    (("rewrite", "-m", REWRITER, "--align", "--json"), written_on_in_json),
 ]
 # What reads stdin to its end before it writes a word, or bytes and no lines: it owes no line an answer.
 NO_FILTERS = {"train", "eval", "next", "compress", "decompress"}

@@ -26,6 +26,7 @@ def test_macro_f1_counts_labels_alike_and_those_that_are_only_answered():
     assert metrics.macro_f1(truth, answers) == pytest.approx((2 / 3 + 0) / 2)
     assert metrics.macro_f1(truth, list("aaca")) == pytest.approx((2 * 2 / 6 + 0 + 0) / 3)
     assert metrics.macro_f1(truth, truth) == 1
+    assert metrics.macro_f1(["a", "b"], ["a", ""]) == 0.5  # no answer is no label
 
 
 def test_calibration_error_is_the_weighted_gap_between_confidence_and_accuracy():

@@ -15,8 +15,8 @@ from support.readers import SIZES, reader
 from charrnn import api
 from charrnn.checkpoint import model_file
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import TextConfig
-from charrnn.errors import CheckpointError, ConfigError
+from charrnn.config import TextConfig, TrainConfig
+from charrnn.errors import CheckpointError, ConfigError, CorpusError
 from charrnn.nn.reader import Reader
 from charrnn.tasks.reading import rewrite
 from charrnn.tasks.reading.beam import Wanted
@@ -242,6 +242,29 @@ def test_an_attention_is_of_rewriters_alone(pairs: Path, tmp_path: Path) -> None
         for _ in api.train(pairs, out=tmp_path / "x", task="rewrite", attention="additive", steps=1,
                            init_from=tmp_path / "dot.safetensors"):  # fmt: skip
             pass
+
+
+def test_pairs_that_are_too_long_are_left_out_and_counted(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(rewrite, "LONGEST", 4)
+    path = tmp_path / "pairs.tsv"
+    path.write_text(PAIRS + "aaaaa\tA\na\tAAAAA\n")
+    corpus = rewrite.RewrittenFiles([path]).read(TextConfig()).corpus
+    assert corpus.notes == ("2 pairs are left out for more than 4 characters on a side",)
+    examples = rewrite.rewritten(corpus, corpus.vocabulary, corpus.columns[0])
+    assert len(examples.texts) == len(examples.targets) == 48
+    path.write_text("aaaaa\tA\n")
+    with pytest.raises(CorpusError, match="every pair has more than 4 characters"):
+        rewrite.RewrittenFiles([path]).read(TextConfig())
+
+
+def test_targets_of_about_the_same_length_are_learned_together(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.write_text("".join(f"{'ab'[n % 2]}\t{'A' * (n % 7 + 1)}\n" for n in range(70)))
+    corpus = rewrite.RewrittenFiles([path]).read(TextConfig()).corpus
+    examples = rewrite.rewritten(corpus, corpus.vocabulary, corpus.columns[0])
+    task = rewrite.Rewrite(examples, None, TrainConfig(steps=1, batch_size=10, val_fraction=0.0))
+    lengths = [np.unique(task.batch(0, k).weights.sum(axis=0)) for k in range(task.batches)]
+    assert {len(own) for own in lengths} == {1}
 
 
 # figures

@@ -126,7 +126,7 @@ def test_both_paths_compute_the_same_bits(cell, switches, precision, monkeypatch
         plain = PlainPath(network, config)
         compiled = CompiledPath(network, config, kernels, threads=1)
         cursor, other = (Cursor(V, network.initial_state()) for _ in range(2))
-        for n in range(120):
+        for n in range(60):
             u = [random.random(1)]
             logits, _ = network.step(cursor.last, cursor.state)
             assert plain.write([cursor], u, -1) == compiled.write([other], u, -1)
@@ -138,7 +138,7 @@ def test_both_paths_compute_the_same_bits(cell, switches, precision, monkeypatch
 @pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
 def test_both_paths_write_the_same_long_text(cell, nonlinearity, monkeypatch):
     checkpoint = make(cell=cell, nonlinearity=nonlinearity, hidden_size=33, num_layers=2)
-    length = 4000
+    length = 2500
     plain = write(checkpoint, length=length)
     let_load(monkeypatch, Ready(after=0))
     assert write(checkpoint, length=length) == plain
@@ -438,13 +438,13 @@ def test_each_of_many_texts_is_what_it_is_alone(cell, lines, monkeypatch):
     cell, nonlinearity = CELLS[cell]
     checkpoint = make(cell=cell, nonlinearity=nonlinearity, text=text, hidden_size=33, embedding_size=33)
     for ending in ENDINGS:
-        alone = [write(checkpoint, "ab", index=n, precision=precision, **ending) for n in range(24)]
-        monkeypatch.setattr(engines, "TEXTS_A_THREAD", 5)  # so that texts must make room for others
+        alone = [write(checkpoint, "ab", index=n, precision=precision, **ending) for n in range(12)]
+        monkeypatch.setattr(engines, "TEXTS_A_THREAD", 3)  # so that texts must make room for others
         for threads in (1, 2, 3):
             let_load(monkeypatch, Ready(after))
-            assert write_all(checkpoint, 24, "ab", threads=threads, precision=precision, **ending) == alone
+            assert write_all(checkpoint, 12, "ab", threads=threads, precision=precision, **ending) == alone
         let_load(monkeypatch, Ready(after=None))
-        assert write_all(checkpoint, 24, "ab", precision=precision, **ending) == alone
+        assert write_all(checkpoint, 12, "ab", precision=precision, **ending) == alone
     assert len(set(map(len, alone))) == 1
 
 

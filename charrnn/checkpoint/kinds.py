@@ -15,12 +15,6 @@ NAMES: dict[Kind, str] = {
     "filler": "a model that fills gaps",
 }
 
-# Of models that others than their own kind can begin a training with.
-BEGUN_BY: dict[Kind, tuple[Kind, ...]] = {
-    "classifier": ("writer", "classifier"),
-    "restorer": ("writer", "restorer"),
-}
-
 
 def require(model: Checkpoint, *kinds: Kind) -> Checkpoint:
     """The model, which is of one of these kinds. CheckpointError: it is not."""

@@ -58,6 +58,12 @@ def loss(nats: float, kind: Kind = "writer") -> str:
     return f"{decimal(nats)} nats/{'text' if kind == 'classifier' else 'char'}"
 
 
+def column(kind: Kind) -> tuple[str, str]:
+    """What stands in a column of labels, and what is counted there."""
+    known: dict[Kind, tuple[str, str]] = {"tagger": ("tags", "characters"), "rewriter": ("targets", "tokens")}
+    return known.get(kind, ("labels", "texts"))
+
+
 def sparkline(values: Sequence[float], width: int) -> str:
     """The finite values as at most `width` bars, the lowest ▁ and the highest █.
 

@@ -76,8 +76,8 @@ def set_up(
     earlier = look(out, request.target)
     initial = None
     if request.init_from is not None:
-        kind = request.assignment.kind
-        initial = kinds.require(model_file.load(request.init_from), *kinds.BEGUN_BY.get(kind, (kind,)))
+        suitable = dict.fromkeys((request.assignment.kind, "writer"))  # which begins all kinds
+        initial = kinds.require(model_file.load(request.init_from), *suitable)
     workers = Workers(request.threads)
     if earlier.interrupted is not None:
         settled = _as_before(earlier, earlier.interrupted, request, given, held)
@@ -136,7 +136,7 @@ def _anew(
     """A new run. Settings that are not given are chosen to suit the texts."""
     kind = request.assignment.kind
     if initial is not None:
-        given = _with_network_of(kinds.require(initial, *dict.fromkeys((kind, "writer"))), given)
+        given = _with_network_of(initial, given)
     writes = kind == "writer"
     guess = example(kind, given)  # calls the same kernels
     wanted: TrainPrecision = given.get("precision", "auto")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from support.environment import environment
+from support.environment import ROOT, environment
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals, /dev/full and pseudo-terminals are POSIX")
 # Where files may not grow, Python leaves .pyc files that are cut off, over which the next process stumbles.
@@ -55,6 +56,12 @@ def run_unkept(*args: object, **variables: str) -> subprocess.CompletedProcess[b
         env=environment(CHARRNN_CACHE_DIR=NOWHERE, TMPDIR="", **variables),
         timeout=250,
     )
+
+
+def copy_package(folder: Path) -> None:
+    """Copy charrnn and its bytecode, which stays valid for each file that is not changed afterwards."""
+    being_written = shutil.ignore_patterns("*.pyc.*")
+    shutil.copytree(Path(ROOT, "charrnn"), folder / "charrnn", ignore=being_written)
 
 
 def failed(result: subprocess.CompletedProcess[bytes]) -> str:

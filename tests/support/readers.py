@@ -16,11 +16,11 @@ SIZES: dict[str, Any] = {"hidden_size": 8, "num_layers": 1, "embedding_size": 4}
 
 def reader(kind: Kind, characters: str, targets: tuple[str, ...], seed: int = 0, **more: Any) -> Checkpoint:
     """A tagger or a rewriter of these characters, a line end among them, and targets."""
-    config = ModelConfig(len(characters), **SIZES, kind=kind, targets=(len(targets),), **more)
+    config = ModelConfig(len(characters), **SIZES | more, kind=kind, targets=(len(targets),))
     words = any(len(target) > 1 for target in targets)
     random = np.random.default_rng(seed)
     tensors = {
-        name: random.standard_normal(shape).astype(np.float32)
+        name: (1.2 * shape[-1] ** -0.5 * random.standard_normal(shape)).astype(np.float32)
         for name, shape in config.parameter_shapes().items()
     }
     return Checkpoint(

@@ -76,7 +76,8 @@ def _table(path: str, checkpoint: Checkpoint) -> list[str]:
         ("vocabulary", _vocabulary(checkpoint.vocabulary.characters[: config.vocab_size])),
         ("text", _text(text)),
     ]
-    rows += [("labels" if n == 0 else "", _labels(column)) for n, column in enumerate(checkpoint.columns)]
+    heading, _ = wording.column(config.kind)
+    rows += [("" if n else heading, _labels(column)) for n, column in enumerate(checkpoint.columns)]
     if checkpoint.counts is not None:
         counts = checkpoint.counts.counts
         size = f"{counts.nbytes / 1e6:.1f} MB of up to {counts.order} characters in a row"
@@ -119,6 +120,8 @@ def _text(text: TextConfig) -> str:
         f", characters that occur {text.min_count:,} times or more" if text.min_count > 1 else "",
         f", texts of {text.max_chars:,} characters at the most" if text.max_chars is not None else "",
         f", without {', '.join(text.strip)}" if text.strip else "",
+        f", each with a target of {text.targets}" if text.targets is not None else "",
+        ", which stands first" if text.reverse else "",
     ]
     return printable("".join(parts))
 

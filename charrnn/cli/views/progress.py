@@ -170,7 +170,9 @@ def header(started: Started) -> list[str]:
         f"text      {printable(corpus.name)}: {texts}{wording.count(characters)} characters{held_out}, "
         f"{wording.count(started.different)} different"
     ]
-    lines += [f"{'labels' if n == 0 else '':<10}{labels(column)}" for n, column in enumerate(corpus.columns)]
+    heading, counted = wording.column(started.model.kind)
+    for n, column in enumerate(corpus.columns):
+        lines.append(f"{'' if n else heading:<10}{labels(column, counted)}")
     if started.validation is not None:
         judging = f"{wording.count(started.val_characters)} characters"
         lines.append(f"judged by {printable(started.validation.name)}: {judging}")
@@ -187,13 +189,13 @@ def header(started: Started) -> list[str]:
     return lines
 
 
-def labels(column: Column) -> str:
+def labels(column: Column, counted: str) -> str:
     """origin: 18 different, of 20,074 texts: Russian 9,408, English 3,668, Arabic 2,000, ..."""
     common = sorted(zip(column.labels, column.counts, strict=True), key=lambda label: -label[1])[:MOST_SHOWN]
     named = [f"{wording.visible(label)} {wording.count(count)}" for label, count in common]
     more = ", ..." * (len(column.labels) > MOST_SHOWN)
     name = f"{wording.visible(column.name)}: " if column.name else ""
-    total = f"{wording.count(len(column.labels))} different, of {wording.count(sum(column.counts))} texts"
+    total = f"{wording.count(len(column.labels))} different, of {wording.count(sum(column.counts))} {counted}"
     return f"{name}{total}: {', '.join(named)}{more}"
 
 

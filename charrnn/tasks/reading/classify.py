@@ -43,7 +43,7 @@ from charrnn.vocabulary import OnUnknown, Vocabulary
 LONGEST = 1024  # characters of a text that are read
 SHOWN = 10_000  # characters of a line that are written again
 # An example of a class counts by the class's frequency to the power of -RARER.
-RARER = 0.25
+RARER = 0.1
 UNEVEN = 3.0  # how often the most frequent class is as frequent as the rarest, where that is said
 HIDDEN = 0.1  # the share of characters that are unknown while the network learns
 
@@ -55,8 +55,10 @@ class LabelledFiles(Files):
     kind: ClassVar[Kind] = "classifier"
 
     def read(self, text: TextConfig) -> LabelledTexts:
-        if text.label_by is None:
-            text = replace(text, label_by="column", lines=text.lines or not text.records)
+        if not text.records:
+            whole_files = text.label_by == "folder"  # of which a folder has many; a file's class has one
+            text = replace(text, **({"split": "file"} if whole_files else {"lines": True}))
+        text = replace(text, label_by=text.label_by or "column")
         corpus = read(self.paths, text)
         for column in corpus.columns:
             if len(column.labels) < 2:

@@ -74,23 +74,23 @@ class Batches:
     The last batch may have fewer.
     """
 
-    def __init__(self, lengths: Rows, B: int, seed: int) -> None:
-        self.B = min(B, len(lengths))
-        self.count = -(-len(lengths) // self.B)  # in an epoch
-        self._lengths, self._seed = lengths, seed
+    def __init__(self, sizes: Rows, B: int, seed: int) -> None:
+        self.B = min(B, len(sizes))
+        self.count = -(-len(sizes) // self.B)  # in an epoch
+        self._sizes, self._seed = sizes, seed
         self._epoch: tuple[int, list[Rows]] = -1, []
 
     def rows(self, epoch: int, k: int) -> Rows:
         """The texts of a batch."""
         if self._epoch[0] != epoch:
             random = np.random.default_rng([self._seed, epoch, 4])
-            order = random.permutation(len(self._lengths))
+            order = random.permutation(len(self._sizes))
             found = [part for pool in _parts(order, POOL * self.B) for part in self._similar(pool)]
             self._epoch = epoch, [found[n] for n in random.permutation(len(found))]
         return self._epoch[1][k]
 
     def _similar(self, pool: Rows) -> Iterator[Rows]:
-        return _parts(pool[np.argsort(self._lengths[pool], kind="stable")], self.B)
+        return _parts(pool[np.argsort(self._sizes[pool], kind="stable")], self.B)
 
 
 def in_order(lengths: Rows, most: int) -> Iterator[Rows]:

@@ -66,13 +66,17 @@ class Reading:
         held = examples.take(np.flatnonzero(mask)) if validation is None else validation
         if not len(self.own.texts):
             raise TrainingError("no text is left for training", "give a smaller --val-fraction")
-        self._batches = Batches(self.own.texts.lengths, train.batch_size, train.seed)
+        self._batches = Batches(self.sizes(self.own), train.batch_size, train.seed)
         self.batches, self.columns = self._batches.count, self._batches.B
         self.characters, self.val_characters = (int(e.texts.lengths.sum()) for e in (self.own, held))
         self.batch_characters = max(1, self.characters // self.batches)
         self.measured_on: Measure = "validation" if len(held.texts) else "training"
         self.measured = held if len(held.texts) else _some(self.own)
         self.measured_characters = int(self.measured.texts.lengths.sum())
+
+    def sizes(self, examples: Examples) -> Rows:
+        """What is of about the same size in a batch, (R,)."""
+        return examples.texts.lengths
 
     def batch(self, epoch: int, k: int) -> Batch:
         return self.own.batch(self._batches.rows(epoch, k), self.columns)

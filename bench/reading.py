@@ -1,0 +1,206 @@
+"""What charrnn's networks that read reach on the texts of reading_texts.py; see reading_rivals.py for others.
+
+    python bench/reading.py TEXTS surnames few languages
+    python bench/reading.py TEXTS surnames --seeds 1 --option epochs=5
+    python bench/reading.py TEXTS surnames --json ours.json
+
+    surnames     a classifier of each of the five splits, of default settings
+    few          20 names of each label: alone, and begun with a model that writes names, without labels
+    languages    the language of a line, and the lines and characters answered in a second
+    cmudict      pronunciations: a rewriter of words, by beam search
+    addition     sums: a rewriter of characters
+    segments     words without spaces between them: a tagger
+
+Prints a row a figure, as reading_rivals.py does, and with --json writes the same objects.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import reading_metrics as metrics
+from reading_rivals import Row
+
+import charrnn
+from charrnn import api
+from charrnn.config import TextConfig
+
+OURS = "charrnn"
+Settings = dict[str, Any]
+
+
+def main() -> None:
+    """The command line; see --help."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("texts", type=Path)
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"{', '.join(TASKS)} [all]")
+    parser.add_argument("--seeds", default="1,2,3,4,5", help="of splits [1,2,3,4,5]")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="of charrnn.train"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    a = parser.parse_args()
+    settings = {name: json.loads(value) for name, value in (option.split("=", 1) for option in a.option)}
+    rows = []
+    for task in a.tasks or TASKS:
+        for row in TASKS[task](a.texts, [int(seed) for seed in a.seeds.split(",")], settings):
+            print(
+                f"{row.task}  {row.data}  {row.system}  {row.metric} {row.value:.4f}  ({row.seconds:.1f} s)",
+                flush=True,
+            )
+            rows.append(row)
+    if a.json:
+        a.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+
+
+def classifier(train: Path, folder: Path, settings: Settings) -> tuple[Path, float]:
+    """A trained model, and the seconds that took."""
+    out, began = folder / "classifier.safetensors", time.perf_counter()
+    for _ in charrnn.train(train, out=out, task="classify", force=True, **settings):
+        pass
+    return out, time.perf_counter() - began
+
+
+def judged(model: Path, test: Path, folder: Path) -> tuple[dict[str, float], float]:
+    """Figures of what the model says of labelled lines, and the seconds that took."""
+    truth, texts = zip(*(line.split("\t", 1) for line in test.read_text("utf-8").splitlines()), strict=True)
+    lines = folder / "lines.txt"
+    lines.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    labels = charrnn.load(model).columns[0].labels
+    began = time.perf_counter()
+    found = [line.probabilities[0] for lines in api.classified(model, lines) for line in lines]
+    seconds = time.perf_counter() - began
+    sure = [max(own) for own in found]
+    answers = [labels[own.index(p)] for own, p in zip(found, sure, strict=True)]
+    right = [a == b for a, b in zip(answers, truth, strict=True)]
+    return {
+        "accuracy": metrics.accuracy(truth, answers),
+        "macro-F1": metrics.macro_f1(truth, answers),
+        "calibration error": metrics.calibration_error(sure, right),
+    }, seconds
+
+
+def surnames(texts: Path, seeds: list[int], settings: Settings) -> Iterator[Row]:
+    """A classifier of each split."""
+    for seed in seeds:
+        with tempfile.TemporaryDirectory() as name:
+            model, seconds = classifier(texts / f"surnames.{seed}.train.tsv", Path(name), settings)
+            figures, _ = judged(model, texts / f"surnames.{seed}.test.tsv", Path(name))
+        for metric, value in figures.items():
+            yield Row("classify", f"surnames {seed}", OURS, metric, value, seconds)
+
+
+def few(texts: Path, seeds: list[int], settings: Settings) -> Iterator[Row]:
+    """A classifier of few names, alone and begun with a model that writes."""
+    for seed in seeds:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            lines = (texts / f"surnames.{seed}.train.tsv").read_text("utf-8").splitlines()
+            names = dict.fromkeys(line.split("\t", 1)[1] for line in lines)
+            (folder / "names.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+            writer = folder / "writer.safetensors"
+            for _ in charrnn.train(folder / "names.txt", out=writer, text=TextConfig(lines=True)):
+                pass
+            for system, begun in (("alone", {}), ("--init-from", {"init_from": writer})):
+                own = settings | begun
+                model, seconds = classifier(texts / f"surnames.{seed}.few.tsv", folder, own)
+                figures, _ = judged(model, texts / f"surnames.{seed}.test.tsv", folder)
+                for metric, value in figures.items():
+                    yield Row("classify", f"few {seed}", f"{OURS} {system}", metric, value, seconds)
+
+
+def languages(texts: Path, seeds: list[int], settings: Settings) -> Iterator[Row]:
+    """The language of a line."""
+    test = texts / "languages.test.tsv"
+    with tempfile.TemporaryDirectory() as name:
+        model, trained = classifier(texts / "languages.train.tsv", Path(name), settings)
+        figures, seconds = judged(model, test, Path(name))
+    for metric, value in figures.items():
+        yield Row("classify", "languages", OURS, metric, value, trained)
+    lines = len(test.read_text("utf-8").splitlines())
+    yield Row("classify", "languages", OURS, "lines a second", lines / seconds, seconds)
+
+
+def rewriter(
+    texts: Path, name: str, text: TextConfig, settings: Settings
+) -> tuple[dict[str, set[str]], dict[str, str], tuple[float, float]]:
+    """The references of each source of the test, what a rewriter answers, and the seconds of both."""
+    references: dict[str, set[str]] = defaultdict(set)
+    for line in (texts / f"{name}.test.tsv").read_text("utf-8").splitlines():
+        source, target = line.split("\t")
+        references[source].add(target)
+    with tempfile.TemporaryDirectory() as place:
+        out, lines = Path(place) / "model.safetensors", Path(place) / "sources.txt"
+        lines.write_text("".join(f"{source}\n" for source in references), encoding="utf-8")
+        began = time.perf_counter()
+        for _ in charrnn.train(texts / f"{name}.train.tsv", out=out, task="rewrite", text=text, **settings):
+            pass
+        trained = time.perf_counter()
+        found = [line for part in api.rewritten(out, lines) for line in part]
+        seconds = trained - began, time.perf_counter() - trained
+    joint = " " if text.targets == "words" else ""
+    answers = {line.text: joint.join(line.rewritings[0].tokens) for line in found}
+    return references, answers, seconds
+
+
+def cmudict(texts: Path, seeds: list[int], settings: Settings) -> Iterator[Row]:
+    """Pronunciations without stress."""
+    text = TextConfig(targets="words")
+    references, answers, (trained, seconds) = rewriter(texts, "cmudict", text, settings)
+    for metric, measure in (("word error", metrics.word_error), ("phoneme error", metrics.phoneme_error)):
+        yield Row("rewrite", "cmudict", OURS, metric, measure(references, answers), trained)
+    yield Row("rewrite", "cmudict", OURS, "lines/s", len(answers) / seconds, seconds)
+
+
+def addition(texts: Path, seeds: list[int], settings: Settings) -> Iterator[Row]:
+    """Sums of numbers of up to three digits."""
+    references, answers, (trained, _) = rewriter(texts, "addition", TextConfig(), settings)
+    accuracy = 1 - metrics.word_error(references, answers)
+    yield Row("rewrite", "addition", OURS, "accuracy", accuracy, trained)
+
+
+def segments(texts: Path, seeds: list[int], settings: Settings) -> Iterator[Row]:
+    """Where words begin and end."""
+    lines = (texts / "segments.test.tsv").read_text("utf-8").splitlines()
+    sources, truth = zip(*(line.split("\t") for line in lines), strict=True)
+    with tempfile.TemporaryDirectory() as place:
+        out, read = Path(place) / "model.safetensors", Path(place) / "sources.txt"
+        read.write_text("".join(f"{source}\n" for source in sources), encoding="utf-8")
+        began = time.perf_counter()
+        for _ in charrnn.train(texts / "segments.train.tsv", out=out, task="tag", **settings):
+            pass
+        trained = time.perf_counter()
+        found = ["".join(line.tags) for part in api.tagged(out, read) for line in part]
+        seconds = time.perf_counter() - trained
+    right = sum(a == b for pair in zip(truth, found, strict=True) for a, b in zip(*pair, strict=True))
+    total = sum(map(len, truth))
+    both = sum(
+        (metrics.overlap(*map(metrics.spans, pair)) for pair in zip(truth, found, strict=True)),
+        metrics.F1(0, 0, 0),
+    )
+    yield Row("tag", "segments", OURS, "accuracy", right / total, trained - began)
+    yield Row("tag", "segments", OURS, "F1 of words", both.f1, trained - began)
+    yield Row("tag", "segments", OURS, "characters/s", total / seconds, seconds)
+
+
+TASKS: dict[str, Callable[[Path, list[int], Settings], Iterator[Row]]] = {
+    "surnames": surnames,
+    "few": few,
+    "languages": languages,
+    "cmudict": cmudict,
+    "addition": addition,
+    "segments": segments,
+}
+
+if __name__ == "__main__":
+    main()
