@@ -16,6 +16,7 @@ from support.toy_models import all_log_probabilities, log_probabilities, texts, 
 import charrnn
 from charrnn import api
 from charrnn.api import enumerate_lines
+from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.errors import ConfigError, SamplingError, SearchError, VocabularyError
 from charrnn.search import enumeration
 from charrnn.search.enumeration import Line
@@ -182,15 +183,22 @@ def test_what_comes_before_the_memory_is_used_up_is_exact(monkeypatch):
     assert 400 > given[0] > given[1] > given[2] >= 0
 
 
+@functools.cache
+def first_lines(checkpoint: Checkpoint) -> list[Line]:
+    return list(enumerate_lines(checkpoint, count=200))
+
+
+LETTERS = toy(seed=3, characters="\nabcd", ending=0.5)
+
+
 @pytest.mark.parametrize("count", [None, 5, 12, 500])
 @pytest.mark.parametrize("places", [0, 1, 11, 12, 150])
 def test_lines_down_to_a_probability_are_the_first_of_all(count, places):
-    checkpoint = toy(seed=3, characters="\nabcd", ending=0.5)
-    exact = list(enumerate_lines(checkpoint, count=200))
+    exact = first_lines(LETTERS)
     above = math.exp((exact[places].log_probability + exact[places + 1].log_probability) / 2)
-    found = list(enumerate_lines(checkpoint, count=count, above=above))
+    found = list(enumerate_lines(LETTERS, count=count, above=above))
     assert found == exact[: min(places + 1, count or 200)]
-    assert found == list(api.enumerate_lines(checkpoint, count=count, above=above))
+    assert found == list(api.enumerate_lines(LETTERS, count=count, above=above))
 
 
 def test_probabilities_too_small_for_a_number_are_compared_all_the_same():

@@ -24,7 +24,8 @@ pytestmark = pytest.mark.timeout(120)  # that long, a filter that keeps its answ
 
 LINES = [b"ab", b"c", b"caba", b"a"] * 25
 A, B, PROSE = "a.safetensors", "b.safetensors", "prose.safetensors"
-CLASSIFIER = "classifier.safetensors"
+CLASSIFIER, TAGGER = "classifier.safetensors", "tagger.safetensors"
+RESTORER, REWRITER = "restorer.safetensors", "rewriter.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         reader("classifier", "\nabc", ("x", "y")), text=TextConfig(lines=True, label_by="column")
     )
     model_file.save(labelled, folder / CLASSIFIER)
+    model_file.save(reader("tagger", "\nabc", ("B", "I")), folder / TAGGER)
+    model_file.save(reader("rewriter", "\nabc", ("x", "y")), folder / REWRITER)
+    upper = replace(reader("restorer", "\nabc", ("=", "^")), text=TextConfig(lines=True, strip=("case",)))
+    model_file.save(upper, folder / RESTORER)
     return folder
 
 
@@ -54,6 +59,10 @@ def written_on_in_json(stdout: BinaryIO, line: bytes) -> bool:
 
 def scored(stdout: BinaryIO, line: bytes) -> bool:
     return stdout.readline().endswith(b"\t" + line + b"\n")
+
+
+def in_another_case(stdout: BinaryIO, line: bytes) -> bool:
+    return stdout.readline().lower() == line + b"\n"
 
 
 def with_bars(stdout: BinaryIO, line: bytes) -> bool:
@@ -90,6 +99,11 @@ FILTERS: list[tuple[tuple[str, ...], Callable[[BinaryIO, bytes], bool]]] = [
     (("classify", "-m", A, "-m", B), scored),
     (("classify", "-m", A, "-m", B, "--json"), written_on_in_json),
     (("classify", "-m", CLASSIFIER, "--top", "2"), scored),
+    (("tag", "-m", TAGGER), written_on),
+    (("tag", "-m", TAGGER, "--json"), written_on_in_json),
+    (("restore", "-m", RESTORER), in_another_case),
+    (("rewrite", "-m", REWRITER), written_on),
+    (("rewrite", "-m", REWRITER, "--align", "--json"), written_on_in_json),
 ]
 # What reads stdin to its end before it writes a word, or bytes and no lines: it owes no line an answer.
 NO_FILTERS = {"train", "eval", "next", "compress", "decompress"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import record_readme
 from support.calls import call
 from support.environment import environment
 from support.processes import command
@@ -363,3 +365,17 @@ def test_a_file_whose_labels_are_no_operations_changes_nothing() -> None:
         columns=(Column("", ("a", "b"), (1, 1)),),
     )  # fmt: skip
     assert Restorer(model, threads=1).restore("ab é\n") == "ab é\n"
+
+
+def test_pytorch_reads_restorers_as_their_page_says() -> None:
+    """What its lines computed when PyTorch ran them (record_readme.py) are our logits."""
+    recorded = np.load(record_readme.OF_RESTORERS)
+    again = "run tests/record_readme.py"
+    code = record_readme.code(record_readme.RESTORING)
+    assert str(recorded["code"]) == hashlib.sha256(code.encode()).hexdigest(), again
+    assert f"PyTorch {recorded['torch']}" in record_readme.RESTORING.read_text("utf-8")
+    for name, model in record_readme.restorers():
+        assert record_readme.digest(model) == str(recorded[f"file/{name}"]), again
+        ids = model.vocabulary.encode("\nport").astype(np.int32)[:, None]
+        logits = Restorer(model, threads=1).reader.forward(ids, np.array([len(ids)]))
+        np.testing.assert_allclose(logits[:, 0], recorded[f"logits/{name}"], rtol=0, atol=1e-5, err_msg=name)

@@ -52,6 +52,11 @@ def _used(those: tuple[FunctionType, ...]) -> set[str]:
     return modules
 
 
+@functools.cache
+def _is_in(module: str, rooms: tuple[str, ...]) -> bool:
+    return f"{module}.".startswith(tuple(f"{room}." for room in rooms))
+
+
 def mark(item: pytest.Function) -> None:
     """Add the markers `process` and `compiled` where the test uses what may start one, or call kernels."""
     fixtures = [
@@ -61,7 +66,7 @@ def mark(item: pytest.Function) -> None:
     functions = [item.function, *fixtures, *([test.inner_test] if test else [])]
     used = _used(tuple(one for one in functions if isinstance(one, FunctionType))) - PLAIN
     for marker, rooms in (("process", PROCESSES), ("compiled", KERNELS)):
-        if any(f"{module}.".startswith(f"{room}.") for module in used for room in rooms):
+        if any(_is_in(module, rooms) for module in used):
             item.add_marker(marker)
 
 
