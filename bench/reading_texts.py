@@ -154,7 +154,9 @@ def sums(count: int, digits: int, seed: int) -> Pairs:
     while len(found) < count:
         a, b = (draw.randrange(10 ** draw.randint(1, digits)) for _ in range(2))
         found.setdefault((min(a, b), max(a, b)), (f"{a}+{b}", str(a + b)))
-    return list(found.values())
+    pairs = list(found.values())
+    draw.shuffle(pairs)  # or the short ones, of which all are found soon, would be the first
+    return pairs
 
 
 def addition(cache: Path, out: Path) -> None:
