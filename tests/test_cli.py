@@ -181,7 +181,7 @@ def test_wrong_usage_is_two_lines_and_exit_code_2(args: tuple[str, ...], said: s
 REPEATABLE = {
     ("sample", "--model"), ("sample", "--until"), ("sample", "--ban"), ("enumerate", "--model"),
     ("fill", "--model"), ("next", "--model"), ("classify", "--model"), ("train", "--val"),
-    ("train", "--label-field"),
+    ("train", "--label-field"), ("train", "--strip"),
     ("sample", "--label"), ("enumerate", "--label"), ("fill", "--label"), ("next", "--label"),
     ("score", "--label"), ("compress", "--label"), ("decompress", "--label"),
 }  # fmt: skip
@@ -190,7 +190,7 @@ ONCE = {
     ("sample", "--prompt"), ("sample", "--prompts"), ("sample", "--prompts-json"), ("sample", "--match"),
     ("sample", "--only"),
     ("enumerate", "--prompt"), ("enumerate", "--match"), ("score", "--model"), ("compress", "--model"),
-    ("decompress", "--model"),
+    ("decompress", "--model"), ("restore", "--model"), ("tag", "--model"), ("rewrite", "--model"),
 }  # fmt: skip
 THE_LAST_COUNTS = dict.fromkeys(
     ("N", "[N]", "NAME", "K", "P", "T", "X", "M", "E", "MB", "TAU", "ETA", "BITS", "P,P,...", "PATH"),
@@ -200,6 +200,7 @@ THE_LAST_COUNTS = dict.fromkeys(
     "auto|always|never": ("always", "never"),
     "lstm|gru|rnn": ("gru", "rnn"),
     "tanh|relu": ("tanh", "relu"),
+    "additive|dot": ("additive", "dot"),
 }
 
 

@@ -71,7 +71,7 @@ def rewrite(
     ] = None,
     length: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Characters, or words, of a target [twice the line's, and 20]."),
+        typer.Option(metavar="N", help="Characters or words at most [20 + 2 x the line's]."),
     ] = None,
     align: Annotated[bool, typer.Option("--align", help="Show which character each part came from.")] = False,
     svg: Annotated[

@@ -125,11 +125,11 @@ def train(
     ] = None,
     task: Annotated[
         str | None,
-        _run(metavar="NAME", help="classify, ...: read instead of write; see docs/models.md."),
+        _run(metavar="NAME", help="classify, restore, tag, rewrite or fill: read."),
     ] = None,
     strip: Annotated[
         list[str] | None,
-        _run(metavar="NAME,...", help="With restore: diacritics, case, spaces, punctuation."),
+        _run(metavar="NAME,...", help="Restore: diacritics, case, spaces, punctuation."),
     ] = None,
     lines: Annotated[
         bool, _reading("--lines", help="Every line is a text of its own, such as a name.")
@@ -156,7 +156,7 @@ def train(
         bool, _reading("--target-words", help="Of --task rewrite: targets are words.")
     ] = False,
     reverse: Annotated[
-        bool, _reading("--reverse", help="Of --task rewrite: what follows the tab is the source.")
+        bool, _reading("--reverse", help="Of --task rewrite: the target comes first.")
     ] = False,
     label_field: Annotated[
         list[str] | None,
