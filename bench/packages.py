@@ -45,13 +45,10 @@ def debian_package(folder: Path, name: str) -> Path:
 
 
 def npm_package(folder: Path, name: str) -> Path:
-    """A package of npm, from the registry that npm is configured for, if there is an npm."""
+    """A package of npm, from the registry that npm is configured for."""
     if found := list(folder.glob(f"{name}-*.tgz")):
         return found[0]
-    try:
-        registry = run("npm", "config", "get", "registry").decode().strip()
-    except (OSError, subprocess.CalledProcessError):
-        registry = "https://registry.npmjs.org"
+    registry = run("npm", "config", "get", "registry").decode().strip()
     with urllib.request.urlopen(f"{registry.rstrip('/')}/{name}/latest") as answer:
         about = json.load(answer)
     path = folder / f"{name}-{about['version']}.tgz"
