@@ -99,9 +99,37 @@ def test_a_command_takes_the_kinds_that_the_table_says_and_refuses_others_by_nam
     done = call(*words(command, kind), cwd=folder)
     if TABLE[command][kind]:
         assert done.returncode == 0, done.stderr.decode()
+        if command == "info" and kind != "writer":
+            assert f"{kind}, for charrnn {COMMAND_OF[kind]}\n" in done.stdout.decode()
         return
     assert (done.returncode, done.stdout) == (1, b"")
     said = done.stderr.decode()
     assert kinds.NAMES[kind] in said
     assert f"charrnn {COMMAND_OF[kind]} is for it" in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if TABLE["train --init-from"][kind]])
+def test_a_run_begins_from_a_model_of_its_kind_or_from_one_that_writes(kind: Kind, folder: Path) -> None:
+    corpus = "pairs.tsv" if kind in ("classifier", "tagger", "rewriter") else "lines.txt"
+    if kind == "tagger":
+        corpus = "tags.tsv"
+        (folder / corpus).write_text("ab\tba\nb\ta\n", encoding="utf-8")
+    if kind == "restorer":
+        corpus = "upper.txt"
+        (folder / corpus).write_text("Ab aB\nBa\n", encoding="utf-8")
+    task = [] if kind == "writer" else ["--task", COMMAND_OF[kind]]
+    strip = ["--strip", "case"] if kind == "restorer" else []
+    for initial in dict.fromkeys((kind, "writer")):
+        begun = [
+            "--init-from",
+            f"{initial}.safetensors",
+            "--steps",
+            "1",
+            "-o",
+            "begun.safetensors",
+            "--force",
+        ]
+        done = call("train", corpus, "--lines", *task, *strip, *begun, cwd=folder)
+        assert done.returncode == 0, done.stderr.decode()
+        assert model_file.load(folder / "begun.safetensors").config.kind == kind

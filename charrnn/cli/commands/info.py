@@ -13,7 +13,7 @@ import typer
 from charrnn.cli import wording
 from charrnn.cli.options import PLOT, Json, ModelFile
 from charrnn.cli.process import Output
-from charrnn.config import shown
+from charrnn.config import COMMANDS, shown
 from charrnn.errors import decimal, printable, quoted
 
 if TYPE_CHECKING:
@@ -65,9 +65,11 @@ def _record(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _table(path: str, checkpoint: Checkpoint) -> list[str]:
     config, text = checkpoint.config, checkpoint.text
-    layers = f"{config.num_layers} x {config.hidden_size}"
+    reads = config.kind != "writer"
+    layers = f"{config.num_layers} x {config.hidden_size}{' both ways' if reads else ''}"
     rows = [
         ("file", f"{printable(path)} ({Path(path).stat().st_size / 1e6:.1f} MB)"),
+        *([("kind", f"{config.kind}, for charrnn {COMMANDS[config.kind]}")] if reads else []),
         ("cell", config.recurrence.label(config.cell)),
         ("layers", ", ".join([layers, *config.features])),
         ("embedding", str(config.embedding_size) if config.embedding_size else "none: one-hot"),
