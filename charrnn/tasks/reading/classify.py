@@ -15,26 +15,15 @@ from charrnn.config import Kind, ModelConfig, TextConfig, TrainConfig
 from charrnn.errors import CorpusError, printable, quoted
 from charrnn.labels import Column, Columns, shown
 from charrnn.nn.learning.learner import Learner
-from charrnn.nn.network import initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.reader import Batch, Reader
-from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.files import Files
 from charrnn.tasks.reading.calibration import Calibration, fit, log_softmax
 from charrnn.tasks.reading.confusion import ClassEvaluation, Confusion
 from charrnn.tasks.reading.examples import Ragged, Rows, same_texts
 from charrnn.tasks.reading.lines import whole
-from charrnn.tasks.reading.task import (
-    Reading,
-    batches_in_order,
-    columns_of,
-    grown,
-    learner,
-    reader_of,
-    window_of,
-)
-from charrnn.tasks.task import Material
+from charrnn.tasks.reading.task import Reading, WholeTexts, batches_in_order, columns_of, reader_of, window_of
 from charrnn.text.corpus import Corpus, read
 from charrnn.text.lines import Lines
 from charrnn.text.normalization import normalised
@@ -79,7 +68,7 @@ class LabelledFiles(Files):
 
 
 @dataclass(frozen=True)
-class LabelledTexts(Material):
+class LabelledTexts(WholeTexts):
     """Texts with labels."""
 
     kind: ClassVar[Kind] = "classifier"
@@ -97,20 +86,12 @@ class LabelledTexts(Material):
         targets = tuple(len(column.labels) for column in corpus.columns)
         return ModelConfig(_vocab_size(corpus), **settings, kind=self.kind, targets=targets)
 
-    def begin(
-        self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers
-    ) -> tuple[Classify, Learner[Reader]]:
-        task = Classify(self.corpus, self.validation, train)
-        tensors = initial_tensors(model, train.seed)
-        if initial is not None:
-            characters = initial.vocabulary.positions_in(self.corpus.vocabulary)
-            known = () if initial.config.kind == "writer" else initial.columns
-            classes = _places(known, self.corpus.columns)
-            tensors = grown(
-                initial, tensors,
-                characters, decoder_weight=classes, decoder_bias=classes,
-            )  # fmt: skip
-        return task, learner(model, train, tensors, task.columns, workers)
+    def task(self, model: ModelConfig, train: TrainConfig) -> Classify:
+        return Classify(self.corpus, self.validation, train)
+
+    def known_rows(self, initial: Checkpoint) -> dict[str, Array]:
+        classes = _places(initial.columns, self.corpus.columns)
+        return {"decoder_weight": classes, "decoder_bias": classes}
 
 
 def _vocab_size(corpus: Corpus) -> int:

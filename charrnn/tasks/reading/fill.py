@@ -17,23 +17,12 @@ import numpy.typing as npt
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import Kind, ModelConfig, TextConfig, TrainConfig
 from charrnn.nn.learning.learner import Learner
-from charrnn.nn.network import initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.reader import Batch, Reader, window_length
-from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.files import Files
 from charrnn.tasks.reading.examples import Ragged, Rows, in_order, pieces
-from charrnn.tasks.reading.task import (
-    READ_TOGETHER,
-    Reading,
-    columns_of,
-    grown,
-    learner,
-    reader_of,
-    window_of,
-)
-from charrnn.tasks.task import Material
+from charrnn.tasks.reading.task import READ_TOGETHER, Reading, WholeTexts, columns_of, reader_of, window_of
 from charrnn.text.corpus import Corpus, read
 from charrnn.vocabulary import OnUnknown
 
@@ -60,7 +49,7 @@ class GapFiles(Files):
 
 
 @dataclass(frozen=True)
-class GapTexts(Material):
+class GapTexts(WholeTexts):
     """Texts in which gaps can be filled."""
 
     kind: ClassVar[Kind] = "filler"
@@ -72,17 +61,13 @@ class GapTexts(Material):
         vocab_size = len(self.corpus.vocabulary) - (self.corpus.text.split is not None)
         return ModelConfig(vocab_size, **settings, kind=self.kind)
 
-    def begin(
-        self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers
-    ) -> tuple[Fill, Learner[Reader]]:
+    def task(self, model: ModelConfig, train: TrainConfig) -> Fill:
         validation = None if self.validation is None else pieces_of(self.validation, model.vocab_size)
-        task = Fill(pieces_of(self.corpus, model.vocab_size), validation, train)
-        tensors = initial_tensors(model, train.seed)
-        if initial is not None:
-            ids = initial.vocabulary.positions_in(self.corpus.vocabulary)
-            rows = {"decoder_weight": ids, "decoder_bias": ids}
-            tensors = grown(initial, tensors, ids, **({} if initial.config.kind == "writer" else rows))
-        return task, learner(model, train, tensors, task.columns, workers)
+        return Fill(pieces_of(self.corpus, model.vocab_size), validation, train)
+
+    def known_rows(self, initial: Checkpoint) -> dict[str, Array]:
+        characters = initial.vocabulary.positions_in(self.corpus.vocabulary)
+        return {"decoder_weight": characters, "decoder_bias": characters}
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from charrnn.config import COMMANDS, ModelConfig, Targets, TextConfig
 from charrnn.labels import Column, Columns
 from charrnn.tasks.files import Files
 from charrnn.tasks.reading.examples import Array, Ragged
-from charrnn.tasks.task import Material
+from charrnn.tasks.reading.task import WholeTexts
 from charrnn.text.corpus import Corpus, Documents, read
 from charrnn.text.records.pairs import words
 from charrnn.vocabulary import RARE, Vocabulary, code_points, positions
@@ -142,7 +142,7 @@ class PairFiles(Files):
 
 
 @dataclass(frozen=True)
-class PairTexts(Material):
+class PairTexts(WholeTexts):
     """Pairs; those for validation keep vocabularies of their own, and may hold what is unknown."""
 
     corpus: Pairs

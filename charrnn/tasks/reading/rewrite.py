@@ -16,9 +16,7 @@ from charrnn.config import Kind, ModelConfig, TextConfig, TrainConfig
 from charrnn.errors import CorpusError
 from charrnn.labels import Column
 from charrnn.nn.learning.learner import Learner
-from charrnn.nn.network import initial_tensors
 from charrnn.nn.reader import Batch, Reader, window_length
-from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.reading.beam import Target, Wanted, search
 from charrnn.tasks.reading.examples import Array, Ragged, Rows, in_order, same_texts
@@ -29,8 +27,6 @@ from charrnn.tasks.reading.task import (
     Reading,
     batches_in_order,
     columns_of,
-    grown,
-    learner,
     reader_of,
     window_of,
 )
@@ -64,23 +60,16 @@ class RewrittenTexts(PairTexts):
 
     kind: ClassVar[Kind] = "rewriter"
 
-    def begin(
-        self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers
-    ) -> tuple[Rewrite, Learner[Reader]]:
-        corpus = self.corpus
-        vocabulary, column = corpus.vocabulary, corpus.columns[0]
+    def task(self, model: ModelConfig, train: TrainConfig) -> Rewrite:
+        vocabulary, column = self.corpus.vocabulary, self.corpus.columns[0]
         held = None if self.validation is None else rewritten(self.validation, vocabulary, column)
-        task = Rewrite(rewritten(corpus, vocabulary, column), held, train)
-        tensors = initial_tensors(model, train.seed)
-        if initial is not None:
-            characters = initial.vocabulary.positions_in(vocabulary)
-            rows = {}
-            if initial.config.kind != "writer":
-                targets = initial.columns[0].positions_in(column)  # what is unknown there is the end here
-                rows = {"decoder_weight": targets, "decoder_bias": targets}
-                rows["target_embedding_weight"] = targets[:-1]
-            tensors = grown(initial, tensors, characters, **rows)
-        return task, learner(model, train, tensors, task.columns, workers)
+        return Rewrite(rewritten(self.corpus, vocabulary, column), held, train)
+
+    def known_rows(self, initial: Checkpoint) -> dict[str, Array]:
+        # What is unknown there is the end here.
+        targets = initial.columns[0].positions_in(self.corpus.columns[0])
+        decoder = {"decoder_weight": targets, "decoder_bias": targets}
+        return {**decoder, "target_embedding_weight": targets[:-1]}
 
 
 RewrittenFiles.material = RewrittenTexts

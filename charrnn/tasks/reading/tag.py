@@ -13,9 +13,7 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import Kind, ModelConfig, Targets, TextConfig, TrainConfig
 from charrnn.labels import Column
 from charrnn.nn.learning.learner import Learner
-from charrnn.nn.network import initial_tensors
 from charrnn.nn.reader import Batch, Reader
-from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.reading.examples import Array, Ragged, Rows, pieces, same_texts
 from charrnn.tasks.reading.lines import whole
@@ -25,8 +23,6 @@ from charrnn.tasks.reading.task import (
     Reading,
     batches_in_order,
     columns_of,
-    grown,
-    learner,
     reader_of,
     window_of,
 )
@@ -55,35 +51,28 @@ class TaggedTexts(PairTexts):
 
     kind: ClassVar[Kind] = "tagger"
 
-    def begin(
-        self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers
-    ) -> tuple[Tag, Learner[Reader]]:
-        corpus = self.corpus
-        vocabulary, column = corpus.vocabulary, corpus.columns[0]
+    def task(self, model: ModelConfig, train: TrainConfig) -> Tag:
+        vocabulary, column = self.corpus.vocabulary, self.corpus.columns[0]
         held = None if self.validation is None else tagged(self.validation, vocabulary, column)
-        task = Tag(tagged(corpus, vocabulary, column), held, train)
-        tensors = initial_tensors(model, train.seed)
-        if initial is not None:
-            tensors = _grown(initial, tensors, corpus)
-        return task, learner(model, train, tensors, task.columns, workers)
+        return Tag(tagged(self.corpus, vocabulary, column), held, train)
+
+    def begun(self, initial: Checkpoint, fresh: dict[str, Array]) -> dict[str, Array]:
+        tensors, name = super().begun(initial, fresh), "crf.transitions"
+        if initial.config.kind == self.kind:
+            tags, tensors[name] = self._tags(initial), fresh[name]
+            tensors[name][np.ix_(tags, tags)] = initial.tensors[name]
+        return tensors
+
+    def known_rows(self, initial: Checkpoint) -> dict[str, Array]:
+        own = ("decoder_weight", "decoder_bias", "crf_start_transitions", "crf_end_transitions")
+        return dict.fromkeys(own, self._tags(initial))
+
+    def _tags(self, initial: Checkpoint) -> Array:
+        """Where the tags of another tagger stand among these."""
+        return initial.columns[0].positions_in(self.corpus.columns[0])[:-1]
 
 
 TaggedFiles.material = TaggedTexts
-
-
-def _grown(initial: Checkpoint, tensors: dict[str, Array], corpus: Pairs) -> dict[str, Array]:
-    """The weights of another tagger, or of a model that writes, for these characters and tags."""
-    characters = initial.vocabulary.positions_in(corpus.vocabulary)
-    if initial.config.kind == "writer":
-        return grown(initial, tensors, characters)
-    tags = initial.columns[0].positions_in(corpus.columns[0])[:-1]
-    between, known = tensors["crf.transitions"], initial.tensors["crf.transitions"]
-    between[np.ix_(tags, tags)] = known
-    found = grown(
-        initial, tensors, characters, decoder_weight=tags, decoder_bias=tags,
-        crf_start_transitions=tags, crf_end_transitions=tags,
-    )  # fmt: skip
-    return {**found, "crf.transitions": between}
 
 
 @dataclass(frozen=True, eq=False)

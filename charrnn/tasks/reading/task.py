@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -12,11 +13,13 @@ from charrnn.config import ModelConfig, TrainConfig
 from charrnn.errors import TrainingError
 from charrnn.events import Measure
 from charrnn.nn.learning.learner import Learner
+from charrnn.nn.network import initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.reader import Batch, Reader, window_length
 from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.reading.examples import Batches, Ragged, Rows, held_out, in_order
+from charrnn.tasks.task import Material
 
 READ_TOGETHER = 8192  # characters of texts that are read side by side outside training
 MOST_MEASURED = 200_000  # characters of training texts, where there is no other to measure the loss on
@@ -100,6 +103,36 @@ class Reading:
             )
 
 
+@dataclass(frozen=True)
+class WholeTexts(Material):
+    """What a network that reads learns from."""
+
+    def task(self, model: ModelConfig, train: TrainConfig) -> Reading:
+        """The task. TrainingError: there is nothing to learn from."""
+        raise NotImplementedError
+
+    def begin(
+        self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers
+    ) -> tuple[Reading, Learner[Reader]]:
+        task, tensors = self.task(model, train), initial_tensors(model, train.seed)
+        if initial is not None:
+            tensors = self.begun(initial, tensors)
+        network = Reader(model, workers=workers, bfloat16=train.precision == "bfloat16")
+        network.load_tensors(tensors)
+        return task, Learner(network, train, task.columns)
+
+    def begun(self, initial: Checkpoint, fresh: dict[str, Array]) -> dict[str, Array]:
+        """The weights of a model of this kind, or of one that writes, for these texts."""
+        characters = initial.vocabulary.positions_in(self.corpus.vocabulary)
+        rows = self.known_rows(initial) if initial.config.kind == self.kind else {}
+        return grown(initial, fresh, characters, **rows)
+
+    def known_rows(self, initial: Checkpoint) -> dict[str, Array]:
+        """For tensors by name, where the rows of a model of this kind go; see `grown`."""
+        labels = initial.columns[0].positions_in(self.corpus.columns[0])[:-1]
+        return {"decoder_weight": labels, "decoder_bias": labels}
+
+
 def _some(examples: Examples) -> Examples:
     """The first examples, if there are many."""
     total = np.cumsum(examples.texts.lengths)
@@ -111,15 +144,6 @@ def batches_in_order(examples: Examples) -> Iterator[tuple[Rows, Batch]]:
     for rows in in_order(examples.texts.lengths, READ_TOGETHER):
         # Windows of few different sizes, since each has to be made.
         yield rows, examples.batch(rows, window_length(len(rows)))
-
-
-def learner(
-    model: ModelConfig, train: TrainConfig, tensors: dict[str, Array], columns: int, workers: Workers
-) -> Learner[Reader]:
-    """A network with these weights, for batches of so many columns."""
-    network = Reader(model, workers=workers, bfloat16=train.precision == "bfloat16")
-    network.load_tensors(tensors)
-    return Learner(network, train, columns)
 
 
 def reader_of(checkpoint: Checkpoint, threads: int | None) -> Reader:

@@ -9,18 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import STRIPS, Kind, ModelConfig, TextConfig, TrainConfig
 from charrnn.errors import ConfigError, CorpusError
 from charrnn.labels import Column
 from charrnn.nn.learning.learner import Learner
-from charrnn.nn.network import initial_tensors
 from charrnn.nn.reader import Batch, Reader
-from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.files import OF_WRITERS, Files
 from charrnn.tasks.reading.examples import Ragged, Rows, same_texts
-from charrnn.tasks.reading.task import Reading, batches_in_order, columns_of, grown, learner, window_of
+from charrnn.tasks.reading.task import Reading, WholeTexts, batches_in_order, columns_of, window_of
 from charrnn.tasks.restoring.stripping import (
     MOST_IN_A_GAP,
     MOST_MARKS,
@@ -31,7 +28,6 @@ from charrnn.tasks.restoring.stripping import (
     Stripping,
     lowered,
 )
-from charrnn.tasks.task import Material
 from charrnn.text.corpus import Corpus, Documents, read
 from charrnn.text.records.labels import Labelling
 from charrnn.vocabulary import END, Vocabulary, id_dtype, positions, text_of
@@ -201,7 +197,7 @@ def _require_both(stripping: Stripping, sources: Points, operations: list[Operat
 
 
 @dataclass(frozen=True)
-class StrippedTexts(Material):
+class StrippedTexts(WholeTexts):
     """Texts without what shall be restored, and with labels that say what that is."""
 
     kind: ClassVar[Kind] = "restorer"
@@ -220,21 +216,9 @@ class StrippedTexts(Material):
         vocab_size = len(corpus.vocabulary) - (corpus.text.split is not None)
         return ModelConfig(vocab_size, **settings, kind=self.kind, targets=(len(corpus.columns[0].labels),))
 
-    def begin(
-        self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers
-    ) -> tuple[Restore, Learner[Reader]]:
-        examples = Pieces.of(self.corpus, train.seq_len)
+    def task(self, model: ModelConfig, train: TrainConfig) -> Restore:
         validation = None if self.validation is None else Pieces.of(self.validation, train.seq_len)
-        task = Restore(examples, validation, train)
-        tensors = initial_tensors(model, train.seed)
-        if initial is not None:
-            characters = initial.vocabulary.positions_in(self.corpus.vocabulary)
-            rows = {}
-            if initial.config.kind == self.kind:
-                labels = initial.columns[0].positions_in(self.corpus.columns[0])[:-1]
-                rows = {"decoder_weight": labels, "decoder_bias": labels}
-            tensors = grown(initial, tensors, characters, **rows)
-        return task, learner(model, train, tensors, task.columns, workers)
+        return Restore(Pieces.of(self.corpus, train.seq_len), validation, train)
 
 
 @dataclass(frozen=True, eq=False)
