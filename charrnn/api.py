@@ -39,6 +39,7 @@ from charrnn.config import (
     KINDS,
     MAX_LINE_LENGTH,
     TASKS,
+    TELL_CHARACTERS,
     UNKNOWN_BITS,
     DynamicConfig,
     Kind,
@@ -79,7 +80,7 @@ Paths = str | Path | Sequence[str | Path]
 AnyModel = Checkpoint | Blend | str | Path
 MOST_UNKNOWN_BITS = 10_000
 LABELLED_PROMPTS = 1024  # taken at a time
-CLASSIFIED_TOGETHER = 1 << 17  # characters, by networks that read whole texts
+READ_TOGETHER = 1 << 17  # characters, by networks that read whole texts
 MOST_REWRITTEN = 1000  # beginnings, targets of a line, or characters of one
 
 
@@ -410,7 +411,7 @@ def fill(model: AnyModel | None, pattern: str, *, count: int = 10, **settings: A
     """
     from charrnn.search.infilling import fill as search
 
-    loaded = model if isinstance(model, Blend) else _checkpoint(model, "writer", "filler")
+    loaded = model if isinstance(model, Blend) else _checkpoint(model, *TELL_CHARACTERS)
     if isinstance(loaded, Checkpoint) and loaded.config.kind == "filler":
         return _fill_both_ways(loaded, pattern, count, settings)
     return search(_predictor(loaded, settings), _normalised(loaded, pattern), count=count, **settings)
@@ -455,9 +456,8 @@ def evaluate(
             raise ConfigError("--dynamic is for models that write, and this one reads", "leave it out")
         return _measured(checkpoint, corpus, text, on_unknown, threads, note)
     found = read(
-        _paths(corpus), text or checkpoint.text.of_commands(),
-        vocabulary=checkpoint.vocabulary, on_unknown=on_unknown, expected=checkpoint.text.encoding,
-        columns=checkpoint.columns,
+        _paths(corpus), text, vocabulary=checkpoint.vocabulary, on_unknown=on_unknown,
+        expected=checkpoint.text.encoding, columns=checkpoint.columns,
     )  # fmt: skip
     for line in found.notes:
         note(line)
@@ -494,7 +494,6 @@ def _measured(
     """`evaluate` for a model that reads: what its task measures."""
     from charrnn.tasks import reading
 
-    require(model, *(kind for kind in KINDS if kind in reading.MEASURES))
     result, notes = reading.measure(model, _paths(corpus), text, on_unknown, threads)
     for line in notes:
         note(line)
@@ -665,16 +664,13 @@ def classified(
         VocabularyError: there is no such column.
     """
     from charrnn.tasks.reading.classify import Classifier
-    from charrnn.text import lines
 
     checkpoint = _checkpoint(model, "classifier")
     place = 0 if by is None else _place(checkpoint, by)
     classifier = Classifier(checkpoint, threads)
     if prior is not None:
         classifier.expect(place, _shares(prior, len(checkpoint.columns[place].labels), "labels"))
-    text = classifier.checkpoint.text.of_commands(**reading)
-    found = lines.read_lines(_paths(corpus), text, CLASSIFIED_TOGETHER, before_waiting)
-    return classifier.lines(found, text.end or "\n")
+    return classifier.lines(*_lines(checkpoint, corpus, before_waiting, reading))
 
 
 def restored(
@@ -699,7 +695,7 @@ def restored(
     nul = reading.pop("nul", False)
     text = restorer.checkpoint.text.of_commands(**reading)
     plain = TextConfig(encoding=text.encoding, encoding_errors=text.encoding_errors, keep_newlines=True)
-    found = lines.read_texts(_paths(corpus), plain, CLASSIFIED_TOGETHER, before_waiting)
+    found = lines.read_texts(_paths(corpus), plain, READ_TOGETHER, before_waiting)
     return restorer.lines(found, "\0" if nul else "\n")
 
 
@@ -719,7 +715,7 @@ def tagged(
     from charrnn.tasks.reading.tag import Tagger
 
     tagger = Tagger(_checkpoint(model, "tagger"), threads)
-    lines, end = _sources(tagger.checkpoint, corpus, before_waiting, reading)
+    lines, end = _lines(tagger.checkpoint, corpus, before_waiting, reading)
     return tagger.lines(lines, end, probable=probable)
 
 
@@ -750,18 +746,18 @@ def rewritten(
         if value is not None and not 1 <= value <= MOST_REWRITTEN:
             raise ConfigError(f"{name} is {value}", f"give a whole number from 1 to {MOST_REWRITTEN:,}")
     rewriter = Rewriter(_checkpoint(model, "rewriter"), reading.pop("threads", None))
-    lines, end = _sources(rewriter.checkpoint, corpus, before_waiting, reading)
+    lines, end = _lines(rewriter.checkpoint, corpus, before_waiting, reading)
     return rewriter.lines(lines, end, Wanted(max(beam, count), count, align), length)
 
 
-def _sources(
+def _lines(
     model: Checkpoint, corpus: Paths, before_waiting: Callable[[], None], reading: dict[str, Any]
 ) -> tuple[Iterator[Lines], str]:
-    """Lines for a model that was trained on pairs, and their end."""
+    """Lines or other records for a model that reads whole ones, and their end."""
     from charrnn.text.lines import read_lines
 
     text = model.text.of_commands(**reading)
-    return read_lines(_paths(corpus), text, CLASSIFIED_TOGETHER, before_waiting), text.end
+    return read_lines(_paths(corpus), text, READ_TOGETHER, before_waiting), text.end or "\n"
 
 
 def _shares(prior: Sequence[float], count: int, things: str) -> list[float]:

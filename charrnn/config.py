@@ -46,6 +46,7 @@ COMMANDS: dict[Kind, str] = {
     "filler": "fill",
 }
 KINDS = tuple(COMMANDS)
+TELL_CHARACTERS: tuple[Kind, ...] = ("writer", "filler")  # of their vocabulary: they have no `targets`
 TASKS = tuple(COMMANDS[kind] for kind in KINDS[1:])
 DEFAULT_ENCODING = "utf-8"
 FIRST_RELEASE = 3  # version of the file format: its settings are shown, whatever they are
@@ -367,7 +368,7 @@ class ModelConfig(_Stored):
     def _check_targets(self) -> None:
         several = MOST_COLUMNS if self.kind == "classifier" else 1
         fits = isinstance(self.targets, tuple) and len(self.targets) <= several
-        own = self.kind not in ("writer", "filler")  # these tell characters of their vocabulary
+        own = self.kind not in TELL_CHARACTERS
         wanted = f"one number, or up to {several} of a classifier" if own else "nothing"
         _require(fits and bool(self.targets) == own, "targets", self.targets, wanted)
         for count in self.targets:

@@ -18,7 +18,8 @@ from charrnn.checkpoint.model_file import Checkpoint, resume_path
 from charrnn.config import TextConfig
 from charrnn.errors import CheckpointError, VocabularyError
 from charrnn.events import Event, Finished, Started, Step
-from charrnn.tasks.reading.calibration import fit, log_softmax
+from charrnn.nn.reader import log_softmax
+from charrnn.tasks.reading.calibration import fit
 from charrnn.tasks.reading.classify import Classifier, balance
 from charrnn.tasks.reading.confusion import Confusion
 

@@ -53,6 +53,11 @@ class Checkpoint:
     columns: Columns = ()  # the labels of texts
     counts: GatedCounts | None = None  # which stand beside the network
 
+    @property
+    def characters(self) -> str:
+        """The characters that the network reads, in the order of their ids; the end of a text is none."""
+        return self.vocabulary.characters[: self.config.vocab_size]
+
     def given(self, labels: tuple[int, ...]) -> Checkpoint:
         """The model of texts with these labels, one id for each column, as one without labels."""
         config = replace(self.config, labels=())
@@ -201,7 +206,7 @@ def _record(checkpoint: Checkpoint) -> Record:
     record = {
         "format_version": version,
         "model": checkpoint.config.to_dict(),
-        "vocabulary": checkpoint.vocabulary.characters[: checkpoint.config.vocab_size],
+        "vocabulary": checkpoint.characters,
         "text": checkpoint.text.to_dict(),
         "history": checkpoint.history,
         "best_val_loss": checkpoint.best_val_loss,

@@ -40,6 +40,14 @@ def window_length(longest: int) -> int:
     return -(-max(longest, 1) // step) * step
 
 
+def log_softmax(logits: Array) -> Array:
+    """The logarithms of probabilities (.., N), in float64."""
+    logits = logits.astype(np.float64)
+    logits -= logits.max(axis=-1, keepdims=True)
+    found: Array = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    return found
+
+
 class _Passes(Passes):
     """A network that reads, bound to a window."""
 

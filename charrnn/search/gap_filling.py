@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.nn.reader import Reader, window_length
+from charrnn.nn.reader import Reader, log_softmax, window_length
 from charrnn.nn.workers import Workers
 from charrnn.search.infilling import DEFAULT_GAP, Filling, Item, check, items_of
 
@@ -74,8 +74,9 @@ class GapFiller:
         open_gaps = [n for n, (_, fewest, most) in enumerate(items) if fewest < most]
         lengths = self._likely_lengths(items, open_gaps) if open_gaps else [tuple(low for _, low, _ in items)]
         best: dict[str, tuple[float, float]] = {}  # by text: how good it is, and log p
-        for template in [self._template(items, chosen) for chosen in lengths]:
-            for one in self._search([template], beam)[0]:
+        templates = [self._template(items, chosen) for chosen in lengths]
+        for template, found in zip(templates, self._search(templates, beam), strict=True):
+            for one in found:
                 good = self._fit(one.ids, template == self.V) if open_gaps else one.total
                 text = self.vocabulary.decode(one.ids)
                 best[text] = max(best.get(text, (-math.inf, 0.0)), (good, one.total))
@@ -169,9 +170,7 @@ class GapFiller:
             lengths = np.ones(x.shape[1], np.int64)
             for b, ids in enumerate(some):
                 x[: len(ids), b], lengths[b] = ids, max(len(ids), 1)
-            logits = self._reader.forward(x, lengths).astype(np.float64)
+            logits = self._reader.forward(x, lengths)
             logits[..., self._never] = -np.inf
             for b, ids in enumerate(some):
-                logs = logits[: len(ids), b]
-                logs = logs - logs.max(axis=1, keepdims=True)
-                yield logs - np.log(np.exp(logs).sum(axis=1, keepdims=True))
+                yield log_softmax(logits[: len(ids), b])

@@ -60,8 +60,7 @@ class TextFiles(Files):
                 known |= {"columns": corpus.columns, "skips_labels": True}
             validation = read(self.val, replace(corpus.text, min_count=1), **known)
             vocabulary = vocabulary.merged(validation.vocabulary)
-        different = len(corpus.vocabulary) - (text.split is not None)
-        texts = Texts(corpus, validation, different, tuple(map(str, self.paths)), self.previews)
+        texts = Texts(corpus, validation, corpus.vocab_size, tuple(map(str, self.paths)), self.previews)
         return texts.within(vocabulary, corpus.columns)
 
 

@@ -112,9 +112,9 @@ class Material:
     def network(self, settings: dict[str, Any]) -> ModelConfig:
         """The configuration of a network for these texts, with the given settings."""
         corpus = self.corpus
-        ends = corpus.text.split is not None
         labels = tuple(len(column.labels) for column in corpus.columns)
-        return ModelConfig(len(corpus.vocabulary) - ends, **settings, ends=ends, labels=labels)
+        ends = corpus.text.split is not None
+        return ModelConfig(corpus.vocab_size, **settings, ends=ends, labels=labels)
 
     def within(self, vocabulary: Vocabulary, columns: Columns = ()) -> Self:
         """The same in a vocabulary that has all its characters, and with the labels of these columns.
@@ -132,7 +132,7 @@ class Material:
 
     def beside(self, initial: Checkpoint) -> Self:
         """The same with all characters of the model to start from, and its labels if it is of this kind."""
-        known = Vocabulary(initial.vocabulary.characters[: initial.config.vocab_size])
+        known = Vocabulary(initial.characters)
         columns = self.corpus.columns
         if initial.config.kind == self.kind:
             columns = merged(columns, initial.columns)

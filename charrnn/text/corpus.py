@@ -173,6 +173,11 @@ class Corpus:
     columns: Columns = ()  # the labels that its texts have
     parts: tuple[int, ...] = (0,)  # where the text of each path begins
 
+    @property
+    def vocab_size(self) -> int:
+        """V, the number of characters; the end of a text is none, but see Documents.vocab_size."""
+        return len(self.vocabulary) - (self.text.split is not None)
+
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the ids, the documents' starts, the vocabulary and the text settings.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from charrnn.checkpoint.model_file import resume_path
-from charrnn.config import Kind, ModelConfig, TextConfig, TrainConfig
+from charrnn.config import TELL_CHARACTERS, Kind, ModelConfig, TextConfig, TrainConfig
 from charrnn.errors import ConfigError
 from charrnn.system.file_errors import refuse_overwriting
 from charrnn.tasks.task import Assignment
@@ -107,7 +107,7 @@ class Request:
 
 def example(kind: Kind, given: dict[str, Any]) -> ModelConfig:
     """A network of this kind with the given settings, for the smallest texts."""
-    targets = () if kind in ("writer", "filler") else (1,)
+    targets = () if kind in TELL_CHARACTERS else (1,)
     return ModelConfig(1, **only(given, MODEL_SETTINGS), kind=kind, targets=targets)
 
 

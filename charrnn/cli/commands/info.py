@@ -52,7 +52,7 @@ def _record(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
         "path": path,
         "model": checkpoint.config.to_dict(),
         "parameters": checkpoint.config.num_parameters,
-        "vocabulary": checkpoint.vocabulary.characters[: checkpoint.config.vocab_size],
+        "vocabulary": checkpoint.characters,
         "text": shown(checkpoint.text),
         **({"labels": [asdict(column) for column in checkpoint.columns]} if checkpoint.columns else {}),
         **({"counts": {"order": counts.order, "bytes": counts.nbytes}} if counts else {}),
@@ -75,7 +75,7 @@ def _table(path: str, checkpoint: Checkpoint) -> list[str]:
         ("embedding", str(config.embedding_size) if config.embedding_size else "none: one-hot"),
         ("dropout", f"{config.dropout:g}"),
         ("parameters", wording.count(config.num_parameters)),
-        ("vocabulary", _vocabulary(checkpoint.vocabulary.characters[: config.vocab_size])),
+        ("vocabulary", _vocabulary(checkpoint.characters)),
         ("text", _text(text)),
     ]
     heading, _ = wording.column(config.kind)

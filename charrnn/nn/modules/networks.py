@@ -40,10 +40,7 @@ def classifier(config: ModelConfig) -> Sequential:
 
 def restorer(config: ModelConfig) -> Sequential:
     """Reads in both directions, and tells a label of each character."""
-    from charrnn.nn.modules.reading.heads import Positions
-
-    H, (N,) = config.hidden_size, config.targets
-    return Sequential(*both_ways(config), Linear(2 * H, N, "decoder"), Positions(N))
+    return _told_of_each(config, *config.targets)
 
 
 def tagger(config: ModelConfig) -> Sequential:
@@ -70,10 +67,14 @@ def rewriter(config: ModelConfig) -> Sequential:
 
 def filler(config: ModelConfig) -> Sequential:
     """Reads in both directions, and tells the character at each position, which it may not have read."""
+    return _told_of_each(config, config.vocab_size)
+
+
+def _told_of_each(config: ModelConfig, N: int) -> Sequential:
+    """One of N things at each position."""
     from charrnn.nn.modules.reading.heads import Positions
 
-    H, V = config.hidden_size, config.vocab_size
-    return Sequential(*both_ways(config), Linear(2 * H, V, "decoder"), Positions(V))
+    return Sequential(*both_ways(config), Linear(2 * config.hidden_size, N, "decoder"), Positions(N))
 
 
 KINDS = {

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from charrnn.nn.parameters import Array
+from charrnn.nn.reader import log_softmax
 
 # Of what is fitted, (1 / temperature, power), as if so many texts had said that they are 1 and 0.
 BELIEF = np.array([4.0, 4.0])
@@ -59,10 +60,3 @@ def fit(logits: Array, targets: Array, frequencies: Array) -> Calibration:
 def _loss(parts: Array, targets: Array, at: Array, start: Array) -> float:
     loss = -float((targets * log_softmax(np.tensordot(at, parts, 1))).sum())
     return loss + 0.5 * float((BELIEF * (at - start) ** 2).sum())
-
-
-def log_softmax(logits: Array) -> Array:
-    """The logarithms of probabilities (.., N)."""
-    logits = logits - logits.max(axis=-1, keepdims=True)
-    found: Array = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-    return found

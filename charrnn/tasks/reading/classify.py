@@ -16,10 +16,10 @@ from charrnn.errors import CorpusError, printable, quoted
 from charrnn.labels import Column, Columns, shown
 from charrnn.nn.learning.learner import Learner
 from charrnn.nn.parameters import Array
-from charrnn.nn.reader import Batch, Reader
+from charrnn.nn.reader import Batch, Reader, log_softmax
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.files import Files
-from charrnn.tasks.reading.calibration import Calibration, fit, log_softmax
+from charrnn.tasks.reading.calibration import Calibration, fit
 from charrnn.tasks.reading.confusion import ClassEvaluation, Confusion
 from charrnn.tasks.reading.examples import Ragged, Rows, same_texts
 from charrnn.tasks.reading.lines import whole
@@ -27,7 +27,7 @@ from charrnn.tasks.reading.task import Reading, WholeTexts, batches_in_order, co
 from charrnn.text.corpus import Corpus, read
 from charrnn.text.lines import Lines
 from charrnn.text.normalization import normalised
-from charrnn.vocabulary import OnUnknown, Vocabulary
+from charrnn.vocabulary import OnUnknown
 
 LONGEST = 1024  # characters of a text that are read
 SHOWN = 10_000  # characters of a line that are written again
@@ -78,13 +78,12 @@ class LabelledTexts(WholeTexts):
 
     def beside(self, initial: Checkpoint) -> LabelledTexts:
         """With the characters of the model to start from, whose classes alone are no classes here."""
-        known = Vocabulary(initial.vocabulary.characters[: initial.config.vocab_size])
-        return self.within(self.corpus.vocabulary.merged(known), self.corpus.columns)
+        return super().beside(replace(initial, columns=()))
 
     def network(self, settings: dict[str, Any]) -> ModelConfig:
         corpus = self.corpus
         targets = tuple(len(column.labels) for column in corpus.columns)
-        return ModelConfig(_vocab_size(corpus), **settings, kind=self.kind, targets=targets)
+        return ModelConfig(corpus.vocab_size, **settings, kind=self.kind, targets=targets)
 
     def task(self, model: ModelConfig, train: TrainConfig) -> Classify:
         return Classify(self.corpus, self.validation, train)
@@ -92,11 +91,6 @@ class LabelledTexts(WholeTexts):
     def known_rows(self, initial: Checkpoint) -> dict[str, Array]:
         classes = _places(initial.columns, self.corpus.columns)
         return {"decoder_weight": classes, "decoder_bias": classes}
-
-
-def _vocab_size(corpus: Corpus) -> int:
-    """The number of characters; the end of a text is none."""
-    return len(corpus.vocabulary) - (corpus.text.split is not None)
 
 
 def _places(known: Columns, columns: Columns) -> Rows:
@@ -188,7 +182,7 @@ class Classify(Reading):
         super().__init__(classified(corpus), apart, train)
         assert isinstance(self.own, Classified)
         self._columns, self._parts = corpus.columns, parts(corpus.columns)
-        self._seed, self._unknown = train.seed, _vocab_size(corpus)
+        self._seed, self._unknown = train.seed, corpus.vocab_size
         self._frequencies = [frequencies(column) for column in corpus.columns]
         self._calibrations: list[Calibration] = []
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from charrnn.nn.parameters import Array
 from charrnn.nn.reader import window_length
 
-Array = np.ndarray[Any, Any]
 Rows = npt.NDArray[np.int64]
 
 POOL = 64  # batches among whose texts those of about the same length are found

@@ -6,7 +6,7 @@ runs are hidden, short ones and long ones. A hidden character is read as the zer
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,13 +16,12 @@ import numpy.typing as npt
 
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import Kind, ModelConfig, TextConfig, TrainConfig
-from charrnn.nn.learning.learner import Learner
 from charrnn.nn.parameters import Array
-from charrnn.nn.reader import Batch, Reader, window_length
+from charrnn.nn.reader import Batch
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.files import Files
-from charrnn.tasks.reading.examples import Ragged, Rows, in_order, pieces
-from charrnn.tasks.reading.task import READ_TOGETHER, Reading, WholeTexts, columns_of, reader_of, window_of
+from charrnn.tasks.reading.examples import Ragged, Rows, pieces
+from charrnn.tasks.reading.task import TellingCharacters, WholeTexts, columns_of, reader_of, told, window_of
 from charrnn.text.corpus import Corpus, read
 from charrnn.vocabulary import OnUnknown
 
@@ -44,8 +43,7 @@ class GapFiles(Files):
         if self.val:
             validation = read(self.val, corpus.text)
             vocabulary = vocabulary.merged(validation.vocabulary)
-        different = len(corpus.vocabulary) - (text.split is not None)
-        return GapTexts(corpus, validation, different).within(vocabulary)
+        return GapTexts(corpus, validation, corpus.vocab_size).within(vocabulary)
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,7 @@ class GapTexts(WholeTexts):
         return f"fill {self.corpus.fingerprint()}"
 
     def network(self, settings: dict[str, Any]) -> ModelConfig:
-        vocab_size = len(self.corpus.vocabulary) - (self.corpus.text.split is not None)
-        return ModelConfig(vocab_size, **settings, kind=self.kind)
+        return ModelConfig(self.corpus.vocab_size, **settings, kind=self.kind)
 
     def task(self, model: ModelConfig, train: TrainConfig) -> Fill:
         validation = None if self.validation is None else pieces_of(self.validation, model.vocab_size)
@@ -118,8 +115,8 @@ def hidden(shape: tuple[int, ...], random: np.random.Generator) -> npt.NDArray[n
     return found
 
 
-class Fill(Reading):
-    """A network learns to tell hidden characters."""
+class Fill(TellingCharacters):
+    """A network learns to tell hidden characters; in evaluations they are the same each time."""
 
     def __init__(self, examples: Pieces, validation: Pieces | None, train: TrainConfig) -> None:
         super().__init__(examples, validation, train)
@@ -129,11 +126,6 @@ class Fill(Reading):
         own = self.own
         assert isinstance(own, Pieces)
         return own.batch(self._batches.rows(epoch, k), self.columns, (self._seed, epoch, 6))
-
-    def evaluate(self, network: Learner[Reader], stop: Callable[[], object]) -> Evaluation | None:
-        measured = self.measured
-        assert isinstance(measured, Pieces)
-        return evaluate(network.model, measured, stop)
 
 
 def measure(
@@ -145,30 +137,6 @@ def measure(
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """A filler's figures over a text, and notes. What is hidden is the same in each evaluation."""
     corpus = read(paths, text, vocabulary=checkpoint.vocabulary, on_unknown=on_unknown)
-    found = evaluate(reader_of(checkpoint, threads), pieces_of(corpus, checkpoint.config.vocab_size))
+    found = told(reader_of(checkpoint, threads), pieces_of(corpus, checkpoint.config.vocab_size))
     assert found is not None  # only a stopped evaluation has no result
     return found, corpus.notes
-
-
-def evaluate(model: Reader, measured: Pieces, stop: Callable[[], object] = lambda: None) -> Evaluation | None:
-    """The loss and the share of right characters in gaps that are the same in each evaluation."""
-    loss, right, total = 0.0, 0, 0
-    for rows in in_order(measured.texts.lengths, READ_TOGETHER):
-        batch = measured.batch(rows, window_length(len(rows)))
-        gaps = batch.weights > 0
-        logits = model.forward(batch.x, batch.lengths)[gaps]
-        targets = batch.targets[gaps]
-        loss += float(-log_softmax(logits)[np.arange(len(targets)), targets].sum())
-        right += int(np.count_nonzero(logits.argmax(axis=1) == targets))
-        total += len(targets)
-        if stop():
-            return None
-    return Evaluation(loss / max(total, 1), total, accuracy=right / max(total, 1))
-
-
-def log_softmax(logits: Array) -> Array:
-    """The logarithms of probabilities (.., N), in float64."""
-    logits = logits.astype(np.float64)
-    logits -= logits.max(axis=-1, keepdims=True)
-    found: Array = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
-    return found

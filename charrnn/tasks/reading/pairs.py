@@ -13,8 +13,9 @@ import numpy as np
 
 from charrnn.config import COMMANDS, ModelConfig, Targets, TextConfig
 from charrnn.labels import Column, Columns
+from charrnn.nn.parameters import Array
 from charrnn.tasks.files import Files
-from charrnn.tasks.reading.examples import Array, Ragged
+from charrnn.tasks.reading.examples import Ragged
 from charrnn.tasks.reading.task import WholeTexts
 from charrnn.text.corpus import Corpus, Documents, read
 from charrnn.text.records.pairs import words

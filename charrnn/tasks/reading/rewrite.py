@@ -16,10 +16,11 @@ from charrnn.config import Kind, ModelConfig, TextConfig, TrainConfig
 from charrnn.errors import CorpusError
 from charrnn.labels import Column
 from charrnn.nn.learning.learner import Learner
+from charrnn.nn.parameters import Array
 from charrnn.nn.reader import Batch, Reader, window_length
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.reading.beam import Target, Wanted, search
-from charrnn.tasks.reading.examples import Array, Ragged, Rows, in_order, same_texts
+from charrnn.tasks.reading.examples import Ragged, Rows, in_order, same_texts
 from charrnn.tasks.reading.lines import whole
 from charrnn.tasks.reading.pairs import PairFiles, Pairs, PairTexts, known_ids, read_pairs
 from charrnn.tasks.reading.task import (

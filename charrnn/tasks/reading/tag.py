@@ -13,9 +13,10 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import Kind, ModelConfig, Targets, TextConfig, TrainConfig
 from charrnn.labels import Column
 from charrnn.nn.learning.learner import Learner
+from charrnn.nn.parameters import Array
 from charrnn.nn.reader import Batch, Reader
 from charrnn.tasks.evaluation import Evaluation
-from charrnn.tasks.reading.examples import Array, Ragged, Rows, pieces, same_texts
+from charrnn.tasks.reading.examples import Ragged, Rows, pieces, same_texts
 from charrnn.tasks.reading.lines import whole
 from charrnn.tasks.reading.pairs import PairFiles, Pairs, PairTexts, known_ids, read_pairs
 from charrnn.tasks.reading.spans import Spans, compared

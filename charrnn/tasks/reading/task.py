@@ -15,7 +15,7 @@ from charrnn.events import Measure
 from charrnn.nn.learning.learner import Learner
 from charrnn.nn.network import initial_tensors
 from charrnn.nn.parameters import Array
-from charrnn.nn.reader import Batch, Reader, window_length
+from charrnn.nn.reader import Batch, Reader, log_softmax, window_length
 from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.reading.examples import Batches, Ragged, Rows, held_out, in_order
@@ -101,6 +101,27 @@ class Reading:
                 "there are too few texts to keep some for validation: nothing tells how well the model does "
                 "on new ones (--val FILE names some)"
             )
+
+
+class TellingCharacters(Reading):
+    """A network tells something of each character of a text."""
+
+    def evaluate(self, network: Learner[Reader], stop: Callable[[], object]) -> Evaluation | None:
+        return told(network.model, self.measured, stop)
+
+
+def told(model: Reader, examples: Examples, stop: Callable[[], object] = lambda: None) -> Evaluation | None:
+    """The loss and accuracy over the positions of examples that have a weight. None: `stop` ended it."""
+    loss, right, total = 0.0, 0, 0
+    for _, batch in batches_in_order(examples):
+        counted = batch.weights > 0
+        logits, targets = model.forward(batch.x, batch.lengths)[counted], batch.targets[counted]
+        loss -= float(log_softmax(logits)[np.arange(len(targets)), targets].sum())
+        right += int(np.count_nonzero(logits.argmax(axis=1) == targets))
+        total += len(targets)
+        if stop():
+            return None
+    return Evaluation(loss / max(total, 1), total, accuracy=right / max(total, 1))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -12,12 +12,10 @@ import numpy.typing as npt
 from charrnn.config import STRIPS, Kind, ModelConfig, TextConfig, TrainConfig
 from charrnn.errors import ConfigError, CorpusError
 from charrnn.labels import Column
-from charrnn.nn.learning.learner import Learner
-from charrnn.nn.reader import Batch, Reader
-from charrnn.tasks.evaluation import Evaluation
+from charrnn.nn.reader import Batch
 from charrnn.tasks.files import OF_WRITERS, Files
 from charrnn.tasks.reading.examples import Ragged, Rows, same_texts
-from charrnn.tasks.reading.task import Reading, WholeTexts, batches_in_order, columns_of, window_of
+from charrnn.tasks.reading.task import TellingCharacters, WholeTexts, columns_of, window_of
 from charrnn.tasks.restoring.stripping import (
     MOST_IN_A_GAP,
     MOST_MARKS,
@@ -63,7 +61,7 @@ class RestoredFiles(Files):
         validation = None
         if self.val:
             validation = stripped(read(self.val, corpus.text), corpus.columns[0], corpus.vocabulary)
-        return StrippedTexts(corpus, validation, len(corpus.vocabulary) - bool(text.split))
+        return StrippedTexts(corpus, validation, corpus.vocab_size)
 
 
 def stripped(corpus: Corpus, column: Column | None = None, vocabulary: Vocabulary | None = None) -> Corpus:
@@ -213,8 +211,9 @@ class StrippedTexts(WholeTexts):
 
     def network(self, settings: dict[str, Any]) -> ModelConfig:
         corpus = self.corpus
-        vocab_size = len(corpus.vocabulary) - (corpus.text.split is not None)
-        return ModelConfig(vocab_size, **settings, kind=self.kind, targets=(len(corpus.columns[0].labels),))
+        return ModelConfig(
+            corpus.vocab_size, **settings, kind=self.kind, targets=(len(corpus.columns[0].labels),)
+        )
 
     def task(self, model: ModelConfig, train: TrainConfig) -> Restore:
         validation = None if self.validation is None else Pieces.of(self.validation, train.seq_len)
@@ -283,20 +282,5 @@ def cuts(starts: Places, breaks: Places, N: int, size: int) -> Places:
     return np.array(found, np.int64)
 
 
-class Restore(Reading):
+class Restore(TellingCharacters):
     """A network learns what to put back at each character."""
-
-    def evaluate(self, network: Learner[Reader], stop: Callable[[], object]) -> Evaluation | None:
-        loss, right, total = 0.0, 0, 0
-        for _, batch in batches_in_order(self.measured):
-            counted = batch.weights > 0
-            logits = network.model.forward(batch.x, batch.lengths)[counted].astype(np.float64)
-            targets = batch.targets[counted]
-            largest = logits.max(axis=1)
-            sums = np.exp(logits - largest[:, None]).sum(axis=1)
-            loss += float((np.log(sums) + largest - logits[np.arange(len(targets)), targets]).sum())
-            right += int((logits.argmax(axis=1) == targets).sum())
-            total += len(targets)
-            if stop():
-                return None
-        return Evaluation(loss / total, self.measured_characters, accuracy=right / total)
