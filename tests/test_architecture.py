@@ -39,7 +39,7 @@ ARROWS = {
     "tasks": {
         "checkpoint", "counts", "events", "generation", "inference", "kernels", "modules", "nn", "text",
     },
-    "training": {"checkpoint", "events", "modules", "nn", "system", "tasks"},
+    "training": {"checkpoint", "counts", "events", "modules", "nn", "system", "tasks"},
     "api": {
         "checkpoint", "constraints", "events", "generation", "inference", "scoring", "search", "tasks",
         "text", "training",

@@ -41,7 +41,7 @@ TEXTS = {
 SIZES = ("--hidden-size", 10, "--seed", 3, "--threads", 2, "--precision", "float32")
 LEARNING = (
     "--batch-size", 4, "--seq-len", 16, "--lr", 0.02, "--warmup", 0.1, "--weight-decay", 0.1, "--l1", 0,
-    "--clip", 1, "--patience", 5,
+    "--clip", 1, "--patience", 5, "--counts", 0,
 )  # fmt: skip
 SETTINGS = (*SIZES, *LEARNING, "--val-fraction", 0.1, "--val-split", "scattered", "--dropout", 0.1)
 STEPS = ("--steps", 24)

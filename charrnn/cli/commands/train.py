@@ -57,7 +57,7 @@ _SETTINGS: dict[str, dict[str, tuple[str | None, str]]] = {
         "dropout": ("P", f"Share of activations dropped {_SUITS}."),
         "norm": (None, "Layer norm after each layer [--norm]."),
         "residual": (None, "Skip connection around each layer [--residual]."),
-        "counts": ("MB", "Most megabytes of counts beside the network [{:g}]."),
+        "counts": ("MB", f"Megabytes of counts; 0: none {_SUITS}."),
         "between": ("NAME", "A module between two layers; repeatable."),  # if there are any
         "attention": ("|".join(get_args(Attention)), "Of --task rewrite [{}]."),
     },

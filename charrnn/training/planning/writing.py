@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from charrnn.config import ModelConfig, TrainConfig
+from charrnn.counts.building import default_bytes
 
 # Characters below which a tenth of the text is too little to validate on: training uses all of it, and the
 # loss over it replaces the validation loss.
@@ -83,6 +84,7 @@ def plan(characters: int, vocab_size: int, given: dict[str, Any], speed: Speed |
         "val_fraction": val_fraction,
         "val_split": "scattered",
         "batch_size": _batch_size(characters, vocab_size, given),
+        "counts": default_bytes(characters) / 1e6,
     }
     if not given.keys() & BUDGETS:
         chosen |= _budget(characters)
