@@ -91,7 +91,7 @@ def load(path: str | Path | None = None) -> Checkpoint:
 
 def model_path(path: str | Path | None = None) -> Path:
     """The file that `load` reads."""
-    found = files.newest("checkpoints") or files.bundled() if path is None else Path(path)
+    found = files.newest("checkpoints") or files.bundled("places") if path is None else Path(path)
     if found is None:
         raise CheckpointError("there is no model yet", "train one: charrnn train corpus.txt")
     return found
@@ -864,6 +864,7 @@ def train(
     the interrupted run that wrote `out`. Further settings are
 
     - `init_from`: a model whose weights the run starts from, its vocabulary extended by the corpus's;
+    - `from_scratch`: never start from the base model of English, which is done where it helps;
     - `threads`: the number of threads; None: as many as there are CPUs;
     - `keep_models`: the number of models evaluated last to keep as well, in a folder beside `out`;
     - `task`: what to learn other than the next character, one of charrnn.config.TASKS;
@@ -882,8 +883,8 @@ def train(
     files = _assignment(corpus, val, settings)
     path = None if out is None else Path(out)
     target = Target(path, resume, force, settings.pop("keep_models", 0))
-    initial, threads = settings.pop("init_from", None), settings.pop("threads", None)
-    request = Request(files, text, target, initial, threads, settings)
+    own = {name: settings.pop(name) for name in ("init_from", "from_scratch", "threads") if name in settings}
+    request = Request(files, text, target, **own, settings=settings)
     with contextlib.ExitStack() as held:
         run, started = yield from set_up(request, stop=stop, held=held)
         yield started

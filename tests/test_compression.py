@@ -128,7 +128,7 @@ def test_a_network_of_huge_weights_still_gives_back_what_it_got(value, monkeypat
 
 
 def test_the_size_is_what_the_model_says_to_half_a_percent():
-    m = load(bundled())
+    m = load(bundled("places"))
     data = (ROOT / "corpora" / "places.txt").read_bytes()
     result = api.evaluate(m, ROOT / "corpora" / "places.txt")
     expected = result.bpc * result.characters / 8

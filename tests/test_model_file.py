@@ -698,15 +698,15 @@ def test_the_bundled_model_is_found_in_the_package_then_in_the_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "__file__", str(tmp_path / "charrnn" / "checkpoint" / "model_file.py"))
-    assert bundled() is None
+    assert bundled("places") is None
     checkout = tmp_path / "checkpoints" / "places.safetensors"
     checkout.parent.mkdir()
     checkout.touch()
-    assert bundled() == checkout
+    assert bundled("places") == checkout
     installed = tmp_path / "charrnn" / "bundled" / "places.safetensors"
     installed.parent.mkdir(parents=True)
     installed.touch()
-    assert bundled() == installed
+    assert bundled("places") == installed
 
 
 def test_how_a_text_was_read_is_in_the_file_of_the_lowest_version_that_can_say_it(tmp_path: Path) -> None:

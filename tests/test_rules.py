@@ -53,7 +53,7 @@ def compiled(monkeypatch):
 
 @pytest.fixture(scope="module")
 def places() -> Checkpoint:
-    path = files.bundled()
+    path = files.bundled("places")
     assert path is not None
     return files.load(path)
 

@@ -191,11 +191,11 @@ def newest(folder: str | Path) -> Path | None:
     return max(found)[1] if found else None
 
 
-def bundled() -> Path | None:
-    """The bundled model: in the package, or beside it in a source checkout."""
+def bundled(name: str) -> Path | None:
+    """The bundled model of this name: in the package, or beside it in a source checkout."""
     package = Path(__file__).parent.parent
     for folder in (package / "bundled", package.parent / "checkpoints"):
-        path = folder / "places.safetensors"
+        path = folder / f"{name}{SUFFIX}"
         if path.is_file():
             return path
     return None

@@ -38,11 +38,17 @@ FEWEST_BLOCKS = 5
 
 def set_aside(text: Documents, seed: int, newline: int) -> tuple[Documents, Documents]:
     """The text without what is set aside for a gate, and that: blocks, scattered by the seed, or nothing."""
-    total = len(text)
-    wanted = int(min(SHARE * total, MOST)) if total >= LEAST else 0
+    wanted = int(min(SHARE * len(text), MOST)) if len(text) >= LEAST else 0
+    return parted(text, wanted, np.random.default_rng([seed, 4]), newline)
+
+
+def parted(
+    text: Documents, wanted: int, random: np.random.Generator, newline: int
+) -> tuple[Documents, Documents]:
+    """The text without about so many characters, and these: blocks scattered over it, of whole records."""
+    total, ranges = len(text), []
     if text.pieces is None:
         text = replace(text, pieces=Pieces.between(np.zeros(1, np.int64), np.array([total])))
-    random, ranges = np.random.default_rng([seed, 4]), []
     blocks = max(FEWEST_BLOCKS, wanted // BLOCK)
     for low, high in pairwise(np.linspace(0, total, blocks + 1).astype(np.int64).tolist()):
         coin = float(random.random())

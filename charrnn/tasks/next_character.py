@@ -77,7 +77,7 @@ class Texts(Material):
         task = NextCharacters(self, train)
         tensors = initial_tensors(model, train.seed)
         if initial is not None:
-            tensors = _grown(initial, self.corpus, tensors)
+            tensors = grown(initial, self.corpus, tensors)
         network = Model(model, workers=workers, bfloat16=train.precision == "bfloat16")
         network.load_tensors(tensors)
         return task, Learner(network, train, task.streams)
@@ -230,7 +230,7 @@ def _measured(own: Documents, held: Documents, train: TrainConfig, on: Measure, 
     return held.head(max(most, round(2 * train.val_fraction * (len(own) + len(held)))))
 
 
-def _grown(initial: Checkpoint, corpus: Corpus, fresh: dict[str, Array]) -> dict[str, Array]:
+def grown(initial: Checkpoint, corpus: Corpus, fresh: dict[str, Array]) -> dict[str, Array]:
     """The model's weights for other characters and labels: the rows of new ones come from `fresh`.
 
     Only one of the two may predict the end of a text.

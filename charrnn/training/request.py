@@ -46,6 +46,7 @@ class Request:
     text: TextConfig = TextConfig()  # noqa: RUF009 (frozen)
     target: Target = Target()
     init_from: str | Path | None = None
+    from_scratch: bool = False  # not from the base model, even where that helps
     threads: int | None = None
     # Of ModelConfig (except vocab_size, ends and labels) and TrainConfig; None: chosen to suit the corpus.
     settings: dict[str, Any] = field(default_factory=dict)
@@ -72,6 +73,8 @@ class Request:
             )
         if target.resume and self.init_from is not None:
             raise ConfigError("--resume and --init-from contradict each other", "give one of them")
+        if self.from_scratch and self.init_from is not None:
+            raise ConfigError("--from-scratch and --init-from contradict each other", "give one of them")
         self.assignment.check(given)
         # The text of an interrupted run is known when its file has been read.
         if "shuffle_fields" in given and not (self.text.records or target.resume):

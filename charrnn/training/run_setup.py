@@ -13,7 +13,7 @@ from typing import Any
 from charrnn.checkpoint import kinds, model_file
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, TrainConfig, TrainPrecision, canonical, to_dict
-from charrnn.errors import ConfigError, VocabularyError
+from charrnn.errors import ConfigError, VocabularyError, decimal
 from charrnn.events import Compiling, Started
 from charrnn.nn.learning.compilation import compile_kernels, start_helper
 from charrnn.nn.learning.learner import characters_per_second
@@ -30,6 +30,7 @@ from charrnn.training.run_files import Outputs
 
 # Fine-tuning starts from good weights, which the usual peak would first unlearn.
 FINE_TUNING_RATE = 2e-3
+BASE_RATE = 4e-3
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,12 @@ class Settled:
     train: TrainConfig
     init: str = ""  # identifies the initial weights, if these are a model's
     planned: str = ""  # the chosen settings and the reason, on one line
+    initial: Checkpoint | None = None  # the model that the run starts from
 
     @classmethod
-    def of(cls, material: Material, settings: dict[str, Any], init: str, planned: str) -> Settled:
+    def of(
+        cls, material: Material, settings: dict[str, Any], initial: Checkpoint | None, planned: str
+    ) -> Settled:
         """With all settings of a plan."""
         corpus = material.corpus
         model = material.network(only(settings, MODEL_SETTINGS))
@@ -51,7 +55,8 @@ class Settled:
         # With a separate text for validation, the split means nothing.
         apart = material.validation is not None
         split = None if apart else canonical(train.val_split, lines=corpus.text.records)
-        return cls(material, model, replace(train, val_split=split), init, planned)
+        init = "" if initial is None else _digest(initial)
+        return cls(material, model, replace(train, val_split=split), init, planned, initial)
 
     def fingerprint(self) -> str:
         """The identity of a run: corpus, network, settings and initial weights."""
@@ -88,7 +93,7 @@ def set_up(
     corpus, settings = material.corpus, to_dict(train)
     blank = Checkpoint(settled.model, corpus.vocabulary, corpus.text, {}, run=run_id, settings=settings)
     blank = replace(blank, columns=corpus.columns)
-    task, network = material.begin(settled.model, train, initial, workers)
+    task, network = material.begin(settled.model, train, settled.initial, workers)
     outputs = Outputs(out, request.target.keep_models)
     run = Run(task, network, train, blank, outputs, init=settled.init, stop=stop)
     run.position.seconds = time.monotonic() - began
@@ -142,13 +147,14 @@ def _anew(
     wanted: TrainPrecision = given.get("precision", "auto")
     bfloat16 = choose(wanted, guess) == "bfloat16"
     start_helper(held, guess, request.threads, bfloat16)
-    material, init = request.assignment.read(request.text), ""
-    if initial is not None:
-        material = material.beside(initial)
-        init = _digest(initial)
+    material, said = request.assignment.read(request.text), ""
     if material.validation is not None:
         given = {**given, "val_fraction": 0.0, "val_text": material.validation.fingerprint()}
-    repeated = _repeated(earlier, material, given, init)
+    if initial is None and writes and not request.from_scratch:
+        initial, given, said = _base(material, given, workers)
+    if initial is not None:
+        material = material.beside(initial)
+    repeated = _repeated(earlier, material, given, initial)
     if repeated is not None:
         return repeated
     corpus = material.corpus
@@ -161,12 +167,43 @@ def _anew(
         return characters_per_second(network, batch_size, seq_len, bfloat16=bfloat16, workers=workers)
 
     chosen = _plan(material, given, speed)
-    settled = Settled.of(material, chosen.settings, init, chosen.reason)
+    reason = "; ".join(filter(None, (chosen.reason, said)))
+    settled = Settled.of(material, chosen.settings, initial, reason)
     precision = choose(settled.train.precision, settled.model)
     return replace(settled, train=replace(settled.train, precision=precision))
 
 
-def _repeated(earlier: Earlier, material: Material, given: dict[str, Any], init: str) -> Settled | None:
+def _base(
+    material: Material, given: dict[str, Any], workers: Workers
+) -> tuple[Checkpoint | None, dict[str, Any], str]:
+    """The base model if the text is better learned from it, the settings that follow, and what to say."""
+    from charrnn.tasks.base import base, compared
+    from charrnn.tasks.next_character import Texts
+
+    model = base()
+    if model is None or not isinstance(material, Texts):
+        return None, given, ""
+    shape = _shape(model)
+    if other := sorted(name for name in given.keys() & shape if given[name] != shape[name]):
+        return None, given, f"from scratch, as --{other[0].replace('_', '-')} is given"
+    train = TrainConfig(**only(_plan(material, given, lambda *_: 1.0).settings, TRAIN_SETTINGS))
+    found = compared(model, material, train, shape, workers)
+    if found is None or not found.helps:
+        return None, given, ""
+    said = f"from the base model of English, whose loss begins at {decimal(found.base)}"
+    return model, {"learning_rate": BASE_RATE, **shape, **given}, said
+
+
+def _shape(model: Checkpoint) -> dict[str, Any]:
+    """The settings of a model's network but for dropout."""
+    network = only(asdict(model.config), MODEL_SETTINGS)
+    del network["dropout"]
+    return network
+
+
+def _repeated(
+    earlier: Earlier, material: Material, given: dict[str, Any], initial: Checkpoint | None
+) -> Settled | None:
     """The plan of the existing model, if the same run is requested.
 
     The machine's speed is not measured again, so that repeating a command repeats the run. Settings that do
@@ -186,7 +223,7 @@ def _repeated(earlier: Earlier, material: Material, given: dict[str, Any], init:
         free.add("precision")
     chosen = {**asdict(before.config), **asdict(train)}
     made |= {name: chosen[name] for name in free}
-    settled = Settled.of(material, made, init, f"as {earlier.out} was trained")
+    settled = Settled.of(material, made, initial, f"as {earlier.out} was trained")
     same = (settled.model, settled.train) == (before.config, train)
     return settled if same and settled.fingerprint() == before.run else None
 
@@ -201,14 +238,14 @@ def _plan(material: Material, given: dict[str, Any], speed: Speed) -> Plan:
 
 def _with_network_of(initial: Checkpoint, given: dict[str, Any]) -> dict[str, Any]:
     """The settings for fine-tuning: the network is the model's, but for dropout."""
-    network = only(asdict(initial.config), MODEL_SETTINGS)
+    network = _shape(initial)
     for name, value in network.items():
-        if name != "dropout" and given.get(name, value) != value:
+        if given.get(name, value) != value:
             raise ConfigError(
                 f"{name.replace('_', '-')} {given[name]} is not that of the model to start from, {value}",
                 "leave it out with --init-from",
             )
-    return {"learning_rate": FINE_TUNING_RATE, **network, **given}
+    return {"learning_rate": FINE_TUNING_RATE, "dropout": initial.config.dropout, **network, **given}
 
 
 def _digest(checkpoint: Checkpoint) -> str:

@@ -177,6 +177,9 @@ def train(
     init_from: Annotated[
         str | None, _run(metavar="PATH", help="Start from this model's weights (fine-tune).")
     ] = None,
+    from_scratch: Annotated[
+        bool, _run("--from-scratch", help="Never start from the base model of English.")
+    ] = False,
     force: Annotated[bool, _run("--force", help="Overwrite another model at OUT.")] = False,
     keep_models: Annotated[int, _run(metavar="N", help="Keep the last N evaluated models, too [0].")] = 0,
     plot: Annotated[str | None, _run(metavar="PATH", help=PLOT)] = None,
@@ -240,6 +243,7 @@ def train(
             val=val or (),
             resume=resume,
             init_from=init_from,
+            from_scratch=from_scratch,
             force=force,
             keep_models=keep_models,
             task=task,
