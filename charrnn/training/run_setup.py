@@ -30,7 +30,7 @@ from charrnn.training.run_files import Outputs
 
 # Fine-tuning starts from good weights, which the usual peak would first unlearn.
 FINE_TUNING_RATE = 2e-3
-BASE_RATE = 4e-3
+BASE_RATE = 1e-3
 
 
 @dataclass(frozen=True)
