@@ -42,14 +42,14 @@ def known(tmp_path_factory) -> Checkpoint:
 
 @pytest.fixture(autouse=True)
 def it_is_the_base(known, monkeypatch):
-    monkeypatch.setattr(base, "base", lambda: known)
+    monkeypatch.setattr(base, "model", lambda: known)
 
 
 def compared(known: Checkpoint, tmp_path: Path, text: str, **reading: Any) -> base.Comparison | None:
     (tmp_path / "corpus").write_text(text, encoding="utf-8")
-    texts = TextFiles([tmp_path / "corpus"]).read(TextConfig(**reading))
-    train = TrainConfig(steps=1, val_fraction=0.1)
-    return base.compared(known, texts, train, _shape(known), Workers(1))
+    texts = TextFiles([tmp_path / "corpus"]).read(TextConfig(**reading)).beside(known)
+    train = TrainConfig(steps=1, val_fraction=0.1, val_split="end")
+    return base.compared(known, texts.corpus, texts.network(_shape(known)), train, Workers(1))
 
 
 def begun(tmp_path: Path, text: str, out: str = "m", **settings: Any) -> tuple[Started, Evaluated, bytes]:
@@ -74,7 +74,7 @@ def test_a_text_in_its_language_is_learned_from_it_and_the_plan_says_so(known, t
 
 def test_from_scratch_it_has_no_part_in_the_bytes(known, tmp_path, monkeypatch):
     *_, file = begun(tmp_path, prose(3000, 2), from_scratch=True, hidden_size=16)
-    monkeypatch.setattr(base, "base", lambda: None)
+    monkeypatch.setattr(base, "model", lambda: None)
     *_, without = begun(tmp_path, prose(3000, 2), "n", hidden_size=16)
     assert file == without
 
@@ -98,15 +98,10 @@ def test_another_network_starts_from_scratch_and_that_is_said(tmp_path):
 
 def test_held_out_text_has_no_part_in_the_choice(known, tmp_path):
     text = prose(6000, 3)
-    (tmp_path / "corpus").write_text(text)
-    texts = TextFiles([tmp_path / "corpus"]).read(TextConfig())
-    train = TrainConfig(steps=1, val_fraction=0.1, val_split="end")
-    one = base.compared(known, texts, train, _shape(known), Workers(1))
-    (tmp_path / "corpus").write_text(text[:5400] + text[5400:][::-1])
-    other = base.compared(
-        known, TextFiles([tmp_path / "corpus"]).read(TextConfig()), train, _shape(known), Workers(1)
+    one, other = (
+        compared(known, tmp_path, text[:5400] + held) for held in (text[5400:], text[:4799:-1][:600])
     )
-    assert one == other
+    assert one == other is not None
 
 
 def test_it_serves_records_and_what_the_base_lacks_is_learned_anew(known, tmp_path):

@@ -1,22 +1,21 @@
-"""The base model, which knows English prose, and what it knows of a text before it has learned it."""
+"""Starting from a model: its weights for other characters, and whether the base model of English helps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from charrnn.checkpoint.model_file import Checkpoint, bundled, load
-from charrnn.config import TrainConfig
+from charrnn.config import ModelConfig, TrainConfig
 from charrnn.counts.building import learned
 from charrnn.counts.compiled import CompiledLookup
 from charrnn.nn.network import Model, initial_tensors
+from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
 from charrnn.tasks.counting import parted
 from charrnn.tasks.evaluation import evaluate
-from charrnn.tasks.next_character import Texts, grown
-from charrnn.text.corpus import Documents
+from charrnn.text.corpus import Corpus, Documents
 from charrnn.text.validation import split
 
 NAME = "english"
@@ -40,29 +39,26 @@ class Comparison:
         return self.base < self.counts + MARGIN
 
 
-def base() -> Checkpoint | None:
+def model() -> Checkpoint | None:
     """The base model that comes with the program. None: this installation has none."""
     path = bundled(NAME)
     return None if path is None else load(path)
 
 
 def compared(
-    base: Checkpoint, texts: Texts, train: TrainConfig, network: dict[str, Any], workers: Workers
+    base: Checkpoint, corpus: Corpus, config: ModelConfig, train: TrainConfig, workers: Workers
 ) -> Comparison | None:
     """What the base model makes of a text, and what counts do. None: it has other characters, or few.
 
-    `network` are the settings of the base model's network; `train` says what is kept for validation, which is
-    not read.
+    `corpus` has the characters of both, and `config` is the base model's network for these. What `train`
+    keeps for validation is not read.
     """
-    both = texts.beside(base)
-    corpus = both.corpus
     own, _ = split(corpus.documents, train, corpus.vocabulary.find("\n"))
     own = own.head(READ)
-    if len(own) < LEAST or _foreign(base, both, own) > FOREIGN:
+    if len(own) < LEAST or _foreign(base, corpus, own) > FOREIGN:
         return None
     wanted = int(min(SAMPLE, SHARE * len(own)))
     rest, sample = parted(own, wanted, np.random.default_rng([train.seed, 5]), corpus.vocabulary.find("\n"))
-    config = both.network(network)
     model = Model(config, workers=workers)
     model.load_tensors(grown(base, corpus, initial_tensors(config, train.seed)))
     begun = evaluate(model, sample)
@@ -71,11 +67,46 @@ def compared(
     return Comparison(begun.loss, float(-np.log(chances).mean()))
 
 
-def _foreign(base: Checkpoint, texts: Texts, text: Documents) -> float:
+def _foreign(base: Checkpoint, corpus: Corpus, text: Documents) -> float:
     """The share of a text's characters that are new to the base model."""
-    known = base.vocabulary.positions_in(texts.corpus.vocabulary)
+    known = base.vocabulary.positions_in(corpus.vocabulary)
     is_new = np.ones(text.vocab_size, np.bool_)
     is_new[known[known >= 0]] = False
     if text.end >= 0:
         is_new[text.end] = False
     return float(is_new[text.at(np.arange(min(len(text), SAMPLE)))].mean())
+
+
+def grown(initial: Checkpoint, corpus: Corpus, fresh: dict[str, Array]) -> dict[str, Array]:
+    """The model's weights for other characters and labels: the rows of new ones come from `fresh`.
+
+    Only one of the two may predict the end of a text.
+    """
+    ids = initial.vocabulary.positions_in(corpus.vocabulary)
+    own = {column.name: (n, column) for n, column in enumerate(initial.columns)}
+
+    def grow(value: Array, known: Array) -> Array:
+        new = ids[: len(known)]
+        kept = (new >= 0) & (new < len(value))
+        value[new[kept]] = known[kept]
+        return value
+
+    tensors = {}
+    for name, value in fresh.items():
+        if name.startswith("label."):
+            _, number, layer = name.split(".")
+            column = corpus.columns[int(number)]
+            if column.name in own:
+                n, old = own[column.name]
+                value[old.positions_in(column)[:-1]] = initial.tensors[f"label.{n}.{layer}"]
+            tensors[name] = value
+            continue
+        known = initial.tensors[name]
+        if name in ("embedding.weight", "decoder.weight", "decoder.bias"):
+            value = grow(value, known)
+        elif name == "rnn.weight_ih_l0" and not initial.config.embedding_size:  # one-hot: by column
+            value = grow(value.T, known.T).T
+        else:
+            value = known
+        tensors[name] = value
+    return tensors

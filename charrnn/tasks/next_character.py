@@ -16,6 +16,8 @@ from charrnn.nn.learning.learner import Learner
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
+from charrnn.tasks import base
+from charrnn.tasks.base import grown
 from charrnn.tasks.counting import Counting, set_aside
 from charrnn.tasks.evaluation import Evaluation, evaluate
 from charrnn.tasks.fields import shuffled
@@ -23,7 +25,7 @@ from charrnn.tasks.files import Files
 from charrnn.tasks.shares import Weighted, joined
 from charrnn.tasks.task import Material
 from charrnn.text.batches import Batches, Reading
-from charrnn.text.corpus import Corpus, Documents, read
+from charrnn.text.corpus import Documents, read
 from charrnn.text.validation import split, split_parts, unseen
 from charrnn.vocabulary import describe
 
@@ -70,6 +72,16 @@ class Texts(Material):
 
     names: tuple[str, ...] = ()  # the paths of the corpus
     previews: bool = False
+
+    def base(self) -> Checkpoint | None:
+        return base.model()
+
+    def begins_at(
+        self, model: Checkpoint, network: dict[str, Any], train: TrainConfig, workers: Workers
+    ) -> float | None:
+        both = self.beside(model)
+        found = base.compared(model, both.corpus, both.network(network), train, workers)
+        return found.base if found is not None and found.helps else None
 
     def begin(
         self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers
@@ -228,41 +240,6 @@ def _measured(own: Documents, held: Documents, train: TrainConfig, on: Measure, 
         return own.head(most)
     # With --lines, a single line, for training or validation, may be nearly all of the text.
     return held.head(max(most, round(2 * train.val_fraction * (len(own) + len(held)))))
-
-
-def grown(initial: Checkpoint, corpus: Corpus, fresh: dict[str, Array]) -> dict[str, Array]:
-    """The model's weights for other characters and labels: the rows of new ones come from `fresh`.
-
-    Only one of the two may predict the end of a text.
-    """
-    ids = initial.vocabulary.positions_in(corpus.vocabulary)
-    own = {column.name: (n, column) for n, column in enumerate(initial.columns)}
-
-    def grow(value: Array, known: Array) -> Array:
-        new = ids[: len(known)]
-        kept = (new >= 0) & (new < len(value))
-        value[new[kept]] = known[kept]
-        return value
-
-    tensors = {}
-    for name, value in fresh.items():
-        if name.startswith("label."):
-            _, number, layer = name.split(".")
-            column = corpus.columns[int(number)]
-            if column.name in own:
-                n, old = own[column.name]
-                value[old.positions_in(column)[:-1]] = initial.tensors[f"label.{n}.{layer}"]
-            tensors[name] = value
-            continue
-        known = initial.tensors[name]
-        if name in ("embedding.weight", "decoder.weight", "decoder.bias"):
-            value = grow(value, known)
-        elif name == "rnn.weight_ih_l0" and not initial.config.embedding_size:  # one-hot: by column
-            value = grow(value.T, known.T).T
-        else:
-            value = known
-        tensors[name] = value
-    return tensors
 
 
 def _preview(model: Checkpoint) -> str:

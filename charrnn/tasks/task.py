@@ -138,6 +138,19 @@ class Material:
             columns = merged(columns, initial.columns)
         return self.within(self.corpus.vocabulary.merged(known), columns)
 
+    def base(self) -> Checkpoint | None:
+        """The model that comes with the program for such texts. None: there is none."""
+        return None
+
+    def begins_at(
+        self, model: Checkpoint, network: dict[str, Any], train: TrainConfig, workers: Workers
+    ) -> float | None:
+        """The loss with which training would start from that model. None: that would not help.
+
+        `network` are the settings of its network.
+        """
+        raise NotImplementedError
+
     def begin(
         self, model: ModelConfig, train: TrainConfig, initial: Checkpoint | None, workers: Workers
     ) -> tuple[Task, Network]:
