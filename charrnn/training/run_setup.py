@@ -30,9 +30,6 @@ from charrnn.training.run_files import Outputs
 
 # Fine-tuning starts from good weights, which the usual peak would first unlearn.
 FINE_TUNING_RATE = 2e-3
-# So does a run from the base model. Of 20,000 and 100,000 characters of Shakespeare, LSTMs came to 1.510 and 1.373
-# so, to 1.527 and 1.384 with twice the rate and dropout 0.3, and to 1.743 and 1.5 from scratch.
-FROM_BASE = {"learning_rate": 5e-4, "dropout": 0.2, "most_epochs": 10.0}
 
 
 @dataclass(frozen=True)
@@ -149,14 +146,15 @@ def _anew(
     wanted: TrainPrecision = given.get("precision", "auto")
     bfloat16 = choose(wanted, guess) == "bfloat16"
     start_helper(held, guess, request.threads, bfloat16)
-    material, said = request.assignment.read(request.text), ""
+    material, said, from_base = request.assignment.read(request.text), "", False
     if material.validation is not None:
         given = {**given, "val_fraction": 0.0, "val_text": material.validation.fingerprint()}
     if initial is None and not request.from_scratch:
         initial, given, said = _base(material, given, workers)
+        from_base = initial is not None
     if initial is not None:
         material = material.beside(initial)
-    repeated = _repeated(earlier, material, given, initial)
+    repeated = _repeated(earlier, material, given, initial, from_base=from_base)
     if repeated is not None:
         return repeated
     corpus = material.corpus
@@ -168,7 +166,7 @@ def _anew(
         bfloat16 = choose(wanted, network) == "bfloat16"
         return characters_per_second(network, batch_size, seq_len, bfloat16=bfloat16, workers=workers)
 
-    chosen = _plan(material, given, speed)
+    chosen = _plan(material, given, speed, from_base=from_base)
     reason = "; ".join(filter(None, (chosen.reason, said)))
     settled = Settled.of(material, chosen.settings, initial, reason)
     precision = choose(settled.train.precision, settled.model)
@@ -185,15 +183,13 @@ def _base(
     shape = _shape(model)
     if other := sorted(name for name in given.keys() & shape if given[name] != shape[name]):
         return None, given, f"from scratch, as --{other[0].replace('_', '-')} is given"
-    train = TrainConfig(**only(_plan(material, given, lambda *_: 1.0).settings, TRAIN_SETTINGS))
+    anew = _plan(material, given, lambda *_: 1.0).settings
+    train = TrainConfig(**only(anew, TRAIN_SETTINGS))
     loss = material.begins_at(model, shape, train, workers)
     if loss is None:
         return None, given, ""
     said = f"from the base model of English, whose loss begins at {decimal(loss)}"
-    settings = {**FROM_BASE, **shape, **given}
-    if not given.keys() & BUDGETS and "epochs" in train_budget:
-        settings["epochs"] = FROM_BASE["most_epochs"]
-    return model, settings, said
+    return model, {**shape, **given}, said
 
 
 def _shape(model: Checkpoint) -> dict[str, Any]:
@@ -204,7 +200,12 @@ def _shape(model: Checkpoint) -> dict[str, Any]:
 
 
 def _repeated(
-    earlier: Earlier, material: Material, given: dict[str, Any], initial: Checkpoint | None
+    earlier: Earlier,
+    material: Material,
+    given: dict[str, Any],
+    initial: Checkpoint | None,
+    *,
+    from_base: bool,
 ) -> Settled | None:
     """The plan of the existing model, if the same run is requested.
 
@@ -219,7 +220,7 @@ def _repeated(
     except (TypeError, ConfigError):
         return None  # of another version
     corpus = material.corpus
-    made = _plan(material, given, lambda *_: 1.0).settings
+    made = _plan(material, given, lambda *_: 1.0, from_base=from_base).settings
     free = by_speed(len(corpus.documents), given) if material.kind == "writer" else set()
     if given.get("precision", "auto") == "auto":
         free.add("precision")
@@ -230,12 +231,12 @@ def _repeated(
     return settled if same and settled.fingerprint() == before.run else None
 
 
-def _plan(material: Material, given: dict[str, Any], speed: Speed) -> Plan:
+def _plan(material: Material, given: dict[str, Any], speed: Speed, *, from_base: bool = False) -> Plan:
     """The settings that suit the texts."""
     corpus = material.corpus
     if material.kind != "writer":
         return reading.plan(material.kind, len(corpus.documents), material.texts, given)
-    return plan(len(corpus.documents), len(corpus.vocabulary), given, speed)
+    return plan(len(corpus.documents), len(corpus.vocabulary), given, speed, from_base=from_base)
 
 
 def _with_network_of(initial: Checkpoint, given: dict[str, Any]) -> dict[str, Any]:
