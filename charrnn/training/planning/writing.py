@@ -8,8 +8,10 @@ Three rules, each with its evidence in docs/quality.md:
    number of epochs, and a little with the ratio of the network's size to the text's.
 3. After MOST_EPOCHS epochs the run ends: more would only memorise the text.
 
-They hold for short texts, too: a list of a hundred names gets a small network, much dropout and few epochs,
-so that samples resemble the list without copying it.
+A run from the base model reads less, with a lower rate and less dropout: it starts from what it should keep.
+
+The rules hold for short texts, too: a list of a hundred names gets a small network, much dropout and few
+epochs, so that samples resemble the list without copying it.
 
 A budget in minutes is converted to characters by the speed of each size, measured on this machine. With
 epochs or steps nothing is measured, so that the same command gives the same plan on every machine.
@@ -40,9 +42,7 @@ TRAINING_SHARE = 0.9  # of a budget in minutes; the rest is for evaluating and s
 MOST_DROPOUT = 0.75
 FEW_EPOCHS = 8.0  # too few to memorise a text
 PEAK_RATE = 0.0105  # the learning rate of an LSTM of SIZES[0]
-# From the base model, at few and at many epochs. Of 20,000 and 100,000 characters of Shakespeare, 10 epochs
-# came to 1.510 and 1.373 with the second rate and a dropout of 0.2, to 1.527 and 1.384 with twice that and 0.3,
-# to 1.550 and 1.391 with four times. 1.2 epochs of a million came to 1.360 with the first; from scratch, 1.424.
+# From the base model, at few and at many epochs; see "Start" in docs/quality.md.
 BASE_RATES, BASE_EPOCHS = (2e-3, 5e-4), 10.0
 MOST_BASE_DROPOUT = 0.2
 DEFAULTS = TrainConfig(steps=1)
