@@ -236,6 +236,8 @@ def _plan(material: Material, given: dict[str, Any], speed: Speed, *, from_base:
     corpus = material.corpus
     if material.kind != "writer":
         return reading.plan(material.kind, len(corpus.documents), material.texts, given)
+    if corpus.columns:  # which counts do not see
+        given = {"counts": 0.0, **given}
     return plan(len(corpus.documents), len(corpus.vocabulary), given, speed, from_base=from_base)
 
 
