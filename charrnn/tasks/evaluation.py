@@ -15,9 +15,11 @@ from charrnn.text.corpus import Documents, Inputs
 
 STREAMS = 64  # read side by side; more would not make the products faster
 WINDOW = 1024  # characters per call, over all streams: enough for fast products, in little memory
-PART = 2048  # characters of a stream, at least, where a long document is read in several
-# Characters that such a stream reads before those of its own. A GRU of 2 x 256 differs in its loss by 5e-5 nats
-# with 256, and by 2e-6 with 512 (bench/streams.py).
+# Characters of a stream, about, where a long document is read in several. More streams would read more that
+# does not count, and each column of a wider window takes as long.
+PART = 3072
+# Characters that such a stream reads before those of its own. With 256, the loss of a GRU of 2 x 256 differed
+# by 5e-5 nats, with 512 by 2e-6 (bench/streams.py).
 WARM_UP = 512
 LOGITS = 2**24  # numbers per call, so that a large vocabulary does not need gigabytes
 
@@ -95,18 +97,16 @@ def _losses(model: AnyNetwork, read: Windows) -> Iterator[tuple[Array, Array]]:
 def windows(documents: Documents, *, whole: bool = False) -> Windows:
     """The text in consecutive windows (T, B): positions, a mask of those that count, inputs and labels.
 
-    Every position counts once. A long document is read in several streams, each of which begins WARM_UP
-    characters before those of its own that count; `whole`: in one, so that nothing is left out of what a
-    position is judged by.
+    Every position counts once. A long document is read in several streams, the same on every machine, each of
+    which begins WARM_UP characters before its own. `whole`: in one, so that all characters before have a say.
     """
-    starts = _streams(documents)
+    fresh = starts = _streams(documents)
     ends = np.append(starts[1:], len(documents))
     if not len(documents):
         return
-    begins = starts
     if not whole:
         starts, ends = _parts(starts, ends)
-        begins = np.where(np.isin(starts, begins), starts, starts - WARM_UP)
+    begins = np.where(np.isin(starts, fresh), starts, starts - WARM_UP)
     B, V, steps = len(starts), documents.vocab_size, int((ends - begins).max())
     T = max(1, min(WINDOW // B, LOGITS // (B * V), steps))
     for first in range(0, steps, T):
