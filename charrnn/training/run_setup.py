@@ -62,14 +62,14 @@ class Settled:
 
 
 def set_up(
-    request: Request, *, stop: Stop, held: ExitStack
+    request: Request, *, stop: Stop, held: ExitStack, began: float
 ) -> Generator[Compiling, None, tuple[Run, Started]]:
     """The requested run, ready to start.
 
     Yields events while kernels are compiled, which happens here if the plan depends on their speed. Closing
-    `held` at the end of the run unlocks the model file.
+    `held` at the end of the run unlocks the model file. A budget in minutes has `began` on time.monotonic()'s
+    clock.
     """
-    began = time.monotonic()
     given = request.checked()
     out = request.path()
     held.enter_context(exclusive(out))
