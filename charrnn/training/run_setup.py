@@ -19,7 +19,7 @@ from charrnn.nn.learning.compilation import compile_kernels, start_helper
 from charrnn.nn.learning.learner import characters_per_second
 from charrnn.nn.precision import choose, require
 from charrnn.nn.workers import Workers
-from charrnn.tasks.task import Material, Stop
+from charrnn.tasks.task import Material, Stop, beside
 from charrnn.training.earlier_run import Earlier, Interrupted, look
 from charrnn.training.locking import exclusive
 from charrnn.training.planning import reading
@@ -113,7 +113,7 @@ def _as_before(
     old.refuse_changes(given, request)
     model, train = old.model, old.train
     require(train.precision, "go on with the run on a CPU that has, or start anew with --force")
-    start_helper(held, model, request.threads, train.precision == "bfloat16")
+    start_helper(held, model, request.threads, train.precision == "bfloat16", beside(asdict(train)))
     try:
         material = request.assignment.read(old.text)
         material = material.within(old.vocabulary, old.columns)
@@ -141,7 +141,7 @@ def _anew(
     guess = example(kind, given)  # calls the same kernels
     wanted: TrainPrecision = given.get("precision", "auto")
     bfloat16 = choose(wanted, guess) == "bfloat16"
-    start_helper(held, guess, request.threads, bfloat16)
+    start_helper(held, guess, request.threads, bfloat16, beside(given))
     material, init = request.assignment.read(request.text), ""
     if initial is not None:
         material = material.beside(initial)
@@ -153,7 +153,7 @@ def _anew(
         return repeated
     corpus = material.corpus
     if writes and by_speed(len(corpus.documents), given):
-        for compiled in compile_kernels(guess, bfloat16):
+        for compiled in compile_kernels(guess, bfloat16, beside(given)):
             yield Compiling(*compiled)
 
     def speed(network: ModelConfig, batch_size: int, seq_len: int) -> float:
