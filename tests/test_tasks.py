@@ -6,7 +6,6 @@ is as simple as one can be: it knows how frequent characters are.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -206,7 +205,7 @@ def train(
         return "enough" if found and isinstance(found[-1], Step) and found[-1].step == stop_at else None
 
     with ExitStack() as held:
-        setup = set_up(request, stop=stop, held=held, began=time.monotonic())
+        setup = set_up(request, stop=stop, held=held)
         while True:
             try:
                 found.append(next(setup))

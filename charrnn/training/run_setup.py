@@ -62,14 +62,15 @@ class Settled:
 
 
 def set_up(
-    request: Request, *, stop: Stop, held: ExitStack, began: float
+    request: Request, *, stop: Stop, held: ExitStack, began: float | None = None
 ) -> Generator[Compiling, None, tuple[Run, Started]]:
     """The requested run, ready to start.
 
     Yields events while kernels are compiled, which happens here if the plan depends on their speed. Closing
-    `held` at the end of the run unlocks the model file. A budget in minutes has `began` on time.monotonic()'s
-    clock.
+    `held` at the end of the run unlocks the model file. Its minutes have `began` on time.monotonic()'s clock,
+    or do so now.
     """
+    began = time.monotonic() if began is None else began
     given = request.checked()
     out = request.path()
     held.enter_context(exclusive(out))
