@@ -22,6 +22,7 @@ imported where they are used, since a short sample needs none.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -877,6 +878,7 @@ def train(
             Unsaved reports it.
         TrainingError: the loss is no longer a number; another process is training into the same file.
     """
+    began = time.monotonic()  # before the imports, which take a while
     from charrnn.training.request import Request, Target
     from charrnn.training.run_setup import set_up
 
@@ -886,7 +888,7 @@ def train(
     own = {name: settings.pop(name) for name in ("init_from", "from_scratch", "threads") if name in settings}
     request = Request(files, text, target, **own, settings=settings)
     with contextlib.ExitStack() as held:
-        run, started = yield from set_up(request, stop=stop, held=held)
+        run, started = yield from set_up(request, stop=stop, held=held, began=began)
         yield started
         yield from run.events()
 

@@ -23,19 +23,22 @@ from support.environment import environment
 
 from charrnn import api
 from charrnn.config import ModelConfig
+from charrnn.counts import trial
 from charrnn.errors import CorpusError
+from charrnn.events import Finished, Started
 from charrnn.kernels import loss, norm, rows, updates
-from charrnn.kernels.loops import recurrent
+from charrnn.kernels.loops import context_tree, grams, mixing, recurrent
 from charrnn.kernels.machine import jit
 from charrnn.kernels.machine.jit import Task
 from charrnn.kernels.products import gemm
 from charrnn.nn.cells import kinds
 from charrnn.nn.learning import compilation
 from charrnn.nn.learning.compilation import compile_kernels, start_helper
+from charrnn.tasks import counting
 
 KERNELS = [
     kernel
-    for module in (gemm, loss, norm, recurrent, rows, updates)
+    for module in (context_tree, gemm, grams, loss, mixing, norm, recurrent, rows, updates)
     for kernel in vars(module).values()
     if hasattr(kernel, "signatures") and kernel.__module__ == module.__name__
 ]
@@ -69,6 +72,22 @@ def test_training_compiles_nothing_once_the_list_is_done(cell, embedding_size, t
         corpus, out=tmp_path / "m.safetensors", cell=cell, embedding_size=embedding_size, **settings
     )
     assert type(list(events)[-1]).__name__ == "Finished"
+    assert [list(kernel.signatures) for kernel in KERNELS] == before
+
+
+@compiled_only
+def test_nor_do_counts_beside_the_network(tmp_path, monkeypatch):
+    monkeypatch.setattr(counting, "LEAST", 100)  # so that a gate is fitted
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("to be or not to be, that is the question\n" * 20, encoding="utf-8")
+    settings = {"hidden_size": 3, "num_layers": 1, "steps": 2, "batch_size": 4, "seq_len": 8, "counts": 0.2}
+    before = []
+    for event in api.train(corpus, out=tmp_path / "m.safetensors", **settings):
+        if isinstance(event, Started):
+            for _ in compile_kernels(event.model, beside=trial.__name__):
+                pass
+            before = [list(kernel.signatures) for kernel in KERNELS]
+    assert isinstance(event, Finished)
     assert [list(kernel.signatures) for kernel in KERNELS] == before
 
 
@@ -308,15 +327,16 @@ def started(monkeypatch):
     monkeypatch.setattr(
         compilation, "_tasks", lambda config, bfloat16: (Task("rows.add", print, done=lambda: False),)
     )
+    monkeypatch.setattr(compilation, "_tasks_beside", lambda module, outputs: ())
     return processes
 
 
 def test_the_helper_is_told_the_network_and_the_precision(started):
     config = ModelConfig(7, "gru", norm=False)
     with ExitStack() as held:
-        start_helper(held, config, bfloat16=True)
+        start_helper(held, config, bfloat16=True, beside="some.module")
         (process,) = started
-        assert json.loads(process.command[-1]) == [sys.path, config.to_dict(), True]
+        assert json.loads(process.command[-1]) == [sys.path, config.to_dict(), True, "some.module"]
         assert not process.stdin.closed
     assert process.stdin.closed
 
@@ -357,11 +377,12 @@ def test_a_run_that_does_not_begin_lets_the_helper_end(started, tmp_path):
     assert process.stdin.closed
 
 
-def helping(cache: Path, **settings: object) -> subprocess.Popen[bytes]:
+def helping(cache: Path, beside: str | None = None, **settings: object) -> subprocess.Popen[bytes]:
     """A helper's process, whose stdin is the pipe that it watches."""
     config = ModelConfig(1, **settings)  # type: ignore[arg-type]
+    told = json.dumps([sys.path, config.to_dict(), False, beside])
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", compilation._HELPER, json.dumps([sys.path, config.to_dict(), False])],
+        [sys.executable, "-P", "-c", compilation._HELPER, told],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         env=environment(CHARRNN_CACHE_DIR=str(cache)),
     )  # fmt: skip
@@ -385,14 +406,14 @@ def test_the_helper_ends_with_its_parent_and_leaves_no_litter(tmp_path):
 @compiled_only
 def test_the_helper_compiles_all_that_training_calls(tmp_path):
     settings = {"cell": "rnn", "norm": False, "residual": False, "embedding_size": 0}
-    for _ in compile_kernels(ModelConfig(1, **settings)):
+    for _ in compile_kernels(ModelConfig(1, **settings), beside=trial.__name__):
         pass
     assert jit.CACHE_DIR is not None
     # All but what others need, what is called at its address, and kernels: the helper need not compile each.
-    missing = ("gemm.multiply-*", "equations.*", "rows.*")
+    missing = ("gemm.multiply-*", "equations.*", "rows.*", "grams.merge-*", "mixing.inputs-*")
     cache = tmp_path / jit.CACHE_DIR.name
     shutil.copytree(jit.CACHE_DIR, cache, ignore=shutil.ignore_patterns("*.tmp", *missing))
-    with helping(tmp_path, **settings) as process:
+    with helping(tmp_path, trial.__name__, **settings) as process:
         assert process.stdout is not None
         assert process.stdout.read() == b""  # until it ends by itself: its stdin stays open
         assert process.wait(60) == 0
@@ -400,7 +421,7 @@ def test_the_helper_compiles_all_that_training_calls(tmp_path):
     program = f"""
 from charrnn.nn.learning import compilation
 from charrnn.config import ModelConfig
-tasks = compilation._tasks(compilation._smallest(ModelConfig(5, **{settings})))
+tasks = compilation._all(ModelConfig(5, **{settings}), False, {trial.__name__!r})
 print(sum(task.done() for task in tasks), len(tasks))
 """
     done = subprocess.run(

@@ -20,7 +20,7 @@ from charrnn.config import DynamicConfig, ModelConfig, TextConfig, TrainConfig
 from charrnn.errors import CompressionError
 from charrnn.events import Evaluated, Finished, Step
 from charrnn.inference.numpy_network import PlainNetwork
-from charrnn.tasks import counting
+from charrnn.tasks import counting, evaluation
 from charrnn.tasks.counting import set_aside
 from charrnn.tasks.next_character import NextCharacters, Texts
 from charrnn.text.corpus import Documents, read
@@ -318,6 +318,19 @@ def test_an_adapting_network_keeps_its_counts(tmp_path):
     assert found.dynamic_loss == pytest.approx(found.loss, abs=1e-5)
     adapting = api.evaluate(TOY, tmp_path / "t", dynamic=DynamicConfig(rate=0.01))
     assert adapting.dynamic_loss < found.loss
+
+
+def test_a_text_read_in_streams_is_measured_by_counts_that_know_what_came_before(tmp_path, monkeypatch):
+    whole = "".join(np.random.default_rng(3).choice([*"ab"], 500).tolist())
+    (tmp_path / "t").write_text(whole)
+    loss = api.evaluate(TOY, tmp_path / "t").loss
+    monkeypatch.setattr(evaluation, "PART", 60)
+    monkeypatch.setattr(evaluation, "WARM_UP", 30)
+    found = api.evaluate(TOY, tmp_path / "t").loss
+    assert found != loss
+    assert found == pytest.approx(loss, abs=1e-5)
+    monkeypatch.setattr(evaluation, "WARM_UP", 1)
+    assert api.evaluate(TOY, tmp_path / "t").loss != pytest.approx(loss, abs=1e-4)
 
 
 def test_info_says_that_counts_hold_pieces_of_the_text(tmp_path):

@@ -538,8 +538,8 @@ def clock(monkeypatch):
     monkeypatch.setattr(Model, "gradient", step)
     monkeypatch.setattr(Corpus, "novelty", index)
     monkeypatch.setattr("charrnn.tasks.next_character.evaluate", evaluation)
-    monkeypatch.setattr("charrnn.training.run.time", SimpleNamespace(monotonic=lambda: seconds[0]))
-    monkeypatch.setattr("charrnn.training.run_setup.time", SimpleNamespace(monotonic=lambda: seconds[0]))
+    for module in ("api", "training.run", "training.run_setup"):
+        monkeypatch.setattr(f"charrnn.{module}.time", SimpleNamespace(monotonic=lambda: seconds[0]))
     return seconds
 
 

@@ -63,12 +63,23 @@ class Grams:
         return Grams(keys[:found].copy(), counts[:found].copy(), self.layout)
 
 
-def _chunks(documents: Documents, order: int) -> Iterator[Grams]:
-    V, bits = documents.vocab_size, _bits(documents.vocab_size)
-    layout, words = Order(order, bits, V), -(-order // (64 // bits))
+def layout_of(vocab_size: int, order: int) -> Order:
+    """Of the keys of such grams."""
+    return Order(order, _bits(vocab_size), vocab_size)
+
+
+def text_of(documents: Documents) -> Text:
+    """What kernels read of documents."""
     pieces, nothing = documents.pieces, np.zeros(1, np.int64)
     first, shift = (nothing, nothing) if pieces is None else (pieces.first, pieces.shift)
-    text = Text(documents.ids, first, shift, documents.starts, documents.cuts, documents.end, V)
+    return Text(
+        documents.ids, first, shift, documents.starts, documents.cuts, documents.end, documents.vocab_size
+    )
+
+
+def _chunks(documents: Documents, order: int) -> Iterator[Grams]:
+    layout, text = layout_of(documents.vocab_size, order), text_of(documents)
+    words, first = -(-order // (64 // layout.bits)), text.first
     context = np.zeros(words, np.uint64)
     for low in range(0, len(documents), CHUNK):
         keys = np.empty((min(CHUNK, len(documents) - low), words), np.uint64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 from charrnn.checkpoint.model_file import Checkpoint
@@ -23,7 +23,7 @@ from charrnn.tasks.evaluation import Evaluation, evaluate
 from charrnn.tasks.fields import shuffled
 from charrnn.tasks.files import Files
 from charrnn.tasks.shares import Weighted, joined
-from charrnn.tasks.task import Material
+from charrnn.tasks.task import Material, beside
 from charrnn.text.batches import Batches, Reading
 from charrnn.text.corpus import Documents, read
 from charrnn.text.validation import split, split_parts, unseen
@@ -92,7 +92,7 @@ class Texts(Material):
             tensors = grown(initial, self.corpus, tensors)
         network = Model(model, workers=workers, bfloat16=train.precision == "bfloat16")
         network.load_tensors(tensors)
-        return task, Learner(network, train, task.streams)
+        return task, Learner(network, train, task.streams, beside(asdict(train)))
 
 
 class NextCharacters:

@@ -26,6 +26,11 @@ Carry = Any  # the state of a network between two batches of an epoch; None at t
 Stop = Callable[[], str | None]
 
 
+def beside(settings: Mapping[str, Any]) -> str | None:
+    """The module that tries out the kernels of what stands beside a network; see compile_kernels."""
+    return "charrnn.counts.trial" if settings.get("counts") else None
+
+
 class Network(Protocol):
     """A network that can be trained."""
 

@@ -193,6 +193,7 @@ class Run:
         # After the model: a run that is killed in between repeats the evaluation.
         if saved:
             yield from self._try(self._save_resume)
+        p.evaluation_seconds = self._seconds() - before  # of the next one, too, which writes as much
 
     # --- the end --------------------------------------------------------------------------------
 

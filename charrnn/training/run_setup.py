@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -19,7 +19,7 @@ from charrnn.nn.learning.compilation import compile_kernels, start_helper
 from charrnn.nn.learning.learner import characters_per_second
 from charrnn.nn.precision import choose, require
 from charrnn.nn.workers import Workers
-from charrnn.tasks.task import Material, Stop
+from charrnn.tasks.task import Material, Stop, beside
 from charrnn.training.earlier_run import Earlier, Interrupted, look
 from charrnn.training.locking import exclusive
 from charrnn.training.planning import reading
@@ -66,14 +66,15 @@ class Settled:
 
 
 def set_up(
-    request: Request, *, stop: Stop, held: ExitStack
+    request: Request, *, stop: Stop, held: ExitStack, began: float | None = None
 ) -> Generator[Compiling, None, tuple[Run, Started]]:
     """The requested run, ready to start.
 
     Yields events while kernels are compiled, which happens here if the plan depends on their speed. Closing
-    `held` at the end of the run unlocks the model file.
+    `held` at the end of the run unlocks the model file. Its minutes have `began` on time.monotonic()'s clock,
+    or do so now.
     """
-    began = time.monotonic()
+    began = time.monotonic() if began is None else began
     given = request.checked()
     out = request.path()
     held.enter_context(exclusive(out))
@@ -117,7 +118,7 @@ def _as_before(
     old.refuse_changes(given, request)
     model, train = old.model, old.train
     require(train.precision, "go on with the run on a CPU that has, or start anew with --force")
-    start_helper(held, model, request.threads, train.precision == "bfloat16")
+    start_helper(held, model, request.threads, train.precision == "bfloat16", beside(asdict(train)))
     try:
         material = request.assignment.read(old.text)
         material = material.within(old.vocabulary, old.columns)
@@ -145,13 +146,18 @@ def _anew(
     guess = example(kind, given)  # calls the same kernels
     wanted: TrainPrecision = given.get("precision", "auto")
     bfloat16 = choose(wanted, guess) == "bfloat16"
-    start_helper(held, guess, request.threads, bfloat16)
+    counts = beside({"counts": writes, **given})
+    start_helper(held, guess, request.threads, bfloat16, counts)
     material, said, from_base = request.assignment.read(request.text), "", False
     if material.validation is not None:
         given = {**given, "val_fraction": 0.0, "val_text": material.validation.fingerprint()}
-    if initial is None and not request.from_scratch:
-        initial, given, said = _base(material, given, workers)
-        from_base = initial is not None
+    base = material.base() if initial is None and not request.from_scratch else None
+    if base is not None:
+        said = _unlike(base, given)
+        if not said:
+            yield from _compile(guess, bfloat16, beside({"counts": True}))  # which it is compared with
+            initial, given, said = _from(base, material, given, workers)
+            from_base = initial is not None
     if initial is not None:
         material = material.beside(initial)
     repeated = _repeated(earlier, material, given, initial, from_base=from_base)
@@ -159,8 +165,7 @@ def _anew(
         return repeated
     corpus = material.corpus
     if writes and by_speed(len(corpus.documents), given):
-        for compiled in compile_kernels(guess, bfloat16):
-            yield Compiling(*compiled)
+        yield from _compile(guess, bfloat16, counts)
 
     def speed(network: ModelConfig, batch_size: int, seq_len: int) -> float:
         bfloat16 = choose(wanted, network) == "bfloat16"
@@ -173,23 +178,27 @@ def _anew(
     return replace(settled, train=replace(settled.train, precision=precision))
 
 
-def _base(
-    material: Material, given: dict[str, Any], workers: Workers
+def _compile(network: ModelConfig, bfloat16: bool, counts: str | None) -> Iterator[Compiling]:
+    return (Compiling(*done) for done in compile_kernels(network, bfloat16, counts))
+
+
+def _unlike(base: Checkpoint, given: dict[str, Any]) -> str:
+    """Why a run with these settings cannot start from the base model; "": it can."""
+    other = sorted(name for name, value in _shape(base).items() if given.get(name, value) != value)
+    return f"from scratch, as --{other[0].replace('_', '-')} is given" if other else ""
+
+
+def _from(
+    base: Checkpoint, material: Material, given: dict[str, Any], workers: Workers
 ) -> tuple[Checkpoint | None, dict[str, Any], str]:
-    """The base model if the text is better learned from it, the settings that follow, and what to say."""
-    model = material.base()
-    if model is None:
-        return None, given, ""
-    shape = _shape(model)
-    if other := sorted(name for name in given.keys() & shape if given[name] != shape[name]):
-        return None, given, f"from scratch, as --{other[0].replace('_', '-')} is given"
-    anew = _plan(material, given, lambda *_: 1.0).settings
-    train = TrainConfig(**only(anew, TRAIN_SETTINGS))
-    loss = material.begins_at(model, shape, train, workers)
+    """The base model where the text is better learned from it, the settings that follow, and what to say."""
+    shape = _shape(base)
+    train = TrainConfig(**only(_plan(material, given, lambda *_: 1.0).settings, TRAIN_SETTINGS))
+    loss = material.begins_at(base, shape, train, workers)
     if loss is None:
         return None, given, ""
     said = f"from the base model of English, whose loss begins at {decimal(loss)}"
-    return model, {**shape, **given}, said
+    return base, {**shape, **given}, said
 
 
 def _shape(model: Checkpoint) -> dict[str, Any]:

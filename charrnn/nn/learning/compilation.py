@@ -10,6 +10,7 @@ from __future__ import annotations
 import _thread
 import functools
 import gc
+import importlib
 import json
 import os
 import signal
@@ -39,29 +40,33 @@ if TYPE_CHECKING:
 _FIRST = ("norm", "loss", "updates", "rows")
 _HELPER = """
 import json, sys
-path, config, bfloat16 = json.loads(sys.argv[1])
+path, config, bfloat16, beside = json.loads(sys.argv[1])
 sys.path[:] = path
 from charrnn.nn.learning.compilation import run_helper
-run_helper(config, bfloat16)
+run_helper(config, bfloat16, beside)
 """
 
 
 def start_helper(
-    held: ExitStack, config: ModelConfig, threads: int | None = None, bfloat16: bool = False
+    held: ExitStack,
+    config: ModelConfig,
+    threads: int | None = None,
+    bfloat16: bool = False,
+    beside: str | None = None,
 ) -> None:
     """Start a process that compiles the kernels for training such a network, whatever its size.
 
     It ends by itself, with this process, or when `held` is closed. It only saves time: if it cannot start, or
-    would not help, nothing happens.
+    would not help, nothing happens. `beside` as in `compile_kernels`.
     """
     cpus = available_threads()
     if jit.CACHE_DIR is None or min(cpus, threads or cpus) < 2:
         return
     if not sys.executable or getattr(sys, "frozen", False):
         return  # no interpreter to start
-    if not _missing(_tasks(_smallest(config), bfloat16)):
+    if not _missing(_all(config, bfloat16, beside)):
         return
-    argument = json.dumps([sys.path, config.to_dict(), bfloat16])
+    argument = json.dumps([sys.path, config.to_dict(), bfloat16, beside])
     try:
         # -P: import nothing from the current folder.
         process = subprocess.Popen(
@@ -77,7 +82,7 @@ def start_helper(
     threading.Thread(target=process.wait, name="charrnn-helper", daemon=True).start()
 
 
-def run_helper(config: dict[str, Any], bfloat16: bool) -> None:
+def run_helper(config: dict[str, Any], bfloat16: bool, beside: str | None) -> None:
     """The helper's main function: compile the kernels that others need, then the list from its end."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
@@ -86,7 +91,7 @@ def run_helper(config: dict[str, Any], bfloat16: bool) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     gc.disable()  # saves 6 % of the time; the process ends in seconds
     try:
-        tasks = _tasks(_smallest(ModelConfig(**config)), bfloat16)
+        tasks = _all(ModelConfig(**config), bfloat16, beside)
         for task in (task for task in tasks if task.needed):
             task.run()
         for task in reversed(tasks):
@@ -103,14 +108,17 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def compile_kernels(config: ModelConfig, bfloat16: bool = False) -> Iterator[tuple[int, int, bool]]:
+def compile_kernels(
+    config: ModelConfig, bfloat16: bool = False, beside: str | None = None
+) -> Iterator[tuple[int, int, bool]]:
     """Compile, or load from the cache, all kernels for training such a network.
 
     While any has to be compiled, yields (number done, number in all, whether a cache keeps them) several
-    times a second.
+    times a second. `beside` is a module whose `try_out`, given the number of the network's outputs, calls the
+    kernels of what stands beside it.
     """
     smallest = _smallest(config)
-    tasks = _tasks(smallest, bfloat16)
+    tasks = _all(config, bfloat16, beside)
     compiling = bool(_missing(tasks))
     errors: list[BaseException] = []
 
@@ -146,6 +154,17 @@ def _smallest(config: ModelConfig) -> ModelConfig:
         labels=(),
         targets=(2,) * bool(config.targets),
     )
+
+
+def _all(config: ModelConfig, bfloat16: bool, beside: str | None) -> tuple[Task, ...]:
+    """The kernels for training this network, and those of what stands beside it."""
+    tasks = _tasks(_smallest(config), bfloat16)
+    return tasks if beside is None else tasks + _tasks_beside(beside, config.outputs)
+
+
+@functools.cache
+def _tasks_beside(module: str, outputs: int) -> tuple[Task, ...]:
+    return tuple(jit.record(lambda: importlib.import_module(module).try_out(outputs)))
 
 
 @functools.cache

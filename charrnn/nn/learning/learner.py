@@ -24,10 +24,13 @@ AnyModel = TypeVar("AnyModel", bound=Parametrized[Any])
 
 
 class Learner(Generic[AnyModel]):
-    """A model and its optimizer. A batch is what the model's `learn` takes."""
+    """A model and its optimizer. A batch is what the model's `learn` takes.
 
-    def __init__(self, model: AnyModel, train: TrainConfig, B: int) -> None:
-        self.model, self.seed, self.B = model, train.seed, B
+    `beside` names what stands beside the model, for `compile`.
+    """
+
+    def __init__(self, model: AnyModel, train: TrainConfig, B: int, beside: str | None = None) -> None:
+        self.model, self.seed, self.B, self._beside = model, train.seed, B, beside
         self.optimizer = AdamW(model.parameters, train, model.workers)
 
     @property
@@ -37,7 +40,7 @@ class Learner(Generic[AnyModel]):
 
     def compile(self) -> Iterator[tuple[int, int, bool]]:
         """Compile what a step calls; see compile_kernels."""
-        return compile_kernels(self.model.config, self.model.bfloat16)
+        return compile_kernels(self.model.config, self.model.bfloat16, self._beside)
 
     def train_step(
         self, batch: Any, carry: State | None, rate: float, step: int
