@@ -24,6 +24,7 @@ from charrnn.kernels.coefficients import GATE_INPUTS, GATE_UNITS
 
 PREFIX = "gate."
 MOST_WEIGHT = 1000.0
+LEAST_FITTED = 300_000  # characters of a text of which some are set aside for a gate of its own
 Floats = npt.NDArray[np.float32]
 
 # In the layout of PyTorch's nn.Linear.

@@ -17,7 +17,7 @@ from charrnn.counts.building import Grams, build, order_of
 from charrnn.counts.bundled_gate import BUNDLED
 from charrnn.counts.compiled import CompiledLookup
 from charrnn.counts.fitting import fitted
-from charrnn.counts.gate import GatedCounts
+from charrnn.counts.gate import LEAST_FITTED, GatedCounts
 from charrnn.inference.mixed_model import MixedModel
 from charrnn.kernels.coefficients import GATE_INPUTS
 from charrnn.kernels.loops import mixing
@@ -30,7 +30,7 @@ from charrnn.text.validation import block
 
 # On tinyshakespeare, after 1,500 steps (1.527 alone), the bundled gate comes to 1.430, and one that is fitted
 # on 5,000, 10,000 and 44,000 characters to 1.429, 1.426 and 1.423: fewer are better left to the network.
-LEAST = 300_000  # characters of a text of which some are set aside; shorter ones take the bundled gate
+LEAST = LEAST_FITTED  # of the text; shorter ones take the bundled gate
 SHARE, MOST = 0.02, 40_000  # of its characters, and their number
 BLOCK = 2_000  # characters, of a long text
 FEWEST_BLOCKS = 5
