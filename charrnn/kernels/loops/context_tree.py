@@ -23,31 +23,43 @@ TOGETHER = 16  # texts that are looked up side by side
 _SERIES = tuple(map(np.float32, LOG2_SERIES))
 _ONE, _LN2 = np.float32(1), np.float32(1 / LOG2E)
 _UNIT, _FINE = np.float32(1 / 4096), np.float32(2**26)
-FIRST_CHILD, END_OF_CHILDREN, BEGIN, END = range(4)
+PARENT, SYMBOL, BEGIN, END = range(4)
 SCALE, SHARE = 2, 3
 
 
 class Tree(NamedTuple):
-    """The tree, arranged for look-up; `prepare` fills in links, rates and rows."""
+    """The tree, arranged for look-up: nodes are found by a hash of their contexts. `prepare` fills it in."""
 
-    symbols: Any  # (nodes + LANES,)
-    # (nodes, 8) uint32, of which four: the first child and the end of the children, and where what follows
-    # begins and ends.
+    places: Any  # (2^bits,) uint32: nodes, each at its hash or, where that is taken, behind it; 0: none
+    # (nodes, 8) uint32, of which four: the parent, the symbol, and where what follows begins and ends.
     links: Any
     # (nodes, 4) float64, in the same memory: after the links 1 / total, and the share of the shorter context.
     rates: Any
-    following: Any  # (S + LANES,), of the type of symbols
+    following: Any  # (S + LANES,)
     codes: Any  # (S,) uint16
     own: Any  # (n, codes) float64: by the context's length, the counts less their discounts
-    rows: Any  # (R, V) float64: the probabilities after the contexts of the first R nodes, see `_whole_row`
+    rows: Any  # (R, V) float64: the probabilities after the contexts of the first R nodes, see `_continue`
     vocab_size: int
+    factor: int  # of the hash, odd and random: no file is slow to look up because someone wanted it so
 
 
 @njit()
-def prepare(tree: Any, child: Any, begin: Any, masses: Any) -> None:
-    """Fill in the rest, from child (nodes + 1,), begin (nodes + 1,) and masses (nodes,)."""
+def prepare(tree: Any, symbols: Any, child: Any, begin: Any, masses: Any) -> None:
+    """Fill in places (of 0), links, rates and rows.
+
+    From symbols (nodes,), child (nodes + 1,), begin (nodes + 1,) and masses (nodes,).
+    """
+    hashes = np.zeros(len(symbols), np.int64)
+    for parent in range(len(symbols)):
+        for node in range(child[parent], child[parent + 1]):
+            hashes[node] = _hash(tree, hashes[parent], np.int64(symbols[node]))
+            place = _place(tree, hashes[node])
+            while tree.places[place] != 0:
+                place = _behind(tree, place)
+            tree.places[place] = node
+            tree.links[node, PARENT], tree.links[node, SYMBOL] = parent, symbols[node]
     k, last = 0, 1  # the length of contexts, and the first node of the next one
-    for node in range(len(masses)):
+    for node in range(len(symbols)):
         if node == last:
             k, last = k + 1, child[node]
         total = np.int64(masses[node])
@@ -55,20 +67,29 @@ def prepare(tree: Any, child: Any, begin: Any, masses: Any) -> None:
             total += np.int64(tree.own[k, tree.codes[i]])
         scale = 1.0 / np.float64(total)
         tree.rates[node, SCALE], tree.rates[node, SHARE] = scale, np.float64(masses[node]) * scale
-        tree.links[node, FIRST_CHILD], tree.links[node, END_OF_CHILDREN] = child[node], child[node + 1]
         tree.links[node, BEGIN], tree.links[node, END] = begin[node], begin[node + 1]
-    for i in range(tree.vocab_size):
-        tree.rows[0, i] = 1.0 / tree.vocab_size
-    _continue(tree.rows[0], tree, 0, 0)
-    k, last, parent = 1, child[1], 0
-    for node in range(1, len(tree.rows)):
-        if node == last:
-            k, last = k + 1, child[node]
-        while child[parent + 1] <= node:
-            parent += 1
-        for i in range(tree.vocab_size):
-            tree.rows[node, i] = tree.rows[parent, i]
-        _continue(tree.rows[node], tree, node, k)
+        if node < len(tree.rows):
+            for i in range(tree.vocab_size):
+                above = tree.links[node, PARENT]
+                tree.rows[node, i] = 1.0 / tree.vocab_size if node == 0 else tree.rows[above, i]
+            _continue(tree.rows[node], tree, node, k)
+
+
+@njit()
+def _hash(tree: Any, hash_before: int, symbol: int) -> int:
+    """The hash of a context with one more symbol, an older one, from that without it."""
+    return (hash_before ^ (symbol + 1)) * tree.factor
+
+
+@njit()
+def _place(tree: Any, hashed: int) -> int:
+    """Where a node is looked for: the first bits of its hash."""
+    return np.int64((np.uint64(hashed) >> np.uint64(32)) & np.uint64(len(tree.places) - 1))
+
+
+@njit()
+def _behind(tree: Any, place: int) -> int:
+    return (place + 1) & (len(tree.places) - 1)
 
 
 @emitted(types.int32(types.float32))
@@ -123,23 +144,41 @@ def _find(values: Any, low: int, high: int, value: Any) -> int:
 def _descend(tree: Any, contexts: Any, paths: Any, depths: Any) -> None:
     """The nodes paths (B, n) of the last 0, 1, .. characters of contexts (B, n - 1); depths (B,): how many.
 
-    The processor waits for the memory of several texts at a time, and what `_spread` will read arrives.
+    All places are known before the first node is: so the processor waits once for all that it reads, and not
+    for each node in turn. What `_spread` will read is fetched, too.
     """
+    n = paths.shape[1]
     for b in range(len(depths)):
-        paths[b, 0], depths[b] = 0, 1
-    for depth in range(1, paths.shape[1]):
-        for b in range(len(depths)):
-            if depths[b] == depth:
-                node, symbol = paths[b, depth - 1], contexts[b, paths.shape[1] - 1 - depth]
-                begin = np.intp(tree.links[node, BEGIN])
-                _fetch(tree.following.ctypes.data + begin * tree.following.itemsize)
-                _fetch(tree.codes.ctypes.data + begin * tree.codes.itemsize)
-                low, high = tree.links[node, FIRST_CHILD], tree.links[node, END_OF_CHILDREN]
-                if symbol >= 0:
-                    value = tree.symbols.dtype.type(symbol)
-                    node = _find(tree.symbols, np.int64(low), np.int64(high), value)
-                    if node >= 0:
-                        paths[b, depth], depths[b] = node, depth + 1
+        hashed = np.int64(0)
+        for k in range(1, n):
+            hashed = _hash(tree, hashed, np.int64(contexts[b, n - 1 - k]))
+            paths[b, k] = _place(tree, hashed)
+            _fetch(tree.places.ctypes.data + paths[b, k] * tree.places.itemsize)
+    for b in range(len(depths)):
+        for k in range(1, n):
+            _fetch(tree.links.ctypes.data + np.int64(tree.places[paths[b, k]]) * tree.links.strides[0])
+    for b in range(len(depths)):
+        node, depth, paths[b, 0] = np.int64(0), 1, 0
+        while depth < n and contexts[b, n - 1 - depth] >= 0:
+            node = _child(tree, node, np.int64(contexts[b, n - 1 - depth]), paths[b, depth])
+            if node == 0:
+                break
+            begin = np.int64(tree.links[node, BEGIN])
+            _fetch(tree.following.ctypes.data + begin * tree.following.itemsize)
+            _fetch(tree.codes.ctypes.data + begin * tree.codes.itemsize)
+            paths[b, depth] = node
+            depth += 1
+        depths[b] = depth
+
+
+@njit()
+def _child(tree: Any, node: int, symbol: int, place: int) -> int:
+    """The child of a node, looked for from a place on; 0: there is none."""
+    while True:
+        child = np.int64(tree.places[place])
+        if child == 0 or (tree.links[child, PARENT] == node and tree.links[child, SYMBOL] == symbol):
+            return child
+        place = _behind(tree, place)
 
 
 @njit()

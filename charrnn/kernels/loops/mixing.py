@@ -163,13 +163,12 @@ def _total(x: Any, lanes: Any) -> float:
 @njit()
 def _mix(table: int, characters: int, rows: int, numbers_at: Any) -> None:
     V, n, never = word_at(table), word_at(table + STEP), word_at(table + 2 * STEP)
-    nodes, codes, whole_rows = (
-        word_at(table + 3 * STEP), word_at(table + 4 * STEP), word_at(table + 5 * STEP)
-    )  # fmt: skip
-    arrays = table + 6 * STEP
+    places, nodes, codes = word_at(table + 3 * STEP), word_at(table + 4 * STEP), word_at(table + 5 * STEP)
+    whole_rows, factor = word_at(table + 6 * STEP), word_at(table + 7 * STEP)
+    arrays = table + 8 * STEP
     size = np.intp(1)
     tree = Tree(
-        carray(numbers_at(word_at(arrays)), (size,)),
+        carray(_uint32(word_at(arrays)), (places,)),
         carray(_uint32(word_at(arrays + STEP)), (nodes, 8)),
         _doubles_at(word_at(arrays + STEP), 4 * nodes).reshape((nodes, 4)),
         carray(numbers_at(word_at(arrays + 2 * STEP)), (size,)),
@@ -177,20 +176,27 @@ def _mix(table: int, characters: int, rows: int, numbers_at: Any) -> None:
         _doubles_at(word_at(arrays + 4 * STEP), n * codes).reshape((n, codes)),
         _doubles_at(word_at(arrays + 5 * STEP), whole_rows * V).reshape((whole_rows, V)),
         V,
+        factor,
     )
     gate = _floats_at(word_at(arrays + 6 * STEP), _SHIFT + 1)
-    places = arrays + 7 * STEP
-    paths, depths = np.empty((TOGETHER, n), np.int64), np.empty(TOGETHER, np.int64)
-    contexts = np.empty((TOGETHER, n - 1), np.int32)
+    entries = arrays + 7 * STEP
     # In one piece: to ask for each of them takes as long as what is done with it.
-    space = np.zeros(V + NORM_LANES + V + n + F + U)
-    p, lanes, rest = space[:V], space[V : V + NORM_LANES], space[V + NORM_LANES :].view(np.float32)
+    most = min(rows, TOGETHER)
+    space = np.empty(NORM_LANES + V + most * n + most + most * n + V + n + F + U)
+    lanes, p, rest = space[:NORM_LANES], space[NORM_LANES : NORM_LANES + V], space[NORM_LANES + V :]
+    whole_numbers, rest = rest.view(np.int64), rest[most * n + most :]
+    paths, depths = whole_numbers[: most * n].reshape((most, n)), whole_numbers[most * n : most * n + most]
+    contexts, rest = (
+        rest.view(np.int32)[: most * (n - 1)].reshape((most, n - 1)),
+        rest[most * n :].view(np.float32),
+    )
     e, products, rest = rest[:V], rest[V : 2 * V], rest[2 * V :]
     told, features, hidden = rest[: n + 1], rest[n + 1 : n + 1 + F], rest[n + 1 + F : n + 1 + F + U]
+    lanes[:] = 0.0
     for first in range(0, rows, TOGETHER):
         some = min(TOGETHER, rows - first)
         for b in range(some):
-            state = _row(places + 4 * STEP, first + b, n - 1)
+            state = _row(entries + 4 * STEP, first + b, n - 1)
             for i in range(n - 2):
                 state[i] = state[i + 1]
             state[n - 2] = np.float32(word_at(characters + (first + b) * STEP) + 1)
@@ -198,7 +204,7 @@ def _mix(table: int, characters: int, rows: int, numbers_at: Any) -> None:
                 contexts[b, i] = np.int32(state[i]) - np.int32(1)
         _descend(tree, contexts, paths, depths[:some])
         for b in range(some):
-            y, logits = _row(places, first + b, V), _row(places + 2 * STEP, first + b, V)
+            y, logits = _row(entries, first + b, V), _row(entries + 2 * STEP, first + b, V)
             path, depth = paths[b], depths[b]
             _spread(p, tree, path, depth)
             _weights(tree, path, depth, told)
@@ -222,7 +228,7 @@ def _mix(table: int, characters: int, rows: int, numbers_at: Any) -> None:
 
 
 def mix_uint8(table: int, characters: int, rows: int) -> None:
-    """Trees whose symbols have 8 bits."""
+    """Trees in which the ids that follow have 8 bits."""
     _mix(table, characters, rows, _uint8)
 
 
@@ -236,9 +242,9 @@ def mix_uint32(table: int, characters: int, rows: int) -> None:
     _mix(table, characters, rows, _uint32)
 
 
-def mixing(symbols: Any) -> Callable[..., None]:
-    """The function for symbols of this type."""
-    return {1: mix_uint8, 2: mix_uint16, 4: mix_uint32}[np.dtype(symbols).itemsize]
+def mixing(ids: Any) -> Callable[..., None]:
+    """The function for ids of this type."""
+    return {1: mix_uint8, 2: mix_uint16, 4: mix_uint32}[np.dtype(ids).itemsize]
 
 
 @njit()
