@@ -82,7 +82,7 @@ def _hash(tree: Any, hash_before: int, symbol: int) -> int:
 
 
 @njit()
-def _place(tree: Any, hashed: int) -> int:
+def _place(tree: Any, hashed: int) -> Any:
     """Where a node is looked for: the first bits of its hash."""
     return np.int64((np.uint64(hashed) >> np.uint64(32)) & np.uint64(len(tree.places) - 1))
 
@@ -172,7 +172,7 @@ def _descend(tree: Any, contexts: Any, paths: Any, depths: Any) -> None:
 
 
 @njit()
-def _child(tree: Any, node: int, symbol: int, place: int) -> int:
+def _child(tree: Any, node: int, symbol: int, place: int) -> Any:
     """The child of a node, looked for from a place on; 0: there is none."""
     while True:
         child = np.int64(tree.places[place])
