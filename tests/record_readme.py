@@ -1,8 +1,9 @@
 """Records what PyTorch computes when it runs the lines of our pages on model files.
 
-docs/pytorch.md opens models that write, of every kind of network, and docs/restoring.md those that restore.
+docs/pytorch.md opens models that write, of every kind of network, then those with counts, and
+docs/restoring.md those that restore.
 
-    python -m venv torch && torch/bin/pip install numpy safetensors torch
+    python -m venv torch && torch/bin/pip install numba numpy safetensors torch
     torch/bin/python tests/record_readme.py       # rewrites tests/recordings/readme/
 
 Only `main` needs PyTorch. test_docs.py makes the same files again, byte for byte, and compares.
@@ -23,17 +24,24 @@ import numpy as np
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "tests"))
+
+from support import counted  # noqa: E402
 
 from charrnn.checkpoint import model_file  # noqa: E402
 from charrnn.checkpoint.model_file import Checkpoint  # noqa: E402
 from charrnn.config import ModelConfig, TextConfig  # noqa: E402
+from charrnn.counts.building import Grams, build  # noqa: E402
+from charrnn.counts.gate import GatedCounts  # noqa: E402
 from charrnn.labels import Column  # noqa: E402
 from charrnn.nn import cells  # noqa: E402
+from charrnn.text.corpus import Documents  # noqa: E402
 from charrnn.vocabulary import Vocabulary  # noqa: E402
 
 PAGE = ROOT / "docs" / "pytorch.md"
 RECORDING = ROOT / "tests" / "recordings" / "readme" / "readme.npz"
 RESTORING = ROOT / "docs" / "restoring.md"
+OF_COUNTS = RECORDING.with_name("counts.npz")
 OF_RESTORERS = RECORDING.with_name("restoring.npz")
 CHARACTERS, SMALL = " Poprt", "\n oprt"
 OPERATIONS = ("=", "=\u0301", "^", "^\u0301")
@@ -42,9 +50,14 @@ CELLS = [(cell.kind, cell.nonlinearity or "tanh") for cell in cells.CELLS.values
 
 def code(page: Path = PAGE) -> str:
     """The lines of a page that open a model in PyTorch."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
-    (block,) = (block for block in blocks if "import torch" in block)
-    return str(block)
+    return blocks(page)[0]
+
+
+def blocks(page: Path) -> list[str]:
+    """Those lines, and those that follow on them."""
+    found: list[str] = re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+    (first,) = (n for n, block in enumerate(found) if "import torch" in block)
+    return found[first:]
 
 
 def models() -> Iterator[tuple[str, Checkpoint]]:
@@ -61,6 +74,24 @@ def models() -> Iterator[tuple[str, Checkpoint]]:
         }
         name = "-".join(map(str, (cell, nonlinearity, norm, residual, D)))
         yield name, Checkpoint(config, Vocabulary(CHARACTERS), TextConfig(), tensors, [], None, "", {})
+
+
+def with_counts() -> Iterator[tuple[str, Checkpoint]]:
+    """Models of few characters and of many, with counts of short and of long contexts that know "Port"."""
+    wide = "".join(sorted({*CHARACTERS, *map(chr, range(256, 556))}))
+    for number, (characters, order) in enumerate(itertools.product((CHARACTERS, wide), (2, 4, 12))):
+        config, V = ModelConfig(len(characters), hidden_size=6, embedding_size=5), len(characters)
+        random = np.random.default_rng(number)
+        tensors = {
+            name: 0.5 * random.standard_normal(shape, np.float32)
+            for name, shape in config.parameter_shapes().items()
+        }
+        words = ["Port", "Port", "rot", "Pop", " ", *random.choice([*characters], V)]
+        text = "Port" + "".join(random.choice(words, 600))
+        vocabulary = Vocabulary(characters)
+        documents = Documents(vocabulary.encode(text), V, np.zeros(1, np.int64), -1)
+        counts = GatedCounts(build(Grams.of(documents, order)), counted.gated(V, seed=number).gate)
+        yield f"{V}-{order}", Checkpoint(config, vocabulary, TextConfig(), tensors, counts=counts)
 
 
 def restorers() -> Iterator[tuple[str, Checkpoint]]:
@@ -91,15 +122,16 @@ def digest(model: Checkpoint) -> str:
 
 
 def main() -> None:
-    for page, recording, made in ((PAGE, RECORDING, models()), (RESTORING, OF_RESTORERS, restorers())):
-        record(page, recording, made)
+    opening, counts = blocks(PAGE)
+    record(opening, "logits", RECORDING, models())
+    record(opening + counts, "p", OF_COUNTS, with_counts())
+    record(code(RESTORING), "logits", OF_RESTORERS, restorers())
 
 
-def record(page: Path, recording: Path, made: Iterator[tuple[str, Checkpoint]]) -> None:
-    """Run the lines of a page on these models."""
+def record(lines: str, value: str, recording: Path, made: Iterator[tuple[str, Checkpoint]]) -> None:
+    """Run the lines on these models, and keep what they call `value`."""
     import torch
 
-    lines = code(page)
     recorded = {"code": hashlib.sha256(lines.encode()).hexdigest(), "torch": torch.__version__.split("+")[0]}
     arrays = {}
     for name, model in made:
@@ -108,7 +140,7 @@ def record(page: Path, recording: Path, made: Iterator[tuple[str, Checkpoint]]) 
             model_file.save(model, "m.safetensors")
             found: dict[str, torch.Tensor] = {}
             exec(lines, found)
-            arrays[f"logits/{name}"] = found["logits"].detach().numpy()
+            arrays[f"{value}/{name}"] = found[value].detach().numpy()
             os.chdir(ROOT)
         recorded[f"file/{name}"] = digest(model)
     recording.parent.mkdir(exist_ok=True)

@@ -22,6 +22,7 @@ from support.environment import environment
 from charrnn.checkpoint import container
 from charrnn.config import TrainConfig
 from charrnn.counts import building
+from charrnn.counts import compiled as compilation
 from charrnn.counts.building import Grams, build, longest_order
 from charrnn.counts.compiled import CompiledLookup
 from charrnn.counts.counts import ARRAYS, UNIT, Counts
@@ -223,6 +224,19 @@ def test_both_paths_agree_bit_for_bit(V, most_bytes):
     np.testing.assert_array_equal(scored, features[1:])
     np.testing.assert_array_equal(compiled.score(documents, 100, 600, features=False)[0], chances[100:])
     assert compiled.score(documents, 100, 600, features=False)[1].shape == (500, 0)
+
+
+def test_rows_that_are_computed_in_advance_and_the_hash_change_nothing(monkeypatch):
+    counts = build(Grams.of(random_text(8, 4000, 65), 5))
+    contexts = np.random.default_rng(0).integers(NOTHING, 65, (300, 4)).astype(np.int32)
+    contexts[:100] = np.lib.stride_tricks.sliding_window_view(random_text(8, 4000, 65).ids[:103], 4)
+    one = CompiledLookup(counts)
+    monkeypatch.setattr(compilation, "MOST_NUMBERS", 200)
+    other = CompiledLookup(counts)
+    assert one.tree.factor != other.tree.factor
+    assert (len(one.tree.rows), len(other.tree.rows)) == (67, 3)  # of 65 characters, START and nothing
+    for found, expected in zip(one.predict(contexts), other.predict(contexts), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_features_are_what_they_are_called():

@@ -7,6 +7,7 @@ import hashlib
 import re
 import runpy
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import record_classifying
 import record_readme
 
+from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.nn.network import Model
 from charrnn.nn.workers import Workers
 from charrnn.tasks.reading.classify import Classifier
@@ -131,6 +133,25 @@ def test_pytorch_reads_every_kind_of_model_as_its_page_says():
         ids = [model.config.vocab_size, *model.vocabulary.encode("Port")]
         logits, _ = network.forward(np.array(ids, np.int32)[:, None])
         np.testing.assert_allclose(logits[:, 0], recorded[f"logits/{name}"], rtol=0, atol=1e-5, err_msg=name)
+
+
+def test_pytorch_adds_counts_as_the_page_says():
+    recorded, again = np.load(record_readme.OF_COUNTS), "run tests/record_readme.py"
+    lines = "".join(record_readme.blocks(record_readme.PAGE))
+    assert str(recorded["code"]) == hashlib.sha256(lines.encode()).hexdigest(), again
+    for name, model in record_readme.with_counts():
+        assert record_readme.digest(model) == str(recorded[f"file/{name}"]), again
+        network = PlainNetwork(model)
+        state, alone = network.initial_state(), PlainNetwork(replace(model, counts=None))
+        state_alone = alone.initial_state()
+        for character, expected in zip(
+            [network.vocab_size, *model.vocabulary.encode("Port")], recorded[f"p/{name}"], strict=True
+        ):
+            found, state = network.step(character, state)
+            logits, state_alone = alone.step(character, state_alone)
+            np.testing.assert_allclose(np.exp(found), expected, rtol=2e-5, atol=1e-7, err_msg=name)
+            q = np.exp(logits - logits.max())
+            assert abs(q / q.sum() - expected).max() > 1e-3  # counts matter
 
 
 def test_pytorch_reads_classifiers_as_their_page_says():

@@ -5,26 +5,39 @@ They are those of charrnn.counts.lookup, bit for bit.
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import numpy.typing as npt
 
 from charrnn.counts.counts import Array, Counts
 from charrnn.counts.lookup import NOTHING, Context, Features, Tree
+from charrnn.kernels.coefficients import WHOLE_ROWS
 from charrnn.kernels.loops import context_tree
+from charrnn.kernels.machine.aligned import aligned
 from charrnn.text.corpus import Documents
+
+MOST_NUMBERS = 2**17  # of rows of probabilities that are computed in advance
 
 
 class CompiledLookup:
     """A text's last characters -> what follows them; several threads may use it."""
 
     def __init__(self, counts: Counts) -> None:
-        tree, nodes = Tree.of(counts), len(counts.symbols)
+        tree, nodes, V = Tree.of(counts), len(counts.symbols), counts.vocab_size
+        rates = aligned((nodes, 4), np.float64)
+        rows = 1  # the nodes of contexts of up to WHOLE_ROWS characters, unless these are too many
+        for _ in range(WHOLE_ROWS):
+            rows = int(tree.child[rows])
+        rows, factor = max(1, min(rows, MOST_NUMBERS // V)), int.from_bytes(os.urandom(7), "little") | 1
         self.tree = context_tree.Tree(
-            _with_room(tree.symbols), np.empty((nodes + 1, 2), np.uint32), np.empty((nodes, 2)),
-            _with_room(tree.following.astype(tree.symbols.dtype)), tree.codes.astype(np.uint16),
-            np.ascontiguousarray(tree.own, np.float64), tree.vocab_size,
+            np.zeros(2 ** (2 * nodes).bit_length(), np.uint32), rates.view(np.uint32), rates,
+            np.append(tree.following, np.zeros(context_tree.LANES, tree.following.dtype)),
+            tree.codes.astype(np.uint16), np.ascontiguousarray(tree.own, np.float64),
+            np.empty((rows, V)), V, factor,
         )  # fmt: skip
-        context_tree.prepare(self.tree, tree.child, tree.begin, tree.mass_values[tree.masses])
+        masses = tree.mass_values[tree.masses]
+        context_tree.prepare(self.tree, tree.symbols, tree.child, tree.begin, masses)
         self._n = counts.order
         self._known = np.full((nodes, 2), np.nan, np.float32)
 
@@ -77,8 +90,3 @@ class CompiledLookup:
 def begins(reset: Array) -> Context:
     """The rows of `follow` where documents begin, of nothing, at these positions (T, B)."""
     return np.where(reset, 0, -1).astype(np.int32)
-
-
-def _with_room(values: Array) -> Array:
-    """The values, and after them as many as may be read beyond the last."""
-    return np.append(values, np.zeros(context_tree.LANES, values.dtype))

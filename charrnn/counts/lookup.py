@@ -6,6 +6,7 @@ order.
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -14,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.counts.counts import UNIT, Counts, offsets
-from charrnn.kernels.coefficients import LOG2_SERIES, LOG2E
+from charrnn.kernels.coefficients import LOG2_SERIES, LOG2E, WHOLE_ROWS
 
 NOTHING = -1  # in a context, where a text is not known
 FEW = 6  # as many characters take Python less time than NumPy
+ROWS = 256  # of probabilities after short contexts that are kept
 Context = npt.NDArray[np.int32]
 Features = npt.NDArray[np.float32]
+Wide = npt.NDArray[np.float64]
 
 _ONE, _LN2, _UNIT = np.float32(1), np.float32(1 / LOG2E), np.float32(1 / UNIT)
 _FINE = np.float32(2**26)
@@ -65,6 +68,7 @@ class Lookup:
         arrays: dict[str, Any] = {name: memoryview(getattr(self.tree, name)) for name in Tree._fields[:6]}
         self._places = self.tree._replace(**arrays)
         self._own = self.tree.own.tolist()
+        self._row = functools.lru_cache(ROWS)(self._whole_row)
 
     def initial_state(self) -> Context:
         """The context at a document's start."""
@@ -74,32 +78,27 @@ class Lookup:
         """The context after one more character, 0 .. V-1 or V for START."""
         return np.append(context, np.int32(character))[1:]
 
-    def predict(self, context: Context) -> tuple[npt.NDArray[np.float64], Features]:
+    def predict(self, context: Context) -> tuple[Wide, Features]:
         """The probabilities of what follows (V,), and their features (n + 1,).
 
         These are log(1 + count) of the contexts of 1 .. n - 1 characters, the largest probability, and the
         entropy in nats.
         """
-        tree, places = self.tree, self._places
-        V = tree.vocab_size
-        p, left = np.zeros(V), 1.0
+        V, nodes = self.tree.vocab_size, [*self._nodes(context.tolist())]
         x = np.ones(V + self._n - 1, np.float32)  # of which logarithms are needed
-        for k, node in reversed([*enumerate(self._nodes(context.tolist()))]):
-            low, high = places.begin[node], places.begin[node + 1]
-            mass = int(tree.mass_values[places.masses[node]])
-            if high - low > FEW:
-                own = tree.own[k].take(tree.codes[low:high])
-                rate = 1.0 / float(int(own.sum()) + mass)
-                p[tree.following[low:high]] += own * (left * rate)
+        whole, left, longer = min(len(nodes) - 1, WHOLE_ROWS), 1.0, []
+        for k in range(len(nodes) - 1, 0, -1):
+            if k > whole:
+                following, own, scale, share = self._after(nodes[k], k)
+                longer.append((following, own, left * scale))
+                left *= share
             else:
-                values = [self._own[k][code] for code in places.codes[low:high]]
-                rate = 1.0 / float(sum(values) + mass)
-                for character, value in zip(places.following[low:high], values, strict=True):
-                    p[character] += value * (left * rate)
-            left *= float(mass) * rate
-            if k > 0:
-                x[V + k - 1] += _UNIT / np.float32(rate)
-        p += left / V
+                _, scale = self._row(tuple(nodes[: k + 1]))
+            x[V + k - 1] += _UNIT / np.float32(scale)
+        row, _ = self._row(tuple(nodes[: whole + 1]))
+        p = row * left
+        for part in longer:
+            _add(p, *part)
         x[:V] = p
         logs = log2(x)
         entropy = np.float32(-(x[:V] * logs[:V] * _FINE).astype(np.int32).sum()) / _FINE * _LN2
@@ -107,6 +106,33 @@ class Lookup:
         features[:-2] = logs[V:] * _LN2
         features[-2:] = x[:V].max(), entropy
         return p, features
+
+    def _whole_row(self, nodes: tuple[int, ...]) -> tuple[Wide, float]:
+        """The probabilities after the context of the last of these nodes (V,), and 1 / its total."""
+        following, own, scale, share = self._after(nodes[-1], len(nodes) - 1)
+        if len(nodes) == 1:
+            p = np.full(self.tree.vocab_size, 1 / self.tree.vocab_size) * share
+        else:
+            p = self._row(nodes[:-1])[0] * share
+        _add(p, following, own, scale)
+        return p, scale
+
+    def _after(self, node: int, k: int) -> tuple[Any, Any, float, float]:
+        """What follows the context of a node, of k characters: ids, and their counts less the discounts.
+
+        And 1 / total, and the share that is left to the shorter context.
+        """
+        tree, places = self.tree, self._places
+        low, high = places.begin[node], places.begin[node + 1]
+        mass = int(tree.mass_values[places.masses[node]])
+        if high - low > FEW:
+            following, own = tree.following[low:high], tree.own[k].take(tree.codes[low:high])
+            total = int(own.sum()) + mass
+        else:
+            following, own = places.following[low:high], [self._own[k][c] for c in places.codes[low:high]]
+            total = sum(own) + mass
+        scale = 1.0 / float(total)
+        return following, own, scale, float(mass) * scale
 
     def _nodes(self, context: list[int]) -> Iterator[int]:
         """Those of its last 0, 1, .. characters."""
@@ -118,6 +144,15 @@ class Lookup:
             if node == high or symbols[node] != symbol:
                 return
             yield node
+
+
+def _add(p: Wide, following: Any, own: Any, scale: float) -> None:
+    """p[following] += own * scale."""
+    if len(own) > FEW:
+        p[following] += own * scale
+    else:
+        for character, value in zip(following, own, strict=True):
+            p[character] += value * scale
 
 
 def log2(x: Features) -> Features:

@@ -132,10 +132,11 @@ class _Assembler:
         counts = self._plain.counts
         assert counts is not None
         tree = CompiledLookup(counts.counts).tree
-        names = ("symbols", "links", "rates", "following", "codes", "own")
+        names = ("places", "links", "following", "codes", "own", "rows")
         self.arrays |= {f"counts.{name}": getattr(tree, name) for name in names}
         self.arrays["gate"] = counts.gate.flat
         n, codes = tree.own.shape
-        sizes = [self._plain.vocab_size, n, self._plain.never, len(tree.rates), codes]
+        sizes = [self._plain.vocab_size, n, self._plain.never, len(tree.places), len(tree.rates), codes]
+        sizes += [len(tree.rows), tree.factor]
         places = [self._at(name) for name in (*(f"counts.{name}" for name in names), "gate")]
-        return [loop.MIX, address_of(mixing(tree.symbols.dtype)), *sizes, *places]
+        return [loop.MIX, address_of(mixing(tree.following.dtype)), *sizes, *places]

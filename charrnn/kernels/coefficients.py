@@ -25,3 +25,6 @@ GATE_INPUTS = GATE_CONTEXTS + 4
 # log(m) = 2 f (1 + f^2 / 3 + f^4 / 5 ..) with f = (m - 1) / (m + 1), from the highest power down, on
 # sqrt(1/2) <= m < sqrt(2): error 5e-13. The bits of sqrt(1/2) as a float64 are LOG_LEAST.
 LOG_SERIES, LOG_LEAST = (1 / 13, 1 / 11, 1 / 9, 1 / 7, 1 / 5, 1 / 3, 1.0), 0x3FE6A09E667F3BCD
+
+# The longest contexts whose probabilities under counts are computed as whole rows, see charrnn.counts.lookup.
+WHOLE_ROWS = 1

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import carray, types
 
 from charrnn.kernels.activations import exp
@@ -27,9 +28,20 @@ from charrnn.kernels.coefficients import (
     LOG_SERIES,
     NORM_LANES,
 )
-from charrnn.kernels.exact_layers import _lane_sum, sigmoid, tanh
-from charrnn.kernels.loops.context_tree import Tree, _descend, _log2, _sharpness, _spread, _weights
-from charrnn.kernels.machine.emitted import BYTE, DOUBLE, HALF, NUMBER, WORD, emitted
+from charrnn.kernels.exact_layers import _lane_sum, _row, sigmoid, tanh
+from charrnn.kernels.loops.context_tree import TOGETHER, Tree, _descend, _log2, _sharpness, _spread, _weights
+from charrnn.kernels.machine.emitted import (
+    BYTE,
+    DOUBLE,
+    FLOAT,
+    HALF,
+    NUMBER,
+    WORD,
+    emitted,
+    load,
+    spread,
+    store,
+)
 from charrnn.kernels.machine.jit import njit
 from charrnn.kernels.machine.native_calls import WORD as STEP
 from charrnn.kernels.machine.native_calls import _doubles_at, _floats_at, word_at
@@ -39,7 +51,7 @@ _BIAS, _OUTPUT, _SHIFT = F * U, F * U + U, F * U + 2 * U  # where these lie in t
 _LEAST, _LN2 = np.float32(EXP_LEAST), np.float32(1 / LOG2E)
 _LOWEST, _SPAN = np.float32(GATE_RANGE[0]), np.float32(GATE_RANGE[1] - GATE_RANGE[0])
 _WIDE_LN2, _SQRT_HALF = 1 / LOG2E, np.int64(LOG_LEAST)
-_SIZE, _INFINITE = np.intp(4), np.float32(1e4)
+SIZE, _INFINITE = 4, np.float32(1e4)  # the bytes of a float32
 
 
 @emitted(types.int64(types.float64))
@@ -96,15 +108,22 @@ def _take_in(features: Any, told: Any, top: Any, entropy: Any) -> None:
     features[GATE_CONTEXTS + 2], features[GATE_CONTEXTS + 3] = top, entropy
 
 
+@emitted(types.void(*[types.intp] * 3))
+def _weigh(builder: Any, hidden: Any, gate: Any, features: Any) -> None:
+    """hidden (U,) = features (F,) @ gate (F, U), at addresses: the sums stay in registers, in their order."""
+    kind = ir.VectorType(FLOAT, U)
+    sums = ir.Constant(kind, [-0.0] * U)
+    for k in range(F):
+        x = load(builder, builder.add(features, NUMBER(k * SIZE)), FLOAT)
+        weights = load(builder, builder.add(gate, NUMBER(k * U * SIZE)), kind)
+        sums = builder.fadd(sums, builder.fmul(weights, spread(builder, x, U)))
+    store(builder, sums, hidden)
+
+
 @njit()
 def _opened(gate: Any, features: Any, hidden: Any) -> Any:
     """The weight of the counts, from the inputs (F,); hidden (U,) is scratch space."""
-    for j in range(U):
-        hidden[j] = np.float32(-0.0)
-    for k in range(F):
-        x = features[k]
-        for j in range(U):
-            hidden[j] += gate[k * U + j] * x
+    _weigh(hidden.ctypes.data, gate.ctypes.data, features.ctypes.data)
     for j in range(U):
         hidden[j] = tanh(hidden[j] + gate[_BIAS + j]) * gate[_OUTPUT + j]
     total = hidden[0]
@@ -144,49 +163,62 @@ def _total(x: Any, lanes: Any) -> float:
 @njit()
 def _mix(table: int, characters: int, rows: int, numbers_at: Any) -> None:
     V, n, never = word_at(table), word_at(table + STEP), word_at(table + 2 * STEP)
-    nodes, codes = word_at(table + 3 * STEP), word_at(table + 4 * STEP)
-    arrays = table + 5 * STEP
+    places, nodes, codes = word_at(table + 3 * STEP), word_at(table + 4 * STEP), word_at(table + 5 * STEP)
+    whole_rows, factor = word_at(table + 6 * STEP), word_at(table + 7 * STEP)
+    arrays = table + 8 * STEP
     size = np.intp(1)
     tree = Tree(
-        carray(numbers_at(word_at(arrays)), (size,)),
-        carray(_uint32(word_at(arrays + STEP)), (nodes + 1, 2)),
-        _doubles_at(word_at(arrays + 2 * STEP), 2 * nodes).reshape((nodes, 2)),
-        carray(numbers_at(word_at(arrays + 3 * STEP)), (size,)),
-        carray(_uint16(word_at(arrays + 4 * STEP)), (size,)),
-        _doubles_at(word_at(arrays + 5 * STEP), n * codes).reshape((n, codes)),
+        carray(_uint32(word_at(arrays)), (places,)),
+        carray(_uint32(word_at(arrays + STEP)), (nodes, 8)),
+        _doubles_at(word_at(arrays + STEP), 4 * nodes).reshape((nodes, 4)),
+        carray(numbers_at(word_at(arrays + 2 * STEP)), (size,)),
+        carray(_uint16(word_at(arrays + 3 * STEP)), (size,)),
+        _doubles_at(word_at(arrays + 4 * STEP), n * codes).reshape((n, codes)),
+        _doubles_at(word_at(arrays + 5 * STEP), whole_rows * V).reshape((whole_rows, V)),
         V,
+        factor,
     )
     gate = _floats_at(word_at(arrays + 6 * STEP), _SHIFT + 1)
-    places = arrays + 7 * STEP
-    path, context = np.empty(n, np.int64), np.empty(n - 1, np.int32)
+    entries = arrays + 7 * STEP
     # In one piece: to ask for each of them takes as long as what is done with it.
-    space = np.zeros(V + NORM_LANES + V + n + F + U)
-    p, lanes, rest = space[:V], space[V : V + NORM_LANES], space[V + NORM_LANES :].view(np.float32)
+    most = min(rows, TOGETHER)
+    space = np.empty(NORM_LANES + V + most * n + most + most * n + V + n + F + U)
+    lanes, p, rest = space[:NORM_LANES], space[NORM_LANES : NORM_LANES + V], space[NORM_LANES + V :]
+    whole_numbers, rest = rest.view(np.int64), rest[most * n + most :]
+    paths, depths = whole_numbers[: most * n].reshape((most, n)), whole_numbers[most * n : most * n + most]
+    contexts, rest = (
+        rest.view(np.int32)[: most * (n - 1)].reshape((most, n - 1)),
+        rest[most * n :].view(np.float32),
+    )
     e, products, rest = rest[:V], rest[V : 2 * V], rest[2 * V :]
     told, features, hidden = rest[: n + 1], rest[n + 1 : n + 1 + F], rest[n + 1 + F : n + 1 + F + U]
-    for b in range(rows):
-        y = _floats_at(word_at(places) + b * word_at(places + STEP) * _SIZE, V)
-        logits = _floats_at(word_at(places + 2 * STEP) + b * word_at(places + 3 * STEP) * _SIZE, V)
-        state = _floats_at(word_at(places + 4 * STEP) + b * word_at(places + 5 * STEP) * _SIZE, n - 1)
-        for i in range(n - 2):
-            state[i] = state[i + 1]
-        state[n - 2] = np.float32(word_at(characters + b * STEP) + 1)
-        for i in range(n - 1):
-            context[i] = np.int32(state[i]) - np.int32(1)
-        depth = _descend(tree, context, 0, n - 2, path)
-        _spread(p, tree, path, depth)
-        _weights(tree, path, depth, told)
-        told[n - 1], told[n] = _sharpness(p)
-        _exponentials(e, products, logits)
-        whole = _total(e, lanes)
-        top = _log2(np.float32(whole)) * _LN2
-        _take_in(features, told, top, top - np.float32(_total(products, lanes) / whole))
-        weight = np.float64(_opened(gate, features, hidden))
-        left = (1.0 - weight) / whole
-        for i in range(V):
-            y[i] = np.float32(_log(weight * p[i] + left * np.float64(e[i])))
-        if never >= 0:
-            y[never] = np.float32(-1e30)
+    lanes[:] = 0.0
+    for first in range(0, rows, TOGETHER):
+        some = min(TOGETHER, rows - first)
+        for b in range(some):
+            state = _row(entries + 4 * STEP, first + b, n - 1)
+            for i in range(n - 2):
+                state[i] = state[i + 1]
+            state[n - 2] = np.float32(word_at(characters + (first + b) * STEP) + 1)
+            for i in range(n - 1):
+                contexts[b, i] = np.int32(state[i]) - np.int32(1)
+        _descend(tree, contexts, paths, depths[:some])
+        for b in range(some):
+            y, logits = _row(entries, first + b, V), _row(entries + 2 * STEP, first + b, V)
+            path, depth = paths[b], depths[b]
+            _spread(p, tree, path, depth)
+            _weights(tree, path, depth, told)
+            told[n - 1], told[n] = _sharpness(p)
+            _exponentials(e, products, logits)
+            whole = _total(e, lanes)
+            top = _log2(np.float32(whole)) * _LN2
+            _take_in(features, told, top, top - np.float32(_total(products, lanes) / whole))
+            weight = np.float64(_opened(gate, features, hidden))
+            left = (1.0 - weight) / whole
+            for i in range(V):
+                y[i] = np.float32(_log(weight * p[i] + left * np.float64(e[i])))
+            if never >= 0:
+                y[never] = np.float32(-1e30)
 
 
 # An instruction of the compiled loop: logits become log-probabilities, mixed with those of counts. The table
@@ -196,7 +228,7 @@ def _mix(table: int, characters: int, rows: int, numbers_at: Any) -> None:
 
 
 def mix_uint8(table: int, characters: int, rows: int) -> None:
-    """Trees whose symbols have 8 bits."""
+    """Trees in which the ids that follow have 8 bits."""
     _mix(table, characters, rows, _uint8)
 
 
@@ -210,9 +242,9 @@ def mix_uint32(table: int, characters: int, rows: int) -> None:
     _mix(table, characters, rows, _uint32)
 
 
-def mixing(symbols: Any) -> Callable[..., None]:
-    """The function for symbols of this type."""
-    return {1: mix_uint8, 2: mix_uint16, 4: mix_uint32}[np.dtype(symbols).itemsize]
+def mixing(ids: Any) -> Callable[..., None]:
+    """The function for ids of this type."""
+    return {1: mix_uint8, 2: mix_uint16, 4: mix_uint32}[np.dtype(ids).itemsize]
 
 
 @njit()

@@ -50,6 +50,14 @@ def _pointer(builder: Any, address: Any, kind: Any) -> Any:
     return cast(address, kind.as_pointer())
 
 
+def prefetch(builder: Any, level: int, address: Any) -> None:
+    """Prefetch the cache line at an address into the cache of this level."""
+    pointer = BYTE.as_pointer()
+    function = declared(builder, "llvm.prefetch.p0i8", ir.VoidType(), [pointer, *[WORD] * 3])
+    read, locality, data = WORD(0), WORD(4 - level), WORD(1)
+    builder.call(function, [builder.inttoptr(address, pointer), read, locality, data])
+
+
 def declared(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
     """The external function of this name, declared once in a module."""
     known = builder.module.globals.get(name)

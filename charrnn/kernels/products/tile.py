@@ -22,7 +22,6 @@ from numba import types
 from numba.core import cgutils, config
 
 from charrnn.kernels.machine.emitted import (
-    BYTE,
     DOUBLE,
     FLOAT,
     WORD,
@@ -30,6 +29,7 @@ from charrnn.kernels.machine.emitted import (
     declared,
     emitted,
     load,
+    prefetch,
     spread,
     store,
     switch,
@@ -76,14 +76,6 @@ def _fused_pairs(builder: Any, a: Any, b: Any, total: Any) -> Any:
     return builder.call(function, [total, builder.bitcast(a, pairs), builder.bitcast(b, pairs)])
 
 
-def _prefetch(builder: Any, address: Any) -> None:
-    """Prefetch the cache line at an address into the second level; a tile fills the first with B."""
-    pointer = BYTE.as_pointer()
-    function = declared(builder, "llvm.prefetch.p0i8", ir.VoidType(), [pointer, *[WORD] * 3])
-    read, second_level, data = WORD(0), WORD(2), WORD(1)
-    builder.call(function, [builder.inttoptr(address, pointer), read, second_level, data])
-
-
 class Tile(NamedTuple):
     """C = init + A B: up to TILE_ROWS rows, two vectors of columns, k from 0 to depth - 1 in order.
 
@@ -124,7 +116,7 @@ def _emit_tile(builder: Any, multiply_add: Any, vector: Any, rows: int, tile: An
     def step(k: Any, sums: list[Any]) -> list[Any]:
         columns = load_two(at(b, k, b_k))
         a_k_th = at(a, k, a_k)
-        _prefetch(builder, builder.add(ahead, builder.mul(k, ahead_k)))
+        prefetch(builder, 2, builder.add(ahead, builder.mul(k, ahead_k)))
         done = []
         for r in range(rows):
             x = spread(builder, load(builder, at(a_k_th, numbers[r], a_row), item, align), vector.count)
