@@ -98,16 +98,20 @@ def rows(count: int, seed: int = 0) -> tuple[Any, ...]:
     return features, chances, np.full(count, 0.2)
 
 
+def is_long(features: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return features[:, GATE_LONG - 1] > 0
+
+
 def test_the_gradient_is_that_of_central_differences():
     features, chances, network = rows(40)
     gate = np.random.default_rng(1).normal(scale=0.3, size=SIZE)
     some, spare = np.arange(0, 40, 3), np.empty(SIZE)
 
     def loss() -> float:
-        return mixing.gradient(spare, gate, features.astype(np.float64), chances, network, some)
+        return mixing.gradient(spare, gate, features.astype(np.float64), is_long(features), chances, network, some)
 
     gradient = np.empty(SIZE)
-    mixing.gradient(gradient, gate, features.astype(np.float64), chances, network, some)
+    mixing.gradient(gradient, gate, features.astype(np.float64), is_long(features), chances, network, some)
     for k in range(0, SIZE, 7):
         before = gate[k]
         gate[k] = before + 1e-4
@@ -122,7 +126,8 @@ def test_the_gradient_is_of_the_loss_that_is_read():
     features, chances, network = rows(50)
     gate = Gate(np.random.default_rng(1).normal(scale=0.3, size=SIZE).astype(np.float32))
     spare, wide = np.empty(SIZE), features.astype(np.float64)
-    loss = mixing.gradient(spare, gate.flat.astype(np.float64), wide, chances, network, np.arange(50))
+    read = is_long(features), chances, network, np.arange(50)
+    loss = mixing.gradient(spare, gate.flat.astype(np.float64), wide, *read)
     nats = -np.log(network).astype(np.float32)
     told = features[:, [*range(11)]].copy()  # nine contexts and what sharpness the counts have
     mixing.nats(nats, features[:, 11:].copy(), chances, told, gate.flat)
@@ -135,7 +140,8 @@ def test_a_fit_finds_what_is_there_and_is_the_same_each_time():
     def loss(gate: Gate, of: tuple[Any, ...]) -> float:
         features, *others = of
         wide = gate.flat.astype(np.float64)
-        return mixing.gradient(np.empty(SIZE), wide, features.astype(np.float64), *others, np.arange(6000))
+        read = features.astype(np.float64), is_long(features), *others, np.arange(6000)
+        return mixing.gradient(np.empty(SIZE), wide, *read)
 
     gate = fitting.fitted(*known)
     np.testing.assert_array_equal(gate.flat, fitting.fitted(*known).flat)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.counts.gate import MOST_WEIGHT, SIZE, Gate
-from charrnn.kernels.coefficients import GATE_INPUTS, GATE_UNITS
+from charrnn.kernels.coefficients import GATE_INPUTS, GATE_LONG, GATE_UNITS
 from charrnn.kernels.loops import mixing
 
 ROWS, PASSES = 256, 10  # of a step; over the text
@@ -28,7 +28,7 @@ def fitted(inputs: Floats, chances: Wide, network: Wide) -> Gate:
     The same text gives the same gate.
     """
     mean, scale = inputs.mean(0, dtype=np.float64), inputs.std(0, dtype=np.float64) + 1e-3
-    features = (inputs - mean) / scale
+    features, is_long = (inputs - mean) / scale, inputs[:, GATE_LONG - 1] > 0
     random, origin = np.random.default_rng(0), np.zeros(SIZE)
     for part in (origin[:_WEIGHTS], origin[-GATE_UNITS - 1 : -1]):  # not the biases
         part[:] = random.normal(scale=START, size=len(part))
@@ -38,7 +38,7 @@ def fitted(inputs: Floats, chances: Wide, network: Wide) -> Gate:
     for _ in range(PASSES):
         order = random.permutation(len(inputs))
         for low in range(0, len(order), ROWS):
-            mixing.gradient(gradient, gate, features, chances, network, order[low : low + ROWS])
+            mixing.gradient(gradient, gate, features, is_long, chances, network, order[low : low + ROWS])
             gradient += DECAY * (gate - origin)
             step += 1
             moments += (1 - BETAS[0]) * (gradient - moments)

@@ -17,6 +17,8 @@ from charrnn.kernels.coefficients import (
     EXP_LEAST,
     GATE_CONTEXTS,
     GATE_INPUTS,
+    GATE_LONG,
+    GATE_LONG_MOST,
     GATE_RANGE,
     GATE_UNITS,
     LOG2E,
@@ -28,6 +30,7 @@ Floats = npt.NDArray[np.float32]
 
 _LEAST, _LN2, _WIDE_LN2 = np.float32(EXP_LEAST), np.float32(1 / LOG2E), 1 / LOG2E
 _LOWEST, _SPAN = np.float32(GATE_RANGE[0]), np.float32(GATE_RANGE[1] - GATE_RANGE[0])
+_LONG_SPAN = np.float32(GATE_LONG_MOST - GATE_RANGE[0])
 
 
 class Mixing:
@@ -66,7 +69,8 @@ class Mixing:
         inputs[GATE_CONTEXTS:] = *told[-2:], top, entropy
         hidden = self._of.tanh(self._of.product(self._weight, inputs) + self._bias) * self._output
         total = np.add.accumulate(hidden)[-1:]  # unlike reduce, it adds in order
-        opened: np.float32 = (self._of.sigmoid(total + self._shift) * _SPAN + _LOWEST)[0]
+        span = _LONG_SPAN if inputs[GATE_LONG - 1] > 0 else _SPAN
+        opened: np.float32 = (self._of.sigmoid(total + self._shift) * span + _LOWEST)[0]
         return opened
 
 

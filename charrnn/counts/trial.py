@@ -34,8 +34,8 @@ def try_out(vocab_size: int) -> None:
     chances, told = lookup.score_after(contexts, np.zeros(0, np.int64), np.zeros(0, np.int32))
     mixing.nats(np.zeros(0, np.float32), nothing, chances, told, np.zeros(SIZE, np.float32))
     mixing.inputs(np.zeros((0, GATE_INPUTS), np.float32), nothing, told)
-    features = np.zeros((1, GATE_INPUTS))
-    mixing.gradient(np.zeros(SIZE), np.zeros(SIZE), features, np.ones(1), np.ones(1), np.zeros(1, np.int64))
+    features, one = (np.zeros((1, GATE_INPUTS)), np.zeros(1, np.bool_)), np.ones(1)
+    mixing.gradient(np.zeros(SIZE), np.zeros(SIZE), *features, one, one, np.zeros(1, np.int64))
 
 
 def _learn(V: int) -> None:

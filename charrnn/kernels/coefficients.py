@@ -18,8 +18,10 @@ NORM_LANES = 16  # partial sums of a layer norm when text is written, so that th
 LOG2_SERIES = (1.4425531436, -0.7182818984, 0.4582707065, -0.2795379275, 0.1234512844, -0.0264573772)
 
 # The gate between counts and network, see charrnn.counts.gate: its units, the contexts of which it is told
-# (of 1, 2, .. characters), and the least and the most that it leaves to the counts.
+# (of 1, 2, .. characters), and the least and the most that it leaves to the counts: after a context of
+# GATE_LONG characters that occurred, at most GATE_LONG_MOST, for there they would copy the text.
 GATE_UNITS, GATE_CONTEXTS, GATE_RANGE = 16, 9, (1 / 1024, 1 - 1 / 1024)
+GATE_LONG, GATE_LONG_MOST = 7, 0.2
 GATE_INPUTS = GATE_CONTEXTS + 4
 
 # log(m) = 2 f (1 + f^2 / 3 + f^4 / 5 ..) with f = (m - 1) / (m + 1), from the highest power down, on

@@ -21,6 +21,8 @@ from charrnn.kernels.coefficients import (
     EXP_LEAST,
     GATE_CONTEXTS,
     GATE_INPUTS,
+    GATE_LONG,
+    GATE_LONG_MOST,
     GATE_RANGE,
     GATE_UNITS,
     LOG2E,
@@ -50,6 +52,7 @@ F, U = GATE_INPUTS, GATE_UNITS
 _BIAS, _OUTPUT, _SHIFT = F * U, F * U + U, F * U + 2 * U  # where these lie in the gate's weights
 _LEAST, _LN2 = np.float32(EXP_LEAST), np.float32(1 / LOG2E)
 _LOWEST, _SPAN = np.float32(GATE_RANGE[0]), np.float32(GATE_RANGE[1] - GATE_RANGE[0])
+_LONG_SPAN = np.float32(GATE_LONG_MOST - GATE_RANGE[0])
 _WIDE_LN2, _SQRT_HALF = 1 / LOG2E, np.int64(LOG_LEAST)
 SIZE, _INFINITE = 4, np.float32(1e4)  # the bytes of a float32
 
@@ -129,7 +132,8 @@ def _opened(gate: Any, features: Any, hidden: Any) -> Any:
     total = hidden[0]
     for j in range(1, U):
         total += hidden[j]
-    return sigmoid(total + gate[_SHIFT]) * _SPAN + _LOWEST
+    span = _LONG_SPAN if features[GATE_LONG - 1] > 0 else _SPAN
+    return sigmoid(total + gate[_SHIFT]) * span + _LOWEST
 
 
 @njit()
@@ -271,10 +275,13 @@ def inputs(features: Any, doubts: Any, told: Any) -> None:
 
 
 @njit()
-def gradient(d_gate: Any, gate: Any, features: Any, chances: Any, network: Any, rows: Any) -> float:
+def gradient(
+    d_gate: Any, gate: Any, features: Any, is_long: Any, chances: Any, network: Any, rows: Any
+) -> float:
     """The mean of -log p over some rows, and its gradient d_gate (size,), all in float64.
 
-    features (M, F); chances and network (M,) are the probabilities of the characters under either.
+    features (M, F); is_long (M,), whether the context of GATE_LONG characters occurred; chances and network
+    (M,), the probabilities of the characters under either.
     """
     hidden, loss = np.empty(U), 0.0
     d_gate[:] = 0.0
@@ -290,10 +297,11 @@ def gradient(d_gate: Any, gate: Any, features: Any, chances: Any, network: Any, 
             hidden[j] = tanh(hidden[j])
             total += hidden[j] * gate[_OUTPUT + j]
         share = sigmoid(total)
-        weight = GATE_RANGE[0] + (GATE_RANGE[1] - GATE_RANGE[0]) * share
+        span = (GATE_LONG_MOST if is_long[i] else GATE_RANGE[1]) - GATE_RANGE[0]
+        weight = GATE_RANGE[0] + span * share
         p = weight * chances[i] + (1.0 - weight) * network[i]
         loss -= _log(p)
-        slope = (GATE_RANGE[1] - GATE_RANGE[0]) * share * (1.0 - share)
+        slope = span * share * (1.0 - share)
         d_total = -(chances[i] - network[i]) / p * slope / len(rows)
         d_gate[_SHIFT] += d_total
         for j in range(U):
