@@ -584,6 +584,6 @@ def gated(
     total = float(tensors["gate.output.bias"][0])
     for weight, value in zip(tensors["gate.output.weight"][0], hidden, strict=True):
         total += float(weight) * value
-    most = 0.2 if len(LOGS) > 6 and LOGS[6] > 0 else 1023 / 1024  # where seven characters occurred
+    most = 0.2 if x[6] > 0 else 1023 / 1024  # where seven characters occurred
     weight = 1 / 1024 + (most - 1 / 1024) / (1 + np.exp(-total))
     return weight, (weight * p + (1 - weight) * q).tolist()

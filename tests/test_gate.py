@@ -20,6 +20,7 @@ from charrnn.counts.lookup import NOTHING, Lookup
 from charrnn.inference.mixed_model import MixedModel, model_of
 from charrnn.inference.mixture import Blend, MixedNetwork
 from charrnn.inference.numpy_network import PlainNetwork
+from charrnn.kernels.coefficients import GATE_LONG
 from charrnn.kernels.loops import mixing
 from charrnn.scoring import shared_prefixes
 
@@ -105,13 +106,13 @@ def is_long(features: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def test_the_gradient_is_that_of_central_differences():
     features, chances, network = rows(40)
     gate = np.random.default_rng(1).normal(scale=0.3, size=SIZE)
-    some, spare = np.arange(0, 40, 3), np.empty(SIZE)
+    some, spare, wide = np.arange(0, 40, 3), np.empty(SIZE), features.astype(np.float64)
 
     def loss() -> float:
-        return mixing.gradient(spare, gate, features.astype(np.float64), is_long(features), chances, network, some)
+        return mixing.gradient(spare, gate, wide, is_long(features), chances, network, some)
 
     gradient = np.empty(SIZE)
-    mixing.gradient(gradient, gate, features.astype(np.float64), is_long(features), chances, network, some)
+    mixing.gradient(gradient, gate, wide, is_long(features), chances, network, some)
     for k in range(0, SIZE, 7):
         before = gate[k]
         gate[k] = before + 1e-4

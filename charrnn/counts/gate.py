@@ -2,7 +2,8 @@
 
     p(c | text) = g p_counts(c | text) + (1 - g) p_network(c | text)
 
-g is LEAST + (MOST - LEAST) sigmoid(v tanh(W x + b) + d), so that neither is ever left out. x has, before the
+g is LEAST + (MOST - LEAST) sigmoid(v tanh(W x + b) + d), so that neither is ever left out. MOST is lower
+where the last GATE_LONG characters occurred together: there counts would copy the text. x has, before the
 character is seen: log(1 + count) of the contexts of 1 .. 9 characters, the counts' largest probability and
 their entropy, the network's largest probability, as -log p, and its entropy; entropies are in nats.
 
