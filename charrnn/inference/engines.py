@@ -357,6 +357,10 @@ class Paths:
                 self._path = self._compiled(self._loader.kernels)
         return self._path
 
+    def load(self) -> None:
+        """Begin to load the compiled path, however little is known to be to come."""
+        self._loader.load(self._network)
+
 
 class Loader:
     """Imports the compiled loop in a background thread, once that is worthwhile."""
@@ -381,8 +385,16 @@ class Loader:
         if self._thread is not None or self._characters < MEASURED:
             return
         self._expected = self._seconds * (1 + left / self._characters)
-        if self._expected < (WORTH_COMPILING if self._must_compile else WORTH_IMPORTING):
-            return
+        if self._expected >= (WORTH_COMPILING if self._must_compile else WORTH_IMPORTING):
+            self._start(network)
+
+    def load(self, network: Network) -> None:
+        """Start the thread; it compiles what is not in the cache."""
+        if self._thread is None:
+            self._expected = math.inf
+            self._start(network)
+
+    def _start(self, network: Network) -> None:
         with self._lock:
             if self._thread is None:
                 # A daemon, so that a program that has its text can exit without waiting for the thread.
