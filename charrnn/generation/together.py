@@ -86,6 +86,7 @@ class Place:
         self._taken = 0
         self._pieces: deque[Piece] = deque()
         self._heard: Callable[[], None] | None = None
+        self._least = 1
 
     def take(self) -> tuple[list[Piece], bool]:
         """The pieces since the last call, and whether they are the last ones."""
@@ -96,11 +97,10 @@ class Place:
         self._taken += sum(len(piece.text) for piece in found)
         return found, done
 
-    def listen(self, heard: Callable[[], None]) -> None:
-        """Call `heard` once, on any thread, as soon as there is something to take."""
-        self._heard = heard
-        if self._pieces or self.done:
-            self.tell()
+    def listen(self, heard: Callable[[], None], least: int = 1) -> None:
+        """Call `heard` once, on any thread, as soon as so many characters wait, or the text is done."""
+        self._least, self._heard = least, heard
+        self.tell()
 
     def leave(self) -> None:
         """Nobody wants the text any more."""
@@ -120,9 +120,10 @@ class Place:
         self.tell()
 
     def tell(self) -> None:
-        heard, self._heard = self._heard, None
-        if heard is not None:
-            heard()
+        if self.done or self.waiting >= self._least:
+            heard, self._heard = self._heard, None
+            if heard is not None:
+                heard()
 
 
 @dataclass(eq=False)

@@ -7,6 +7,7 @@ They may import all of the command line.
 COMMANDS = {
     "train": ("train:train", "Learn to write like a text."),
     "sample": ("sample:sample", "Write new text with a model."),
+    "serve": ("serve:serve", "Write for programs that ask over HTTP."),
     "enumerate": ("enumerate:enumerate_lines", "List the most probable lines."),
     "fill": ("fill:fill", "Fill the gaps of a text."),
     "eval": ("evaluate:evaluate", "Measure how well a model does on a text."),
