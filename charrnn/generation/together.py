@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -280,7 +280,7 @@ class Together:
         began = time.monotonic()
         if prompt.order.rates_prompt:
             character = int(prompt.unread[0])
-            (row,) = self._rating().best(ENDLESS).predict([prompt.cursor])
+            (row,) = self._predicted([prompt.cursor])
             if prompt.before:  # what stands in for a missing prompt is none of it
                 likelihood = self._likelihood(row, character, prompt.order.rated or 0)
                 prompt.places[0].prompt_likelihoods.append(likelihood)
@@ -347,16 +347,21 @@ class Together:
                 for _ in range(len(member.likelihoods) + len(member.unrated) - member.wanted):
                     member.unrated.pop()
 
-    def _rating(self) -> Paths:
+    def _predicted(self, cursors: Sequence[Cursor]) -> npt.NDArray[np.float64]:
+        """Let each text read its last character: log p of the next one, (texts, V). No record is empty."""
         if self._raters is None:
             self._raters = Paths(self._network, SampleConfig(), self._threads, predicts=True)
             self._raters.load()
-        return self._raters
+        begins = [cursor.last == len(self._vocabulary) for cursor in cursors]
+        found = self._raters.best(ENDLESS).predict(cursors)
+        if self._end >= 0:
+            found[begins, self._end] = -np.inf
+        return found
 
     def _rate(self, until: float) -> None:
         while group := [member for member in self._members if member.unrated]:
             cursors = [member.reader for member in group if member.reader is not None]
-            for member, row in zip(group, self._rating().best(ENDLESS).predict(cursors), strict=True):
+            for member, row in zip(group, self._predicted(cursors), strict=True):
                 character = member.unrated.popleft()
                 assert member.reader is not None
                 member.reader.last = character
