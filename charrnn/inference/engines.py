@@ -362,6 +362,10 @@ class Paths:
         self._loader.load(self._network)
 
 
+# Numba's modules import one another in circles: two threads that import them at once get some half made.
+_importing = threading.Lock()
+
+
 class Loader:
     """Imports the compiled loop in a background thread, once that is worthwhile."""
 
@@ -405,9 +409,10 @@ class Loader:
 
     def _load(self, network: Network) -> None:
         try:
-            from charrnn.inference import filter_code
-            from charrnn.inference import writing_loop as kernels
-            from charrnn.kernels.machine.jit import CACHE_DIR, JIT_DISABLED
+            with _importing:
+                from charrnn.inference import filter_code
+                from charrnn.inference import writing_loop as kernels
+                from charrnn.kernels.machine.jit import CACHE_DIR, JIT_DISABLED
 
             if JIT_DISABLED:
                 return

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from charrnn.config import SampleConfig, TextConfig, WeightPrecision
-from charrnn.errors import CharrnnError, quoted
+from charrnn.errors import CharrnnError, ConfigError, quoted
 from charrnn.generation.together import Likelihood, Piece
 from charrnn.inference.filters import Setting, table
 from charrnn.text.normalization import as_trained, expression_as_trained
@@ -167,7 +167,7 @@ class _Fields:
                 only=None if only is None else self.converted(only),
                 precision=self._served.precision,
             )
-        except CharrnnError as error:
+        except ConfigError as error:
             raise RefusedError(in_fields(str(error))) from None
 
     def converted(self, text: str) -> str:

@@ -47,6 +47,7 @@ def server(checkpoint: Any, name: str = "toy", **options: Any) -> Any:
     """A context of an application in this process, with a scheduler; skips the test where it cannot be."""
     for module in ("starlette", "uvicorn", "sse_starlette"):
         pytest.importorskip(module, reason=MISSING)
+    from charrnn.inference import writing_loop  # noqa: F401 - not on the thread of the loader, while a test imports Numba
     from charrnn.labels import names
     from charrnn.serving.application import application
     from charrnn.serving.protocol import Served
@@ -77,7 +78,7 @@ def ask(
     body: Sequence[bytes] | None = None,
     leaves: Callable[[Sent], Awaitable[None]] | None = None,
 ) -> Answer:
-    """The answer of the application, `body` or else `value` in JSON given; `leaves` ends when the client does."""
+    """The answer to a `body`, or else to a `value` in JSON; the client leaves when `leaves` ends."""
 
     async def exchange() -> Answer:
         parts = [json.dumps(value).encode()] if body is None else list(body)
