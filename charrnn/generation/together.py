@@ -32,7 +32,12 @@ Ids = npt.NDArray[np.int64]
 
 ENDLESS = 10**9  # characters to come: the compiled loop is always worth its loading
 MOST_WAITING = 2**14  # characters that nobody has taken yet, from which on a text waits
+FIRST_CHARACTERS = 4  # of a new text, which somebody waits for
 FIRST_STEPS = 8  # characters of each text in the first call, which shows how long one takes
+# A call that takes long has mostly waited for a CPU. If the next one were as much shorter, it would wait as
+# long: on a busy machine calls would become ever shorter, and nearly all of their time waiting.
+SLOWER = 1.1  # the most by which a character is taken to be slower than the one before
+LEAST_SHARE = 3  # of the longest call that an engine allows, no call is shorter than one of so many parts
 # Characters of a text that may be written before their log-probabilities are known.
 MOST_UNRATED = 64
 
@@ -188,6 +193,10 @@ class Together:
         """Begin to load the compiled loop."""
         self._paths.load()
 
+    @property
+    def is_compiled(self) -> bool:
+        return self._paths.is_compiled
+
     def join(self, order: Order) -> list[Place]:
         """Places for the texts of the order; what is wrong with it is said there. Any thread may call it."""
         places = [Place(index) for index in order.indices]
@@ -214,6 +223,12 @@ class Together:
             self._admit(*self._come.popleft())
         # Reading leaves half of the time to the others, so that a long prompt does not stop them.
         self._read(began + (seconds / 2 if self._members else seconds))
+        if new := [member for member in self._members if not member.text.written and member.writes]:
+            # Their first characters come before the others' next ones.
+            path = self._paths.best(ENDLESS)
+            for first in range(0, len(new), path.most_texts):
+                self._write_some(path, new[first : first + path.most_texts], FIRST_CHARACTERS)
+            self._hand_out()
         if self._members:
             rated = any(member.reader is not None for member in self._members)
             self._write(began + (seconds / 4 if rated else seconds))
@@ -292,7 +307,8 @@ class Together:
         some = prompt.unread[: max(1, min(fitting, path.longest(1)))]
         path.read(prompt.cursor, some)
         prompt.unread = prompt.unread[len(some) :]
-        self._read_seconds = (time.monotonic() - began) / len(some)
+        taken = (time.monotonic() - began) / len(some)
+        self._read_seconds = min(taken, SLOWER * self._read_seconds) if self._read_seconds else taken
 
     def _begin(self, prompt: _Prompt, place: Place) -> None:
         order = prompt.order
@@ -312,29 +328,38 @@ class Together:
                     self._members.append(member)
                 break
             group = writing[first : first + path.most_texts]
-            self._write_some(path, group, left * len(group) / (len(writing) - first))
+            steps = self._steps(path, len(group), left * len(group) / (len(writing) - first))
+            taken = self._write_some(path, group, steps)
+            expected = self._step_seconds * max(1.0, len(group) / self._step_texts)
+            self._step_seconds = min(taken, SLOWER * expected) if expected else taken
+            self._step_texts = len(group)
 
-    def _write_some(self, path: PlainPath | CompiledPath, group: list[_Member], seconds: float) -> None:
-        """Write as many characters of each text of the group as take about so long."""
+    def _steps(self, path: PlainPath | CompiledPath, texts: int, seconds: float) -> int:
+        """How many characters of each of so many texts take about so long."""
+        longest = path.longest(texts) if path.most_texts > 1 else MOST_UNRATED
+        if not self._step_seconds:
+            return min(FIRST_STEPS, longest)
+        expected = self._step_seconds * max(1.0, texts / self._step_texts)
+        return min(max(int(seconds / expected), longest // LEAST_SHARE, 1), longest)
+
+    def _write_some(self, path: PlainPath | CompiledPath, group: list[_Member], steps: int) -> float:
+        """Write at most so many characters of each text of the group; returns the seconds that one took."""
         began = time.monotonic()
-        steps = FIRST_STEPS
-        if self._step_seconds:
-            steps = int(seconds / (self._step_seconds * max(1.0, len(group) / self._step_texts)))
-        if path.most_texts > 1:
-            steps = min(steps, path.longest(len(group)))
         if any(member.reader is not None for member in group):
             steps = min(steps, MOST_UNRATED)
-        numbers = [member.text.numbers(max(1, steps)) for member in group]
+        numbers = [member.text.numbers(steps) for member in group]
         written = path.write([member.text.cursor for member in group], numbers, self._end)
-        self._step_seconds = (time.monotonic() - began) / max(1, *map(len, written))
-        self._step_texts = len(group)
+        taken = time.monotonic() - began
+        text, end = self._vocabulary.decode(np.concatenate(written)), 0
         for member, ids in zip(group, written, strict=True):
-            self._add(member, ids)
+            begin, end = end, end + len(ids)
+            self._add(member, text[begin:end], ids)
+        return taken / max(1, *map(len, written))
 
-    def _add(self, member: _Member, ids: Ids) -> None:
+    def _add(self, member: _Member, piece: str, ids: Ids) -> None:
         text = member.text
         try:
-            text.add(self._vocabulary.decode(ids), text.cursor.track.stopped)
+            text.add(piece, text.cursor.track.stopped)
         except CharrnnError as error:
             member.place.end(error)
             text.left = 0

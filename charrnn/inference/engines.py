@@ -361,6 +361,11 @@ class Paths:
         """Begin to load the compiled path, however little is known to be to come."""
         self._loader.load(self._network)
 
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the compiled path is there."""
+        return self._loader.kernels is not None
+
 
 # Numba's modules import one another in circles: two threads that import them at once get some half made.
 _importing = threading.Lock()

@@ -31,7 +31,7 @@ from charrnn.serving.guard import Gone, Guard, json_body, of_defect, of_refusal
 from charrnn.serving.protocol import Choice, Finish, RefusedError, Served
 from charrnn.serving.scheduler import BusyError, Manner, Scheduler, StoppedError
 
-PIECE_SECONDS = 0.03  # of text in one event
+PIECE_SECONDS = 0.04  # of text in one event
 MOST_SECONDS = 600.0  # after which what was written is the answer
 PATIENCE = 60.0  # seconds in which a reader reads something
 FILLED_AT_ONCE = 1
@@ -102,7 +102,9 @@ class _Routes:
         return HTMLResponse(self._page, headers={"content-security-policy": self._policy})
 
     async def health(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok", "texts": self._scheduler.texts_at_hand})
+        scheduler = self._scheduler
+        state = {"status": "ok", "texts": scheduler.texts_at_hand, "compiled": scheduler.is_compiled}
+        return JSONResponse(state)
 
     async def openapi(self, request: Request) -> Response:
         return JSONResponse(schema.openapi())

@@ -20,7 +20,7 @@ from charrnn.errors import CharrnnError
 from charrnn.generation.together import Order, Place, Together
 from charrnn.inference.mixture import Blend
 
-TURN = 0.006  # seconds; a new text waits for the end of one, and has its first characters after the next
+TURN = 0.012  # seconds; a new text waits for the end of one, and the next begins with its first characters
 LOOK = 0.02  # seconds between looks at texts that wait for their readers
 MOST_TEXTS = 1024  # at hand
 MOST_IDLE = 16  # groups, and models with labels, that are kept for the next text of their kind
@@ -77,7 +77,7 @@ class Scheduler:
 
     def start(self) -> None:
         """Start the thread, and load what most texts need."""
-        self.prepare(Manner.of(SampleConfig(precision=self.precision), None, None))
+        self._usual = self.prepare(Manner.of(SampleConfig(precision=self.precision), None, None))
         self._thread.start()
 
     def stop(self) -> None:
@@ -91,6 +91,11 @@ class Scheduler:
     @property
     def texts_at_hand(self) -> int:
         return sum(not place.done for place in self._at_hand)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether texts with the usual settings are written at full speed already."""
+        return self._usual.is_compiled
 
     def is_prepared(self, manner: Manner) -> bool:
         """Whether `prepare` has nothing to do, and so takes no time."""

@@ -151,7 +151,9 @@ def _schemas() -> dict[str, Any]:
         ),
         "Model": _object(list(model), **model),
         "Models": _object(["object", "data"], object=_TEXT, data={"type": "array", "items": _ref("Model")}),
-        "Health": _object(["status", "texts"], status=_TEXT, texts=number),
+        "Health": _object(
+            ["status", "texts", "compiled"], status=_TEXT, texts=number, compiled={"type": "boolean"}
+        ),
         "Error": _object(
             ["error"],
             error=_object(
