@@ -28,14 +28,14 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from charrnn.checkpoint import model_file
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, TextConfig
 from charrnn.vocabulary import Vocabulary
 
+ROOT = Path(__file__).parent.parent
 CHARRNN = [sys.executable, "-m", "charrnn"]
 CHARACTERS = "\n !,-.'?" + "".join(map(chr, [*range(65, 91), *range(97, 123)])) + "éèàüö"
 HEAD = (

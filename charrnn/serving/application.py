@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from charrnn.errors import CharrnnError
+from charrnn.errors import CharrnnError, VocabularyError
 from charrnn.generation.together import MOST_WAITING, Order, Place
 from charrnn.search.infilling import DEFAULT_GAP
 from charrnn.serving import protocol, schema
@@ -335,7 +335,8 @@ def _refusal(error: CharrnnError) -> RefusedError:
         return RefusedError(message, code="busy", status=503)
     if isinstance(error, StoppedError):
         return RefusedError(message, code="stopped", status=503)
-    return RefusedError(message, status=500 if type(error) is CharrnnError else 400)
+    param = "prompt" if isinstance(error, VocabularyError) and "character" in message else None
+    return RefusedError(message, param, status=500 if type(error) is CharrnnError else 400)
 
 
 async def _left(request: Request) -> None:
