@@ -388,6 +388,25 @@ def test_chat_and_other_addresses_are_refused_in_the_same_shape(app: Any) -> Non
     refusal(answer, 405)
 
 
+def test_what_cannot_be_sent_any_more_is_no_defect() -> None:
+    said: list[str] = []
+    with server(PROSE, report=said.append) as running:
+
+        async def broken(message: Any) -> None:
+            raise RuntimeError("the connection is closed")
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b'{"max_tokens": 3}', "more_body": False}
+
+        scope = {
+            "type": "http", "http_version": "1.1", "method": "POST", "path": "/v1/completions",
+            "scheme": "http", "root_path": "", "query_string": b"", "server": ("localhost", 80),
+            "headers": [(b"host", b"localhost"), (b"content-type", b"text/plain")],
+        }  # fmt: skip
+        asyncio.run(running(scope, receive, broken))
+    assert said == []
+
+
 # --- coming and going ------------------------------------------------------------------------------
 
 
@@ -396,10 +415,11 @@ def at_hand(app: Any) -> int:
     return count
 
 
+@pytest.mark.parametrize("events", [0, 1, 2])
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_leaves_frees_its_place(app: Any, stream: bool) -> None:
+def test_a_client_that_leaves_frees_its_place(app: Any, stream: bool, events: int) -> None:
     async def leaves(sent: Any) -> None:
-        while len(sent) < 2 * stream or not at_hand(app):
+        while events and (len(sent) < events * stream or not at_hand(app)):
             await asyncio.sleep(0.005)
 
     ask(app, value={"max_tokens": 100_000, "n": 5, "stream": stream}, leaves=leaves)

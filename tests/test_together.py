@@ -117,6 +117,16 @@ def test_who_leaves_while_the_prompt_is_read_is_not_written_for() -> None:
     assert place.done
 
 
+def test_who_leaves_before_the_first_turn_has_no_place_after_it() -> None:
+    group = Together(PROSE, SampleConfig(), 1)
+    places = group.join(Order("a", SampleConfig(seed=1), range(2)))
+    for place in places:
+        place.leave()
+    group.advance(TURN)
+    assert group.is_empty
+    assert all(place.done for place in places)
+
+
 def test_a_text_waits_while_its_reader_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(together, "MOST_WAITING", 100)
     group = Together(PROSE, SampleConfig(), 1)

@@ -261,6 +261,8 @@ class Together:
 
     def _admit(self, order: Order, places: list[Place]) -> None:
         if all(place.gone for place in places):
+            for place in places:
+                place.end(cut=True)
             return
         try:
             ids = self._vocabulary.encode(order.prompt, order.on_unknown).astype(np.int64)

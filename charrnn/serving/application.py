@@ -27,7 +27,17 @@ from charrnn.generation.together import MOST_WAITING, Order, Place
 from charrnn.search.infilling import DEFAULT_GAP
 from charrnn.serving import protocol, schema
 from charrnn.serving.filling import MOST_AROUND, MOST_GAP, Reader, between
-from charrnn.serving.guard import Gone, Guard, json_body, of_defect, of_refusal
+from charrnn.serving.guard import (
+    App,
+    Gone,
+    Guard,
+    Receive,
+    Scope,
+    Send,
+    json_body,
+    of_defect,
+    of_refusal,
+)
 from charrnn.serving.protocol import Choice, Finish, RefusedError, Served
 from charrnn.serving.scheduler import BusyError, Manner, Scheduler, StoppedError
 
@@ -83,8 +93,8 @@ async def _refused(request: Request, refused: Any) -> Response:
     return JSONResponse(of_refusal(refused), refused.status)
 
 
-async def _gone(request: Request, gone: Any) -> Response:
-    return JSONResponse(protocol.error("the client has left", 400), 400)  # nobody reads it
+async def _gone(request: Request, gone: Any) -> App:
+    return _nothing
 
 
 async def _defect(request: Request, problem: Exception) -> Response:
@@ -118,7 +128,7 @@ class _Routes:
             raise RefusedError("there is no such model", "model", "model_not_found", 404)
         return JSONResponse(protocol.model(self._served))
 
-    async def completions(self, request: Request) -> Response:
+    async def completions(self, request: Request) -> Any:
         body = await json_body(request.scope, request.receive)
         asked = protocol.parse(body, self._served, secrets.randbits(32))
         if asked.suffix is not None:
@@ -133,7 +143,7 @@ class _Routes:
             texts.raise_error()
         finally:
             watch.cancel()
-        return _events(texts.events())
+        return _events(texts.events(), texts.leave)
 
     async def _begin(self, asked: protocol.Request) -> _Answer:
         manner = Manner.of(asked.config, asked.label, asked.strength)
@@ -164,7 +174,7 @@ class _Routes:
             raise _refusal(error) from None
         return _Answer(asked, self._served, places)
 
-    async def _filled(self, request: Request, asked: protocol.Request) -> Response:
+    async def _filled(self, request: Request, asked: protocol.Request) -> Any:
         """What stands best between the prompts and the suffix, found by a search."""
         if asked.label is not None:
             raise RefusedError("label does not go together with suffix: leave out one", "label")
@@ -299,31 +309,40 @@ class _Answer:
 
     async def events(self) -> AsyncIterator[str]:
         """The data of each event; the last ones tell of an error, or are OpenAI's mark."""
-        try:
-            while self._going:
-                await self.news()
-                for place in list(self._going):
-                    if (part := self._part(place)) is not None:
-                        if place.error is not None:
-                            yield _json(of_refusal(_refusal(place.error)))
-                            return
-                        yield _json(self._envelope | {"choices": [part]})
-                if self._going:
-                    await asyncio.sleep(PIECE_SECONDS)
-            if self._asked.include_usage:
-                yield _json(self._envelope | {"choices": [], "usage": self._usage()})
-            yield "[DONE]"
-        finally:
-            self.leave()
+        while self._going:
+            await self.news()
+            for place in list(self._going):
+                if (part := self._part(place)) is not None:
+                    if place.error is not None:
+                        yield _json(of_refusal(_refusal(place.error)))
+                        return
+                    yield _json(self._envelope | {"choices": [part]})
+            if self._going:
+                await asyncio.sleep(PIECE_SECONDS)
+        if self._asked.include_usage:
+            yield _json(self._envelope | {"choices": [], "usage": self._usage()})
+        yield "[DONE]"
 
 
 def _json(value: object) -> str:
     return json.dumps(value)
 
 
-def _events(data: AsyncIterator[str]) -> Response:
-    response: Response = EventSourceResponse(data, sep="\n", send_timeout=PATIENCE)
-    return response
+def _events(data: AsyncIterator[str], leave: Callable[[], None] = lambda: None) -> App:
+    """An answer of these events; whatever becomes of it, `leave` is called in the end."""
+    response = EventSourceResponse(data, sep="\n", send_timeout=PATIENCE)
+
+    async def sent(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await response(scope, receive, send)
+        finally:  # if the client has left before the first event, `data` is never begun, and so never ended
+            leave()
+
+    return sent
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """An answer for nobody."""
 
 
 def _refusal(error: CharrnnError) -> RefusedError:

@@ -29,6 +29,10 @@ class Gone(Exception):  # noqa: N818 - a normal end, no error
     """The client has left."""
 
 
+class Unsent(Exception):  # noqa: N818 - likewise
+    """What was to be sent found the connection closed, or told of a wrong request already."""
+
+
 class Guard:
     """An ASGI application before another one: checks the Host header, and answers whatever goes wrong.
 
@@ -49,14 +53,21 @@ class Guard:
         async def send_on(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", []), *HEADERS]
-            await send(message)
+            try:
+                await send(message)
+            except TimeoutError:  # of a reader who reads nothing
+                raise
+            except Exception as problem:
+                raise Unsent from problem
 
         try:
             self._check_host(scope)
             await self._app(scope, receive, send_on)
         except RefusedError as refused:
             await answer(send_on, refused.status, of_refusal(refused))
-        except TimeoutError:  # of a reader who reads nothing
+        except Unsent:
+            pass
+        except TimeoutError:
             raise
         except Exception as problem:
             self._report(of_defect(problem))

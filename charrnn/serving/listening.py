@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import socket
 import stat
@@ -103,8 +104,18 @@ def _is_left_over(path: str) -> bool:
     raise CharrnnError(f"another server listens to {printable(path)}", "give --unix another path")
 
 
-def run(app: Any, listening: socket.socket, *, is_over: Callable[[], bool], end: Callable[[], None]) -> None:
-    """Serve the ASGI application until it is over; then `end` is called, which lets its answers end."""
+def run(
+    app: Any,
+    listening: socket.socket,
+    *,
+    is_over: Callable[[], bool],
+    end: Callable[[], None],
+    quiet: bool = True,
+) -> None:
+    """Serve the ASGI application until it is over; then `end` is called, which lets its answers end.
+
+    If it is `quiet`, nothing is logged: what clients do wrong, they are told.
+    """
     import uvicorn
 
     config = uvicorn.Config(
@@ -134,4 +145,9 @@ def run(app: Any, listening: socket.socket, *, is_over: Callable[[], bool], end:
         await server.serve([listening])
         watching.cancel()
 
-    asyncio.run(serve())
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL if quiet else before)
+    try:
+        asyncio.run(serve())
+    finally:
+        logging.disable(before)

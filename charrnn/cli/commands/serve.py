@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -78,9 +77,6 @@ def serve(
     from charrnn.serving.protocol import Served
     from charrnn.serving.scheduler import Scheduler
 
-    if not process.DEBUG:
-        logging.disable(logging.CRITICAL)  # what clients do wrong, they are told
-
     def report(line: str) -> None:
         say(f"charrnn: error: {printable(line)}")
 
@@ -96,7 +92,9 @@ def serve(
         scheduler.start()
         stop.saveable = True  # from here on, a signal lets answers end
         say(f"{name} is served at {address}; Ctrl-C ends it", command=True)
-        listening.run(app, found, is_over=lambda: stop() is not None, end=scheduler.stop)
+        listening.run(
+            app, found, is_over=lambda: stop() is not None, end=scheduler.stop, quiet=not process.DEBUG
+        )
     return stop.exit_code
 
 
