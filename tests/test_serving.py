@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -10,11 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.clients import Answer, ask, server
+from support.clients import MISSING, Answer, ask, server
 from support.toy_models import toy
 
 from charrnn import api
 from charrnn.config import SampleConfig, TextConfig
+from charrnn.errors import SearchError
 from charrnn.labels import Column
 
 pytestmark = pytest.mark.timeout(120)
@@ -173,6 +176,17 @@ def test_characters_of_a_pattern_are_only_characters_in_prompt_and_suffix() -> N
         assert "*?_\\" + texts(answer)[0] + "\\*" == best.text
 
 
+def test_a_search_ends_when_nobody_waits_for_it_any_more() -> None:
+    pytest.importorskip("starlette", reason=MISSING)
+    from charrnn.serving.filling import Reader, between
+
+    reader = Reader(LINES, "float32", 1)
+    assert between(reader, "a", "b", count=1, gap=2)
+    reader.gone = True
+    with pytest.raises(SearchError, match="takes too long"):
+        between(reader, "a", "b", count=1, gap=2)
+
+
 # --- shapes ----------------------------------------------------------------------------------------
 
 
@@ -239,6 +253,14 @@ def test_models_health_and_description_are_there(app: Any) -> None:
     assert ask(app, "/health", method="GET").json["status"] == "ok"
     described = ask(app, "/openapi.json", method="GET").json
     assert set(described["paths"]) >= {"/v1/completions", "/v1/models", "/health"}
+
+
+def test_another_page_may_stand_in_its_place() -> None:
+    with server(PROSE, page="<title>mine</title><script>1</script>") as running:
+        answer = ask(running, "/", method="GET")
+    assert b"mine" in answer.body
+    digest = base64.b64encode(hashlib.sha256(b"1").digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in answer.headers["content-security-policy"]
 
 
 def test_the_page_may_do_nothing_but_ask_this_server(app: Any) -> None:

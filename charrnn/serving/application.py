@@ -54,10 +54,14 @@ def application(
     *,
     hosts: Iterable[str] | None = (),
     origins: Sequence[str] = (),
+    page: str | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> Any:
-    """The ASGI application. Pages of the `origins` may ask it; see Guard for `hosts` and `report`."""
-    routes = _Routes(scheduler, served)
+    """The ASGI application. Pages of the `origins` may ask it; see Guard for `hosts` and `report`.
+
+    `page` is the HTML at /, whose scripts and styles stand in it; None: a form to write with.
+    """
+    routes = _Routes(scheduler, served, PAGE.read_text("utf-8") if page is None else page)
     others = [Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])]
     app = Starlette(
         routes=[
@@ -102,11 +106,10 @@ async def _defect(request: Request, problem: Exception) -> Response:
 
 
 class _Routes:
-    def __init__(self, scheduler: Scheduler, served: Served) -> None:
+    def __init__(self, scheduler: Scheduler, served: Served, page: str) -> None:
         self._scheduler, self._served = scheduler, served
         self._filling = asyncio.Semaphore(FILLED_AT_ONCE)
-        self._page = PAGE.read_text("utf-8")
-        self._policy = policy(self._page)
+        self._page, self._policy = page, policy(page)
 
     async def page(self, request: Request) -> Response:
         return HTMLResponse(self._page, headers={"content-security-policy": self._policy})
@@ -234,9 +237,7 @@ class _Answer:
         self._envelope = protocol.envelope(served, asked.config.seed)
         self._of_prompts = places
         self._places = [place for some in places for place in some]
-        self._choices = {
-            place: Choice(k, served.text) for k, place in enumerate(self._places)
-        }  # of a request without a best text
+        self._choices = {place: Choice(k, served.text) for k, place in enumerate(self._places)}
         self._begun: set[Place] = set()
         self._going = list(self._places)
         self._loop, self._news = asyncio.get_running_loop(), asyncio.Event()

@@ -28,7 +28,7 @@ def openapi() -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "The texts; with `stream`, events that hold their parts",
-                "content": _json(_ref("Completion")) | {"text/event-stream": {"schema": _TEXT}},
+                "content": _json(_ref("Completion")) | {"text/event-stream": {}},
             },
             **_errors("400", "403", "404", "408", "413", "415", "503"),
         },
