@@ -57,7 +57,7 @@ from charrnn.inference.mixture import Blend as Blend  # "as": the command line t
 from charrnn.inference.mixture import blend as blend
 from charrnn.labels import cut, ids_of, names
 from charrnn.text.corpus import Documents, read
-from charrnn.text.normalization import Normaliser, as_trained, normalised
+from charrnn.text.normalization import Normaliser, as_trained, expression_as_trained, normalised
 from charrnn.vocabulary import OnUnknown
 
 if TYPE_CHECKING:
@@ -331,11 +331,6 @@ def _normalised(model: Checkpoint | Blend, text: str) -> str:
     return as_trained(text, model.text)
 
 
-def _normalised_expression(model: Checkpoint | Blend, expression: str) -> str:
-    """The same for an expression, but not to NFD, where `é+` would become `e` and a repeated accent."""
-    return _normalised(model, expression) if model.text.normal_form == "NFC" else expression
-
-
 def _sample_config(settings: dict[str, Any], model: Checkpoint | Blend) -> SampleConfig:
     """The settings with normalised texts and a seed, a new one if none is given."""
     config = SampleConfig(**settings)
@@ -344,7 +339,7 @@ def _sample_config(settings: dict[str, Any], model: Checkpoint | Blend) -> Sampl
         until=tuple(_normalised(model, text) for text in config.stops),
         ban=tuple(_normalised(model, text) for text in config.ban),
         only=None if config.only is None else _normalised(model, config.only),
-        match=None if config.match is None else _normalised_expression(model, config.match),
+        match=None if config.match is None else expression_as_trained(config.match, model.text),
     )
     if config.seed is None:
         config = replace(config, seed=int(np.random.SeedSequence().generate_state(1)[0]))
@@ -383,7 +378,7 @@ def enumerate_lines(
 
         characters, length = loaded.vocabulary.characters, settings.get("length")
         longest = MAX_LINE_LENGTH if length is None else max(0, length)
-        expression = compiled(_normalised_expression(loaded, match), characters)
+        expression = compiled(expression_as_trained(match, loaded.text), characters)
         automaton = build(characters, end=end, expression=expression)
         start = automaton.start(length=longest + automaton.uncounted)
         settings["constraint"] = Constraint(start, automaton.table, automaton.classes)

@@ -44,7 +44,8 @@ ARROWS = {
         "checkpoint", "constraints", "events", "generation", "inference", "scoring", "search", "tasks",
         "text", "training",
     },
-    "cli": {"api", "checkpoint", "events", "scoring", "system", "tasks", "text", "training"},
+    "serving": {"api", "checkpoint", "generation", "inference", "search", "text"},
+    "cli": {"api", "checkpoint", "events", "scoring", "serving", "system", "tasks", "text", "training"},
     "__main__": {"cli"},
 }  # fmt: skip
 # The rooms inside kernels, and what of one another each imports; "" are the modules beside them.
@@ -249,6 +250,20 @@ def test_matplotlib_is_imported_only_to_draw_a_png() -> None:
     assert "matplotlib" not in ast.unparse(
         [n for n in tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
     )
+
+
+def test_the_server_is_imported_by_its_command_alone_and_only_when_it_runs() -> None:
+    using = {within(path) for path in sources() if "serving" in rooms_imported(path)}
+    assert using == {"cli/commands/serve.py"}
+    tree = ast.parse((PACKAGE / "cli" / "commands" / "serve.py").read_text(encoding="utf-8"))
+    assert not [
+        node for node in tree.body if isinstance(node, ast.ImportFrom) and "serving" in str(node.module)
+    ]
+
+
+def test_http_is_known_to_the_application_and_its_run_alone() -> None:
+    assert importers("starlette") | importers("sse_starlette") == {"serving/application.py"}
+    assert importers("uvicorn") == {"serving/listening.py"}
 
 
 def test_the_library_of_expressions_is_imported_by_its_worker_alone() -> None:

@@ -181,7 +181,7 @@ def test_wrong_usage_is_two_lines_and_exit_code_2(args: tuple[str, ...], said: s
 REPEATABLE = {
     ("sample", "--model"), ("sample", "--until"), ("sample", "--ban"), ("enumerate", "--model"),
     ("fill", "--model"), ("next", "--model"), ("classify", "--model"), ("train", "--val"),
-    ("train", "--label-field"), ("train", "--strip"),
+    ("train", "--label-field"), ("train", "--strip"), ("serve", "--model"), ("serve", "--cors"),
     ("sample", "--label"), ("enumerate", "--label"), ("fill", "--label"), ("next", "--label"),
     ("score", "--label"), ("compress", "--label"), ("decompress", "--label"),
 }  # fmt: skip
@@ -191,9 +191,10 @@ ONCE = {
     ("sample", "--only"),
     ("enumerate", "--prompt"), ("enumerate", "--match"), ("score", "--model"), ("compress", "--model"),
     ("decompress", "--model"), ("restore", "--model"), ("tag", "--model"), ("rewrite", "--model"),
+    ("serve", "--unix"),
 }  # fmt: skip
 THE_LAST_COUNTS = dict.fromkeys(
-    ("N", "[N]", "NAME", "K", "P", "T", "X", "M", "E", "MB", "TAU", "ETA", "BITS", "P,P,...", "PATH"),
+    ("N", "[N]", "NAME", "K", "P", "T", "X", "M", "E", "MB", "TAU", "ETA", "BITS", "P,P,...", "PATH", "HOST"),
     ("1", "2"),
 ) | {
     "error|skip": ("error", "skip"),

@@ -167,9 +167,12 @@ def test_pytorch_reads_classifiers_as_their_page_says():
 
 def test_each_dependency_says_why():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    for requirement in tomllib.loads(text)["project"]["dependencies"]:
-        (line,) = (line for line in text.splitlines() if f'"{requirement}"' in line)
-        assert "#" in line, requirement
+    project = tomllib.loads(text)["project"]
+    extras = [requirement for some in project["optional-dependencies"].values() for requirement in some]
+    for requirement in (*project["dependencies"], *extras):
+        lines = [line for line in text.splitlines() if f'"{requirement}"' in line]
+        assert lines
+        assert all("#" in line for line in lines), requirement
 
 
 @pytest.mark.parametrize("name", ["places.txt", "tales.txt"])

@@ -22,6 +22,7 @@ CHARACTERS, LABELS = "\t\nabe", ("a", "b")
 # By command: what follows its name and `-m MODEL`.
 WORDS: dict[str, list[str]] = {
     "sample": ["-n", "5", "--seed", "1"],
+    "serve": ["--print-llm-config"],
     "enumerate": ["-n", "1"],
     "next": ["a"],
     "score": ["lines.txt"],

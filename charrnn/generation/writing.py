@@ -19,7 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import DEFAULT_SAMPLE_LENGTH, MAX_LINE_LENGTH, SampleConfig, WeightPrecision
+from charrnn.config import (
+    DEFAULT_SAMPLE_LENGTH,
+    MAX_LINE_LENGTH,
+    SampleConfig,
+    TextConfig,
+    WeightPrecision,
+)
 from charrnn.constraints import rules
 from charrnn.errors import CharrnnError, SamplingError, VocabularyError
 from charrnn.generation.rejection import Ending, Outlet, Rules, Text
@@ -166,9 +172,7 @@ class _Writer(ABC):
         self._vocabulary = checkpoint.vocabulary
         self._text = checkpoint.text
         self._config = config
-        default = MAX_LINE_LENGTH if self._text.records else DEFAULT_SAMPLE_LENGTH
-        self._length = default if config.length is None else config.length
-        self._length += self._text.end == END  # which is no character of a text
+        self._length = longest(self._text, config)
         self._network = network_of(checkpoint, config.precision)
         self._control = rules.prepare(checkpoint, config, self._length, prompt)
         self._rules = Rules.of(checkpoint, config)
@@ -181,24 +185,14 @@ class _Writer(ABC):
 
     def _begin(self, prompt: Ids) -> tuple[Cursor, Ids, str]:
         """The cursor of a text after the prompt, the ids that it has yet to read, and these as text."""
-        document = opening(self._network, self._vocabulary, prompt, self._text.end)
-        before = self._vocabulary.decode(document[1:]) if len(prompt) else ""
-        cursor = Cursor(int(document[0]), self._network.initial_state())
+        cursor, unread, before = beginning(self._network, self._vocabulary, self._text, prompt)
         if self._control is not None:
             cursor.track = self._control.begin(before)
-        return cursor, document[1:], before
+        return cursor, unread, before
 
     def _new_text(self, index: int, before: str) -> Text:
         """Text number `index`, which continues `before`."""
-        config, line = self._config, before.rpartition(self._text.end or "\n")[2]
-        ending = Ending(self._text.end, config.stops)
-        outlet = Outlet(
-            config.stops if config.drop_until else (),
-            # An expression says where a text ends.
-            whole_characters=self._text.bytes and config.match is None,
-            before=line,
-        )
-        text = Text(index, ending, outlet, self._length, self._rules, line)
+        text = new_text(self._text, self._config, self._rules, index, before)
         if self._rules.unique:
             self._unsettled.append(text)
         return text
@@ -234,10 +228,10 @@ class _Writer(ABC):
         """Write more of this text, and of others beside it."""
         path = self._path(text)
         group = self._group(text, path.most_texts)
-        longest = path.longest(len(group))
+        most = path.longest(len(group))
         ends = self._text.records or self._config.stops or self._config.match is not None or self._rules.holds
         if len(group) > 1 and ends:
-            longest = min(longest, SHORT_PIECE)
+            most = min(most, SHORT_PIECE)
         if self._config.exact:
             for member in group:
                 if member.is_for_particles:
@@ -247,7 +241,7 @@ class _Writer(ABC):
                 return
         written = path.write(
             [member.cursor for member in group],
-            [member.numbers(longest) for member in group],
+            [member.numbers(most) for member in group],
             self._end,
         )
         for member, ids in zip(group, written, strict=True):
@@ -435,6 +429,34 @@ class _Prompted(_Writer):
         if not self._is_alone(most, others):
             group += [other for other in others if other.left][: most - 1]
         return group
+
+
+def longest(text: TextConfig, config: SampleConfig) -> int:
+    """The most characters of a text, END included."""
+    default = MAX_LINE_LENGTH if text.records else DEFAULT_SAMPLE_LENGTH
+    return (default if config.length is None else config.length) + (text.end == END)
+
+
+def beginning(
+    network: Network, vocabulary: Vocabulary, text: TextConfig, prompt: Ids
+) -> tuple[Cursor, Ids, str]:
+    """The cursor of a text that has read nothing yet, the ids that it has yet to read, and the prompt among
+    these as text."""
+    document = opening(network, vocabulary, prompt, text.end)
+    before = vocabulary.decode(document[1:]) if len(prompt) else ""
+    return Cursor(int(document[0]), network.initial_state()), document[1:], before
+
+
+def new_text(text: TextConfig, config: SampleConfig, rules: Rules, index: int, before: str) -> Text:
+    """Text number `index`, which continues `before`."""
+    line = before.rpartition(text.end or "\n")[2]
+    outlet = Outlet(
+        config.stops if config.drop_until else (),
+        # An expression says where a text ends.
+        whole_characters=text.bytes and config.match is None,
+        before=line,
+    )
+    return Text(index, Ending(text.end, config.stops), outlet, longest(text, config), rules, line)
 
 
 def opening(network: Network, vocabulary: Vocabulary, prompt: Ids, end: str) -> Ids:

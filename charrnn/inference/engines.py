@@ -357,6 +357,19 @@ class Paths:
                 self._path = self._compiled(self._loader.kernels)
         return self._path
 
+    def load(self) -> None:
+        """Begin to load the compiled path, however little is known to be to come."""
+        self._loader.load(self._network)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the compiled path is there."""
+        return self._loader.kernels is not None
+
+
+# Numba's modules import one another in circles: two threads that import them at once get some half made.
+_importing = threading.Lock()
+
 
 class Loader:
     """Imports the compiled loop in a background thread, once that is worthwhile."""
@@ -381,8 +394,16 @@ class Loader:
         if self._thread is not None or self._characters < MEASURED:
             return
         self._expected = self._seconds * (1 + left / self._characters)
-        if self._expected < (WORTH_COMPILING if self._must_compile else WORTH_IMPORTING):
-            return
+        if self._expected >= (WORTH_COMPILING if self._must_compile else WORTH_IMPORTING):
+            self._start(network)
+
+    def load(self, network: Network) -> None:
+        """Start the thread; it compiles what is not in the cache."""
+        if self._thread is None:
+            self._expected = math.inf
+            self._start(network)
+
+    def _start(self, network: Network) -> None:
         with self._lock:
             if self._thread is None:
                 # A daemon, so that a program that has its text can exit without waiting for the thread.
@@ -393,9 +414,10 @@ class Loader:
 
     def _load(self, network: Network) -> None:
         try:
-            from charrnn.inference import filter_code
-            from charrnn.inference import writing_loop as kernels
-            from charrnn.kernels.machine.jit import CACHE_DIR, JIT_DISABLED
+            with _importing:
+                from charrnn.inference import filter_code
+                from charrnn.inference import writing_loop as kernels
+                from charrnn.kernels.machine.jit import CACHE_DIR, JIT_DISABLED
 
             if JIT_DISABLED:
                 return

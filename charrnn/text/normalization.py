@@ -39,6 +39,11 @@ def as_trained(text: str, config: TextConfig) -> str:
     return normalised(text, config.form)
 
 
+def expression_as_trained(expression: str, config: TextConfig) -> str:
+    """The same for an expression, but not to NFD, where `é+` would become `e` and a repeated accent."""
+    return as_trained(expression, config) if config.normal_form == "NFC" else expression
+
+
 class Whole:
     """Cuts a text that comes in pieces anew, where normalisation combines nothing across a cut.
 

@@ -17,8 +17,8 @@ PROCESSES = ("charrnn.constraints", "measure", "multiprocessing", "pty", "subpro
 KERNELS = (
     "charrnn.api", "charrnn.counts.building", "charrnn.counts.compiled",
     "charrnn.generation", "charrnn.inference", "charrnn.kernels", "charrnn.nn",
-    "charrnn.scoring", "charrnn.search", "charrnn.tasks", "charrnn.training.run", "numba",
-    "support.calls", "support.compiled_loop", "support.warming",
+    "charrnn.scoring", "charrnn.search", "charrnn.serving", "charrnn.tasks", "charrnn.training.run", "numba",
+    "support.calls", "support.clients", "support.compiled_loop", "support.warming",
 )  # fmt: skip
 PLAIN = {"charrnn.tasks.fields", "charrnn.tasks.shares"}  # modules that call none
 

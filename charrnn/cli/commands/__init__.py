@@ -7,8 +7,9 @@ They may import all of the command line.
 COMMANDS = {
     "train": ("train:train", "Learn to write like a text."),
     "sample": ("sample:sample", "Write new text with a model."),
-    "enumerate": ("enumerate:enumerate_lines", "List the most probable lines."),
-    "fill": ("fill:fill", "Fill the gaps of a text."),
+    "serve": ("serve:serve", "Write for programs that ask over HTTP."),
+    "enumerate": ("searches:enumerate_lines", "List the most probable lines."),
+    "fill": ("searches:fill", "Fill the gaps of a text."),
     "eval": ("evaluate:evaluate", "Measure how well a model does on a text."),
     "info": ("info:info", "Show what a model is and how it was trained."),
     "score": ("score:score", "Say how surprising each line of a text is."),
