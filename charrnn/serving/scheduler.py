@@ -168,8 +168,8 @@ class Scheduler:
                 group.advance(TURN)
             except Exception as problem:  # a defect: those who wait must hear of it
                 what = f"{type(problem).__name__}: {problem}"
-                group.give_up(CharrnnError(f"unexpected {what}", "please report it"))
                 self._report(f"unexpected {what}: please report it")
+                group.give_up(CharrnnError(f"unexpected {what}", "please report it"))
         for group in (*self._groups.values(), *self._turns):
             group.give_up(StoppedError("the server is being stopped", "ask again when it is back"))
 
