@@ -41,8 +41,8 @@ ARROWS = {
     },
     "training": {"checkpoint", "events", "modules", "nn", "system", "tasks"},
     "api": {
-        "checkpoint", "constraints", "events", "generation", "inference", "scoring", "search", "tasks",
-        "text", "training",
+        "checkpoint", "constraints", "counts", "events", "generation", "inference", "scoring", "search",
+        "tasks", "text", "training",
     },
     "cli": {"api", "checkpoint", "events", "scoring", "system", "tasks", "text", "training"},
     "__main__": {"cli"},
