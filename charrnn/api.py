@@ -186,12 +186,21 @@ def sample_each(
     iterable, `prompts` may be a function `take(most)` that returns at least one and at most `most` prompts,
     those available without waiting, or none at the end. A prompt may be a Prompt, with a seed and label of
     its own. To a model that knows labels, it may be label<TAB>prompt, with a label of each column, which
-    leads as far as a setting `strength` says; see `given`.
+    leads as far as a setting `strength` says; see `given`. With the setting `adaptive`, counts learn from
+    each prompt before its texts are written, but not from these: see charrnn.generation.learning.
 
     Raises:
         VocabularyError: during the iteration; it names the prompt.
     """
     checkpoint, strength = _loaded(model), settings.pop("strength", 1.0)
+    if settings.pop("adaptive", False):
+        if best_of != 1:
+            raise ConfigError(
+                "--best-of compares texts by a model that stays as it is", "leave --adaptive out"
+            )
+        from charrnn.counts.growing import GrowingCounts
+
+        settings["begun"] = Begun(counts=GrowingCounts(checkpoint.vocabulary, checkpoint.text))
     if isinstance(checkpoint, Checkpoint) and checkpoint.columns:
         settings |= {"strength": strength}
         settings |= {"count": count, "best_of": best_of, "on_unknown": on_unknown, "echo": echo}
@@ -225,6 +234,7 @@ def _sample_each_label(
     source = prompts if callable(prompts) else _GrowingBatches(prompts)
     config, strength = _sample_config({"seed": settings.get("seed")}, model), settings.pop("strength")
     settings["seed"] = config.seed
+    begun = settings.pop("begun", Begun())
     models: dict[tuple[int, ...], Checkpoint | Blend] = {}
     columns = names(model.columns)
 
@@ -250,7 +260,9 @@ def _sample_each_label(
             for label, group in groupby(map(parted, taken), attrgetter("label")):
                 same = list(group)
                 given = of(label, done + 1)
-                for written in sample_each(given, same, begun=Begun(done, numbered, seen), **settings):
+                for written in sample_each(
+                    given, same, begun=Begun(done, numbered, seen, begun.counts), **settings
+                ):
                     written.label = label
                     if settings.get("unique"):  # complete, before texts of other labels repeat it
                         written.pieces = iter(list(written.pieces))
@@ -396,11 +408,16 @@ def _predictor(model: Checkpoint | Blend, settings: dict[str, Any]) -> Predictor
     return Predictor(model, settings.pop("precision", "float32"), settings.pop("threads", None))
 
 
-def offers(model: AnyModel | None = None, precision: WeightPrecision = "float32") -> Offers:
-    """The model's suggestions for a text that a user is typing."""
+def offers(
+    model: AnyModel | None = None, precision: WeightPrecision = "float32", *, adaptive: bool = False
+) -> Offers:
+    """The model's suggestions for a text that a user is typing.
+
+    If they are `adaptive`, they follow what was accepted.
+    """
     from charrnn.search.suggestions import Offers
 
-    return Offers(_loaded(model), precision)
+    return Offers(_loaded(model), precision, adaptive=adaptive)
 
 
 def fill(model: AnyModel | None, pattern: str, *, count: int = 10, **settings: Any) -> list[Filling]:

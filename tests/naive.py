@@ -650,7 +650,7 @@ class GrowingCounts:
                 self.weights[k, n] = self.weight(k, n) + 0.002 * (yes - q) * x
             for k, context in enumerate(contexts):
                 was, asked = self.experts.get((k, context, guess), (1 << 21, 0))
-                moved = (((1 << 22) - 1 if yes else 0) - was) * int(65536 / (asked + 1.6)) >> 16
-                self.experts[k, context, guess] = was + moved, min(asked + 1, 30)
+                moved = (((1 << 22) - 1 if yes else 0) - was) * int(65536 / (asked + 1.5)) >> 16
+                self.experts[k, context, guess] = was + moved, min(asked + 1, 20)
             if yes:
                 break

@@ -33,9 +33,9 @@ ARROWS = {
     "checkpoint": {"counts", "system", "text"},
     "inference": {"checkpoint", "counts", "kernels", "modules", "nn", "text"},
     "constraints": {"checkpoint", "inference", "text"},
-    "generation": {"checkpoint", "constraints", "inference", "text"},
-    "search": {"checkpoint", "generation", "inference", "nn", "text"},
-    "scoring": {"checkpoint", "inference", "kernels", "nn", "text"},
+    "generation": {"checkpoint", "constraints", "counts", "inference", "text"},
+    "search": {"checkpoint", "counts", "generation", "inference", "nn", "text"},
+    "scoring": {"checkpoint", "counts", "inference", "kernels", "nn", "text"},
     "tasks": {
         "checkpoint", "counts", "events", "generation", "inference", "kernels", "modules", "nn", "text",
     },

@@ -11,7 +11,7 @@ from numba.extending import register_jitable
 
 from charrnn.inference.filters import argmax
 from charrnn.inference.writing_loop import _step
-from charrnn.kernels.loops.growing import _follow, _forget_past, _learn, _spread
+from charrnn.kernels.loops import growing
 from charrnn.kernels.machine.jit import njit
 from charrnn.scoring import rans
 
@@ -88,9 +88,9 @@ def _frequencies(blocks: Any, b: int, logits: Any, scratch: Any, learning: Any) 
         rans.frequencies(blocks.f, logits, scratch.p)
     if learning is not None:
         if blocks.last[b] == len(blocks.f):
-            _forget_past(learning.past)
-        _follow(learning.grown, learning.past, blocks.last[b])
-        decisions = _spread(learning.grown, logits, learning.past, scratch.p)
+            growing.forget(learning.past)
+        growing.follow(learning.grown, learning.past, blocks.last[b])
+        decisions = growing.spread(learning.grown, logits, learning.past, scratch.p)
         rans.share_out(blocks.f, scratch.p, argmax(scratch.p))
     return decisions
 
@@ -116,7 +116,7 @@ def measure(
             starts[b, t] = rans.start_of(f, symbol)
             shares[b, t] = f[symbol]
             if learning is not None:
-                _learn(learning.grown, decisions, symbol)
+                growing.learn(learning.grown, decisions, symbol)
             blocks.last[b] = symbol
     return t1
 
@@ -148,7 +148,7 @@ def decode(network: Any, blocks: Any, t0: int, t1: int, coded: Any, scratch: Any
             if x[b] < rans.LOWEST:
                 return -1
             if learning is not None:
-                _learn(learning.grown, decisions, symbol)
+                growing.learn(learning.grown, decisions, symbol)
             blocks.texts[b, t] = symbol
             blocks.last[b] = symbol
     return t1

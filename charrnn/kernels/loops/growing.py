@@ -30,7 +30,7 @@ EXPERTS = ORDERS + WORDS
 INPUTS = EXPERTS + 2  # also the model, and a constant
 # Tinyshakespeare's last tenth, with 0.07 of its slots in use, is no better off with more.
 SLOTS, BUCKET = 1 << 20, 4
-LIMIT = 30  # answers that an expert remembers
+LIMIT = 20  # answers that an expert remembers
 MOST_DECISIONS = 256
 # Of weights. An expert's go by how often it was asked, the model's by the last expert that was asked before,
 # the constant's by the decision.
@@ -80,7 +80,7 @@ def _stirred(number: Any) -> Any:
 
 
 @njit()
-def _follow(grown: Any, past: Any, character: int) -> None:
+def follow(grown: Any, past: Any, character: int) -> None:
     """What was read last, (E,), after one more character, 0 .. V-1 or V for START.
 
     It has the last characters, the last one first, and the hashes of this word, or 0, and of two.
@@ -176,7 +176,7 @@ def _decide(grown: Any, n: int, total: float) -> float:
 
 
 @njit()
-def _learn(grown: Any, decisions: int, character: int) -> None:
+def learn(grown: Any, decisions: int, character: int) -> None:
     """Learns what the answers to the decisions were, up to that about the character."""
     for n in range(decisions):
         yes = grown.guesses[n] == character
@@ -209,10 +209,10 @@ def _advance(grown: Any, logits: Any, past: Any, character: int) -> float:
     for n in range(_most_decisions(grown)):
         total = _decide(grown, n, total)
         if grown.guesses[n] == character:
-            _learn(grown, n + 1, character)
+            learn(grown, n + 1, character)
             return chance * grown.chances[n]
         chance *= 1.0 - grown.chances[n]
-    _learn(grown, _most_decisions(grown), character)
+    learn(grown, _most_decisions(grown), character)
     rest = 0.0
     for i in range(len(grown.left)):
         rest += grown.left[i]
@@ -220,8 +220,11 @@ def _advance(grown: Any, logits: Any, past: Any, character: int) -> float:
 
 
 @njit()
-def _spread(grown: Any, logits: Any, past: Any, p: Any) -> int:
-    """p (V,): the probability of each character, of which none is learned; returns how many decisions."""
+def spread(grown: Any, logits: Any, past: Any, p: Any) -> int:
+    """p (V,): the probability of each character after `past`, where the model has the logits (V,).
+
+    Returns how many decisions there were, from which `learn` may learn which character it was.
+    """
     total, chance, decisions = _begin(grown, logits, past), 1.0, _most_decisions(grown)
     for n in range(decisions):
         total = _decide(grown, n, total)
@@ -237,7 +240,8 @@ def _spread(grown: Any, logits: Any, past: Any, p: Any) -> int:
 
 
 @njit()
-def _forget_past(past: Any) -> None:
+def forget(past: Any) -> None:
+    """Nothing was read yet."""
     for k in range(len(past)):
         past[k] = -1 if k < ORDERS else 0
 
@@ -251,19 +255,13 @@ def read(grown: Any, logits: Any, x: Any, y: Any, reset: Any, past: Any, nats: A
     """
     for t in range(len(y)):
         if reset[t]:
-            _forget_past(past)
-        _follow(grown, past, x[t])
+            forget(past)
+        follow(grown, past, x[t])
         nats[t] = 0.0 if y[t] < 0 else -_log(_advance(grown, logits[t], past, y[t]))
 
 
 @njit()
-def follow(grown: Any, past: Any, x: Any) -> None:
-    """What was read last, (E,), after the characters x (T,)."""
+def follow_all(grown: Any, past: Any, x: Any) -> None:
+    """The same as `follow`, for each character of x (T,)."""
     for character in x:
-        _follow(grown, past, character)
-
-
-@njit()
-def spread(grown: Any, logits: Any, past: Any, p: Any) -> None:
-    """p (V,): the probability of each character after `past`, where the model has the logits (V,)."""
-    _spread(grown, logits, past, p)
+        follow(grown, past, character)
