@@ -176,7 +176,7 @@ InOrder = AnyNetwork | GrowingModel  # what may read in order, in one column
 
 def _for_reading(model: Model) -> Model:
     """A model of the same parameters, with windows of its own."""
-    reading = Model(model.config, workers=model.workers)
+    reading = Model(model.config, workers=model.workers, reads_bfloat16=model.reads_bfloat16)
     reading.parameters = model.parameters
     reading.windows_kept = WINDOWS_KEPT
     return reading
