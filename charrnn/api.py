@@ -187,12 +187,21 @@ def sample_each(
     iterable, `prompts` may be a function `take(most)` that returns at least one and at most `most` prompts,
     those available without waiting, or none at the end. A prompt may be a Prompt, with a seed and label of
     its own. To a model that knows labels, it may be label<TAB>prompt, with a label of each column, which
-    leads as far as a setting `strength` says; see `given`.
+    leads as far as a setting `strength` says; see `given`. With the setting `adaptive`, counts learn from
+    each prompt before its texts are written, but not from these: see charrnn.generation.learning.
 
     Raises:
         VocabularyError: during the iteration; it names the prompt.
     """
     checkpoint, strength = _loaded(model), settings.pop("strength", 1.0)
+    if settings.pop("adaptive", False):
+        if best_of != 1:
+            raise ConfigError(
+                "--best-of compares texts by a model that stays as it is", "leave --adaptive out"
+            )
+        from charrnn.counts.growing import GrowingCounts
+
+        settings["begun"] = Begun(counts=GrowingCounts(checkpoint.vocabulary, checkpoint.text))
     if isinstance(checkpoint, Checkpoint) and checkpoint.columns:
         settings |= {"strength": strength}
         settings |= {"count": count, "best_of": best_of, "on_unknown": on_unknown, "echo": echo}
@@ -226,6 +235,7 @@ def _sample_each_label(
     source = prompts if callable(prompts) else _GrowingBatches(prompts)
     config, strength = _sample_config({"seed": settings.get("seed")}, model), settings.pop("strength")
     settings["seed"] = config.seed
+    begun = settings.pop("begun", Begun())
     models: dict[tuple[int, ...], Checkpoint | Blend] = {}
     columns = names(model.columns)
 
@@ -251,7 +261,9 @@ def _sample_each_label(
             for label, group in groupby(map(parted, taken), attrgetter("label")):
                 same = list(group)
                 given = of(label, done + 1)
-                for written in sample_each(given, same, begun=Begun(done, numbered, seen), **settings):
+                for written in sample_each(
+                    given, same, begun=Begun(done, numbered, seen, begun.counts), **settings
+                ):
                     written.label = label
                     if settings.get("unique"):  # complete, before texts of other labels repeat it
                         written.pieces = iter(list(written.pieces))
@@ -392,11 +404,16 @@ def _predictor(model: Checkpoint | Blend, settings: dict[str, Any]) -> Predictor
     return Predictor(model, settings.pop("precision", "float32"), settings.pop("threads", None))
 
 
-def offers(model: AnyModel | None = None, precision: WeightPrecision = "float32") -> Offers:
-    """The model's suggestions for a text that a user is typing."""
+def offers(
+    model: AnyModel | None = None, precision: WeightPrecision = "float32", *, adaptive: bool = False
+) -> Offers:
+    """The model's suggestions for a text that a user is typing.
+
+    If they are `adaptive`, they follow what was accepted.
+    """
     from charrnn.search.suggestions import Offers
 
-    return Offers(_loaded(model), precision)
+    return Offers(_loaded(model), precision, adaptive=adaptive)
 
 
 def fill(model: AnyModel | None, pattern: str, *, count: int = 10, **settings: Any) -> list[Filling]:
@@ -430,26 +447,32 @@ def evaluate(
     model: Checkpoint | str | Path,
     corpus: Paths,
     *,
-    text: TextConfig | None = None,
-    on_unknown: OnUnknown = "error",
     dynamic: DynamicConfig | None = None,
+    adaptive: bool = False,
     threads: int | None = None,
     report: Callable[[str, float], None] = lambda what, share: None,
     note: Callable[[str], None] = lambda line: None,
+    **reading: Any,
 ) -> Evaluation:
     """The loss over a text; if it has labels, also without them. Of a model that reads, more of its kind.
 
     With `dynamic` the result is a dynamic_evaluation.DynamicEvaluation, which adds the loss of a network that
-    adapts to the text. `report` is called a few times a second with the stage, "reading" or "adapting", and
-    the share of it that is done; `note` with a message for each thing that reading changed or left out.
+    adapts to the text. With `adaptive` it has an adaptive_loss: that of the model beside counts of the text
+    read so far and, with both, of the network that adapts beside them. `report` is called a few times a
+    second with the stage, such as "reading" or "adapting", and the share of it that is done; `note` with a
+    message for each thing that reading changed or left out. `reading` may have `text` and `on_unknown`.
     """
     from charrnn.tasks.evaluation import evaluate as evaluate_documents
 
     checkpoint = _checkpoint(model, *KINDS)
-    text = text or checkpoint.text.of_commands()
+    text: TextConfig = reading.pop("text", None) or checkpoint.text.of_commands()
+    on_unknown: OnUnknown = reading.pop("on_unknown", "error")
+    if reading:
+        raise TypeError(f"evaluate() has no argument {next(iter(reading))!r}")
     if checkpoint.config.kind != "writer":
-        if dynamic is not None:
-            raise ConfigError("--dynamic is for models that write, and this one reads", "leave it out")
+        for name, given in (("--dynamic", dynamic is not None), ("--adaptive", adaptive)):
+            if given:
+                raise ConfigError(f"{name} is for models that write, and this one reads", "leave it out")
         return _measured(checkpoint, corpus, text, on_unknown, threads, note)
     found = read(
         _paths(corpus), text, vocabulary=checkpoint.vocabulary, on_unknown=on_unknown,
@@ -459,23 +482,31 @@ def evaluate(
         note(line)
     documents = found.with_columns(checkpoint.columns).documents
     network = _model(checkpoint, threads)
-    count = len(documents)
-    result = evaluate_documents(network, documents, report=lambda done: report("reading", done / count))
+
+    def shown(stage: str) -> Callable[[int], None]:
+        return lambda done: report(stage, done / len(documents))
+
+    result = evaluate_documents(network, documents, report=shown("reading"))
     assert result is not None  # only a stopped evaluation has no result
     if documents.labels is not None:
         bare = replace(documents, labels=None)
-        without = evaluate_documents(
-            network, bare, report=lambda done: report("without labels", done / count)
-        )
+        without = evaluate_documents(network, bare, report=shown("without labels"))
         assert without is not None
         result = replace(result, loss_without_labels=without.loss)
     if dynamic is not None:
         from charrnn.tasks.dynamic_evaluation import DynamicEvaluation, dynamic_loss
 
-        adapting = dynamic_loss(network, documents, dynamic, lambda done: report("adapting", done / count))
-        return DynamicEvaluation(
+        adapting = dynamic_loss(network, documents, dynamic, shown("adapting"))
+        result = DynamicEvaluation(
             result.loss, result.characters, adapting, loss_without_labels=result.loss_without_labels
         )
+    if adaptive:
+        from charrnn.counts.growing import GrowingCounts
+        from charrnn.tasks.adaptive_evaluation import adaptive_loss
+
+        counts = GrowingCounts(checkpoint.vocabulary, checkpoint.text)
+        loss = adaptive_loss(network, documents, counts, dynamic, shown("counting"))
+        result = replace(result, adaptive_loss=loss)
     return result
 
 
@@ -524,6 +555,7 @@ def score_lines(
     *,
     unknown_bits: float = UNKNOWN_BITS,
     precision: WeightPrecision = "float32",
+    adaptive: bool = False,
     threads: int | None = None,
     before_waiting: Callable[[], None] = lambda: None,
     text: TextConfig | None = None,
@@ -533,7 +565,8 @@ def score_lines(
     For a model of other records, or a `text` that has such, they take the place of lines. Memory depends
     neither on the number of lines nor on their lengths. Nothing in a text is an error: bytes that are invalid
     in the encoding and unknown characters count `unknown_bits` each. bfloat16 is faster, on CPUs that support
-    it, and less exact. See charrnn.scoring.surprisal.
+    it, and less exact. With `adaptive`, counts learn from each line once it was scored: see
+    charrnn.scoring.surprisal.
 
     Raises:
         ConfigError: this CPU does not support the precision.
@@ -544,8 +577,9 @@ def score_lines(
     checkpoint = _checkpoint(model)
     text = text or checkpoint.text.of_commands()
     scorer = surprisal.Scorer(
-        checkpoint, threads=threads, unknown_bits=_unknown_bits(unknown_bits), precision=precision
-    )
+        checkpoint, threads=threads, unknown_bits=_unknown_bits(unknown_bits), precision=precision,
+        adaptive=adaptive,
+    )  # fmt: skip
     found = lines.read_lines(_paths(corpus), text, scorer.most, before_waiting)
     return surprisal.score_lines(scorer, found, text.end or "\n")
 
@@ -555,6 +589,7 @@ def surprises(
     corpus: Paths,
     *,
     unknown_bits: float = UNKNOWN_BITS,
+    adaptive: bool = False,
     threads: int | None = None,
     before_waiting: Callable[[], None] = lambda: None,
     text: TextConfig | None = None,
@@ -562,13 +597,14 @@ def surprises(
     """The files piece by piece as they arrive: the file's name, a text, and -log2 p of its characters, (n,).
 
     Each probability is given all earlier characters of the document, which is the file or, for a model of
-    lines, the line. In records of other models, END takes the place of what separates them.
+    lines, the line. In records of other models, END takes the place of what separates them. With `adaptive`,
+    counts learn from each character, and what they know of a file helps with the next.
     """
     from charrnn.scoring import surprisal
     from charrnn.text import lines
 
-    checkpoint = _checkpoint(model)
-    scorer = surprisal.Scorer(checkpoint, threads=threads, unknown_bits=_unknown_bits(unknown_bits))
+    checkpoint, unknown_bits = _checkpoint(model), _unknown_bits(unknown_bits)
+    scorer = surprisal.Scorer(checkpoint, threads=threads, unknown_bits=unknown_bits, adaptive=adaptive)
     stream, normaliser = surprisal.Stream(scorer), Normaliser(scorer.form)
     text = text or checkpoint.text.of_commands()
     for name, piece in lines.read_texts(_paths(corpus), text, surprisal.WINDOW, before_waiting):
@@ -795,17 +831,19 @@ def compress(
     model: Checkpoint | str | Path | None,
     chunks: Iterable[bytes],
     *,
+    adaptive: bool = False,
     threads: int | None = None,
     report: Callable[[int], None] = lambda done: None,
 ) -> Iterator[bytes]:
     """Any bytes, in pieces, as a compressed file, in pieces, which `decompress` restores.
 
     The better the model predicts the text, the smaller the file, which depends on the model and the bytes
-    alone. `report` is called a few times a second, from any thread, with the number of bytes done.
+    alone. With `adaptive`, counts of what is coded are kept beside the model, on one thread. `report` is
+    called a few times a second, from any thread, with the number of bytes done.
     """
     from charrnn.scoring import compression
 
-    return compression.compress(_checkpoint(model), chunks, threads, report)
+    return compression.compress(_checkpoint(model), chunks, threads, report, adaptive=adaptive)
 
 
 def decompress(

@@ -587,3 +587,71 @@ def gated(
     most = 0.2 if x[6] > 0 else 1023 / 1024  # where seven characters occurred
     weight = 1 / 1024 + (most - 1 / 1024) / (1 + np.exp(-total))
     return weight, (weight * p + (1 - weight) * q).tolist()
+
+
+class GrowingCounts:
+    """The decisions and experts of charrnn.kernels.loops.growing, with contexts in place of hashes."""
+
+    def __init__(self, V, letters):
+        self.V, self.letters = V, letters
+        self.experts = {}  # (expert, context, character) -> [probability of 2^22, how often asked]
+        self.weights = {}  # (input, class)
+
+    def contexts(self, document):
+        """What each expert goes by after a document's characters."""
+        document = list(document)
+        characters = [-1] * 6 + document
+        word, before = (), ()
+        for character in document:
+            if character < self.V and self.letters[character]:
+                word = (*word, character)
+            else:
+                word, before = (), word or before
+        return [*(tuple(characters[len(characters) - k :]) for k in range(1, 7)), word, (before, word)]
+
+    def decisions(self, logits, document):
+        """Each character in order, the probability that it is this one, and the inputs of that decision."""
+        logits = np.asarray(logits, np.float64)
+        p = np.exp(np.maximum(logits - logits.max(), -87.0))
+        p = p / p.sum() + 2.0**-24
+        contexts, left = self.contexts(document), p.sum()
+        order = sorted(range(self.V), key=lambda c: -p[c])
+        for number, character in enumerate(order[: min(256, self.V - 1)]):
+            inputs, last = [], 0
+            for k, context in enumerate(contexts):
+                q, asked = self.experts.get((k, context, character), (0, 0))
+                if asked:
+                    last = k + 1
+                    middle = (q // 1024 + 0.5) / 4096
+                    inputs.append((k, min(asked, 8), np.log(middle / (1 - middle))))
+            inputs.append((8, last, np.log(p[character] / (left - p[character]))))
+            inputs.append((9, min(number, 8), 0.3))
+            logit = sum(self.weight(k, n) * x for k, n, x in inputs)
+            yield character, 1 / (1 + np.exp(-min(max(logit, -12.0), 12.0))), inputs
+            left -= p[character]
+
+    def weight(self, k, n):
+        return self.weights.get((k, n), 0.15 if k < 8 else 1 - 0.06 * n if k == 8 else 0.0)
+
+    def probabilities(self, logits, document):
+        """Those of all characters after a document's, (V,)."""
+        found, chance = np.zeros(self.V), 1.0
+        for character, q, _ in self.decisions(logits, document):
+            found[character], chance = chance * q, chance * (1 - q)
+        p = np.exp(np.maximum(np.asarray(logits, np.float64) - np.max(logits), -87.0))
+        p = np.where(found > 0, 0.0, p / p.sum() + 2.0**-24)
+        return found + chance * p / p.sum()
+
+    def learn(self, logits, document, character):
+        """Learns that the document goes on with the character."""
+        contexts = self.contexts(document)
+        for guess, q, inputs in list(self.decisions(logits, document)):
+            yes = guess == character
+            for k, n, x in inputs:
+                self.weights[k, n] = self.weight(k, n) + 0.002 * (yes - q) * x
+            for k, context in enumerate(contexts):
+                was, asked = self.experts.get((k, context, guess), (1 << 21, 0))
+                moved = (((1 << 22) - 1 if yes else 0) - was) * int(65536 / (asked + 1.5)) >> 16
+                self.experts[k, context, guess] = was + moved, min(asked + 1, 20)
+            if yes:
+                break

@@ -446,8 +446,9 @@ def test_options_that_make_no_sense_for_a_classifier_are_refused_in_one_line(fol
 
 def test_a_classifier_neither_adapts_nor_begins_a_writer(folder, tmp_path):
     m = folder / "m.safetensors"
-    result = call("eval", m, folder / "test.tsv", "--dynamic")
-    assert result.returncode == 2
-    assert b"--dynamic" in result.stderr
+    for option in ("--dynamic", "--adaptive"):
+        result = call("eval", m, folder / "test.tsv", option)
+        assert result.returncode == 2
+        assert f"{option} is for models that write".encode() in result.stderr
     with pytest.raises(CheckpointError, match="the model is a classifier"):
         list(api.train(folder / "words.tsv", out=tmp_path / "w.safetensors", init_from=m, steps=1))

@@ -137,6 +137,32 @@ def test_the_size_is_what_the_model_says_to_half_a_percent():
     assert decompress(m, packed) == data
 
 
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", ["lines", "prose", "bytes", "one character"])
+@settings(max_examples=10, deadline=None)
+@given(data=st.one_of(st.binary(max_size=200), texts))
+def test_any_bytes_come_back_from_a_model_that_learned_them(name, data):
+    assert decompress(MODELS[name], compress(MODELS[name], data, adaptive=True)) == data
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", ["lines", "prose", "bytes"])
+def test_what_is_learned_makes_a_file_smaller_whatever_the_frames_chunks_and_threads(name, monkeypatch):
+    monkeypatch.setattr(compression, "FRAME", 1000)
+    monkeypatch.setattr(block_coder, "WEIGHTS_A_CALL", 10**4)
+    m, data = MODELS[name], mixture(500) * 5
+    packed = compress(m, data, threads=1, adaptive=True)
+    assert packed[5] == compression.ADAPTIVE
+    assert len(packed) < 0.7 * len(compress(m, data))
+    parts = [data[n : n + 77] for n in range(0, len(data), 77)]
+    assert b"".join(compression.compress(m, parts, threads=3, adaptive=True)) == packed
+    assert decompress(m, packed, threads=2) == data
+    damaged = bytearray(packed)
+    damaged[len(packed) // 2] ^= 1
+    with pytest.raises(CompressionError):
+        decompress(m, bytes(damaged))
+
+
 def test_crlf_costs_next_to_nothing():
     data = b"abc\nda a\n" * 50
     for m in (MODELS["lines"], MODELS["prose"]):
@@ -181,7 +207,7 @@ def test_another_file_is_refused(data):
 
 def test_a_newer_format_is_refused():
     packed = bytearray(compress(MODELS["prose"], b"abc"))
-    packed[len(compression.MAGIC)] = 2
+    packed[len(compression.MAGIC)] = compression.ADAPTIVE + 1
     with pytest.raises(CompressionError, match="newer"):
         decompress(MODELS["prose"], bytes(packed))
 

@@ -161,6 +161,17 @@ def test_prose_has_lines_within(folder):
     assert terminal.end() == (0, "abc\nd\n")
 
 
+@pytest.mark.compiled
+@pytest.mark.parametrize(("name", "first"), [("lines", b"dcbab\r" * 6), ("prose", b"dcbab\r" * 6)])
+def test_what_is_accepted_is_offered_again(folder, name, first):
+    terminal = started(folder, name, "--adaptive")
+    terminal.press(first, b"dc", TAB, ESCAPE)
+    assert terminal.end() == (0, "dcbab\n" * 7)
+    terminal = started(folder, name)
+    terminal.press(first, b"dc", TAB, ESCAPE)
+    assert terminal.end()[1] != "dcbab\n" * 7
+
+
 def test_what_was_written_stays_in_the_terminal(folder):
     terminal = started(folder, to_terminal=True)
     terminal.press(b"dcba", b"\x04")

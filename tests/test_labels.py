@@ -350,6 +350,9 @@ def test_the_command_shows_the_loss_with_and_without_labels(file, trained, corpu
     assert line.startswith(f"without labels {found.loss_without_labels:.4f} nats/char, ")
     dynamic = json.loads(run("eval", file, corpus_file, "--json", "--dynamic"))
     assert as_json.items() <= dynamic.items()
+    adaptive = json.loads(run("eval", file, corpus_file, "--json", "--adaptive"))
+    assert as_json.items() <= adaptive.items()
+    assert as_json["loss"] / 2 < adaptive["adaptive_loss"] < as_json["loss_without_labels"]
 
 
 def _file(folder, text):

@@ -29,8 +29,17 @@ KEYS = "Tab: a word  →: a character  Esc: end"
 KEYS_OF_RECORDS = "Tab: a word  →: a character  Ctrl-N: next text  Esc: end"
 
 
-def write_by_hand(checkpoint: Checkpoint | api.Blend, prompt: str, on_unknown: str, precision: Any) -> None:
+def write_by_hand(
+    checkpoint: Checkpoint | api.Blend,
+    prompt: str,
+    on_unknown: str,
+    precision: Any,
+    *,
+    adaptive: bool = False,
+) -> None:
     """Edit a text or, with a model of records, one after another, until Esc or Ctrl-D.
+
+    If `adaptive`, what is offered follows the complete lines of a text of prose, and complete records.
 
     Raises:
         ConfigError: the model writes bytes.
@@ -46,13 +55,15 @@ def write_by_hand(checkpoint: Checkpoint | api.Blend, prompt: str, on_unknown: s
     if on_unknown == "error":
         checkpoint.vocabulary.encode(prompt)
     output, config = Output(), checkpoint.text
-    editor = _Editor(api.offers(checkpoint, precision), config)
+    editor = _Editor(api.offers(checkpoint, precision, adaptive=adaptive), config)
     with _terminal_restored():
         ended = False
         while not ended:
             text, ended = editor.edit(prompt)
             prompt = ""
             if text:
+                if config.records:
+                    editor.offers.accept(text, ended=True)
                 line_end = "" if text.endswith("\n") else "\n"
                 output.write(text + (config.separator or line_end))
                 output.flush()
@@ -75,7 +86,7 @@ def _require_terminal() -> None:
 
 class _Editor:
     def __init__(self, offers: api.Offers, config: TextConfig) -> None:
-        self._offers = offers
+        self.offers = offers
         self._config = config
         self._ended = False
         self._last: tuple[str, api.Offer] | None = None
@@ -110,7 +121,9 @@ class _Editor:
     def _offer(self) -> api.Offer:
         text = self._session.default_buffer.document.text_before_cursor
         if self._last is None or self._last[0] != text:
-            self._last = text, self._offers.after(text)
+            if not self._config.records and text.endswith("\n"):
+                self.offers.accept(text)
+            self._last = text, self.offers.after(text)
         return self._last[1]
 
     def _at_end(self) -> bool:
@@ -124,7 +137,7 @@ class _Editor:
 
     def _toolbar(self) -> Any:
         choices = "  ".join(f"{_shown(c)} {p:.2f}" for c, p in self._offer().next)
-        unknown = self._offers.unknown(self._session.default_buffer.text)
+        unknown = self.offers.unknown(self._session.default_buffer.text)
         if unknown:
             choices += f"   (never seen: {wording.visible(unknown)})"
         return [("", f"{choices}\n{KEYS if self._config.split is None else KEYS_OF_RECORDS}")]

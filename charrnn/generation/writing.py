@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +35,10 @@ from charrnn.inference.engines import CompiledPath, Cursor, Network, Paths, Plai
 from charrnn.inference.mixture import Blend, MixedNetwork
 from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.vocabulary import END, Vocabulary
+
+if TYPE_CHECKING:
+    from charrnn.counts.growing import GrowingCounts
+    from charrnn.generation.learning import LearningNetwork
 
 Ids = npt.NDArray[np.int64]
 
@@ -70,6 +74,7 @@ class Begun(NamedTuple):
     prompts: int = 0
     numbered: int = 0  # of these, those without a seed of their own
     seen: set[bytes] | None = None  # hashes of texts that may not be repeated, to which new ones are added
+    counts: GrowingCounts | None = None  # which go on counting the prompts
 
 
 @dataclass(eq=False)
@@ -144,14 +149,15 @@ def generate_each(
 
     `take(n)` returns the next prompts, at most n, and none when there are no more; what was `begun` before
     belongs to the same run.
-    The texts of the prompts from one call are written side by side; no others are kept in memory.
+    The texts of the prompts from one call are written side by side; no others are kept in memory. If counts
+    have `begun`, each prompt is learned before its texts are written, and these come in one piece.
 
     Raises:
         ConfigError, SamplingError, CheckpointError: see `generate_all`.
         VocabularyError: while the texts are taken, a prompt holds a character that the model has never seen;
             the message says which prompt, and where. The texts of the prompts before it come first.
     """
-    writer = _Prompted(checkpoint, take, config, count, on_unknown, echo, threads)
+    writer = _Prompted(checkpoint, take, config, count, on_unknown, echo, threads, begun.counts)
     writer.go_on(begun)
     return writer.texts()
 
@@ -167,21 +173,34 @@ class _Writer(ABC):
         prompt: str | None,
         *,
         predicts: bool = False,
+        counts: GrowingCounts | None = None,
     ) -> None:
-        """`prompt` is the prompt of all texts; None: each has its own."""
+        """`prompt` is the prompt of all texts; None: each has its own. `counts` are to learn."""
         self._vocabulary = checkpoint.vocabulary
         self._text = checkpoint.text
         self._config = config
         self._length = longest(self._text, config)
-        self._network = network_of(checkpoint, config.precision)
+        self._network: Any = network_of(checkpoint, config.precision)
+        self._learning: LearningNetwork | None = None
+        if counts is not None:
+            from charrnn.generation.learning import LearningNetwork
+
+            self._network = self._learning = LearningNetwork(self._network, counts)
         self._control = rules.prepare(checkpoint, config, self._length, prompt)
         self._rules = Rules.of(checkpoint, config)
         by_line = "\n" if self._rules.by_line else ""
         self._end = self._vocabulary.find(self._text.end or by_line)  # where the engines stop
-        self._paths = Paths(self._network, config, threads, self._control, predicts=predicts)
+        self._paths = self._engines(threads, predicts=predicts)
         self._unsettled: deque[Text] = deque()  # texts that may still be redrawn, in order
         self._ended, self._ended_characters = 0, 0
         self._lock = threading.Lock()  # a program may take its texts on several threads
+
+    def _engines(self, threads: int | None, *, predicts: bool) -> Paths:
+        if self._learning is None:
+            return Paths(self._network, self._config, threads, self._control, predicts=predicts)
+        from charrnn.generation.learning import PlainPaths
+
+        return PlainPaths(self._network, self._config, threads, self._control, predicts=predicts)
 
     def _begin(self, prompt: Ids) -> tuple[Cursor, Ids, str]:
         """The cursor of a text after the prompt, the ids that it has yet to read, and these as text."""
@@ -354,8 +373,9 @@ class _Prompted(_Writer):
         on_unknown: Literal["error", "skip"],
         echo: bool,
         threads: int | None,
+        counts: GrowingCounts | None = None,
     ) -> None:
-        super().__init__(checkpoint, config, threads, None, predicts=True)
+        super().__init__(checkpoint, config, threads, None, predicts=True, counts=counts)
         self._take = take
         self._count = count
         self._on_unknown = on_unknown
@@ -390,7 +410,10 @@ class _Prompted(_Writer):
             with self._lock:
                 self._texts = [text for text, *_ in texts]
             for text, echo, seed in texts:
-                yield self._written(text, echo, seed)
+                written = self._written(text, echo, seed)
+                if self._learning is not None:  # whole, before the next prompts are learned
+                    written.pieces = iter(["".join(written.pieces)])
+                yield written
             if problem is not None:
                 raise problem
 
@@ -410,6 +433,9 @@ class _Prompted(_Writer):
             except (VocabularyError, SamplingError) as error:
                 problem = type(error)(f"line {self._prompts} of the prompts: {error.message}", error.hint)
                 break
+            if self._learning is not None and len(ids):
+                document = [start.last, *left.tolist()]
+                start.last, start.state, left = document[-1], self._learning.learn(document), left[:0]
             begun.append((start, before, self._vocabulary.decode(ids) if self._echo else "", seed))
             unread.append((start, left))
         for position in range(max((len(left) for _, left in unread), default=0)):  # all side by side

@@ -1,6 +1,8 @@
 """A network that reads windows of text, with counts beside it, in the place of charrnn.nn.network.Model.
 
 The counts' context is a further layer of the state: the last characters of each column.
+
+MixedModel has those of the training text, GrowingModel those of the text that it reads, beside either.
 """
 
 from __future__ import annotations
@@ -10,11 +12,14 @@ import numpy as np
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.counts.compiled import CompiledLookup, begins
 from charrnn.counts.gate import GatedCounts
+from charrnn.counts.growing import GrowingCounts
 from charrnn.kernels.loops import mixing
 from charrnn.nn.network import Model, State
 from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array, Parameters
 from charrnn.nn.workers import Workers
+
+WINDOWS_KEPT = 6  # of what reads a line at a time, in windows of several sizes
 
 
 class MixedModel:
@@ -35,6 +40,27 @@ class MixedModel:
     def zero_state(self, B: int) -> State:
         """The state before anything was read, for B columns."""
         return State((*self.alone.zero_state(B).layers, (self.lookup.nothing(B),)))
+
+    def forward(
+        self,
+        x: Array,
+        state: State | None = None,
+        reset: Array | None = None,
+        labels: Array | None = None,
+    ) -> tuple[Array, State]:
+        """log p (T, B, V) of what follows each character of x (T, B), and the state after the last."""
+        inner, before = _parted(state or self.zero_state(x.shape[1]))
+        logits, inner = self.alone.forward(x, inner, reset, labels)
+        rows = begins(np.zeros(x.shape, np.bool_) if reset is None else reset)
+        contexts, after = self.lookup.follow(x, rows, self.lookup.nothing(1), before)
+        flat = logits.reshape(x.size, -1)
+
+        def mix(share: Share) -> None:
+            some = slice(*share.of(x.size))
+            mixing.predictions(flat[some], *self.lookup.predict(contexts[some]), self._gated.gate.flat)
+
+        self.workers.run(mix)
+        return logits, _joined(inner, after)
 
     def losses(
         self,
@@ -71,14 +97,16 @@ class MixedModel:
     ) -> tuple[float, State]:
         """The mean loss of the mixture, and the state; `gradients` are those of the network's own loss."""
         if self._reading is None:
-            model = Model(self.config, workers=self.workers)
-            model.parameters = self.parameters
-            self._reading = MixedModel(model, self._gated, self.lookup)
+            self._reading = self.for_reading()
         nats, _ = self._reading.losses(x, y, state, reset, labels)
         inner, before = _parted(state)
         _, inner = self.alone.gradient(x, y, inner, reset, labels=labels)
         _, after = self.lookup.follow(x, begins(reset), self.lookup.nothing(1), before)
         return float(np.mean(nats, dtype=np.float64)), _joined(inner, after)
+
+    def for_reading(self) -> MixedModel:
+        """The same, with windows of its own."""
+        return MixedModel(_for_reading(self.alone), self._gated, self.lookup)
 
     def _mixed(self, nats: Array, doubts: Array, contexts: Array, places: Array, ids: Array) -> Array:
         """-log p (n,) under the mixture, from those under the network; see Model.read."""
@@ -93,7 +121,65 @@ class MixedModel:
         return nats
 
 
+class GrowingModel:
+    """A model beside which counts go on counting what it reads, in one column; see charrnn.counts.growing.
+
+    What is read last is a further layer of its state. Losses depend on all that was read before, in order.
+    """
+
+    def __init__(self, model: AnyNetwork, counts: GrowingCounts) -> None:
+        self._model, self._counts = model, counts
+        self._reading = model.for_reading() if isinstance(model, MixedModel) else _for_reading(model)
+        self.config, self.workers, self.parameters = model.config, model.workers, model.parameters
+
+    @property
+    def gradients(self) -> Parameters:
+        """The gradient of the last `gradient()`."""
+        return self._model.gradients
+
+    def zero_state(self, B: int = 1) -> State:
+        """The state before anything was read, for one column."""
+        return State((*self._model.zero_state(B).layers, (self._counts.nothing()[None],)))
+
+    def losses(
+        self,
+        x: Array,
+        y: Array,
+        state: State | None = None,
+        reset: Array | None = None,
+        labels: Array | None = None,
+    ) -> tuple[Array, State]:
+        """-log p(y) in nats for each position (T, 1), which is then learned, and the state after the last.
+
+        Where y is -1, the loss is 0 and nothing is learned: x is only read.
+        """
+        inner, (past,) = _parted(state or self.zero_state())
+        logits, inner = self._reading.forward(x, inner, reset, labels)
+        starts = np.zeros(len(x), np.bool_) if reset is None else reset[:, 0]
+        past, read, following = past.copy(), x[:, 0].astype(np.int32), y[:, 0].astype(np.int32)
+        nats = self._counts.read(logits[:, 0], read, following, starts, past)
+        return nats.astype(np.float32)[:, None], _joined(inner, past[None])
+
+    def gradient(
+        self, x: Array, y: Array, state: State, reset: Array, *, labels: Array | None = None
+    ) -> tuple[float, State]:
+        """The mean loss, and the state; `gradients` are those of the network's own loss."""
+        nats, after = self.losses(x, y, state, reset, labels)
+        inner, _ = _parted(state)
+        self._model.gradient(x, y, inner, reset, labels=labels)
+        return float(np.mean(nats, dtype=np.float64)), after
+
+
 AnyNetwork = Model | MixedModel
+InOrder = AnyNetwork | GrowingModel  # what may read in order, in one column
+
+
+def _for_reading(model: Model) -> Model:
+    """A model of the same parameters, with windows of its own."""
+    reading = Model(model.config, workers=model.workers, reads_bfloat16=model.reads_bfloat16)
+    reading.parameters = model.parameters
+    reading.windows_kept = WINDOWS_KEPT
+    return reading
 
 
 def _parted(state: State) -> tuple[State, Array]:

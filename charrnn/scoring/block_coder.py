@@ -32,9 +32,21 @@ DAMAGED = "it is damaged", "get it anew: nothing from there on can be read"
 
 
 class BlockCoder:
-    """Encodes and decodes blocks of ids with a model's network. `newline` is the id of "\\n", or -1."""
+    """Encodes and decodes blocks of ids with a model's network. `newline` is the id of "\\n", or -1.
 
-    def __init__(self, checkpoint: Checkpoint, threads: int | None) -> None:
+    If `adaptive`, it counts what it codes, see charrnn.counts.growing: it codes single blocks, with compiled
+    code, and decodes what it encoded in the same order.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, threads: int | None, *, adaptive: bool = False) -> None:
+        self.adaptive = adaptive
+        self._learning: Any = None
+        if adaptive:
+            from charrnn.counts.growing import GrowingCounts
+            from charrnn.scoring.rans_loop import Learning
+
+            counts = GrowingCounts(checkpoint.vocabulary, checkpoint.text)
+            self._learning = Learning(counts.grown, counts.nothing())
         self._network = PlainNetwork(checkpoint)
         self._threads = threads
         self.report: Callable[[float], None] = lambda share: None  # takes the share of the frame that is done
@@ -67,14 +79,16 @@ class BlockCoder:
             yield block, self._openings[0 if first and n == 0 else 1]
 
     def _run(self, lengths: list[int], first: bool) -> _CompiledRun | None:
-        if sum(lengths) * self._V <= PLAIN:
+        if sum(lengths) * self._V <= PLAIN and self._learning is None:
             return None
         from charrnn.kernels.machine.jit import JIT_DISABLED
 
-        if JIT_DISABLED:
+        if JIT_DISABLED and self._learning is None:
             return None
         openings = [opening for _, opening in self._opened(lengths, first)]
-        return _CompiledRun(self._network, self._line_end, lengths, openings, self._threads, self.report)
+        run = _CompiledRun(self._network, self._line_end, lengths, openings, self._threads, self.report)
+        run.learning = self._learning
+        return run
 
     def _frequencies(self, opening: tuple[int, Any]) -> Any:
         """A generator of the next character's frequencies (V,), which is sent each character in turn."""
@@ -131,6 +145,7 @@ class _CompiledRun:
         from charrnn.nn.workers import available_threads
         from charrnn.scoring import rans_loop as compiled
 
+        self.learning: Any = None  # rans_loop.Learning, where there is one block
         self._kernels, self._generate = compiled, writing_loop
         self._network = network
         self._arrays = assembled(network)
@@ -155,7 +170,8 @@ class _CompiledRun:
 
             def call(blocks: Any, scratch: Any, t0: int, t1: int) -> Any:
                 measure = self._kernels.measure
-                return measure(self._arrays, blocks, t0, t1, starts[rows], shares[rows], scratch)
+                places = starts[rows], shares[rows]
+                return measure(self._arrays, blocks, t0, t1, *places, scratch, self.learning)
 
             self._advance(low, high, call)
             for row in range(low, high):
@@ -179,7 +195,7 @@ class _CompiledRun:
             coded = self._kernels.Words(x[rows], words, places[rows], ends[rows])
 
             def call(blocks: Any, scratch: Any, t0: int, t1: int) -> Any:
-                return self._kernels.decode(self._arrays, blocks, t0, t1, coded, scratch)
+                return self._kernels.decode(self._arrays, blocks, t0, t1, coded, scratch, self.learning)
 
             self._advance(low, high, call)
 

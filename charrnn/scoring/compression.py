@@ -6,7 +6,7 @@ with the entropy coder of charrnn.scoring.rans.
 The file (numbers are little-endian; a varint has 7 bits a byte, the lowest first; the eighth bit says that
 another byte follows):
 
-    header      MAGIC, the format's version (1 byte), the model's fingerprint (8)
+    header      MAGIC, the format's version (1 byte: ADAPTIVE if the model learns), its fingerprint (8)
     frames      each of up to FRAME bytes of the input, cut after a newline where there is one
       kind      1 byte: 0 the end, 1 stored, 2 coded
       size      varint: bytes of the payload
@@ -15,7 +15,8 @@ another byte follows):
 
 A frame's text is decoded, CRLF becomes LF, and characters that the model does not know are stored separately.
 The rest is cut into blocks, which are coded side by side: each begins from the network's initial state, which
-costs a few dozen bits. All of this, every frequency included, depends on the bytes and the model alone:
+costs a few dozen bits. A model that learns what it has coded, see charrnn.counts.growing, takes a frame as
+one block, one after another. All of this, every frequency included, depends on the bytes and the model alone:
 numpy_network and products.exact_gemm compute the same bits on every machine.
 """
 
@@ -40,7 +41,7 @@ from charrnn.vocabulary import code_points, positions, text_of
 Report = Callable[[int], None]  # takes the number of input bytes done
 
 MAGIC = b"\x93crnn"
-VERSION = 1
+VERSION, ADAPTIVE = 1, 2
 FRAME = 1 << 22  # bytes of input
 BLOCK = 1 << 16  # characters: a new start costs about 0.1 % of it
 END, STORED, CODED = range(3)
@@ -74,10 +75,12 @@ def compress(
     chunks: Iterable[bytes],
     threads: int | None = None,
     report: Report = lambda done: None,
+    *,
+    adaptive: bool = False,
 ) -> Iterator[bytes]:
     """The compressed file, in pieces; it does not depend on the chunks or the threads."""
-    yield MAGIC + bytes([VERSION]) + fingerprint(checkpoint)
-    coder = BlockCoder(checkpoint, threads)
+    yield MAGIC + bytes([ADAPTIVE if adaptive else VERSION]) + fingerprint(checkpoint)
+    coder = BlockCoder(checkpoint, threads, adaptive=adaptive)
     seen = hashlib.blake2b(digest_size=CHECK)
     done = 0
     for data in _frames(chunks):
@@ -106,7 +109,7 @@ def decompress(
     source = _Source(chunks)
     if source.take(len(MAGIC), _FOREIGN) != MAGIC:
         raise CompressionError(*_FOREIGN)
-    if (version := source.byte()) != VERSION:
+    if (version := source.byte()) not in (VERSION, ADAPTIVE):
         raise CompressionError(f"it was made by a newer charrnn (its format is {version})", "upgrade charrnn")
     wanted, own = source.take(8), fingerprint(checkpoint)
     if wanted != own:
@@ -114,7 +117,7 @@ def decompress(
             f"it was compressed with another model (fingerprint {wanted.hex()}, not {own.hex()})",
             "give that model with -m",
         )
-    coder = BlockCoder(checkpoint, threads)
+    coder = BlockCoder(checkpoint, threads, adaptive=version == ADAPTIVE)
     seen = hashlib.blake2b(digest_size=CHECK)
     first = True
     while (kind := source.byte()) != END:
@@ -214,7 +217,7 @@ def _coded(data: bytes, checkpoint: Checkpoint, coder: BlockCoder, first: bool) 
     where, known = np.flatnonzero(ids < 0), ids[ids >= 0]
     if len(where) > len(known):
         return None
-    blocks = [known[low:high] for low, high in itertools.pairwise(_cuts(known, coder.newline))]
+    blocks = [known[low:high] for low, high in itertools.pairwise(_cuts(known, coder))]
     coded = coder.encode(blocks, first)
     unknown = _pack_unknown(where, "".join(map(chr, points[where].tolist()))) if len(where) else b""
     parts = [bytes([flags]), _varint(len(unknown)), unknown, _varint(len(blocks))]
@@ -227,13 +230,13 @@ def _coded(data: bytes, checkpoint: Checkpoint, coder: BlockCoder, first: bool) 
 
 def _decoded(payload: bytes, checkpoint: Checkpoint, coder: BlockCoder, first: bool) -> bytes:
     """The bytes that were coded. Damage raises, or gives other bytes, which the check detects."""
-    source = _Source([payload])
+    source, longest = _Source([payload]), _block(coder)
     try:
         flags = source.byte()
         where, unknown = _unpack_unknown(source.take(source.varint(len(payload))))
         sizes = [
-            (source.varint(2 * BLOCK), source.varint(2 * BLOCK + 1))
-            for _ in range(source.varint(FRAME // BLOCK + 1))
+            (source.varint(2 * longest), source.varint(2 * longest + 1))
+            for _ in range(source.varint(FRAME // longest + 1))
         ]
         blocks = [
             (n, *struct.unpack("<Q", source.take(8)), np.frombuffer(source.take(4 * words), "<u4"))
@@ -306,12 +309,18 @@ def _unpack_unknown(packed: bytes) -> tuple[npt.NDArray[np.int64], str]:
     return np.cumsum(gaps + 1) - 1, characters
 
 
-def _cuts(ids: Ids, newline: int) -> list[int]:
-    """The boundaries of blocks: about BLOCK characters apart, after a newline where one is near."""
-    count = max(1, round(len(ids) / BLOCK))
+def _block(coder: BlockCoder) -> int:
+    """The characters of a block, about."""
+    return FRAME if coder.adaptive else BLOCK
+
+
+def _cuts(ids: Ids, coder: BlockCoder) -> list[int]:
+    """The boundaries of blocks, after a newline where one is near."""
+    block = _block(coder)
+    count = max(1, round(len(ids) / block))
     cuts = [0]
     for n in range(1, count):
         wanted = len(ids) * n // count
-        near = np.flatnonzero(ids[wanted : wanted + BLOCK // 4] == newline)
+        near = np.flatnonzero(ids[wanted : wanted + block // 4] == coder.newline)
         cuts.append(wanted + int(near[0]) + 1 if len(near) else wanted)
     return [*cuts, len(ids)] if len(ids) else [0]

@@ -66,6 +66,12 @@ def frequencies(f: Any, logits: Any, p: Any) -> None:
     else:  # inf - inf is NaN
         for i in range(V):
             p[i] = 1.0 if logits[i] == greatest else 0.0
+    share_out(f, p, best)
+
+
+def share_out(f: Any, p: Any, best: int) -> None:
+    """f = p as integers, (V,), each at least 1, of the sum 2^26, whose rounding error `best` takes."""
+    V = len(f)
     whole = total(p)
     scale = (TOTAL - V) / whole if whole > 0.0 else 0.0  # 0: all are NaN
     left = TOTAL

@@ -9,11 +9,15 @@ from typing import Any, NamedTuple
 
 from numba.extending import register_jitable
 
+from charrnn.inference.filters import argmax
 from charrnn.inference.writing_loop import _step
+from charrnn.kernels.loops import growing
 from charrnn.kernels.machine.jit import njit
 from charrnn.scoring import rans
 
-for _function in (rans.exp, rans.frequencies, rans.find, rans.start_of, rans.push, rans.pull, rans.pop):
+for _function in (
+    rans.exp, rans.frequencies, rans.share_out, rans.find, rans.start_of, rans.push, rans.pull, rans.pop,
+):  # fmt: skip
     register_jitable(_function)
 
 
@@ -66,11 +70,39 @@ def _read(network: Any, blocks: Any, t: int, rows: int, scratch: Any) -> int:
     return rows
 
 
+class Learning(NamedTuple):
+    """What counts the one text while it is coded; see charrnn.kernels.loops.growing."""
+
+    grown: Any
+    past: Any  # (E,)
+
+
 @njit()
-def measure(network: Any, blocks: Any, t0: int, t1: int, starts: Any, shares: Any, scratch: Any) -> int:
+def _frequencies(blocks: Any, b: int, logits: Any, scratch: Any, learning: Any) -> int:
+    """Fill in blocks.f of what follows a text's last character, before which nothing is known of a START.
+
+    Returns how many decisions `learning` then has to learn from; 0: there is none.
+    """
+    decisions = 0
+    if learning is None:
+        rans.frequencies(blocks.f, logits, scratch.p)
+    if learning is not None:
+        if blocks.last[b] == len(blocks.f):
+            growing.forget(learning.past)
+        growing.follow(learning.grown, learning.past, blocks.last[b])
+        decisions = growing.spread(learning.grown, logits, learning.past, scratch.p)
+        rans.share_out(blocks.f, scratch.p, argmax(scratch.p))
+    return decisions
+
+
+@njit()
+def measure(
+    network: Any, blocks: Any, t0: int, t1: int, starts: Any, shares: Any, scratch: Any, learning: Any
+) -> int:
     """Where each character t0 .. t1 - 1 of the texts lies in its distribution: starts and shares, (B, T).
 
-    Returns t1, or before it the first t at which a text's last character is not in network.known.
+    `learning` is None, or there is one text. Returns t1, or before it the first t at which a text's last
+    character is not in network.known.
     """
     f = blocks.f
     V, rows = len(f), len(blocks.lengths)
@@ -79,10 +111,12 @@ def measure(network: Any, blocks: Any, t0: int, t1: int, starts: Any, shares: An
         if rows < 0:
             return t
         for b in range(rows):
-            rans.frequencies(f, scratch.logits[b, :V], scratch.p)
+            decisions = _frequencies(blocks, b, scratch.logits[b, :V], scratch, learning)
             symbol = blocks.texts[b, t]
             starts[b, t] = rans.start_of(f, symbol)
             shares[b, t] = f[symbol]
+            if learning is not None:
+                growing.learn(learning.grown, decisions, symbol)
             blocks.last[b] = symbol
     return t1
 
@@ -97,7 +131,7 @@ def encode(starts: Any, shares: Any, words: Any) -> Any:
 
 
 @njit()
-def decode(network: Any, blocks: Any, t0: int, t1: int, coded: Any, scratch: Any) -> int:
+def decode(network: Any, blocks: Any, t0: int, t1: int, coded: Any, scratch: Any, learning: Any) -> int:
     """Characters t0 .. t1 - 1 of the texts, from their words.
 
     Returns as `measure` does, or -1 when a text has too few words: they are not those that were written.
@@ -109,10 +143,12 @@ def decode(network: Any, blocks: Any, t0: int, t1: int, coded: Any, scratch: Any
         if rows < 0:
             return t
         for b in range(rows):
-            rans.frequencies(f, scratch.logits[b, :V], scratch.p)
+            decisions = _frequencies(blocks, b, scratch.logits[b, :V], scratch, learning)
             symbol, x[b], places[b] = rans.pull(x[b], f, coded.words, places[b], coded.ends[b])
             if x[b] < rans.LOWEST:
                 return -1
+            if learning is not None:
+                growing.learn(learning.grown, decisions, symbol)
             blocks.texts[b, t] = symbol
             blocks.last[b] = symbol
     return t1

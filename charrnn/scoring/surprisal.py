@@ -5,6 +5,9 @@ an empty line no score, since training leaves these out. A model of prose first 
 counted. A model that has never seen "\\n" does without both. Other records, which end with END, take the
 place of lines for a model of such.
 
+A scorer may learn: counts go on counting what it reads, see charrnn.counts.growing. Then the score of a line
+depends on the lines before it, and they are read in order, one after another.
+
 A character that the model has never seen costs `unknown_bits`, and the network skips it.
 
 Axes: T time, B columns, V vocabulary, N characters.
@@ -15,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +27,7 @@ import numpy.typing as npt
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import UNKNOWN_BITS, WEIGHT_PRECISIONS, WeightPrecision
 from charrnn.errors import ConfigError
-from charrnn.inference.mixed_model import AnyNetwork, model_of
+from charrnn.inference.mixed_model import AnyNetwork, GrowingModel, InOrder, model_of
 from charrnn.nn.network import State
 from charrnn.nn.precision import require
 from charrnn.scoring import shared_prefixes
@@ -35,6 +39,7 @@ from charrnn.vocabulary import code_points
 
 COLUMNS = 52  # lines side by side on each thread: four tiles of 13 rows; more is no faster
 WINDOW, LOGITS = shared_prefixes.WINDOW, shared_prefixes.LOGITS
+LEAST_WINDOW = 32  # of a scorer that learns
 CHARACTERS = 4096  # of a column before scores are returned
 SHOWN = 1 << 20  # characters of a line that are kept; a longer line is scored whole
 _BITS = 1 / math.log(2)  # in a nat
@@ -63,7 +68,7 @@ class LineScore(NamedTuple):
 
 
 class Scorer:
-    """A model that scores lines; the score of a line depends on that line alone.
+    """A model that scores lines; the score of a line depends on that line alone, unless it is `adaptive`.
 
     bfloat16 is faster, and changes bits a character in the third decimal.
 
@@ -78,6 +83,7 @@ class Scorer:
         threads: int | None = None,
         unknown_bits: float = UNKNOWN_BITS,
         precision: WeightPrecision = "float32",
+        adaptive: bool = False,
     ) -> None:
         if precision not in WEIGHT_PRECISIONS:
             raise ConfigError(f"precision is {precision!r}", f"give {' or '.join(WEIGHT_PRECISIONS)}")
@@ -87,6 +93,11 @@ class Scorer:
         self.unknown_bits = unknown_bits
         rounds = precision == "bfloat16"
         self._model = model_of(checkpoint, threads, reads_bfloat16=rounds)
+        self._growing: GrowingModel | None = None
+        if adaptive:
+            from charrnn.counts.growing import GrowingCounts
+
+            self._growing = GrowingModel(self._model, GrowingCounts(checkpoint.vocabulary, checkpoint.text))
         self._own: dict[str, Floats] = {}  # the tensors that a scorer with the same network may change
         self.columns = COLUMNS * self._model.workers.size
         self.most = CHARACTERS * self.columns  # characters to be read at a time
@@ -114,6 +125,11 @@ class Scorer:
             self._model.parameters[name][: len(tensor)] = tensor
         return self._model
 
+    @property
+    def in_order(self) -> InOrder:
+        """What reads a text in one column: the network, or what learns beside it."""
+        return self._growing or self.model
+
     def encode(self, text: str) -> Ids:
         """The id of each character, (N,); -1 for what the model has never seen."""
         return self._table[code_points(text)]
@@ -131,9 +147,14 @@ class Scorer:
         All are 0 for a line that training leaves out.
         """
         lines = normalised(text, self.form).split(end)[:-1]
-        different = sorted(set(lines))  # sorted, lines with a common prefix are neighbours
-        places = {line: number for number, line in enumerate(different)}
-        place = [places[line] for line in lines]
+        if self._growing is None:
+            different = sorted(set(lines))  # sorted, lines with a common prefix are neighbours
+            places = {line: number for number, line in enumerate(different)}
+            place = [places[line] for line in lines]
+        else:
+            told = [not self.leaves_out(line) for line in lines]
+            different = list(compress(lines, told))
+            place = np.where(told, np.cumsum(told) - 1, len(different)).tolist()
         points = code_points("".join(line + self.end for line in different))
         ids = self._table[points]
         count = len(different)
@@ -149,16 +170,41 @@ class Scorer:
         left_out = [number for number, line in enumerate(different) if self.leaves_out(line)]
         for values in (bits, characters, unknown):
             values[left_out] = 0
+        bits, characters, unknown = (np.append(values, 0) for values in (bits, characters, unknown))
         return bits[place], characters[place], unknown[place]
 
     def _losses(self, ids: Ids, lengths: npt.NDArray[np.int64]) -> Floats:
         """-log p in nats of every character, (N,), of concatenated lines of these lengths."""
+        if self._growing is not None:
+            return self._learned(self._growing, ids, lengths)
         if not len(self.lead):
             return shared_prefixes.losses(self.model, ids, lengths, self.columns)
         starts = np.cumsum(lengths) - lengths
         leads = starts + np.arange(len(lengths))
         with_leads = np.insert(ids, starts, self.lead)
         return np.delete(shared_prefixes.losses(self.model, with_leads, lengths + 1, self.columns), leads)
+
+    def _learned(self, model: GrowingModel, ids: Ids, lengths: npt.NDArray[np.int64]) -> Floats:
+        """The same, in one column, each character learned before the next is read."""
+        starts, V = np.cumsum(lengths) - lengths, self.checkpoint.config.outputs
+        y, begins = ids, starts
+        if len(self.lead):
+            y, begins = np.insert(ids, starts, self.lead), starts + np.arange(len(starts))
+        N = len(y)
+        begins = begins[begins < N]  # the last lines may have no characters
+        # The tail is no text. So there are few different windows.
+        size = -(-N // WINDOW) * WINDOW if N > WINDOW else max(LEAST_WINDOW, 1 << max(0, N - 1).bit_length())
+        x, told, reset = np.full(size, V, np.int32), np.full(size, -1, np.int32), np.ones(size, np.bool_)
+        x[1:N], told[:N], reset[:N] = y[: N - 1], y, False
+        x[begins], reset[begins] = V, True
+        if len(self.lead):
+            told[begins] = -1  # what leads to a line is read, and not told
+        found, state = np.empty(size, np.float32), model.zero_state()
+        for low in range(0, size, WINDOW):
+            window = slice(low, low + WINDOW), None
+            losses, state = model.losses(x[window], told[window], state, reset[window])
+            found[window[0]] = losses[:, 0]
+        return np.delete(found[:N], begins) if len(self.lead) else found[:N]
 
 
 class Stream:
@@ -170,13 +216,13 @@ class Stream:
         self._start = scorer.checkpoint.config.outputs
         self._last = self._start
         self._at_line_start = True
-        self._state: State = scorer.model.zero_state(1)
+        self._state: State = scorer.in_order.zero_state(1)
         if after_line_end:
             self.losses(scorer.lead)
 
     def losses(self, ids: Ids) -> Floats:
         """-log p in nats of each of the next characters, (n,)."""
-        model, V = self._scorer.model, self._start
+        model, V = self._scorer.in_order, self._start
         result = np.empty(len(ids), np.float32)
         T = max(1, min(WINDOW, LOGITS // V))
         for low in range(0, len(ids), T):

@@ -25,7 +25,7 @@ import numpy as np
 
 from charrnn.config import DynamicConfig
 from charrnn.errors import CharrnnError
-from charrnn.inference.mixed_model import AnyNetwork
+from charrnn.inference.mixed_model import InOrder
 from charrnn.kernels import updates
 from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.updates import BLOCK
@@ -49,7 +49,7 @@ class DynamicEvaluation(Evaluation):
 
 
 def dynamic_loss(
-    model: AnyNetwork,
+    model: InOrder,
     documents: Documents,
     config: DynamicConfig,
     report: Callable[[int], None] = lambda done: None,
@@ -70,7 +70,7 @@ def dynamic_loss(
 
 
 def segment_losses(
-    model: AnyNetwork, documents: Documents, config: DynamicConfig
+    model: InOrder, documents: Documents, config: DynamicConfig
 ) -> Iterator[tuple[float, int]]:
     """For each segment, the mean loss before anything is learnt from it, and the number of characters."""
     parameters, gradients, workers = model.parameters.flat, model.gradients.flat, model.workers

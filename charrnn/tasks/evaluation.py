@@ -34,6 +34,7 @@ class Evaluation:
     parts: ByPart = field(default=(), kw_only=True)  # of those by whose losses this one is weighted
     # The loss of the same text without its labels; None: it has none.
     loss_without_labels: float | None = field(default=None, kw_only=True)
+    adaptive_loss: float | None = field(default=None, kw_only=True)  # see tasks.adaptive_evaluation
 
     @property
     def bpc(self) -> float:
@@ -44,6 +45,11 @@ class Evaluation:
     def bpc_without_labels(self) -> float | None:
         """The same in bits."""
         return None if self.loss_without_labels is None else self.loss_without_labels / math.log(2)
+
+    @property
+    def adaptive_bpc(self) -> float | None:
+        """The adaptive loss in bits."""
+        return None if self.adaptive_loss is None else self.adaptive_loss / math.log(2)
 
     @property
     def perplexity(self) -> float:

@@ -15,7 +15,7 @@ import pytest
 PROCESSES = ("charrnn.constraints", "measure", "multiprocessing", "pty", "subprocess", "support.processes")
 # And those of which the functions may compile, or load what is compiled.
 KERNELS = (
-    "charrnn.api", "charrnn.counts.building", "charrnn.counts.compiled",
+    "charrnn.api", "charrnn.counts.building", "charrnn.counts.compiled", "charrnn.counts.growing",
     "charrnn.generation", "charrnn.inference", "charrnn.kernels", "charrnn.nn",
     "charrnn.scoring", "charrnn.search", "charrnn.serving", "charrnn.tasks", "charrnn.training.run", "numba",
     "support.calls", "support.clients", "support.compiled_loop", "support.warming",

@@ -7,6 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated
@@ -30,6 +31,9 @@ def compress(
     model: ModelPath = None,
     label: models.OneLabel = None,
     out: Out = "-",
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Learn from the file while it is read: smaller, on one thread.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Make a file small by what a model expects of it. `decompress` makes the same bytes again."""
@@ -39,7 +43,8 @@ def compress(
         raise ConfigError(
             "stdout is a terminal, and what is compressed is no text", "give -o PATH, or a pipe"
         )
-    sizes = _write(file, (model, label), out, "compressing", api.compress, quiet=quiet)
+    change = partial(api.compress, adaptive=adaptive)
+    sizes = _write(file, (model, label), out, "compressing", change, quiet=quiet)
     if out != "-" and not quiet:
         bits = f": {8 * sizes[1] / sizes[0]:.3f} bits a byte" if sizes[0] else ""
         say(f"{count(sizes[0])} bytes became {count(sizes[1])}{bits}")

@@ -49,6 +49,9 @@ def evaluate(
         bool, typer.Option("--dynamic", help="Also the loss of a network that adapts as it reads.")
     ] = False,
     settings: Any = None,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Also the loss beside counts of what was read so far.")
+    ] = False,
     on_unknown: OnUnknown = "error",
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
@@ -67,7 +70,7 @@ def evaluate(
         result = api.evaluate(
             checkpoint, corpus,
             text=checkpoint.text.of_commands(encoding, encoding_errors),
-            on_unknown=on_unknown, dynamic=adapting,
+            on_unknown=on_unknown, dynamic=adapting, adaptive=adaptive,
             report=lambda what, share: meter(f"{what}  {share:.0%}"),
             note=notes.append,
         )  # fmt: skip

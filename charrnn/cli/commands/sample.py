@@ -86,6 +86,9 @@ def sample(
     index: Annotated[
         int | None, typer.Option(metavar="N", help="Begin with text N of the seed, from 0 on [0].")
     ] = None,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Learn from --prompts, or what is accepted by hand.")
+    ] = False,
     precision: Precision = "float32",
     on_unknown: OnUnknown = "error",
     nul: Nul = False,
@@ -119,12 +122,17 @@ def sample(
         if switched or filters or any(value is not None for value in chance):
             raise ConfigError(
                 "--interactive is given with an option for texts that are drawn by chance",
-                "it goes with --model, --prompt TEXT, --precision and --on-unknown",
+                "it goes with --model, --prompt TEXT, --adaptive, --precision and --on-unknown",
             )
         from charrnn.cli import interaction
 
-        interaction.write_by_hand(models.load(model, label, strength), prompt, on_unknown, precision)
+        loaded = models.load(model, label, strength)
+        interaction.write_by_hand(loaded, prompt, on_unknown, precision, adaptive=adaptive)
         return
+    if adaptive and (prompts, prompts_json) == (None, None):
+        raise ConfigError(
+            "--adaptive learns from texts that are given one by one", "add --prompts FILE, or --interactive"
+        )
     from charrnn import api
 
     by_prompt = label is None and (prompts, prompts_json) != (None, None)  # if the model knows labels
@@ -158,7 +166,7 @@ def sample(
     if file is not None:
         lines = Prompts(file, text, checkpoint.text, output.flush, in_json=prompts_json is not None)
         led = WRITING_STRENGTH if strength is None else strength
-        texts = api.sample_each(checkpoint, lines.take, strength=led, **settings)
+        texts = api.sample_each(checkpoint, lines.take, strength=led, adaptive=adaptive, **settings)
     else:
         texts = api.sample(checkpoint, given, first=index or 0, **settings)
     if seed is None and filters.get("temperature") != 0 and sys.stderr is not None and sys.stderr.isatty():

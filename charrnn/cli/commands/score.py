@@ -49,6 +49,9 @@ def score(
         str | None,
         typer.Option(metavar="NAME", help="bfloat16: rounded numbers, sooner [float32]."),
     ] = None,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Learn from each line once it was scored.")
+    ] = False,
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
     nul: Nul = False,
@@ -82,7 +85,8 @@ def score(
             wanted.append("--json")
         if wanted:
             raise ConfigError(f"{wanted[0]} is about lines, --heat about characters", "give one of them")
-        _heat(paths, (model, label), unknown_bits, html, svg, color, reading)
+        measure = {"unknown_bits": unknown_bits, "adaptive": adaptive}
+        _heat(paths, (model, label), measure, html, svg, color, reading)
         return
 
     from charrnn import api
@@ -93,6 +97,7 @@ def score(
     raw = checkpoint.text.bytes
     output = Output(raw_bytes=raw and not json_lines, errors="surrogateescape")
     chosen: dict[str, Any] = {"precision": precision} if precision is not None else {}
+    chosen["adaptive"] = adaptive
     scores = api.score_lines(
         checkpoint, paths, unknown_bits=unknown_bits, before_waiting=output.flush, text=text, **chosen
     )
@@ -185,7 +190,7 @@ def _total(scores: Iterator[list[LineScore]], json_lines: bool) -> str:
 
 
 def _heat(
-    paths: list[str], model: tuple[str | None, list[str] | None], unknown_bits: float, html: str | None,
+    paths: list[str], model: tuple[str | None, list[str] | None], measure: dict[str, Any], html: str | None,
     svg: str | None, color: str, reading: dict[str, Any],
 ) -> None:  # fmt: skip
     from charrnn import api
@@ -198,9 +203,7 @@ def _heat(
     def texts() -> Iterator[heatmap.Piece]:
         text = checkpoint.text.of_commands(**reading)
         notice = undecoded.Notice(text, checkpoint.text)
-        found = api.surprises(
-            checkpoint, paths, unknown_bits=unknown_bits, before_waiting=output.flush, text=text
-        )
+        found = api.surprises(checkpoint, paths, before_waiting=output.flush, text=text, **measure)
         for name, piece, bits in found:
             notice.check(piece, name)
             yield name, piece, bits.tolist()

@@ -35,6 +35,10 @@ def _writer(result: Any) -> Figures:
         names += ["dynamic_loss", "dynamic_bpc"]
         loss, bpc = decimal(result.dynamic_loss), decimal(result.dynamic_bpc)
         lines.append(f"dynamic loss {loss} nats/char, {bpc} bits/char")
+    if result.adaptive_loss is not None:
+        names += ["adaptive_loss", "adaptive_bpc"]
+        loss, bpc = decimal(result.adaptive_loss), decimal(result.adaptive_bpc)
+        lines.append(f"adaptive loss {loss} nats/char, {bpc} bits/char")
     return {name: getattr(result, name) for name in names}, lines
 
 

@@ -312,3 +312,23 @@ def gradient(
             for j in range(U):
                 d_gate[k * U + j] += hidden[j] * x[k]
     return loss / len(rows)
+
+
+@njit()
+def predictions(logits: Any, chances: Any, told: Any, gate: Any) -> None:
+    """logits (M, V) of the network become log-probabilities of the mixture: see `mixing`.
+
+    chances (M, V) are those under the counts, and told (M, n + 1) what these tell.
+    """
+    V = logits.shape[1]
+    e, products = np.empty(V, np.float32), np.empty(V, np.float32)
+    features, hidden, lanes = np.empty(F, np.float32), np.empty(U, np.float32), np.zeros(NORM_LANES)
+    for i in range(len(logits)):
+        _exponentials(e, products, logits[i])
+        whole = _total(e, lanes)
+        top = _log2(np.float32(whole)) * _LN2
+        _take_in(features, told[i], top, top - np.float32(_total(products, lanes) / whole))
+        weight = np.float64(_opened(gate, features, hidden))
+        left = (1.0 - weight) / whole
+        for j in range(V):
+            logits[i, j] = np.float32(_log(weight * chances[i, j] + left * np.float64(e[j])))
