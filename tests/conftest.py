@@ -1,5 +1,6 @@
 """For all tests."""
 
+import gc
 import signal
 
 import pytest
@@ -29,6 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function):
             mark(item)
+
+
+def pytest_collection_finish() -> None:
+    """Let no later garbage collection look through all that was imported and collected."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -13,16 +13,16 @@ from support.environment import environment
 
 ROOT = Path(__file__).parent.parent
 SLICES = {
-    "crashes": ("--kills", 12, "--faults", 12),
-    "disks": ("--runs", 16),
-    "races": ("--rounds", 4),
-    "models": ("--mutations", 200),
-    "texts": ("--texts", 150, "--size", 2_000_000, "--line-size", 0),
-    "commands": ("--calls", 60),
-    "signals": ("--ends", 5, "--seconds", 60),  # on a machine that others use
-    "numbers": ("--runs", 30),
+    "crashes": ("--kills", 6, "--faults", 6),
+    "disks": ("--runs", 8),
+    "races": ("--rounds", 2),
+    "models": ("--mutations", 100),
+    "texts": ("--texts", 60, "--size", 500_000, "--line-size", 0),
+    "commands": ("--calls", 50),  # of which the last is a process
+    "signals": ("--ends", 3, "--seconds", 60),  # on a machine that others use
+    "numbers": ("--runs", 15),
     "serving": ("--clients", 120, "--seconds", 60),  # likewise
-    "long": ("--minutes", 0.02, "--characters", 100_000),
+    "long": ("--minutes", 0.01, "--characters", 50_000),
 }
 
 

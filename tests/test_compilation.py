@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import inspect
 import io
 import json
@@ -14,10 +15,12 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numba import types
+from numba.core.dispatcher import Dispatcher
 from support.compiled_loop import compiled_only
 from support.environment import environment
 
@@ -148,6 +151,28 @@ def test_a_recorded_kernel_is_not_called(cache):
     assert len(list(cache.rglob("*.nbc"))) == 1
     assert jit.record(lambda: kernel(x, 3)) == []  # it is there, so it is called
     assert x.tolist() == [1, 1, 1]
+
+
+@compiled_only
+@pytest.mark.parametrize("collects", [True, False])
+def test_no_garbage_is_collected_while_a_kernel_is_compiled_and_then_as_before(cache, monkeypatch, collects):
+    kernel, compile_it, seen = jit.njit()(add_one), Dispatcher.compile, []
+
+    def watched(self: Any, signature: Any) -> Any:
+        seen.append(gc.isenabled())
+        return compile_it(self, signature)
+
+    monkeypatch.setattr(Dispatcher, "compile", watched)
+    before = gc.isenabled()
+    try:
+        (gc.enable if collects else gc.disable)()
+        kernel(np.zeros(3), 1)
+        (task,) = jit.record(lambda: kernel(np.zeros(3, np.float32), 1))
+        task.run()
+        assert gc.isenabled() == collects
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert seen == [False, False]
 
 
 @compiled_only

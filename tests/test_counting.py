@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from dataclasses import replace
@@ -275,29 +276,31 @@ def log_probability(model: Any, line: str) -> float:
     return total
 
 
-TOY = counted.beside(toy_models.toy(), order=4)
+@functools.cache
+def toy() -> Checkpoint:
+    return counted.beside(toy_models.toy(), order=4)
 
 
 def test_enumeration_is_exact():
     lines = [line for line in toy_models.texts("ab", 7) if line]
-    best = sorted(((log_probability(TOY, line + "\n"), line) for line in lines), reverse=True)[:12]
-    found = list(api.enumerate_lines(TOY, count=12, length=7))
+    best = sorted(((log_probability(toy(), line + "\n"), line) for line in lines), reverse=True)[:12]
+    found = list(api.enumerate_lines(toy(), count=12, length=7))
     assert [line.text.rstrip("\n") for line in found] == [line for _, line in best]
     np.testing.assert_allclose([line.log_probability for line in found], [p for p, _ in best], atol=1e-5)
 
 
 def test_lines_are_scored_by_the_probability_with_which_they_are_written(tmp_path):
     (tmp_path / "lines").write_text("abba\nb\nabab\n")
-    for score in itertools.chain.from_iterable(api.score_lines(TOY, tmp_path / "lines")):
-        bits = -log_probability(TOY, score.text + "\n") / math.log(2)
+    for score in itertools.chain.from_iterable(api.score_lines(toy(), tmp_path / "lines")):
+        bits = -log_probability(toy(), score.text + "\n") / math.log(2)
         assert score.bits == pytest.approx(bits, abs=1e-4)
 
 
 def test_compression_is_undone_and_knows_the_counts():
     data = b"abba\nab\n" * 30
-    packed = b"".join(api.compress(TOY, [data]))
-    assert b"".join(api.decompress(TOY, [packed])) == data
-    for model in (replace(TOY, counts=None), counted.beside(toy_models.toy(), order=4, seed=1)):
+    packed = b"".join(api.compress(toy(), [data]))
+    assert b"".join(api.decompress(toy(), [packed])) == data
+    for model in (replace(toy(), counts=None), counted.beside(toy_models.toy(), order=4, seed=1)):
         with pytest.raises(CompressionError, match="another model"):
             list(api.decompress(model, [packed]))
 
@@ -314,26 +317,26 @@ def test_texts_are_told_apart_by_the_counts_of_models(tmp_path):
 
 def test_an_adapting_network_keeps_its_counts(tmp_path):
     (tmp_path / "t").write_text("abba\nab\n" * 40)
-    found = api.evaluate(TOY, tmp_path / "t", dynamic=DynamicConfig(rate=0.0, decay=0.0))
+    found = api.evaluate(toy(), tmp_path / "t", dynamic=DynamicConfig(rate=0.0, decay=0.0))
     assert found.dynamic_loss == pytest.approx(found.loss, abs=1e-5)
-    adapting = api.evaluate(TOY, tmp_path / "t", dynamic=DynamicConfig(rate=0.01))
+    adapting = api.evaluate(toy(), tmp_path / "t", dynamic=DynamicConfig(rate=0.01))
     assert adapting.dynamic_loss < found.loss
 
 
 def test_a_text_read_in_streams_is_measured_by_counts_that_know_what_came_before(tmp_path, monkeypatch):
     whole = "".join(np.random.default_rng(3).choice([*"ab"], 500).tolist())
     (tmp_path / "t").write_text(whole)
-    loss = api.evaluate(TOY, tmp_path / "t").loss
+    loss = api.evaluate(toy(), tmp_path / "t").loss
     monkeypatch.setattr(evaluation, "PART", 60)
     monkeypatch.setattr(evaluation, "WARM_UP", 30)
-    found = api.evaluate(TOY, tmp_path / "t").loss
+    found = api.evaluate(toy(), tmp_path / "t").loss
     assert found != loss
     assert found == pytest.approx(loss, abs=1e-5)
     monkeypatch.setattr(evaluation, "WARM_UP", 1)
-    assert api.evaluate(TOY, tmp_path / "t").loss != pytest.approx(loss, abs=1e-4)
+    assert api.evaluate(toy(), tmp_path / "t").loss != pytest.approx(loss, abs=1e-4)
 
 
 def test_info_says_that_counts_hold_pieces_of_the_text(tmp_path):
-    model_file.save(TOY, tmp_path / "m.safetensors")
+    model_file.save(toy(), tmp_path / "m.safetensors")
     said = call("info", tmp_path / "m.safetensors").stdout.decode()
     assert "up to 4 characters in a row: they hold pieces of the training text" in said

@@ -85,7 +85,7 @@ def test_each_length_that_a_gap_may_have_is_tried() -> None:
 
 
 def test_many_open_gaps_are_searched_one_after_the_other() -> None:
-    found = api.fill(model(), "a_b*c_a*b", count=2, gap=20)  # 160,000 combinations of lengths
+    found = api.fill(model(), "a_b*c_a*b", count=2, gap=8)  # 4,096 combinations of lengths
     assert len(found) == 2
     assert all(filling.text[0] == "a" and filling.text[-1] == "b" for filling in found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import replace
 from typing import Any
@@ -27,19 +28,21 @@ from charrnn.scoring import shared_prefixes
 WIDE = "".join(map(chr, range(32, 332)))
 
 
+NAMES = ("prose", "lines", "records", "many characters", "a narrow network")
+
+
+@functools.cache
 def models() -> dict[str, Checkpoint]:
     """With counts: of prose, lines and other records, of few characters and of many."""
     lines = TextConfig(lines=True)
-    return {
-        "prose": counted.beside(random_models.make()),
-        "lines": counted.beside(random_models.make(text=lines), order=3),
-        "records": counted.beside(toy_models.toy(split="blank"), order=12),
-        "many characters": counted.beside(random_models.make(characters=WIDE, norm=False)),
-        "a narrow network": counted.beside(random_models.make(hidden_size=2, cell="rnn"), order=9),
-    }
-
-
-MODELS = models()
+    made = (
+        counted.beside(random_models.make()),
+        counted.beside(random_models.make(text=lines), order=3),
+        counted.beside(toy_models.toy(split="blank"), order=12),
+        counted.beside(random_models.make(characters=WIDE, norm=False)),
+        counted.beside(random_models.make(hidden_size=2, cell="rnn"), order=9),
+    )
+    return dict(zip(NAMES, made, strict=True))
 
 
 def sequence(model: Checkpoint, length: int = 120, seed: int = 3) -> tuple[Any, Any]:
@@ -61,9 +64,9 @@ def written(model: Checkpoint, x: Any) -> Any:
 # --- the equations -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_probabilities_are_those_of_the_equations(name):
-    model = MODELS[name]
+    model = models()[name]
     assert model.counts is not None
     x, _ = sequence(model, 60)
     alone, lookup = written(replace(model, counts=None), x), Lookup(model.counts.counts)
@@ -171,7 +174,7 @@ def test_a_network_that_has_diverged_is_not_hidden():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_logits_that_are_not_finite_give_probabilities(value):
-    model = replace(MODELS["prose"], tensors=dict(MODELS["prose"].tensors))
+    model = replace(models()["prose"], tensors=dict(models()["prose"].tensors))
     model.tensors["decoder.bias"] = model.tensors["decoder.bias"].copy()
     model.tensors["decoder.bias"][3] = value
     found = np.exp(written(model, sequence(model, 20)[0]))
@@ -182,12 +185,12 @@ def test_logits_that_are_not_finite_give_probabilities(value):
 
 
 @compiled_only
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_both_engines_write_the_same_bit_for_bit(name):
     from charrnn.inference import writing_loop
     from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
 
-    network = PlainNetwork(MODELS[name])
+    network = PlainNetwork(models()[name])
     config = SampleConfig()
     uniforms = [np.random.default_rng(seed).random(60) for seed in range(3)]
 
@@ -211,7 +214,7 @@ def test_a_team_of_threads_writes_the_same(team):
     from charrnn.inference import writing_loop
     from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
 
-    network = PlainNetwork(MODELS["many characters"])
+    network = PlainNetwork(models()["many characters"])
     uniforms = [np.random.default_rng(5).random(80)]
     path = CompiledPath(network, SampleConfig(), writing_loop, team)
     path._pace = AlwaysTogether(team)
@@ -222,9 +225,9 @@ def test_a_team_of_threads_writes_the_same(team):
     assert texts[0] == texts[1]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_what_is_read_is_what_is_written(name):
-    model = MODELS[name]
+    model = models()[name]
     x, y = sequence(model)
     expected = -written(model, x)[np.arange(len(x)), y]
     reading = model_of(model, 2)
@@ -237,7 +240,7 @@ def test_what_is_read_is_what_is_written(name):
 
 
 def test_texts_that_share_a_beginning_are_read_like_others():
-    model = MODELS["prose"]
+    model = models()["prose"]
     texts = ["abcabd", "abcabc", "abcabcde", "b", "bab a"]
     ids = [model.vocabulary.encode(text).astype(np.int32) for text in texts]
     lengths = np.array(list(map(len, texts)))
@@ -250,7 +253,7 @@ def test_texts_that_share_a_beginning_are_read_like_others():
 
 
 def test_a_mixture_of_models_mixes_what_each_predicts():
-    one, other = MODELS["prose"], random_models.make(seed=4)
+    one, other = models()["prose"], random_models.make(seed=4)
     x, _ = sequence(one, 30)
     network = MixedNetwork(Blend((one, other), (3.0, 1.0)))
     state: Any = network.initial_state()

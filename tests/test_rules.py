@@ -80,12 +80,12 @@ SHAPES = [
 
 
 @compiled_only
-def test_ten_thousand_samples_all_match(places, compiled):
+def test_three_thousand_samples_all_match(places, compiled):
     expression = re.compile("[A-Z][a-z]{3,8}(ville|ton|burg)\n")
-    texts = write(places, 10_000, match=expression.pattern.strip())
-    assert len(texts) == 10_000
+    texts = write(places, 3000, match=expression.pattern.strip())
+    assert len(texts) == 3000
     assert all(expression.fullmatch(text) for text in texts)
-    assert len(set(texts)) > 5000
+    assert len(set(texts)) > 1500
 
 
 @pytest.mark.parametrize(("expression", "settings"), SHAPES)

@@ -29,7 +29,7 @@ from charrnn.generation import rejection, writing
 from charrnn.generation.writing import generate_all
 from charrnn.inference import engines, sampling
 from charrnn.inference import writing_loop as kernels
-from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
+from charrnn.inference.engines import LONGEST_PIECE, CompiledPath, Cursor, PlainPath
 from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.kernels.machine import jit
 from charrnn.vocabulary import Vocabulary
@@ -126,7 +126,7 @@ def test_both_paths_compute_the_same_bits(cell, switches, precision, monkeypatch
         plain = PlainPath(network, config)
         compiled = CompiledPath(network, config, kernels, threads=1)
         cursor, other = (Cursor(V, network.initial_state()) for _ in range(2))
-        for n in range(60):
+        for n in range(40):
             u = [random.random(1)]
             logits, _ = network.step(cursor.last, cursor.state)
             assert plain.write([cursor], u, -1) == compiled.write([other], u, -1)
@@ -138,7 +138,7 @@ def test_both_paths_compute_the_same_bits(cell, switches, precision, monkeypatch
 @pytest.mark.parametrize(("cell", "nonlinearity"), CELLS)
 def test_both_paths_write_the_same_long_text(cell, nonlinearity, monkeypatch):
     checkpoint = make(cell=cell, nonlinearity=nonlinearity, hidden_size=33, num_layers=2)
-    length = 2500
+    length = LONGEST_PIECE + 80
     plain = write(checkpoint, length=length)
     let_load(monkeypatch, Ready(after=0))
     assert write(checkpoint, length=length) == plain
@@ -160,12 +160,12 @@ def test_both_paths_write_the_same_where_numbers_are_extreme(cell, nonlinearity,
 @pytest.mark.parametrize("prompt", ["", "abc" * 8 + "\nde" * 5])
 def test_the_loop_takes_over_at_any_place_without_a_trace(after, text, prompt, monkeypatch):
     checkpoint = make(text=text, seed=3)
-    plain = [write(checkpoint, prompt, length=300, index=n) for n in range(3)]
+    plain = [write(checkpoint, prompt, length=120, index=n) for n in range(3)]
     for n in range(3):
         let_load(monkeypatch, Ready(after))
         # Characters that come for the first time send the loop back to fill the table.
         monkeypatch.setattr(writing, "_networks", weakref.WeakKeyDictionary())
-        assert write(checkpoint, prompt, length=300, index=n) == plain[n]
+        assert write(checkpoint, prompt, length=120, index=n) == plain[n]
 
 
 @compiled_only
@@ -214,7 +214,7 @@ def test_a_team_of_threads_computes_the_same_bits(cell, size):
     prompt = np.arange(V)
     for n, options in enumerate(FILTERS):
         config = SampleConfig(**options)
-        numbers = np.random.default_rng(n).random(60)
+        numbers = np.random.default_rng(n).random(40)
         plain, cursor = PlainPath(network, config), Cursor(V, network.initial_state())
         for character in prompt:
             plain.read(cursor, np.array([character]))

@@ -19,18 +19,25 @@ def remember(of: Any) -> tuple[Stage, ...]:
     """
     half, one, row_sums = of.number(0.5), of.number(1), of.row_sums
 
+    # In loops over single numbers, for which Numba compiles far less than for expressions of arrays.
     def equation(f: Any, k: Any, v: Any, q: Any, n: Any, C: Any) -> Any:
         H = len(k)
-        after_n = n * half + row_sums(f.reshape(1, H))
-        after_C = C.reshape(H, H) * f.reshape(H, 1) + v.reshape(H, 1) * k
-        h = row_sums(after_C * q) / (one + after_n * after_n)
-        return after_n, after_C.reshape(H * H), h
+        after_n, after_C, read = row_sums(f.reshape(1, H)), C.copy(), C.copy()
+        after_n[0] += n[0] * half
+        for a in range(H):
+            for b in range(H):
+                j = a * H + b
+                after_C[j] = C[j] * f[a] + v[a] * k[b]
+                read[j] = after_C[j] * q[b]
+        h = row_sums(read.reshape(H, H))
+        for a in range(H):
+            h[a] /= one + after_n[0] * after_n[0]
+        return after_n, after_C, h
 
     return (Stage(equation, ("n", "C", "h"), rows=True),)
 
 
 def through_memory(of: Any) -> Stage:
-    """In loops over single numbers, for which Numba compiles far less than for expressions of arrays."""
     half, zero, one = of.number(0.5), of.number(0), of.number(1)
 
     def gradients(f: Any, k: Any, v: Any, q: Any, n: Any, C: Any, d_h: Any, d_n: Any, d_C: Any) -> Any:

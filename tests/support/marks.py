@@ -31,30 +31,47 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 @functools.cache
+def _found(function: FunctionType) -> tuple[frozenset[str], frozenset[FunctionType]]:
+    """The modules of all that a function uses by name, and the functions of the tests among it."""
+    modules: set[str] = set()
+    functions: set[FunctionType] = set()
+    for name in {*_names(function.__code__)} & function.__globals__.keys():
+        found = function.__globals__[name]
+        if isinstance(found, ModuleType):
+            modules.add(found.__name__)
+            continue
+        module = getattr(found, "__module__", None) or ""
+        modules.add(module)
+        if module.startswith(("test_", "support.")):
+            functions |= {one for one in (found, *vars(found).values()) if isinstance(one, FunctionType)}
+    return frozenset(modules), frozenset(functions)
+
+
+@functools.cache
 def _used(those: tuple[FunctionType, ...]) -> set[str]:
     """The modules of all that those functions use, directly or by way of functions of the tests."""
     modules: set[str] = set()
     seen: set[FunctionType] = set()
-    functions = list(those)
+    functions = set(those)
     while functions:
-        if (function := functions.pop()) in seen:
-            continue
+        function = functions.pop()
         seen.add(function)
-        for name in _names(function.__code__):
-            found = function.__globals__.get(name)
-            if isinstance(found, ModuleType):
-                modules.add(found.__name__)
-                continue
-            module = getattr(found, "__module__", None) or ""
-            modules.add(module)
-            if module.startswith(("test_", "support.")):
-                functions += [one for one in (found, *vars(found).values()) if isinstance(one, FunctionType)]
+        its_modules, its_functions = _found(function)
+        modules |= its_modules
+        functions |= its_functions - seen
     return modules
 
 
 @functools.cache
 def _is_in(module: str, rooms: tuple[str, ...]) -> bool:
     return f"{module}.".startswith(tuple(f"{room}." for room in rooms))
+
+
+@functools.cache
+def _markers(those: tuple[FunctionType, ...]) -> list[str]:
+    used = _used(those) - PLAIN
+    rooms = {"process": PROCESSES, "compiled": KERNELS}
+    return [marker for marker in rooms if any(_is_in(module, rooms[marker]) for module in used)]
 
 
 def mark(item: pytest.Function) -> None:
@@ -64,10 +81,8 @@ def mark(item: pytest.Function) -> None:
     ]
     test = getattr(item.obj, "hypothesis", None)
     functions = [item.function, *fixtures, *([test.inner_test] if test else [])]
-    used = _used(tuple(one for one in functions if isinstance(one, FunctionType))) - PLAIN
-    for marker, rooms in (("process", PROCESSES), ("compiled", KERNELS)):
-        if any(_is_in(module, rooms) for module in used):
-            item.add_marker(marker)
+    for marker in _markers(tuple(one for one in functions if isinstance(one, FunctionType))):
+        item.add_marker(marker)
 
 
 def hold_to_marks(item: pytest.Item, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,12 @@ class Recording:
 def names(*, trained: bool = False) -> list[str]:
     """Every recording's name, sorted; or only of those that hold a training run."""
     found = sorted(path.stem for path in FOLDER.glob("*.npz"))
-    return [name for name in found if load(name).training is not None] if trained else found
+    return [name for name in found if _is_trained(name)] if trained else found
+
+
+def _is_trained(name: str) -> bool:
+    with np.load(FOLDER / f"{name}.npz", allow_pickle=False) as file:
+        return "training/text" in file
 
 
 def load(name: str) -> Recording:

@@ -10,6 +10,7 @@ which is written atomically.
 from __future__ import annotations
 
 import functools
+import gc
 import hashlib
 import os
 import pickle
@@ -205,10 +206,26 @@ def cfunc(signature: Any, function: Callable[..., None]) -> Any:
     return code
 
 
-def is_kept(cache: Any, types: Any, target: Any) -> bool:
-    """Whether a function's Numba cache, if there is one, holds its machine code for these types."""
+def keeper(cache: Any, types: Any, target: Any) -> Callable[[], bool]:
+    """What says whether a function's Numba cache, if there is one, holds its machine code for these types."""
     files = getattr(cache, "_cache_file", None)
-    return files is not None and files.path(cache._index_key(types, target.codegen())).exists()
+    if files is None:
+        return lambda: False
+    # Numba asks LLVM for the CPU each time; progress is told by hundreds of questions.
+    path = functools.cache(lambda: files.path(cache._index_key(types, target.codegen())))
+    return lambda: path().exists()
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Collect no garbage while something is compiled: most is needed, and to look takes 6 % of the time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 @contextmanager
@@ -229,11 +246,16 @@ def _make_recordable(kernel: Any, name: str) -> None:
 
     def compile_or_record(*arguments: Any) -> Any:
         types = tuple(kernel.typeof_pyval(argument) for argument in arguments)
+        is_kept = keeper(kernel._cache, types, kernel.targetctx)
 
-        def done() -> bool:
-            return types in kernel.overloads or is_kept(kernel._cache, types, kernel.targetctx)
+        def run() -> None:
+            with uncollected():
+                kernel.compile(types)
 
-        task = Task(f"{name}{types}", lambda: kernel.compile(types), done=done)
-        return (lambda *arguments: None) if recorded(task) else compile_for(*arguments)
+        task = Task(f"{name}{types}", run, done=lambda: types in kernel.overloads or is_kept())
+        if recorded(task):
+            return lambda *arguments: None
+        with uncollected():
+            return compile_for(*arguments)
 
     kernel._compile_for_args = compile_or_record

@@ -7,6 +7,7 @@ called at its address is compiled once, and only if its address is asked for.
 from __future__ import annotations
 
 import ctypes
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any, get_type_hints
@@ -23,10 +24,11 @@ from charrnn.kernels.machine.jit import (
     Task,
     cfunc,
     hold_while_forking,
-    is_kept,
+    keeper,
     name_of,
     njit,
     recorded,
+    uncollected,
 )
 
 WORD = np.intp(np.dtype(np.intp).itemsize)  # the bytes of an integer in a table that `word_at` reads
@@ -43,11 +45,13 @@ def address_of(function: Callable[..., None], name: str = "", *, needed: bool = 
     `name` is its name in the list of tasks [module.function]; `needed`: other tasks must follow it.
     """
 
-    def done() -> bool:
-        if needed:
-            return True
+    @functools.cache
+    def is_kept() -> Callable[[], bool]:
         code = _code(function)
-        return code.address is not None or is_kept(code._cache, code._sig, code._targetdescr.target_context)
+        return keeper(code._cache, code._sig, code._targetdescr.target_context)
+
+    def done() -> bool:
+        return needed or _code(function).address is not None or is_kept()()
 
     if recorded(Task(name or name_of(function), lambda: address_of(function), needed, done)):
         return ctypes.cast(_nothing, ctypes.c_void_p).value or 0
@@ -59,7 +63,8 @@ def compiled(function: Callable[..., None]) -> int:
     with _compiling:
         code = _code(function)
         if code.address is None:
-            code.compile()
+            with uncollected():
+                code.compile()
         return int(code.address)
 
 
