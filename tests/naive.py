@@ -600,14 +600,14 @@ class GrowingCounts:
     def contexts(self, document):
         """What each expert goes by after a document's characters."""
         document = list(document)
-        characters = [-1] * 6 + document
+        characters = [-1] * 7 + document
         word, before = (), ()
         for character in document:
             if character < self.V and self.letters[character]:
                 word = (*word, character)
             else:
                 word, before = (), word or before
-        return [*(tuple(characters[len(characters) - k :]) for k in range(1, 7)), word, (before, word)]
+        return [*(tuple(characters[len(characters) - k :]) for k in range(1, 8)), word, (before, word)]
 
     def decisions(self, logits, document):
         """Each character in order, the probability that it is this one, and the inputs of that decision."""
@@ -623,15 +623,15 @@ class GrowingCounts:
                 if asked:
                     last = k + 1
                     middle = (q // 1024 + 0.5) / 4096
-                    inputs.append((k, min(asked, 8), np.log(middle / (1 - middle))))
-            inputs.append((8, last, np.log(p[character] / (left - p[character]))))
-            inputs.append((9, min(number, 8), 0.3))
+                    inputs.append((k, min(asked, 9), np.log(middle / (1 - middle))))
+            inputs.append((9, last, np.log(p[character] / (left - p[character]))))
+            inputs.append((10, min(number, 9), 0.3))
             logit = sum(self.weight(k, n) * x for k, n, x in inputs)
             yield character, 1 / (1 + np.exp(-min(max(logit, -12.0), 12.0))), inputs
             left -= p[character]
 
     def weight(self, k, n):
-        return self.weights.get((k, n), 0.15 if k < 8 else 1 - 0.06 * n if k == 8 else 0.0)
+        return self.weights.get((k, n), 0.13 if k < 9 else 1 - 0.06 * n if k == 9 else 0.0)
 
     def probabilities(self, logits, document):
         """Those of all characters after a document's, (V,)."""
@@ -651,7 +651,7 @@ class GrowingCounts:
                 self.weights[k, n] = self.weight(k, n) + 0.002 * (yes - q) * x
             for k, context in enumerate(contexts):
                 was, asked = self.experts.get((k, context, guess), (1 << 21, 0))
-                moved = (((1 << 22) - 1 if yes else 0) - was) * int(65536 / (asked + 1.5)) >> 16
-                self.experts[k, context, guess] = was + moved, min(asked + 1, 20)
+                moved = (((1 << 22) - 1 if yes else 0) - was) * int(65536 / (asked + 1.3)) >> 16
+                self.experts[k, context, guess] = was + moved, min(asked + 1, 12)
             if yes:
                 break

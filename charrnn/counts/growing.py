@@ -28,8 +28,8 @@ from charrnn.kernels.loops.growing import (
 from charrnn.kernels.machine.jit import JIT_DISABLED
 from charrnn.vocabulary import Vocabulary
 
-FIRST_MOVE = 1.5  # a first answer moves a probability by 1 / FIRST_MOVE of the way, the next by 1 / (1 + it)
-EXPERTS_WEIGHT, MODELS_LOSS = 0.15, 0.06  # before anything is learned: the model's weight falls from 1
+FIRST_MOVE = 1.3  # a first answer moves a probability by 1 / FIRST_MOVE of the way, the next by 1 / (1 + it)
+EXPERTS_WEIGHT, MODELS_LOSS = 0.13, 0.06  # before anything is learned: the model's weight falls from 1
 
 Past = npt.NDArray[np.int64]  # (E,) what was read last, the state of a text; see the kernels' _follow
 Floats = npt.NDArray[np.float32]
