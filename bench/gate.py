@@ -23,7 +23,7 @@ import numpy as np
 from report import Table
 
 RUN = 30  # characters
-WRITTEN = 100_000
+WRITTEN, TEXTS = 400_000, 64  # characters of a sample, and the texts of prose in it
 TIMED = {1: 20_000, 64: 1_000}  # characters of so many texts, of each
 
 
@@ -39,8 +39,9 @@ def trained(a: argparse.Namespace, folder: Path, counts: float | None) -> Any:
     if not path.exists():
         text = TextConfig(lines=a.lines)
         for _ in api.train(
-            a.corpus, out=path, text=text, val_split=a.val_split, steps=a.steps, counts=counts
-        ):
+            a.corpus, out=path, text=text, val_split=a.val_split, steps=a.steps, counts=counts,
+            from_scratch=True,
+        ):  # fmt: skip
             pass
     return api.load(path)
 
@@ -75,8 +76,7 @@ def copied(model: Any, runs: set[str], temperature: float) -> float:
     """The share of a sample that stands in such runs."""
     from charrnn import api
 
-    count = 1 if not model.text.records else WRITTEN // 10
-    length = WRITTEN if not model.text.records else None
+    count, length = (WRITTEN // 10, None) if model.text.records else (TEXTS, WRITTEN // TEXTS)
     texts = api.sample(model, seed=1, count=count, length=length, temperature=temperature)
     text = "".join("".join(pieces) for pieces in texts)[:WRITTEN]
     inside = np.zeros(len(text), np.bool_)
