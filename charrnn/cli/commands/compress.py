@@ -32,7 +32,7 @@ def compress(
     label: models.OneLabel = None,
     out: Out = "-",
     adaptive: Annotated[
-        bool, typer.Option("--adaptive", help="Learn from the file while it is read: smaller, on one thread.")
+        bool, typer.Option("--adaptive", help="Learn while reading: smaller, on one thread.")
     ] = False,
     quiet: Quiet = False,
 ) -> None:

@@ -50,7 +50,7 @@ def evaluate(
     ] = False,
     settings: Any = None,
     adaptive: Annotated[
-        bool, typer.Option("--adaptive", help="Also the loss beside counts of what was read so far.")
+        bool, typer.Option("--adaptive", help="Also the loss while it learns what it reads.")
     ] = False,
     on_unknown: OnUnknown = "error",
     encoding: Encoding = None,

@@ -87,7 +87,7 @@ def sample(
         int | None, typer.Option(metavar="N", help="Begin with text N of the seed, from 0 on [0].")
     ] = None,
     adaptive: Annotated[
-        bool, typer.Option("--adaptive", help="Learn from --prompts, or what is accepted by hand.")
+        bool, typer.Option("--adaptive", help="Learn from prompts, or what is accepted.")
     ] = False,
     precision: Precision = "float32",
     on_unknown: OnUnknown = "error",
