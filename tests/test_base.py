@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from charrnn.config import TextConfig, TrainConfig
 from charrnn.events import Evaluated, Started, Step
 from charrnn.nn.workers import Workers
 from charrnn.tasks import base
-from charrnn.tasks.next_character import TextFiles
+from charrnn.tasks.next_character import TextFiles, Texts
 from charrnn.training.run_setup import _shape
 
 WORDS = ["the", "old", "man", "went", "down", "to", "sea", "and", "a", "boy", "came", "with", "every", "day"]
@@ -47,9 +48,11 @@ def it_is_the_base(known, monkeypatch):
 
 def compared(known: Checkpoint, tmp_path: Path, text: str, **reading: Any) -> base.Comparison | None:
     (tmp_path / "corpus").write_text(text, encoding="utf-8")
-    texts = TextFiles([tmp_path / "corpus"]).read(TextConfig(**reading)).beside(known)
+    corpus = TextFiles([tmp_path / "corpus"]).read(TextConfig(**reading)).corpus
     train = TrainConfig(steps=1, val_fraction=0.1, val_split="end")
-    return base.compared(known, texts.corpus, texts.network(_shape(known)), train, Workers(1))
+    part = base.excerpt(corpus.documents, train, corpus.vocabulary.find("\n"))
+    texts = Texts(replace(corpus, documents=part)).beside(known)
+    return base.compared(known, texts.corpus, texts.network(_shape(known)), 1, Workers(1))
 
 
 def begun(tmp_path: Path, text: str, out: str = "m", **settings: Any) -> tuple[Started, Evaluated, bytes]:

@@ -48,25 +48,31 @@ def model() -> Checkpoint | None:
 
 
 def compared(
-    base: Checkpoint, corpus: Corpus, config: ModelConfig, train: TrainConfig, workers: Workers
+    base: Checkpoint, corpus: Corpus, config: ModelConfig, seed: int, workers: Workers
 ) -> Comparison | None:
     """What the base model makes of a text, and what counts do. None: it has other characters, or few.
 
-    `corpus` has the characters of both, and `config` is the base model's network for these. What `train`
-    keeps for validation is not read.
+    `corpus` has the characters of both, and `config` is the base model's network for these.
     """
-    own, _ = split(corpus.documents, train, corpus.vocabulary.find("\n"))
-    own = own.head(READ)
+    own = corpus.documents
     if len(own) < LEAST or _foreign(base, corpus, own) > FOREIGN:
         return None
     wanted = int(min(SAMPLE, SHARE * len(own)))
-    rest, sample = parted(own, wanted, np.random.default_rng([train.seed, 5]), corpus.vocabulary.find("\n"))
+    rest, sample = parted(own, wanted, np.random.default_rng([seed, 5]), corpus.vocabulary.find("\n"))
     model = Model(config, workers=workers)
-    model.load_tensors(grown(base, corpus, initial_tensors(config, train.seed)))
+    model.load_tensors(grown(base, corpus, initial_tensors(config, seed)))
     begun = evaluate(model, sample)
     chances, _ = CompiledLookup(learned(rest)).score(sample, 0, len(sample), features=False)
     assert begun is not None
     return Comparison(begun.loss, float(-np.log(chances).mean()))
+
+
+def excerpt(documents: Documents, train: TrainConfig, newline: int) -> Documents:
+    """The beginning of what is not kept for validation, in an array of its own, without labels."""
+    own, _ = split(documents, train, newline)
+    own = own.head(READ)
+    ids = own.at(np.arange(len(own)))
+    return Documents(ids, own.vocab_size, own.starts, own.end, cuts=own.cuts)
 
 
 def _foreign(base: Checkpoint, corpus: Corpus, text: Documents) -> float:

@@ -79,8 +79,9 @@ class Texts(Material):
     def begins_at(
         self, model: Checkpoint, network: dict[str, Any], train: TrainConfig, workers: Workers
     ) -> float | None:
-        both = self.beside(model)
-        found = base.compared(model, both.corpus, both.network(network), train, workers)
+        documents = base.excerpt(self.corpus.documents, train, self.corpus.vocabulary.find("\n"))
+        part = replace(self, corpus=replace(self.corpus, documents=documents), validation=None).beside(model)
+        found = base.compared(model, part.corpus, part.network(network), train.seed, workers)
         return found.base if found is not None and found.helps else None
 
     def begin(
