@@ -226,19 +226,15 @@ def test_both_paths_agree_bit_for_bit(V, most_bytes):
     assert compiled.score(documents, 100, 600, features=False)[1].shape == (500, 0)
 
 
-def test_arrays_may_begin_anywhere_in_memory():
+def test_counts_of_many_characters_are_looked_up_as_a_file_holds_them(tmp_path):
     random = np.random.default_rng(0)
-    counts = building.learned(
-        Documents(random.integers(0, 300, 900).astype(np.uint16), 300, np.zeros(1, np.int64))
-    )
-
-    def moved(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return np.frombuffer(b"\0" + array.tobytes(), array.dtype, offset=1).reshape(array.shape)
-
-    odd = Counts(**{name: moved(getattr(counts, name)) for name in ARRAYS}, vocab_size=300)
-    assert not odd.following.flags.aligned
-    context = np.array([*[NOTHING] * (counts.order - 2), 7], np.int32)
-    np.testing.assert_array_equal(Lookup(odd).predict(context)[0], Lookup(counts).predict(context)[0])
+    ids = random.integers(0, 300, 900).astype(np.uint16)
+    counts = building.learned(Documents(ids, 300, np.zeros(1, np.int64)))
+    container.write(tmp_path / "c", counts.tensors(), {})
+    with container.opened(tmp_path / "c") as file:
+        read = Counts.from_tensors(file.tensors(), 300)
+    context = np.array([*[NOTHING] * (counts.order - 2), int(ids[7])], np.int32)
+    np.testing.assert_array_equal(Lookup(read).predict(context)[0], Lookup(counts).predict(context)[0])
 
 
 def test_rows_that_are_computed_in_advance_and_the_hash_change_nothing(monkeypatch):

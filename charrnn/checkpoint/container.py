@@ -77,7 +77,8 @@ class Container:
                 raise DamageError(f"the tensor {quoted(name)} has an impossible shape") from error
             if self._file.readinto(tensor.data) != tensor.nbytes:  # type: ignore[attr-defined]
                 raise DamageError("it is cut short")
-            tensors[name] = tensor.astype(entry.dtype, copy=False)
+            # The view takes "<" off the type where it changes nothing: memoryviews cannot read it.
+            tensors[name] = tensor.astype(entry.dtype, copy=False).view(entry.dtype)
         return tensors
 
 

@@ -48,13 +48,8 @@ class Tree(NamedTuple):
         discounts = counts.discounts.astype(np.int64)
         child = np.full(len(counts.symbols) + 1, len(counts.symbols), np.int64)
         child[: len(counts.children) + 1] = 1 + offsets(counts.children)
-        # In a file, numbers of two bytes may begin at an odd one, where a memoryview does not read them.
-        symbols, masses, following, codes = (
-            np.require(array, requirements="A")
-            for array in (counts.symbols, counts.masses, counts.following, counts.codes)
-        )
         return cls(
-            symbols, child, offsets(counts.successors), masses, following, codes,
+            counts.symbols, child, offsets(counts.successors), counts.masses, counts.following, counts.codes,
             values * UNIT - discounts[:, np.minimum(values, 3) - 1], counts.mass_values.astype(np.int64),
             counts.vocab_size,
         )  # fmt: skip
