@@ -19,8 +19,6 @@ from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array, Parameters
 from charrnn.nn.workers import Workers
 
-WINDOWS_KEPT = 6  # of what reads a line at a time, in windows of several sizes
-
 
 class MixedModel:
     """See Model: probabilities are those of the mixture, and gradients those of the network alone."""
@@ -51,8 +49,7 @@ class MixedModel:
         """log p (T, B, V) of what follows each character of x (T, B), and the state after the last."""
         inner, before = _parted(state or self.zero_state(x.shape[1]))
         logits, inner = self.alone.forward(x, inner, reset, labels)
-        rows = begins(np.zeros(x.shape, np.bool_) if reset is None else reset)
-        contexts, after = self.lookup.follow(x, rows, self.lookup.nothing(1), before)
+        contexts, after = self._follow(x, reset, before)
         flat = logits.reshape(x.size, -1)
 
         def mix(share: Share) -> None:
@@ -74,8 +71,7 @@ class MixedModel:
         inner, before = _parted(state or self.zero_state(x.shape[1]))
         doubts = np.empty((x.size, 2), np.float32)
         nats, inner = self.alone.losses(x, y, inner, reset, labels, doubts)
-        rows = begins(np.zeros(x.shape, np.bool_) if reset is None else reset)
-        contexts, after = self.lookup.follow(x, rows, self.lookup.nothing(1), before)
+        contexts, after = self._follow(x, reset, before)
         mixed = self._mixed(nats.reshape(-1), doubts, contexts, np.arange(x.size), y.reshape(-1))
         return mixed.reshape(x.shape), _joined(inner, after)
 
@@ -101,12 +97,17 @@ class MixedModel:
         nats, _ = self._reading.losses(x, y, state, reset, labels)
         inner, before = _parted(state)
         _, inner = self.alone.gradient(x, y, inner, reset, labels=labels)
-        _, after = self.lookup.follow(x, begins(reset), self.lookup.nothing(1), before)
+        _, after = self._follow(x, reset, before)
         return float(np.mean(nats, dtype=np.float64)), _joined(inner, after)
 
     def for_reading(self) -> MixedModel:
         """The same, with windows of its own."""
-        return MixedModel(_for_reading(self.alone), self._gated, self.lookup)
+        return MixedModel(self.alone.for_reading(), self._gated, self.lookup)
+
+    def _follow(self, x: Array, reset: Array | None, before: Array) -> tuple[Array, Array]:
+        """The contexts (T * B, n - 1) after each character of x, and those after the last (B, n - 1)."""
+        rows = begins(np.zeros(x.shape, np.bool_) if reset is None else reset)
+        return self.lookup.follow(x, rows, self.lookup.nothing(1), before)
 
     def _mixed(self, nats: Array, doubts: Array, contexts: Array, places: Array, ids: Array) -> Array:
         """-log p (n,) under the mixture, from those under the network; see Model.read."""
@@ -129,7 +130,7 @@ class GrowingModel:
 
     def __init__(self, model: AnyNetwork, counts: GrowingCounts) -> None:
         self._model, self._counts = model, counts
-        self._reading = model.for_reading() if isinstance(model, MixedModel) else _for_reading(model)
+        self._reading = model.for_reading()
         self.config, self.workers, self.parameters = model.config, model.workers, model.parameters
 
     @property
@@ -172,14 +173,6 @@ class GrowingModel:
 
 AnyNetwork = Model | MixedModel
 InOrder = AnyNetwork | GrowingModel  # what may read in order, in one column
-
-
-def _for_reading(model: Model) -> Model:
-    """A model of the same parameters, with windows of its own."""
-    reading = Model(model.config, workers=model.workers, reads_bfloat16=model.reads_bfloat16)
-    reading.parameters = model.parameters
-    reading.windows_kept = WINDOWS_KEPT
-    return reading
 
 
 def _parted(state: State) -> tuple[State, Array]:

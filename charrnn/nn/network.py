@@ -44,6 +44,7 @@ def initial_tensors(config: ModelConfig, seed: int) -> dict[str, Array]:
     return config.network().initial(np.random.default_rng([seed, 0]))
 
 
+WINDOWS_KEPT = 6  # of what reads a line at a time, in windows of several sizes
 PIPELINE_STEPS = 64  # time steps that a layer computes before the next one follows
 
 
@@ -131,6 +132,13 @@ class Model(Parametrized[_Passes]):
 
     def _bind(self, window: Window, *sizes: int) -> _Passes:
         return _Passes(self.network, self.config.vocab_size, window)
+
+    def for_reading(self) -> Model:
+        """The same parameters, with windows of its own."""
+        reading = Model(self.config, workers=self.workers, reads_bfloat16=self.reads_bfloat16)
+        reading.parameters = self.parameters
+        reading.windows_kept = WINDOWS_KEPT
+        return reading
 
     def zero_state(self, B: int) -> State:
         """The state before anything was read, for B columns."""
