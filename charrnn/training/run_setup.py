@@ -245,9 +245,8 @@ def _plan(material: Material, given: dict[str, Any], speed: Speed, *, from_base:
     corpus = material.corpus
     if material.kind != "writer":
         return reading.plan(material.kind, len(corpus.documents), material.texts, given)
-    if corpus.columns:  # which counts do not see
-        given = {"counts": 0.0, **given}
-    return plan(len(corpus.documents), len(corpus.vocabulary), given, speed, from_base=from_base)
+    start = {"from_base": from_base, "has_labels": bool(corpus.columns)}
+    return plan(len(corpus.documents), len(corpus.vocabulary), given, speed, **start)
 
 
 def _with_network_of(initial: Checkpoint, given: dict[str, Any]) -> dict[str, Any]:

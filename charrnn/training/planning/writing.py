@@ -85,11 +85,12 @@ def plan(
     speed: Speed | None = None,
     *,
     from_base: bool = False,
+    has_labels: bool = False,
 ) -> Plan:
     """The settings for a corpus of this length; those `given` take precedence.
 
     `speed` is called only for settings `by_speed`. Settings that keep their defaults are absent. `from_base`:
-    the run starts from the base model, whose network is given.
+    the run starts from the base model, whose network is given. `has_labels`: the texts do.
     """
     most_epochs = BASE_EPOCHS if from_base else MOST_EPOCHS
     validated = characters >= SMALLEST_VALIDATED
@@ -99,7 +100,7 @@ def plan(
         "val_fraction": val_fraction,
         "val_split": "scattered",
         "batch_size": _batch_size(characters, vocab_size, given),
-        "counts": _counts(characters, from_base=from_base),
+        "counts": 0.0 if has_labels else _counts(characters, from_base=from_base),  # which see no labels
     }
     if not given.keys() & BUDGETS:
         chosen |= _budget(characters)
