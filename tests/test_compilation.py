@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from numba import types
@@ -65,7 +66,8 @@ def cache(tmp_path, monkeypatch):
 @pytest.mark.parametrize("cell", kinds())
 @pytest.mark.parametrize("embedding_size", [0, 5])
 def test_training_compiles_nothing_once_the_list_is_done(cell, embedding_size, tmp_path):
-    for _ in compile_kernels(ModelConfig(7, cell, embedding_size=embedding_size)):
+    network = ModelConfig(7, cell, embedding_size=embedding_size)
+    for _ in compile_kernels(network, beside=trial.__name__):
         pass
     before = [list(kernel.signatures) for kernel in KERNELS]
     corpus = tmp_path / "corpus.txt"
@@ -173,6 +175,28 @@ def test_no_garbage_is_collected_while_a_kernel_is_compiled_and_then_as_before(c
     finally:
         (gc.enable if before else gc.disable)()
     assert seen == [False, False]
+
+
+@compiled_only
+def test_only_what_is_called_at_an_address_has_machine_code(cache):
+    def _halved(x: float) -> float:
+        return x / 2
+
+    _half = jit.njit()(_halved)
+
+    def halved(x: float) -> float:
+        return _half(x)
+
+    kernel = jit.njit()(halved)
+    others = numba.njit(lambda x: x / 2)  # of somebody who uses Numba, too
+    assert kernel(3.0) == others(3.0) == 1.5
+    has_code = [
+        library.codegen._engine.is_symbol_defined(compiled.fndesc.llvm_func_name)
+        for function in (_half, kernel, others)
+        for compiled in function.overloads.values()
+        for library in [compiled.library]
+    ]
+    assert has_code == [False, True, True]
 
 
 @compiled_only

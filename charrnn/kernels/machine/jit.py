@@ -32,6 +32,7 @@ from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 
 from charrnn.kernels.machine import cache
+from charrnn.kernels.machine.linked import linked_first
 
 # The compiled sources in the package. Cells are not among them: their loops have a hash of the cell's file in
 # their names (see loops.equations), so that a new cell leaves all other machine code valid.
@@ -217,12 +218,16 @@ def keeper(cache: Any, types: Any, target: Any) -> Callable[[], bool]:
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
-    """Collect no garbage while something is compiled: most is needed, and to look takes 6 % of the time."""
+def quickly() -> Iterator[None]:
+    """Compile with less work: kernels that are only linked into others have no machine code of their own.
+
+    Nor is garbage collected: most is needed, and to look takes 6 % of the time.
+    """
     collects = gc.isenabled()
     gc.disable()
     try:
-        yield
+        with linked_first():
+            yield
     finally:
         if collects:
             gc.enable()
@@ -249,13 +254,13 @@ def _make_recordable(kernel: Any, name: str) -> None:
         is_kept = keeper(kernel._cache, types, kernel.targetctx)
 
         def run() -> None:
-            with uncollected():
+            with quickly():
                 kernel.compile(types)
 
         task = Task(f"{name}{types}", run, done=lambda: types in kernel.overloads or is_kept())
         if recorded(task):
             return lambda *arguments: None
-        with uncollected():
+        with quickly():
             return compile_for(*arguments)
 
     kernel._compile_for_args = compile_or_record

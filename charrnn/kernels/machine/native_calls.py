@@ -27,8 +27,8 @@ from charrnn.kernels.machine.jit import (
     keeper,
     name_of,
     njit,
+    quickly,
     recorded,
-    uncollected,
 )
 
 WORD = np.intp(np.dtype(np.intp).itemsize)  # the bytes of an integer in a table that `word_at` reads
@@ -63,7 +63,7 @@ def compiled(function: Callable[..., None]) -> int:
     with _compiling:
         code = _code(function)
         if code.address is None:
-            with uncollected():
+            with quickly():
                 code.compile()
         return int(code.address)
 
