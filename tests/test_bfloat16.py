@@ -315,7 +315,20 @@ def test_a_cpu_without_the_instructions_trains_the_same_in_float32_with_nothing_
 ):
     """As Numba sees it: what it compiles for decides, not what is there."""
     variables = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
-    words = ("train", corpus, "--steps", 4, "--hidden-size", 128, "--num-layers", 2, "--dropout", 0.2)
+    words = (
+        "train",
+        corpus,
+        "--steps",
+        4,
+        "--hidden-size",
+        128,
+        "--num-layers",
+        2,
+        "--dropout",
+        0.2,
+        "--counts",
+        0,
+    )
     line = failed(run(*words, "-o", tmp_path / "m", "--precision", "bfloat16", **variables))
     assert "no bfloat16 instructions" in line
     assert "--precision float32" in line

@@ -25,18 +25,24 @@ def warm_up(config: pytest.Config) -> None:
 
 
 def training() -> None:
+    """In float32, as users train, and in float64, as finite differences need it."""
+    import numpy as np
     from support.cells import CELLS
-    from support.toy_models import toy
 
-    from charrnn import api
     from charrnn.config import ModelConfig
     from charrnn.nn.learning.compilation import compile_kernels
+    from charrnn.nn.network import Model
+    from charrnn.nn.workers import Workers
 
+    x = y = np.zeros((2, 1), np.int32)
+    reset = np.zeros((2, 1), np.bool_)
     for cell, nonlinearity in CELLS:
         for embedding_size in (0, 1):
             for _ in compile_kernels(ModelConfig(2, cell, nonlinearity, embedding_size=embedding_size)):
                 pass
-    api.score(toy(), "ab\na\n")
+            config = ModelConfig(2, cell, nonlinearity, 2, embedding_size=2 * embedding_size, dropout=0.5)
+            model = Model(config, workers=Workers(1), dtype=np.float64)
+            model.gradient(x, y, None, reset, dropout_seed=1)
 
 
 def writing() -> None:
@@ -56,7 +62,24 @@ def writing() -> None:
             assert loader.kernels is not None
 
 
-PARTS = {"training": training, "writing": writing}
+def reading() -> None:
+    """What stands beside a network, too."""
+    import numpy as np
+    from support.toy_models import toy
+
+    from charrnn import api
+    from charrnn.counts import trial
+    from charrnn.counts.growing import GrowingCounts
+
+    model, ids = toy(), np.zeros(2, np.int32)
+    api.score(model, "ab\na\n")
+    trial.try_out(len(model.vocabulary))
+    counts = GrowingCounts(model.vocabulary, model.text)
+    counts.read(np.zeros((2, len(model.vocabulary)), np.float32), ids, ids, ids == 1, counts.nothing())
+
+
+PARTS = {"learning": (training,), "using": (writing, reading)}
 
 if __name__ == "__main__":
-    PARTS[sys.argv[1]]()
+    for part in PARTS[sys.argv[1]]:
+        part()
