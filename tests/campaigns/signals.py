@@ -80,16 +80,25 @@ class Ender:
         )
         self.model = folder / "model.safetensors"
         self.expected = folder / "expected.safetensors"
-        self._run("train", self.corpus, *TRAIN, "--steps", 20, "-o", self.model)
-        self._run("train", self.corpus, *TRAIN, "--steps", 800, "-o", self.expected)
         self.small = folder / "small"
-        self._run("compress", "-m", self.model, self.lines, "-o", self.small)
         self.page = folder / "page.html"
-        self._run("score", "-m", self.model, self.corpus, "--html", self.page)
+        self._run("train", self.corpus, *TRAIN, "--steps", 20, "-o", self.model)
 
     def _run(self, *words: object) -> None:
         quiet = ["-q"] * (words[0] != "score")
         subprocess.run(command(*words, *quiet), env=TERMINAL, check=True, capture_output=True)
+
+    def _make_what_it_needs(self, call: Call) -> None:
+        with_model = ("-m", self.model)
+        made: dict[Path, tuple[object, ...]] = {
+            self.expected: ("train", self.corpus, *TRAIN, "--steps", 800, "-o", self.expected),
+            self.small: ("compress", *with_model, self.lines, "-o", self.small),
+            self.page: ("score", *with_model, self.corpus, "--html", self.page),
+        }
+        needed = {*call.words, *(call.out or ()), *([self.expected] if call.name == "train" else [])}
+        for path, words in made.items():
+            if path in needed and not path.exists():
+                self._run(*words)
 
     def calls(self) -> list[Call]:
         out = self.folder / "out.safetensors"
@@ -135,6 +144,7 @@ class Ender:
 
     def end_one(self, only: str) -> None:
         call = self.random.choice([call for call in self.calls() if only in call.name])
+        self._make_what_it_needs(call)
         name, words = call.name, call.words
         how = self.random.choice(
             ("SIGTERM",) if call.typed else ("SIGINT", "SIGTERM", "pipe", "SIGINT twice")
