@@ -13,15 +13,15 @@ from support.environment import environment
 
 ROOT = Path(__file__).parent.parent
 SLICES = {
-    "crashes": ("--kills", 6, "--faults", 6),
-    "disks": ("--runs", 8),
-    "races": ("--rounds", 2),
-    "models": ("--mutations", 100),
-    "texts": ("--texts", 60, "--size", 500_000, "--line-size", 0),
+    "crashes": ("--kills", 4, "--faults", 4),
+    "disks": ("--runs", 5),
+    "races": ("--rounds", 1),
+    "models": ("--mutations", 60),
+    "texts": ("--texts", 30, "--size", 300_000, "--line-size", 0),
     "commands": ("--calls", 50),  # of which the last is a process
     "signals": ("--ends", 3, "--seconds", 60),  # on a machine that others use
-    "numbers": ("--runs", 15),
-    "serving": ("--clients", 120, "--seconds", 60),  # likewise
+    "numbers": ("--runs", 9),
+    "serving": ("--clients", 80, "--seconds", 60),  # likewise
     "long": ("--minutes", 0.01, "--characters", 50_000),
 }
 
