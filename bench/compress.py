@@ -56,14 +56,19 @@ def main() -> None:
     print("\ncharrnn: {:,.0f} bytes/s compressing, {:,.0f} decompressing".format(*speeds))
 
 
-def ppmd(data: bytes) -> int | None:
+def seven_zip() -> str | None:
+    """The path of 7-Zip, if it is installed."""
+    return next(filter(None, map(shutil.which, ("7zz", "7z", "7za"))), None)
+
+
+def ppmd(data: bytes, order: int = 16) -> int | None:
     """Bytes of 7-Zip's PPMd, its archive's head included, or None where there is no 7-Zip."""
-    program = next(filter(None, map(shutil.which, ("7zz", "7z", "7za"))), None)
+    program = seven_zip()
     if program is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "text").write_bytes(data)
-        command = [program, "a", "-bd", "-m0=PPMd:o=16:mem=256m", "out.7z", "text"]
+        command = [program, "a", "-bd", f"-m0=PPMd:o={order}:mem=256m", "out.7z", "text"]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
         return (Path(folder) / "out.7z").stat().st_size
 

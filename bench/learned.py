@@ -21,7 +21,7 @@ class Run:
     """One command: a recipe that learnt a text within a budget."""
 
     text: dict[str, Any]  # "name", "lines", "characters", "sha256"
-    side: str  # charrnn or PyTorch
+    side: str  # as in recipes.Side
     recipe: str
     options: list[str]
     budget: dict[str, float]  # "minutes" or "steps"
@@ -89,8 +89,8 @@ def final(runs: Sequence[Run]) -> Table:
 def over_time(runs: Sequence[Run]) -> list[Table]:
     """For each text the best loss so far at some moments: medians over the seeds."""
     tables = []
-    for what in _unique(run.what for run in runs):
-        names = _unique(run.recipe for run in runs if run.what == what)
+    for what in _unique(run.what for run in runs if run.points):
+        names = _unique(run.recipe for run in runs if run.what == what and run.points)
         ((unit, amount),) = next(run.budget for run in runs if run.what == what).items()
         rows = []
         for share in MOMENTS:

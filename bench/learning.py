@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import tempfile
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import machine
+from compress import ppmd
 from learned import Run
 from measure import Command, Process, Unavailable, Worker, facts, python
 from recipes import BUDGETS, Recipe, regularised
@@ -16,18 +18,18 @@ from texts import Text
 
 HERE = sys.executable
 TORCH_TRIAL_SECONDS = 2.0  # of each precision, to see which is faster
+PPMD_ORDERS = (4, 5, 6, 8)
 TORCH_NETWORK = ("--layers", "2", "--hidden", "256", "--batch", "32", "--seq", "64")
 
 
 class Learner:
-    """Both sides, ready to learn texts whose last `val_fraction` is kept out of training.
+    """All sides, ready to learn texts.
 
     Unless `cached`, each run of charrnn compiles its kernels anew, within its clock.
     """
 
-    def __init__(self, folder: Path, torch_python: str, val_fraction: float, cached: bool) -> None:
-        self.folder, self.torch_python = folder, torch_python
-        self.val_fraction, self.cached = val_fraction, cached
+    def __init__(self, folder: Path, torch_python: str, cached: bool) -> None:
+        self.folder, self.torch_python, self.cached = folder, torch_python, cached
         self.versions: dict[str, str] = {}
         self.torch = ""  # PyTorch's version; empty: it cannot be imported
         self.torch_missing = ""  # why
@@ -50,10 +52,15 @@ class Learner:
         """Run the recipe; what comes of it is put into `run`. A failure is an outcome too."""
         with tempfile.TemporaryDirectory(dir=self.folder) as name:
             try:
-                if recipe.side == "charrnn":
-                    self._charrnn(run, text, recipe, Path(name))
-                else:
-                    self._torch(run, text, recipe, Path(name))
+                match recipe.side:
+                    case "charrnn":
+                        self._charrnn(run, text, recipe, Path(name))
+                    case "PyTorch":
+                        self._torch(run, text, recipe, Path(name))
+                    case "Kneser-Ney":
+                        _count(run, text)
+                    case "PPMd":
+                        _compress(run, text, Path(name))
             except Unavailable as reason:
                 run.loss, run.error = None, str(reason)
         run.load = round(machine.load(), 2)
@@ -66,7 +73,7 @@ class Learner:
             options += [f"--{unit}", f"{amount:g}" if unit == "minutes" else f"{amount:.0f}"]
         command = [
             HERE, "-m", "charrnn", "train", str(text.path), "--json", "-o", str(out),
-            "--seed", str(run.seed), "--val-fraction", str(self.val_fraction),
+            "--seed", str(run.seed), "--val-fraction", str(text.held_out),
             *(["--lines"] if text.lines else ["--val-split", "end"]), *options,
         ]  # fmt: skip
         environment = machine.environment()
@@ -78,11 +85,7 @@ class Learner:
 
     def _torch(self, run: Run, text: Text, recipe: Recipe, folder: Path) -> None:
         """PyTorch reads the very characters that charrnn trains on and is judged by."""
-        split = [
-            "split", "--corpus", text.path, "--out", folder, "--seed", run.seed,
-            "--val-fraction", self.val_fraction, *(["--lines"] if text.lines else []),
-        ]  # fmt: skip
-        characters, _ = facts(python(HERE, "ours.py", *split), {})["characters"]
+        characters, _ = _split(run, text, folder)
         options = [*recipe.options]
         ((unit, amount),) = run.budget.items()
         budget = ("--seconds", 60 * amount) if unit == "minutes" else ("--steps", round(amount))
@@ -112,6 +115,47 @@ class Learner:
         speeds = self._torch_speeds[text.name]
         best = max(speeds, key=lambda bfloat16: speeds[bfloat16])
         return best, speeds[best]
+
+
+def _cut(run: Run, text: Text) -> list[Any]:
+    """How ours.py is told what the run learns, and what judges it."""
+    return ["--corpus", text.path, "--seed", run.seed, "--val-fraction", text.held_out,
+            *(["--lines"] if text.lines else [])]  # fmt: skip
+
+
+def _split(run: Run, text: Text, folder: Path) -> tuple[int, int]:
+    """The characters of train.txt and validation.txt, which are written into the folder."""
+    command = python(HERE, "ours.py", "split", *_cut(run, text), "--out", folder)
+    learnt, held_out = facts(command, {})["characters"]
+    return learnt, held_out
+
+
+def _count(run: Run, text: Text) -> None:
+    """By charrnn's counts alone: modified Kneser-Ney, as large as a run by default has it."""
+    begun = time.perf_counter()
+    found = facts(python(HERE, "ours.py", "count", *_cut(run, text)), machine.environment())
+    run.loss, run.seconds = found["loss"], round(time.perf_counter() - begun, 3)
+    run.chosen = {"order": found["order"]}
+
+
+def _compress(run: Run, text: Text, folder: Path) -> None:
+    """What the held-out text adds to the size of PPMd's file, by the best of some orders.
+
+    It learns that text, too, while it reads it. With longer orders 7-Zip, which gives it sixteen times the
+    file's size, has it forget all now and then, and the difference of two files says nothing.
+    """
+    begun = time.perf_counter()
+    _, held_out = _split(run, text, folder)
+    train, validation = ((folder / f"{name}.txt").read_bytes() for name in ("train", "validation"))
+    added = {}
+    for order in PPMD_ORDERS:
+        alone, both = ppmd(train, order), ppmd(train + validation, order)
+        if alone is None or both is None:
+            raise Unavailable("there is no 7-Zip here")
+        added[order] = both - alone
+    order = min(added, key=lambda order: added[order])
+    run.loss, run.chosen = added[order] * 8 * math.log(2) / held_out, {"order": order}
+    run.seconds = round(time.perf_counter() - begun, 3)
 
 
 def _torch_environment() -> dict[str, str]:

@@ -6,6 +6,7 @@ python bench/ours.py model --out FILE --layers 2 ...  a model file with random w
 python bench/ours.py train --corpus FILE ...          serves training, in characters a second
 python bench/ours.py sample --model FILE --count N    serves writing, in characters a second
 python bench/ours.py split --corpus FILE --out DIR    writes the texts for training and for validation
+python bench/ours.py count --corpus FILE               tells what counts alone make of its end
 python bench/ours.py peak                             serves a large float32 product, in GFLOP/s
 """
 
@@ -214,6 +215,29 @@ def run_split(a: argparse.Namespace) -> None:
     """
     import numpy as np
 
+    corpus, parts = _cut(a)
+    for name, part in zip(("train", "validation"), parts, strict=True):
+        text = corpus.vocabulary.decode(part.at(np.arange(len(part))))  # its ids are the whole text's
+        if a.lines:
+            text = in_another_order(text, a.seed)
+        (a.out / f"{name}.txt").write_text(text, encoding="utf-8", newline="\n")
+    say(characters=[len(part) for part in parts])
+
+
+def run_count(a: argparse.Namespace) -> None:
+    """What a character of the validation text costs by counts of the rest, in nats."""
+    import numpy as np
+
+    from charrnn.counts.building import learned, order_of
+    from charrnn.counts.compiled import CompiledLookup
+
+    _, (part, validation) = _cut(a)
+    chances, _ = CompiledLookup(learned(part)).score(validation, 0, len(validation), features=False)
+    say(loss=float(-np.log(chances).mean()), order=order_of(len(part), part.vocab_size))
+
+
+def _cut(a: argparse.Namespace) -> tuple[Any, tuple[Any, Any]]:
+    """The corpus, and its documents for training and for validation."""
     from charrnn.config import TextConfig, TrainConfig
     from charrnn.text.corpus import read
     from charrnn.text.validation import split
@@ -222,13 +246,7 @@ def run_split(a: argparse.Namespace) -> None:
     train = TrainConfig(
         steps=1, val_fraction=a.val_fraction, seed=a.seed
     )  # of prose its end, see learning.py
-    parts = split(corpus.documents, train, corpus.vocabulary.characters.find("\n"))
-    for name, part in zip(("train", "validation"), parts, strict=True):
-        text = corpus.vocabulary.decode(part.at(np.arange(len(part))))  # its ids are the whole text's
-        if a.lines:
-            text = in_another_order(text, a.seed)
-        (a.out / f"{name}.txt").write_text(text, encoding="utf-8", newline="\n")
-    say(characters=[len(part) for part in parts])
+    return corpus, split(corpus.documents, train, corpus.vocabulary.characters.find("\n"))
 
 
 def in_another_order(text: str, seed: int) -> str:
@@ -272,7 +290,7 @@ def peak_megabytes() -> float | None:
 
 MODES = {
     "facts": run_facts, "text": run_text, "model": run_model, "train": run_train, "sample": run_sample,
-    "split": run_split, "peak": run_peak,
+    "split": run_split, "count": run_count, "peak": run_peak,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """What a recipe makes of a text in a given time: loss over time, beside PyTorch's best under the same clock.
 
+Beside both are counts alone (modified Kneser-Ney), and PPMd where there is 7-Zip; they take a second.
+
     python bench/quality.py shakespeare.txt --minutes 1,3,10 --torch-python ~/torch/bin/python
     python bench/quality.py tiny=shakespeare.txt:first=20000 names.txt:lines stdlib gettext-ru
     python bench/quality.py a.txt --recipe 'default:' --recipe 'wide: --hidden-size 384' --seeds 1,2,3
     python bench/quality.py a.txt --steps 2000 --recipe 'x: --clip 1' --recipe 'y: --clip 0.25' --no-torch
+    python bench/quality.py a.txt again=a.txt:earlier              judged by another tenth, too
     python bench/quality.py a.txt --json q.json --read q.json      goes on where it was interrupted
     python bench/quality.py --read q.json --write --curves docs/quality.svg    shows what was measured
 
@@ -26,6 +29,7 @@ import learned
 import machine
 import recipes
 import texts
+from compress import seven_zip
 from curves_figure import draw, require
 from learning import Learner
 from measure import Unavailable
@@ -42,6 +46,8 @@ def main(argv: list[str]) -> None:
         compared = [recipes.parse(text, "charrnn") for text in a.recipe or ["charrnn:"]]
         if not a.no_torch:
             compared += [recipes.parse(text, "PyTorch") for text in a.torch or ["PyTorch:"]]
+        if not a.no_counting:
+            compared += recipes.COUNTING
         if a.write:
             page_with_block(a.page, "quality", "")  # better now than after some hours
     except (recipes.RecipeError, BlockError) as error:
@@ -70,10 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("texts", nargs="*", metavar="TEXT", help="[NAME=]FILE[:lines][:first=N]")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="[NAME=]FILE[:lines][:first=N][:earlier]")
     parser.add_argument("--recipe", action="append", metavar="RECIPE", help="of charrnn [its defaults]")
     parser.add_argument("--torch", action="append", metavar="RECIPE", help="of PyTorch [its best]")
-    parser.add_argument("--no-torch", action="store_true", help="charrnn alone")
+    parser.add_argument("--no-torch", action="store_true", help="without PyTorch")
+    parser.add_argument("--no-counting", action="store_true", help="without Kneser-Ney and PPMd")
     parser.add_argument(
         "--torch-python", default=sys.executable, metavar="PATH", help="an interpreter with PyTorch"
     )
@@ -132,10 +139,10 @@ def _measure(a: argparse.Namespace, compared: list[recipes.Recipe], results: Res
         require_same(a.read, results["machine"], here)
     with tempfile.TemporaryDirectory(prefix="charrnn-bench-") as name:
         folder = Path(name)
-        learner = Learner(folder, a.torch_python, a.val_fraction, a.cached)
+        learner = Learner(folder, a.torch_python, a.cached)
         try:
             learner.look()
-            found = [texts.find(spec, folder) for spec in a.texts]
+            found = [texts.find(spec, folder, a.val_fraction) for spec in a.texts]
         except Unavailable as reason:
             sys.exit(str(reason))
         if len({text.name for text in found}) < len(found):
@@ -143,6 +150,9 @@ def _measure(a: argparse.Namespace, compared: list[recipes.Recipe], results: Res
         if any(recipe.side == "PyTorch" for recipe in compared) and not learner.torch:
             say(f"without PyTorch: {learner.torch_missing}")
             compared = [recipe for recipe in compared if recipe.side != "PyTorch"]
+        if any(recipe.side == "PPMd" for recipe in compared) and not seven_zip():
+            say("without PPMd: no 7-Zip (7zz, 7z or 7za) is installed")
+            compared = [recipe for recipe in compared if recipe.side != "PPMd"]
         if (load := machine.load()) > BUSY:
             say(f"the machine is busy (load {load:.1f}); what is learnt under a clock will mean little")
         runs: list[dict[str, Any]] = results.get("runs", [])
@@ -185,6 +195,8 @@ def command(a: argparse.Namespace) -> str:
     for name in ("recipe", "torch"):
         for text in getattr(a, name) or []:
             parts += [f"--{name}", text]
+    if a.no_counting:
+        parts.append("--no-counting")
     if a.no_torch:
         parts.append("--no-torch")
     elif a.torch_python != sys.executable:

@@ -10,7 +10,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Literal
 
-Side = Literal["charrnn", "PyTorch"]
+Side = Literal["charrnn", "PyTorch", "Kneser-Ney", "PPMd"]
 BUDGETS = ("--minutes", "--epochs", "--steps")
 # What all recipes must have in common, or what the harness itself needs.
 FIXED = (
@@ -56,6 +56,10 @@ def parse(text: str, side: Side) -> Recipe:
         if recipe.has(option):
             raise RecipeError(f"{recipe.name}: {option} is the same for all recipes, leave it out")
     return recipe
+
+
+# What learns a text in a second, whatever the budget: it has no options.
+COUNTING = (Recipe("Kneser-Ney", "Kneser-Ney", ()), Recipe("PPMd", "PPMd", ()))
 
 
 def regularised(passes: float) -> tuple[str, ...]:

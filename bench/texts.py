@@ -1,10 +1,12 @@
 """The texts that quality is measured on: files, and two kinds that most machines have.
 
-A text is named on the command line as [NAME=]WHAT[:lines][:first=N]:
+A text is named on the command line as [NAME=]WHAT[:lines][:first=N][:earlier]:
 
     tinyshakespeare.txt              a file
     names=names.txt:lines            every line a text of its own
     tiny=tinyshakespeare.txt:first=20000
+    again=tinyshakespeare.txt:earlier
+                                     judged by the tenth before the last one, which nobody reads
     stdlib                           Python's own library: source code
     gettext-ru                       the Russian translations of the programs that are installed
 
@@ -51,6 +53,7 @@ class Text:
     lines: bool  # every line is a text of its own
     characters: int
     sha256: str  # of the file, so that figures of two texts never meet under one name
+    held_out: float = 0.1  # the share at its end that judges
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,10 @@ class Spec:
         return "lines" in self.marks
 
     @property
+    def earlier(self) -> bool:
+        return "earlier" in self.marks
+
+    @property
     def first(self) -> int | None:
         """How many characters of it; None: all."""
         numbers = [int(mark.removeprefix("first=")) for mark in self.marks if mark.startswith("first=")]
@@ -79,13 +86,13 @@ class Spec:
 
 
 def parse(spec: str) -> Spec:
-    """[NAME=]WHAT[:lines][:first=N]; a colon elsewhere, as in C:\\texts, belongs to WHAT."""
-    what, *marks = re.split(r":(?=(?:lines|first=\d+)(?::|$))", spec)
+    """[NAME=]WHAT[:lines][:first=N][:earlier]; a colon elsewhere, as in C:\\texts, belongs to WHAT."""
+    what, *marks = re.split(r":(?=(?:lines|first=\d+|earlier)(?::|$))", spec)
     name, _, source = what.rpartition("=")
     return Spec(name or Path(source).stem, source, tuple(marks))
 
 
-def find(spec: str, folder: Path) -> Text:
+def find(spec: str, folder: Path, val_fraction: float = 0.1) -> Text:
     """The text that `spec` names; what is made or cut is written into `folder`.
 
     Raises:
@@ -93,12 +100,18 @@ def find(spec: str, folder: Path) -> Text:
     """
     spelled = parse(spec)
     text = _read(spelled.source)[: spelled.first]
+    if spelled.earlier:
+        if spelled.lines:
+            raise Unavailable(f"{spec}: lines are held out by the seed; another --seeds takes others")
+        text = text[: len(text) - int(len(text) * val_fraction)]
+        val_fraction /= 1 - val_fraction  # of what is left, it is as much
     if len(text) < 100:
         raise Unavailable(f"{spec}: there is no text in it")
     path = folder / f"{spelled.name}.txt"
     content = text.encode()
     path.write_bytes(content)
-    return Text(spelled.name, path, spelled.lines, len(text), hashlib.sha256(content).hexdigest())
+    digest = hashlib.sha256(content).hexdigest()
+    return Text(spelled.name, path, spelled.lines, len(text), digest, val_fraction)
 
 
 def _hash(name: str) -> str:

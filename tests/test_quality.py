@@ -6,6 +6,7 @@ import argparse
 import gettext
 import importlib
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "bench"))  # where its scripts find each other
-learned, measure, ours, quality, recipes, texts = (
-    importlib.import_module(name) for name in ("learned", "measure", "ours", "quality", "recipes", "texts")
+learned, learning, measure, ours, quality, recipes, texts = (
+    importlib.import_module(name)
+    for name in ("learned", "learning", "measure", "ours", "quality", "recipes", "texts")
 )
 TALES = ROOT / "corpora" / "tales.txt"
 
@@ -46,6 +48,16 @@ def test_a_text_is_named_as_the_readme_says(spec, name, source, lines, first, sh
     if shown is not None:
         assert parsed.name == name
         assert str(parsed) == shown  # without this machine's folders
+
+
+def test_a_text_may_be_judged_by_the_tenth_before_the_last(tmp_path: Path):
+    whole = TALES.read_text()[:3001]
+    text = texts.find(f"again={TALES}:first=3001:earlier", tmp_path)
+    assert text.path.read_text() == whole[:2701]
+    held_out = text.path.read_text()[-round(text.held_out * 2701) :]
+    assert held_out == whole[2401:2701]
+    with pytest.raises(measure.Unavailable, match="lines are held out by the seed"):
+        texts.find(f"{TALES}:lines:earlier", tmp_path)
 
 
 def test_a_text_is_cut_and_copied(tmp_path: Path):
@@ -210,6 +222,19 @@ def test_the_command_names_no_path_of_this_machine():
 # --- from end to end -------------------------------------------------------------------------------
 
 
+class Nothing:
+    """A learner that ends the session before it learns."""
+
+    torch, versions = "", {}  # type: ignore[var-annotated]
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def look(self) -> None: ...
+
+    def learn(self, *_: Any) -> None:
+        sys.exit(1)
+
+
 TINY = "tiny: --hidden-size 8 --num-layers 1 --batch-size 4 --seq-len 16"
 
 
@@ -224,7 +249,8 @@ def test_an_interrupted_session_goes_on_where_it_was_and_the_readme_gets_its_tab
     file, readme = tmp_path / "q.json", tmp_path / "README.md"
     readme.write_text("# Title\n\n<!-- quality -->\n<!-- /quality -->\n", encoding="utf-8")
     spec = f"tiny={TALES}:first=3000"
-    session = [spec, "--steps", 3, "--recipe", TINY, "--no-torch", "--cached", "--json", file, "--read", file]
+    alone = ["--no-torch", "--no-counting"]
+    session = [spec, "--steps", 3, "--recipe", TINY, *alone, "--cached", "--json", file, "--read", file]
     measured(*session)
     (first,) = json.loads(file.read_text())["runs"]
     assert first["error"] == ""
@@ -252,13 +278,45 @@ def test_a_recipe_that_fails_is_named_and_the_session_goes_on(
     file = tmp_path / "q.json"
     measured(
         f"tiny={TALES}:first=3000", "--steps", 2, "--recipe", "broken: --hidden-size 0", "--recipe", TINY,
-        "--no-torch", "--cached", "--json", file,
+        "--no-torch", "--no-counting", "--cached", "--json", file,
     )  # fmt: skip
     broken, good = json.loads(file.read_text())["runs"]
     assert broken["loss"] is None
     assert "hidden-size is 0" in broken["error"]
     assert good["loss"] is not None
     assert "broken" in capsys.readouterr().err
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("lines", ["", ":lines"])
+def test_counts_alone_and_ppmd_stand_beside_what_learns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], lines: str
+):
+    def sizes(data: bytes, order: int) -> int:
+        return len(data) // (2 if order == 5 else 1)
+
+    file = tmp_path / "q.json"
+    monkeypatch.setattr(learning, "ppmd", sizes)  # half of the bytes: four bits each
+    monkeypatch.setattr(quality, "seven_zip", lambda: "7z")
+    measured(
+        f"tiny={TALES}:first=3000{lines}", "--steps", 2, "--recipe", TINY, "--no-torch", "--cached",
+        "--json", file,
+    )  # fmt: skip
+    network, counts, ppmd = json.loads(file.read_text())["runs"]
+    assert [run["side"] for run in (network, counts, ppmd)] == ["charrnn", "Kneser-Ney", "PPMd"]
+    assert 1.5 < counts["loss"] < network["loss"]
+    assert ppmd["loss"] == pytest.approx(4 * math.log(2), rel=0.02)
+    assert "Kneser-Ney" in capsys.readouterr().out.splitlines()[1]
+
+
+def test_ppmd_is_left_out_where_it_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(quality, "seven_zip", lambda: None)
+    monkeypatch.setattr(quality, "Learner", Nothing)
+    with pytest.raises(SystemExit):
+        measured(TALES, "--no-torch", "--json", tmp_path / "q.json")
+    assert "without PPMd: no 7-Zip" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
