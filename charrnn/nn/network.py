@@ -14,6 +14,7 @@ import numpy as np
 
 from charrnn.config import ModelConfig
 from charrnn.nn.modules.module import Bound, Sequential
+from charrnn.nn.modules.recurrent import BoundRecurrent
 from charrnn.nn.modules.writing.cross_entropy import CrossEntropy
 from charrnn.nn.modules.writing.label import UNKNOWN
 from charrnn.nn.operands import Share
@@ -37,6 +38,15 @@ class State:
     def tensors(self) -> dict[str, Array]:
         """The arrays themselves by name, to be written to a file or filled from one."""
         return {f"state.{k}.{n}": a for k, layer in enumerate(self.layers) for n, a in enumerate(layer)}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a layer did in a window, and how a loss depends on it: arrays (T, B, width), by name."""
+
+    gates: dict[str, Array]  # after their activation
+    states: dict[str, Array]  # the parts of the state before each step
+    gradients: dict[str, Array]  # of the loss at the last step, by these
 
 
 def initial_tensors(config: ModelConfig, seed: int) -> dict[str, Array]:
@@ -257,6 +267,41 @@ class Model(Parametrized[_Passes]):
         self.workers.run(window.prepare_share, pass_over, *window.after_columns(), *then)
         return window.loss.mean(), window.state()
 
+    def look_back(
+        self,
+        x: Array,
+        y: Array,
+        state: State | None = None,
+        reset: Array | None = None,
+        labels: Array | None = None,
+    ) -> list[Seen]:
+        """What each layer did in a window, and the gradients of each column's loss at the window's last step.
+
+        Those of a layer are by its own state, as it goes from one step to the next: what the layers above
+        make of its output at that step has no part in them. Shapes as in `forward`.
+        """
+        T, B = x.shape
+        window = self._bound(True, T, B)
+        window.read(x, reset, state or self.zero_state(B), labels=labels)
+        window.loss.targets[:] = y
+        window.drop(None)
+        weights = np.zeros((T, B), self.dtype)
+        weights[-1] = 1
+        gates = [layer.gates.copy() for layer in window.layers]
+        for layer in window.layers:
+            layer.d_states = tuple(np.zeros((T, B, width), self.dtype) for width in layer.widths)
+
+        def pass_over(share: Share) -> None:
+            b0, b1 = share.of(B)
+            window.modules.forward(b0, b1, 0, T)
+            for layer, kept in zip(window.layers, gates, strict=True):  # backward overwrites them
+                kept[:, b0:b1] = layer.gates[:, b0:b1]
+            window.loss.gradient(b0, b1, weights)
+            window.modules.backward(b0, b1)
+
+        self.workers.run(window.prepare_share, pass_over)
+        return [_seen(layer, kept) for layer, kept in zip(window.layers, gates, strict=True)]
+
     def learn(
         self,
         batch: tuple[Any, ...],
@@ -277,6 +322,18 @@ class Model(Parametrized[_Passes]):
         """The gradient of the state that the last `gradient()` started from."""
         (window,) = (w for key, w in self._windows.items() if key[2])
         return State(tuple(layer.state_gradient() for layer in window.layers))
+
+
+def _seen(layer: BoundRecurrent, gates: Array) -> Seen:
+    """What a layer has kept, which it need not keep any longer."""
+    cell, H, gradients = layer.cell, layer.H, layer.d_states
+    assert gradients is not None
+    layer.d_states = None
+    return Seen(
+        {gate: gates[..., n * H : (n + 1) * H] for n, gate in enumerate(cell.gates)},
+        dict(zip(cell.state, layer.states_before(), strict=True)),
+        dict(zip(cell.state, gradients, strict=True)),
+    )
 
 
 def _pipeline(stages: list[list[Bound]], T: int, B: int) -> Phase:

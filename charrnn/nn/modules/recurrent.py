@@ -164,6 +164,10 @@ class _LookUp:
 class BoundRecurrent(Bound):
     """The passes of a layer, and its state: parts of (B, width), h first."""
 
+    # If there are such arrays, (T, B, width) for each part, `backward` fills them: the gradient of the state
+    # before each step.
+    d_states: tuple[Array, ...] | None = None
+
     def __init__(self, module: Recurrent, window: Window, x: Stream, y: Stream) -> None:
         super().__init__(x, y)
         self.window, self.cell, self.H, self.reverse = window, module.cell, module.H, module.reverse
@@ -270,6 +274,11 @@ class BoundRecurrent(Bound):
         last = self._in_order(self.h_between)[-1], self._in_order(self.rest)[-1]
         return tuple(part.copy() for part in self._parts(*last))
 
+    def states_before(self) -> tuple[Array, ...]:
+        """The states before each step, (T, B, width): where a text begins, its first one."""
+        before = slice(1, None) if self.reverse else slice(None, -1)
+        return tuple(part.copy() for part in self._parts(self.h_between[before], self.rest[before]))
+
     def states_after(self, places: Array) -> tuple[Array, ...]:
         """The states after the positions t * B + b, (n, width) each."""
         n, after = self.window.T * self.window.B, slice(None, -1) if self.reverse else slice(1, None)
@@ -302,13 +311,23 @@ class BoundRecurrent(Bound):
 
     def backward(self, b0: int, b1: int) -> None:
         """The gates' gradient from the output's, then the input's."""
+        if self.d_states is None:
+            self._backward(b0, b1, 0, self.window.T)
+        else:
+            for t in reversed(range(self.window.T)):
+                self._backward(b0, b1, t, t + 1)
+                for kept, part in zip(self.d_states, self.state_gradient(), strict=True):
+                    kept[t, b0:b1] = part[b0:b1]
+        self.refresh(b0, b1)
+        self.input.backward(self.gates, b0, b1)
+
+    def _backward(self, b0: int, b1: int, t0: int, t1: int) -> None:
+        """The gates' gradient in these steps, after those behind them."""
         recurrent = kernels.loops.recurrent
         recurrent.backward(
             self.window.arithmetic.unit, self.prefetches_backward, self.operands, self.dh_next, self.d_rest,
-            self.restart_rows, self.backward_loops, recurrent.Steps(b0, b1, 0, self.window.T, self.reverse),
+            self.restart_rows, self.backward_loops, recurrent.Steps(b0, b1, t0, t1, self.reverse),
         )  # fmt: skip
-        self.refresh(b0, b1)
-        self.input.backward(self.gates, b0, b1)
 
     def refresh(self, b0: int, b1: int) -> None:
         """Refresh the operands of the weights' gradients."""

@@ -25,10 +25,13 @@ class CrossEntropy:
         if window.training:
             logits.gradient = logits.values  # which it overwrites
 
-    def gradient(self, b0: int, b1: int) -> None:
-        """The losses of the `targets`, and the gradient of their mean; columns b0 to b1."""
-        logits = self.logits
-        kernels.loss.cross_entropy(logits.values, self.targets, self.weights, self.losses, logits.N, b0, b1)
+    def gradient(self, b0: int, b1: int, weights: Array | None = None) -> None:
+        """The losses of the `targets`, and the gradient of their mean; columns b0 to b1.
+
+        With `weights` (T, B), that of their sum with these; where a weight is 0, the loss is, too.
+        """
+        logits, weights = self.logits, self.weights if weights is None else weights
+        kernels.loss.cross_entropy(logits.values, self.targets, weights, self.losses, logits.N, b0, b1)
 
     def mean(self) -> float:
         """The loss, once all columns are done."""
