@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from charrnn.cli.views import chart
+from charrnn.cli.views import chart, powers
 from charrnn.errors import CharrnnError, ConfigError
 from charrnn.training import plotting
-from charrnn.training.curves import HEIGHT, WIDTH, Curves, Labels, svg, ticks
+from charrnn.training.curves import HEIGHT, WIDTH, Curves, Labels, apart, power_ticks, svg, ticks
 
 WORDS = Labels("tales", "LSTM 2 x 8", "training (dropout 0.5)", "validation")
 ROWS = [
@@ -221,3 +221,45 @@ def test_any_points_give_a_picture_of_the_size_asked_for(points, width, height):
     lines, _ = shown(points, width=width, height=height)
     assert len(lines) == height
     assert all(re.fullmatch(rf".{{{chart.LABEL_WIDTH},}}[⠀-⣿ ]{{{width}}}", line) for line in lines)
+
+
+@given(st.lists(st.floats(0, 400), max_size=8), st.floats(0, 30))
+def test_heights_are_moved_apart_in_their_order_and_around_their_middle(heights: list[float], gap: float):
+    moved = apart(heights, gap)
+    order = sorted(range(len(heights)), key=heights.__getitem__)
+    assert all(moved[b] - moved[a] >= gap - 1e-9 for a, b in itertools.pairwise(order))
+    assert sum(moved) == pytest.approx(sum(heights), abs=1e-6)
+    assert apart(moved, gap) == pytest.approx(moved)
+
+
+def test_powers_of_ten_have_round_labels_where_they_are():
+    assert [label for _, label in power_ticks(-1.2, 0.5, 8)] == ["1e-1", "2e-1", "5e-1", "1", "2"]
+    assert [label for _, label in power_ticks(-31.0, 4.0, 8)][:3] == ["1e-30", "1e-25", "1e-20"]
+    rows = chart.draw([chart.Line([(0.0, 0.0), (1.0, -4.0)], "cyan")], None, "", 20, 9, powers=True)
+    labels = [row[0][0].strip() for row in rows]
+    assert labels == ["1", "", "1e-1", "", "1e-2", "", "1e-3", "", "1e-4"]
+
+
+@given(st.floats(-40, 40), st.floats(0, 60), st.integers(1, 20))
+def test_powers_lie_inside_and_are_few(low: float, span: float, parts: int):
+    found = power_ticks(low, low + span, parts)
+    assert len(found) <= parts + 1
+    assert all(low <= value <= low + span for value, _ in found)
+    assert found or span < powers.LEAST_SPAN
+    assert all(math.isclose(float(label), 10**value) for value, label in found)
+
+
+CURVES = st.lists(st.tuples(st.floats(0, 1e6), st.floats()), max_size=5).map(sorted)
+
+
+@given(st.lists(st.tuples(CURVES, st.text(max_size=5)), max_size=4), st.text(max_size=9))
+def test_a_picture_of_powers_is_well_formed_whatever_the_points(drawn, words: str):
+    lines = [powers.Curve(points, name) for points, name in drawn]
+    root = ElementTree.fromstring(powers.svg(lines, powers.Words(words, words, "k", "norm"), (2.0, words)))
+    shown = [points for points, _ in drawn if any(0 < y < math.inf for _, y in points)]
+    assert len(list(root.iter(f"{SVG}polyline"))) == len(shown)
+    for curve in root.iter(f"{SVG}polyline"):
+        for place in curve.attrib["points"].split():
+            x, y = map(float, place.split(","))
+            assert 0 <= x <= WIDTH
+            assert 0 <= y <= HEIGHT

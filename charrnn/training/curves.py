@@ -97,6 +97,23 @@ def ticks(low: float, high: float, parts: int) -> list[tuple[float, str]]:
     return [(n * step, f"{n * step:,.{digits}f}") for n in range(first, last + 1)]
 
 
+def power_ticks(low: float, high: float, parts: int) -> list[tuple[float, str]]:
+    """The same of logarithms: round numbers between the powers `low` and `high` of ten, with their labels.
+
+    -1.2 to 0.5 in at most 8 parts: 1e-1, 2e-1, 5e-1, 1 and 2, at their logarithms.
+    """
+    first, last = math.floor(low), math.ceil(high)
+    for digits in (range(1, 10), (1, 2, 5), (1, 3), (1,)):
+        every = [(n + math.log10(digit), digit, n) for n in range(first, last + 1) for digit in digits]
+        found = [
+            (value, f"{digit}e{n}" if n else f"{digit}") for value, digit, n in every if low <= value <= high
+        ]
+        if len(found) <= parts + 1:
+            return found
+    step = -(-len(found) // parts)
+    return [(value, label) for value, label in found if round(value) % step == 0]
+
+
 def svg(curves: Curves, labels: Labels) -> str:
     """The curves as a self-contained picture, with axes, a name at each line, and the best point marked.
 
@@ -112,39 +129,20 @@ def svg(curves: Curves, labels: Labels) -> str:
     def y_of(loss: float) -> float:
         return bottom - (bottom - TOP) * (loss - low + room) / (high - low + 2 * room)
 
+    rows = [(y_of(value), label) for value, label in ticks(low - room, high + room, 8)]
+    columns = [(x_of(value), label) for value, label in ticks(0.0, end, 8)]
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
-        f'height="{HEIGHT}" role="img" font-family="{FONT}" font-size="12">',
-        f"<title>{_escaped(labels.title)}</title>",
-        f"<desc>{_escaped(_described(curves))}</desc>",
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
-        _text(LEFT, 24, labels.title, TEXT, size=14, weight="600"),
-        _text(LEFT, 42, labels.subtitle, FAINT),
+        *head(labels.title, labels.subtitle, _described(curves)),
+        *axes(rows, columns, "epoch", "loss, nats a character"),
     ]
-    for value, label in ticks(low - room, high + room, 8):
-        y = y_of(value)
-        parts.append(f'<path d="M{LEFT} {y:.1f}H{right}" stroke="{GRID}"/>')
-        parts.append(_text(LEFT - 8, y + 4, label, FAINT, anchor="end"))
-    for value, label in ticks(0.0, end, 8):
-        parts.append(_text(x_of(value), bottom + 18, label, FAINT, anchor="middle"))
-    parts.append(f'<path d="M{LEFT} {bottom}H{right}" stroke="{FAINT}"/>')
-    parts.append(_text((LEFT + right) / 2, HEIGHT - 12, "epoch", FAINT, anchor="middle"))
-    middle = (TOP + bottom) / 2
-    parts.append(
-        f'<text transform="translate(16 {middle:.1f}) rotate(-90)" fill="{FAINT}" '
-        'text-anchor="middle">loss, nats a character</text>'
-    )
     drawn = lines(curves, labels)
     for points, colour, _ in drawn:
         places = [(x_of(epoch), y_of(loss)) for epoch, loss in points]
-        parts.append(
-            f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}" fill="none" '
-            f'stroke="{colour}" stroke-width="2" stroke-linejoin="round" stroke-linecap="round"/>'
-        )
+        parts.append(curve(places, colour))
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in places]
-    heights = _apart([y_of(points[-1][1]) for points, _, _ in drawn], LABEL_GAP)
+    heights = apart([y_of(points[-1][1]) for points, _, _ in drawn], LABEL_GAP)
     for (points, colour, name), y in zip(drawn, heights, strict=True):
-        parts.append(_text(x_of(points[-1][0]) + 10, y + 4, name, colour))
+        parts.append(text(x_of(points[-1][0]) + 10, y + 4, name, colour))
     if curves.best is not None:
         epoch, loss = curves.best
         x, y = x_of(epoch), y_of(loss)
@@ -154,8 +152,48 @@ def svg(curves: Curves, labels: Labels) -> str:
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="#ffffff" stroke="{BEST}" stroke-width="2.5"/>'
         )
         moment = f"best {loss:.4f} at epoch {epoch:,.1f}"
-        parts.append(_text(x, TOP - 6, moment, BEST, anchor=_side(x, right), weight="600"))
+        parts.append(text(x, TOP - 6, moment, BEST, anchor=_side(x, right), weight="600"))
     return "\n".join([*parts, "</svg>", ""])
+
+
+def head(title: str, subtitle: str, description: str) -> list[str]:
+    """The beginning of a picture."""
+    return [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" '
+        f'height="{HEIGHT}" role="img" font-family="{FONT}" font-size="12">',
+        f"<title>{_escaped(title)}</title>",
+        f"<desc>{_escaped(description)}</desc>",
+        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
+        text(LEFT, 24, title, TEXT, size=14, weight="600"),
+        text(LEFT, 42, subtitle, FAINT),
+    ]
+
+
+def axes(
+    rows: Iterable[tuple[float, str]], columns: Iterable[tuple[float, str]], x_name: str, y_name: str
+) -> list[str]:
+    """A line for each row, at its height; a label for each column, at its x; and the names of the axes."""
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    parts = []
+    for y, label in rows:
+        parts.append(f'<path d="M{LEFT} {y:.1f}H{right}" stroke="{GRID}"/>')
+        parts.append(text(LEFT - 8, y + 4, label, FAINT, anchor="end"))
+    parts += [text(x, bottom + 18, label, FAINT, anchor="middle") for x, label in columns]
+    parts.append(f'<path d="M{LEFT} {bottom}H{right}" stroke="{FAINT}"/>')
+    parts.append(text((LEFT + right) / 2, HEIGHT - 12, x_name, FAINT, anchor="middle"))
+    parts.append(
+        f'<text transform="translate(16 {(TOP + bottom) / 2:.1f}) rotate(-90)" fill="{FAINT}" '
+        f'text-anchor="middle">{_escaped(y_name)}</text>'
+    )
+    return parts
+
+
+def curve(places: Iterable[tuple[float, float]], colour: str) -> str:
+    """A line through these places, in pixels."""
+    return (
+        f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in places)}" fill="none" '
+        f'stroke="{colour}" stroke-width="2" stroke-linejoin="round" stroke-linecap="round"/>'
+    )
 
 
 def _side(x: float, right: float) -> str:
@@ -172,9 +210,10 @@ def _described(curves: Curves) -> str:
     return f"Loss by epoch. The best validation loss, {loss:.4f} nats a character, was at epoch {epoch:,.1f}."
 
 
-def _text(
+def text(
     x: float, y: float, words: str, colour: str, *, anchor: str = "start", size: int = 12, weight: str = "400"
 ) -> str:
+    """Words at a place, in pixels."""
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}" text-anchor="{anchor}" font-size="{size}" '
         f'font-weight="{weight}">{_escaped(words)}</text>'
@@ -186,9 +225,16 @@ def _escaped(words: str) -> str:
     return html.escape(printable(words).encode("utf-8", "replace").decode())
 
 
-def _apart(heights: Sequence[float], gap: float) -> list[float]:
-    """At most two heights, moved apart evenly to `gap` if they are closer, in the same order."""
-    if len(heights) < 2 or abs(heights[0] - heights[1]) >= gap:
-        return list(heights)
-    middle, half = sum(heights) / 2, math.copysign(gap / 2, heights[1] - heights[0])
-    return [middle - half, middle + half]
+def apart(heights: Sequence[float], gap: float) -> list[float]:
+    """The heights, moved apart to `gap` where they are closer, as little as possible, in the same order."""
+    order = sorted(range(len(heights)), key=heights.__getitem__)
+    groups: list[tuple[float, int]] = []  # sum and number of heights, less their place times the gap
+    for place, n in enumerate(order):
+        total, count = heights[n] - place * gap, 1
+        while groups and groups[-1][0] / groups[-1][1] > total / count:
+            before = groups.pop()
+            total, count = before[0] + total, before[1] + count
+        groups.append((total, count))
+    first = [total / count for total, count in groups for _ in range(count)]
+    moved = {n: first[place] + place * gap for place, n in enumerate(order)}
+    return [moved[n] for n in range(len(heights))]

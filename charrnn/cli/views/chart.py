@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from charrnn.training.curves import step_size, ticks
+from charrnn.training.curves import power_ticks, step_size, ticks
 
 _BLANK = 0x2800
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))  # by column, then row from the top
 LABEL_WIDTH = 7  # of the labels left of the chart: "  1.25 "
 # The share of a curve's points, at its start, that the scale ignores: the loss falls steeply there.
-_EARLY = 0.1
+EARLY = 0.1
 
 Point = tuple[float, float]  # x from 0 to 1, y
 Span = tuple[str, str]  # characters and their common style; "": plain
@@ -28,14 +28,20 @@ class Line:
 
 
 def draw(
-    lines: Sequence[Line], mark: Point | None, mark_style: str, width: int, height: int
+    lines: Sequence[Line],
+    mark: Point | None,
+    mark_style: str,
+    width: int,
+    height: int,
+    *,
+    powers: bool = False,
 ) -> list[list[Span]]:
     """`height` rows, each a label and `width` characters, as spans of one style.
 
     Later lines are drawn over earlier ones, and `mark`, a ●, over all. The scale follows the points in round
-    steps, so that it rarely changes.
+    steps, so that it rarely changes. With `powers`, each y is a power of ten, and all points are in view.
     """
-    low, high = scale([line.points for line in lines], height)
+    low, high = scale([line.points for line in lines], height, early=0.0 if powers else EARLY)
     dots = [[0] * width for _ in range(height)]
     styles = [[""] * width for _ in range(height)]
     for line in lines:
@@ -49,7 +55,7 @@ def draw(
         cells[row // 4][column // 2] = "●"
         styles[row // 4][column // 2] = mark_style
     labels = [""] * height
-    for value, label in ticks(low, high, max(1, height // 2)):
+    for value, label in (power_ticks if powers else ticks)(low, high, max(1, height // 2)):
         short = label if len(label) < LABEL_WIDTH else f"{value:.1e}".replace("e+", "e")
         labels[_place(0.0, value, low, high, width, height)[1] // 4] = short
     return [
@@ -58,12 +64,12 @@ def draw(
     ]
 
 
-def scale(curves: Sequence[Sequence[Point]], height: int) -> tuple[float, float]:
+def scale(curves: Sequence[Sequence[Point]], height: int, *, early: float = EARLY) -> tuple[float, float]:
     """The lowest and the highest value shown: multiples of a round step that enclose the curves."""
     values = []
     for points in curves:
         finite = [y for _, y in points if math.isfinite(y)]
-        values += finite[int(_EARLY * len(finite)) :]
+        values += finite[int(early * len(finite)) :]
     if not values:
         return 0.0, 1.0
     low, high = min(values), max(values)
