@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         classify,
         compress,
         decompress,
+        diagnose,
+        diagnose_run,
         enumerate_lines,
         evaluate,
         fill,
@@ -60,8 +62,9 @@ __all__ = [
     "CharrnnError", "Checkpoint", "CheckpointError", "CompressionError", "ConfigError", "CorpusError",
     "Evaluation", "Event", "ExitCode", "ModelConfig", "SampleConfig", "SaveError", "SearchError",
     "TextConfig", "TrainConfig", "TrainingError", "Vocabulary", "VocabularyError", "__version__",
-    "blend", "by_label", "classify", "compress", "decompress", "enumerate_lines", "evaluate", "fill",
-    "given", "load", "next_characters", "sample", "sample_each", "score", "score_lines", "surprises", "train",
+    "blend", "by_label", "classify", "compress", "decompress", "diagnose", "diagnose_run", "enumerate_lines",
+    "evaluate", "fill", "given", "load", "next_characters", "sample", "sample_each", "score", "score_lines",
+    "surprises", "train",
 ]  # fmt: skip
 
 # The module of each name, unless that is api (functions) or errors (other names).

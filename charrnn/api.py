@@ -61,6 +61,7 @@ from charrnn.text.normalization import Normaliser, as_trained, expression_as_tra
 from charrnn.vocabulary import OnUnknown
 
 if TYPE_CHECKING:
+    from charrnn.diagnosis.findings import Diagnosis, RunDiagnosis
     from charrnn.inference.mixed_model import AnyNetwork
     from charrnn.scoring.classification import LineClass
     from charrnn.scoring.surprisal import LineScore
@@ -474,13 +475,7 @@ def evaluate(
             if given:
                 raise ConfigError(f"{name} is for models that write, and this one reads", "leave it out")
         return _measured(checkpoint, corpus, text, on_unknown, threads, note)
-    found = read(
-        _paths(corpus), text, vocabulary=checkpoint.vocabulary, on_unknown=on_unknown,
-        expected=checkpoint.text.encoding, columns=checkpoint.columns,
-    )  # fmt: skip
-    for line in found.notes:
-        note(line)
-    documents = found.with_columns(checkpoint.columns).documents
+    documents = _documents(checkpoint, corpus, text, on_unknown, note)
     network = _model(checkpoint, threads)
 
     def shown(stage: str) -> Callable[[int], None]:
@@ -508,6 +503,55 @@ def evaluate(
         loss = adaptive_loss(network, documents, counts, dynamic, shown("counting"))
         result = replace(result, adaptive_loss=loss)
     return result
+
+
+def _documents(
+    model: Checkpoint, corpus: Paths, text: TextConfig, on_unknown: OnUnknown, note: Callable[[str], None]
+) -> Documents:
+    """A corpus as a model reads it."""
+    found = read(
+        _paths(corpus), text, vocabulary=model.vocabulary, on_unknown=on_unknown,
+        expected=model.text.encoding, columns=model.columns,
+    )  # fmt: skip
+    for line in found.notes:
+        note(line)
+    return found.with_columns(model.columns).documents
+
+
+def diagnose(
+    model: Checkpoint | str | Path | None,
+    corpus: Paths,
+    *,
+    lags: int | None = None,
+    threads: int | None = None,
+    text: TextConfig | None = None,
+    on_unknown: OnUnknown = "error",
+    report: Callable[[str, float], None] = lambda what, share: None,
+    note: Callable[[str], None] = lambda line: None,
+) -> Diagnosis:
+    """How a model's network uses its past as it reads a text; see charrnn.diagnosis.network.
+
+    Gradients are followed `lags` characters back; None: twice as far as in training. Counts have none. For
+    `report` and `note`, see `evaluate`.
+    """
+    from charrnn.diagnosis import network
+
+    checkpoint = _checkpoint(model)
+    documents = _documents(checkpoint, corpus, text or checkpoint.text.of_commands(), on_unknown, note)
+    return network.diagnose(checkpoint, documents, lags, threads, report)
+
+
+def diagnose_run(events: str | Path, *, clip: float = 1.0) -> RunDiagnosis:
+    """How large the steps of a run are, by the events that `charrnn train --json` has printed so far.
+
+    `events` is a file, or "-" for standard input; `clip` is that of the run.
+
+    Raises:
+        CorpusError: there is something else in the file, or no step yet.
+    """
+    from charrnn.diagnosis import run
+
+    return run.read(events, clip)
 
 
 def _measured(

@@ -39,13 +39,17 @@ ARROWS = {
     "tasks": {
         "checkpoint", "counts", "events", "generation", "inference", "kernels", "modules", "nn", "text",
     },
+    "diagnosis": {"checkpoint", "modules", "nn", "text"},
     "training": {"checkpoint", "counts", "events", "modules", "nn", "system", "tasks"},
     "api": {
-        "checkpoint", "constraints", "counts", "events", "generation", "inference", "scoring", "search",
-        "tasks", "text", "training",
+        "checkpoint", "constraints", "counts", "diagnosis", "events", "generation", "inference", "scoring",
+        "search", "tasks", "text", "training",
     },
     "serving": {"api", "checkpoint", "generation", "inference", "search", "text"},
-    "cli": {"api", "checkpoint", "events", "scoring", "serving", "system", "tasks", "text", "training"},
+    "cli": {
+        "api", "checkpoint", "diagnosis", "events", "scoring", "serving", "system", "tasks", "text",
+        "training",
+    },
     "__main__": {"cli"},
 }  # fmt: skip
 # The rooms inside kernels, and what of one another each imports; "" are the modules beside them.
@@ -298,7 +302,8 @@ def test_the_light_modules_import_no_numpy() -> None:
     names = (
         "__init__", "__main__", "errors", "config", "nn/cell", "nn/__init__",
         "inference/__init__", "inference/filters",
-        "training/__init__", "training/diagnosis", "training/curves", "training/plotting",
+        "diagnosis/__init__", "diagnosis/findings", "diagnosis/losses", "diagnosis/advice",
+        "training/__init__", "training/curves", "training/plotting",
     )  # fmt: skip
     light = [PACKAGE / f"{name}.py" for name in names]
     for path in [*light, *(PACKAGE / "cli").rglob("*.py"), *(PACKAGE / "nn/cells").glob("*.py")]:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from charrnn.config import TrainConfig
-from charrnn.training.diagnosis import advise, after_early_stop, doubts, inflation
+from charrnn.diagnosis.losses import advise, after_early_stop, doubts, inflation
 
 MINUTES = TrainConfig(minutes=3)
 

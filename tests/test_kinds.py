@@ -31,6 +31,7 @@ WORDS: dict[str, list[str]] = {
     "classify": ["lines.txt"],
     "eval": ["pairs.tsv"],
     "restore": ["lines.txt"],
+    "diagnose": ["lines.txt"],
     "tag": ["lines.txt"],
     "rewrite": ["lines.txt"],
     "train --init-from": [],

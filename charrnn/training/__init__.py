@@ -1,4 +1,4 @@
-"""Training runs: setup, plan, files, lock, curves, diagnosis. They know tasks and networks by interfaces.
+"""Training runs: setup, plan, files, lock, curves. They know tasks and networks by interfaces.
 
 It may import tasks.task and the rooms below, but neither texts nor networks.
 """

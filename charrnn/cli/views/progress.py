@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Self
 from charrnn.cli import wording
 from charrnn.cli.process import say, say_at_once
 from charrnn.config import COMMANDS, Kind, ModelConfig, TrainConfig, split_of
+from charrnn.diagnosis import losses
 from charrnn.errors import decimal, printable
 from charrnn.events import ByPart, Compiling, Evaluated, Event, Finished, Indexing, Started, Step, Unsaved
-from charrnn.training import diagnosis
 
 if TYPE_CHECKING:
     from charrnn.labels import Column
@@ -74,8 +74,8 @@ class RunHistory:
             train = replace(train, val_split=split_of(train.val_split, lines=records))
         known = self.history, train, self.started.model.dropout
         if finished.reason == "early-stop" and round(finished.best_val_loss, 4) > 0:
-            return diagnosis.after_early_stop(*known)
-        return diagnosis.advise(*known) if finished.reason == "budget" else ""
+            return losses.after_early_stop(*known)
+        return losses.advise(*known) if finished.reason == "budget" else ""
 
 
 class View:

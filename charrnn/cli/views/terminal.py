@@ -35,6 +35,11 @@ LEAST_HEIGHT = 3  # of a chart; with less room, a sparkline replaces it
 OTHER_ROWS = 9 + SAMPLE_LINES  # reserved from the start, so that the chart's height never changes
 POINT_EVERY = 0.004  # share of the budget between two points of the training curve
 TRAINING, VALIDATION, BEST = "cyan", "yellow", "bold green"
+_DEPTHS = {
+    "standard": ColorSystem.STANDARD,
+    "256": ColorSystem.EIGHT_BIT,
+    "truecolor": ColorSystem.TRUECOLOR,
+}
 _one_line = partial(Text, no_wrap=True, overflow="ellipsis")
 
 
@@ -241,6 +246,15 @@ class LiveView(progress.View):
         return [heading, *(_one_line("  " + wording.visible(s), "italic") for s in lines[:SAMPLE_LINES])]
 
 
+def span_painter() -> Callable[[str, str], str] | None:
+    """A function that gives text a style, such as "cyan" or "dim", or None without colours."""
+    system = Console(force_terminal=True).color_system
+    if system is None:
+        return None
+    depth = _DEPTHS.get(system, ColorSystem.EIGHT_BIT)
+    return lambda text, style: Style.parse(style).render(text, color_system=depth) if style else text
+
+
 def heat_painter(*, forced: bool) -> Callable[[str, int], str] | None:
     """A function that colours text by its level of surprise (heatmap), or None without colours.
 
@@ -249,11 +263,6 @@ def heat_painter(*, forced: bool) -> Callable[[str, int], str] | None:
     system = Console(force_terminal=True, no_color=False).color_system
     if system is None and not forced:
         return None
-    depth = {
-        "standard": ColorSystem.STANDARD,
-        "256": ColorSystem.EIGHT_BIT,
-        "truecolor": ColorSystem.TRUECOLOR,
-    }
-    chosen = depth.get(system or "256", ColorSystem.EIGHT_BIT)
+    chosen = _DEPTHS.get(system or "256", ColorSystem.EIGHT_BIT)
     styles = [Style(), *(Style(color=front, bgcolor=back) for back, front in heatmap.COLORS)]
     return lambda text, level: styles[level].render(text, color_system=chosen)

@@ -1,4 +1,4 @@
-"""`charrnn tag` and `charrnn rewrite`: filters by what was learned from sources and their targets."""
+"""`charrnn restore`, `tag` and `rewrite`: filters by networks that read a whole line before they answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli import wording
-from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, ModelPath, Nul
+from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, ModelPath, Nul, Threads
 from charrnn.cli.process import Output, say
 from charrnn.config import TextConfig
 
@@ -19,6 +19,45 @@ if TYPE_CHECKING:
     from charrnn.tasks.reading.rewrite import LineRewritings, Rewriting
 
 MOST_DRAWN = 100  # lines of a picture
+
+
+def restore(
+    files: Files = None,
+    model: ModelPath = None,
+    redo: Annotated[
+        bool, typer.Option("--redo", help="Choose anew what a text has already, too [keep it].")
+    ] = False,
+    encoding: Encoding = None,
+    encoding_errors: EncodingErrors = None,
+    nul: Nul = False,
+    threads: Threads = None,
+    json_lines: Json = False,
+) -> None:
+    """Write texts with what they have lost, and the model puts back: accents, case, spaces, punctuation."""
+    from charrnn import api
+    from charrnn.cli import undecoded
+
+    checkpoint = api.load(model)
+    output = Output(errors="surrogateescape")
+    reading = _reading(encoding, encoding_errors, nul)
+    results = api.restored(
+        checkpoint, files or ["-"], redo=redo, threads=threads, before_waiting=output.flush, **reading
+    )
+    text = checkpoint.text
+    for lines in undecoded.with_notice(results, text.of_commands(encoding, encoding_errors), text):
+        for line in lines:
+            if json_lines:
+                values = {
+                    "text": wording.json_text(line.text, False),
+                    "confidence": line.confidence,
+                    "file": line.file,
+                    "number": line.number,
+                    **({"continues": True} if line.continues else {}),
+                }
+                output.write(json.dumps(values) + "\n")
+            else:
+                output.write(line.text + line.end)
+    output.flush()
 
 
 def tag(
