@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         fill,
         given,
         load,
+        looking_back,
         next_characters,
         sample,
         sample_each,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
         train,
     )
     from charrnn.checkpoint.model_file import Checkpoint
-    from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig
+    from charrnn.config import CacheConfig, ModelConfig, SampleConfig, TextConfig, TrainConfig
     from charrnn.errors import (
         CharrnnError,
         CheckpointError,
@@ -59,16 +60,18 @@ if TYPE_CHECKING:
     from charrnn.vocabulary import Vocabulary
 
 __all__ = [
-    "CharrnnError", "Checkpoint", "CheckpointError", "CompressionError", "ConfigError", "CorpusError",
-    "Evaluation", "Event", "ExitCode", "ModelConfig", "SampleConfig", "SaveError", "SearchError",
-    "TextConfig", "TrainConfig", "TrainingError", "Vocabulary", "VocabularyError", "__version__",
-    "blend", "by_label", "classify", "compress", "decompress", "diagnose", "diagnose_run", "enumerate_lines",
-    "evaluate", "fill", "given", "load", "next_characters", "sample", "sample_each", "score", "score_lines",
+    "CacheConfig", "CharrnnError", "Checkpoint", "CheckpointError", "CompressionError", "ConfigError",
+    "CorpusError", "Evaluation", "Event", "ExitCode", "ModelConfig", "SampleConfig", "SaveError",
+    "SearchError", "TextConfig", "TrainConfig", "TrainingError", "Vocabulary", "VocabularyError",
+    "__version__", "blend", "by_label", "classify", "compress", "decompress", "diagnose", "diagnose_run",
+    "enumerate_lines", "evaluate", "fill", "given", "load", "looking_back", "next_characters", "sample",
+    "sample_each", "score", "score_lines",
     "surprises", "train",
 ]  # fmt: skip
 
 # The module of each name, unless that is api (functions) or errors (other names).
 _MODULES = {
+    "CacheConfig": "config",
     "Checkpoint": "checkpoint.model_file",
     "Evaluation": "tasks.evaluation",
     "Event": "events",

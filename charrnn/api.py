@@ -42,6 +42,7 @@ from charrnn.config import (
     TASKS,
     TELL_CHARACTERS,
     UNKNOWN_BITS,
+    CacheConfig,
     DynamicConfig,
     Kind,
     SampleConfig,
@@ -323,6 +324,26 @@ def given(
     return _led(found, several[0][0], strength)
 
 
+def looking_back(model: AnyModel | None, cache: CacheConfig | int) -> Checkpoint | Blend:
+    """The model with a cache, for all functions that take a model; a number is how many characters it holds.
+
+    It expects what followed, in the last characters of the same text, where the network was in a state like
+    the present one; see charrnn.kernels.loops.recall. A blend's models have a cache each.
+
+    Raises:
+        ConfigError: the model does not write.
+    """
+    loaded = model if isinstance(model, (Checkpoint, Blend)) else load(model)
+    cache = cache if isinstance(cache, CacheConfig) else CacheConfig(cache)
+    if isinstance(loaded, Blend):
+        parts = tuple(replace(part, cache=cache) for part in loaded.parts)
+        away = None if loaded.away_from is None else replace(loaded.away_from, cache=cache)
+        return replace(loaded, parts=parts, away_from=away)
+    if loaded.config.kind != "writer":
+        raise ConfigError("--cache is for models that write, and this one reads", "leave it out")
+    return replace(loaded, cache=cache)
+
+
 def _led(models: list[tuple[Checkpoint, float]], bare: Checkpoint, strength: float) -> Checkpoint | Blend:
     """The mixture of models that know their labels, led away from the model `bare` without any."""
     if strength == 1.0:
@@ -459,8 +480,9 @@ def evaluate(
 
     With `dynamic` the result is a dynamic_evaluation.DynamicEvaluation, which adds the loss of a network that
     adapts to the text. With `adaptive` it has an adaptive_loss: that of the model beside counts of the text
-    read so far and, with both, of the network that adapts beside them. `report` is called a few times a
-    second with the stage, such as "reading" or "adapting", and the share of it that is done; `note` with a
+    read so far and, with both, of the network that adapts beside them. If the model is
+    `looking_back`, it has a cache_loss, and those two are with the cache, too. `report` is called a few times
+    a second with the stage, such as "reading" or "adapting", and the share of it that is done; `note` with a
     message for each thing that reading changed or left out. `reading` may have `text` and `on_unknown`.
     """
     from charrnn.tasks.evaluation import evaluate as evaluate_documents
@@ -476,7 +498,7 @@ def evaluate(
                 raise ConfigError(f"{name} is for models that write, and this one reads", "leave it out")
         return _measured(checkpoint, corpus, text, on_unknown, threads, note)
     documents = _documents(checkpoint, corpus, text, on_unknown, note)
-    network = _model(checkpoint, threads)
+    network = _model(replace(checkpoint, cache=None), threads)
 
     def shown(stage: str) -> Callable[[int], None]:
         return lambda done: report(stage, done / len(documents))
@@ -488,13 +510,19 @@ def evaluate(
         without = evaluate_documents(network, bare, report=shown("without labels"))
         assert without is not None
         result = replace(result, loss_without_labels=without.loss)
+    if checkpoint.cache is not None:
+        network = _model(checkpoint, threads)
+        looking = evaluate_documents(network, documents, report=shown("looking back"))
+        assert looking is not None
+        result = replace(result, cache_loss=looking.loss)
     if dynamic is not None:
         from charrnn.tasks.dynamic_evaluation import DynamicEvaluation, dynamic_loss
 
         adapting = dynamic_loss(network, documents, dynamic, shown("adapting"))
         result = DynamicEvaluation(
-            result.loss, result.characters, adapting, loss_without_labels=result.loss_without_labels
-        )
+            result.loss, result.characters, adapting, loss_without_labels=result.loss_without_labels,
+            cache_loss=result.cache_loss,
+        )  # fmt: skip
     if adaptive:
         from charrnn.counts.growing import GrowingCounts
         from charrnn.tasks.adaptive_evaluation import adaptive_loss

@@ -55,6 +55,7 @@ FIRST_RELEASE = 3  # version of the file format: its settings are shown, whateve
 END = "\U0010ffff"
 MOST_LABELS, MOST_COLUMNS = 2**16, 16  # different labels in a column, and columns
 MOST_TARGETS = 2**20
+MOST_REMEMBERED = 10_000  # characters, by a cache
 SEPARATIONS = ("blank", "nul", "file")  # one or more empty lines; NUL characters; the files' ends
 
 
@@ -570,6 +571,23 @@ class DynamicConfig:
     rate: float = limited(5e-4, 0, 1, "a small positive number, such as 0.0005")
     # Pull back to the trained weights in each update, as a share of the distance.
     decay: float = limited(2e-3, 0, 1)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheConfig:
+    """How a model looks back at what followed states like its present one; see charrnn.recall."""
+
+    size: int = limited(MISSING, 1, MOST_REMEMBERED, shown="cache")  # characters that it remembers
+    # How sharply alike states are told from others. Each of these suits every model that was measured: see
+    # docs/looking-back.md.
+    theta: float = limited(15.0, 0, 1000, shown="the theta of the cache")
+    # The most that a prediction has of it.
+    weight: float = limited(0.6, 0, 0.99, shown="the weight of the cache")
+    # How many states like the present one give it half of that weight.
+    doubt: float = limited(0.2, 1e-9, 1e9)
 
     def __post_init__(self) -> None:
         _check(self)

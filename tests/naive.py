@@ -589,6 +589,26 @@ def gated(
     return weight, (weight * p + (1 - weight) * q).tolist()
 
 
+def recalled(outputs: Array, x: Sequence[int], p: Array, size: int, how: Sequence[float]) -> Array:
+    """The probabilities (T, V) of a model and a cache (Grave et al. 2017) of its last `size` outputs.
+
+    outputs (T, H) of one text from its start, x (T,) what it read, p (T, V) the model's own probabilities of
+    what follows. `how` are theta, the most weight of the cache, and how many states give it half of that.
+    """
+    theta, most, doubt = how
+    found = []
+    for t in range(len(x)):
+        evidence, told = 0.0, np.zeros(p.shape[1])
+        for i in range(max(0, t - size), t):
+            alike = outputs[t] @ outputs[i] / np.sqrt((outputs[t] @ outputs[t]) * (outputs[i] @ outputs[i]))
+            e = np.exp(theta * (alike - 1))
+            evidence += e
+            told[x[i + 1]] += e
+        weight = most * evidence / (evidence + doubt)
+        found.append((1 - weight) * p[t] + (weight * told / evidence if evidence else 0.0))
+    return np.stack(found)
+
+
 class GrowingCounts:
     """The decisions and experts of charrnn.kernels.loops.growing, with contexts in place of hashes."""
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from charrnn.checkpoint import container
 from charrnn.checkpoint.container import Array, Container, DamageError, Entry, Record
-from charrnn.config import ModelConfig, TextConfig, format_version
+from charrnn.config import CacheConfig, ModelConfig, TextConfig, format_version
 from charrnn.counts.counts import PREFIX as COUNTS
 from charrnn.counts.gate import PREFIX as GATE
 from charrnn.counts.gate import GatedCounts
@@ -52,6 +52,7 @@ class Checkpoint:
     novelty: Novelty | None = None  # index of the training text; None: the file predates version 2
     columns: Columns = ()  # the labels of texts
     counts: GatedCounts | None = None  # which stand beside the network
+    cache: CacheConfig | None = None  # how far it looks back where it predicts; files do not have it
 
     @property
     def characters(self) -> str:
@@ -74,7 +75,7 @@ class Checkpoint:
     def shares_matrices(self, other: Checkpoint) -> bool:
         """Whether the model differs from the other in vectors alone, as one of other labels does."""
         same = (self.config, self.vocabulary, self.text) == (other.config, other.vocabulary, other.text)
-        same = same and self.counts is other.counts
+        same = same and self.counts is other.counts and self.cache == other.cache
         return same and all(t is other.tensors[name] for name, t in self.tensors.items() if t.ndim > 1)
 
 

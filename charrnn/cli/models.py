@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charrnn.config import WRITING_STRENGTH
+from charrnn.config import WRITING_STRENGTH, CacheConfig
 from charrnn.errors import ConfigError, quoted
 
 if TYPE_CHECKING:
@@ -42,8 +42,19 @@ WritingStrength = Annotated[
 ]
 
 
+Cache = Annotated[
+    str | None,
+    typer.Option(
+        "--cache", metavar="N[:THETA[:WEIGHT]]", help="Expect what followed alike in N characters [off]."
+    ),
+]
+
+
 def load(
-    models: list[str] | None, labels: list[str] | None = None, strength: float | None = 1.0
+    models: list[str] | None,
+    labels: list[str] | None = None,
+    strength: float | None = 1.0,
+    cache: str | None = None,
 ) -> Checkpoint | api.Blend:
     """The model, or blend of models, that the options name; without any, the newest model.
 
@@ -55,9 +66,31 @@ def load(
     from charrnn import api
 
     named = [path_and_weight(value) for value in models or ()]
-    return labelled(
+    found: Any = labelled(
         [(api.load(path), weight) for path, weight in named] or [(api.load(), 1.0)], labels, strength
     )
+    loaded: Checkpoint | api.Blend = looking_back(found, cache)
+    return loaded
+
+
+def looking_back(model: Any, cache: str | None) -> Any:
+    """The model with the cache of --cache, if there is one.
+
+    Raises:
+        ConfigError: it cannot be read, a number is out of range, or the model does not write.
+    """
+    if cache is None:
+        return model
+    from charrnn import api
+
+    hint = "give a number of characters, such as 500, or 500:15:0.6"
+    size, *more = cache.split(":")
+    try:
+        names = ("theta", "weight")[: len(more)]
+        config = CacheConfig(int(size), **dict(zip(names, map(float, more), strict=True)))
+    except ValueError:
+        raise ConfigError(f"--cache is {quoted(cache)}", hint) from None
+    return api.looking_back(model, config)
 
 
 def labelled(
@@ -85,12 +118,12 @@ def no_label_to_lead() -> ConfigError:
     return ConfigError("--strength says how far --label leads", "give that, too, or neither")
 
 
-def of_one_label(model: Checkpoint, labels: list[str] | None) -> Checkpoint:
+def of_one_label(model: Checkpoint, labels: list[str] | None, cache: str | None = None) -> Checkpoint:
     """The same for a command that takes no mixtures. ConfigError: --label gives one."""
     found: Any = labelled([(model, 1.0)], labels)
     if hasattr(found, "parts"):
         raise ConfigError("--label gives a mixture, which writes, but does not read", "give one label")
-    one: Checkpoint = found
+    one: Checkpoint = looking_back(found, cache)
     return one
 
 

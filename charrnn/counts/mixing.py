@@ -22,13 +22,11 @@ from charrnn.kernels.coefficients import (
     GATE_RANGE,
     GATE_UNITS,
     LOG2E,
-    LOG_LEAST,
-    LOG_SERIES,
 )
 
 Floats = npt.NDArray[np.float32]
 
-_LEAST, _LN2, _WIDE_LN2 = np.float32(EXP_LEAST), np.float32(1 / LOG2E), 1 / LOG2E
+_LEAST, _LN2 = np.float32(EXP_LEAST), np.float32(1 / LOG2E)
 _LOWEST, _SPAN = np.float32(GATE_RANGE[0]), np.float32(GATE_RANGE[1] - GATE_RANGE[0])
 _LONG_SPAN = np.float32(GATE_LONG_MOST - GATE_RANGE[0])
 
@@ -36,7 +34,7 @@ _LONG_SPAN = np.float32(GATE_LONG_MOST - GATE_RANGE[0])
 class Mixing:
     """The last layer of a network that has counts beside it.
 
-    `of` has the functions exp, tanh, sigmoid, product and lane_sum, as a network has them when it writes.
+    `of` has the functions exp, log, tanh, sigmoid, product and lane_sum that a network has when it writes.
     """
 
     def __init__(self, gated: GatedCounts, of: Any) -> None:
@@ -59,7 +57,8 @@ class Mixing:
         entropy = top - np.float32(self._of.lane_sum((e * x).astype(np.float64)) / whole)
         weight = float(self._opened(told, top, entropy))
         left = (1.0 - weight) / whole
-        return _log(weight * p + left * e.astype(np.float64)).astype(np.float32)
+        mixed: Floats = self._of.log(weight * p + left * e.astype(np.float64)).astype(np.float32)
+        return mixed
 
     def _opened(self, told: Floats, top: np.float32, entropy: np.float32) -> np.float32:
         """The weight of the counts."""
@@ -72,19 +71,3 @@ class Mixing:
         span = _LONG_SPAN if inputs[GATE_LONG - 1] > 0 else _SPAN
         opened: np.float32 = (self._of.sigmoid(total + self._shift) * span + _LOWEST)[0]
         return opened
-
-
-def _log(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """log(x) of normal positive numbers, to 5e-13."""
-    bits = x.view(np.int64)
-    exponent = (bits - LOG_LEAST) >> 52
-    m = (bits - (exponent << 52)).view(np.float64)
-    f = (m - 1.0) / (m + 1.0)
-    square = f * f
-    series = LOG_SERIES[0] * square
-    for coefficient in LOG_SERIES[1:-1]:
-        series += coefficient
-        series *= square
-    series += LOG_SERIES[-1]
-    logarithms: npt.NDArray[np.float64] = exponent.astype(np.float64) * _WIDE_LN2 + (f + f) * series
-    return logarithms

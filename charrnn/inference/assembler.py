@@ -21,6 +21,7 @@ from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.kernels.exact_layers import layer_norm
 from charrnn.kernels.loops import equations
 from charrnn.kernels.loops.mixing import mixing
+from charrnn.kernels.loops.recall import recall
 from charrnn.kernels.machine.aligned import LINE
 from charrnn.kernels.machine.native_calls import address_of
 from charrnn.kernels.products.exact_gemm import PANEL, in_panels, padded, panel_product
@@ -124,8 +125,20 @@ class _Assembler:
             case program.Mix(_, x, layer):
                 context = (0, layer * self._state, loop.OWN), self._state
                 words = [*self._mixing(), *y, *self._read(x), *context]
+            case program.Recall(_, x, hidden, layer):
+                words = [*self._recalling(), *y, *self._read(x, hidden)]
+                words += [(0, layer * self._state, loop.OWN), self._state]
         self._code.append(words)
         return y
+
+    def _recalling(self) -> list[_Word]:
+        """The beginning of the instruction that mixes logits with those of a cache."""
+        cache = self._plain.cache
+        assert cache is not None
+        self.arrays["cache"] = cache.settings
+        between = (0, self._state, loop.CONSTANT)  # layers
+        sizes = [self._plain.vocab_size, self._plain.never, cache.N, cache.H, self._state]
+        return [loop.MIX, address_of(recall), *sizes, between, self._at("cache")]
 
     def _mixing(self) -> list[_Word]:
         """The beginning of the instruction that mixes logits with counts."""

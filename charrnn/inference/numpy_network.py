@@ -28,6 +28,8 @@ from charrnn.kernels.coefficients import (
     EXP_SERIES,
     LN2,
     LOG2E,
+    LOG_LEAST,
+    LOG_SERIES,
     NORM_EPSILON,
     NORM_LANES,
     TANH_P,
@@ -35,6 +37,7 @@ from charrnn.kernels.coefficients import (
 )
 from charrnn.nn.cell import Cell
 from charrnn.nn.modules import program
+from charrnn.recall.recalling import Layout, Recalling
 
 Floats = npt.NDArray[np.float32]
 NEVER = np.float32(-1e30)  # the logit of what is never written: its probability is 0 at every temperature
@@ -86,6 +89,22 @@ def exp(x: Floats) -> Floats:
         y = y * r + coefficient
     power: Floats = ((n.astype(np.int32) + np.int32(127)) << np.int32(23)).view(np.float32)
     return y * power
+
+
+def log(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """log(x) of normal positive numbers, to 5e-13."""
+    bits = x.view(np.int64)
+    exponent = (bits - LOG_LEAST) >> 52
+    m = (bits - (exponent << 52)).view(np.float64)
+    f = (m - 1.0) / (m + 1.0)
+    square = f * f
+    series = LOG_SERIES[0] * square
+    for coefficient in LOG_SERIES[1:-1]:
+        series += coefficient
+        series *= square
+    series += LOG_SERIES[-1]
+    logarithms: npt.NDArray[np.float64] = exponent.astype(np.float64) * (1 / LOG2E) + (f + f) * series
+    return logarithms
 
 
 def row_sums(x: Floats) -> Floats:
@@ -209,17 +228,25 @@ class PlainNetwork:
         self.known = np.zeros(self.vocab_size + 1, np.bool_)
         self._transposed: dict[str, Floats] = {}  # matrices that are multiplied with rows of an embedding
         self.counts, self.never = checkpoint.counts, checkpoint.vocabulary.unknown
+        logits: Any = self.program.operations[-1]
+        last = len(self.program.operations) - 1
         if self.counts is not None:
-            self.program.mix(len(self.program.operations) - 1, self.counts.counts.order - 1)
+            last = self.program.mix(last, self.counts.counts.order - 1)
+        self.cache: Layout | None = None
+        if checkpoint.cache is not None:
+            width = max(map(sum, self.program.states))
+            self.cache = Layout(checkpoint.cache, config.hidden_size, width)
+            self.program.recall(last, logits.x, self.cache.layers)
         self._step = self._written_out()
-        if self.never >= 0 and self.counts is None:
-            logits: Any = self.program.operations[-1]
+        self._mixes = self.counts is not None or self.cache is not None
+        if self.never >= 0 and not self._mixes:
             self.vectors[logits.bias][self.never] = NEVER
 
     @property
     def weights(self) -> int:
-        """How many weights each character passes over."""
-        return sum(matrix.size for matrix in self.matrices.values())
+        """How many weights, and numbers of states, each character passes over."""
+        remembered = 0 if self.cache is None else self.cache.size
+        return sum(matrix.size for matrix in self.matrices.values()) + remembered
 
     def _written_out(self) -> Callable[[int, Floats, Floats], Floats]:
         """The function that carries out the program, generated as source like that of `cell_step`."""
@@ -263,6 +290,10 @@ class PlainNetwork:
                 assert self.counts is not None
                 mixing = named("mixing", Mixing(self.counts, sys.modules[__name__]))
                 return f"{mixing}(v{x}, character, state[{layer}], new[{layer}])"
+            case program.Recall(_, x, hidden, layer):
+                assert self.cache is not None
+                recalling = named("recalling", Recalling(self.cache, width, sys.modules[__name__]))
+                return f"{recalling}(v{x}, v{hidden}, character, state[{layer}:], new[{layer}:])"
 
     def _matrix(self, name: str) -> Floats:
         if name not in self.matrices:
@@ -323,6 +354,6 @@ class PlainNetwork:
         with np.errstate(all="ignore"):  # huge weights overflow, and sampling copes with infinity
             self.fill_table(character)
             logits = self._step(character, state, new)
-            if self.never >= 0 and self.counts is not None:
+            if self.never >= 0 and self._mixes:
                 logits[self.never] = NEVER
             return logits, new

@@ -236,6 +236,11 @@ class Model(Parametrized[_Passes]):
             self.workers.run(window.prepare_share, pass_over)
         return window
 
+    def hidden(self, T: int, B: int) -> Array:
+        """What the output was computed from, (T, B, padded H), in the window T x B that was read last."""
+        values: Array = self._bound(False, T, B).modules.inner[-1].x.values
+        return values
+
     def gradient(
         self,
         x: Array,

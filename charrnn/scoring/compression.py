@@ -7,6 +7,8 @@ The file (numbers are little-endian; a varint has 7 bits a byte, the lowest firs
 another byte follows):
 
     header      MAGIC, the format's version (1 byte: ADAPTIVE if the model learns), its fingerprint (8)
+                of a model that looks back, version LOOKING: then the version without that (1 byte), how many
+                characters the cache holds (varint), and its theta, weight and doubt (8 bytes each)
     frames      each of up to FRAME bytes of the input, cut after a newline where there is one
       kind      1 byte: 0 the end, 1 stored, 2 coded
       size      varint: bytes of the payload
@@ -28,20 +30,21 @@ import json
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import TextConfig
-from charrnn.errors import CompressionError
+from charrnn.config import MOST_REMEMBERED, CacheConfig, TextConfig
+from charrnn.errors import CompressionError, ConfigError
 from charrnn.scoring.block_coder import DAMAGED, BlockCoder, Ids
 from charrnn.vocabulary import code_points, positions, text_of
 
 Report = Callable[[int], None]  # takes the number of input bytes done
 
 MAGIC = b"\x93crnn"
-VERSION, ADAPTIVE = 1, 2
+VERSION, ADAPTIVE, LOOKING = 1, 2, 3
 FRAME = 1 << 22  # bytes of input
 BLOCK = 1 << 16  # characters: a new start costs about 0.1 % of it
 END, STORED, CODED = range(3)
@@ -53,7 +56,7 @@ _FOREIGN = "it is no file that charrnn compress wrote", "give one that it wrote"
 
 
 def fingerprint(checkpoint: Checkpoint) -> bytes:
-    """8 bytes, a hash of everything that the model's predictions depend on."""
+    """8 bytes, a hash of everything that the model's predictions depend on, but a cache."""
     config = checkpoint.config.to_dict()
     del config["dropout"]  # which only training uses
     about = {
@@ -79,7 +82,12 @@ def compress(
     adaptive: bool = False,
 ) -> Iterator[bytes]:
     """The compressed file, in pieces; it does not depend on the chunks or the threads."""
-    yield MAGIC + bytes([ADAPTIVE if adaptive else VERSION]) + fingerprint(checkpoint)
+    version, cache = bytes([ADAPTIVE if adaptive else VERSION]), checkpoint.cache
+    if cache is None:
+        yield MAGIC + version + fingerprint(checkpoint)
+    else:
+        numbers = struct.pack("<3d", cache.theta, cache.weight, cache.doubt)
+        yield MAGIC + bytes([LOOKING]) + fingerprint(checkpoint) + version + _varint(cache.size) + numbers
     coder = BlockCoder(checkpoint, threads, adaptive=adaptive)
     seen = hashlib.blake2b(digest_size=CHECK)
     done = 0
@@ -109,7 +117,7 @@ def decompress(
     source = _Source(chunks)
     if source.take(len(MAGIC), _FOREIGN) != MAGIC:
         raise CompressionError(*_FOREIGN)
-    if (version := source.byte()) not in (VERSION, ADAPTIVE):
+    if (version := source.byte()) not in (VERSION, ADAPTIVE, LOOKING):
         raise CompressionError(f"it was made by a newer charrnn (its format is {version})", "upgrade charrnn")
     wanted, own = source.take(8), fingerprint(checkpoint)
     if wanted != own:
@@ -117,6 +125,12 @@ def decompress(
             f"it was compressed with another model (fingerprint {wanted.hex()}, not {own.hex()})",
             "give that model with -m",
         )
+    checkpoint = replace(checkpoint, cache=None)
+    if version == LOOKING:
+        version = source.byte()
+        checkpoint = replace(checkpoint, cache=_cache(source))
+        if version not in (VERSION, ADAPTIVE):
+            raise CompressionError(*DAMAGED)
     coder = BlockCoder(checkpoint, threads, adaptive=version == ADAPTIVE)
     seen = hashlib.blake2b(digest_size=CHECK)
     first = True
@@ -190,6 +204,14 @@ class _Source:
 
     def at_end(self) -> bool:
         return not self._buffer and not any(self._chunks)
+
+
+def _cache(source: _Source) -> CacheConfig:
+    """The cache that a header describes."""
+    try:
+        return CacheConfig(source.varint(MOST_REMEMBERED), *struct.unpack("<3d", source.take(3 * 8)))
+    except ConfigError:
+        raise CompressionError(*DAMAGED) from None
 
 
 def _varint(value: int) -> bytes:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from charrnn.config import MAX_LINE_LENGTH
 from charrnn.errors import ConfigError, SearchError
-from charrnn.search.predictor import Cursor, Predictor
+from charrnn.search.predictor import Cursor, Predictor, size_of
 
 MAX_BATCH = 256  # prefixes that are expanded in one step
 NODE_BYTES = 700  # of the Python objects of a node, besides its arrays
@@ -206,7 +206,7 @@ class _Search:
             if not len(wanted):
                 continue
             order = wanted[np.argsort(-totals[wanted], kind="stable")]  # ids are in the order of code points
-            size = NODE_BYTES + len(order) * 64 + _size(cursor.state)
+            size = NODE_BYTES + len(order) * 64 + size_of(cursor.state)
             node = _Node(text, cursor.state, allowed, order.tolist(), totals[order].tolist(), size)
             self.used += node.size
             self._push(node)
@@ -245,8 +245,3 @@ class _Search:
 def _line_size(text: str) -> int:
     """Bytes of a complete line."""
     return LINE_BYTES + len(text)
-
-
-def _size(state: Any) -> int:
-    """Bytes of a network's state, tuples of arrays for a mixture."""
-    return sum(map(_size, state)) if isinstance(state, tuple) else int(state.nbytes)

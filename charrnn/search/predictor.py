@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from charrnn.generation.writing import network_of, opening
 from charrnn.inference.engines import Cursor, Ids, LogProbabilities, Paths
 from charrnn.inference.mixture import Blend
 
-__all__ = ["Cursor", "Predictor"]
+__all__ = ["Cursor", "Predictor", "size_of"]
 
 
 class Predictor:
@@ -104,3 +104,8 @@ class Predictor:
         """
         if self.end < 0:
             raise ConfigError("the model has never seen a line end", "use one that was trained on lines")
+
+
+def size_of(state: Any) -> int:
+    """Bytes of a network's state, tuples of arrays for a mixture."""
+    return sum(map(size_of, state)) if isinstance(state, tuple) else int(state.nbytes)

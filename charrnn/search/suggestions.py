@@ -11,12 +11,13 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import WeightPrecision
 from charrnn.generation.writing import network_of
 from charrnn.inference.mixture import Blend
-from charrnn.search.predictor import Cursor, Predictor
+from charrnn.search.predictor import Cursor, Predictor, size_of
 from charrnn.text.normalization import as_trained
 
 if TYPE_CHECKING:
     from charrnn.generation.learning import LearningNetwork
 
+KEPT = 2**27  # bytes of states after the last characters: elsewhere, a text that changes is read anew
 LONGEST = 40  # characters of a continuation
 CHOICES = 8  # next characters with their probabilities
 
@@ -60,8 +61,9 @@ class Offers:
             counts = GrowingCounts(checkpoint.vocabulary, checkpoint.text)
             self._learning = LearningNetwork(network_of(checkpoint, precision), counts)
         self._read: list[int] = []  # the ids of the text
-        # At the beginning, and after each id: the state, and log p (V,) of the next character.
-        self._after: list[tuple[Any, Any]] = []
+        # At the beginning, and after each id: the state, and log p (V,) of the next character, or None where
+        # they are no longer kept.
+        self._after: list[Any] = []
 
     def unknown(self, text: str) -> str:
         """The characters of the text that the model has never seen, in order, each once."""
@@ -108,6 +110,8 @@ class Offers:
         same = 0
         while same < min(len(ids), len(self._read)) and ids[same] == self._read[same]:
             same += 1
+        if self._after and self._after[same] is None:
+            same, self._after = 0, []
         del self._read[same:], self._after[same + 1 :]
         if not self._after:
             # START alone, even in prose: a text that is given is read as it stands.
@@ -119,6 +123,8 @@ class Offers:
             row = self._predictor.predict([cursor])[0]
             self._read.append(character)
             self._after.append((cursor.state, row))
+            if len(self._after) > (most := max(1, KEPT // size_of(cursor.state))):
+                self._after[-1 - most] = None
         state, row = self._after[-1]
         return Cursor(ids[-1], state), row
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from charrnn.events import ByPart
-from charrnn.inference.mixed_model import AnyNetwork
+from charrnn.inference.mixed_model import AnyNetwork, RecallingModel
 from charrnn.nn.parameters import Array
 from charrnn.text.corpus import Documents, Inputs
 
@@ -35,6 +35,7 @@ class Evaluation:
     # The loss of the same text without its labels; None: it has none.
     loss_without_labels: float | None = field(default=None, kw_only=True)
     adaptive_loss: float | None = field(default=None, kw_only=True)  # see tasks.adaptive_evaluation
+    cache_loss: float | None = field(default=None, kw_only=True)  # of the model that looks back
 
     @property
     def bpc(self) -> float:
@@ -50,6 +51,11 @@ class Evaluation:
     def adaptive_bpc(self) -> float | None:
         """The adaptive loss in bits."""
         return None if self.adaptive_loss is None else self.adaptive_loss / math.log(2)
+
+    @property
+    def cache_bpc(self) -> float | None:
+        """The loss with a cache in bits."""
+        return None if self.cache_loss is None else self.cache_loss / math.log(2)
 
     @property
     def perplexity(self) -> float:
@@ -71,7 +77,8 @@ def evaluate(
     returns something true, the evaluation ends with None.
     """
     total, done = 0.0, 0
-    for _, losses in _losses(model, windows(documents)):
+    remembers = model.cache.size if isinstance(model, RecallingModel) else 0
+    for _, losses in _losses(model, windows(documents, remembers=remembers)):
         total += float(np.sum(losses, dtype=np.float64))
         done += len(losses)
         report(done)
@@ -100,19 +107,20 @@ def _losses(model: AnyNetwork, read: Windows) -> Iterator[tuple[Array, Array]]:
         yield positions[there], losses[there]
 
 
-def windows(documents: Documents, *, whole: bool = False) -> Windows:
+def windows(documents: Documents, *, whole: bool = False, remembers: int = 0) -> Windows:
     """The text in consecutive windows (T, B): positions, a mask of those that count, inputs and labels.
 
     Every position counts once. A long document is read in several streams, the same on every machine, each of
-    which begins WARM_UP characters before its own. `whole`: in one, so that all characters before have a say.
+    which begins WARM_UP characters before its own, and those before that the model `remembers` beside its
+    state. `whole`: in one, so that all characters before have a say.
     """
     fresh = starts = _streams(documents)
     ends = np.append(starts[1:], len(documents))
     if not len(documents):
         return
     if not whole:
-        starts, ends = _parts(starts, ends)
-    begins = np.where(np.isin(starts, fresh), starts, starts - WARM_UP)
+        starts, ends = _parts(starts, ends, PART + 4 * remembers)
+    begins = np.where(np.isin(starts, fresh), starts, starts - WARM_UP - remembers)
     B, V, steps = len(starts), documents.vocab_size, int((ends - begins).max())
     T = max(1, min(WINDOW // B, LOGITS // (B * V), steps))
     for first in range(0, steps, T):
@@ -122,9 +130,9 @@ def windows(documents: Documents, *, whole: bool = False) -> Windows:
         yield positions, there, documents.look_up(positions), documents.labels_at(positions)
 
 
-def _parts(starts: Array, ends: Array) -> tuple[Array, Array]:
-    """The streams, of which the long ones are cut into parts of PART characters, or of a stream's share."""
-    length = max(PART, -(-int(ends[-1]) // STREAMS))
+def _parts(starts: Array, ends: Array, least: int) -> tuple[Array, Array]:
+    """The streams, the long ones cut into parts of at least so many characters, about."""
+    length = max(least, -(-int(ends[-1]) // STREAMS))
     parts = np.maximum(1, np.rint((ends - starts) / length).astype(np.int64))
     cuts = [np.linspace(*part).astype(np.int64) for part in zip(starts, ends, parts + 1, strict=True)]
     return np.concatenate([cut[:-1] for cut in cuts]), np.concatenate([cut[1:] for cut in cuts])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli import wording
+from charrnn.cli.models import Cache, looking_back
 from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, Nul, Threads, UnknownBitsGiven
 from charrnn.cli.process import Output
 from charrnn.config import UNKNOWN_BITS, TextConfig
@@ -41,6 +42,7 @@ def classify(
         str | None,
         typer.Option(metavar="P,P,...", help="How frequent each is [alike; labels: as trained]."),
     ] = None,
+    cache: Cache = None,
     unknown_bits: UnknownBitsGiven = None,
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
@@ -59,7 +61,7 @@ def classify(
     paths = list(models or ())
     names = _names(paths)
     weights = None if prior is None else _numbers(prior)
-    checkpoints = [api.load(path) for path in paths]
+    checkpoints = [looking_back(api.load(path), cache) for path in paths]
     raw = bool(checkpoints) and all(checkpoint.text.bytes for checkpoint in checkpoints)
     output = Output(raw_bytes=raw and not json_lines, errors="surrogateescape")
     reading: dict[str, Any] = {"encoding": encoding, "encoding_errors": encoding_errors, "nul": nul}

@@ -34,6 +34,7 @@ def compress(
     adaptive: Annotated[
         bool, typer.Option("--adaptive", help="Learn while reading: smaller, on one thread.")
     ] = False,
+    cache: models.Cache = None,
     quiet: Quiet = False,
 ) -> None:
     """Make a file small by what a model expects of it. `decompress` makes the same bytes again."""
@@ -44,7 +45,7 @@ def compress(
             "stdout is a terminal, and what is compressed is no text", "give -o PATH, or a pipe"
         )
     change = partial(api.compress, adaptive=adaptive)
-    sizes = _write(file, (model, label), out, "compressing", change, quiet=quiet)
+    sizes = _write(file, (model, label, cache), out, "compressing", change, quiet=quiet)
     if out != "-" and not quiet:
         bits = f": {8 * sizes[1] / sizes[0]:.3f} bits a byte" if sizes[0] else ""
         say(f"{count(sizes[0])} bytes became {count(sizes[1])}{bits}")
@@ -56,12 +57,12 @@ def decompress(
     """Make the bytes again that `compress` was given, with the model that it used."""
     from charrnn import api
 
-    _write(file, (model, label), out, "decompressing", api.decompress)
+    _write(file, (model, label, None), out, "decompressing", api.decompress)
 
 
 def _write(
     file: str,
-    model: tuple[str | None, list[str] | None],
+    model: tuple[str | None, list[str] | None, str | None],
     out: str,
     what: str,
     change: Callable[..., Iterator[bytes]],
@@ -70,7 +71,7 @@ def _write(
 ) -> tuple[int, int]:
     """Write the output of `change` for a file atomically. Returns the numbers of bytes read and written.
 
-    `model` is its path, and the labels that were given.
+    `model` is its path, the labels that were given, and the cache.
     """
     from charrnn import api
     from charrnn.system import atomic
@@ -81,7 +82,7 @@ def _write(
     model_path = api.model_path(model[0])
     if out != "-":
         refuse_overwriting(Path(out), [("what is read", source.file), ("the model", model_path)])
-    checkpoint = models.of_one_label(api.load(model_path), model[1])
+    checkpoint = models.of_one_label(api.load(model_path), *model[1:])
     sizes = [0, 0]
 
     def counted(chunks: Iterable[bytes], which: int) -> Iterator[bytes]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from charrnn.cli import wording
+from charrnn.cli import models, wording
 from charrnn.cli.options import (
     Corpus,
     Encoding,
@@ -52,6 +52,7 @@ def evaluate(
     adaptive: Annotated[
         bool, typer.Option("--adaptive", help="Also the loss while it learns what it reads.")
     ] = False,
+    cache: models.Cache = None,
     on_unknown: OnUnknown = "error",
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
@@ -64,7 +65,7 @@ def evaluate(
     from charrnn import api
     from charrnn.cli.views import measures
 
-    checkpoint = api.load(model)
+    checkpoint = models.looking_back(api.load(model), cache)
     notes: list[str] = []
     with Meter() as meter:
         result = api.evaluate(

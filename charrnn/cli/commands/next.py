@@ -29,6 +29,7 @@ def next_(
     temp: Annotated[
         float, typer.Option("--temp", metavar="T", help="Boldness; 1: as the model sees it [1].")
     ] = 1.0,
+    cache: models.Cache = None,
     on_unknown: OnUnknown = "error",
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
@@ -39,7 +40,7 @@ def next_(
         raise ConfigError(f"top is {top}", "give a whole number from 0 up")
     from charrnn import api
 
-    checkpoint = models.load(model, label, strength)
+    checkpoint = models.load(model, label, strength, cache)
     text = checkpoint.text.of_commands(encoding, encoding_errors)
     given = from_stdin(text, checkpoint.text) if prompt == "-" else argument(prompt, text)
     table = api.next_characters(checkpoint, given, temperature=temp, on_unknown=on_unknown)

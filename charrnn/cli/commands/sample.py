@@ -89,6 +89,7 @@ def sample(
     adaptive: Annotated[
         bool, typer.Option("--adaptive", help="Learn from prompts, or what is accepted.")
     ] = False,
+    cache: models.Cache = None,
     precision: Precision = "float32",
     on_unknown: OnUnknown = "error",
     nul: Nul = False,
@@ -122,11 +123,11 @@ def sample(
         if switched or filters or any(value is not None for value in chance):
             raise ConfigError(
                 "--interactive is given with an option for texts that are drawn by chance",
-                "it goes with --model, --prompt TEXT, --adaptive, --precision and --on-unknown",
+                "it goes with --model, --prompt TEXT, --adaptive, --cache, --precision and --on-unknown",
             )
         from charrnn.cli import interaction
 
-        loaded = models.load(model, label, strength)
+        loaded = models.load(model, label, strength, cache)
         interaction.write_by_hand(loaded, prompt, on_unknown, precision, adaptive=adaptive)
         return
     if adaptive and (prompts, prompts_json) == (None, None):
@@ -136,7 +137,7 @@ def sample(
     from charrnn import api
 
     by_prompt = label is None and (prompts, prompts_json) != (None, None)  # if the model knows labels
-    checkpoint = models.load(model, label, None if by_prompt else strength)
+    checkpoint = models.load(model, label, None if by_prompt else strength, cache)
     if by_prompt and strength is not None and not getattr(checkpoint, "columns", ()):
         raise models.no_label_to_lead()
     text = checkpoint.text.of_commands(encoding, encoding_errors)

@@ -52,6 +52,7 @@ def score(
     adaptive: Annotated[
         bool, typer.Option("--adaptive", help="Learn from each line once it was scored.")
     ] = False,
+    cache: models.Cache = None,
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
     nul: Nul = False,
@@ -86,13 +87,13 @@ def score(
         if wanted:
             raise ConfigError(f"{wanted[0]} is about lines, --heat about characters", "give one of them")
         measure = {"unknown_bits": unknown_bits, "adaptive": adaptive}
-        _heat(paths, (model, label), measure, html, svg, color, reading)
+        _heat(paths, (model, label, cache), measure, html, svg, color, reading)
         return
 
     from charrnn import api
     from charrnn.cli import undecoded
 
-    checkpoint = models.of_one_label(api.load(model), label)
+    checkpoint = models.of_one_label(api.load(model), label, cache)
     text = checkpoint.text.of_commands(**reading)
     raw = checkpoint.text.bytes
     output = Output(raw_bytes=raw and not json_lines, errors="surrogateescape")
@@ -190,9 +191,10 @@ def _total(scores: Iterator[list[LineScore]], json_lines: bool) -> str:
 
 
 def _heat(
-    paths: list[str], model: tuple[str | None, list[str] | None], measure: dict[str, Any], html: str | None,
-    svg: str | None, color: str, reading: dict[str, Any],
+    paths: list[str], model: tuple[str | None, list[str] | None, str | None], measure: dict[str, Any],
+    html: str | None, svg: str | None, color: str, reading: dict[str, Any],
 ) -> None:  # fmt: skip
+    """`model` is its path, the labels that were given, and the cache."""
     from charrnn import api
     from charrnn.cli import undecoded
     from charrnn.scoring import heatmap
@@ -215,7 +217,7 @@ def _heat(
     if page and page != "-":
         read = [("what is read", source.file) for source in find(paths)]
         refuse_overwriting(Path(page), [*read, ("the model", model_path)], option)
-    checkpoint = models.of_one_label(api.load(model_path), model[1])
+    checkpoint = models.of_one_label(api.load(model_path), *model[1:])
     output = Output(colored=True)
     if page:
         pieces = heatmap.html(texts()) if html else heatmap.svg(texts())

@@ -32,6 +32,7 @@ def enumerate_lines(
         int | None, typer.Option(metavar="N", help="Characters after the prompt at the most [any].")
     ] = None,
     memory: Annotated[int, typer.Option(metavar="MB", help="For what is being searched [1024].")] = 1024,
+    cache: models.Cache = None,
     precision: Precision = "float32",
     on_unknown: OnUnknown = "error",
     json_lines: Json = False,
@@ -42,7 +43,7 @@ def enumerate_lines(
     """
     from charrnn import api
 
-    checkpoint = models.load(model, label, strength)
+    checkpoint = models.load(model, label, strength, cache)
     lines = api.enumerate_lines(
         checkpoint,
         argument(prompt, checkpoint.text),
@@ -81,6 +82,7 @@ def fill(
     part: Annotated[
         bool, typer.Option("--part", help="The pattern is part of a line, not all of it.")
     ] = False,
+    cache: models.Cache = None,
     precision: Precision = "float32",
     on_unknown: OnUnknown = "error",
     json_lines: Json = False,
@@ -92,7 +94,7 @@ def fill(
     """
     from charrnn import api
 
-    checkpoint = models.load(model, label, strength)
+    checkpoint = models.load(model, label, strength, cache)
     fillings = api.fill(
         checkpoint,
         argument(pattern, checkpoint.text),

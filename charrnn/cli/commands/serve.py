@@ -31,6 +31,7 @@ def serve(
         list[str] | None,
         typer.Option(metavar="ORIGIN", help="Pages of this site may ask, too; repeatable."),
     ] = None,
+    cache: models.Cache = None,
     precision: Precision = "float32",
     threads: Threads = None,
     print_llm_config: Annotated[
@@ -55,6 +56,7 @@ def serve(
         from charrnn.checkpoint.kinds import require
 
         require(cast(Any, loaded), "writer")
+    loaded = models.looking_back(loaded, cache)
     name = _name(model)
     if print_llm_config:
         from charrnn.serving.protocol import llm_config

@@ -31,6 +31,10 @@ def _writer(result: Any) -> Figures:
         names += ["loss_without_labels", "bpc_without_labels"]
         loss, bpc = decimal(result.loss_without_labels), decimal(result.bpc_without_labels)
         lines.append(f"without labels {loss} nats/char, {bpc} bits/char")
+    if result.cache_loss is not None:
+        names += ["cache_loss", "cache_bpc"]
+        loss, bpc = decimal(result.cache_loss), decimal(result.cache_bpc)
+        lines.append(f"cache loss {loss} nats/char, {bpc} bits/char")
     if hasattr(result, "dynamic_loss"):
         names += ["dynamic_loss", "dynamic_bpc"]
         loss, bpc = decimal(result.dynamic_loss), decimal(result.dynamic_bpc)

@@ -90,7 +90,16 @@ class Mix(NamedTuple):
     layer: int
 
 
-Operation = LookUp | Product | Hidden | Advance | Norm | Sum | Elementwise | Mix
+class Recall(NamedTuple):
+    """The same with those of a cache, see charrnn.recall, which is the state of the layers from `layer` on."""
+
+    width: int
+    x: Value
+    hidden: Value
+    layer: int
+
+
+Operation = LookUp | Product | Hidden | Advance | Norm | Sum | Elementwise | Mix | Recall
 
 
 class Program:
@@ -148,3 +157,9 @@ class Program:
         """log p under these logits and under counts, whose contexts have at most so many characters."""
         self.states.append((context,))
         return self._append(Mix(self.operations[logits].width, logits, len(self.states) - 1))
+
+    def recall(self, logits: Value, hidden: Value, layers: tuple[int, ...]) -> Value:
+        """log p under these logits and under a cache of `hidden`, whose state has layers of these widths."""
+        first = len(self.states)
+        self.states += [(width,) for width in layers]
+        return self._append(Recall(self.operations[logits].width, logits, hidden, first))
