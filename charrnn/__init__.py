@@ -65,8 +65,7 @@ __all__ = [
     "SearchError", "TextConfig", "TrainConfig", "TrainingError", "Vocabulary", "VocabularyError",
     "__version__", "blend", "by_label", "classify", "compress", "decompress", "diagnose", "diagnose_run",
     "enumerate_lines", "evaluate", "fill", "given", "load", "looking_back", "next_characters", "sample",
-    "sample_each", "score", "score_lines",
-    "surprises", "train",
+    "sample_each", "score", "score_lines", "surprises", "train",
 ]  # fmt: skip
 
 # The module of each name, unless that is api (functions) or errors (other names).

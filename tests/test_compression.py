@@ -207,7 +207,7 @@ def test_another_file_is_refused(data):
 
 def test_a_newer_format_is_refused():
     packed = bytearray(compress(MODELS["prose"], b"abc"))
-    packed[len(compression.MAGIC)] = compression.ADAPTIVE + 1
+    packed[len(compression.MAGIC)] = compression.LOOKING + 1
     with pytest.raises(CompressionError, match="newer"):
         decompress(MODELS["prose"], bytes(packed))
 

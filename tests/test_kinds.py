@@ -111,6 +111,31 @@ def test_a_command_takes_the_kinds_that_the_table_says_and_refuses_others_by_nam
     assert said.count("\n") == 1
 
 
+def options() -> dict[str, list[str]]:
+    """The second table there: the commands that have an option for models that write."""
+    lines = Path(ROOT, "docs/models.md").read_text("utf-8").splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| [`--")]
+    return {name.split("`")[1]: [word.strip("`") for word in said.split(", ")] for name, said in rows}
+
+
+@pytest.mark.parametrize("option", ["--cache", "--adaptive"])
+@pytest.mark.parametrize("command", [name for name in TABLE if name != "train --init-from"])
+def test_a_command_has_the_options_for_models_that_write_that_the_table_says(option, command):
+    assert (command in options()[option]) == (f"{option} " in call(command, "--help").stdout.decode())
+
+
+@pytest.mark.parametrize("command", options()["--cache"])
+def test_a_command_that_looks_back_does_so_with_a_model_that_writes_and_refuses_others(command, folder):
+    done = call(*words(command, "writer"), "--cache", "5", cwd=folder)
+    assert done.returncode == 0, done.stderr.decode()
+    for kind in KINDS[1:]:
+        done = call(*words(command, kind), "--cache", "5", cwd=folder)
+        assert done.returncode in (1, 2)
+        assert done.stdout == b""
+        said = done.stderr.decode()
+        assert "--cache is for models that write" in said or kinds.NAMES[kind] in said
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if TABLE["train --init-from"][kind]])
 def test_a_run_begins_from_a_model_of_its_kind_or_from_one_that_writes(kind: Kind, folder: Path) -> None:
     corpus = "pairs.tsv" if kind in ("classifier", "tagger", "rewriter") else "lines.txt"

@@ -44,9 +44,7 @@ WritingStrength = Annotated[
 
 Cache = Annotated[
     str | None,
-    typer.Option(
-        "--cache", metavar="N[:THETA[:WEIGHT]]", help="Expect what followed alike in N characters [off]."
-    ),
+    typer.Option("--cache", metavar="N[:T[:W]]", help="Look back at N characters for what is alike."),
 ]
 
 

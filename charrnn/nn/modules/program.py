@@ -91,7 +91,7 @@ class Mix(NamedTuple):
 
 
 class Recall(NamedTuple):
-    """The same with those of a cache, see charrnn.recall, which is the state of the layers from `layer` on."""
+    """The same with those of a cache (charrnn.recall), which is the state of the layers from `layer` on."""
 
     width: int
     x: Value
