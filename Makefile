@@ -1,4 +1,4 @@
-.PHONY: check demo lint quick suite test types
+.PHONY: check demo kernels lint quick suite test types
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -16,6 +16,10 @@ $(VENV)/.installed: pyproject.toml
 demo: $(VENV)/.installed
 	@$(BIN)/python $(SCRUBBED) $(BIN)/charrnn train corpora/places.txt --lines --minutes 0.6 -o checkpoints/demo.safetensors --force
 	@$(BIN)/python $(SCRUBBED) $(BIN)/charrnn sample -m checkpoints/demo.safetensors --count 40 | grep -vxFf corpora/places.txt | head -20
+
+# The vectors of a page, for WebAssembly; `pip install ziglang` brings the compiler.
+kernels:
+	$(BIN)/python $(SCRUBBED) $(BIN)/python charrnn/pages/build_kernels.py
 
 check: lint types
 

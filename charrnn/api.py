@@ -380,6 +380,28 @@ def _sample_config(settings: dict[str, Any], model: Checkpoint | Blend) -> Sampl
     return config
 
 
+def page(
+    model: Checkpoint | str | Path | None,
+    name: str,
+    *,
+    precision: WeightPrecision = "bfloat16",
+    most_counts: float | None = None,
+) -> str:
+    """One HTML file that writes what `sample` writes with this precision, under this heading.
+
+    `most_counts` bounds the megabytes of the model's counts; 0 leaves them out, and what is written is
+    another text.
+
+    Raises:
+        ConfigError: the counts take more.
+    """
+    from charrnn.pages.page import MOST_COUNTS
+    from charrnn.pages.page import page as made
+
+    most = MOST_COUNTS if most_counts is None else most_counts
+    return made(_checkpoint(model), name, precision=precision, most_counts=most)
+
+
 def enumerate_lines(
     model: AnyModel | None = None,
     prompt: str = "",

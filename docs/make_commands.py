@@ -22,8 +22,10 @@ def page() -> str:
         "Made from `--help` by `python docs/make_commands.py`; a test holds that it is up to date.",
         f"```\n{help_of()}\n```",
     ]
-    for command in COMMANDS:
+    for command, (place, _) in COMMANDS.items():
         parts += [f"## charrnn {command}", f"```\n{help_of(command)}\n```"]
+        for inner in place if isinstance(place, dict) else ():
+            parts += [f"### charrnn {command} {inner}", f"```\n{help_of(command, inner)}\n```"]
     return "\n\n".join(parts) + "\n"
 
 

@@ -37,13 +37,15 @@ ARROWS = {
     "generation": {"checkpoint", "constraints", "counts", "inference", "text"},
     "search": {"checkpoint", "counts", "generation", "inference", "nn", "text"},
     "scoring": {"checkpoint", "counts", "inference", "kernels", "nn", "text"},
+    "pages": {"checkpoint", "inference", "modules"},
     "tasks": {
         "checkpoint", "counts", "events", "generation", "inference", "kernels", "modules", "nn", "text",
     },
     "diagnosis": {"checkpoint", "modules", "nn", "text"},
     "training": {"checkpoint", "counts", "events", "modules", "nn", "system", "tasks"},
     "api": {
-        "checkpoint", "constraints", "counts", "diagnosis", "events", "generation", "inference", "scoring",
+        "checkpoint", "constraints", "counts", "diagnosis", "events", "generation", "inference", "pages",
+        "scoring",
         "search", "tasks", "text", "training",
     },
     "serving": {"api", "checkpoint", "generation", "inference", "search", "text"},
@@ -259,8 +261,8 @@ def test_matplotlib_is_imported_only_to_draw_a_png() -> None:
 
 def test_the_server_is_imported_by_its_command_alone_and_only_when_it_runs() -> None:
     using = {within(path) for path in sources() if "serving" in rooms_imported(path)}
-    assert using == {"cli/commands/serve.py"}
-    tree = ast.parse((PACKAGE / "cli" / "commands" / "serve.py").read_text(encoding="utf-8"))
+    assert using == {"cli/commands/sharing/serve.py"}
+    tree = ast.parse((PACKAGE / "cli" / "commands" / "sharing" / "serve.py").read_text(encoding="utf-8"))
     assert not [
         node for node in tree.body if isinstance(node, ast.ImportFrom) and "serving" in str(node.module)
     ]

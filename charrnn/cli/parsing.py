@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import charrnn
-from charrnn.cli.commands import COMMANDS
+from charrnn.cli.commands import COMMANDS, Place
 from charrnn.cli.process import UsageError, say, writing_failed
 from charrnn.errors import ExitCode
 
@@ -254,13 +254,30 @@ def _program(
     pass
 
 
-for _name, (_place, _short_help) in COMMANDS.items():
-    _decorate = _app.command(
-        _name,
-        cls=_Command,
-        short_help=_short_help,
-        epilog="A default stands in [brackets].",
-        context_settings=_HELP_OPTIONS,
+def _add(app: typer.Typer, name: str, place: Place, help: str) -> None:
+    """Add a command to a group, or a group of commands."""
+    if isinstance(place, str):
+        module, _, function = place.partition(":")
+        add = app.command(
+            name,
+            cls=_Command,
+            short_help=help,
+            epilog="A default stands in [brackets].",
+            context_settings=_HELP_OPTIONS,
+        )
+        add(getattr(import_module(f"charrnn.cli.commands.{module}"), function))
+        return
+    group = typer.Typer(
+        cls=_Group, no_args_is_help=True, rich_markup_mode=None, context_settings=_HELP_OPTIONS
     )
-    _module, _, _function = _place.partition(":")
-    _decorate(getattr(import_module(f"charrnn.cli.commands.{_module}"), _function))
+    group.callback()(lambda: None)  # so that one command alone is a group, too
+    for inner, (inner_place, inner_help) in place.items():
+        _add(group, inner, inner_place, inner_help)
+    app.add_typer(
+        group, name=name, help=help, short_help=help,
+        epilog=f"'charrnn {name} COMMAND --help' shows the options of a command.",
+    )  # fmt: skip
+
+
+for _name, (_place, _short_help) in COMMANDS.items():
+    _add(_app, _name, _place, _short_help)

@@ -3,11 +3,17 @@
 They may import all of the command line.
 """
 
-# Name -> module and function, and line of help; in the order of the help.
-COMMANDS = {
+Place = str | dict[str, tuple[str, str]]  # module and function; of a group, those of its commands
+
+_EXPORTS: dict[str, tuple[str, str]] = {
+    "page": ("sharing.export:page", "One HTML file that writes, in any browser."),
+}
+# Name -> place, and line of help; in the order of the help.
+COMMANDS: dict[str, tuple[Place, str]] = {
     "train": ("train:train", "Learn to write like a text."),
     "sample": ("sample:sample", "Write new text with a model."),
-    "serve": ("serve:serve", "Write for programs that ask over HTTP."),
+    "serve": ("sharing.serve:serve", "Write for programs that ask over HTTP."),
+    "export": (_EXPORTS, "Make a file of a model that needs no charrnn."),
     "enumerate": ("searches:enumerate_lines", "List the most probable lines."),
     "fill": ("searches:fill", "Fill the gaps of a text."),
     "eval": ("evaluate:evaluate", "Measure how well a model does on a text."),
