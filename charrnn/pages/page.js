@@ -4,6 +4,7 @@
 const of = (id) => document.getElementById(id);
 const data = JSON.parse(of("data").textContent), { model } = data;
 const FIELDS = ["prompt", "length", "temperature", "top_k", "top_p", "min_p", "seed"];
+const SLICE = 50; // milliseconds after which the page shows what has come
 const SHOWN = 20000; // characters of a text that are kept on the page
 const BOUNDS = [1, 2, 3, 4, 6, 8, 12]; // bits from which on a character has the next colour
 const SAFE = /^[\w@%+=:,./-]+$/;
@@ -72,26 +73,51 @@ class Text {
   clear() {
     this.element.textContent = "";
     Object.assign(this, { places: [], starts: [], nodes: [], length: 0, here: -1 });
-    of("expected").hidden = true;
+    if (of("expected").previousElementSibling === this.element) of("expected").hidden = true;
   }
 
-  // Append a text of one colour, with the places of its characters.
+  // Append a text of one colour, with the places of its characters. Each line is a block, so that browsers
+  // lay out the last one alone.
   add(text, name, places) {
-    const last = this.element.lastChild;
-    if (last && last.className === name) last.firstChild.appendData(text);
-    else {
-      const span = this.element.appendChild(document.createElement("span"));
-      span.className = name;
-      span.append(text);
-      this.nodes.push([this.length, span.firstChild]);
-    }
     let at = this.length;
     for (const place of places) {
       this.starts.push(at);
       this.places.push(place);
       at += place.character.length;
     }
-    this.length += text.length;
+    for (const line of text.split(/(?<=\n)/)) {
+      const [, last] = this.nodes.at(-1) ?? [], ended = !last || last.data.endsWith("\n");
+      if (!ended && last.parentNode.className === name) last.appendData(line);
+      else {
+        const block = ended ? this.element.appendChild(document.createElement("div")) : last.parentNode.parentNode;
+        const span = block.appendChild(document.createElement("span"));
+        span.className = name;
+        span.append(line);
+        this.nodes.push([this.length, span.firstChild]);
+      }
+      this.length += line.length;
+    }
+  }
+
+  // Of a text that has grown too long, keep the end alone.
+  trim() {
+    if (this.length < 2 * SHOWN) return;
+    let cut = this.length - SHOWN;
+    const [start, node] = this.nodes.findLast(([begin]) => begin <= cut);
+    if (/[\udc00-\udfff]/.test(node.data[cut - start])) cut++; // no half of a character
+    for (const [begin, other] of this.nodes)
+      if (begin < start) {
+        const block = other.parentNode.parentNode;
+        other.parentNode.remove();
+        if (!block.firstChild) block.remove();
+      }
+    node.deleteData(0, cut - start);
+    this.nodes = this.nodes.filter(([begin]) => begin >= start).map(([begin, other]) => [Math.max(0, begin - cut), other]);
+    const first = this.starts.findIndex((at) => at >= cut);
+    this.places = first < 0 ? [] : this.places.slice(first);
+    this.starts = first < 0 ? [] : this.starts.slice(first).map((at) => at - cut);
+    this.length -= cut;
+    this.here = -1;
   }
 
   point(x, y) {
@@ -120,6 +146,7 @@ class Text {
     this.here = n;
     const { character, bits, next } = this.places[n];
     if (globalThis.Highlight) CSS.highlights.set("here", new Highlight(this.range(n)));
+    this.element.after(of("expected"));
     of("expected").hidden = false;
     of("where").textContent = next.length
       ? `${named(character)} came, which took ${bits.toFixed(2)} bits. Expected were:`
@@ -205,15 +232,18 @@ async function write() {
   of("stop").disabled = false;
   of("text").setAttribute("aria-busy", "true");
   of("said").textContent = "Writing";
-  let written = 0;
+  const waiting = [];
   const began = performance.now();
+  const show = () => {
+    for (const { piece, places } of waiting.splice(0)) shown.add(piece, "", places ?? []);
+    shown.trim();
+  };
   try {
-    await ask({ kind: "write", options: given, places: true }, ({ piece, places }) => {
-      if (!piece) return;
-      written += piece.length;
-      if (shown.length > SHOWN) shown.clear();
-      shown.add(piece, "", places ?? []);
+    const { written } = await ask({ kind: "write", options: given, places: true }, (answer) => {
+      if (!answer.piece) return;
+      if (waiting.push(answer) === 1) setTimeout(show, SLICE);
     }, stopping.signal);
+    show();
     const seconds = (performance.now() - began) / 1000;
     of("said").textContent = `${written.toLocaleString("en")} characters, seed ${given.seed}, ${seconds.toFixed(2)} s`;
   } catch (problem) {

@@ -102,6 +102,7 @@ class Writer {
     const before = prompt.map((id) => this.points[id]).join("");
     const expected = places && !bytes && new Float64Array(V);
     network.begin();
+    this.written = 0; // characters
     let last = V, due = Date.now() + SLICE;
     for (const id of prompt) {
       network.step(last);
@@ -133,6 +134,7 @@ class Writer {
         if (last === end && model.end === END) break;
         if (left === 1 && model.end === END) break;
         piece += this.points[last];
+        this.written++;
         if (expected && places.length < MOST_PLACES) {
           probabilities(expected, chosen, 1);
           places.push(this.place(expected, last));
@@ -276,7 +278,7 @@ function serve(scope) {
       if (waiting) send();
       await pause();
     }
-    send({ done: true });
+    send({ done: true, written: writer.written });
   }
 
   async function read(id, request) {
