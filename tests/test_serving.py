@@ -17,7 +17,7 @@ from support.toy_models import toy
 
 from charrnn import api
 from charrnn.config import SampleConfig, TextConfig
-from charrnn.errors import SearchError
+from charrnn.errors import CheckpointError, SearchError
 from charrnn.labels import Column
 
 pytestmark = pytest.mark.timeout(120)
@@ -255,12 +255,37 @@ def test_models_health_and_description_are_there(app: Any) -> None:
     assert set(described["paths"]) >= {"/v1/completions", "/v1/models", "/health"}
 
 
-def test_another_page_may_stand_in_its_place() -> None:
-    with server(PROSE, page="<title>mine</title><script>1</script>") as running:
-        answer = ask(running, "/", method="GET")
-    assert b"mine" in answer.body
+def test_another_page_may_stand_in_its_place_and_is_made_once() -> None:
+    made: list[str] = []
+
+    def page() -> str:
+        made.append("<title>mine</title><script>1</script>")
+        return made[0]
+
+    with server(PROSE, page=page) as running:
+        answers = [ask(running, "/", method="GET") for _ in range(2)]
+    assert len(made) == 1
     digest = base64.b64encode(hashlib.sha256(b"1").digest()).decode()
-    assert f"script-src 'sha256-{digest}'" in answer.headers["content-security-policy"]
+    for answer in answers:
+        assert b"mine" in answer.body
+        assert f"script-src 'sha256-{digest}'" in answer.headers["content-security-policy"]
+
+
+def test_a_model_that_no_page_holds_has_a_form() -> None:
+    def page() -> str:
+        raise CheckpointError("the model has a cell of its own")
+
+    with server(PROSE, page=page) as running:
+        answer = ask(running, "/", method="GET")
+    assert b"v1/completions" in answer.body
+    assert "connect-src 'self'" in answer.headers["content-security-policy"]
+
+
+def test_a_page_that_brings_its_policy_along_keeps_it() -> None:
+    with server(PROSE, page=lambda: api.page(PROSE, "toy")) as running:
+        answer = ask(running, "/", method="GET")
+    assert answer.headers["content-security-policy"] == "frame-ancestors 'none'"
+    assert b"'wasm-unsafe-eval'" in answer.body
 
 
 def test_the_page_may_do_nothing_but_ask_this_server(app: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -54,14 +55,15 @@ def application(
     *,
     hosts: Iterable[str] | None = (),
     origins: Sequence[str] = (),
-    page: str | None = None,
+    page: Callable[[], str] | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> Any:
     """The ASGI application. Pages of the `origins` may ask it; see Guard for `hosts` and `report`.
 
-    `page` is the HTML at /, whose scripts and styles stand in it; None: a form to write with.
+    `page` makes the HTML at /, once it is asked for; without one, or if it raises a CharrnnError, that is a
+    form to write with.
     """
-    routes = _Routes(scheduler, served, PAGE.read_text("utf-8") if page is None else page)
+    routes = _Routes(scheduler, served, page)
     others = [Middleware(CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"])]
     app = Starlette(
         routes=[
@@ -106,13 +108,25 @@ async def _defect(request: Request, problem: Exception) -> Response:
 
 
 class _Routes:
-    def __init__(self, scheduler: Scheduler, served: Served, page: str) -> None:
+    def __init__(self, scheduler: Scheduler, served: Served, page: Callable[[], str] | None) -> None:
         self._scheduler, self._served = scheduler, served
         self._filling = asyncio.Semaphore(FILLED_AT_ONCE)
-        self._page, self._policy = page, policy(page)
+        self._make_page, self._making = page, asyncio.Lock()
+        self._page: bytes | None = None
+        self._policy = ""
 
     async def page(self, request: Request) -> Response:
+        async with self._making:
+            if self._page is None:
+                html = await asyncio.to_thread(self._made)
+                self._page, self._policy = html.encode(), policy(html)
         return HTMLResponse(self._page, headers={"content-security-policy": self._policy})
+
+    def _made(self) -> str:
+        with contextlib.suppress(CharrnnError):  # no page can hold the model, but the server can write
+            if self._make_page is not None:
+                return self._make_page()
+        return PAGE.read_text("utf-8")
 
     async def health(self, request: Request) -> Response:
         scheduler = self._scheduler
@@ -378,7 +392,12 @@ async def _or_gone(work: Any, watch: asyncio.Task[None]) -> Any:
 
 
 def policy(page: str) -> str:
-    """The page's content security policy: its own script and style, and this server, are all that it has."""
+    """The page's content security policy: its own script and style, and this server, are all that it has.
+
+    A page that brings a policy along keeps it.
+    """
+    if '<meta http-equiv="Content-Security-Policy"' in page:
+        return "frame-ancestors 'none'"
     parts = []
     for kind in ("script", "style"):
         blocks = re.findall(rf"<{kind}>(.*?)</{kind}>", page, re.S)

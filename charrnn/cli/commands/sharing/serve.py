@@ -82,6 +82,11 @@ def serve(
     def report(line: str) -> None:
         say(f"charrnn: error: {printable(line)}")
 
+    def page() -> str:
+        from charrnn import api
+
+        return api.page(cast(Any, loaded), name, precision=scheduler.precision)
+
     scheduler = Scheduler(loaded, precision=cast(WeightPrecision, precision), threads=threads, report=report)
     served = Served(name, loaded.text, names(getattr(loaded, "columns", ())), scheduler.precision)
     place = (
@@ -90,7 +95,10 @@ def serve(
     hosts = None if unix is not None else [host or HOST]
     stop = StopRequest(announce=lambda: None, restore=lambda: None)
     with place as (found, address), stop:
-        app = application(scheduler, served, hosts=hosts, origins=cors or (), report=report)
+        alone = hasattr(loaded, "config")  # a page holds no mixture
+        app = application(
+            scheduler, served, hosts=hosts, origins=cors or (), page=page if alone else None, report=report
+        )
         scheduler.start()
         stop.saveable = True  # from here on, a signal lets answers end
         say(f"{name} is served at {address}; Ctrl-C ends it", command=True)
