@@ -50,4 +50,5 @@ async function answered({ page, plain, asked }) {
 (async () => {
   for (const line of fs.readFileSync(0, "utf8").split("\n").filter(Boolean))
     process.stdout.write(JSON.stringify(await answered(JSON.parse(line))) + "\n");
+  process.stdout.end(() => process.exit()); // the worker's channel would wait for more
 })();
