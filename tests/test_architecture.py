@@ -45,8 +45,7 @@ ARROWS = {
     "training": {"checkpoint", "counts", "events", "modules", "nn", "system", "tasks"},
     "api": {
         "checkpoint", "constraints", "counts", "diagnosis", "events", "generation", "inference", "pages",
-        "scoring",
-        "search", "tasks", "text", "training",
+        "scoring", "search", "tasks", "text", "training",
     },
     "serving": {"api", "checkpoint", "generation", "inference", "search", "text"},
     "cli": {
