@@ -511,7 +511,7 @@ def evaluate(
 
     checkpoint = _checkpoint(model, *KINDS)
     text: TextConfig = reading.pop("text", None) or checkpoint.text.of_commands()
-    on_unknown: OnUnknown = reading.pop("on_unknown", "error")
+    on_unknown: OnUnknown | None = reading.pop("on_unknown", None)
     if reading:
         raise TypeError(f"evaluate() has no argument {next(iter(reading))!r}")
     if checkpoint.config.kind != "writer":
@@ -519,7 +519,7 @@ def evaluate(
             if given:
                 raise ConfigError(f"{name} is for models that write, and this one reads", "leave it out")
         return _measured(checkpoint, corpus, text, on_unknown, threads, note)
-    documents = _documents(checkpoint, corpus, text, on_unknown, note)
+    documents = _documents(checkpoint, corpus, text, on_unknown or "error", note)
     network = _model(replace(checkpoint, cache=None), threads)
 
     def shown(stage: str) -> Callable[[int], None]:
@@ -608,14 +608,14 @@ def _measured(
     model: Checkpoint,
     corpus: Paths,
     text: TextConfig,
-    on_unknown: OnUnknown,
+    on_unknown: OnUnknown | None,
     threads: int | None,
     note: Callable[[str], None],
 ) -> Evaluation:
     """`evaluate` for a model that reads: what its task measures."""
     from charrnn.tasks import reading
 
-    result, notes = reading.measure(model, _paths(corpus), text, on_unknown, threads)
+    result, notes = reading.measure(model, _paths(corpus), text, threads, on_unknown)
     for line in notes:
         note(line)
     return result

@@ -136,6 +136,22 @@ def test_a_command_that_looks_back_does_so_with_a_model_that_writes_and_refuses_
         assert "--cache is for models that write" in said or kinds.NAMES[kind] in said
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("answer", ["error", "skip"])
+def test_eval_obeys_on_unknown_or_refuses_it_by_name(kind: Kind, answer: str, folder: Path) -> None:
+    (folder / "new.tsv").write_text("a\tbxa\nb\taxb\n", encoding="utf-8")
+    done = call("eval", f"{kind}.safetensors", "new.tsv", "--on-unknown", answer, cwd=folder)
+    said = done.stderr.decode()
+    if kind in ("restorer", "tagger", "rewriter"):
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert f"--on-unknown means nothing to {kinds.NAMES[kind]}" in said
+    elif kind in ("writer", "filler") and answer == "error":
+        assert done.returncode == 1
+        assert "'x'" in said
+    else:
+        assert done.returncode == 0, said
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if TABLE["train --init-from"][kind]])
 def test_a_run_begins_from_a_model_of_its_kind_or_from_one_that_writes(kind: Kind, folder: Path) -> None:
     corpus = "pairs.tsv" if kind in ("classifier", "tagger", "rewriter") else "lines.txt"

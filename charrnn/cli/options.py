@@ -14,20 +14,17 @@ from charrnn.errors import ConfigError
 from charrnn.inference.filters import table
 
 
-def _one_of_two(value: str) -> str:
-    if value not in ("error", "skip"):
+def _one_of_two(value: str | None) -> str | None:
+    if value is not None and value not in ("error", "skip"):
         raise ConfigError(f"on-unknown is {value!r}", "give error or skip")
     return value
 
 
-OnUnknown = Annotated[
-    Literal["error", "skip"],
-    typer.Option(
-        metavar="error|skip",
-        help="Characters that the model has never seen [error].",
-        callback=_one_of_two,
-    ),
-]
+_ON_UNKNOWN = typer.Option(
+    metavar="error|skip", help="Characters that the model has never seen [error].", callback=_one_of_two
+)
+OnUnknown = Annotated[Literal["error", "skip"], _ON_UNKNOWN]
+OnUnknownGiven = Annotated[Literal["error", "skip"] | None, _ON_UNKNOWN]  # None: not given
 Precision = Annotated[str, typer.Option(metavar="NAME", help="bfloat16: rounded weights, sooner [float32].")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 Threads = Annotated[int | None, typer.Option(metavar="N", help="Threads [all cores].")]

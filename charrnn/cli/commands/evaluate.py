@@ -17,7 +17,7 @@ from charrnn.cli.options import (
     EncodingErrors,
     Json,
     ModelFile,
-    OnUnknown,
+    OnUnknownGiven,
     parameter,
     with_options,
 )
@@ -53,7 +53,7 @@ def evaluate(
         bool, typer.Option("--adaptive", help="Also the loss while it learns what it reads.")
     ] = False,
     cache: models.Cache = None,
-    on_unknown: OnUnknown = "error",
+    on_unknown: OnUnknownGiven = None,
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
     json_lines: Json = False,

@@ -9,6 +9,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from charrnn.checkpoint.kinds import NAMES
+from charrnn.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -37,6 +40,9 @@ MEASURES: dict[str, str] = {
     "filler": "fill:measure",
 }
 
+# Of these, each character of a text has its place in what is told of it, or comes out again.
+LEAVE_NOTHING_OUT = {"restorer", "tagger", "rewriter"}
+
 
 def assignment(task: str) -> type[Files]:
     """The class of a task's files."""
@@ -48,13 +54,21 @@ def measure(
     model: Checkpoint,
     paths: Sequence[str | Path],
     text: TextConfig,
-    on_unknown: OnUnknown = "error",
     threads: int | None = None,
+    on_unknown: OnUnknown | None = None,
 ) -> tuple[Evaluation, tuple[str, ...]]:
-    """A model's figures over a corpus, and messages about what reading it changed or left out."""
-    found: tuple[Evaluation, tuple[str, ...]] = _named(MEASURES[model.config.kind])(
-        model, paths, text, on_unknown, threads
-    )
+    """A model's figures over a corpus, and messages about what reading it changed or left out.
+
+    Raises:
+        ConfigError: `on_unknown` is given, and models of this kind leave nothing out.
+    """
+    kind, asked = model.config.kind, {} if on_unknown is None else {"on_unknown": on_unknown}
+    if asked and kind in LEAVE_NOTHING_OUT:
+        raise ConfigError(
+            f"--on-unknown means nothing to {NAMES[kind]}: what it has never seen counts as wrong",
+            "leave it out",
+        )
+    found: tuple[Evaluation, tuple[str, ...]] = _named(MEASURES[kind])(model, paths, text, threads, **asked)
     return found
 
 

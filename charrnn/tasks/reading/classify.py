@@ -325,8 +325,8 @@ def measure(
     checkpoint: Checkpoint,
     paths: Sequence[str | Path],
     text: TextConfig,
-    on_unknown: OnUnknown,
     threads: int | None = None,
+    on_unknown: OnUnknown = "error",
 ) -> tuple[ClassEvaluation, tuple[str, ...]]:
     """A classifier's figures over records with labels, and notes. Labels that it has never seen are skipped.
 

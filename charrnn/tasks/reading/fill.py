@@ -132,8 +132,8 @@ def measure(
     checkpoint: Checkpoint,
     paths: Sequence[str | Path],
     text: TextConfig,
-    on_unknown: OnUnknown,
     threads: int | None = None,
+    on_unknown: OnUnknown = "error",
 ) -> tuple[Evaluation, tuple[str, ...]]:
     """A filler's figures over a text, and notes. What is hidden is the same in each evaluation."""
     corpus = read(paths, text, vocabulary=checkpoint.vocabulary, on_unknown=on_unknown)

@@ -33,7 +33,7 @@ from charrnn.tasks.reading.task import (
 )
 from charrnn.text.lines import Lines
 from charrnn.text.normalization import normalised
-from charrnn.vocabulary import OnUnknown, Vocabulary
+from charrnn.vocabulary import Vocabulary
 
 LONGEST = 1000  # characters of a source that are read, and of a target that is learned
 WRITTEN_TOGETHER = 4096  # characters of sources, times beginnings of targets, at a time
@@ -267,7 +267,6 @@ def measure(
     checkpoint: Checkpoint,
     paths: Sequence[str | Path],
     text: TextConfig,
-    on_unknown: OnUnknown,
     threads: int | None = None,
 ) -> tuple[RewritingMeasures, tuple[str, ...]]:
     """A rewriter's figures over pairs, and notes. What it has never seen in a target counts as wrong."""

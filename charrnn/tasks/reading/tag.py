@@ -29,7 +29,7 @@ from charrnn.tasks.reading.task import (
 )
 from charrnn.text.lines import Lines
 from charrnn.text.normalization import normalised
-from charrnn.vocabulary import OnUnknown, Vocabulary
+from charrnn.vocabulary import Vocabulary
 
 LONGEST = 512  # characters that are learned from together
 READ, BESIDE = 2048, 128  # characters of a text that are tagged together, and others read on each side
@@ -195,7 +195,6 @@ def measure(
     checkpoint: Checkpoint,
     paths: Sequence[str | Path],
     text: TextConfig,
-    on_unknown: OnUnknown,
     threads: int | None = None,
 ) -> tuple[TagMeasures, tuple[str, ...]]:
     """A tagger's figures over pairs, and notes. A tag that it has never seen counts as wrong."""

@@ -17,7 +17,7 @@ from charrnn.tasks.restoring.learning import Pieces, cluster_operations, strippe
 from charrnn.tasks.restoring.restorer import INNER, Restorer
 from charrnn.tasks.restoring.stripping import BREAKS, NOTHING, Operation, is_space
 from charrnn.text.corpus import read
-from charrnn.vocabulary import END, OnUnknown, code_points
+from charrnn.vocabulary import END, code_points
 
 TOGETHER = 1 << 16  # characters
 
@@ -66,7 +66,6 @@ def measure(
     checkpoint: Checkpoint,
     paths: Sequence[str | Path],
     text: TextConfig,
-    on_unknown: OnUnknown,
     threads: int | None = None,
 ) -> tuple[Restoration, tuple[str, ...]]:
     """A model's figures over texts that it restores once they have been stripped, and notes.
