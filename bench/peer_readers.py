@@ -24,7 +24,7 @@ seed_everything: 1
 trainer:
   accelerator: cpu
   max_epochs: 1000
-  max_time: {time}
+  {limit}
   gradient_clip_val: 3
   enable_progress_bar: false
   default_root_dir: {folder}
@@ -212,24 +212,28 @@ def phonetisaurus(given: Found) -> Found:
 
 
 def yoyodyne(given: Found) -> Found:
-    """An LSTM with attention after a bidirectional one, for so many `minutes`; the best epoch counts."""
+    """An LSTM with attention after a bidirectional one, for so many `minutes` of the clock, or with `of_cpu`
+    of CPU time; the best epoch counts."""
     program = Path(sys.executable).parent / "yoyodyne"
     with tempfile.TemporaryDirectory() as folder:
         for name in ("train", "valid"):
             Path(folder, f"{name}.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in given[name]), "utf-8")
         Path(folder, "test.tsv").write_text("".join(f"{word}\tAH\n" for word in given["test"]), "utf-8")
         minutes = given["minutes"]
-        clock = f"00:{int(minutes) // 60:02}:{int(minutes) % 60:02}:{int(minutes * 60) % 60:02}"
+        limit = f"max_time: 00:{int(minutes) // 60:02}:{int(minutes) % 60:02}:{int(minutes * 60) % 60:02}"
+        if given.get("of_cpu"):
+            limit = f"callbacks: {{class_path: peer_cpu_limit.CpuLimit, init_args: {{minutes: {minutes}}}}}"
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
         config = Path(folder, "config.yaml")
         sizes = {"hidden": given.get("hidden", 256), "batch": given.get("batch", 64)}
-        config.write_text(CONFIG.format(time=clock, folder=folder, **sizes), "utf-8")
+        config.write_text(CONFIG.format(limit=limit, folder=folder, **sizes), "utf-8")
 
         def answer(_: Any) -> list[Any]:
             best = next(Path(folder).glob("best*.ckpt"))
-            run(program, "predict", "--config", config, "--ckpt_path", best)
+            run(program, "predict", "--config", config, "--ckpt_path", best, env=environment)
             return Path(folder, "predictions.txt").read_text("utf-8").splitlines()
 
-        return timed(lambda: run(program, "fit", "--config", config), answer)
+        return timed(lambda: run(program, "fit", "--config", config, env=environment), answer)
 
 
 RIVALS: dict[str, Callable[[Found], Found]] = {

@@ -66,7 +66,8 @@ class Rivals:
     """Those that were asked for, each in its environment."""
 
     def __init__(self, a: argparse.Namespace) -> None:
-        self.folder, self.minutes, self.every = a.texts, a.minutes, a.every
+        self.folder, self.every = a.texts, a.every
+        self.minutes, self.of_cpu = a.minutes, a.of_cpu
         self._only, self._envs = a.only, a.envs
         self._interpreters = {
             name: str(Path(path).expanduser()) for name, _, path in (env.partition("=") for env in a.env)
@@ -272,6 +273,7 @@ def cmudict(rivals: Rivals) -> Iterator[Row]:
     for word, phonemes in test:
         references[word].append(phonemes)
     given = {"train": train, "valid": valid, "test": list(references), "minutes": rivals.minutes}
+    given["of_cpu"] = rivals.of_cpu
     for name in rivals.wanted("phonetisaurus", "yoyodyne"):
         if (found := rivals.ask(name, given)) is None:
             continue
@@ -332,6 +334,7 @@ def main() -> None:
     parser.add_argument("--env", action="append", default=[], metavar="NAME=PYTHON")
     parser.add_argument("--envs", type=Path, default=ENVS, help="where environments are made")
     parser.add_argument("--minutes", type=float, default=20.0, help="that yoyodyne trains")
+    parser.add_argument("--of-cpu", action="store_true", help="those minutes are of CPU time")
     parser.add_argument("--every", type=int, default=1, help="of the lines in 60 languages, each so-manieth")
     parser.add_argument("--json", type=Path, help="add the rows to this file, a line each")
     a = parser.parse_args()
