@@ -145,6 +145,32 @@ def test_what_is_behind_a_text_changes_nothing(kind, workers):
     assert results[0] == results[1]
 
 
+@pytest.mark.parametrize("kind", ["tags", "rewrite-additive"])
+def test_windows_that_were_used_before_keep_few_bytes_and_change_nothing(kind, workers):
+    sizes, results = [2, 3, 5, 8, 3, 2, 13], []
+    for most in (0, 20_000, 1 << 28):
+        reader = make(of(kind, config()), workers, np.float32)
+        reader.bytes_kept = most
+        for T in sizes:
+            given = batch(kind, [T, 1, 2])
+            results.append(reader.forward(given.x, given.lengths, given.previous).tobytes())
+            *before, last = (passes.window.nbytes for passes in reader._windows.values())
+            assert last > 4 * T * 3 * 2 * 2 * reader.config.hidden_size  # both layers' outputs both ways
+            assert sum(before) <= most
+        if kind == "rewrite-additive":
+            encoded, written = reader.encode(given.x, given.lengths)
+            for R in (2, 1, 3, 2):
+                columns = np.arange(R)
+                logs, *_ = reader.step(encoded, columns, np.zeros(R, np.int64), written.take(columns))
+                results.append(logs.tobytes())
+                *before, last = (step.window.nbytes for step in reader._steps.values())
+                assert last
+                assert sum(before) <= most
+    assert len(reader._windows) > 3
+    runs = np.array_split(np.array(results, object), 3)
+    assert list(runs[0]) == list(runs[1]) == list(runs[2])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_text_is_read_as_if_it_were_alone(kind, workers):
     reader, lengths = make(of(kind, config()), workers, np.float32), [4, 2, 6]

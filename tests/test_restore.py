@@ -262,6 +262,19 @@ def test_training_learns_the_same_on_any_number_of_threads_and_goes_on_bit_for_b
     assert names[0].read_bytes() == names[1].read_bytes() == names[2].read_bytes()
 
 
+def test_a_complete_run_is_resumed_by_what_its_file_says_it_restores(folder: Path, tmp_path: Path) -> None:
+    text, out = folder / "text.txt", tmp_path / "m.safetensors"
+    train(text, out, "case,spaces")
+    before = out.read_bytes()
+    again = list(api.train(text, out=out, task="restore", resume=True, **SMALL, steps=6))
+    assert again[0].resumed_step == 6
+    assert out.read_bytes() == before
+    done = call("train", text, "--task", "restore", "--resume", "--steps", 7, "-o", out)
+    assert done.returncode == 1
+    assert b"the run that wrote" in done.stderr
+    assert b"is complete" in done.stderr
+
+
 def test_a_model_goes_on_with_more_text(folder: Path, tmp_path: Path) -> None:
     """Of its characters and operations it forgets none, and learns new ones."""
     (tmp_path / "more.txt").write_text("Řeka plyne, kůň pije; Ř!\n" * 60, encoding="utf-8")

@@ -83,7 +83,8 @@ class Parametrized(Generic[AnyPasses]):
 
     config: ModelConfig
     columns = 0  # of the labels of a text
-    windows_kept = 1  # those of the sizes that were used last
+    windows_kept = 1  # those of the sizes that were used last ..
+    bytes_kept = 1 << 28  # .. of which the buffers beside those of the last one have at most so many bytes
 
     def __init__(
         self, network: Sequential, workers: Workers | None, dtype: Any, bfloat16: bool, reads_bfloat16: bool
@@ -125,13 +126,20 @@ class Parametrized(Generic[AnyPasses]):
         if key in self._windows:
             self._windows[key] = self._windows.pop(key)  # the last one
         else:
-            while len(self._windows) >= self.windows_kept:
-                del self._windows[next(iter(self._windows))]  # first, since windows are large
+            self._make_room(self._windows)  # first, since windows are large
             rounded = self.bfloat16 if training else self.reads_bfloat16
             gradients = self.gradients if training else None
             window = Window(self.parameters, gradients, *sizes[:2], bfloat16=rounded, columns=self.columns)
             self._windows[key] = self._bind(window, *sizes[2:])
         return self._windows[key]
+
+    def _make_room(self, kept: dict[Any, Any]) -> None:
+        """Drop what was bound to windows first, until there is room for one more."""
+        while kept:
+            held = sum(bound.window.nbytes for bound in kept.values())
+            if len(kept) < self.windows_kept and held <= self.bytes_kept:
+                break
+            del kept[next(iter(kept))]
 
     def _bind(self, window: Window, *sizes: int) -> AnyPasses:
         raise NotImplementedError

@@ -219,8 +219,7 @@ class Reader(Parametrized[_Passes]):
         """
         R = len(previous)
         if R not in self._steps:
-            while len(self._steps) >= self.windows_kept:
-                del self._steps[next(iter(self._steps))]
+            self._make_room(self._steps)
             window = Window(self.parameters, None, 1, R, bfloat16=self.reads_bfloat16)
             self._steps[R] = _Step(self.network, window, encoded)
         step = self._steps[R]

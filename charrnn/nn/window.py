@@ -37,6 +37,7 @@ class Window:
         self.dtype, self.training = parameters.flat.dtype, gradients is not None
         self.lengths = np.full(B, T, np.int32)
         self.labels = np.zeros((T, B, columns), np.int32)
+        self._sizes: list[int] = []  # of the buffers
         self._begin(bfloat16=bfloat16)
         self.weights: list[Weight] = []
         self.inputs: list[Rows] = []
@@ -56,7 +57,14 @@ class Window:
     def array(self, N: int, steps: int | None = None, columns: int | None = None) -> Array:
         """Zeros (T, B, padded N); an empty array if N is 0."""
         shape = self.T if steps is None else steps, self.B if columns is None else columns
-        return aligned((*shape, padded(N) if N else 0), self.dtype)
+        found = aligned((*shape, padded(N) if N else 0), self.dtype)
+        self._sizes.append(found.nbytes)
+        return found
+
+    @property
+    def nbytes(self) -> int:
+        """The size of what `array` has made, here and in windows of other steps."""
+        return sum(self._sizes)
 
     def scratch(self, purpose: str, N: int) -> Array:
         """A buffer like `array` that all modules with this purpose share; its values last for one step."""

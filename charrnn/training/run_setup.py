@@ -12,7 +12,7 @@ from typing import Any
 
 from charrnn.checkpoint import kinds, model_file
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import ModelConfig, TrainConfig, TrainPrecision, canonical, to_dict
+from charrnn.config import ModelConfig, TextConfig, TrainConfig, TrainPrecision, canonical, to_dict
 from charrnn.errors import ConfigError, VocabularyError, decimal
 from charrnn.events import Compiling, Started
 from charrnn.nn.learning.compilation import compile_kernels, start_helper
@@ -148,7 +148,7 @@ def _anew(
     bfloat16 = choose(wanted, guess) == "bfloat16"
     counts = beside({"counts": writes, **given})
     start_helper(held, guess, request.threads, bfloat16, counts)
-    material, said, from_base = request.assignment.read(request.text), "", False
+    material, said, from_base = request.assignment.read(_text(request, earlier.model)), "", False
     if material.validation is not None:
         given = {**given, "val_fraction": 0.0, "val_text": material.validation.fingerprint()}
     base = material.base() if initial is None and not request.from_scratch else None
@@ -176,6 +176,14 @@ def _anew(
     settled = Settled.of(material, chosen.settings, initial, reason)
     precision = choose(settled.train.precision, settled.model)
     return replace(settled, train=replace(settled.train, precision=precision))
+
+
+def _text(request: Request, before: Checkpoint | None) -> TextConfig:
+    """How to read the texts. What a complete run's model restores need not be said again with --resume."""
+    text = request.text
+    if before is None or not request.target.resume or before.config.kind != request.assignment.kind:
+        return text
+    return replace(text, strip=text.strip or before.text.strip)
 
 
 def _compile(network: ModelConfig, bfloat16: bool, counts: str | None) -> Iterator[Compiling]:

@@ -110,12 +110,15 @@ class Steps:
         self.queries = window.array(H) if self.additive else self.cell.h_between[1:]
         self.vector = window.parameters[module.vector] if self.additive else window.arithmetic.zero
         self.bias = window.parameters[module.output.bias]
+        self.S, self.weights = 0, window.array(0)
         self.attend(encoded, np.arange(window.B, dtype=np.int32))
 
     def attend(self, encoded: Encoded, columns: Array) -> None:
         """Attend to these texts from now on; `weights` (T, B, padded S) are those of the last pass."""
         module, loops, zero = self.module, kernels.loops, self.window.arithmetic.zero
-        self.weights = self.window.array(len(encoded.keys))
+        S = len(encoded.keys)
+        if S != self.S:
+            self.S, self.weights = S, self.window.array(S)
         source = loops.attention.Source(*encoded, columns, self.vector, self.additive, module.H, module.K)
         self.attending = loops.decoder.Attending(
             source, self.weights, self.queries, self.query.panels, self.joined, self.output.panels,
