@@ -16,7 +16,11 @@ from support.central_differences import check_slope, own_places
 from support.environment import environment
 
 from charrnn.config import ModelConfig, TrainConfig
+from charrnn.errors import TrainingError
+from charrnn.kernels.products.tile import HAS_BFLOAT16
+from charrnn.nn import precision
 from charrnn.nn.learning.learner import Learner
+from charrnn.nn.network import initial_tensors
 from charrnn.nn.reader import Batch, Reader
 from charrnn.nn.workers import Workers
 
@@ -344,6 +348,74 @@ for kind, (targets, weights, previous) in kinds.items():
     listed = {task.name for task in compilation._tasks(compilation._smallest(config))}
     assert len(wanted) > 10 and wanted <= listed, (kind, wanted - listed)
 """
+
+
+# --- in bfloat16 -----------------------------------------------------------------------------------
+
+needs_bfloat16 = pytest.mark.skipif(not HAS_BFLOAT16, reason="this CPU has no AVX512_BF16")
+OTHER_SIZES = {"H": 33, "L": 2, "embedding_size": 17, "norm": True, "dropout": 0.1}
+
+
+def started(network: ModelConfig, workers: Workers, *, bfloat16: bool) -> Reader:
+    """A network that begins to learn."""
+    reader = Reader(network, workers=workers, bfloat16=bfloat16)
+    reader.load_tensors(initial_tensors(network, 4))
+    return reader
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("kind", ALL)
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_gradients_in_bfloat16_are_those_of_float32_but_for_rounding(kind, cell, workers):
+    network = of(kind, config(cell, **OTHER_SIZES))
+    given, losses, gradients = batch(kind, [9, 3, 12, 1, 7]), [], []
+    for rounds in (False, True):
+        reader = started(network, workers, bfloat16=rounds)
+        losses.append(reader.gradient(given, dropout_seed=5))
+        gradients.append(reader.gradients.tensors())
+    assert losses[1] == pytest.approx(losses[0], abs=1e-2)
+    assert losses[1] != losses[0]
+    a, b = (np.concatenate([g[n].ravel() for n in g]).astype(np.float64) for g in gradients)
+    assert np.linalg.norm(a - b) < 2e-2 * np.linalg.norm(a)
+    for key, exact in gradients[0].items():  # none of them is lost in the sum
+        assert np.linalg.norm(gradients[1][key] - exact) <= 5e-2 * np.linalg.norm(exact) + 1e-6, key
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("kind", ALL)
+def test_any_number_of_threads_gives_the_same_bits_in_bfloat16(kind):
+    network, results = of(kind, config(**OTHER_SIZES)), set()
+    for threads in (1, 2, 3):
+        reader = started(network, Workers(threads), bfloat16=True)
+        loss = reader.gradient(batch(kind, [9, 3, 12, 1, 7, 12, 5]), dropout_seed=5)
+        results.add((loss, reader.gradients.flat.tobytes()))
+    assert len(results) == 1
+
+
+@needs_bfloat16
+@pytest.mark.parametrize("kind", ALL)
+def test_a_network_that_learns_in_bfloat16_reads_in_float32(kind, workers):
+    network, given = of(kind, config(**OTHER_SIZES)), batch(kind, [4, 2, 6])
+    plain, rounds = (started(network, workers, bfloat16=b) for b in (False, True))
+    rounds.gradient(given)
+    read = [r.forward(given.x, given.lengths, given.previous).tobytes() for r in (plain, rounds)]
+    assert read[0] == read[1]
+    assert rounds.losses(given).tobytes() == plain.losses(given).tobytes()
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_networks_that_read_learn_in_float32_unless_bfloat16_is_asked_for(kind, monkeypatch):
+    wide = of(kind, ModelConfig(V, hidden_size=512))
+    monkeypatch.setattr(precision, "is_fast", lambda: True)
+    assert precision.choose("auto", wide) == "float32"
+    monkeypatch.setattr(precision, "HAS_BFLOAT16", True)
+    assert precision.choose("bfloat16", wide) == "bfloat16"
+    monkeypatch.setattr(precision, "HAS_BFLOAT16", False)
+    with pytest.raises(TrainingError, match=r"no bfloat16 .* --precision float32, which works everywhere"):
+        precision.choose("bfloat16", wide)
+
+
+# --- as wholes -------------------------------------------------------------------------------------
 
 
 def test_what_training_calls_is_in_the_list_that_is_compiled_before():

@@ -118,8 +118,7 @@ def backward(unit: Any, attending: Any, through: Any, D: int, H: int, b0: int, b
     d_x, d_queries, d_joined, d_y, one_step = (
         through.d_x, through.d_queries, through.d_joined, through.d_y, through.one_step,
     )  # fmt: skip
-    plan, K, A = np.empty((0, 3), np.intp), source.K, source.A
-    T, width = y.shape[0], through.weight_ih_t.shape[1]
+    plan, T, K, A = np.empty((0, 3), np.intp), y.shape[0], source.K, source.A
     for t in range(T - 1, -1, -1):
         for b in range(b0, b1):
             if t + 1 < T:
@@ -137,8 +136,8 @@ def backward(unit: Any, attending: Any, through: Any, D: int, H: int, b0: int, b
             unit, through.prefetches, through.gates, through.d_h, through.d_rest, through.restart_rows,
             through.loops, recurrent.Steps(b0, b1, t, t + 1, False),
         )  # fmt: skip
-        now = through.gates.gates[t : t + 1]
-        product(unit, d_x[t : t + 1], zero, now, through.weight_ih_t, width, (b0, b1), plan)
+        now, N = through.gates.gates[t : t + 1], through.gates.N
+        product(unit, d_x[t : t + 1], zero, now, through.weight_ih_t, N, (b0, b1), plan)
 
 
 @njit()

@@ -55,6 +55,7 @@ class Gates(NamedTuple):
     bias_hh: Any  # (padded G H,)
     weight_hh: Any  # (panels of G H, H, 32)
     weight_hh_t: Any  # (panels of H, G H, 32), or None: for backward
+    N: int  # G H
 
 
 class Steps(NamedTuple):
@@ -136,13 +137,13 @@ def backward(
         for b in range(b0, b1):
             _clear(d_h[0, b])
             _clear(d_rest[0, b])
-    plan, width = np.empty((len(prefetches), 3), np.intp), gates.weight_hh_t.shape[1]
+    plan = np.empty((len(prefetches), 3), np.intp)
     for n in range(t1 - 1, t0 - 1, -1):
         t = T - 1 - n if reverse else n
         call(loops.address, (loops.buffers.ctypes.data, n, b0, b1))
-        plan_step(plan, prefetches, t * B + b0, b1 - b0, _terms(unit, width))
+        plan_step(plan, prefetches, t * B + b0, b1 - b0, _terms(unit, gates.N))
         now = gates.recurrent[t : t + 1]
-        product(unit, d_h, d_h, now, gates.weight_hh_t, width, (b0, b1), plan)
+        product(unit, d_h, d_h, now, gates.weight_hh_t, gates.N, (b0, b1), plan)
         for b in range(b0, b1):
             if restart_rows[t, b] >= 0:
                 _clear(d_h[0, b])

@@ -222,8 +222,9 @@ class BoundRecurrent(Bound):
             self.label.table, self.label.index,
         )  # fmt: skip
         self.operands = loops.recurrent.Gates(
-            self.gates, self.recurrent, apart, self.bias_hh, weight, weight if weight_t is None else weight_t
-        )
+            self.gates, self.recurrent, apart, self.bias_hh, weight, weight if weight_t is None else weight_t,
+            self.weight_hh.N,
+        )  # fmt: skip
         hidden = [self.recurrent] if apart else []
         # The next position, the state before a position, and that after it.
         following, before, after = (-1, 1, 0) if self.reverse else (1, 0, 1)
