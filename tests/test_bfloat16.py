@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from support.compiled_loop import AVX2, has_longer_vectors
+from support.environment import ROOT, environment
 from support.processes import failed, run, run_unkept
 
 from charrnn import api
@@ -238,6 +243,21 @@ def test_any_number_of_threads_gives_the_same_bits(name):
         layers = [a.tobytes() for layer in state.layers for a in layer]
         results.add((loss, model.gradients.flat.tobytes(), *layers))
     assert len(results) == 1
+
+
+@pytest.mark.skipif(HAS_BFLOAT16, reason="the tests above are run as they are")
+@pytest.mark.skipif(jit.JIT_DISABLED, reason="instructions are compiled")
+def test_the_same_holds_where_other_instructions_compute_what_those_do():
+    """On any CPU, so that none is needed to see what is wrong around them."""
+    assert jit.CACHE_DIR is not None
+    kept = str(jit.CACHE_DIR.parent / "emulated")
+    one = "test_gradients_are_those_of_float32_but_for_rounding[8-6-rnn, relu, odd]"
+    words = "-p", "support.emulated_bfloat16", "-p", "no:cacheprovider", "-q", "-n", "0", f"{__file__}::{one}"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words], capture_output=True, cwd=ROOT, timeout=600,
+        env=environment(CHARRNN_CACHE_DIR=kept, PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT}/tests"),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout[:1]) == (0, b"."), done.stdout.decode()
 
 
 @needs_bfloat16
