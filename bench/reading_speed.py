@@ -6,7 +6,8 @@
 Characters of texts a second, float32, all texts of the same length, which is PyTorch's best case. `train` is
 a whole step: forward, backward, clipping, AdamW. `read` is what a user asks for: probabilities of classes or
 labels, the best tags (Viterbi), a target (greedily, as many steps as the text has). PyTorch is measured with
-and without the malloc settings of bench/README.md, and the better one counts.
+and without the malloc settings of bench/README.md, and the better one counts. On a machine that others use,
+too, measure CPU time, and on one CPU: BENCH_CPU_TIME=1 taskset -c 0 python bench/reading_speed.py.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import Any
 import machine
 from measure import Comparison, Unavailable, Worker, compare, facts, python
 from report import Table, page_with_block
-from serve import quickest, serve
+from serve import CLOCK, quickest, serve
 
 PAGE = Path(__file__).parent.parent / "docs" / "figures.md"
 KINDS = ("classifier", "restorer", "tagger", "rewriter")
@@ -55,7 +57,8 @@ def main(argv: list[str]) -> None:
     if a.write:
         version = facts(python(a.torch_python, "peer_torch_readers.py", "facts"), machine.environment())
         about = ", ".join([*machine.describe().values(), f"PyTorch {version['version']}"])
-        head = f"Measured on {about}; load before: {machine.load():.1f}."
+        clock = ", by CPU time" * (CLOCK is time.process_time)
+        head = f"Measured on {about}{clock}; CPUs: {machine.threads()}; load before: {machine.load():.1f}."
         page = page_with_block(PAGE, "reading-speed", f"{head}\n\n{shown.markdown()}")
         PAGE.write_text(page, encoding="utf-8")
 
