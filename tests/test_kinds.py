@@ -34,6 +34,7 @@ WORDS: dict[str, list[str]] = {
     "diagnose": ["lines.txt"],
     "tag": ["lines.txt"],
     "rewrite": ["lines.txt"],
+    "export page": ["-o", "page.html"],
     "train --init-from": [],
 }
 UNNAMED = ("eval", "info")  # the model is an argument
@@ -79,12 +80,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def words(command: str, kind: Kind) -> list[str]:
-    name, file = command.split()[0], f"{kind}.safetensors"
+    name, file = command.split(), f"{kind}.safetensors"
     if command in UNNAMED:
-        return [name, file, *WORDS.get(command, [])]
+        return [*name, file, *WORDS.get(command, [])]
     if command == "classify" and kind == "writer":
-        return [name, "-m", file, "-m", file, *WORDS[command]]
-    return [name, "-m", file, *WORDS[command]]
+        return [*name, "-m", file, "-m", file, *WORDS[command]]
+    return [*name, "-m", file, *WORDS[command]]
 
 
 def test_the_table_has_every_command_and_every_kind() -> None:
