@@ -268,11 +268,11 @@ def test_frequencies_are_the_computed_probabilities(text, expression, compiled, 
     assert sum(masked.values()) == pytest.approx(1.0)
     assert max(abs(masked[word] - exact[word]) for word in exact) > 0.02  # they do differ
 
-    assert_drawn_from(masked, toy.draw(3000))
-    assert_drawn_from(exact, toy.draw(600, exact=True))  # each costs a few drafts
+    assert_drawn_from(masked, toy.draw(2000))
+    assert_drawn_from(exact, toy.draw(400, exact=True))  # each costs a few drafts
     monkeypatch.setattr(rejection, "FREE_DRAWS", 0)  # particles from the start
     monkeypatch.setattr(particles, "PARTICLES", 60)
-    assert_drawn_from(exact, toy.draw(120, exact=True))
+    assert_drawn_from(exact, toy.draw(80, exact=True))
 
 
 @pytest.mark.parametrize("text", [LINES, PROSE], ids=["lines", "prose"])

@@ -184,7 +184,7 @@ def test_a_run_can_be_interrupted_many_times(corpus, tmp_path):
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_killed_run_resumes_to_the_same_bytes(corpus, tmp_path):
     settings = [
-        "--steps", "150", "--hidden-size", "12", "--batch-size", "4", "--seq-len", "10", "--seed", "3",
+        "--steps", "80", "--hidden-size", "12", "--batch-size", "4", "--seq-len", "10", "--seed", "3",
     ]  # fmt: skip
     base = [sys.executable, "-m", "charrnn", "train", str(corpus), "-q", "--json", *settings]
     straight, out = tmp_path / "straight.safetensors", tmp_path / "m.safetensors"

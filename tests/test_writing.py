@@ -214,7 +214,7 @@ def test_a_team_of_threads_computes_the_same_bits(cell, size):
     prompt = np.arange(V)
     for n, options in enumerate(FILTERS):
         config = SampleConfig(**options)
-        numbers = np.random.default_rng(n).random(40)
+        numbers = np.random.default_rng(n).random(16)
         plain, cursor = PlainPath(network, config), Cursor(V, network.initial_state())
         for character in prompt:
             plain.read(cursor, np.array([character]))
