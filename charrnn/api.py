@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from charrnn.checkpoint import library
 from charrnn.checkpoint import model_file as files
 from charrnn.checkpoint.kinds import require
 from charrnn.checkpoint.model_file import Checkpoint
@@ -88,13 +89,16 @@ MOST_REWRITTEN = 1000  # beginnings, targets of a line, or characters of one
 
 
 def load(path: str | Path | None = None) -> Checkpoint:
-    """The model in a file; without a path, the newest in ./checkpoints, or else the bundled one."""
+    """The model in a file; without a path, the newest in ./checkpoints, or else the bundled one.
+
+    What is no path may be a model's name, as `charrnn models` lists them; see charrnn.checkpoint.library.
+    """
     return files.load(model_path(path))
 
 
 def model_path(path: str | Path | None = None) -> Path:
     """The file that `load` reads."""
-    found = files.newest("checkpoints") or files.bundled("places") if path is None else Path(path)
+    found = library.newest() or library.bundled("places") if path is None else library.find(path)
     if found is None:
         raise CheckpointError("there is no model yet", "train one: charrnn train corpus.txt")
     return found

@@ -11,7 +11,8 @@ import pytest
 from support.calls import call
 
 from charrnn import api
-from charrnn.checkpoint.model_file import Checkpoint, bundled, save
+from charrnn.checkpoint.library import bundled
+from charrnn.checkpoint.model_file import Checkpoint, save
 from charrnn.config import TextConfig, TrainConfig
 from charrnn.events import Evaluated, Started, Step
 from charrnn.nn.workers import Workers

@@ -116,7 +116,7 @@ def test_two_models_tell_their_texts_apart(tmp_path):
     assert isinstance(events[-1], Finished)
     places = (ROOT / "corpora" / "places.txt").read_text(encoding="utf-8").splitlines()[::80][:100]
     (tmp_path / "mixed.txt").write_text("\n".join(places + tales[-100:]), encoding="utf-8")
-    found = classified([api.files.bundled("places"), out], tmp_path / "mixed.txt")
+    found = classified([api.library.bundled("places"), out], tmp_path / "mixed.txt")
     right = sum(line.best == (n >= len(places)) for n, line in enumerate(found))
     assert right >= 0.98 * len(found)
 

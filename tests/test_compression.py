@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from support.model_files import checkpoint
 
 from charrnn import api
-from charrnn.checkpoint.model_file import bundled, load
+from charrnn.checkpoint.library import bundled
+from charrnn.checkpoint.model_file import load
 from charrnn.config import TextConfig
 from charrnn.errors import CompressionError
 from charrnn.scoring import block_coder, compression

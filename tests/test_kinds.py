@@ -38,7 +38,7 @@ WORDS: dict[str, list[str]] = {
     "train --init-from": [],
 }
 UNNAMED = ("eval", "info")  # the model is an argument
-WITHOUT_MODEL = {"train", "decompress"}  # decompress takes what compress does
+WITHOUT_MODEL = {"train", "models", "decompress"}  # decompress takes what compress does
 
 
 def table() -> dict[str, dict[Kind, str]]:

@@ -25,14 +25,12 @@ from support import model_files as files
 from support.environment import ROOT, environment
 from support.refusals import refusal
 
-from charrnn.checkpoint import model_file as module
 from charrnn.checkpoint.model_file import (
     FORMAT_VERSION,
     Checkpoint,
-    bundled,
+    glance,
     load,
     load_resume,
-    newest,
     resume_path,
     save,
     save_resume,
@@ -667,46 +665,13 @@ def test_the_resume_file_lies_beside_the_model(model: str, resume: str) -> None:
     assert resume_path(Path(model)) == Path(resume)
 
 
-def test_newest_is_the_model_written_last(tmp_path: Path) -> None:
-    written = {
-        "old.safetensors": 1000,
-        "new.safetensors": 1001,
-        "new.resume.safetensors": 2000,
-        ".new.safetensors": 2000,
-        ".x.safetensors.tmp": 2000,
-        "notes.txt": 2000,
-    }
-    for name, when in written.items():
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (when, when))
-    (tmp_path / "folder.safetensors").mkdir()
-    assert newest(tmp_path) == tmp_path / "new.safetensors"
-    os.utime(tmp_path / "old.safetensors", (1500, 1500))
-    assert newest(str(tmp_path)) == tmp_path / "old.safetensors"
-
-
-def test_newest_is_none_where_there_is_no_model(tmp_path: Path) -> None:
-    assert newest(tmp_path / "missing") is None
-    assert newest(tmp_path) is None
-    (tmp_path / "m.resume.safetensors").touch()
-    assert newest(tmp_path) is None
-    (tmp_path / "file").touch()
-    assert newest(tmp_path / "file") is None
-
-
-def test_the_bundled_model_is_found_in_the_package_then_in_the_checkout(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "__file__", str(tmp_path / "charrnn" / "checkpoint" / "model_file.py"))
-    assert bundled("places") is None
-    checkout = tmp_path / "checkpoints" / "places.safetensors"
-    checkout.parent.mkdir()
-    checkout.touch()
-    assert bundled("places") == checkout
-    installed = tmp_path / "charrnn" / "bundled" / "places.safetensors"
-    installed.parent.mkdir(parents=True)
-    installed.touch()
-    assert bundled("places") == installed
+def test_a_glance_shows_all_but_the_tensors(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    save(files.checkpoint(), path)
+    assert vars(glance(path)) == vars(load(path)) | {"tensors": {}}
+    (tmp_path / "cut.safetensors").write_bytes(path.read_bytes()[:200])
+    with pytest.raises(CheckpointError, match="damaged"):
+        glance(tmp_path / "cut.safetensors")
 
 
 def test_how_a_text_was_read_is_in_the_file_of_the_lowest_version_that_can_say_it(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from support.random_models import LINES, PROSE, make
 from support.texts import generate
 
 from charrnn import api
+from charrnn.checkpoint import library
 from charrnn.checkpoint import model_file as files
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import SampleConfig, TextConfig
@@ -53,7 +54,7 @@ def compiled(monkeypatch):
 
 @pytest.fixture(scope="module")
 def places() -> Checkpoint:
-    path = files.bundled("places")
+    path = library.bundled("places")
     assert path is not None
     return files.load(path)
 

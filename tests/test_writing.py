@@ -515,9 +515,10 @@ def test_many_lines_are_worth_the_compiled_loop(lines, monkeypatch):
 
 def test_bfloat16_writes_other_texts_but_as_good_ones():
     """The loss of the bundled model over its own kind of text, with and without rounding."""
+    from charrnn.checkpoint import library
     from charrnn.checkpoint import model_file as files
 
-    bundled = files.bundled("places")
+    bundled = library.bundled("places")
     assert bundled is not None
     model = files.load(bundled)
     names = (Path(__file__).parents[1] / "corpora/places.txt").read_text("utf-8").split("\n")

@@ -7,7 +7,6 @@ file holds no timestamp, so the same run writes the same bytes.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -126,6 +125,20 @@ def load(path: str | Path) -> Checkpoint:
     return replace(checkpoint, tensors=ordered)
 
 
+def glance(path: str | Path) -> Checkpoint:
+    """A model file without its tensors, of which only the shapes are checked: many are soon looked through.
+
+    Raises:
+        CheckpointError: as `load`, as far as can be seen.
+    """
+    with container.opened(Path(path)) as file:
+        _check_kind(file, wants_resume=False)
+        checkpoint = _from_record(file.record)
+        network = {name: e for name, e in file.entries.items() if not name.startswith((COUNTS, GATE))}
+        _check_shapes(checkpoint.config, network)
+    return checkpoint
+
+
 def _counts(config: ModelConfig, tensors: Mapping[str, Array]) -> GatedCounts:
     """The counts that stand beside the network. DamageError: they are none, or do not fit it."""
     if config.kind != "writer":
@@ -177,29 +190,6 @@ def resume_path(path: str | Path) -> Path:
     """The resume file of a model file: m.resume.safetensors beside m.safetensors."""
     path = Path(path)
     return path.with_name(path.name.removesuffix(SUFFIX) + RESUME_SUFFIX)
-
-
-def newest(folder: str | Path) -> Path | None:
-    """The model file in `folder` that was written last, or None. Hidden files are ignored."""
-    found = []
-    with contextlib.suppress(OSError):  # the folder does not exist
-        for path in Path(folder).iterdir():
-            name = path.name
-            if name.endswith(SUFFIX) and not name.endswith(RESUME_SUFFIX) and name[0] != ".":
-                with contextlib.suppress(OSError):  # the file has been removed meanwhile
-                    if path.is_file():
-                        found.append((path.stat().st_mtime_ns, path))
-    return max(found)[1] if found else None
-
-
-def bundled(name: str) -> Path | None:
-    """The bundled model of this name: in the package, or beside it in a source checkout."""
-    package = Path(__file__).parent.parent
-    for folder in (package / "bundled", package.parent / "checkpoints"):
-        path = folder / f"{name}{SUFFIX}"
-        if path.is_file():
-            return path
-    return None
 
 
 def _record(checkpoint: Checkpoint) -> Record:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from charrnn.cli.options import model_names
 from charrnn.config import WRITING_STRENGTH, CacheConfig
 from charrnn.errors import ConfigError, quoted
 
@@ -23,6 +24,7 @@ Models = Annotated[
         "-m",
         "--model",
         metavar="PATH[:WEIGHT]",
+        autocompletion=model_names,
         help="The model; several are mixed [the newest].",
     ),
 ]

@@ -32,15 +32,20 @@ Nul = Annotated[bool, typer.Option("-0", "--null", help="NULs separate texts, as
 PLOT = "Draw the loss by epoch: .svg, or .png."
 
 
+def model_names(incomplete: str) -> list[str]:
+    """For the shell, which completes -m: the models' names that begin so, or else files."""
+    from charrnn.checkpoint.library import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
 ModelPath = Annotated[
     str | None,
-    typer.Option("-m", "--model", metavar="PATH", help="The model [newest in checkpoints/, or bundled]."),
-]
-ModelFile = Annotated[str, typer.Argument(metavar="MODEL", help="A model file.")]
-Corpus = Annotated[
-    list[str],
-    typer.Argument(metavar="CORPUS...", help="Text files, folders, .gz files, or - for stdin."),
-]
+    typer.Option(
+        "-m", "--model", metavar="PATH", autocompletion=model_names,
+        help="The model [newest in checkpoints/, or bundled].",
+    ),
+]  # fmt: skip
 Files = Annotated[
     list[str] | None,
     typer.Argument(metavar="[FILE...]", help="Files, folders, .gz files, or - for stdin [-]."),

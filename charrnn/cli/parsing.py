@@ -26,7 +26,7 @@ _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 _MISSING = {  # the hints for missing arguments
     "CORPUS...": "name the text to read, or - for stdin",
     "PATTERN": "give a text with gaps, such as 'the q???k brown ___'",
-    "MODEL": "name a model file, such as checkpoints/mine.safetensors",
+    "[MODEL] CORPUS...": "name the text to read, or - for stdin",
 }
 _PATH = re.compile("PATH|FILE|MODEL|CORPUS")  # metavars of options and arguments that are paths
 _NUMBERS = {int: "a whole number", float: "a number"}

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from charrnn.checkpoint.model_file import Checkpoint, bundled, load
+from charrnn.checkpoint.library import bundled
+from charrnn.checkpoint.model_file import Checkpoint, load
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.counts.building import learned
 from charrnn.counts.compiled import CompiledLookup

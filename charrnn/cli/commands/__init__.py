@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[Place, str]] = {
     "eval": ("evaluate:evaluate", "Measure how well a model does on a text."),
     "diagnose": ("diagnose:diagnose", "Show how a network learns and looks back."),
     "info": ("info:info", "Show what a model is and how it was trained."),
+    "models": ("info:models", "List the models that there are."),
     "score": ("score:score", "Say how surprising each line of a text is."),
     "next": ("next:next_", "Show what a model expects next."),
     "classify": ("classify:classify", "Say which label each line has."),

@@ -12,7 +12,16 @@ import typer
 
 from charrnn.cli import wording
 from charrnn.cli.models import Cache, looking_back
-from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, Nul, Threads, UnknownBitsGiven
+from charrnn.cli.options import (
+    Encoding,
+    EncodingErrors,
+    Files,
+    Json,
+    Nul,
+    Threads,
+    UnknownBitsGiven,
+    model_names,
+)
 from charrnn.cli.process import Output
 from charrnn.config import UNKNOWN_BITS, TextConfig
 from charrnn.errors import ConfigError
@@ -29,7 +38,13 @@ def classify(
     files: Files = None,
     models: Annotated[
         list[str] | None,
-        typer.Option("-m", "--model", metavar="PATH", help="A classifier, or one with labels, or several."),
+        typer.Option(
+            "-m",
+            "--model",
+            metavar="PATH",
+            autocompletion=model_names,
+            help="A classifier, or one with labels, or several.",
+        ),
     ] = None,
     by: Annotated[
         str | None, typer.Option(metavar="NAME", help="Say the labels of this column [the first].")

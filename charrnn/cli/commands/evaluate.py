@@ -12,16 +12,15 @@ import typer
 
 from charrnn.cli import models, wording
 from charrnn.cli.options import (
-    Corpus,
     Encoding,
     EncodingErrors,
     Json,
-    ModelFile,
+    ModelPath,
     OnUnknownGiven,
     parameter,
     with_options,
 )
-from charrnn.cli.process import Output, say
+from charrnn.cli.process import Output, UsageError, say
 from charrnn.cli.views.meter import Meter
 from charrnn.config import DynamicConfig
 from charrnn.errors import ConfigError
@@ -43,8 +42,14 @@ def _settings() -> Iterator[inspect.Parameter]:
 
 @with_options("settings", _settings())
 def evaluate(
-    model: ModelFile,
-    corpus: Corpus,
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[MODEL] CORPUS...",
+            help="The model, unless -m names it; texts, or -.",
+        ),
+    ],
+    model: ModelPath = None,
     dynamic: Annotated[
         bool, typer.Option("--dynamic", help="Also the loss of a network that adapts as it reads.")
     ] = False,
@@ -65,11 +70,15 @@ def evaluate(
     from charrnn import api
     from charrnn.cli.views import measures
 
+    if model is None:
+        model, *files = files
+        if not files:
+            raise UsageError("CORPUS... is missing", "name the text to read, or - for stdin")
     checkpoint = models.looking_back(api.load(model), cache)
     notes: list[str] = []
     with Meter() as meter:
         result = api.evaluate(
-            checkpoint, corpus,
+            checkpoint, files,
             text=checkpoint.text.of_commands(encoding, encoding_errors),
             on_unknown=on_unknown, dynamic=adapting, adaptive=adaptive,
             report=lambda what, share: meter(f"{what}  {share:.0%}"),

@@ -1,20 +1,21 @@
-"""`charrnn info`: what a model is and how it was trained."""
+"""`charrnn info`: what a model is and how it was trained; `charrnn models`: which there are."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from charrnn.cli import wording
-from charrnn.cli.options import PLOT, Json, ModelFile
-from charrnn.cli.process import Output
+from charrnn.cli.options import PLOT, Json, ModelPath
+from charrnn.cli.process import Output, UsageError, say
 from charrnn.config import COMMANDS, shown
-from charrnn.errors import decimal, printable, quoted
+from charrnn.errors import CharrnnError, decimal, printable, quoted
 
 if TYPE_CHECKING:
     from charrnn.checkpoint.model_file import Checkpoint
@@ -27,7 +28,10 @@ SPARK_WIDTH = 40
 
 
 def info(
-    model: ModelFile,
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="A model file, or a name: the same as -m.")
+    ] = None,
+    named: ModelPath = None,
     plot: Annotated[str | None, typer.Option(metavar="PATH", help=PLOT)] = None,
     json_lines: Json = False,
 ) -> None:
@@ -35,15 +39,76 @@ def info(
     from charrnn import api
     from charrnn.cli.views import plots
 
+    if model is not None and named is not None:
+        raise UsageError("the model is given twice", "give it once")
+    path = api.model_path(named if model is None else model)
     if plot is not None:
-        plots.check(plot, [("the model", Path(model))])
-    checkpoint = api.load(model)
+        plots.check(plot, [("the model", path)])
+    checkpoint = api.load(path)
     if plot is not None:
         settings = checkpoint.settings
         validated = settings.get("val_fraction") != 0 or bool(settings.get("val_text"))
-        plots.draw(plot, Path(model).stem, checkpoint.history, checkpoint.config, validated=validated)
-    lines = [wording.json_line(_record(model, checkpoint))] if json_lines else _table(model, checkpoint)
+        plots.draw(plot, path.stem, checkpoint.history, checkpoint.config, validated=validated)
+    shown_path = str(path)
+    lines = (
+        [wording.json_line(_record(shown_path, checkpoint))] if json_lines else _table(shown_path, checkpoint)
+    )
     Output().write_all(line + "\n" for line in lines)
+
+
+def models(json_lines: Json = False) -> None:
+    """List the models that -m takes by name, the newest first.
+
+    They lie in ./checkpoints, in the folders of CHARRNN_MODELS, and in the user's data folder; places and
+    english come with the program.
+    """
+    from charrnn.checkpoint import library, model_file
+
+    rows: list[dict[str, Any]] = []
+    for path in library.models():
+        try:
+            rows.append(_entry(library.name_of(path), path, model_file.glance(path)))
+        except CharrnnError as error:  # the others are there nevertheless
+            say(f"note: {error.message}")
+    lines = map(wording.json_line, rows) if json_lines else _aligned(rows)
+    Output().write_all(line + "\n" for line in lines)
+
+
+def _entry(name: str, path: Path, model: Checkpoint) -> dict[str, Any]:
+    about = path.stat()
+    return {
+        "name": name,
+        "path": str(path),
+        "kind": model.config.kind,
+        "bytes": about.st_size,
+        "written": datetime.fromtimestamp(about.st_mtime, UTC).isoformat(timespec="seconds"),
+        "parameters": model.config.num_parameters,
+        "best_val_loss": model.best_val_loss,
+        "text": shown(model.text),
+        "characters": len(model.characters),
+    }
+
+
+def _aligned(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """name, kind, size, loss, text and path, in columns."""
+    cells = [
+        (
+            printable(row["name"]),
+            row["kind"],
+            f"{row['bytes'] / 1e6:.1f} MB",
+            "-" if row["best_val_loss"] is None else decimal(row["best_val_loss"]),
+            f"{row['characters']} characters",
+            printable(row["path"]),
+        )
+        for row in rows
+    ]
+    header = ("model", "kind", "size", "loss", "text", "file")
+    widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+    for row in (header, *cells):
+        yield "  ".join(
+            cell.rjust(width) if name in ("size", "loss", "text") else cell.ljust(width)
+            for name, cell, width in zip(header, row, widths, strict=True)
+        ).rstrip()
 
 
 def _record(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
