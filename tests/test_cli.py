@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.calls import call
@@ -25,6 +26,8 @@ import charrnn.cli
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = list(charrnn.cli.COMMANDS)
+GROUPS = {name: place for name, (place, _) in charrnn.cli.COMMANDS.items() if isinstance(place, dict)}
+EVERY = [*COMMANDS, *(f"{group} {name}" for group, place in GROUPS.items() for name in place)]
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +55,9 @@ def raw(folder: Path) -> Path:
 # help, version, start-up
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", EVERY)
 def test_help_of_a_command_names_every_option_with_a_line(name: str) -> None:
-    result = run(name, "--help", COLUMNS="80")
+    result = run(*name.split(), "--help", COLUMNS="80")
     assert result.returncode == 0
     assert result.stderr == b""
     rows = [line for line in result.stdout.decode().splitlines() if line.startswith("  -")]
@@ -73,6 +76,7 @@ def test_the_shell_can_complete_options_and_choices() -> None:
 
     assert completed("charrnn tra") == ["train"]
     assert completed("charrnn train --hid") == ["--hidden-size"]
+    assert completed("charrnn export p") == ["page"]
     assert completed("charrnn train --cell ") == ["lstm", "gru", "rnn"]
 
 
@@ -139,6 +143,7 @@ def test_every_public_name_is_there() -> None:
     [
         (("trian",), "there is no command trian: did you mean train?"),
         (("frobnicate",), "there is no command frobnicate"),
+        (("export", "pgae"), "there is no command pgae: did you mean page?"),
         (("train",), "CORPUS... is missing"),
         (("train", "x", "--hiden-size", "3"), "did you mean --hidden-size?"),
         (("train", "x", "--hidden-size", "three"), "--hidden-size is 'three'"),
@@ -192,28 +197,11 @@ ONCE = {
     ("enumerate", "--prompt"), ("enumerate", "--match"), ("score", "--model"), ("compress", "--model"),
     ("decompress", "--model"), ("restore", "--model"), ("tag", "--model"), ("rewrite", "--model"),
     ("serve", "--unix"), ("eval", "--model"), ("info", "--model"), ("diagnose", "--model"),
-    ("diagnose", "--events"),
+    ("diagnose", "--events"), ("export page", "--model"),
 }  # fmt: skip
 THE_LAST_COUNTS = dict.fromkeys(
-    (
-        "N",
-        "[N]",
-        "NAME",
-        "K",
-        "P",
-        "T",
-        "X",
-        "M",
-        "E",
-        "MB",
-        "TAU",
-        "ETA",
-        "BITS",
-        "P,P,...",
-        "PATH",
-        "HOST",
-        "N[:T[:W]]",
-    ),
+    ("N", "[N]", "NAME", "K", "P", "T", "X", "M", "E", "MB", "TAU", "ETA", "BITS", "P,P,...", "PATH", "HOST")
+    + ("N[:T[:W]]",),
     ("1", "2"),
 ) | {
     "error|skip": ("error", "skip"),
@@ -224,7 +212,7 @@ THE_LAST_COUNTS = dict.fromkeys(
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", EVERY)
 def test_an_option_given_twice_is_repeatable_or_an_error_unless_it_is_a_number_or_a_name(name: str) -> None:
     """Nobody's file or text is dropped without a word."""
     import typer
@@ -232,7 +220,9 @@ def test_an_option_given_twice_is_repeatable_or_an_error_unless_it_is_a_number_o
     from charrnn.cli import parsing
     from charrnn.cli.process import UsageError
 
-    command = typer.main.get_command(parsing._app).commands[name]  # type: ignore[attr-defined]
+    command: Any = typer.main.get_command(parsing._app)
+    for word in name.split():
+        command = command.commands[word]
     arguments = ["x"] * sum(param.param_type_name == "argument" for param in command.params)
     for param in command.params:
         if param.param_type_name == "argument" or param.is_flag:

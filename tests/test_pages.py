@@ -25,6 +25,7 @@ from charrnn.checkpoint.model_file import Checkpoint, save
 from charrnn.config import TextConfig
 from charrnn.errors import CheckpointError, ConfigError
 from charrnn.labels import Column
+from charrnn.nn import cells
 from charrnn.pages.page import embedded, page
 from charrnn.vocabulary import RARE, Vocabulary
 
@@ -195,6 +196,11 @@ def test_a_setting_that_cannot_be_is_refused_by_name(
     assert one["answers"][0]["problem"] == message
 
 
+def inflated(html: str, name: str) -> bytes:
+    """What is packed in the element of this id."""
+    return zlib.decompress(base64.b64decode(block(html, name)))
+
+
 def test_nothing_in_a_model_leaves_its_string(tmp_path: Path) -> None:
     model = random_models.make(characters=CHARACTERS, labels=(1,))
     model = replace(model, columns=(Column("</script>\u2028", ("<!--\ud800",), (1,)),))
@@ -223,7 +229,7 @@ def test_the_policy_names_the_pages_own_script_and_style_and_lets_nothing_in() -
         "form-action 'none'",
     ]  # fmt: skip
     assert not re.search(r"https?:|\bon\w+=|style=", html.replace("aria-live", "").split("<script>")[0])
-    code = script + zlib.decompress(base64.b64decode(block(html, "worker"))).decode()
+    code = script + inflated(html, "worker").decode()
     for way in (
         "innerHTML",
         "outerHTML",
@@ -239,7 +245,7 @@ def test_the_policy_names_the_pages_own_script_and_style_and_lets_nothing_in() -
 def test_a_page_takes_little_beside_its_weights() -> None:
     html = page(random_models.make(), "m")
     assert len(html.encode()) - len(block(html, "weights")) < 40_000
-    assert len(base64.b64decode(block(html, "kernel"))) <= 8192
+    assert len(inflated(html, "kernel")) <= 8192
 
 
 def test_bfloat16_halves_what_a_character_reads() -> None:
@@ -290,3 +296,12 @@ def test_what_the_command_cannot_do_it_says_in_a_line(tmp_path: Path, words: lis
     assert result.returncode in (1, 2)
     assert message in result.stderr.decode()
     assert result.stdout == b""
+
+
+def test_a_cell_or_a_module_that_pages_do_not_know_is_refused_by_name() -> None:
+    model = random_models.make(cell="gru")
+    own = replace(model.config.recurrence, kind="mine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(cells.CELLS, ("gru", None), own)
+        with pytest.raises(CheckpointError, match="a cell 'mine', which pages do not know"):
+            page(model, "m")

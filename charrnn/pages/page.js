@@ -16,10 +16,14 @@ function bytesOf(id) {
   return bytes.buffer;
 }
 
+function inflated(id) {
+  const packed = new Blob([bytesOf(id)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Response(packed).arrayBuffer();
+}
+
 // The worker, as a function: request -> its last answer; pieces on the way go to `heard`.
 async function start() {
-  const packed = new Blob([bytesOf("worker")]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const source = await new Response(packed).text();
+  const source = await inflated("worker");
   const worker = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
   const waiting = new Map();
   let asked = 0;
@@ -44,7 +48,8 @@ async function start() {
 
 const started = start(), ask = async (...words) => (await started)(...words);
 const weights = bytesOf("weights");
-const ready = ask({ kind: "begin", model, weights, wasm: bytesOf("kernel") }, undefined, null, [weights]);
+const ready = inflated("kernel").then((wasm) =>
+  ask({ kind: "begin", model, weights, wasm }, undefined, null, [weights]));
 
 window.charrnn = {
   ready: ready.then(({ kernels }) => ({ kernels })),

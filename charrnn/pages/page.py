@@ -46,9 +46,9 @@ def page(
         "policy": policy(script, style),
         "style": style,
         "data": embedded(data),
-        "kernel": _base64((FOLDER / "kernels.wasm").read_bytes()),
+        "kernel": _deflated((FOLDER / "kernels.wasm").read_bytes()),
         "weights": _base64(numbers),
-        "worker": _base64(zlib.compress("\n".join(map(_code, WORKER)).encode(), 9)),
+        "worker": _deflated("\n".join(map(_code, WORKER)).encode()),
         "script": script,
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _read("page.html"))
@@ -93,6 +93,10 @@ def _code(name: str) -> str:
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
+
+
+def _deflated(data: bytes) -> str:
+    return _base64(zlib.compress(data, 9))
 
 
 def _digest(text: str) -> str:

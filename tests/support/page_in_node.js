@@ -29,8 +29,8 @@ async function answered({ page, plain, asked }) {
       if (done) answer.resolve(answer);
     },
   };
-  const source = zlib.inflateSync(Buffer.from(block(html, "worker"), "base64")).toString();
-  new Function("self", "WebAssembly", source)(scope, plain ? undefined : WebAssembly);
+  const inflated = (id) => zlib.inflateSync(Buffer.from(block(html, id), "base64"));
+  new Function("self", "WebAssembly", inflated("worker").toString())(scope, plain ? undefined : WebAssembly);
   let id = 0;
   const ask = (request) =>
     new Promise((resolve) => {
@@ -38,7 +38,7 @@ async function answered({ page, plain, asked }) {
       scope.onmessage({ data: { ...request, id } });
     });
   const { model } = JSON.parse(block(html, "data"));
-  const begun = await ask({ kind: "begin", model, weights: bytesOf(block(html, "weights")), wasm: bytesOf(block(html, "kernel")) });
+  const begun = await ask({ kind: "begin", model, weights: bytesOf(block(html, "weights")), wasm: inflated("kernel") });
   const answers = [];
   for (const request of asked) {
     const started = process.cpuUsage(), { text, places, found, problem } = await ask(request);
