@@ -29,8 +29,8 @@ from charrnn.nn import cells
 from charrnn.pages.page import embedded, page
 from charrnn.vocabulary import RARE, Vocabulary
 
-MODELS = 48
-HOSTILE = "\n</script><!--&\u2028\u2029\u00e9\u0301\U0001f642'\"\\ ab"
+MODELS = 32
+HOSTILE = "\n.</script><!--&\u2028\u2029\u00e9\u0301\U0001f642'\"\\ ab"
 CHARACTERS = "".join(sorted(set("\n" + HOSTILE)))
 
 
@@ -46,11 +46,13 @@ def random_model(number: int) -> Checkpoint:
     characters = CHARACTERS + RARE * (text.min_count > 1)
     if text.bytes:
         characters = "".join(map(chr, [10, 32, *range(97, 110), 0xC3, *range(0xA0, 0xB0), 0xE2, 0x80, 0xFF]))
+    if number % 7 == 0 and number % 2:
+        characters = characters.replace("\n", "").replace("." * (number % 3 == 0), "")
     columns = (Column("origin", ("a", "b<"), (1, 1)), Column("era", ("1", "2", "3"), (1, 1, 1)))
     columns = columns[: number % 3] if number % 5 == 0 else ()
     model = random_models.make(
-        seed=number, scale=float(random.choice([0.5, 1.5, 4.0])), characters="".join(sorted(characters)),
-        text=text, cell=cell, nonlinearity=nonlinearity, hidden_size=H,
+        seed=number, scale=float(random.choice([0.5, 1.5, 4.0, 1e25])), text=text,
+        characters="".join(sorted(characters)), cell=cell, nonlinearity=nonlinearity, hidden_size=H,
         num_layers=int(random.integers(1, 4)), embedding_size=int(random.choice([0, H, 7])),
         norm=bool(random.integers(2)), residual=bool(random.integers(2)), ends=text.split is not None,
         labels=tuple(len(column.labels) for column in columns),

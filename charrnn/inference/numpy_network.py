@@ -324,8 +324,9 @@ class PlainNetwork:
         """Fill a character's rows, if they are still empty; several threads may do so at a time."""
         if self.known[character]:
             return
-        for n, table in self.tables.items():
-            table[character] = self._looked_up(character, self.program.operations[n])
+        with np.errstate(all="ignore"):  # as in a step, also where the compiled loop asks
+            for n, table in self.tables.items():
+                table[character] = self._looked_up(character, self.program.operations[n])
         self.known[character] = True
 
     def _looked_up(self, character: int, look_up: Any) -> Floats:
