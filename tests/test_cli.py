@@ -200,10 +200,10 @@ ONCE = {
     ("diagnose", "--events"), ("export page", "--model"),
 }  # fmt: skip
 THE_LAST_COUNTS = dict.fromkeys(
-    ("N", "[N]", "NAME", "K", "P", "T", "X", "M", "E", "MB", "TAU", "ETA", "BITS", "P,P,...", "PATH", "HOST")
-    + ("N[:T[:W]]",),
+    ("N", "[N]", "NAME", "K", "P", "T", "X", "M", "E", "MB", "TAU", "ETA", "BITS", "P,P,...", "PATH", "HOST"),
     ("1", "2"),
 ) | {
+    "N[:T[:W]]": ("1", "2"),
     "error|skip": ("error", "skip"),
     "auto|always|never": ("always", "never"),
     "lstm|gru|rnn": ("gru", "rnn"),
