@@ -40,6 +40,7 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import (
     KINDS,
     MAX_LINE_LENGTH,
+    PAGE_COUNTS,
     TASKS,
     TELL_CHARACTERS,
     UNKNOWN_BITS,
@@ -389,7 +390,7 @@ def page(
     name: str,
     *,
     precision: WeightPrecision = "bfloat16",
-    most_counts: float | None = None,
+    most_counts: float = PAGE_COUNTS,
 ) -> str:
     """One HTML file that writes what `sample` writes with this precision, under this heading.
 
@@ -399,11 +400,9 @@ def page(
     Raises:
         ConfigError: the counts take more.
     """
-    from charrnn.pages.page import MOST_COUNTS
     from charrnn.pages.page import page as made
 
-    most = MOST_COUNTS if most_counts is None else most_counts
-    return made(_checkpoint(model), name, precision=precision, most_counts=most)
+    return made(_checkpoint(model), name, precision=precision, most_counts=most_counts)
 
 
 def enumerate_lines(

@@ -203,12 +203,11 @@ def inflated(html: str, name: str) -> bytes:
     return zlib.decompress(base64.b64decode(block(html, name)))
 
 
-def test_nothing_in_a_model_leaves_its_string(tmp_path: Path) -> None:
+def test_nothing_in_a_model_leaves_its_string() -> None:
     model = random_models.make(characters=CHARACTERS, labels=(1,))
     model = replace(model, columns=(Column("</script>\u2028", ("<!--\ud800",), (1,)),))
     html = page(model, "</title><script>alert(1)</script>")
     plain = page(random_models.make(), "m")
-    assert html.isascii() or html.encode("ascii", "ignore") != b""
     for mark in ("<script", "</script", "<!--"):
         assert html.count(mark) == plain.count(mark)
     data = block(html, "data")
@@ -300,7 +299,7 @@ def test_what_the_command_cannot_do_it_says_in_a_line(tmp_path: Path, words: lis
     assert result.stdout == b""
 
 
-def test_a_cell_or_a_module_that_pages_do_not_know_is_refused_by_name() -> None:
+def test_a_cell_that_pages_do_not_know_is_refused_by_name() -> None:
     model = random_models.make(cell="gru")
     own = replace(model.config.recurrence, kind="mine")
     with pytest.MonkeyPatch.context() as patch:

@@ -12,12 +12,11 @@ from typing import Any
 
 from charrnn.checkpoint.kinds import require
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import WeightPrecision
+from charrnn.config import PAGE_COUNTS, WeightPrecision
 from charrnn.pages.packing import packed
 
 FOLDER = Path(__file__).parent
 WORKER = ("kernels.js", "sampling.js", "counts.js", "network.js", "writer.js")
-MOST_COUNTS = 16.0  # megabytes
 
 
 def page(
@@ -25,7 +24,7 @@ def page(
     name: str,
     *,
     precision: WeightPrecision = "bfloat16",
-    most_counts: float = MOST_COUNTS,
+    most_counts: float = PAGE_COUNTS,
 ) -> str:
     """A page that writes what `charrnn sample` writes with this precision; `name` is its heading.
 

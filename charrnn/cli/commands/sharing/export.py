@@ -11,10 +11,9 @@ import typer
 from charrnn.cli.options import ModelPath
 from charrnn.cli.process import Output, say
 from charrnn.cli.wording import count
-from charrnn.config import WEIGHT_PRECISIONS, WeightPrecision
+from charrnn.config import PAGE_COUNTS, WEIGHT_PRECISIONS, WeightPrecision
 from charrnn.errors import ConfigError, quoted
 
-MOST_COUNTS = 16.0  # megabytes
 MOST_MEGABYTES = 1000
 
 
@@ -27,8 +26,8 @@ def page(
         str, typer.Option(metavar="NAME", help="float32, or bfloat16: half as large [bfloat16].")
     ] = "bfloat16",
     counts: Annotated[
-        float, typer.Option(metavar="MB", help=f"The most for counts; 0: without [{MOST_COUNTS:g}].")
-    ] = MOST_COUNTS,
+        float, typer.Option(metavar="MB", help=f"The most for counts; 0: without [{PAGE_COUNTS:g}].")
+    ] = PAGE_COUNTS,
 ) -> None:
     """One HTML file that writes in any browser what `charrnn sample` writes with this --precision."""
     from charrnn import api
