@@ -80,6 +80,12 @@ def test_the_shell_can_complete_options_and_choices() -> None:
     assert completed("charrnn train --cell ") == ["lstm", "gru", "rnn"]
 
 
+@pytest.mark.parametrize("words", [(), ("next",), ("export",), ("export", "page")])
+def test_help_is_a_word_too(words: tuple[str, ...]) -> None:
+    assert run("help", *words).stdout == run(*words, "--help").stdout != b""
+    assert b"there is no command trian: did you mean train?" in run("help", "trian").stderr
+
+
 def test_help_lists_the_commands() -> None:
     result = run("--help")
     assert result.returncode == 0

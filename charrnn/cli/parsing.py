@@ -44,6 +44,8 @@ def invoke(args: list[str]) -> int:
         CharrnnError: what the command raised.
     """
     program = typer.main.get_command(_app)
+    if args[:1] == ["help"]:  # charrnn help train, as other programs have it
+        args = [*args[1:], "--help"]
     try:
         return program.main(args, prog_name="charrnn", standalone_mode=False) or 0
     except Exception as problem:
@@ -236,7 +238,7 @@ def _print_version(wanted: bool) -> None:
 _app = typer.Typer(
     cls=_Group,
     help="Learns to write like a text file, on the CPU you have.",
-    epilog="'charrnn COMMAND --help' shows the options of a command.",
+    epilog="'charrnn help COMMAND' shows the options of a command.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -275,7 +277,7 @@ def _add(app: typer.Typer, name: str, place: Place, help: str) -> None:
         _add(group, inner, inner_place, inner_help)
     app.add_typer(
         group, name=name, help=help, short_help=help,
-        epilog=f"'charrnn {name} COMMAND --help' shows the options of a command.",
+        epilog=f"'charrnn help {name} COMMAND' shows the options of a command.",
     )  # fmt: skip
 
 
