@@ -276,7 +276,7 @@ def test_the_command_writes_the_page_and_says_where(tmp_path: Path) -> None:
     save(counted.beside(random_models.make()), tmp_path / "tales.safetensors")
     result = call("export", "page", "-m", "tales.safetensors", "-o", "tales.html", cwd=tmp_path)
     html = (tmp_path / "tales.html").read_text("utf-8")
-    assert result.stderr.decode() == f"{len(html):,} bytes in tales.html: open it in a browser\n"
+    assert result.stderr.decode() == f"{len(html.encode()):,} bytes in tales.html: open it in a browser\n"
     assert json.loads(block(html, "data"))["name"] == "tales"
     without = call("export", "page", "-m", "tales.safetensors", "--counts", 0, cwd=tmp_path)
     assert b"leaves out the model's counts" in without.stderr

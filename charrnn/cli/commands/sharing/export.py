@@ -53,6 +53,7 @@ def page(
         output.write(html)
         output.flush()
         return
+    data = html.encode()
     with writing(Path(out)):
-        atomic.write(Path(out), [html.encode()])
-    say(f"{count(len(html))} bytes in {out}: open it in a browser")
+        atomic.write(Path(out), [data])
+    say(f"{count(len(data))} bytes in {out}: open it in a browser")
