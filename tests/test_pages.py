@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
-from support import counted, random_models
+from support import random_models
 from support.calls import call
 from support.cells import CELLS
+from support.counted import beside
 from support.pages import answers, block, needs_node
 from support.toy_models import log_probabilities
 
@@ -59,7 +60,7 @@ def random_model(number: int) -> Checkpoint:
     )  # fmt: skip
     vocabulary = Vocabulary.of_text("".join(sorted(characters)), text)
     model = replace(model, columns=columns, vocabulary=vocabulary)
-    return counted.beside(model, seed=number) if number % 4 == 3 else model
+    return beside(model, seed=number) if number % 4 == 3 else model
 
 
 def random_settings(model: Checkpoint, random: np.random.Generator) -> dict[str, Any]:
@@ -256,7 +257,7 @@ def test_bfloat16_halves_what_a_character_reads() -> None:
 
 
 def test_counts_go_into_a_page_whole_or_not_at_all() -> None:
-    model = counted.beside(random_models.make())
+    model = beside(random_models.make())
     size = model.counts.counts.nbytes / 1e6
     assert json.loads(block(page(model, "m", most_counts=size), "data"))["note"] == ""
     with pytest.raises(ConfigError, match=r"counts take 1 MB, and the page 0\.0001 MB"):
@@ -273,7 +274,7 @@ def test_a_model_that_does_not_write_has_no_page() -> None:
 
 
 def test_the_command_writes_the_page_and_says_where(tmp_path: Path) -> None:
-    save(counted.beside(random_models.make()), tmp_path / "tales.safetensors")
+    save(beside(random_models.make()), tmp_path / "tales.safetensors")
     result = call("export", "page", "-m", "tales.safetensors", "-o", "tales.html", cwd=tmp_path)
     html = (tmp_path / "tales.html").read_text("utf-8")
     assert result.stderr.decode() == f"{len(html.encode()):,} bytes in tales.html: open it in a browser\n"
