@@ -25,9 +25,9 @@ from networks import VOCABULARY, Network, flops_per_character
 from report import narrator
 from sections import HERE, Bench
 
-from charrnn.nn.cells import kinds
+from charrnn.nn.cells import learning
 
-CELLS = kinds()
+CELLS = learning()
 COLOURS = dict(zip(CELLS, cycle(("#0b6e99", "#d9730d", "#448361", "#6940a5")), strict=False))
 MIDDLE = {"hidden": 128, "layers": 2, "seq": 50, "batch": 50, "vocabulary": VOCABULARY}
 

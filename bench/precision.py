@@ -24,7 +24,7 @@ import curves_figure
 from learned import Run
 from report import Table, times
 
-from charrnn.nn.cells import kinds
+from charrnn.nn.cells import learning
 
 PRECISIONS = ("float32", "bfloat16")
 FEW = 20  # steps, before which a run's speed is not looked at
@@ -111,7 +111,7 @@ def main(argv: list[str]) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("corpus", type=Path)
-    parser.add_argument("--cell", choices=kinds(), default="lstm")
+    parser.add_argument("--cell", choices=learning(), default="lstm")
     for name, default in (
         ("layers", 2), ("hidden", 256), ("batch", 50), ("seq", 50), ("steps", 500), ("seeds", 3),
         ("evaluations", 5),

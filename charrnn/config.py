@@ -17,6 +17,7 @@ from charrnn.nn.cell import Cell as RecurrentCell
 
 if TYPE_CHECKING:
     from charrnn.nn.modules.module import Sequential
+    from charrnn.nn.modules.writing.reservoir import Echo
 
     Cell = str
     Nonlinearity = str
@@ -118,6 +119,12 @@ def _check(config: Any) -> None:
         elif "limits" in known:
             (low, high), whole = known["limits"], str(setting.type).startswith("int")
             _check_number(known["shown"] or setting.name, value, low, high, whole, known["wanted"])
+
+
+def is_made(cell: str) -> bool:
+    """Whether the weights of a cell, as commands call it, are made from a seed, and never trained."""
+    known = cells.cell_of(cell, "")
+    return known is not None and known.is_made
 
 
 def _is_written(config: Any, setting: Field[Any]) -> bool:
@@ -349,6 +356,14 @@ class ModelConfig(_Stored):
     targets: tuple[int, ...] = later((), version=5)
     # How a rewriter attends to its source; see charrnn.nn.modules.reading.decoder.
     attention: Attention = named("additive", get_args(Attention), version=5)
+    # Of a reservoir, cell esn; see charrnn.nn.modules.writing.reservoir.
+    reservoir: int | None = limited(None, 0, 2**63 - 1, version=6, of="esn")  # the seed that makes it
+    spectral_radius: float = limited(0.9, 1e-6, 100, version=6, of="esn")
+    leak: float = limited(1.0, 1e-6, 1, version=6, of="esn")  # the share of a state that is new in each step
+    density: float = limited(
+        0.002, 0, 1, version=6, of="esn"
+    )  # of the recurrent weights: four a unit at least
+    input_scale: float = limited(2.0, 1e-6, 1000, version=6, of="esn")  # the largest weight of a character
 
     def __post_init__(self) -> None:
         for name in ("between", "labels", "targets"):
@@ -356,6 +371,7 @@ class ModelConfig(_Stored):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         _check(self)
         self._check_targets()
+        self._check_reservoir()
         _require(
             not self.between or self.num_layers > 1, "num_layers", self.num_layers, "2 or more with --between"
         )
@@ -378,6 +394,30 @@ class ModelConfig(_Stored):
             raise ConfigError("attention is for models that rewrite", "leave it out, or give --task rewrite")
         if self.kind != "writer" and (self.labels or self.ends):
             raise ConfigError(f"a {self.kind} is given labels or ends of texts", "leave them out")
+
+    def _check_reservoir(self) -> None:
+        """A reservoir is all that stands before its read-out: what a layer has around it is left out."""
+        if not is_made(self.cell):
+            for setting in fields(self):
+                value = getattr(self, setting.name)
+                of_another = "of" in setting.metadata and value != setting.default
+                _require(not of_another, setting.name, value, "it with --cell esn alone")
+            return
+        if self.reservoir is None:
+            object.__setattr__(self, "reservoir", 1)
+        if self.kind != "writer" or self.labels:
+            raise ConfigError(f"--cell {self.cell} learns to write texts without labels", "give another cell")
+        nothing: dict[str, Any] = {"embedding_size": 0, "norm": False, "residual": False, "dropout": 0.0}
+        for name, value in (nothing | {"between": ()}).items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def echo(self) -> Echo:
+        """What makes a reservoir what it is."""
+        from charrnn.nn.modules.writing.reservoir import Echo
+
+        assert self.reservoir is not None
+        return Echo(self.spectral_radius, self.leak, self.density, self.input_scale, self.reservoir)
 
     @property
     def gates(self) -> int:

@@ -675,3 +675,24 @@ class GrowingCounts:
                 self.experts[k, context, guess] = was + moved, min(asked + 1, 12)
             if yes:
                 break
+
+
+# --- echo-state networks ------------------------------------------------------
+
+
+def echo(
+    table: Array, matrix: Array, leak: float, read_out: Parameters, x: Array, reset: Array
+) -> tuple[Array, Array]:
+    """Logits (T, B, V) and states (T, B, S); `table` has W_in x + b of each character, and b for START.
+
+    A unit of an upper layer reads the layer below one step before, as it reads its own.
+    """
+    T, B = x.shape
+    table, matrix, p = table.astype(np.float64), matrix.astype(np.float64), as_float64(read_out)
+    states = np.zeros((T, B, len(matrix)))
+    for t in range(T):
+        for b in range(B):
+            h = np.zeros(len(matrix)) if t == 0 or reset[t, b] else states[t - 1, b]
+            now = np.tanh(table[x[t, b]] + matrix @ h)
+            states[t, b] = (1 - leak) * h + leak * now
+    return states @ p["decoder.weight"].T + p["decoder.bias"], states

@@ -15,7 +15,7 @@ import pytest
 
 import charrnn
 from charrnn.config import ModelConfig, TrainConfig
-from charrnn.nn.cells import kinds
+from charrnn.nn.cells import learning
 from charrnn.text.corpus import read
 from charrnn.text.validation import split
 
@@ -46,7 +46,7 @@ def test_flops_of_the_example_in_the_docstring():
     assert "1,229,568" in networks.flops_per_character.__doc__
 
 
-@pytest.mark.parametrize("cell", kinds())
+@pytest.mark.parametrize("cell", learning())
 @pytest.mark.parametrize("layers", [1, 2, 5])
 def test_flops_are_six_for_each_weight_but_those_of_the_first_look_up(cell: Any, layers: int):
     config = ModelConfig(31, cell=cell, hidden_size=24, num_layers=layers, embedding_size=24, norm=False)

@@ -27,7 +27,7 @@ from charrnn.kernels.products.bfloat16 import pairs, whole_pairs
 from charrnn.kernels.products.gemm import PANEL, padded, panels
 from charrnn.kernels.products.tile import HAS_BFLOAT16
 from charrnn.nn import precision
-from charrnn.nn.cells import kinds
+from charrnn.nn.cells import learning
 from charrnn.nn.learning.optimizer import AdamW
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.workers import Workers
@@ -261,7 +261,7 @@ def test_the_same_holds_where_other_instructions_compute_what_those_do():
 
 
 @needs_bfloat16
-@pytest.mark.parametrize("cell", kinds())
+@pytest.mark.parametrize("cell", learning())
 def test_ten_steps_lose_what_they_lose_in_float32(cell, workers):
     config = ModelConfig(20, cell, hidden_size=48, embedding_size=48)
     x, y, reset = random_window(config, 16, 8)

@@ -35,7 +35,7 @@ from charrnn.kernels.loops import context_tree, grams, mixing, recurrent
 from charrnn.kernels.machine import jit
 from charrnn.kernels.machine.jit import Task
 from charrnn.kernels.products import gemm
-from charrnn.nn.cells import kinds
+from charrnn.nn.cells import learning
 from charrnn.nn.learning import compilation
 from charrnn.nn.learning.compilation import compile_kernels, start_helper
 from charrnn.tasks import counting
@@ -63,7 +63,7 @@ def cache(tmp_path, monkeypatch):
 
 
 @compiled_only
-@pytest.mark.parametrize("cell", kinds())
+@pytest.mark.parametrize("cell", learning())
 @pytest.mark.parametrize("embedding_size", [0, 5])
 def test_training_compiles_nothing_once_the_list_is_done(cell, embedding_size, tmp_path):
     network = ModelConfig(7, cell, embedding_size=embedding_size)

@@ -37,7 +37,7 @@ from charrnn.checkpoint.model_file import (
 )
 from charrnn.config import ModelConfig, TextConfig
 from charrnn.errors import CheckpointError
-from charrnn.nn.cells import kinds
+from charrnn.nn.cells import learning
 
 STATE = {"step": 3, "losses": [0.1, None], "random": 2**127, "nested": {"a": "é\U0001f600"}}
 
@@ -66,7 +66,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 # What was saved comes back
 
 
-@pytest.mark.parametrize("cell", kinds())
+@pytest.mark.parametrize("cell", learning())
 @pytest.mark.parametrize("embedding_size", [0, 3])
 @pytest.mark.parametrize("norm", [True, False])
 def test_what_was_saved_comes_back(tmp_path: Path, cell: str, embedding_size: int, norm: bool) -> None:

@@ -20,7 +20,7 @@ from charrnn.checkpoint.model_file import resume_path
 from charrnn.config import TextConfig, TrainConfig
 from charrnn.errors import CheckpointError, ConfigError, TrainingError
 from charrnn.events import Evaluated, Finished, Indexing, Saved, Started, Step, Unsaved
-from charrnn.nn.cells import kinds
+from charrnn.nn.cells import learning
 from charrnn.nn.network import Model
 from charrnn.tasks import next_character
 from charrnn.tasks.evaluation import evaluate
@@ -109,7 +109,7 @@ def _validation_file(corpus, tmp_path):
 
 
 @pytest.mark.parametrize("lines", [False, True])
-@pytest.mark.parametrize("cell", kinds())
+@pytest.mark.parametrize("cell", learning())
 def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(corpus, tmp_path, cell, lines):
     settings = {"steps": 30, "evaluations": 3, "cell": cell, "text": TextConfig(lines=lines)}
     straight = tmp_path / "straight.safetensors"
@@ -205,7 +205,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(corpus, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir() if "m." in p.name) == ["m.safetensors"]
 
 
-@pytest.mark.parametrize("cell", kinds())
+@pytest.mark.parametrize("cell", learning())
 def test_any_number_of_threads_writes_the_same_bytes(corpus, tmp_path, cell):
     files = []
     for threads in (1, 2, 3):

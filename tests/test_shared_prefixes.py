@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from support.model_files import checkpoint
 
-from charrnn.nn.cells import kinds
+from charrnn.nn.cells import learning
 from charrnn.nn.network import Model
 from charrnn.nn.workers import Workers
 from charrnn.scoring import shared_prefixes
@@ -86,7 +86,7 @@ def test_a_text_of_nothing_costs_nothing():
     assert follow(plan_for([(), ()])) == ([], 0)
 
 
-@pytest.mark.parametrize("cell", kinds())
+@pytest.mark.parametrize("cell", learning())
 def test_a_network_computes_the_same_bits_as_of_each_text_alone(cell):
     c = checkpoint(3, "abc", cell=cell, hidden_size=20, num_layers=2, embedding_size=20)
     model = Model(c.config, workers=Workers(2))

@@ -26,7 +26,7 @@ from charrnn.labels import from_record as columns_of
 from charrnn.text.novelty import Novelty
 from charrnn.vocabulary import END, Vocabulary
 
-FORMAT_VERSION = 5  # newer files are refused; each file gets the lowest version that can hold it
+FORMAT_VERSION = 6  # newer files are refused; each file gets the lowest version that can hold it
 INDEX_VERSION = 2  # the lowest version for a model with a novelty index
 COUNTS_VERSION = 5  # and with counts
 SUFFIX = container.SUFFIX

@@ -16,7 +16,7 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import TrainConfig
 from charrnn.diagnosis import advice
 from charrnn.diagnosis.findings import Clipping, Diagnosis, Layer
-from charrnn.errors import ConfigError, CorpusError
+from charrnn.errors import CheckpointError, ConfigError, CorpusError
 from charrnn.nn.network import Model, Seen
 from charrnn.nn.parameters import Array
 from charrnn.nn.passes import mix
@@ -49,6 +49,10 @@ def diagnose(
         CorpusError: no text goes back so far that there is a lag.
     """
     train = training(checkpoint.settings)
+    if checkpoint.config.recurrence.is_made:
+        raise CheckpointError(
+            "the model is a reservoir, through which no gradient goes back", "give one whose layers learn"
+        )
     lags = min(2 * train.seq_len, MOST_LAGS) if lags is None else lags
     if not 1 <= lags <= MOST_LAGS:
         raise ConfigError(f"lags is {lags}", f"give a whole number from 1 to {MOST_LAGS:,}")

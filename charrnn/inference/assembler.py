@@ -18,7 +18,7 @@ from charrnn.counts.compiled import CompiledLookup
 from charrnn.inference import writing_loop as loop
 from charrnn.inference.mixture import MixedNetwork
 from charrnn.inference.numpy_network import PlainNetwork
-from charrnn.kernels.exact_layers import layer_norm
+from charrnn.kernels.exact_layers import connect, layer_norm
 from charrnn.kernels.loops import equations
 from charrnn.kernels.loops.mixing import mixing
 from charrnn.kernels.loops.recall import recall
@@ -103,6 +103,14 @@ class _Assembler:
             case program.LookUp():
                 table = self._plain.tables[len(self._places)]
                 words: list[_Word] = [loop.LOOK_UP, width, *y, table.ctypes.data, table.shape[1]]
+            case program.Rows(_, rows):
+                table = self._plain.all_rows(len(self._places), rows)
+                words = [loop.LOOK_UP, width, *y, table.ctypes.data, table.shape[1]]
+            case program.Connect(_, x, weights, places):
+                name = f"connections.{len(self._places)}"
+                self.arrays |= {name: weights, f"{name}.places": np.ascontiguousarray(places, np.intp)}
+                words = [loop.CALL, address_of(connect), *weights.shape, *y, *self._read(x)]
+                words += [self._at(name), self._at(f"{name}.places"), width]
             case program.Product(_, x, weight, bias):
                 P, K, wide = self.arrays[weight].shape
                 words = [loop.PRODUCT, P, *y, self._at(bias), *self._read(x), self._at(weight)]

@@ -211,6 +211,18 @@ def layer_norm(h: Floats, weight: Floats, bias: Floats) -> Floats:
     return out
 
 
+class Connections:
+    """The sums of a `Connect`, in its order, and behind them zeros."""
+
+    def __init__(self, weights: Floats, places: npt.NDArray[np.int64], width: int) -> None:
+        self._weights, self._places, self._width = weights, places, width
+
+    def __call__(self, x: Floats) -> Floats:
+        y, S = np.zeros(self._width, np.float32), self._weights.shape[1]
+        y[:S] = np.add.reduce(self._weights * x[self._places], axis=0, initial=np.float32(-0.0))
+        return y
+
+
 class PlainNetwork:
     """A checkpoint's network, its weights arranged for one character at a time.
 
@@ -225,6 +237,7 @@ class PlainNetwork:
         self.vectors: dict[str, Floats] = {}  # biases of products, (padded N,), and those of norms, (N,)
         # By the number of a LookUp: its rows, (O + 1, padded N), computed when a character first comes.
         self.tables: dict[int, Floats] = {}
+        self.rows: dict[int, Floats] = {}  # the same of a `Rows`
         self.known = np.zeros(self.vocab_size + 1, np.bool_)
         self._transposed: dict[str, Floats] = {}  # matrices that are multiplied with rows of an embedding
         self.counts, self.never = checkpoint.counts, checkpoint.vocabulary.unknown
@@ -270,6 +283,10 @@ class PlainNetwork:
             case program.LookUp():
                 self.tables[n] = np.zeros((len(self.known), padded(width)), np.float32)
                 return f"{named('table', self.tables[n])}[character]{whole}"
+            case program.Rows(_, rows):
+                return f"{named('rows', self.all_rows(n, rows))}[character]{whole}"
+            case program.Connect(_, x, weights, places):
+                return f"{named('connect', Connections(weights, places, width))}(v{x})"
             case program.Product(_, x, weight, bias):
                 matrix, shift = self._matrix(weight), self._vector(bias, padded(width))
                 return f"(product({named('matrix', matrix)}, v{x}) + {named('shift', shift)}){whole}"
@@ -294,6 +311,14 @@ class PlainNetwork:
                 assert self.cache is not None
                 recalling = named("recalling", Recalling(self.cache, width, sys.modules[__name__]))
                 return f"{recalling}(v{x}, v{hidden}, character, state[{layer}:], new[{layer}:])"
+
+    def all_rows(self, n: int, rows: Floats) -> Floats:
+        """The rows of a `Rows`, value n, for all characters: (O + 1, padded N)."""
+        if n not in self.rows:
+            self.rows[n] = np.zeros((len(self.known), padded(rows.shape[1])), np.float32)
+            self.rows[n][: self._V, : rows.shape[1]] = rows[: self._V]
+            self.rows[n][self._V :, : rows.shape[1]] = rows[self._V]
+        return self.rows[n]
 
     def _matrix(self, name: str) -> Floats:
         if name not in self.matrices:

@@ -105,6 +105,23 @@ def layer_norm(table: int, rows: int) -> None:
             y[j] = np.float32((np.float64(x[j]) - mean) * scale) * scaled_by[j] + shifted_by[j]
 
 
+def connect(table: int, rows: int) -> None:
+    """y[i] = sum over k of weights[k, i] x[places[k, i]], from the first k on, and zeros behind; see program.
+
+    The table has K and S, the addresses and widths of y and x, the addresses of weights and places, (K, S),
+    and how many numbers y has.
+    """
+    K, S, N = word_at(table), word_at(table + WORD), word_at(table + 8 * WORD)
+    weights, places = _floats_at(word_at(table + 6 * WORD), K * S), word_at(table + 7 * WORD)
+    for b in range(rows):
+        y, x = _row(table + 2 * WORD, b, N), _row(table + 4 * WORD, b, S)
+        for i in range(N):
+            y[i] = -_ZERO if i < S else _ZERO
+        for k in range(K):
+            for i in range(S):
+                y[i] += weights[k * S + i] * x[word_at(places + (k * S + i) * WORD)]
+
+
 @njit()
 def look_up(table: int, characters: Any, rows: int) -> None:
     """y[b] = rows_of[characters[b]]; the table has N, and the addresses and widths of y and rows_of."""

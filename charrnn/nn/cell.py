@@ -62,6 +62,7 @@ class Cell:
     recurrent_identity: bool = False  # initial recurrent weights: the identity, not orthogonal
     biases: Mapping[str, float] = field(default_factory=dict)  # initial, by gate; without norm only
     learning_rate_scale: float = 1.0  # relative to an LSTM's
+    is_made: bool = False  # its weights are made from a seed: see modules.writing.reservoir
 
     @property
     def name(self) -> str:

@@ -292,20 +292,27 @@ class Model(Parametrized[_Passes]):
         window.drop(None)
         weights = np.zeros((T, B), self.dtype)
         weights[-1] = 1
-        gates = [layer.gates.copy() for layer in window.layers]
-        for layer in window.layers:
+        layers = [layer for layer in window.layers if isinstance(layer, BoundRecurrent)]
+        gates = [layer.gates.copy() for layer in layers]
+        for layer in layers:
             layer.d_states = tuple(np.zeros((T, B, width), self.dtype) for width in layer.widths)
 
         def pass_over(share: Share) -> None:
             b0, b1 = share.of(B)
             window.modules.forward(b0, b1, 0, T)
-            for layer, kept in zip(window.layers, gates, strict=True):  # backward overwrites them
+            for layer, kept in zip(layers, gates, strict=True):  # backward overwrites them
                 kept[:, b0:b1] = layer.gates[:, b0:b1]
             window.loss.gradient(b0, b1, weights)
             window.modules.backward(b0, b1)
 
         self.workers.run(window.prepare_share, pass_over)
-        return [_seen(layer, kept) for layer, kept in zip(window.layers, gates, strict=True)]
+        return [_seen(layer, kept) for layer, kept in zip(layers, gates, strict=True)]
+
+    def features(self) -> Array:
+        """What the last module read in the window of the last gradient, (T, B, padded)."""
+        (window,) = (w for key, w in self._windows.items() if key[2])
+        values: Array = window.modules.inner[-1].x.values
+        return values
 
     def learn(
         self,
@@ -320,13 +327,14 @@ class Model(Parametrized[_Passes]):
 
     def try_out(self) -> None:
         x = np.zeros((1, 1), np.int32)
-        self.gradient(x, x, dropout_seed=0)
         self.losses(x, x)
+        self.gradient(x, x, dropout_seed=0)  # last: an update may read its window
 
     def state_gradient(self) -> State:
         """The gradient of the state that the last `gradient()` started from."""
         (window,) = (w for key, w in self._windows.items() if key[2])
-        return State(tuple(layer.state_gradient() for layer in window.layers))
+        learning = [layer for layer in window.layers if isinstance(layer, BoundRecurrent)]
+        return State(tuple(layer.state_gradient() for layer in learning))
 
 
 def _seen(layer: BoundRecurrent, gates: Array) -> Seen:

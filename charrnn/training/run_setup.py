@@ -83,6 +83,11 @@ def set_up(
     if request.init_from is not None:
         suitable = dict.fromkeys((request.assignment.kind, "writer"))  # which begins all kinds
         initial = kinds.require(model_file.load(request.init_from), *suitable)
+        if initial.config.recurrence.is_made:
+            raise ConfigError(
+                "the model to start from is a read-out of a reservoir, which fits no other text",
+                "leave out --init-from: it learns anew in seconds",
+            )
     workers = Workers(request.threads)
     if earlier.interrupted is not None:
         settled = _as_before(earlier, earlier.interrupted, request, given, held)

@@ -58,6 +58,10 @@ _SETTINGS: dict[str, dict[str, tuple[str | None, str]]] = {
         "norm": (None, "Layer norm after each layer [--norm]."),
         "residual": (None, "Skip connection around each layer [--residual]."),
         "counts": ("MB", f"Megabytes of counts; 0: none {_SUITS}."),
+        "spectral_radius": ("X", "Of --cell esn: of its own weights [{}]."),
+        "leak": ("X", "Of --cell esn: what is new in each step [{:g}]."),
+        "density": ("P", "Of --cell esn: what a unit reads of its layer [{}]."),
+        "input_scale": ("X", "Of --cell esn: largest weight of a character [{:g}]."),
         "between": ("NAME", "A module between two layers; repeatable."),  # if there are any
         "attention": ("|".join(get_args(Attention)), "Of --task rewrite [{}]."),
     },

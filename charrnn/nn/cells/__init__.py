@@ -23,6 +23,11 @@ def kinds() -> tuple[str, ...]:
     return tuple(dict.fromkeys(kind for kind, _ in CELLS))
 
 
+def learning() -> tuple[str, ...]:
+    """The kinds of those whose weights are trained."""
+    return tuple(dict.fromkeys(kind for (kind, _), cell in CELLS.items() if not cell.is_made))
+
+
 def nonlinearities() -> tuple[str, ...]:
     """The values of `nonlinearity`; the first is also that of files and commands whose cell has none."""
     return tuple(dict.fromkeys(("tanh", *(nonlinearity for _, nonlinearity in CELLS if nonlinearity))))

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.kernels.machine import jit
 from charrnn.kernels.machine.jit import Task
-from charrnn.nn.learning.optimizer import AdamW
+from charrnn.nn.learning.optimizer import optimizer_of
 from charrnn.nn.network import Model
 from charrnn.nn.operands import Share
 from charrnn.nn.passes import Parametrized
@@ -190,7 +190,7 @@ def _step(config: ModelConfig, bfloat16: bool, workers: Workers) -> None:
     """A training step and an evaluation."""
     model: Parametrized[Any] = model_of(config, workers=workers, bfloat16=bfloat16)
     model.try_out()
-    AdamW(model.parameters, TrainConfig(steps=1), model.workers).step(model.gradients, 0.0)
+    optimizer_of(model, TrainConfig(steps=1)).step(model.gradients, 0.0)
 
 
 def model_of(config: ModelConfig, **how: Any) -> Model | Reader:

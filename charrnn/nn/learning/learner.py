@@ -11,7 +11,7 @@ import numpy as np
 
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.nn.learning.compilation import compile_kernels
-from charrnn.nn.learning.optimizer import AdamW
+from charrnn.nn.learning.optimizer import optimizer_of
 from charrnn.nn.network import Model, State
 from charrnn.nn.parameters import Array
 from charrnn.nn.passes import Parametrized, mix
@@ -31,7 +31,7 @@ class Learner(Generic[AnyModel]):
 
     def __init__(self, model: AnyModel, train: TrainConfig, B: int, beside: str | None = None) -> None:
         self.model, self.seed, self.B, self._beside = model, train.seed, B, beside
-        self.optimizer = AdamW(model.parameters, train, model.workers)
+        self.optimizer = optimizer_of(model, train)
 
     @property
     def updates(self) -> int:
@@ -61,8 +61,7 @@ class Learner(Generic[AnyModel]):
     def state_dict(self, carry: State | None) -> dict[str, Array]:
         """The arrays of weights, moments and state themselves, to be written before the next step."""
         state = self.model.zero_state(self.B) if carry is None else carry
-        moments = {"adam.m": self.optimizer.m, "adam.v": self.optimizer.v}
-        return {"parameters": self.model.parameters.flat, **moments, **state.tensors()}
+        return {"parameters": self.model.parameters.flat, **self.optimizer.tensors(), **state.tensors()}
 
     def load_state_dict(self, tensors: Mapping[str, Array], updates: int) -> State:
         """Continue from a `state_dict` that was taken after `updates` updates. Returns the carry.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,8 +12,23 @@ from charrnn.kernels import updates
 from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.updates import BLOCK
 from charrnn.nn.operands import Share
-from charrnn.nn.parameters import Parameters
+from charrnn.nn.parameters import Array, Parameters
+from charrnn.nn.passes import Parametrized
 from charrnn.nn.workers import Phase, Workers
+
+if TYPE_CHECKING:
+    from charrnn.nn.learning.newton import BoundedNewton
+
+
+def optimizer_of(model: Parametrized[Any], config: TrainConfig) -> AdamW | BoundedNewton:
+    """What updates a model's parameters: of a read-out alone, Newton's steps."""
+    if not model.config.recurrence.is_made:
+        return AdamW(model.parameters, config, model.workers)
+    from charrnn.nn.learning.newton import BoundedNewton
+    from charrnn.nn.network import Model
+
+    assert isinstance(model, Model)
+    return BoundedNewton(model.parameters, config, model.workers, model.features)
 
 
 def learning_rate(config: TrainConfig, progress: float) -> float:
@@ -40,6 +56,10 @@ class AdamW:
         self.v = aligned(parameters.flat.shape, parameters.flat.dtype)
         self.steps = 0  # taken so far
         self._partial = np.zeros(-(-len(self.m) // BLOCK))
+
+    def tensors(self) -> dict[str, Array]:
+        """The arrays from which updates go on."""
+        return {"adam.m": self.m, "adam.v": self.v}
 
     def step(self, gradients: Parameters, rate: float) -> float:
         """Update the parameters in place; the gradient is scaled to a norm of at most `clip`.

@@ -46,7 +46,8 @@ class Linear(Module):
 class _Bound(Bound):
     def __init__(self, module: Linear, window: Window, x: Stream) -> None:
         super().__init__(x, Stream(window, module.N))
-        self.weight, self.bias = window.weight(module.weight), window.parameters[module.bias]
+        self.weight = window.weight(module.weight, with_transpose=x.wants_gradient)
+        self.bias = window.parameters[module.bias]
         x.adds = True
         if window.training:
             self.d_bias = window.gradient(module.bias)
@@ -60,7 +61,8 @@ class _Bound(Bound):
         self.weight.forward(self.y.values[t0:t1], self.bias, self.x.values[t0:t1], b0, b1)
 
     def backward(self, b0: int, b1: int) -> None:
-        self.weight.backward(self.x.gradient, self.x.skipped(), self.y.gradient, b0, b1)
+        if self.x.wants_gradient:
+            self.weight.backward(self.x.gradient, self.x.skipped(), self.y.gradient, b0, b1)
         self.dy_rows.refresh(b0, b1)
         self.x_rows.refresh(b0, b1)
 

@@ -25,6 +25,12 @@ def network(config: ModelConfig) -> Sequential:
 
 def writer(config: ModelConfig) -> Sequential:
     """Reads a character and tells the next one."""
+    if config.recurrence.is_made:
+        from charrnn.nn.modules.writing.reservoir import Reservoir
+
+        V, N, L = config.vocab_size, config.hidden_size, config.num_layers
+        reservoir = Reservoir(config.recurrence, V, N, L, config.echo)
+        return Sequential(reservoir, Linear(reservoir.S, config.outputs, "decoder"))
     return Sequential(*layers(config), Linear(config.hidden_size, config.outputs, "decoder"))
 
 

@@ -40,6 +40,22 @@ class Product(NamedTuple):
     bias: str
 
 
+class Rows(NamedTuple):
+    """A fixed row for each character (V + 1, width), of which the last is START's and an end's."""
+
+    width: int
+    rows: Any
+
+
+class Connect(NamedTuple):
+    """Sums over K connections, y[i] = sum of weights[k, i] x[places[k, i]], and behind them zeros."""
+
+    width: int
+    x: Value
+    weights: Any  # (K, S)
+    places: Any  # (K, S)
+
+
 class Hidden(NamedTuple):
     """The first part of a layer's state before the step, to be read before `Advance`."""
 
@@ -99,7 +115,7 @@ class Recall(NamedTuple):
     layer: int
 
 
-Operation = LookUp | Product | Hidden | Advance | Norm | Sum | Elementwise | Mix | Recall
+Operation = LookUp | Rows | Product | Connect | Hidden | Advance | Norm | Sum | Elementwise | Mix | Recall
 
 
 class Program:
@@ -127,6 +143,14 @@ class Program:
     def row(self, x: Value | Character) -> Value:
         """The value itself; of characters, their rows."""
         return self._append(LookUp(x.width, x, None, None)) if isinstance(x, Character) else x
+
+    def rows(self, rows: Any) -> Value:
+        """The row of the character that is read, of these."""
+        return self._append(Rows(rows.shape[1], rows))
+
+    def connect(self, x: Value, weights: Any, places: Any, width: int) -> Value:
+        """Sums over the connections to x, and zeros up to the width; see Connect."""
+        return self._append(Connect(width, x, weights, places))
 
     def hidden(self, widths: tuple[int, ...]) -> Value:
         """The first part of the state of a new layer, before the step."""

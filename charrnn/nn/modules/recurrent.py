@@ -161,17 +161,73 @@ class _LookUp:
         return rows
 
 
-class BoundRecurrent(Bound):
-    """The passes of a layer, and its state: parts of (B, width), h first."""
+class Carried(Bound):
+    """The passes of a module with a state, parts of (B, width), h first, which goes from step to step.
+
+    Where a text begins, the state is another. In `reverse`, steps go from the right to the left.
+    """
+
+    reverse = False
+
+    def __init__(self, window: Window, widths: tuple[int, ...], x: Stream, y: Stream) -> None:
+        super().__init__(x, y)
+        self.window, self.widths, rest = window, widths, sum(widths[1:])
+        # The state between positions: left of the first, .. , right of the last. `rest` has the parts beside
+        # h side by side.
+        self.h_between, self.rest = window.array(widths[0], window.T + 1), window.array(rest, window.T + 1)
+        self.restart_rows = np.zeros((window.T, window.B), np.int32)
+        self.restarts: tuple[Array, ...] = ()  # h and the rest; `restart_rows` are indices into these
+
+    def _in_order(self, array: Array) -> Array:
+        """A view of an array (steps, ..) in the order in which the layer reads."""
+        return array[::-1] if self.reverse else array
+
+    def _parts(self, h: Array, rest: Array) -> tuple[Array, ...]:
+        """The parts of the state as views of these arrays."""
+        ends = list(accumulate(self.widths[1:], initial=0))
+        return h[..., : self.widths[0]], *(rest[..., a:b] for a, b in pairwise(ends))
+
+    def start(self, state: tuple[Array, ...], restart_rows: Any, restarts: tuple[Array, ...]) -> None:
+        """Set the initial state, (B, width) each; where restart_rows is not -1, that row of `restarts`."""
+        first = self._in_order(self.h_between)[0], self._in_order(self.rest)[0]
+        for array, values in zip(self._parts(*first), state, strict=True):
+            array[:] = values
+        self.restart_rows[:] = restart_rows
+        h, *rest = map(np.ascontiguousarray, restarts)
+        self.restarts = h, np.concatenate(rest, axis=1) if rest else np.zeros((len(h), 0), h.dtype)
+
+    def states(self) -> Any:
+        """The states as an argument of kernels."""
+        return kernels.loops.recurrent.States(self.h_between, self.rest, self.restart_rows, *self.restarts)
+
+    def state(self) -> tuple[Array, ...]:
+        """The state after the last step."""
+        last = self._in_order(self.h_between)[-1], self._in_order(self.rest)[-1]
+        return tuple(part.copy() for part in self._parts(*last))
+
+    def states_before(self) -> tuple[Array, ...]:
+        """The states before each step, (T, B, width): where a text begins, its first one."""
+        before = slice(1, None) if self.reverse else slice(None, -1)
+        return tuple(part.copy() for part in self._parts(self.h_between[before], self.rest[before]))
+
+    def states_after(self, places: Array) -> tuple[Array, ...]:
+        """The states after the positions t * B + b, (n, width) each."""
+        n, after = self.window.T * self.window.B, slice(None, -1) if self.reverse else slice(1, None)
+        h, rest = (array[after].reshape(n, array.shape[2])[places] for array in (self.h_between, self.rest))
+        return self._parts(h, rest)
+
+
+class BoundRecurrent(Carried):
+    """The passes of a layer."""
 
     # If there are such arrays, (T, B, width) for each part, `backward` fills them: the gradient of the state
     # before each step.
     d_states: tuple[Array, ...] | None = None
 
     def __init__(self, module: Recurrent, window: Window, x: Stream, y: Stream) -> None:
-        super().__init__(x, y)
-        self.window, self.cell, self.H, self.reverse = window, module.cell, module.H, module.reverse
-        N, H, T, B = module.gates * module.H, module.H, window.T, window.B
+        super().__init__(window, module.widths, x, y)
+        self.cell, self.H, self.reverse = module.cell, module.H, module.reverse
+        N, H, B, rest = module.gates * module.H, module.H, window.B, sum(module.widths[1:])
         self.y.is_brief = True
         self.weight_hh = window.weight(module.weight_hh)
         self.bias_ih, self.bias_hh = window.parameters[module.bias_ih], window.parameters[module.bias_hh]
@@ -183,12 +239,6 @@ class BoundRecurrent(Bound):
         self.gates = self._buffer("gates", N)
         self.recurrent = self._buffer("recurrent", N) if apart else self.gates
         self.kept = self._buffer("kept", kept)
-        # The state between positions: left of the first, .. , right of the last. `rest` has the parts beside
-        # h side by side.
-        self.widths, rest = module.widths, sum(module.widths[1:])
-        self.h_between, self.rest = window.array(H, T + 1), window.array(rest, T + 1)
-        self.restart_rows = np.zeros((T, B), np.int32)
-        self.restarts: tuple[Array, ...] = ()  # h and the rest; `restart_rows` are indices into these
         self.input: _Product | _LookUp
         if isinstance(x, Characters):
             self.input = _LookUp(window, x, module.weight_ih)
@@ -205,10 +255,6 @@ class BoundRecurrent(Bound):
 
     def _buffer(self, purpose: str, N: int) -> Array:
         return self.window.array(N) if self.window.training or not N else self.window.scratch(purpose, N)
-
-    def _in_order(self, array: Array) -> Array:
-        """A view of an array (steps, ..) in the order in which the layer reads."""
-        return array[::-1] if self.reverse else array
 
     def connect(self) -> None:
         """Pack the arguments of the kernels, once the buffer of the output's gradient is known."""
@@ -251,40 +297,6 @@ class BoundRecurrent(Bound):
         )  # fmt: skip
         backward = address_of(loops.equations.backward(cell, dtype), needed=False)
         self.backward_loops = loops.recurrent.Loops(backward, buffers)
-
-    def _parts(self, h: Array, rest: Array) -> tuple[Array, ...]:
-        """The parts of the state as views of these arrays."""
-        ends = list(accumulate(self.widths[1:], initial=0))
-        return h[..., : self.H], *(rest[..., a:b] for a, b in pairwise(ends))
-
-    def start(self, state: tuple[Array, ...], restart_rows: Any, restarts: tuple[Array, ...]) -> None:
-        """Set the initial state, (B, width) each; where restart_rows is not -1, that row of `restarts`."""
-        first = self._in_order(self.h_between)[0], self._in_order(self.rest)[0]
-        for array, values in zip(self._parts(*first), state, strict=True):
-            array[:] = values
-        self.restart_rows[:] = restart_rows
-        h, *rest = map(np.ascontiguousarray, restarts)
-        self.restarts = h, np.concatenate(rest, axis=1) if rest else np.zeros((len(h), 0), h.dtype)
-
-    def states(self) -> Any:
-        """The states as an argument of kernels."""
-        return kernels.loops.recurrent.States(self.h_between, self.rest, self.restart_rows, *self.restarts)
-
-    def state(self) -> tuple[Array, ...]:
-        """The state after the last step."""
-        last = self._in_order(self.h_between)[-1], self._in_order(self.rest)[-1]
-        return tuple(part.copy() for part in self._parts(*last))
-
-    def states_before(self) -> tuple[Array, ...]:
-        """The states before each step, (T, B, width): where a text begins, its first one."""
-        before = slice(1, None) if self.reverse else slice(None, -1)
-        return tuple(part.copy() for part in self._parts(self.h_between[before], self.rest[before]))
-
-    def states_after(self, places: Array) -> tuple[Array, ...]:
-        """The states after the positions t * B + b, (n, width) each."""
-        n, after = self.window.T * self.window.B, slice(None, -1) if self.reverse else slice(1, None)
-        h, rest = (array[after].reshape(n, array.shape[2])[places] for array in (self.h_between, self.rest))
-        return self._parts(h, rest)
 
     def state_gradient(self) -> tuple[Array, ...]:
         """The gradient of the initial state, after `backward`."""

@@ -23,6 +23,7 @@ class Stream:
 
     fixed = False  # must not be changed in place, since another module reads it, too
     changed = False  # values and gradient are changed in place by the module that passes it on
+    wants_gradient = True  # something before it learns
     is_brief = False  # the gradient is not read after the backward pass of the module before
     plus: Stream | None = None  # a skip connection, whose gradient has to be added to this one's ..
     adds = False  # .. which the reader does, since its product can start from it
