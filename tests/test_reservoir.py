@@ -20,7 +20,7 @@ from charrnn.events import Finished, Step
 from charrnn.inference import writing_loop
 from charrnn.inference.engines import Cursor
 from charrnn.inference.numpy_network import PlainNetwork
-from charrnn.nn.learning.newton import GATHERED, BoundedNewton
+from charrnn.nn.learning.newton import EVERY, GATHERED, BoundedNewton
 from charrnn.nn.modules.writing.reservoir import Reservoir, spectral_radius, uniform
 from charrnn.nn.network import Model, State
 from charrnn.nn.workers import Workers
@@ -184,11 +184,12 @@ def test_it_continues_a_chaotic_series_as_reservoirs_are_known_to() -> None:
 
 
 def reference_steps(X: list[Any], Y: list[Any], O: int, rate: float, decay: float) -> Any:  # noqa: E741
-    """The weights (O, S + 1) after a step for each window (n, S) and its targets, as the module says."""
-    S = X[0].shape[1]
+    """The weights (O, S + 1) after a step for each window (T, B, S) and its targets, as the module says."""
+    S = X[0].shape[2]
     W, m, A = np.zeros((O, S + 1)), np.zeros((O, S + 1)), np.eye(S + 1)
     seen: list[Any] = []
-    for number, (x, y) in enumerate(zip(X, Y, strict=True), 1):
+    for number, (window, y) in enumerate(zip(X, Y, strict=True), 1):
+        x = window.reshape(-1, S)
         ones = np.concatenate([x, np.ones((len(x), 1))], axis=1)
         logits = ones @ W.T
         p = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -196,7 +197,7 @@ def reference_steps(X: list[Any], Y: list[Any], O: int, rate: float, decay: floa
         p[np.arange(len(y)), y] -= 1
         G = p.T @ ones / len(y)
         if number <= GATHERED:
-            seen.append(x)
+            seen.append(window[::EVERY].reshape(-1, S))
         if number <= GATHERED and not number & (number - 1):
             rows = np.concatenate(seen)
             shrink = 0.01 + 0.99 * S / (S + len(rows))
@@ -224,7 +225,7 @@ def test_steps_are_newtons_with_the_bound_on_the_curvature(N: int, workers: int)
     for _ in range(5):
         x, y = rng.integers(0, V, (2, 30, 4)).astype(np.int32)
         _, state = model.gradient(x, y, state)
-        X.append(model.features()[..., :N].reshape(-1, N).copy())
+        X.append(model.features()[..., :N].copy())
         Y.append(y.reshape(-1))
         norm = optimizer.step(model.gradients, 0.2)
         assert norm == pytest.approx(np.linalg.norm(model.gradients.flat))
