@@ -364,6 +364,8 @@ class ModelConfig(_Stored):
         0.002, 0, 1, version=6, of="esn"
     )  # of the recurrent weights: four a unit at least
     input_scale: float = limited(2.0, 1e-6, 1000, version=6, of="esn")  # the largest weight of a character
+    # How many of its past states a writer attends to, see kernels.loops.retrospection; 0: to none.
+    span: int = limited(0, 0, 4096, version=6)
 
     def __post_init__(self) -> None:
         for name in ("between", "labels", "targets"):
@@ -392,6 +394,8 @@ class ModelConfig(_Stored):
             _check_number("targets", count, 1, MOST_TARGETS, whole=True)
         if self.kind != "rewriter" and self.attention != "additive":
             raise ConfigError("attention is for models that rewrite", "leave it out, or give --task rewrite")
+        if self.kind != "writer" and self.span:
+            raise ConfigError("--span is for models that write", "leave it out, or --task")
         if self.kind != "writer" and (self.labels or self.ends):
             raise ConfigError(f"a {self.kind} is given labels or ends of texts", "leave them out")
 
@@ -407,6 +411,8 @@ class ModelConfig(_Stored):
             object.__setattr__(self, "reservoir", 1)
         if self.kind != "writer" or self.labels:
             raise ConfigError(f"--cell {self.cell} learns to write texts without labels", "give another cell")
+        if self.span:
+            raise ConfigError(f"--cell {self.cell} trains its read-out alone, not --span", "leave one out")
         nothing: dict[str, Any] = {"embedding_size": 0, "norm": False, "residual": False, "dropout": 0.0}
         for name, value in (nothing | {"between": ()}).items():
             object.__setattr__(self, name, value)
@@ -445,7 +451,8 @@ class ModelConfig(_Stored):
     def features(self) -> tuple[str, ...]:
         """What stands between and around the layers, for display."""
         around = (name for name in ("norm", "residual") if getattr(self, name))
-        return *around, *(f"{name} between" for name in self.between)
+        back = (f"attention to the last {self.span}",) if self.span else ()
+        return *around, *(f"{name} between" for name in self.between), *back
 
     def network(self) -> Sequential:
         """What stands between a character and the logits: modules that one can print."""

@@ -589,6 +589,25 @@ def gated(
     return weight, (weight * p + (1 - weight) * q).tolist()
 
 
+def attended(parameters: Parameters, outputs: Array) -> Array:
+    """The outputs (T, H) of a text from its start, to each of which what it attends to is added.
+
+    A past output is told by the key of the one before it; there are as many lags as `attention.lag` has.
+    """
+    p = as_float64(parameters)
+    keys = [p["attention.key.weight"] @ h + p["attention.key.bias"] for h in outputs]
+    found = []
+    for t, h in enumerate(outputs):
+        query = p["attention.query.weight"] @ h + p["attention.query.bias"]
+        weights, context = [1.0], np.zeros(len(h))  # the first is of nothing
+        for i in range(max(0, t - len(p["attention.lag"])), t):
+            score = query @ keys[i] / np.sqrt(len(query)) + p["attention.lag"][t - i - 1]
+            weights.append(np.exp(score))
+            context = context + np.exp(score) * outputs[i + 1]
+        found.append(h + p["attention.output.weight"] @ (context / sum(weights)) + p["attention.output.bias"])
+    return np.stack(found)
+
+
 def recalled(outputs: Array, x: Sequence[int], p: Array, size: int, how: Sequence[float]) -> Array:
     """The probabilities (T, V) of a model and a cache (Grave et al. 2017) of its last `size` outputs.
 

@@ -21,7 +21,7 @@ from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.kernels.exact_layers import connect, layer_norm
 from charrnn.kernels.loops import equations
 from charrnn.kernels.loops.mixing import mixing
-from charrnn.kernels.loops.recall import recall
+from charrnn.kernels.loops.recall import attend, recall
 from charrnn.kernels.machine.aligned import LINE
 from charrnn.kernels.machine.native_calls import address_of
 from charrnn.kernels.products.exact_gemm import PANEL, in_panels, padded, panel_product
@@ -133,6 +133,11 @@ class _Assembler:
             case program.Mix(_, x, layer):
                 context = (0, layer * self._state, loop.OWN), self._state
                 words = [*self._mixing(), *y, *self._read(x), *context]
+            case program.Attend(_, hidden, query, key, lag, layer, each):
+                A, span = self._plain.program.operations[key].width, len(self._plain.vectors[lag])
+                words = [loop.CALL, address_of(attend), width, A, span, each]
+                words += [(0, self._state, loop.CONSTANT), self._at(lag), *y, *self._read(hidden, query, key)]
+                words += [(0, layer * self._state, loop.OWN), self._state]
             case program.Recall(_, x, hidden, layer):
                 words = [*self._recalling(), *y, *self._read(x, hidden)]
                 words += [(0, layer * self._state, loop.OWN), self._state]

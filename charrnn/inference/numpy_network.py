@@ -37,6 +37,7 @@ from charrnn.kernels.coefficients import (
 )
 from charrnn.nn.cell import Cell
 from charrnn.nn.modules import program
+from charrnn.recall.attending import Attending
 from charrnn.recall.recalling import Layout, Recalling
 
 Floats = npt.NDArray[np.float32]
@@ -307,6 +308,11 @@ class PlainNetwork:
                 assert self.counts is not None
                 mixing = named("mixing", Mixing(self.counts, sys.modules[__name__]))
                 return f"{mixing}(v{x}, character, state[{layer}], new[{layer}])"
+            case program.Attend(_, hidden, query, key, lag, layer, _):
+                lags = self._vector(lag, *self._tensors[lag].shape)
+                attending = named("attending", Attending(operation, lags, sys.modules[__name__]))
+                part = f"[{layer}:{layer + operation.layers(len(lags))}]"
+                return f"{attending}(v{hidden}, v{query}, v{key}, state{part}, new{part})"
             case program.Recall(_, x, hidden, layer):
                 assert self.cache is not None
                 recalling = named("recalling", Recalling(self.cache, width, sys.modules[__name__]))

@@ -12,8 +12,7 @@ from charrnn.errors import CharrnnError
 from charrnn.kernels.machine.jit import JIT_DISABLED
 from charrnn.kernels.products import gemm
 from charrnn.nn.modules.dropout import BoundDropout
-from charrnn.nn.modules.module import Sequential
-from charrnn.nn.modules.recurrent import Carried
+from charrnn.nn.modules.module import Sequential, Stateful
 from charrnn.nn.modules.stream import Characters, Ids
 from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array, Parameters
@@ -30,7 +29,7 @@ class Passes:
         self.modules = network.bind(window, self.characters)
         self.bind_loss()
         self.flat = list(self.modules.flat())
-        self.layers = [bound for bound in self.flat if isinstance(bound, Carried)]
+        self.layers = [bound for bound in self.flat if isinstance(bound, Stateful)]
         self.dropouts = [bound for bound in self.flat if isinstance(bound, BoundDropout)]
         for bound in self.flat:
             bound.connect()

@@ -97,7 +97,7 @@ def observed(
     """
     N, state = len(text), None
     network, doubts = np.empty(N), np.empty((N, 2), np.float32)
-    for positions, there, (x, y, reset), labels in windows(text):
+    for positions, there, (x, y, reset), labels in windows(text, remembers=model.config.span):
         found = np.empty((x.size, 2), np.float32)
         nats, state = model.losses(x, y, state, reset, labels, found)
         network[positions[there]] = np.exp(-nats[there].astype(np.float64))

@@ -77,7 +77,7 @@ def evaluate(
     returns something true, the evaluation ends with None.
     """
     total, done = 0.0, 0
-    remembers = model.cache.size if isinstance(model, RecallingModel) else 0
+    remembers = model.config.span + (model.cache.size if isinstance(model, RecallingModel) else 0)
     for _, losses in _losses(model, windows(documents, remembers=remembers)):
         total += float(np.sum(losses, dtype=np.float64))
         done += len(losses)

@@ -63,6 +63,7 @@ _SETTINGS: dict[str, dict[str, tuple[str | None, str]]] = {
         "density": ("P", "Of --cell esn: what a unit reads of its layer [{}]."),
         "input_scale": ("X", "Of --cell esn: largest weight of a character [{:g}]."),
         "between": ("NAME", "A module between two layers; repeatable."),  # if there are any
+        "span": ("N", "Also look back at the last N states [{}]."),
         "attention": ("|".join(get_args(Attention)), "Of --task rewrite [{}]."),
     },
     "How long: one of these, or what suits the text": {

@@ -163,6 +163,31 @@ def product(unit: Any, C: Any, init: Any, A: Any, B: Any, K: int, columns: Any, 
     call(unit[_LOOPS], (blocks,))
 
 
+class Strided(NamedTuple):
+    """A matrix anywhere: its address and, in elements, its strides.
+
+    The second is that of columns or, of what is read as panels, from panel to panel of 32 columns.
+    """
+
+    address: Any
+    row: Any
+    step: Any
+
+
+@njit()
+def strided_product(unit: Any, size: Any, C: Any, init: Any, A: Any, B: Any, sizes: Any) -> None:
+    """C = init + A B, of elements of so many bytes; sizes are the rows of A, those of B, and B's panels.
+
+    The unit is not one of bfloat16. C's rows and those of init are consecutive.
+    """
+    plan, (rows, depth, count) = np.empty((0, 3), np.intp), sizes
+    blocks = Blocks(
+        unit[_TILE], unit[_HEIGHT], size, init.address, init.row, A.address, A.row, A.step, B.address, B.step,
+        B.row, C.address, C.row, count, 1, 0, rows, depth, _address(plan, 0), len(plan),
+    )  # fmt: skip
+    call(unit[_LOOPS], (blocks,))
+
+
 @njit()
 def outer_product(unit: Any, C: Any, zero: Any, A: Any, G: Any, rows: int, part: Any) -> None:
     """A weight's gradient: C[p, k] = sum over rows r of A[r, k] G[r, 32 p : 32 p + 32].

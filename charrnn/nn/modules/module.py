@@ -60,6 +60,29 @@ class Bound:
             yield from bound.flat()
 
 
+class Stateful(Bound):
+    """A module with a state, whose parts are (B, width), of these `widths`."""
+
+    widths: tuple[int, ...]
+    reverse = False  # it reads from the end of a text to its beginning
+
+    def start(self, state: tuple[Array, ...], restart_rows: Any, restarts: tuple[Array, ...]) -> None:
+        """Set the initial state; where restart_rows (T, B) is not -1, that row of `restarts`."""
+        raise NotImplementedError
+
+    def state(self) -> tuple[Array, ...]:
+        """The state after the last step."""
+        raise NotImplementedError
+
+    def states_after(self, places: Array) -> tuple[Array, ...]:
+        """The states after the positions t * B + b, (n, width) each."""
+        raise NotImplementedError
+
+    def state_gradient(self) -> tuple[Array, ...]:
+        """The gradient of the initial state, after `backward`."""
+        raise NotImplementedError
+
+
 class Module:
     """A part of a network."""
 

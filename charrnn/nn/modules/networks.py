@@ -31,7 +31,12 @@ def writer(config: ModelConfig) -> Sequential:
         V, N, L = config.vocab_size, config.hidden_size, config.num_layers
         reservoir = Reservoir(config.recurrence, V, N, L, config.echo)
         return Sequential(reservoir, Linear(reservoir.S, config.outputs, "decoder"))
-    return Sequential(*layers(config), Linear(config.hidden_size, config.outputs, "decoder"))
+    H, back = config.hidden_size, []
+    if config.span:
+        from charrnn.nn.modules.writing.retrospection import Retrospection
+
+        back = [Retrospection(H, config.span)]
+    return Sequential(*layers(config), *back, Linear(H, config.outputs, "decoder"))
 
 
 def classifier(config: ModelConfig) -> Sequential:

@@ -115,7 +115,29 @@ class Recall(NamedTuple):
     layer: int
 
 
-Operation = LookUp | Rows | Product | Connect | Hidden | Advance | Norm | Sum | Elementwise | Mix | Recall
+class Attend(NamedTuple):
+    """A mean of past values `hidden`, see charrnn.nn.modules.writing.retrospection.
+
+    The state of the layers from `layer` on has these behind their keys, `each` in a layer, and then a layer
+    of numbers: the place of the key whose value is yet to come, plus 1, or 0; and how many are whole.
+    """
+
+    width: int
+    hidden: Value
+    query: Value
+    key: Value
+    lag: str
+    layer: int
+    each: int
+
+    def layers(self, span: int) -> int:
+        """How many layers the state has."""
+        return -(-span // self.each) + 1
+
+
+Operation = (
+    LookUp | Rows | Product | Connect | Hidden | Advance | Norm | Sum | Elementwise | Mix | Recall | Attend
+)
 
 
 class Program:
@@ -181,6 +203,14 @@ class Program:
         """log p under these logits and under counts, whose contexts have at most so many characters."""
         self.states.append((context,))
         return self._append(Mix(self.operations[logits].width, logits, len(self.states) - 1))
+
+    def attend(self, hidden: Value, query: Value, key: Value, lag: str) -> Value:
+        """A mean of as many past values `hidden` as `lag` has biases, by their keys."""
+        wide = self.operations[hidden].width + self.operations[key].width
+        width, first = max(*map(sum, self.states), wide), len(self.states)
+        found = Attend(self.operations[hidden].width, hidden, query, key, lag, first, width // wide)
+        self.states += [(width,)] * found.layers(*self.shapes[lag])
+        return self._append(found)
 
     def recall(self, logits: Value, hidden: Value, layers: tuple[int, ...]) -> Value:
         """log p under these logits and under a cache of `hidden`, whose state has layers of these widths."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from charrnn import kernels
 from charrnn.nn.cell import Cell
-from charrnn.nn.modules.module import Bound, Module, Shapes
+from charrnn.nn.modules.module import Module, Shapes, Stateful
 from charrnn.nn.modules.stream import Characters, Stream
 from charrnn.nn.modules.writing.label import Label
 
@@ -161,13 +161,11 @@ class _LookUp:
         return rows
 
 
-class Carried(Bound):
+class Carried(Stateful):
     """The passes of a module with a state, parts of (B, width), h first, which goes from step to step.
 
     Where a text begins, the state is another. In `reverse`, steps go from the right to the left.
     """
-
-    reverse = False
 
     def __init__(self, window: Window, widths: tuple[int, ...], x: Stream, y: Stream) -> None:
         super().__init__(x, y)

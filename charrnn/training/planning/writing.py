@@ -233,7 +233,7 @@ def _size(text: float, vocab_size: int, known: dict[str, Any], speed: Speed | No
 
 
 def _network(vocab_size: int, settings: dict[str, Any]) -> ModelConfig:
-    names = ("cell", "hidden_size", "num_layers", "embedding_size", "norm", "residual", "between")
+    names = ("cell", "hidden_size", "num_layers", "embedding_size", "norm", "residual", "between", "span")
     values = {name: settings[name] for name in names if name in settings}
     values.setdefault("embedding_size", values["hidden_size"])
     return ModelConfig(vocab_size, **values)
