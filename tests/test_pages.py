@@ -307,3 +307,15 @@ def test_a_cell_that_pages_do_not_know_is_refused_by_name() -> None:
         patch.setitem(cells.CELLS, ("gru", None), own)
         with pytest.raises(CheckpointError, match="a cell 'mine', which pages do not know"):
             page(model, "m")
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"cell": "esn", "embedding_size": 0, "norm": False, "residual": False}, "a reservoir"),
+        ({"span": 3}, "a span of attention"),
+    ],
+)
+def test_a_part_that_pages_do_not_know_is_refused_by_name(settings: dict[str, Any], what: str) -> None:
+    with pytest.raises(CheckpointError, match=f"{what}, which pages do not know"):
+        page(random_models.make(**settings), "m")

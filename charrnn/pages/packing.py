@@ -104,6 +104,10 @@ class _Packing:
                 return ["norm", width, x, weight, bias]
             case program.Sum(width, x, y):
                 return ["sum", width, x, y]
+            case program.Rows() | program.Connect():
+                raise _unknown("reservoir")
+            case program.Attend():
+                raise _unknown("span of attention")
         raise _unknown("module between its layers")
 
     def _add_matrix(self, name: str, *, rounded: bool) -> None:
