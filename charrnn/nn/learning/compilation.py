@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.kernels.machine import jit
 from charrnn.kernels.machine.jit import Task
-from charrnn.nn.learning.optimizer import optimizer_of
+from charrnn.nn.learning.optimizer import AdamW, Optimizer
 from charrnn.nn.network import Model
 from charrnn.nn.operands import Share
 from charrnn.nn.passes import Parametrized
@@ -191,6 +191,16 @@ def _step(config: ModelConfig, bfloat16: bool, workers: Workers) -> None:
     model: Parametrized[Any] = model_of(config, workers=workers, bfloat16=bfloat16)
     model.try_out()
     optimizer_of(model, TrainConfig(steps=1)).step(model.gradients, 0.0)
+
+
+def optimizer_of(model: Parametrized[Any], config: TrainConfig) -> Optimizer:
+    """What updates a model's parameters: of a read-out alone, Newton's steps."""
+    if not model.config.recurrence.is_made:
+        return AdamW(model.parameters, config, model.workers)
+    from charrnn.nn.learning.newton import BoundedNewton
+
+    assert isinstance(model, Model)
+    return BoundedNewton(model.parameters, config, model.workers, model.features)
 
 
 def model_of(config: ModelConfig, **how: Any) -> Model | Reader:

@@ -10,8 +10,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from charrnn.config import ModelConfig, TrainConfig
-from charrnn.nn.learning.compilation import compile_kernels
-from charrnn.nn.learning.optimizer import optimizer_of
+from charrnn.nn.learning.compilation import compile_kernels, optimizer_of
 from charrnn.nn.network import Model, State
 from charrnn.nn.parameters import Array
 from charrnn.nn.passes import Parametrized, mix

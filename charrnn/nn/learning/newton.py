@@ -20,12 +20,11 @@ import numpy as np
 
 from charrnn import kernels
 from charrnn.config import TrainConfig
-from charrnn.kernels import updates
 from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.machine.prefetch import NOTHING
 from charrnn.kernels.products import gemm, whitening
 from charrnn.kernels.products.gemm import PANEL, padded, panels
-from charrnn.kernels.updates import BLOCK
+from charrnn.nn.learning.optimizer import Optimizer
 from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array, Parameters
 from charrnn.nn.workers import Phase, Workers
@@ -35,7 +34,7 @@ MOMENTUM = 0.9
 SHRINK = 0.01  # the least share of C that is the identity's
 
 
-class BoundedNewton:
+class BoundedNewton(Optimizer):
     """Updates a weight (O, S) and its bias, which are all parameters; `features` are what they multiply.
 
     Features are (T, B, padded S), those of the window of the gradient.
@@ -44,12 +43,10 @@ class BoundedNewton:
     def __init__(
         self, parameters: Parameters, config: TrainConfig, workers: Workers, features: Callable[[], Array]
     ) -> None:
+        super().__init__(parameters, config, workers)
         (self._weight, (O, S)), (self._bias, _) = parameters.shapes.items()  # noqa: E741
-        self.parameters, self.config, self.workers = parameters, config, workers
         self._features, self._S, dtype = features, S, parameters.flat.dtype
         self._m = Parameters(parameters.shapes, dtype=dtype)
-        self.steps = 0  # taken so far
-        self._partial = np.zeros(-(-len(parameters.flat) // BLOCK))
         self._unit = gemm.unit(dtype.name)
         self._products, self._sums = aligned((panels(S), S, PANEL), dtype), aligned((padded(S),), dtype)
         self._inverse, self._mean = aligned((1, S, padded(S)), dtype), aligned((padded(S),), dtype)
@@ -57,34 +54,10 @@ class BoundedNewton:
         self._zero = aligned((padded(max(S, O)),), dtype)
 
     def tensors(self) -> dict[str, Array]:
-        """The arrays from which updates go on."""
         return {
             "newton.m": self._m.flat, "newton.products": self._products, "newton.sums": self._sums,
             "newton.inverse": self._inverse, "newton.mean": self._mean, "newton.gathered": self._gathered,
         }  # fmt: skip
-
-    def step(self, gradients: Parameters, rate: float) -> float:
-        """Update the parameters in place, if the gradient is finite. Returns its norm."""
-        self.workers.run(*self.phases(gradients, rate))
-        return self.finish()
-
-    def finish(self) -> float:
-        """Count the step whose phases have run, if the gradient was finite. Returns the gradient's norm."""
-        norm = self._norm()
-        if math.isfinite(norm):
-            self.steps += 1
-        return norm
-
-    def _norm(self) -> float:
-        return math.sqrt(float(np.add.reduce(self._partial)))
-
-    def phases(self, gradients: Parameters, rate: float) -> tuple[Phase, ...]:
-        """A step as phases for `Workers.run`, perhaps after others; call `finish` afterwards."""
-
-        def sum_squares(share: Share) -> None:
-            updates.squared_norms(self._partial, gradients.flat, *share.of(len(self._partial)))
-
-        return (sum_squares, *self._gather(), *self._update(gradients, rate))
 
     def _gather(self) -> Iterator[Phase]:
         """C of one more window, and its inverse."""
@@ -139,7 +112,8 @@ class BoundedNewton:
         yield eliminate
 
     def _update(self, gradients: Parameters, rate: float) -> Iterator[Phase]:
-        """G C^-1, and the step."""
+        """C^-1 of the first windows, G C^-1, and the step."""
+        yield from self._gather()
         S, weight, bias = self._S, self._weight, self._bias
         O = self.parameters.shapes[weight][0]  # noqa: E741
         gradient, d_bias = gradients[weight], gradients[bias]

@@ -1,9 +1,10 @@
-"""AdamW on the flat parameter vector, clipping by the gradient's norm, and the learning-rate schedule."""
+"""What optimizers have in common; AdamW on the flat parameter vector; and the learning-rate schedule."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -13,22 +14,7 @@ from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.updates import BLOCK
 from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array, Parameters
-from charrnn.nn.passes import Parametrized
 from charrnn.nn.workers import Phase, Workers
-
-if TYPE_CHECKING:
-    from charrnn.nn.learning.newton import BoundedNewton
-
-
-def optimizer_of(model: Parametrized[Any], config: TrainConfig) -> AdamW | BoundedNewton:
-    """What updates a model's parameters: of a read-out alone, Newton's steps."""
-    if not model.config.recurrence.is_made:
-        return AdamW(model.parameters, config, model.workers)
-    from charrnn.nn.learning.newton import BoundedNewton
-    from charrnn.nn.network import Model
-
-    assert isinstance(model, Model)
-    return BoundedNewton(model.parameters, config, model.workers, model.features)
 
 
 def learning_rate(config: TrainConfig, progress: float) -> float:
@@ -44,52 +30,34 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
     return peak * (low + (1.0 - low) * 0.5 * (1.0 + math.cos(math.pi * min(rest, 1.0))))
 
 
-class AdamW:
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2019), bias-corrected.
-
-    Decay and L1 shrinkage act on matrices, not on biases and norms.
-    """
+class Optimizer(ABC):
+    """Updates parameters in place."""
 
     def __init__(self, parameters: Parameters, config: TrainConfig, workers: Workers) -> None:
         self.parameters, self.config, self.workers = parameters, config, workers
-        self.m = aligned(parameters.flat.shape, parameters.flat.dtype)
-        self.v = aligned(parameters.flat.shape, parameters.flat.dtype)
         self.steps = 0  # taken so far
-        self._partial = np.zeros(-(-len(self.m) // BLOCK))
+        self._partial = np.zeros(-(-len(parameters.flat) // BLOCK))
 
+    @abstractmethod
     def tensors(self) -> dict[str, Array]:
         """The arrays from which updates go on."""
-        return {"adam.m": self.m, "adam.v": self.v}
 
-    def step(self, gradients: Parameters, rate: float) -> float:
-        """Update the parameters in place; the gradient is scaled to a norm of at most `clip`.
-
-        Returns the norm before scaling. If it is not finite, nothing changes.
-        """
-        self.workers.run(*self.phases(gradients, rate))
-        return self.finish()
+    @abstractmethod
+    def _update(self, gradients: Parameters, rate: float) -> Iterable[Phase]:
+        """What follows when `_norm` is known; if that is not finite, no parameter changes."""
 
     def phases(self, gradients: Parameters, rate: float) -> tuple[Phase, ...]:
         """A step as phases for `Workers.run`, perhaps after others; call `finish` afterwards."""
-        c, step = self.config, self.steps + 1
-        corrections = 1.0 - c.beta1**step, 1.0 - c.beta2**step
-        arrays = self.parameters.flat, gradients.flat, self.m, self.v
-        end, decayed = len(self.m), self.parameters.decayed
 
         def sum_squares(share: Share) -> None:
             updates.squared_norms(self._partial, gradients.flat, *share.of(len(self._partial)))
 
-        def update(share: Share) -> None:
-            norm = self._norm()
-            if not math.isfinite(norm):
-                return
-            scale = c.clip / norm if norm > c.clip else 1.0
-            for low, high, decay, l1 in ((0, decayed, c.weight_decay, c.l1), (decayed, end, 0.0, 0.0)):
-                n0, n1 = share.of(high - low)
-                numbers = updates.AdamWStep(scale, rate, c.beta1, c.beta2, *corrections, c.epsilon, decay, l1)
-                updates.adamw(*arrays, low + n0, low + n1, numbers)
+        return (sum_squares, *self._update(gradients, rate))
 
-        return sum_squares, update
+    def step(self, gradients: Parameters, rate: float) -> float:
+        """Update the parameters, if the gradient is finite. Returns its norm, before any clipping."""
+        self.workers.run(*self.phases(gradients, rate))
+        return self.finish()
 
     def finish(self) -> float:
         """Count the step whose phases have run, if the gradient was finite. Returns the gradient's norm."""
@@ -101,3 +69,37 @@ class AdamW:
     def _norm(self) -> float:
         """The Euclidean norm of all gradients, from the partial sums in a fixed order."""
         return math.sqrt(float(np.add.reduce(self._partial)))
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2019), bias-corrected.
+
+    A gradient is scaled to a norm of at most `clip`. Decay and L1 shrinkage act on matrices, not on biases
+    and norms.
+    """
+
+    def __init__(self, parameters: Parameters, config: TrainConfig, workers: Workers) -> None:
+        super().__init__(parameters, config, workers)
+        self.m = aligned(parameters.flat.shape, parameters.flat.dtype)
+        self.v = aligned(parameters.flat.shape, parameters.flat.dtype)
+
+    def tensors(self) -> dict[str, Array]:
+        return {"adam.m": self.m, "adam.v": self.v}
+
+    def _update(self, gradients: Parameters, rate: float) -> Iterable[Phase]:
+        c, step = self.config, self.steps + 1
+        corrections = 1.0 - c.beta1**step, 1.0 - c.beta2**step
+        arrays = self.parameters.flat, gradients.flat, self.m, self.v
+        end, decayed = len(self.m), self.parameters.decayed
+
+        def update(share: Share) -> None:
+            norm = self._norm()
+            if not math.isfinite(norm):
+                return
+            scale = c.clip / norm if norm > c.clip else 1.0
+            for low, high, decay, l1 in ((0, decayed, c.weight_decay, c.l1), (decayed, end, 0.0, 0.0)):
+                n0, n1 = share.of(high - low)
+                numbers = updates.AdamWStep(scale, rate, c.beta1, c.beta2, *corrections, c.epsilon, decay, l1)
+                updates.adamw(*arrays, low + n0, low + n1, numbers)
+
+        return (update,)
