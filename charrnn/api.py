@@ -333,7 +333,7 @@ def looking_back(model: AnyModel | None, cache: CacheConfig | int) -> Checkpoint
     """The model with a cache, for all functions that take a model; a number is how many characters it holds.
 
     It expects what followed, in the last characters of the same text, where the network was in a state like
-    the present one; see charrnn.kernels.loops.recall. A blend's models have a cache each.
+    the present one; see charrnn.kernels.loops.beside.recall. A blend's models have a cache each.
 
     Raises:
         ConfigError: the model does not write.

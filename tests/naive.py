@@ -629,7 +629,7 @@ def recalled(outputs: Array, x: Sequence[int], p: Array, size: int, how: Sequenc
 
 
 class GrowingCounts:
-    """The decisions and experts of charrnn.kernels.loops.growing, with contexts in place of hashes."""
+    """The decisions and experts of charrnn.kernels.loops.beside.growing, with contexts in place of hashes."""
 
     def __init__(self, V, letters):
         self.V, self.letters = V, letters

@@ -31,7 +31,8 @@ from charrnn.counts import trial
 from charrnn.errors import CorpusError
 from charrnn.events import Finished, Started
 from charrnn.kernels import loss, norm, rows, updates
-from charrnn.kernels.loops import context_tree, grams, mixing, recurrent
+from charrnn.kernels.loops import recurrent
+from charrnn.kernels.loops.beside import context_tree, grams, mixing
 from charrnn.kernels.machine import jit
 from charrnn.kernels.machine.jit import Task
 from charrnn.kernels.products import gemm

@@ -22,7 +22,7 @@ from charrnn.inference.mixed_model import MixedModel, model_of
 from charrnn.inference.mixture import Blend, MixedNetwork
 from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.kernels.coefficients import GATE_LONG
-from charrnn.kernels.loops import mixing
+from charrnn.kernels.loops.beside import mixing
 from charrnn.scoring import shared_prefixes
 
 WIDE = "".join(map(chr, range(32, 332)))

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.counts.counts import MOST_ORDER, MOST_VALUE, UNIT, Array, Counts
-from charrnn.kernels.loops import grams as kernels
-from charrnn.kernels.loops.grams import Level, Order, Text
+from charrnn.kernels.loops.beside import grams as kernels
+from charrnn.kernels.loops.beside.grams import Level, Order, Text
 from charrnn.text.corpus import Documents
 from charrnn.vocabulary import id_dtype
 
@@ -39,7 +39,7 @@ def _bits(vocab_size: int) -> int:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Grams:
-    """How often each n-gram occurs in a text, exactly; see charrnn.kernels.loops.grams."""
+    """How often each n-gram occurs in a text, exactly; see charrnn.kernels.loops.beside.grams."""
 
     keys: Keys  # (G, W) sorted
     counts: npt.NDArray[np.uint32]  # (G,)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from charrnn.counts.counts import Array, Counts
 from charrnn.counts.lookup import NOTHING, Context, Features, Tree
 from charrnn.kernels.coefficients import WHOLE_ROWS
-from charrnn.kernels.loops import context_tree
+from charrnn.kernels.loops.beside import context_tree
 from charrnn.kernels.machine.aligned import aligned
 from charrnn.text.corpus import Documents
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from charrnn.counts.gate import MOST_WEIGHT, SIZE, Gate
 from charrnn.kernels.coefficients import GATE_INPUTS, GATE_LONG, GATE_UNITS
-from charrnn.kernels.loops import mixing
+from charrnn.kernels.loops.beside import mixing
 
 ROWS, PASSES = 128, 4  # of a step; over the text: ten passes gain 0.0002 nats, and take twice as long
 RATE, DECAY = 0.04, 1e-4  # Adam's; DECAY pulls back to where the fit starts

@@ -1,6 +1,6 @@
 """Counts of what was read so far: a model's logits -> the probabilities of one that learns while it reads.
 
-See charrnn.kernels.loops.growing.
+See charrnn.kernels.loops.beside.growing.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from charrnn.config import TextConfig
 from charrnn.errors import CharrnnError
-from charrnn.kernels.loops import growing as kernels
-from charrnn.kernels.loops.growing import (
+from charrnn.kernels.loops.beside import growing as kernels
+from charrnn.kernels.loops.beside.growing import (
     BUCKET,
     CLASSES,
     EXPERTS,

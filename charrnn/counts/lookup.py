@@ -1,7 +1,7 @@
 """Counts -> the probabilities of the next character, in NumPy alone: text is there before Numba is imported.
 
-charrnn.kernels.loops.context_tree does the same, compiled, bit for bit: all sums are of integers, or have one
-order.
+charrnn.kernels.loops.beside.context_tree does the same, compiled, bit for bit: all sums are of integers, or
+have one order.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A network's logits -> log-probabilities, mixed with those of counts, in NumPy; see charrnn.counts.gate.
 
-charrnn.kernels.loops.mixing does the same in the compiled loop, bit for bit. The counts' context is a layer's
-state to both: the last n - 1 characters, plus 1, so that 0 stands where nothing is known.
+charrnn.kernels.loops.beside.mixing does the same in the compiled loop, bit for bit. The counts' context is a
+layer's state to both: the last n - 1 characters, plus 1, so that 0 stands where nothing is known.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from charrnn.counts.compiled import CompiledLookup, begins
 from charrnn.counts.counts import Counts
 from charrnn.counts.gate import SIZE
 from charrnn.kernels.coefficients import GATE_INPUTS
-from charrnn.kernels.loops import grams, mixing
+from charrnn.kernels.loops.beside import grams, mixing
 from charrnn.text.corpus import Documents
 from charrnn.vocabulary import id_dtype
 

@@ -14,7 +14,7 @@ from charrnn.config import CacheConfig
 from charrnn.counts.compiled import CompiledLookup, begins
 from charrnn.counts.gate import GatedCounts
 from charrnn.counts.growing import GrowingCounts
-from charrnn.kernels.loops import mixing, recall
+from charrnn.kernels.loops.beside import mixing, recall
 from charrnn.nn.network import Model, State
 from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array, Parameters
@@ -123,7 +123,7 @@ class MixedModel:
 
 
 class RecallingModel:
-    """A model with a cache of what followed states like its present one; see charrnn.kernels.loops.recall.
+    """A model with a cache of what followed states like its present one; see kernels.loops.beside.recall.
 
     Probabilities are those of both, and gradients those of the network alone.
     """

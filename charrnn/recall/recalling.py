@@ -1,4 +1,4 @@
-"""A network's logits -> log-probabilities, mixed with those of a cache, in NumPy; see kernels.loops.recall.
+"""A network's logits -> log-probabilities, mixed with those of a cache; see kernels.loops.beside.recall.
 
 That does the same in the compiled loop, bit for bit, and says what is computed.
 """
@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]
 
 LANES = 32  # partial sums of a product of states
-PLACE, KNOWN, FIRST = range(3)  # of the numbers of a cache, see kernels.loops.recall.Memory
+PLACE, KNOWN, FIRST = range(3)  # of the numbers of a cache, see kernels.loops.beside.recall.Memory
 
 _ZERO, _ONE, _LEAST, _MOST = map(np.float32, (0, 1, EXP_LEAST, 3e38))
 

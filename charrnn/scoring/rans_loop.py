@@ -11,7 +11,7 @@ from numba.extending import register_jitable
 
 from charrnn.inference.filters import argmax
 from charrnn.inference.writing_loop import _step
-from charrnn.kernels.loops import growing
+from charrnn.kernels.loops.beside import growing
 from charrnn.kernels.machine.jit import njit
 from charrnn.scoring import rans
 
@@ -71,7 +71,7 @@ def _read(network: Any, blocks: Any, t: int, rows: int, scratch: Any) -> int:
 
 
 class Learning(NamedTuple):
-    """What counts the one text while it is coded; see charrnn.kernels.loops.growing."""
+    """What counts the one text while it is coded; see charrnn.kernels.loops.beside.growing."""
 
     grown: Any
     past: Any  # (E,)

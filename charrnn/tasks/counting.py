@@ -20,7 +20,7 @@ from charrnn.counts.fitting import fitted
 from charrnn.counts.gate import LEAST_FITTED, GatedCounts
 from charrnn.inference.mixed_model import MixedModel
 from charrnn.kernels.coefficients import GATE_INPUTS
-from charrnn.kernels.loops import mixing
+from charrnn.kernels.loops.beside import mixing
 from charrnn.nn.network import Model
 from charrnn.nn.parameters import Array
 from charrnn.tasks.evaluation import next_start, windows

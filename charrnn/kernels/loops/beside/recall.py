@@ -22,7 +22,7 @@ import numpy as np
 from charrnn.kernels.activations import exp
 from charrnn.kernels.coefficients import EXP_LEAST, NORM_LANES
 from charrnn.kernels.exact_layers import _row
-from charrnn.kernels.loops.mixing import _exponentials, _log, _total
+from charrnn.kernels.loops.beside.mixing import _exponentials, _log, _total
 from charrnn.kernels.machine.jit import njit
 from charrnn.kernels.machine.native_calls import WORD, _doubles_at, _floats_at, word_at
 from charrnn.kernels.reductions import _sum_of_products

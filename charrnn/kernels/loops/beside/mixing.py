@@ -31,7 +31,15 @@ from charrnn.kernels.coefficients import (
     NORM_LANES,
 )
 from charrnn.kernels.exact_layers import _lane_sum, _row, sigmoid, tanh
-from charrnn.kernels.loops.context_tree import TOGETHER, Tree, _descend, _log2, _sharpness, _spread, _weights
+from charrnn.kernels.loops.beside.context_tree import (
+    TOGETHER,
+    Tree,
+    _descend,
+    _log2,
+    _sharpness,
+    _spread,
+    _weights,
+)
 from charrnn.kernels.machine.emitted import (
     BYTE,
     DOUBLE,

@@ -22,7 +22,7 @@ import numpy as np
 
 from charrnn.kernels.activations import exp
 from charrnn.kernels.coefficients import EXP_LEAST
-from charrnn.kernels.loops.mixing import _log
+from charrnn.kernels.loops.beside.mixing import _log
 from charrnn.kernels.machine.jit import njit
 
 ORDERS, WORDS = 7, 2  # experts on the last 1, 2, .. characters; on this word, and on it and the one before
