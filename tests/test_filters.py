@@ -108,7 +108,7 @@ FILTERS: list[tuple[tuple[str, ...], Callable[[BinaryIO, bytes], bool]]] = [
 # One of each command is asked a hundred times; its other forms differ in what they print.
 FEW = 20
 # What reads stdin to its end before it writes a word, or bytes and no lines: it owes no line an answer.
-NO_FILTERS = {"train", "eval", "next", "compress", "decompress"}
+NO_FILTERS = {"train", "eval", "diagnose", "next", "compress", "decompress"}
 
 
 @pytest.mark.parametrize(

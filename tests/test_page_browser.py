@@ -115,7 +115,7 @@ def test_nothing_of_a_model_or_an_address_becomes_more_than_text(chromium: Brows
 
 def test_a_long_text_can_be_stopped_and_the_next_one_is_whole(chromium: Browser, tmp_path: Path) -> None:
     path = opened(chromium, tmp_path, random_models.make(), "#length=100000000&seed=5")
-    chromium.wait(f"{TEXT}.textContent.length > 20_000")
+    chromium.wait(f"{TEXT}.textContent.length > 15_000")  # of more, the page keeps the last 20,000
     chromium.click("#stop")
     chromium.wait(DONE)
     shown = chromium.run(f"return {TEXT}.textContent")

@@ -46,7 +46,7 @@ def evaluate(
         list[str],
         typer.Argument(
             metavar="[MODEL] CORPUS...",
-            help="The model, unless -m names it; texts, or -.",
+            help="The model, unless -m names it; texts, or stdin: -",
         ),
     ],
     model: ModelPath = None,

@@ -60,7 +60,7 @@ _SETTINGS: dict[str, dict[str, tuple[str | None, str]]] = {
         "counts": ("MB", f"Megabytes of counts; 0: none {_SUITS}."),
         "spectral_radius": ("X", "Of --cell esn: of its own weights [{}]."),
         "leak": ("X", "Of --cell esn: what is new in each step [{:g}]."),
-        "density": ("P", "Of --cell esn: what a unit reads of its layer [{}]."),
+        "density": ("P", "Of --cell esn: share that a unit reads [{}]."),
         "input_scale": ("X", "Of --cell esn: largest weight of a character [{:g}]."),
         "between": ("NAME", "A module between two layers; repeatable."),  # if there are any
         "span": ("N", "Also look back at the last N states [{}]."),
