@@ -333,8 +333,7 @@ class Model(Parametrized[_Passes]):
     def state_gradient(self) -> State:
         """The gradient of the state that the last `gradient()` started from."""
         (window,) = (w for key, w in self._windows.items() if key[2])
-        learning = [layer for layer in window.layers if isinstance(layer, BoundRecurrent)]
-        return State(tuple(layer.state_gradient() for layer in learning))
+        return State(tuple(layer.state_gradient() for layer in window.layers))
 
 
 def _seen(layer: BoundRecurrent, gates: Array) -> Seen:

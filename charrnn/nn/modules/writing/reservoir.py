@@ -178,6 +178,10 @@ class BoundReservoir(Carried):
         arrays = (module.table.astype(dtype), module.weights.astype(dtype), module.shifts)
         self.made = kernels.loops.reservoir.Made(*arrays, module.K, module.L, module.N)
 
+    def state_gradient(self) -> tuple[Array, ...]:
+        """None: no gradient goes back."""
+        return tuple(np.zeros((self.window.B, width)) for width in self.widths)
+
     def prepare(self) -> None:
         """Note each position's character."""
         self.characters[:] = self.ids.used[self.ids.index]
