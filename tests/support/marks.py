@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NoReturn
@@ -92,7 +93,14 @@ def hold_to_marks(item: pytest.Item, monkeypatch: pytest.MonkeyPatch) -> None:
     if not {"process", "compiled"} & {*item.keywords}:
         monkeypatch.setattr(subprocess.Popen, "__init__", _refusal("process"))
         monkeypatch.setattr(os, "fork", _refusal("process"), raising=False)
-        monkeypatch.setattr(Dispatcher, "compile", _refusal("compiled"))
+        earlier = {*threading.enumerate()} - {threading.current_thread()}
+        compile_it, refuse = Dispatcher.compile, _refusal("compiled")
+
+        def compile_for_others(self: Any, *types: Any) -> Any:
+            # A test before this one may have left a thread that still loads kernels.
+            return compile_it(self, *types) if threading.current_thread() in earlier else refuse()
+
+        monkeypatch.setattr(Dispatcher, "compile", compile_for_others)
 
 
 def _refusal(marker: str) -> Callable[..., NoReturn]:
