@@ -536,7 +536,10 @@ def evaluate(
         assert without is not None
         result = replace(result, loss_without_labels=without.loss)
     if checkpoint.cache is not None:
-        network = _model(checkpoint, threads)
+        from charrnn.inference.mixed_model import RecallingModel
+
+        assert not isinstance(network, RecallingModel)
+        network = RecallingModel(network, checkpoint.cache)
         looking = evaluate_documents(network, documents, report=shown("looking back"))
         assert looking is not None
         result = replace(result, cache_loss=looking.loss)

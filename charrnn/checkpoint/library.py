@@ -30,9 +30,8 @@ def models() -> list[Path]:
     """
     found: dict[str, Path] = {}
     for folder in folders():
-        for path in _files(folder):
-            if not _is_bundled(path):
-                found.setdefault(path.name, path)
+        for path in _own(folder):
+            found.setdefault(path.name, path)
     ordered = sorted(found.values(), key=_written, reverse=True)
     return [*ordered, *(path for name, path in sorted(_bundled().items()) if name not in found)]
 
@@ -49,7 +48,7 @@ def name_of(path: Path) -> str:
 
 def newest(folder: str | Path = FOLDER) -> Path | None:
     """The model in the folder that was written last, or None. One that comes with the program is none."""
-    return max((path for path in _files(Path(folder)) if not _is_bundled(path)), key=_written, default=None)
+    return max(_own(Path(folder)), key=_written, default=None)
 
 
 def bundled(name: str) -> Path | None:
@@ -117,6 +116,7 @@ def _bundled() -> dict[str, Path]:
     return {name: beside / name for name in names if _is_file(beside / name)}
 
 
-def _is_bundled(path: Path) -> bool:
-    own = _bundled().get(path.name)
-    return own is not None and os.path.realpath(own) == os.path.realpath(path)
+def _own(folder: Path) -> Iterator[Path]:
+    """Its model files but for those that come with the program."""
+    others = {name: os.path.realpath(path) for name, path in _bundled().items()}
+    return (path for path in _files(folder) if others.get(path.name) != os.path.realpath(path))
