@@ -538,7 +538,7 @@ def clock(monkeypatch):
     monkeypatch.setattr(Model, "gradient", step)
     monkeypatch.setattr(Corpus, "novelty", index)
     monkeypatch.setattr("charrnn.tasks.next_character.evaluate", evaluation)
-    for module in ("api", "training.run", "training.run_setup"):
+    for module in ("api.learning", "training.run", "training.run_setup"):
         monkeypatch.setattr(f"charrnn.{module}.time", SimpleNamespace(monotonic=lambda: seconds[0]))
     return seconds
 

@@ -292,7 +292,7 @@ def test_a_line_in_another_form_is_written_as_it_was_if_it_has_as_many_character
 
 def test_of_a_very_long_line_the_beginning_is_tagged_and_that_is_said(file: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(tag, "SHOWN", 1000)
-    monkeypatch.setattr(api, "READ_TOGETHER", 512)
+    monkeypatch.setattr("charrnn.api.reading.READ_TOGETHER", 512)
     result = call("tag", "-m", file, stdin=b"ab" * 2000 + b"\nb\n")
     first, second = result.stdout.decode().splitlines()
     text, tags = first.split("\t")
