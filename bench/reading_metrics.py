@@ -110,12 +110,17 @@ def spans(tags: str) -> set[tuple[int, int]]:
 
 
 def without_marks(text: str) -> str:
-    """The text without diacritics, a character for each of the NFC text."""
+    """The text without diacritics, a character for each letter."""
     return "".join(map(_without_mark, unicodedata.normalize("NFC", text)))
 
 
 def _without_mark(character: str) -> str:
-    return unicodedata.normalize("NFD", character)[0].translate(BARRED)
+    """Without its marks; nothing of a mark by itself, which stands where no letter has it."""
+    return (
+        ""
+        if unicodedata.combining(character)
+        else unicodedata.normalize("NFD", character)[0].translate(BARRED)
+    )
 
 
 @dataclass(frozen=True)

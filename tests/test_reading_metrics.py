@@ -54,6 +54,8 @@ def test_words_with_marks_are_compared_by_what_they_had():
     assert (counts.words, counts.wrong, counts.marked, counts.marked_wrong) == (4, 2, 3, 1)
     assert counts.word_error == 0.5
     assert counts.marked_accuracy == pytest.approx(2 / 3)
+    impossible = metrics.marked_words(["giàu"], ["gia\N{COMBINING TILDE}\N{COMBINING HORN}u"])
+    assert (impossible.marked, impossible.marked_wrong) == (1, 1)
     with pytest.raises(ValueError, match="other marks"):
         metrics.marked_words(["a b"], ["a c"])
 
