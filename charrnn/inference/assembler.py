@@ -20,8 +20,9 @@ from charrnn.inference.mixture import MixedNetwork
 from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.kernels.exact_layers import connect, layer_norm
 from charrnn.kernels.loops import equations
+from charrnn.kernels.loops.beside.attending import attend
 from charrnn.kernels.loops.beside.mixing import mixing
-from charrnn.kernels.loops.beside.recall import attend, recall
+from charrnn.kernels.loops.beside.recall import recall
 from charrnn.kernels.machine.aligned import LINE
 from charrnn.kernels.machine.native_calls import address_of
 from charrnn.kernels.products.exact_gemm import PANEL, in_panels, padded, panel_product

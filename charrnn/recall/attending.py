@@ -1,6 +1,6 @@
 """The mean of its past outputs that a network attends to, in NumPy; see nn.modules.writing.retrospection.
 
-kernels.loops.beside.recall does the same in the compiled loop, bit for bit.
+kernels.loops.beside.attending does the same in the compiled loop, bit for bit.
 """
 
 from __future__ import annotations
