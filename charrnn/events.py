@@ -80,6 +80,7 @@ class Evaluated:
     measured_on: Measure
     parts: ByPart = ()  # of a corpus with shares: the loss of each path's own text, which `val_loss` weighs
     accuracy: float | None = None  # the share of right answers, of networks that read
+    network_loss: float | None = None  # where counts stand beside the network: its own, as `train_loss` is
 
 
 @dataclass(frozen=True, slots=True)

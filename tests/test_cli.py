@@ -629,7 +629,7 @@ def test_a_stopped_run_says_with_what_text_to_go_on(folder: Path, tmp_path: Path
 STEP = {"event", "step", "epoch", "seconds", "train_loss"}
 KEYS = {
     "step": STEP | {"chars_per_second", "learning_rate", "grad_norm"},
-    "eval": STEP | {"val_loss", "val_bpc"},
+    "eval": STEP | {"val_loss", "val_bpc", "network_loss"},  # the last one where there are counts
     "save": {"event", "step", "epoch", "seconds", "val_loss"},
     "done": STEP | {"checkpoint", "parameters", "best_val_loss", "best_val_bpc"},
 }

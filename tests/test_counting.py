@@ -143,9 +143,15 @@ def test_the_loss_that_is_told_is_that_of_the_model_in_the_file(corpus, tmp_path
     (tmp_path / "val").write_text(whole[len(whole) - round(0.1 * len(whole)) :])
     assert model.counts is not None
     assert events[-1].best_val_loss == model.best_val_loss
-    assert api.evaluate(out, tmp_path / "val").loss == pytest.approx(model.best_val_loss, abs=1e-6)
-    alone = api.evaluate(replace(model, counts=None), tmp_path / "val").loss
-    assert model.best_val_loss < alone - 0.1
+    found = api.evaluate(out, tmp_path / "val")
+    assert found.loss == pytest.approx(model.best_val_loss, abs=1e-6)
+    alone = api.evaluate(replace(model, counts=None), tmp_path / "val")
+    assert model.best_val_loss < alone.loss - 0.1
+    best = [event for event in events if isinstance(event, Evaluated) and event.best][-1]
+    assert found.network_loss == best.network_loss == pytest.approx(alone.loss, abs=1e-6)
+    assert alone.network_loss is None
+    lines = call("eval", out, tmp_path / "val").stdout.decode().splitlines()
+    assert lines[1] == f"network alone {alone.loss:.4f} nats/char, {alone.bpc:.4f} bits/char"
 
 
 def test_any_number_of_threads_gives_the_same_bytes(corpus, tmp_path):

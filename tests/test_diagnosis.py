@@ -106,6 +106,17 @@ def test_an_ordinary_validation_text_is_not_doubted():
     assert after_early_stop(late, MINUTES, 0.1).startswith("more text or more --dropout (now 0.1) would help")
 
 
+def test_beside_counts_the_network_is_judged_by_its_own_loss():
+    beside = TrainConfig(minutes=3, counts=1.0)
+    rows = history((2.0, 1.5), (1.70, 1.4))
+    assert advise([row | {"network_loss": 1.71} for row in rows], beside, 0.0).endswith(
+        "hardly better than text that is new to it (1.7100, without counts). Try --minutes 6"
+    )
+    assert advise([row | {"network_loss": 1.9} for row in rows], beside, 0.0) == ""
+    easy = doubts([row | {"network_loss": 0.5} for row in rows], beside, 0.0)
+    assert "much easier than the training text (0.5000 against 1.7000)" in easy
+
+
 def test_a_loss_with_counts_is_not_compared_with_that_of_training_which_has_none():
     beside = TrainConfig(minutes=3, counts=1.0)
     assert advise(history((2.0, 1.4), (1.70, 0.5)), beside, 0.0) == ""

@@ -24,8 +24,9 @@ def advise(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: fl
     """One sentence about a run that spent its budget, or "" if nothing is clear.
 
     `history` has a row for each evaluation, in order, with "epoch", "train_loss" and "val_loss", the loss
-    over held-out text. The training loss is a mean over steps, with dropout: it is larger than the loss of
-    the evaluated network over the same text.
+    over held-out text, and beside counts "network_loss", that of the network alone. The training loss, which
+    knows no counts, is a mean over steps, with dropout: it is larger than the loss of the evaluated network
+    over the same text.
     """
     rows = _measured(history)
     if not rows:
@@ -40,10 +41,10 @@ def advise(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: fl
             f"{decimal(best['val_loss'])} to {decimal(last['val_loss'])} while the training loss fell; "
             f"the best model is kept. More text or {cure}{_now(dropout)} would help, more time would not"
         )
-    if train.counts:  # which have a share in one of the losses alone
+    new = _without_counts(last, train)
+    if new is None:
         return ""
-    gap = last["val_loss"] - (last["train_loss"] - inflation(dropout))
-    if gap < NARROW:
+    if new - (last["train_loss"] - inflation(dropout)) < NARROW:
         cures = [_longer(train)]
         if last["epoch"] > FEW_PASSES:
             cures.append("a larger --hidden-size")
@@ -52,7 +53,7 @@ def advise(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: fl
         return (
             f"it could learn more: it predicts the text that it was trained on ({decimal(last['train_loss'])}"
             f"{' with dropout' if dropout else ''}) hardly better than text that is new to it "
-            f"({decimal(last['val_loss'])}). Try {' or '.join(cures)}"
+            f"({decimal(new)}{', without counts' if train.counts else ''}). Try {' or '.join(cures)}"
         )
     return ""
 
@@ -63,14 +64,15 @@ def doubts(history: Sequence[Mapping[str, Any]], train: TrainConfig, dropout: fl
     if not rows:
         return ""
     first, last = rows[0], rows[-1]
+    new = _without_counts(last, train)
     if first["epoch"] <= EARLY and first["val_loss"] > first["train_loss"] + HARDER:
         what = (
             f"unlike the training text: from the start its loss ({decimal(first['val_loss'])}) was far above "
             f"that of training ({decimal(first['train_loss'])})"
         )
-    elif not train.counts and last["val_loss"] < EASIER * (last["train_loss"] - inflation(dropout)):
+    elif new is not None and new < EASIER * (last["train_loss"] - inflation(dropout)):
         what = (
-            f"much easier than the training text ({decimal(last['val_loss'])} against "
+            f"much easier than the training text ({decimal(new)} against "
             f"{decimal(last['train_loss'])}): padding, a table, or text that training has, too"
         )
     else:
@@ -90,6 +92,12 @@ def after_early_stop(history: Sequence[Mapping[str, Any]], train: TrainConfig, d
 def _measured(history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     both = ((row, (row["train_loss"], row["val_loss"])) for row in history)
     return [row for row, losses in both if None not in losses and math.isfinite(sum(losses))]
+
+
+def _without_counts(row: Mapping[str, Any], train: TrainConfig) -> float | None:
+    """The loss of the network alone over text that is new to it; None: not known."""
+    own = row.get("network_loss")
+    return own if own is not None or train.counts else row["val_loss"]
 
 
 def inflation(dropout: float) -> float:

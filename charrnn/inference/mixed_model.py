@@ -67,11 +67,17 @@ class MixedModel:
         state: State | None = None,
         reset: Array | None = None,
         labels: Array | None = None,
+        own: Array | None = None,
     ) -> tuple[Array, State]:
-        """-log p(y) in nats for each position (T, B), and the state after the last character."""
+        """-log p(y) in nats for each position (T, B), and the state after the last character.
+
+        `own` (T, B), if given, becomes those of the network alone.
+        """
         inner, before = _parted(state or self.zero_state(x.shape[1]))
         doubts = np.empty((x.size, 2), np.float32)
         nats, inner = self.alone.losses(x, y, inner, reset, labels, doubts)
+        if own is not None:
+            own[:] = nats
         contexts, after = self._follow(x, reset, before)
         mixed = self._mixed(nats.reshape(-1), doubts, contexts, np.arange(x.size), y.reshape(-1))
         return mixed.reshape(x.shape), _joined(inner, after)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from charrnn.events import ByPart
-from charrnn.inference.mixed_model import AnyNetwork, RecallingModel
+from charrnn.inference.mixed_model import AnyNetwork, MixedModel, RecallingModel
 from charrnn.nn.parameters import Array
 from charrnn.text.corpus import Documents, Inputs
 
@@ -32,6 +32,7 @@ class Evaluation:
     characters: int
     accuracy: float | None = field(default=None, kw_only=True)  # the share of right answers, of readers
     parts: ByPart = field(default=(), kw_only=True)  # of those by whose losses this one is weighted
+    network_loss: float | None = field(default=None, kw_only=True)  # without the counts that stand beside
     # The loss of the same text without its labels; None: it has none.
     loss_without_labels: float | None = field(default=None, kw_only=True)
     adaptive_loss: float | None = field(default=None, kw_only=True)  # see tasks.adaptive_evaluation
@@ -41,6 +42,11 @@ class Evaluation:
     def bpc(self) -> float:
         """Bits a character."""
         return self.loss / math.log(2)
+
+    @property
+    def network_bpc(self) -> float | None:
+        """The network's own loss in bits."""
+        return None if self.network_loss is None else self.network_loss / math.log(2)
 
     @property
     def bpc_without_labels(self) -> float | None:
@@ -76,22 +82,24 @@ def evaluate(
     About ten times a second, `report` gets the number of characters done, and `stop` is called: when it
     returns something true, the evaluation ends with None.
     """
-    total, done = 0.0, 0
+    total, own, done = 0.0, 0.0, 0
     remembers = model.config.span + (model.cache.size if isinstance(model, RecallingModel) else 0)
-    for _, losses in _losses(model, windows(documents, remembers=remembers)):
+    for _, losses, alone in _losses(model, windows(documents, remembers=remembers)):
         total += float(np.sum(losses, dtype=np.float64))
+        own += float(np.sum(alone, dtype=np.float64))
         done += len(losses)
         report(done)
         if stop():
             return None
     count = len(documents)
-    return Evaluation(total / count if count else math.nan, count)
+    mean, network = (total / count, own / count) if count else (math.nan, math.nan)
+    return Evaluation(mean, count, network_loss=network if isinstance(model, MixedModel) else None)
 
 
 def surprises(model: AnyNetwork, documents: Documents) -> Array:
     """-log p of every character given all those before it in its document, (N,) in nats, float32."""
     result = np.zeros(len(documents), np.float32)
-    for positions, losses in _losses(model, windows(documents, whole=True)):
+    for positions, losses, _ in _losses(model, windows(documents, whole=True)):
         result[positions] = losses
     return result
 
@@ -99,12 +107,18 @@ def surprises(model: AnyNetwork, documents: Documents) -> Array:
 Windows = Iterator[tuple[Array, Array, Inputs, Array | None]]
 
 
-def _losses(model: AnyNetwork, read: Windows) -> Iterator[tuple[Array, Array]]:
-    """Positions and their losses, both (n,); every position once."""
+def _losses(model: AnyNetwork, read: Windows) -> Iterator[tuple[Array, Array, Array]]:
+    """Positions, their losses, and those of the network without counts, all (n,); every position once."""
     state = None
     for positions, there, inputs, labels in read:
-        losses, state = model.losses(*inputs[:2], state, inputs[2], labels)
-        yield positions[there], losses[there]
+        x, y, reset = inputs
+        if isinstance(model, MixedModel):
+            own = np.empty(x.shape, np.float32)
+            losses, state = model.losses(x, y, state, reset, labels, own)
+        else:
+            losses, state = model.losses(x, y, state, reset, labels)
+            own = losses
+        yield positions[there], losses[there], own[there]
 
 
 def windows(documents: Documents, *, whole: bool = False, remembers: int = 0) -> Windows:

@@ -141,7 +141,7 @@ class NextCharacters:
         return *self._batches.window(epoch, k), self._batches.labels(epoch, k, self._label_dropout)
 
     def evaluate(self, network: Learner[Model], stop: Callable[[], object]) -> Evaluation | None:
-        weighted, weights, parts = 0.0, 0.0, []
+        weighted, own, weights, parts = 0.0, 0.0, 0.0, []
         model: AnyNetwork = network.model
         if self._counting is not None:
             mixed = self._counting.beside(network.model)
@@ -154,9 +154,11 @@ class NextCharacters:
             if found is None:
                 return None
             weighted, weights = weighted + share * found.loss, weights + share
+            own += share * (found.loss if found.network_loss is None else found.network_loss)
             parts.append((name, found.loss))
         named = () if len(self.measured) == 1 else tuple(parts)
-        return Evaluation(weighted / weights, self.measured_characters, parts=named)
+        alone = None if model is network.model else own / weights
+        return Evaluation(weighted / weights, self.measured_characters, parts=named, network_loss=alone)
 
     def finished(self, model: Checkpoint) -> Checkpoint:
         return model if self._counting is None else replace(model, counts=self._counting.gated)

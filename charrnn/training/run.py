@@ -187,7 +187,7 @@ class Run:
             outcomes += self._try(lambda: self.outputs.keep_another(self._evaluated_checkpoint(result.loss)))
         yield Evaluated(
             p.step, self._epoch(), self._seconds(), train_loss, result.loss, result.bpc, best,
-            best and saved, self.task.measured_on, result.parts, result.accuracy,
+            best and saved, self.task.measured_on, result.parts, result.accuracy, result.network_loss,
         )  # fmt: skip
         yield from outcomes
         # After the model: a run that is killed in between repeats the evaluation.

@@ -341,7 +341,8 @@ def _record(event: Event, clock: dict[str, Any]) -> dict[str, Any] | None:
     if isinstance(event, Step):
         return {"event": "step", **pick(*when, "chars_per_second", "learning_rate", "grad_norm")}
     if isinstance(event, Evaluated):
-        return {"event": "eval", **pick(*when, "val_loss", "val_bpc"), **_of_parts(event)}
+        network = {} if event.network_loss is None else pick("network_loss")
+        return {"event": "eval", **pick(*when, "val_loss", "val_bpc"), **network, **_of_parts(event)}
     if isinstance(event, Saved) and event.kind == "model":
         return {"event": "save", **pick("step"), **clock, **pick("val_loss")}
     if isinstance(event, Unsaved):

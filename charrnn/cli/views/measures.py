@@ -27,6 +27,10 @@ def _writer(result: Any) -> Figures:
         f"loss {decimal(result.loss)} nats/char, {decimal(result.bpc)} bits/char, "
         f"perplexity {decimal(result.perplexity, 2)}, {result.characters} characters"
     ]
+    if result.network_loss is not None:
+        names += ["network_loss", "network_bpc"]
+        loss, bpc = decimal(result.network_loss), decimal(result.network_bpc)
+        lines.append(f"network alone {loss} nats/char, {bpc} bits/char")
     if result.loss_without_labels is not None:
         names += ["loss_without_labels", "bpc_without_labels"]
         loss, bpc = decimal(result.loss_without_labels), decimal(result.bpc_without_labels)

@@ -45,7 +45,7 @@ class RunHistory:
         elif isinstance(event, Step):
             self._first = self._first or event
         elif isinstance(event, Evaluated):
-            names = ("step", "epoch", "train_loss", "val_loss")
+            names = ("step", "epoch", "train_loss", "val_loss", "network_loss")
             self.history.append({name: getattr(event, name) for name in names})
 
     @property
