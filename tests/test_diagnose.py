@@ -112,7 +112,7 @@ def test_units_that_never_move_are_named(text: Path) -> None:
         model.tensors[name][[3, 11]] = 0
     found = api.diagnose(model, text, lags=8, threads=1)
     assert found.layers[0].idle == (3, 11)
-    assert "2 of 16 units in layer 0 never move" in found.advice
+    assert "2 of 16 units in layer 1 never move" in found.advice
     relu = vanilla(0.9, nonlinearity="relu")
     relu.tensors["rnn.bias_ih_l0"][[5, 6]] = -100
     found = api.diagnose(relu, text, lags=8, threads=1)
@@ -124,7 +124,7 @@ def test_a_gate_that_is_always_shut_is_named(text: Path) -> None:
     model = make(cell="lstm", characters=CHARACTERS, num_layers=1, hidden_size=8)
     model.tensors["rnn.bias_ih_l0"][8 : 2 * 8] -= 20
     found = api.diagnose(model, text, lags=8, threads=1)
-    assert "gate f in layer 0 is shut 100% of the time" in found.advice
+    assert "gate f in layer 1 is shut 100% of the time" in found.advice
 
 
 def test_norms_are_those_of_the_steps_that_training_would_take(tmp_path: Path, text: Path) -> None:
@@ -201,7 +201,7 @@ def test_the_table_names_each_part_of_each_layer_and_ends_with_advice(folder: Pa
     done = call("diagnose", "-m", "m.safetensors", "text.txt", "--lags", 12, cwd=folder)
     assert (done.returncode, done.stderr) == (0, b"")
     lines = done.stdout.decode().splitlines()
-    for name in ("layer 0 h", "layer 0 c", "layer 1 h", "layer 1 c"):
+    for name in ("layer 1 h", "layer 1 c", "layer 2 h", "layer 2 c"):
         assert sum(line.startswith(name) for line in lines) == 1
     assert lines[-1].startswith("advice")
     assert "k = 12" in done.stdout.decode()

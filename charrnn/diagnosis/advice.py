@@ -30,7 +30,7 @@ def _pressing(found: Diagnosis, model: ModelConfig, train: TrainConfig) -> Itera
             if times >= EXPLODED:
                 size = f"{times:,.0f}" if math.isfinite(times) else "infinitely many"
                 yield (
-                    f"gradients explode: that of {part} in layer {k} is {size} times as large "
+                    f"gradients explode: that of {part} in layer {k + 1} is {size} times as large "
                     f"{_characters(lag)} back as one back; {other} or a lower --clip "
                     f"(now {clipping.clip:g}) tames them"
                 )
@@ -45,7 +45,7 @@ def _pressing(found: Diagnosis, model: ModelConfig, train: TrainConfig) -> Itera
             cure = "a smaller --hidden-size would do as well"
             if model.recurrence.name == "rnn_relu":
                 cure = "a lower --lr or --nonlinearity tanh keeps more of them alive"
-            yield f"{len(layer.idle):,} of {layer.units:,} units in layer {k} never move: {cure}"
+            yield f"{len(layer.idle):,} of {layer.units:,} units in layer {k + 1} never move: {cure}"
     for k, layer in enumerate(found.layers):
         for gate, (low, high) in layer.gates.items():
             activation = model.recurrence.gates[gate]
@@ -53,7 +53,7 @@ def _pressing(found: Diagnosis, model: ModelConfig, train: TrainConfig) -> Itera
             if stuck >= MOSTLY:
                 how = "shut" if activation == "sigmoid" else "at its limits"
                 yield (
-                    f"gate {gate} in layer {k} is {how} {stuck:.0%} of the time, when hardly any gradient "
+                    f"gate {gate} in layer {k + 1} is {how} {stuck:.0%} of the time, when hardly any gradient "
                     f"passes it: a lower --lr or more --weight-decay (now {train.weight_decay:g}) "
                     "keeps it open"
                 )

@@ -42,10 +42,10 @@ def of_network(found: Diagnosis) -> Iterator[Row]:
     yield [(f"{'gates':<{_NAME}}share at the lower and the upper end of their range", "")]
     for k, layer in enumerate(found.layers):
         shares = (f"{gate} {low:4.0%} {high:4.0%}" for gate, (low, high) in layer.gates.items())
-        yield [(f"{f'layer {k}':<{_NAME}}{'     '.join(shares)}", "")]
+        yield [(f"{f'layer {k + 1}':<{_NAME}}{'     '.join(shares)}", "")]
     yield [("", "")]
     for k, layer in enumerate(found.layers):
-        yield [(f"{'units' if k == 0 else '':<{_NAME}}layer {k}: {_idle(layer)}", "")]
+        yield [(f"{'units' if k == 0 else '':<{_NAME}}layer {k + 1}: {_idle(layer)}", "")]
     yield [(f"{'clipping':<{_NAME}}{_clipping(found.clipping, 'steps from here on')}", "")]
     yield [(f"{'advice':<{_NAME}}{found.advice}", "")]
 
@@ -109,7 +109,7 @@ def _clipping_figures(found: Clipping) -> dict[str, Any]:
 def _gradients(found: Diagnosis) -> Iterator[tuple[str, list[float]]]:
     for k, layer in enumerate(found.layers):
         for part, values in layer.gradients.items():
-            yield f"layer {k} {part}", values
+            yield f"layer {k + 1} {part}", values
 
 
 def _in_view(points: Iterable[tuple[int, float]]) -> list[chart.Point]:
