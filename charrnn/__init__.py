@@ -31,15 +31,18 @@ if TYPE_CHECKING:
         evaluate,
         fill,
         given,
+        holding,
         load,
         looking_back,
         next_characters,
+        rank_units,
         sample,
         sample_each,
         score,
         score_lines,
         surprises,
         train,
+        watch_unit,
     )
     from charrnn.checkpoint.model_file import Checkpoint
     from charrnn.config import CacheConfig, ModelConfig, SampleConfig, TextConfig, TrainConfig
@@ -64,8 +67,8 @@ __all__ = [
     "CorpusError", "Evaluation", "Event", "ExitCode", "ModelConfig", "SampleConfig", "SaveError",
     "SearchError", "TextConfig", "TrainConfig", "TrainingError", "Vocabulary", "VocabularyError",
     "__version__", "blend", "by_label", "classify", "compress", "decompress", "diagnose", "diagnose_run",
-    "enumerate_lines", "evaluate", "fill", "given", "load", "looking_back", "next_characters", "sample",
-    "sample_each", "score", "score_lines", "surprises", "train",
+    "enumerate_lines", "evaluate", "fill", "given", "holding", "load", "looking_back", "next_characters",
+    "rank_units", "sample", "sample_each", "score", "score_lines", "surprises", "train", "watch_unit",
 ]  # fmt: skip
 
 # The module of each name, unless that is api (functions) or errors (other names).

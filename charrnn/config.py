@@ -642,6 +642,7 @@ class CacheConfig:
 
 SHORTEST_NOVEL = 8  # characters: shorter runs are part of the language
 DEFAULT_SAMPLE_LENGTH = 500  # characters of prose without --length
+RANKED_CHARACTERS = 200_000  # that are read where units are ranked, unless more are asked for
 PAGE_COUNTS = 16.0  # the most megabytes of counts that a page takes in, unless more are asked for
 MAX_LINE_LENGTH = 10_000  # ends the line of a --lines model that never does so itself
 # How far a label leads what `sample` writes. At 1, the ten most frequent languages of surnames were told less

@@ -42,15 +42,16 @@ ARROWS = {
         "checkpoint", "counts", "events", "generation", "inference", "kernels", "modules", "nn", "text",
     },
     "diagnosis": {"checkpoint", "modules", "nn", "text"},
+    "neurons": {"checkpoint", "constraints", "inference", "modules", "nn", "text"},
     "training": {"checkpoint", "counts", "events", "modules", "nn", "system", "tasks"},
     "api": {
-        "checkpoint", "constraints", "counts", "diagnosis", "events", "generation", "inference", "pages",
-        "scoring", "search", "tasks", "text", "training",
+        "checkpoint", "constraints", "counts", "diagnosis", "events", "generation", "inference",
+        "neurons", "pages", "scoring", "search", "tasks", "text", "training",
     },
     "serving": {"api", "checkpoint", "generation", "inference", "search", "text"},
     "cli": {
-        "api", "checkpoint", "diagnosis", "events", "scoring", "serving", "system", "tasks", "text",
-        "training",
+        "api", "checkpoint", "diagnosis", "events", "neurons", "scoring", "serving", "system", "tasks",
+        "text", "training",
     },
     "__main__": {"cli"},
 }  # fmt: skip
@@ -333,6 +334,7 @@ def test_every_command_that_reads_lines_flushes_before_it_waits_for_more() -> No
         "restored",
         "tagged",
         "rewritten",
+        "watch_unit",
     }
     used = set()
     for path in (PACKAGE / "cli").rglob("*.py"):

@@ -16,7 +16,7 @@ from support.calls import call
 from support.random_models import LINES, make
 
 from charrnn import api
-from charrnn.api.measuring import _documents
+from charrnn.api.measuring import documents_of
 from charrnn.checkpoint import model_file
 from charrnn.cli.views.diagnosis import STYLES
 from charrnn.diagnosis import network, run
@@ -154,7 +154,7 @@ def _first_norm(model: Path, text: Path) -> float:
 
     found = Model(checkpoint.config, workers=Workers(1))
     found.load_tensors(checkpoint.tensors)
-    documents = _documents(checkpoint, text, checkpoint.text.of_commands(), "error", print)
+    documents = documents_of(checkpoint, text, checkpoint.text.of_commands(), "error", print)
     norms = network._norms(found, documents, network.training(checkpoint.settings), lambda *_: None)
     return next(norms)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
@@ -30,16 +29,27 @@ def pieces(pairs, name="file"):
             yield name, "".join(c for c, _ in part), [bits for _, bits in part]
 
 
+def shown(character, bits):
+    return heatmap.shown(character, plain=heatmap.SURPRISE.level(bits) == 0)
+
+
 def seen(pairs):
     """The text as it is shown."""
-    shown = (heatmap.shown(c, heatmap.level(b)) + "\n" * (c == "\n") for c, b in pairs)
-    return "".join(shown)
+    return "".join(shown(c, b) + "\n" * (c == "\n") for c, b in pairs)
 
 
 def test_levels_rise_with_the_bits():
-    assert [heatmap.level(b) for b in (0, 0.99, 1, 2.5, 11.9, 12, 1e9)] == [0, 0, 1, 2, 6, 7, 7]
-    assert heatmap.level(float("nan")) == 7
+    assert [heatmap.SURPRISE.level(b) for b in (0, 0.99, 1, 2.5, 11.9, 12, 1e9)] == [0, 0, 1, 2, 6, 7, 7]
+    assert heatmap.SURPRISE.level(float("nan")) == 7
     assert len(heatmap.COLORS) == len(heatmap.BOUNDS) == len(heatmap.MARKS) - 1
+
+
+def test_values_have_a_fixed_symmetric_scale():
+    scale, bounds = heatmap.values_of("1:3", "tanh(c)"), heatmap.VALUE_BOUNDS
+    assert [scale.level(v) for v in (-1, -0.5, -0.09, 0, 0.09, 0.5, 1)] == [0, 2, 4, 4, 4, 6, 8]
+    assert bounds == tuple(-bound for bound in reversed(bounds))
+    assert len(scale.colors) == len(scale.marks) == len(scale.legend) == len(bounds) + 1
+    assert scale.plain == scale.level(0)
 
 
 def test_colours_darken_and_can_be_read():
@@ -50,7 +60,7 @@ def test_colours_darken_and_can_be_read():
 
     back = [luminance(b) for b, _ in heatmap.COLORS]
     assert back == sorted(back, reverse=True)
-    for background, foreground in heatmap.COLORS:
+    for background, foreground in (*heatmap.COLORS, *filter(None, heatmap.VALUE_COLORS)):
         low, high = sorted((luminance(background), luminance(foreground)))
         assert (high + 0.05) / (low + 0.05) >= 4.5
 
@@ -106,11 +116,24 @@ def test_a_page_holds_the_text_with_a_title_for_each_character(pairs):
     parser = Text()
     parser.feed(page)
     assert parser.text.removeprefix("\n") == seen(pairs)
-    assert len(parser.titles) == sum(bool(heatmap.shown(c, heatmap.level(b))) for c, b in pairs)
+    assert len(parser.titles) == sum(bool(shown(c, b)) for c, b in pairs)
     assert parser.tags <= {
         "html", "head", "meta", "title", "style", "body", "p", "i", "h2", "pre"
     }  # fmt: skip
     assert "http" not in page  # it needs no other file
+
+
+def test_a_page_of_a_unit_holds_what_comes_next_and_allows_nothing_but_its_style():
+    scale = heatmap.values_of("2:7", "tanh(c)")
+    page = "".join(heatmap.html([("f", "<\n", [-0.95, 0.0], ["next '</p>' 50%", 'next "a" 1%'])], scale))
+    parser = Text()
+    parser.feed(page)
+    assert parser.titles == ["< (U+003C): -0.950; next '</p>' 50%"], (
+        "a plain newline has no place to point at"
+    )
+    assert parser.text == "\n<\n"
+    assert "default-src 'none'; style-src 'unsafe-inline'" in page
+    assert "Unit 2:7: tanh(c) after each character" in page
 
 
 @given(text_and_bits)
@@ -120,8 +143,12 @@ def test_a_picture_is_whole_xml_with_a_title_for_each_character(pairs):
     space = "{http://www.w3.org/2000/svg}"
     drawn = root.findall(f"{space}g")[8:-1]  # without the legend and the sum
     assert all(group.find(f"{space}title").text for group in drawn)
-    wanted = [heatmap.shown(c, heatmap.level(b)) for c, b in pairs]
-    kept = [w for w, (_, b) in zip(wanted, pairs, strict=True) if w and (heatmap.level(b) or not w.isspace())]
+    wanted = [shown(c, b) for c, b in pairs]
+    kept = [
+        w
+        for w, (_, b) in zip(wanted, pairs, strict=True)
+        if w and (heatmap.SURPRISE.level(b) or not w.isspace())
+    ]
     assert [group.find(f"{space}text").text for group in drawn] == kept
 
 
@@ -142,5 +169,6 @@ def test_files_are_told_apart():
 
 
 def test_a_title_says_what_it_is():
-    assert html.unescape(heatmap._title("<", 3.0)) == "< (U+003C): 3.00 bits, 1 in 8"
-    assert heatmap._title("\x1b", 5000.0) == "\\x1b (U+001B): 5000.00 bits, next to impossible"
+    assert heatmap.SURPRISE.title("<", 3.0) == "< (U+003C): 3.00 bits, 1 in 8"
+    assert heatmap.SURPRISE.title("\x1b", 5000.0) == "\\x1b (U+001B): 5000.00 bits, next to impossible"
+    assert heatmap.values_of("1:3", "h").title("\U0010ffff", -0.25) == "the end: -0.250"

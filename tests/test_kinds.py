@@ -32,6 +32,7 @@ WORDS: dict[str, list[str]] = {
     "eval": ["pairs.tsv"],
     "restore": ["lines.txt"],
     "diagnose": ["lines.txt"],
+    "neurons": ["lines.txt"],
     "tag": ["lines.txt"],
     "rewrite": ["lines.txt"],
     "export page": ["-o", "page.html"],
@@ -119,7 +120,7 @@ def options() -> dict[str, list[str]]:
     return {name.split("`")[1]: [word.strip("`") for word in said.split(", ")] for name, said in rows}
 
 
-@pytest.mark.parametrize("option", ["--cache", "--adaptive"])
+@pytest.mark.parametrize("option", ["--cache", "--adaptive", "--fix"])
 @pytest.mark.parametrize("command", [name for name in TABLE if name != "train --init-from"])
 def test_a_command_has_the_options_for_models_that_write_that_the_table_says(option, command):
     assert (command in options()[option]) == (f"{option} " in call(command, "--help").stdout.decode())

@@ -23,11 +23,14 @@ from typing import TYPE_CHECKING
 
 from charrnn.api.learning import train as train  # "as": this is where callers take it from
 from charrnn.api.learning import training_files as training_files
-from charrnn.api.measuring import diagnose as diagnose
-from charrnn.api.measuring import diagnose_run as diagnose_run
+from charrnn.api.looking import diagnose as diagnose
+from charrnn.api.looking import diagnose_run as diagnose_run
+from charrnn.api.looking import rank_units as rank_units
+from charrnn.api.looking import watch_unit as watch_unit
 from charrnn.api.measuring import evaluate as evaluate
 from charrnn.api.models import by_label as by_label
 from charrnn.api.models import given as given
+from charrnn.api.models import holding as holding
 from charrnn.api.models import load as load
 from charrnn.api.models import looking_back as looking_back
 from charrnn.api.models import model_path as model_path

@@ -1,4 +1,4 @@
-"""How well a model knows a text, and how it uses what it has read."""
+"""How well a model knows a text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from charrnn.text.corpus import Documents, read
 from charrnn.vocabulary import OnUnknown
 
 if TYPE_CHECKING:
-    from charrnn.diagnosis.findings import Diagnosis, RunDiagnosis
     from charrnn.tasks.evaluation import Evaluation
 
 
@@ -52,7 +51,7 @@ def evaluate(
             if given:
                 raise ConfigError(f"{name} is for models that write, and this one reads", "leave it out")
         return _measured(checkpoint, corpus, text, on_unknown, threads, note)
-    documents = _documents(checkpoint, corpus, text, on_unknown or "error", note)
+    documents = documents_of(checkpoint, corpus, text, on_unknown or "error", note)
     network = model_of(replace(checkpoint, cache=None), threads)
 
     def shown(stage: str) -> Callable[[int], None]:
@@ -91,7 +90,7 @@ def evaluate(
     return result
 
 
-def _documents(
+def documents_of(
     model: Checkpoint, corpus: Paths, text: TextConfig, on_unknown: OnUnknown, note: Callable[[str], None]
 ) -> Documents:
     """A corpus as a model reads it."""
@@ -119,39 +118,3 @@ def _measured(
     for line in notes:
         note(line)
     return result
-
-
-def diagnose(
-    model: Checkpoint | str | Path | None,
-    corpus: Paths,
-    *,
-    lags: int | None = None,
-    threads: int | None = None,
-    text: TextConfig | None = None,
-    on_unknown: OnUnknown = "error",
-    report: Callable[[str, float], None] = lambda what, share: None,
-    note: Callable[[str], None] = lambda line: None,
-) -> Diagnosis:
-    """How a model's network uses its past as it reads a text; see charrnn.diagnosis.network.
-
-    Gradients are followed `lags` characters back; None: twice as far as in training. Counts have none. For
-    `report` and `note`, see `evaluate`.
-    """
-    from charrnn.diagnosis import network
-
-    checkpoint = checkpoint_of(model)
-    documents = _documents(checkpoint, corpus, text or checkpoint.text.of_commands(), on_unknown, note)
-    return network.diagnose(checkpoint, documents, lags, threads, report)
-
-
-def diagnose_run(events: str | Path, *, clip: float = 1.0) -> RunDiagnosis:
-    """How large the steps of a run are, by the events that `charrnn train --json` has printed so far.
-
-    `events` is a file, or "-" for standard input; `clip` is that of the run.
-
-    Raises:
-        CorpusError: there is something else in the file, or no step yet.
-    """
-    from charrnn.diagnosis import run
-
-    return run.read(events, clip)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from charrnn.checkpoint import library
 from charrnn.checkpoint import model_file as files
@@ -51,7 +52,9 @@ def given(
         VocabularyError: a model has no such label, or none of them has labels.
         ConfigError: a weight or the strength is out of range.
     """
-    several = [(checkpoint_of(models), 1.0)] if isinstance(models, (Checkpoint, str, Path)) else models
+    several: Any = models
+    if isinstance(models, (Checkpoint, str, Path)):
+        several = [(model_or_blend(models), 1.0)]
     if several is None or isinstance(several, Blend):
         raise ConfigError("labels are given for a blend", "give them for its models")
     found: list[tuple[Checkpoint, float]] = []
@@ -98,6 +101,19 @@ def looking_back(model: AnyModel | None, cache: CacheConfig | int) -> Checkpoint
     return replace(loaded, cache=cache)
 
 
+def holding(model: Checkpoint | str | Path | None, values: Mapping[str, float]) -> Checkpoint:
+    """The model for all functions that write, with these units held: {"1:37": 1.5}.
+
+    Of an LSTM c is held, of other cells h; see charrnn.neurons.holding.
+
+    Raises:
+        ConfigError: there is no such unit, or it cannot have this value.
+    """
+    from charrnn.neurons.holding import held
+
+    return held(checkpoint_of(model), values)
+
+
 def by_label(model: Checkpoint | str | Path, column: str | None = None) -> list[Checkpoint]:
     """The models of texts with each label of a column, the first one without a name.
 
@@ -121,12 +137,18 @@ def place_of(model: Checkpoint, column: str) -> int:
 
 
 def checkpoint_of(model: Checkpoint | str | Path | None, *kinds: Kind) -> Checkpoint:
-    """The model, of one of these kinds; without any, one that writes."""
-    return require(model if isinstance(model, Checkpoint) else load(model), *(kinds or ("writer",)))
+    """The model to read with, of one of these kinds; without any, one that writes."""
+    loaded = model if isinstance(model, Checkpoint) else load(model)
+    if loaded.held:  # what reads begins with a state of zeros
+        raise ConfigError("units are held while a model writes, and not while it reads", "give it as it is")
+    return require(loaded, *(kinds or ("writer",)))
 
 
 def model_or_blend(model: AnyModel | None) -> Checkpoint | Blend:
-    return model if isinstance(model, Blend) else checkpoint_of(model)
+    """The model, or models, to write with."""
+    if isinstance(model, Blend):
+        return model
+    return require(model if isinstance(model, Checkpoint) else load(model), "writer")
 
 
 def as_read(model: Checkpoint | Blend, text: str) -> str:

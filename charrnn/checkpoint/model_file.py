@@ -52,6 +52,8 @@ class Checkpoint:
     columns: Columns = ()  # the labels of texts
     counts: GatedCounts | None = None  # which stand beside the network
     cache: CacheConfig | None = None  # how far it looks back where it predicts; files do not have it
+    # Where texts begin, (layer, place in its state, number), since units are held; nor do files have that.
+    held: tuple[tuple[int, int, float], ...] = ()
 
     @property
     def characters(self) -> str:

@@ -55,22 +55,48 @@ def load(
     labels: list[str] | None = None,
     strength: float | None = 1.0,
     cache: str | None = None,
+    fixed: list[str] | None = None,
 ) -> Checkpoint | api.Blend:
     """The model, or blend of models, that the options name; without any, the newest model.
 
     Raises:
-        ConfigError: a weight is not positive, the models cannot be mixed, or labels cannot be read.
+        ConfigError: a weight is not positive, the models cannot be mixed, labels cannot be read, or a unit
+            cannot be held.
         CheckpointError: a model cannot be loaded.
         VocabularyError: a model has no such label.
     """
     from charrnn import api
 
     named = [path_and_weight(value) for value in models or ()]
-    found: Any = labelled(
-        [(api.load(path), weight) for path, weight in named] or [(api.load(), 1.0)], labels, strength
-    )
+    parts = [(api.load(path), weight) for path, weight in named] or [(api.load(), 1.0)]
+    if fixed:
+        if len(parts) > 1:
+            raise ConfigError("--fix holds units of one model, and there are several", "give one of them")
+        parts = [(api.holding(parts[0][0], held_units(fixed)), 1.0)]
+    found: Any = labelled(parts, labels, strength)
     loaded: Checkpoint | api.Blend = looking_back(found, cache)
     return loaded
+
+
+def held_units(values: list[str]) -> dict[str, float]:
+    """`1:37=1.5` -> the unit and its value.
+
+    Raises:
+        ConfigError: a value cannot be read, or a unit has two.
+    """
+    found: dict[str, float] = {}
+    for value in values:
+        unit, _, number = value.partition("=")
+        try:
+            level = float(number)
+        except ValueError:
+            raise ConfigError(
+                f"--fix is {quoted(value)}", "give layer:unit=value, such as 1:37=1.5"
+            ) from None
+        if unit in found:
+            raise ConfigError(f"--fix holds {quoted(unit)} at two values", "give one of them")
+        found[unit] = level
+    return found
 
 
 def looking_back(model: Any, cache: str | None) -> Any:

@@ -53,8 +53,8 @@ def _pressing(found: Diagnosis, model: ModelConfig, train: TrainConfig) -> Itera
             if stuck >= MOSTLY:
                 how = "shut" if activation == "sigmoid" else "at its limits"
                 yield (
-                    f"gate {gate} in layer {k + 1} is {how} {stuck:.0%} of the time, when hardly any gradient "
-                    f"passes it: a lower --lr or more --weight-decay (now {train.weight_decay:g}) "
+                    f"gate {gate} in layer {k + 1} is {how} {stuck:.0%} of the time, when hardly any "
+                    f"gradient passes it: a lower --lr or more --weight-decay (now {train.weight_decay:g}) "
                     "keeps it open"
                 )
     yield _memory(found, train, vanilla=vanilla)

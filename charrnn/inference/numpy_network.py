@@ -240,6 +240,7 @@ class PlainNetwork:
         self.tables: dict[int, Floats] = {}
         self.rows: dict[int, Floats] = {}  # the same of a `Rows`
         self.known = np.zeros(self.vocab_size + 1, np.bool_)
+        self._held = checkpoint.held
         self._transposed: dict[str, Floats] = {}  # matrices that are multiplied with rows of an embedding
         self.counts, self.never = checkpoint.counts, checkpoint.vocabulary.unknown
         logits: Any = self.program.operations[-1]
@@ -340,7 +341,10 @@ class PlainNetwork:
     def initial_state(self) -> Floats:
         """The state at a document's start: (L, S), in each row its parts side by side, h first."""
         states = self.program.states
-        return np.zeros((len(states), max(map(sum, states))), np.float32)
+        initial = np.zeros((len(states), max(map(sum, states))), np.float32)
+        for layer, place, value in self._held:
+            initial[layer, place] = value
+        return initial
 
     def put(self, states: Sequence[Floats], scratch: Any) -> None:
         """Copy the states of B texts into the memory of the compiled loop."""

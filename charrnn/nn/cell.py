@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+OPEN = 100.0  # the input of a sigmoid gate that lets all through: the sigmoid of it is 1 in float32
+
 
 class Stage(NamedTuple):
     """An equation of numbers or `rows`. The names of its parameters are its inputs, `writes` its results.
@@ -62,6 +64,8 @@ class Cell:
     recurrent_identity: bool = False  # initial recurrent weights: the identity, not orthogonal
     biases: Mapping[str, float] = field(default_factory=dict)  # initial, by gate; without norm only
     learning_rate_scale: float = 1.0  # relative to an LSTM's
+    # The inputs of gates with which the last part of a unit's state stays as it is, to the last bit.
+    keeps: Mapping[str, float] = field(default_factory=dict)
     is_made: bool = False  # its weights are made from a seed: see modules.writing.reservoir
 
     @property

@@ -90,6 +90,10 @@ def sample(
         bool, typer.Option("--adaptive", help="Learn from prompts, or what is accepted.")
     ] = False,
     cache: models.Cache = None,
+    fix: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYER:UNIT=X", help="Hold a unit at this value; repeatable."),
+    ] = None,
     precision: Precision = "float32",
     on_unknown: OnUnknown = "error",
     nul: Nul = False,
@@ -123,11 +127,11 @@ def sample(
         if switched or filters or any(value is not None for value in chance):
             raise ConfigError(
                 "--interactive is given with an option for texts that are drawn by chance",
-                "it goes with --model, --prompt TEXT, --adaptive, --cache, --precision and --on-unknown",
+                "it goes with --model, --prompt TEXT, --adaptive, --cache, --fix, --precision, --on-unknown",
             )
         from charrnn.cli import interaction
 
-        loaded = models.load(model, label, strength, cache)
+        loaded = models.load(model, label, strength, cache, fix)
         interaction.write_by_hand(loaded, prompt, on_unknown, precision, adaptive=adaptive)
         return
     if adaptive and (prompts, prompts_json) == (None, None):
@@ -137,7 +141,7 @@ def sample(
     from charrnn import api
 
     by_prompt = label is None and (prompts, prompts_json) != (None, None)  # if the model knows labels
-    checkpoint = models.load(model, label, None if by_prompt else strength, cache)
+    checkpoint = models.load(model, label, None if by_prompt else strength, cache, fix)
     if by_prompt and strength is not None and not getattr(checkpoint, "columns", ()):
         raise models.no_label_to_lead()
     text = checkpoint.text.of_commands(encoding, encoding_errors)

@@ -5,11 +5,8 @@ from __future__ import annotations
 import heapq
 import json
 import math
-import os
-import sys
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +14,7 @@ import typer
 from charrnn.cli import models, wording
 from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, ModelPath, Nul, UnknownBits
 from charrnn.cli.process import Output, say
+from charrnn.cli.views import heat as heat_view
 from charrnn.config import UNKNOWN_BITS, TextConfig
 from charrnn.errors import ConfigError
 
@@ -24,13 +22,6 @@ if TYPE_CHECKING:
     from charrnn.scoring.surprisal import LineScore
 
 _heat_option = partial(typer.Option, rich_help_panel="Heat")
-_COLORS = ("auto", "always", "never")
-
-
-def _color(value: str) -> str:
-    if value not in _COLORS:
-        raise ConfigError(f"color is {value!r}", f"give one of {', '.join(_COLORS)}")
-    return value
 
 
 def score(
@@ -64,7 +55,9 @@ def score(
     svg: Annotated[str | None, _heat_option(metavar="PATH", help="Write it as a picture.")] = None,
     color: Annotated[
         str,
-        _heat_option(metavar="auto|always|never", help="Colours in the terminal [auto].", callback=_color),
+        _heat_option(
+            metavar="auto|always|never", help="Colours in the terminal [auto].", callback=heat_view.color
+        ),
     ] = "auto",
 ) -> None:
     """Say of each line how surprising it is: bits a character, a tab, the line."""
@@ -87,7 +80,7 @@ def score(
         if wanted:
             raise ConfigError(f"{wanted[0]} is about lines, --heat about characters", "give one of them")
         measure = {"unknown_bits": unknown_bits, "adaptive": adaptive}
-        _heat(paths, (model, label, cache), measure, html, svg, color, reading)
+        _heat(paths, (model, label, cache), measure, heat_view.Wanted(html, svg, color), reading)
         return
 
     from charrnn import api
@@ -192,15 +185,12 @@ def _total(scores: Iterator[list[LineScore]], json_lines: bool) -> str:
 
 def _heat(
     paths: list[str], model: tuple[str | None, list[str] | None, str | None], measure: dict[str, Any],
-    html: str | None, svg: str | None, color: str, reading: dict[str, Any],
+    wanted: heat_view.Wanted, reading: dict[str, Any],
 ) -> None:  # fmt: skip
     """`model` is its path, the labels that were given, and the cache."""
     from charrnn import api
     from charrnn.cli import undecoded
     from charrnn.scoring import heatmap
-    from charrnn.system import atomic
-    from charrnn.system.file_errors import refuse_overwriting, writing
-    from charrnn.text.sources import find
 
     def texts() -> Iterator[heatmap.Piece]:
         text = checkpoint.text.of_commands(**reading)
@@ -210,26 +200,8 @@ def _heat(
             notice.check(piece, name)
             yield name, piece, bits.tolist()
 
-    if html and svg:
-        raise ConfigError("--html and --svg are given", "give one of them")
-    page, option = html or svg, "--html" if html else "--svg"
     model_path = api.model_path(model[0])
-    if page and page != "-":
-        read = [("what is read", source.file) for source in find(paths)]
-        refuse_overwriting(Path(page), [*read, ("the model", model_path)], option)
+    heat_view.check(wanted, paths, model_path)
     checkpoint = models.of_one_label(api.load(model_path), *model[1:])
     output = Output(colored=True)
-    if page:
-        pieces = heatmap.html(texts()) if html else heatmap.svg(texts())
-        if page == "-":
-            output.write_all(pieces)
-        else:
-            with writing(Path(page), option):
-                atomic.write(Path(page), (piece.encode() for piece in pieces))
-        return
-    paint = None
-    if color == "always" or (color == "auto" and sys.stdout.isatty() and not os.environ.get("NO_COLOR")):
-        from charrnn.cli.views.terminal import heat_painter
-
-        paint = heat_painter(forced=color == "always")
-    output.write_all(heatmap.painted(texts(), paint) if paint else heatmap.marked(texts()))
+    heat_view.show(texts(), heatmap.SURPRISE, wanted, output)

@@ -255,8 +255,8 @@ def span_painter() -> Callable[[str, str], str] | None:
     return lambda text, style: Style.parse(style).render(text, color_system=depth) if style else text
 
 
-def heat_painter(*, forced: bool) -> Callable[[str, int], str] | None:
-    """A function that colours text by its level of surprise (heatmap), or None without colours.
+def heat_painter(scale: heatmap.Scale, *, forced: bool) -> Callable[[str, int], str] | None:
+    """A function that colours text by its level on the scale, or None without colours.
 
     On terminals with 256 or 16 colours, the nearest ones are used.
     """
@@ -264,5 +264,6 @@ def heat_painter(*, forced: bool) -> Callable[[str, int], str] | None:
     if system is None and not forced:
         return None
     chosen = _DEPTHS.get(system or "256", ColorSystem.EIGHT_BIT)
-    styles = [Style(), *(Style(color=front, bgcolor=back) for back, front in heatmap.COLORS)]
+    colors = [color or (None, None) for color in scale.colors]
+    styles = [Style(color=front, bgcolor=back) for back, front in colors]
     return lambda text, level: styles[level].render(text, color_system=chosen)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from charrnn.nn.cell import Cell, Stage
+from charrnn.nn.cell import OPEN, Cell, Stage
 
 
 def forward(of: Any) -> tuple[Stage, ...]:
@@ -41,6 +41,7 @@ CELL = Cell(
     place=1,
     gates={"r": "sigmoid", "z": "sigmoid", "n": None},
     separate_hidden_bias=True,
+    keeps={"z": OPEN},
     forward=forward,
     backward=backward,
 )

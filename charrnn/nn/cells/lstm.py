@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from charrnn.nn.cell import Cell, Stage
+from charrnn.nn.cell import OPEN, Cell, Stage
 
 
 def forward(of: Any) -> tuple[Stage, ...]:
@@ -45,5 +45,6 @@ CELL = Cell(
     kept=("tanh_c",),
     forward=forward,
     backward=backward,
+    keeps={"f": OPEN, "g": 0.0},
     biases={"f": 1.0},  # Jozefowicz et al. 2015; with norm, it learns faster from 0
 )
