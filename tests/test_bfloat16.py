@@ -343,9 +343,8 @@ def test_a_cpu_without_the_instructions_trains_the_same_in_float32_with_nothing_
         "--hidden-size",
         128,
         "--num-layers",
-        2,
-        "--dropout",
-        0.2,
+        1,
+        "--no-norm",
         "--counts",
         0,
     )

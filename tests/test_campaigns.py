@@ -13,14 +13,14 @@ from support.environment import environment
 
 ROOT = Path(__file__).parent.parent
 SLICES = {
-    "crashes": ("--kills", 4, "--faults", 4),
-    "disks": ("--runs", 5),
+    "crashes": ("--kills", 3, "--faults", 3),
+    "disks": ("--runs", 4),
     "races": ("--rounds", 1),
-    "models": ("--mutations", 60),
-    "texts": ("--texts", 30, "--size", 300_000, "--line-size", 0),
-    "commands": ("--calls", 50),  # of which the last is a process
-    "signals": ("--ends", 3, "--seconds", 60),  # on a machine that others use
-    "numbers": ("--runs", 9),
+    "models": ("--mutations", 40),
+    "texts": ("--texts", 15, "--size", 200_000, "--line-size", 0),
+    "commands": ("--calls", 30, "--seed", 4),  # of which the last is a process
+    "signals": ("--ends", 2, "--seconds", 60),  # on a machine that others use
+    "numbers": ("--runs", 6),
     "serving": ("--clients", 80, "--seconds", 60),  # likewise
     "long": ("--minutes", 0.01, "--characters", 50_000),
 }
