@@ -127,6 +127,12 @@ def is_made(cell: str) -> bool:
     return known is not None and known.is_made
 
 
+def has_memory(cell: str) -> bool:
+    """Whether a cell, as commands call it, is a controller with a memory."""
+    known = cells.cell_of(cell, "")
+    return known is not None and known.controller is not None
+
+
 def _is_written(config: Any, setting: Field[Any]) -> bool:
     return "version" not in setting.metadata or getattr(config, setting.name) != setting.default
 
@@ -364,6 +370,9 @@ class ModelConfig(_Stored):
         0.002, 0, 1, version=6, of="esn"
     )  # of the recurrent weights: four a unit at least
     input_scale: float = limited(2.0, 1e-6, 1000, version=6, of="esn")  # the largest weight of a character
+    # Of a machine with a memory, cell ntm; see charrnn.nn.modules.writing.memory.
+    memory_rows: int = limited(128, 2, 16384, version=6, of="ntm")  # N
+    memory_width: int = limited(20, 1, 1024, version=6, of="ntm")  # M, numbers of a row
     # How many of its past states a writer attends to, see kernels.loops.retrospection; 0: to none.
     span: int = limited(0, 0, 4096, version=6)
 
@@ -373,7 +382,7 @@ class ModelConfig(_Stored):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         _check(self)
         self._check_targets()
-        self._check_reservoir()
+        self._check_cell()
         _require(
             not self.between or self.num_layers > 1, "num_layers", self.num_layers, "2 or more with --between"
         )
@@ -399,14 +408,33 @@ class ModelConfig(_Stored):
         if self.kind != "writer" and (self.labels or self.ends):
             raise ConfigError(f"a {self.kind} is given labels or ends of texts", "leave them out")
 
+    def _check_cell(self) -> None:
+        """Settings of one cell go with no other, and some cells with few settings of others."""
+        for setting in fields(self):
+            value, of = getattr(self, setting.name), setting.metadata.get("of", self.cell)
+            _require(
+                of == self.cell or value == setting.default, setting.name, value, f"it with --cell {of} alone"
+            )
+        known = cells.cell_of(self.cell, self.nonlinearity)
+        if known is not None and known.is_made:
+            self._check_reservoir()
+        elif known is not None and known.controller:
+            self._check_memory()
+
+    def _check_memory(self) -> None:
+        """A memory has one layer, which is its controller."""
+        if self.kind not in ("writer", "rewriter") or self.labels:
+            raise ConfigError(
+                f"--cell {self.cell} learns to write texts without labels, or to rewrite them",
+                "give another cell",
+            )
+        if self.span:
+            raise ConfigError(f"--cell {self.cell} has a memory, not --span", "leave one out")
+        for name, value in {"num_layers": 1, "norm": False, "residual": False, "between": ()}.items():
+            object.__setattr__(self, name, value)
+
     def _check_reservoir(self) -> None:
         """A reservoir is all that stands before its read-out: what a layer has around it is left out."""
-        if not is_made(self.cell):
-            for setting in fields(self):
-                value = getattr(self, setting.name)
-                of_another = "of" in setting.metadata and value != setting.default
-                _require(not of_another, setting.name, value, "it with --cell esn alone")
-            return
         if self.reservoir is None:
             object.__setattr__(self, "reservoir", 1)
         if self.kind != "writer" or self.labels:
@@ -438,9 +466,20 @@ class ModelConfig(_Stored):
         return found
 
     @property
+    def has_memory(self) -> bool:
+        """Whether the network is a controller with a memory."""
+        return self.recurrence.controller is not None
+
+    @property
     def outputs(self) -> int:
         """The number of ids that are predicted: V or, with `ends`, V + 1."""
         return self.vocab_size + self.ends
+
+    @property
+    def last_width(self) -> int:
+        """How many numbers the logits of a network that writes are computed from."""
+        width = self.hidden_size * (self.num_layers if self.recurrence.is_made else 1)
+        return width + (self.memory_width if self.has_memory else 0)
 
     @property
     def input_size(self) -> int:
@@ -452,7 +491,8 @@ class ModelConfig(_Stored):
         """What stands between and around the layers, for display."""
         around = (name for name in ("norm", "residual") if getattr(self, name))
         back = (f"attention to the last {self.span}",) if self.span else ()
-        return *around, *(f"{name} between" for name in self.between), *back
+        memory = (f"memory of {self.memory_rows} x {self.memory_width}",) if self.has_memory else ()
+        return *around, *(f"{name} between" for name in self.between), *back, *memory
 
     def network(self) -> Sequential:
         """What stands between a character and the logits: modules that one can print."""

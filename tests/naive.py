@@ -715,3 +715,56 @@ def echo(
             now = np.tanh(table[x[t, b]] + matrix @ h)
             states[t, b] = (1 - leak) * h + leak * now
     return states @ p["decoder.weight"].T + p["decoder.bias"], states
+
+
+# --- neural Turing machines ---------------------------------------------------
+
+
+class Turing(NamedTuple):
+    """The outputs of a machine (T, B, H + M), and where it looks: the weights of its heads (T, B, 2, N)."""
+
+    outputs: Array
+    weights: Array
+
+
+def turing(parameters: Parameters, x: Array, reset: Array, N: int) -> Turing:
+    """A controller with a memory of N rows, from x (T, B, D); where `reset` (T, B) is true, a text begins."""
+    p = as_float64(parameters)
+    H = p["rnn.weight_hh_l0"].shape[1]
+    M = p["rnn.weight_ih_l0"].shape[1] - x.shape[2]
+    outputs, weights = [], []
+    for b in range(x.shape[1]):
+        for t in range(len(x)):
+            if t == 0 or reset[t, b]:
+                h, c, r, memory = np.zeros(H), np.zeros(H), np.zeros(M), np.full((N, M), 1e-6)
+                heads = np.zeros((2, N))
+                heads[:, 0] = 1
+            z = p["rnn.weight_ih_l0"] @ np.concatenate([x[t, b], r]) + p["rnn.bias_ih_l0"]
+            i, f, g, o = np.split(z + p["rnn.weight_hh_l0"] @ h + p["rnn.bias_hh_l0"], 4)
+            c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+            h = sigmoid(o) * np.tanh(c)
+            told = p["heads.weight"] @ h + p["heads.bias"]
+            heads = np.array([_looked(told[n * (M + 6) :][: M + 6], heads[n], memory) for n in range(2)])
+            r = heads[0] @ memory
+            erase, add = np.split(told[2 * (M + 6) :], 2)
+            memory = memory * (1 - np.outer(heads[1], sigmoid(erase))) + np.outer(heads[1], np.tanh(add))
+            outputs.append(np.concatenate([h, r]))
+            weights.append(heads)
+    shape = x.shape[1], len(x)
+    return Turing(
+        np.array(outputs).reshape(*shape, H + M).swapaxes(0, 1),
+        np.array(weights).reshape(*shape, 2, N).swapaxes(0, 1),
+    )
+
+
+def _looked(told: Array, before: Array, memory: Array) -> Array:
+    """The weights of a head (N,): by content, then interpolated, shifted and sharpened."""
+    M = memory.shape[1]
+    key, strength, gate, shifts, sharp = told[:M], told[M], told[M + 1], told[M + 2 : M + 5], told[M + 5]
+    lengths = np.sqrt(np.sum(memory**2, axis=1) + 1e-8) * np.sqrt(np.sum(key**2) + 1e-8)
+    content = np.exp(log_softmax(np.log1p(np.exp(strength)) * (memory @ key) / lengths))
+    now = sigmoid(gate) * content + (1 - sigmoid(gate)) * before
+    left, stay, right = np.exp(log_softmax(shifts))
+    moved = left * np.roll(now, 1) + stay * now + right * np.roll(now, -1)
+    powers = moved ** (1 + np.log1p(np.exp(sharp)))
+    return powers / powers.sum()

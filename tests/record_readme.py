@@ -45,7 +45,7 @@ OF_COUNTS = RECORDING.with_name("counts.npz")
 OF_RESTORERS = RECORDING.with_name("restoring.npz")
 CHARACTERS, SMALL = " Poprt", "\n oprt"
 OPERATIONS = ("=", "=\u0301", "^", "^\u0301")
-CELLS = [(cell.kind, cell.nonlinearity or "tanh") for cell in cells.CELLS.values() if not cell.is_made]
+CELLS = [(cell.kind, cell.nonlinearity or "tanh") for cell in cells.CELLS.values() if cell.is_layer]
 
 
 def code(page: Path = PAGE) -> str:

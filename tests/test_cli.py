@@ -77,7 +77,7 @@ def test_the_shell_can_complete_options_and_choices() -> None:
     assert completed("charrnn tra") == ["train"]
     assert completed("charrnn train --hid") == ["--hidden-size"]
     assert completed("charrnn export p") == ["page"]
-    assert completed("charrnn train --cell ") == ["lstm", "gru", "rnn", "esn"]
+    assert completed("charrnn train --cell ") == ["lstm", "gru", "rnn", "esn", "ntm"]
 
 
 @pytest.mark.parametrize("words", [(), ("next",), ("export",), ("export", "page")])
@@ -212,7 +212,7 @@ THE_LAST_COUNTS = dict.fromkeys(
     "N[:T[:W]]": ("1", "2"),
     "error|skip": ("error", "skip"),
     "auto|always|never": ("always", "never"),
-    "lstm|gru|rnn|esn": ("gru", "rnn"),
+    "lstm|gru|rnn|esn|ntm": ("gru", "rnn"),
     "tanh|relu": ("tanh", "relu"),
     "additive|dot": ("additive", "dot"),
 }

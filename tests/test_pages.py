@@ -314,6 +314,7 @@ def test_a_cell_that_pages_do_not_know_is_refused_by_name() -> None:
     [
         ({"cell": "esn", "embedding_size": 0, "norm": False, "residual": False}, "a reservoir"),
         ({"span": 3}, "a span of attention"),
+        ({"cell": "ntm", "memory_rows": 4, "memory_width": 2}, "a memory"),
     ],
 )
 def test_a_part_that_pages_do_not_know_is_refused_by_name(settings: dict[str, Any], what: str) -> None:

@@ -53,7 +53,7 @@ COMMANDS = [
     ("", ""),
 ]
 CHOICES = [
-    (("train", "x", "--cell", "lsmt"), "cell is 'lsmt': give one of lstm, gru, rnn, esn"),
+    (("train", "x", "--cell", "lsmt"), "cell is 'lsmt': give one of lstm, gru, rnn, esn, ntm"),
     (("train", "x", "--nonlinearity", "relo"), "nonlinearity is 'relo': give one of tanh, relu"),
     (("train", "x", "--precision", "bf16"), "precision is 'bf16': give one of auto, float32, bfloat16"),
     (("sample", "--on-unknown", "skp"), "on-unknown is 'skp': give error or skip"),

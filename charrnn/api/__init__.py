@@ -25,6 +25,7 @@ from charrnn.api.learning import train as train  # "as": this is where callers t
 from charrnn.api.learning import training_files as training_files
 from charrnn.api.looking import diagnose as diagnose
 from charrnn.api.looking import diagnose_run as diagnose_run
+from charrnn.api.looking import looks as looks
 from charrnn.api.looking import rank_units as rank_units
 from charrnn.api.looking import watch_unit as watch_unit
 from charrnn.api.measuring import evaluate as evaluate

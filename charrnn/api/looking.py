@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from charrnn.api.measuring import documents_of
 from charrnn.api.models import Paths, checkpoint_of, paths_of
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import RANKED_CHARACTERS, TextConfig
-from charrnn.errors import ConfigError
+from charrnn.config import KINDS, RANKED_CHARACTERS, TextConfig
+from charrnn.errors import CheckpointError, ConfigError
 from charrnn.vocabulary import OnUnknown
 
 if TYPE_CHECKING:
-    from charrnn.diagnosis.findings import Diagnosis, RunDiagnosis
+    from charrnn.diagnosis.findings import Diagnosis, Looks, RunDiagnosis
     from charrnn.neurons.activations import Reading
     from charrnn.neurons.ranking import Ranking
 
@@ -40,6 +40,32 @@ def diagnose(
     checkpoint = checkpoint_of(model)
     documents = documents_of(checkpoint, corpus, text or checkpoint.text.of_commands(), on_unknown, note)
     return network.diagnose(checkpoint, documents, lags, threads, report)
+
+
+def looks(
+    model: Checkpoint | str | Path | None,
+    corpus: Paths,
+    *,
+    threads: int | None = None,
+    text: TextConfig | None = None,
+    on_unknown: OnUnknown = "error",
+    note: Callable[[str], None] = lambda line: None,
+) -> Looks:
+    """Where the heads of a memory look as it reads the first pair of the corpus, or the beginning of a text.
+
+    CheckpointError: the model has none.
+    """
+    from charrnn.diagnosis import heads
+    from charrnn.tasks.reading import rewrite
+
+    checkpoint = checkpoint_of(model, *KINDS)
+    if not checkpoint.config.has_memory:
+        raise CheckpointError("the model has no memory", "give one of --cell ntm")
+    text = text or checkpoint.text.of_commands()
+    if checkpoint.config.kind == "rewriter":
+        return heads.follow(checkpoint, *rewrite.first(checkpoint, paths_of(corpus), text), threads)
+    documents = documents_of(checkpoint, corpus, text, on_unknown, note)
+    return heads.follow(checkpoint, documents.ids[: heads.READ], (), threads)
 
 
 def diagnose_run(events: str | Path, *, clip: float = 1.0) -> RunDiagnosis:

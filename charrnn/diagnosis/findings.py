@@ -81,3 +81,13 @@ def growth(gradients: Sequence[float]) -> tuple[float, int]:
         if first > 0 and norm > best * first:
             best, lag = norm / first, k
     return best, lag
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """Where the heads of a memory look, step by step."""
+
+    read: tuple[str, ...]  # the character that is read in each step; "": none
+    told: tuple[str, ...]  # what should be told in each step; "": nothing, or that is not known
+    reading: list[list[float]]  # (T, N) the weights of the head that reads
+    writing: list[list[float]]  # (T, N) of that which writes

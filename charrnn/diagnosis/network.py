@@ -53,6 +53,8 @@ def diagnose(
         raise CheckpointError(
             "the model is a reservoir, through which no gradient goes back", "give one whose layers learn"
         )
+    if checkpoint.config.has_memory:
+        raise CheckpointError("the model has a memory, whose heads `looks` follows", "ask that")
     lags = min(2 * train.seq_len, MOST_LAGS) if lags is None else lags
     if not 1 <= lags <= MOST_LAGS:
         raise ConfigError(f"lags is {lags}", f"give a whole number from 1 to {MOST_LAGS:,}")

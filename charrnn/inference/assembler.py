@@ -18,11 +18,12 @@ from charrnn.counts.compiled import CompiledLookup
 from charrnn.inference import writing_loop as loop
 from charrnn.inference.mixture import MixedNetwork
 from charrnn.inference.numpy_network import PlainNetwork
-from charrnn.kernels.exact_layers import connect, layer_norm
+from charrnn.kernels.exact_layers import connect, join, layer_norm
 from charrnn.kernels.loops import equations
 from charrnn.kernels.loops.beside.attending import attend
 from charrnn.kernels.loops.beside.mixing import mixing
 from charrnn.kernels.loops.beside.recall import recall
+from charrnn.kernels.loops.memory import remember
 from charrnn.kernels.machine.aligned import LINE
 from charrnn.kernels.machine.native_calls import address_of
 from charrnn.kernels.products.exact_gemm import PANEL, in_panels, padded, panel_product
@@ -128,6 +129,9 @@ class _Assembler:
                 words += [self._at(weight), self._at(bias)]
             case program.Sum(_, a, b):
                 words = [loop.ADD, width, *y, *self._read(a, b)]
+            case program.Join(_, a, b):
+                parts = (self._plain.program.operations[n].width for n in (a, b))
+                words = [loop.CALL, address_of(join), *parts, *y, *self._read(a, b)]
             case program.Elementwise(_, equation, inputs):
                 function = equations.elementwise(equation)
                 words = [loop.CALL, address_of(function), width, *y, *self._read(*inputs)]
@@ -138,6 +142,9 @@ class _Assembler:
                 A, span = self._plain.program.operations[key].width, len(self._plain.vectors[lag])
                 words = [loop.CALL, address_of(attend), width, A, span, each]
                 words += [(0, self._state, loop.CONSTANT), self._at(lag), *y, *self._read(hidden, query, key)]
+                words += [(0, layer * self._state, loop.OWN), self._state]
+            case program.Remember(_, told, layer, N):
+                words = [loop.CALL, address_of(remember), width, N, *y, *self._read(told)]
                 words += [(0, layer * self._state, loop.OWN), self._state]
             case program.Recall(_, x, hidden, layer):
                 words = [*self._recalling(), *y, *self._read(x, hidden)]

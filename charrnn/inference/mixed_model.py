@@ -152,7 +152,7 @@ class RecallingModel:
     def _nothing(self, B: int) -> recall.Memory:
         """B empty caches."""
         N = self.cache.size
-        shapes = (B, N * self.config.hidden_size), (B, recall.FIRST + N)
+        shapes = (B, N * self.config.last_width), (B, recall.FIRST + N)
         return recall.Memory(*(np.zeros(shape, np.float32) for shape in shapes))
 
     def forward(
@@ -229,7 +229,7 @@ class RecallingModel:
 
         And those after the places `kept`. What is `asked` is filled in.
         """
-        (T, B), H = x.shape, self.config.hidden_size
+        (T, B), H = x.shape, self.config.last_width
         memory = recall.Memory(*(part.copy() for part in before))
         kept_rows, places = np.full(x.size, -1), np.zeros(0, np.int64) if kept is None else kept
         kept_rows[places] = np.arange(len(places))

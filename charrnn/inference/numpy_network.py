@@ -39,6 +39,7 @@ from charrnn.nn.cell import Cell
 from charrnn.nn.modules import program
 from charrnn.recall.attending import Attending
 from charrnn.recall.recalling import Layout, Recalling
+from charrnn.recall.remembering import Remembering
 
 Floats = npt.NDArray[np.float32]
 NEVER = np.float32(-1e30)  # the logit of what is never written: its probability is 0 at every temperature
@@ -250,7 +251,7 @@ class PlainNetwork:
         self.cache: Layout | None = None
         if checkpoint.cache is not None:
             width = max(map(sum, self.program.states))
-            self.cache = Layout(checkpoint.cache, config.hidden_size, width)
+            self.cache = Layout(checkpoint.cache, config.last_width, width)
             self.program.recall(last, logits.x, self.cache.layers)
         self._step = self._written_out()
         self._mixes = self.counts is not None or self.cache is not None
@@ -265,7 +266,7 @@ class PlainNetwork:
 
     def _written_out(self) -> Callable[[int, Floats, Floats], Floats]:
         """The function that carries out the program, generated as source like that of `cell_step`."""
-        names: dict[str, Any] = {"product": product, "layer_norm": layer_norm}
+        names: dict[str, Any] = {"product": product, "layer_norm": layer_norm, "join": np.concatenate}
         lines = [f"v{n} = {self._source(n, op, names)}" for n, op in enumerate(self.program.operations)]
         body = ["def step(character, state, new):", *lines, f"return v{len(lines) - 1}"]
         exec("\n    ".join(body), names)
@@ -302,6 +303,8 @@ class PlainNetwork:
                 return f"layer_norm(v{x}, {named('scale', scale)}, {named('shift', shift)})"
             case program.Sum(_, x, y):
                 return f"v{x} + v{y}"
+            case program.Join(_, x, y):
+                return f"join((v{x}, v{y}))"
             case program.Elementwise(_, equation, inputs):
                 function = named("equation", equation(sys.modules[__name__]))
                 return f"{function}({', '.join(f'v{x}' for x in inputs)})"
@@ -314,6 +317,9 @@ class PlainNetwork:
                 attending = named("attending", Attending(operation, lags, sys.modules[__name__]))
                 part = f"[{layer}:{layer + operation.layers(len(lags))}]"
                 return f"{attending}(v{hidden}, v{query}, v{key}, state{part}, new{part})"
+            case program.Remember(_, told, layer, N):
+                remembering = named("remembering", Remembering(width, N, sys.modules[__name__]))
+                return f"{remembering}(v{told}, state[{layer}], new[{layer}])"
             case program.Recall(_, x, hidden, layer):
                 assert self.cache is not None
                 recalling = named("recalling", Recalling(self.cache, width, sys.modules[__name__]))

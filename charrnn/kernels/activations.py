@@ -15,8 +15,9 @@ import numpy as np
 from numba import types
 from numba.extending import overload, register_jitable
 
-from charrnn.kernels.coefficients import EXP_LEAST, EXP_SERIES, LN2, LOG2E, TANH_P, TANH_Q
-from charrnn.kernels.machine.emitted import FLOAT, emitted
+from charrnn.kernels.coefficients import EXP_LEAST, EXP_SERIES, LN2, LOG2_SERIES, LOG2E, TANH_P, TANH_Q
+from charrnn.kernels.machine.emitted import FLOAT, WORD, emitted
+from charrnn.kernels.machine.jit import njit
 
 _P, _Q = (tuple(map(np.float32, row)) for row in (TANH_P, TANH_Q))
 _ZERO, _HALF, _ONE, _NINE = map(np.float32, (0.0, 0.5, 1.0, 9.0))
@@ -133,6 +134,11 @@ def _float32_from_bits(builder: Any, bits: Any) -> Any:
     return builder.bitcast(bits, FLOAT)
 
 
+@emitted(types.int32(types.float32))
+def _bits(builder: Any, number: Any) -> Any:
+    return builder.bitcast(number, WORD)
+
+
 _LEAST, _LOG2E, _LN2_HIGH, _LN2_LOW = map(np.float32, (EXP_LEAST, LOG2E, *LN2))
 _E6, _E5, _E4, _E3, _E2, *_ = map(np.float32, EXP_SERIES)
 
@@ -156,3 +162,28 @@ def _exp(x):  # type: ignore[no-untyped-def]
     if x == types.float32:
         return lambda x: _exp_float32(x)
     return lambda x: math.exp(x)
+
+
+_LOG2_SERIES, _LOG_2 = tuple(map(np.float32, LOG2_SERIES)), np.float32(1 / LOG2E)
+
+
+@njit()
+def _log2(x: Any) -> Any:
+    """log2(x) of a positive float32, to 2e-6: its exponent, and a polynomial of the rest."""
+    bits = _bits(x)
+    exponent = np.int32(bits >> np.int32(23)) - np.int32(127)
+    t = _float32_from_bits(np.int32((bits & np.int32(0x7FFFFF)) | np.int32(0x3F800000))) - _ONE
+    a, b, c, d, e, f = _LOG2_SERIES
+    return np.float32(exponent) + t * (a + t * (b + t * (c + t * (d + t * (e + t * f)))))
+
+
+def log(x: Any) -> Any:
+    """log(x) of positive numbers; of float32, to 2e-6."""
+    return np.float32(math.log(x)) if isinstance(x, np.float32) else math.log(x)
+
+
+@overload(log)
+def _log(x):  # type: ignore[no-untyped-def]
+    if x == types.float32:
+        return lambda x: _log2(x) * _LOG_2
+    return lambda x: math.log(x)

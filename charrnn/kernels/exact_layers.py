@@ -141,3 +141,15 @@ def add(table: int, rows: int) -> None:
         x, y = _row(table + 3 * WORD, b, H), _row(table + 5 * WORD, b, H)
         for j in range(H):
             z[j] = x[j] + y[j]
+
+
+def join(table: int, rows: int) -> None:
+    """z = [x; y]; the table has the numbers of x and of y, and the addresses and widths of z, x and y."""
+    first, second = word_at(table), word_at(table + WORD)
+    for b in range(rows):
+        z = _row(table + 2 * WORD, b, first + second)
+        x, y = _row(table + 4 * WORD, b, first), _row(table + 6 * WORD, b, second)
+        for j in range(first):
+            z[j] = x[j]
+        for j in range(second):
+            z[first + j] = y[j]

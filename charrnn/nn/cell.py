@@ -67,11 +67,17 @@ class Cell:
     # The inputs of gates with which the last part of a unit's state stays as it is, to the last bit.
     keeps: Mapping[str, float] = field(default_factory=dict)
     is_made: bool = False  # its weights are made from a seed: see modules.writing.reservoir
+    controller: str | None = None  # the kind of the cell that has a memory: see modules.writing.memory
 
     @property
     def name(self) -> str:
         """A unique name."""
         return f"{self.kind}_{self.nonlinearity}" if self.nonlinearity else self.kind
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether it makes layers that learn, any number of them one above the other."""
+        return not self.is_made and self.controller is None
 
     def label(self, kind: str) -> str:
         """The name for display, with the spelling `kind`: "rnn (tanh)"."""

@@ -14,6 +14,7 @@ from charrnn.kernels.products import gemm
 from charrnn.nn.modules.dropout import BoundDropout
 from charrnn.nn.modules.module import Sequential, Stateful
 from charrnn.nn.modules.stream import Characters, Ids
+from charrnn.nn.modules.writing.memory import BoundMemory
 from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array, Parameters
 from charrnn.nn.window import Window
@@ -131,6 +132,12 @@ class Parametrized(Generic[AnyPasses]):
             window = Window(self.parameters, gradients, *sizes[:2], bfloat16=rounded, columns=self.columns)
             self._windows[key] = self._bind(window, *sizes[2:])
         return self._windows[key]
+
+    def heads(self, *sizes: int) -> Array:
+        """Where a memory's heads looked in the window of these sizes that was read last: (T, B, 2, N)."""
+        (memory,) = self._bound(False, *sizes).layers
+        assert isinstance(memory, BoundMemory)
+        return memory.weights()
 
     def _make_room(self, kept: dict[Any, Any]) -> None:
         """Drop what was bound to windows first, until there is room for one more."""

@@ -77,7 +77,7 @@ class _Passes(Passes):
         self.ids.read(np.where(steps < lengths, x, self.ids.V))
         self.characters.fill()
         for layer in self.layers:
-            rows = np.where(steps < lengths - layer.reverse, -1, 0)
+            rows = np.where((steps < lengths - layer.reverse) | layer.goes_on, -1, 0)
             zeros = [[np.zeros((n, width), window.dtype) for width in layer.widths] for n in (window.B, 1)]
             layer.start(tuple(zeros[0]), rows, tuple(zeros[1]))
         for bound in self.flat:
@@ -160,7 +160,7 @@ class Reader(Parametrized[_Passes]):
 
     def try_out(self) -> None:
         x, lengths = np.zeros((1, 1), np.int32), np.ones(1, np.int64)
-        previous = x if self.config.kind == "rewriter" else None
+        previous = x if self.config.kind == "rewriter" and not self.config.has_memory else None
         head = self._of(True, x, previous).head
         batch = Batch(x, lengths, head.targets, np.ones_like(head.weights), previous)
         self.gradient(batch, dropout_seed=0)
@@ -204,7 +204,16 @@ class Reader(Parametrized[_Passes]):
         return y.values[..., : y.N].copy()
 
     def encode(self, x: Array, lengths: Array) -> tuple[Encoded, Written]:
-        """What a decoder attends to of texts x (T, B), and its state before the first character."""
+        """What a decoder attends to of texts x (T, B), and its state before the first character.
+
+        With a memory nothing is attended to, and what the state has been fed is what comes next.
+        """
+        if self.config.has_memory:
+            passes, (T, B) = self._forward(x, lengths, None), x.shape
+            y, (memory,), last = passes.modules.y, passes.layers, (lengths - 1) * B + np.arange(B)
+            logits = y.values.reshape(T * B, -1)[last, : y.N]
+            none = np.zeros((1, B, 0), self.dtype)
+            return Encoded(none, none, lengths), Written(memory.states_after(last), log_softmax(logits))
         start = np.full((1, x.shape[1]), np.iinfo(np.int32).max, np.int32)
         decoder = self._forward(x, lengths, start).decoder
         return Encoded(*(array.copy() for array in decoder.encoded)), decoder.initial_state()
@@ -218,6 +227,11 @@ class Reader(Parametrized[_Passes]):
         probabilities of each character and the end (R, V + 1), the state, and the attention weights (R, S).
         """
         R = len(previous)
+        if self.config.has_memory:
+            nothing = np.zeros((R, 0), self.dtype)
+            if previous[0] <= self.config.targets[0]:
+                written = self._answer(written)
+            return written.fed, written, nothing
         if R not in self._steps:
             self._make_room(self._steps)
             window = Window(self.parameters, None, 1, R, bfloat16=self.reads_bfloat16)
@@ -230,6 +244,20 @@ class Reader(Parametrized[_Passes]):
         y, (largest, logs, _) = step.after.y, step.log_sums
         probabilities = y.values[0, :, : y.N] - largest[0, :, None] - logs[0, :, None]
         return probabilities, step.steps.state(), step.steps.weights[0, :, : len(encoded.keys)].copy()
+
+    def _answer(self, written: Written) -> Written:
+        """The state of a memory after a step in which it is told nothing."""
+        R = len(written.fed)
+        passes = self._of(False, np.zeros((1, R)), None)
+        passes.ids.read(np.full((1, R), self.config.vocab_size, np.int32))
+        passes.characters.fill()
+        (memory,) = passes.layers
+        memory.start(written.parts, -1, tuple(np.zeros((1, width), self.dtype) for width in memory.widths))
+        for bound in passes.flat:
+            bound.prepare()
+        self.workers.run(passes.prepare_share, lambda share: passes.forward(*share.of(R)))
+        y = passes.modules.y
+        return Written(memory.state(), log_softmax(y.values[0, :, : y.N]))
 
     def _crf(self, x: Array) -> BoundCRF:
         head = self._of(False, x, None).head

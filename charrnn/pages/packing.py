@@ -108,6 +108,8 @@ class _Packing:
                 raise _unknown("reservoir")
             case program.Attend():
                 raise _unknown("span of attention")
+            case program.Join() | program.Remember():
+                raise _unknown("memory")
         raise _unknown("module between its layers")
 
     def _add_matrix(self, name: str, *, rounded: bool) -> None:

@@ -12,7 +12,15 @@ from typing import Any
 
 from charrnn.checkpoint import kinds, model_file
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import ModelConfig, TextConfig, TrainConfig, TrainPrecision, canonical, to_dict
+from charrnn.config import (
+    ModelConfig,
+    TextConfig,
+    TrainConfig,
+    TrainPrecision,
+    canonical,
+    has_memory,
+    to_dict,
+)
 from charrnn.errors import ConfigError, VocabularyError, decimal
 from charrnn.events import Compiling, Started
 from charrnn.nn.learning.compilation import compile_kernels, start_helper
@@ -22,7 +30,7 @@ from charrnn.nn.workers import Workers
 from charrnn.tasks.task import Material, Stop, beside
 from charrnn.training.earlier_run import Earlier, Interrupted, look
 from charrnn.training.locking import exclusive
-from charrnn.training.planning import reading
+from charrnn.training.planning import reading, remembering
 from charrnn.training.planning.writing import Plan, Speed, by_speed, plan
 from charrnn.training.request import MODEL_SETTINGS, TRAIN_SETTINGS, Request, example, only
 from charrnn.training.run import Run
@@ -256,6 +264,8 @@ def _repeated(
 def _plan(material: Material, given: dict[str, Any], speed: Speed, *, from_base: bool = False) -> Plan:
     """The settings that suit the texts."""
     corpus = material.corpus
+    if has_memory(given.get("cell", "")):
+        return remembering.plan(material.kind, len(corpus.documents), material.texts, given)
     if material.kind != "writer":
         return reading.plan(material.kind, len(corpus.documents), material.texts, given)
     start = {"from_base": from_base, "has_labels": bool(corpus.columns)}

@@ -7,7 +7,7 @@ from typing import Any
 from charrnn.nn import cells
 from charrnn.nn.cell import Cell, Stage
 
-CELLS = [(cell.kind, cell.nonlinearity or "tanh") for cell in cells.CELLS.values() if not cell.is_made]
+CELLS = [(cell.kind, cell.nonlinearity or "tanh") for cell in cells.CELLS.values() if cell.is_layer]
 
 
 def remember(of: Any) -> tuple[Stage, ...]:

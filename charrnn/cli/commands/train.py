@@ -62,6 +62,8 @@ _SETTINGS: dict[str, dict[str, tuple[str | None, str]]] = {
         "leak": ("X", "Of --cell esn: what is new in each step [{:g}]."),
         "density": ("P", "Of --cell esn: share that a unit reads [{}]."),
         "input_scale": ("X", "Of --cell esn: largest weight of a character [{:g}]."),
+        "memory_rows": ("N", "Of --cell ntm: rows of its memory [{}]."),
+        "memory_width": ("N", "Of --cell ntm: numbers of a row [{}]."),
         "between": ("NAME", "A module between two layers; repeatable."),  # if there are any
         "span": ("N", "Also look back at the last N states [{}]."),
         "attention": ("|".join(get_args(Attention)), "Of --task rewrite [{}]."),

@@ -24,8 +24,8 @@ def kinds() -> tuple[str, ...]:
 
 
 def learning() -> tuple[str, ...]:
-    """The kinds of those whose weights are trained."""
-    return tuple(dict.fromkeys(kind for (kind, _), cell in CELLS.items() if not cell.is_made))
+    """The kinds of those that make layers that learn."""
+    return tuple(dict.fromkeys(kind for (kind, _), cell in CELLS.items() if cell.is_layer))
 
 
 def nonlinearities() -> tuple[str, ...]:

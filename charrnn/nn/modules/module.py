@@ -65,6 +65,7 @@ class Stateful(Bound):
 
     widths: tuple[int, ...]
     reverse = False  # it reads from the end of a text to its beginning
+    goes_on = False  # it keeps its state behind a whole text
 
     def start(self, state: tuple[Array, ...], restart_rows: Any, restarts: tuple[Array, ...]) -> None:
         """Set the initial state; where restart_rows (T, B) is not -1, that row of `restarts`."""

@@ -31,6 +31,8 @@ def writer(config: ModelConfig) -> Sequential:
         V, N, L = config.vocab_size, config.hidden_size, config.num_layers
         reservoir = Reservoir(config.recurrence, V, N, L, config.echo)
         return Sequential(reservoir, Linear(reservoir.S, config.outputs, "decoder"))
+    if config.has_memory:
+        return Sequential(*_remembering(config, config.outputs))
     H, back = config.hidden_size, []
     if config.span:
         from charrnn.nn.modules.writing.retrospection import Retrospection
@@ -63,10 +65,16 @@ def tagger(config: ModelConfig) -> Sequential:
 
 
 def rewriter(config: ModelConfig) -> Sequential:
-    """Reads a source in both directions, and writes a target of V characters and an end, whose id is V."""
+    """Reads a source in both directions, and writes a target of V characters and an end, whose id is V.
+
+    With a memory, it reads the source once, and then writes.
+    """
     from charrnn.nn.modules.reading.decoder import Decoder
     from charrnn.nn.modules.reading.heads import Positions
 
+    if config.has_memory:
+        V = config.targets[0]
+        return Sequential(*_remembering(config, V + 1), Positions(V + 1))
     H, D, (V,) = config.hidden_size, config.embedding_size or config.hidden_size, config.targets
     decoder: list[Module] = [
         Decoder(config.recurrence, (V, D), 2 * H, H, _biases(config), config.attention),
@@ -111,10 +119,8 @@ def both_ways(config: ModelConfig) -> list[Module]:
 def _layers(config: ModelConfig, *, both_ways: bool) -> list[Module]:
     from charrnn.nn.modules.reading.bidirectional import Bidirectional
 
-    V, H, cell, biases = config.vocab_size, config.hidden_size, config.recurrence, _biases(config)
-    parts: list[Module] = []
-    if config.embedding_size:
-        parts.append(Embedding(V, config.embedding_size))
+    H, cell, biases = config.hidden_size, config.recurrence, _biases(config)
+    parts = _embedding(config)
     D, width = config.input_size, 2 * H if both_ways else H
     for k in range(config.num_layers):
         if k:
@@ -128,6 +134,20 @@ def _layers(config: ModelConfig, *, both_ways: bool) -> list[Module]:
         parts += _dropout(config)
         D = width
     return parts
+
+
+def _remembering(config: ModelConfig, outputs: int) -> list[Module]:
+    """A memory and its controller, which read characters, and so many logits."""
+    from charrnn.nn.modules.writing.memory import Memory
+
+    H, N, M = config.hidden_size, config.memory_rows, config.memory_width
+    memory = Memory(config.recurrence, config.input_size, H, N, M, _biases(config))
+    decoder = Linear(H + M, outputs, "decoder")
+    return [*_embedding(config), memory, *_dropout(config), decoder]
+
+
+def _embedding(config: ModelConfig) -> list[Module]:
+    return [Embedding(config.vocab_size, config.embedding_size)] if config.embedding_size else []
 
 
 def _dropout(config: ModelConfig) -> list[Module]:

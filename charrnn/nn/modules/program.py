@@ -90,6 +90,14 @@ class Sum(NamedTuple):
     y: Value
 
 
+class Join(NamedTuple):
+    """[x; y]."""
+
+    width: int
+    x: Value
+    y: Value
+
+
 class Elementwise(NamedTuple):
     """An equation of other values; see `Program.elementwise`."""
 
@@ -135,9 +143,22 @@ class Attend(NamedTuple):
         return -(-span // self.each) + 1
 
 
+class Remember(NamedTuple):
+    """What a memory tells, after a step that its heads were `told`; see charrnn.nn.modules.writing.memory.
+
+    The layer's state is the memory's.
+    """
+
+    width: int
+    told: Value
+    layer: int
+    rows: int
+
+
 Operation = (
-    LookUp | Rows | Product | Connect | Hidden | Advance | Norm | Sum | Elementwise | Mix | Recall | Attend
-)
+    LookUp | Rows | Product | Connect | Hidden | Advance | Norm | Sum | Join | Elementwise | Mix | Recall
+    | Attend | Remember
+)  # fmt: skip
 
 
 class Program:
@@ -192,6 +213,10 @@ class Program:
         """x + y."""
         return self._append(Sum(self.operations[x].width, x, y))
 
+    def join(self, x: Value, y: Value) -> Value:
+        """[x; y]."""
+        return self._append(Join(self.operations[x].width + self.operations[y].width, x, y))
+
     def elementwise(self, equation: Equation, *inputs: Value) -> Value:
         """equation(of)(*inputs), where `of` has the functions that equations of cells may use, see nn.cell.
 
@@ -211,6 +236,12 @@ class Program:
         found = Attend(self.operations[hidden].width, hidden, query, key, lag, first, width // wide)
         self.states += [(width,)] * found.layers(*self.shapes[lag])
         return self._append(found)
+
+    def remember(self, told: Value, before: Value, rows: int) -> Value:
+        """What a memory of so many rows tells, of which `before` was the hidden part of the state."""
+        hidden = self.operations[before]
+        assert isinstance(hidden, Hidden)
+        return self._append(Remember(hidden.width, told, hidden.layer, rows))
 
     def recall(self, logits: Value, hidden: Value, layers: tuple[int, ...]) -> Value:
         """log p under these logits and under a cache of `hidden`, whose state has layers of these widths."""

@@ -37,12 +37,15 @@ class Pairs(Corpus):
         found = Corpus.with_columns(self, columns)
         return replace(found, targets=self.targets_in(columns[0]))
 
-    def sources(self, vocabulary: Vocabulary) -> Ragged:
-        """The ids of the sources in a vocabulary; one beyond the last stands for what it lacks."""
+    def sources(self, vocabulary: Vocabulary, *, ends: bool = False) -> Ragged:
+        """The ids of the sources in a vocabulary; one beyond the last stands for what it lacks.
+
+        With `ends`, that of its end is the last of each.
+        """
         begins = self.documents.records()
-        ends = np.append(begins[1:], len(self.documents)) - 1
+        behind = np.append(begins[1:], len(self.documents)) - (not ends)
         table = known_ids(vocabulary, self.vocabulary.characters)
-        return Ragged(table[self.documents.ids], begins, ends)
+        return Ragged(table[self.documents.ids], begins, behind)
 
     def targets_in(self, column: Column) -> Ragged:
         """The ids of the targets in another column; one beyond the last label stands for what it lacks."""

@@ -63,8 +63,12 @@ class RewrittenTexts(PairTexts):
 
     def task(self, model: ModelConfig, train: TrainConfig) -> Rewrite:
         vocabulary, column = self.corpus.vocabulary, self.corpus.columns[0]
-        held = None if self.validation is None else rewritten(self.validation, vocabulary, column)
-        return Rewrite(rewritten(self.corpus, vocabulary, column), held, train)
+
+        def examples(pairs: Pairs) -> Rewritten:
+            return rewritten(pairs, vocabulary, column, one_way=model.has_memory)
+
+        held = None if self.validation is None else examples(self.validation)
+        return Rewrite(examples(self.corpus), held, train)
 
     def known_rows(self, initial: Checkpoint) -> dict[str, Array]:
         # What is unknown there is the end here.
@@ -95,10 +99,34 @@ class Rewritten:
         return Batch(x, lengths, np.minimum(targets, self.V), inside.astype(np.float32), previous)
 
     def take(self, rows: Rows) -> Rewritten:
-        return Rewritten(self.texts.take(rows), self.targets.take(rows), self.V)
+        return replace(self, texts=self.texts.take(rows), targets=self.targets.take(rows))
 
     def groups(self) -> Rows:
         return same_texts(self.texts)
+
+
+@dataclass(frozen=True, eq=False)
+class Answered(Rewritten):
+    """The same for a network that reads in one direction: a source and its end, and then writes the target.
+
+    While it writes it reads nothing, whose id is one beyond the last.
+    """
+
+    nothing: int
+
+    def batch(self, rows: Rows, B: int) -> Batch:
+        columns = columns_of(rows, B)
+        asked, answered = self.texts.lengths[columns], self.targets.lengths[columns] + 1
+        lengths = asked + answered - 1  # the end is told where the last character is
+        T = window_length(int(lengths.max()))
+        x = self.texts.window(columns, T, fill=self.nothing)
+        steps = np.arange(T)[:, None] - (asked - 1)
+        places = np.where(steps >= 0, self.targets.begins[columns] + steps, 0)
+        ends = self.targets.lengths[columns]
+        values = self.targets.values if len(self.targets.values) else np.zeros(1, np.int32)
+        targets = np.where(steps < ends, values[np.minimum(places, len(values) - 1)], self.V)
+        inside = (steps >= 0) & (steps <= ends) & (np.arange(B) < len(rows)) & (targets <= self.V)
+        return Batch(x, lengths, np.minimum(targets, self.V), inside.astype(np.float32))
 
 
 def _fits(pairs: Pairs) -> npt.NDArray[np.bool_]:
@@ -117,13 +145,17 @@ def left_out(pairs: Pairs) -> tuple[str, ...]:
     return (f"{pairs_are} left out for more than {LONGEST:,} characters on a side",) if count else ()
 
 
-def rewritten(pairs: Pairs, vocabulary: Vocabulary, column: Column) -> Rewritten:
-    """Some pairs in these vocabularies, but for those that are too long."""
-    sources, targets = pairs.sources(vocabulary), pairs.targets_in(column)
+def rewritten(pairs: Pairs, vocabulary: Vocabulary, column: Column, *, one_way: bool = False) -> Rewritten:
+    """Some pairs in these vocabularies, but for those that are too long.
+
+    `one_way`: for a network that is told where a source ends.
+    """
+    sources, targets = pairs.sources(vocabulary, ends=one_way), pairs.targets_in(column)
     V = len(column.labels)
     targets.values[targets.values == V] = V + 1
     fits = np.flatnonzero(_fits(pairs))
-    return Rewritten(sources.take(fits), targets.take(fits), V)
+    sources, targets = sources.take(fits), targets.take(fits)
+    return Answered(sources, targets, V, len(vocabulary)) if one_way else Rewritten(sources, targets, V)
 
 
 class Rewrite(Reading):
@@ -216,8 +248,9 @@ class Rewriter:
     def rewrite(self, texts: Sequence[str], wanted: Wanted, most: int | None = None) -> list[list[Rewriting]]:
         """The targets of each text. A character that the model has never seen is read as one without any
         likeness to others. See `rewritings`."""
-        ids = [known_ids(self.checkpoint.vocabulary, text) for text in texts]
-        read = [n for n, row in enumerate(ids) if len(row)]
+        end = self.checkpoint.text.end if self.checkpoint.config.has_memory else ""
+        ids = [known_ids(self.checkpoint.vocabulary, text + end) for text in texts]
+        read = [n for n, text in enumerate(texts) if text]
         found: list[list[Rewriting]] = [[] for _ in texts]
         labels = self.checkpoint.columns[0].labels
         for n, targets in zip(
@@ -273,7 +306,8 @@ def measure(
     pairs = read_pairs(paths, text, text.targets or "characters")
     notes = (*pairs.notes, *left_out(pairs), *pairs.unknown(checkpoint.vocabulary, checkpoint.columns[0]))
     reader, column = reader_of(checkpoint, threads), checkpoint.columns[0]
-    examples = rewritten(pairs, checkpoint.vocabulary, column)
+    one_way = checkpoint.config.has_memory
+    examples = rewritten(pairs, checkpoint.vocabulary, column, one_way=one_way)
     loss, total = map(sum, zip(*losses(reader, examples), strict=True))
     sources, references = by_source(examples)
     distances, tokens, right = 0, 0, 0
@@ -286,6 +320,16 @@ def measure(
         accuracy=right / len(sources),
     )  # fmt: skip
     return measures, notes
+
+
+def first(
+    checkpoint: Checkpoint, paths: Sequence[str | Path], text: TextConfig
+) -> tuple[Array, tuple[str, ...]]:
+    """The first source, as a network with a memory reads it, and its target."""
+    pairs = read_pairs(paths, text, text.targets or "characters")
+    column = pairs.columns[0]
+    told = tuple(column.labels[n] for n in pairs.targets_in(column).row(0).tolist())
+    return pairs.sources(checkpoint.vocabulary, ends=True).row(0), told
 
 
 def distance_between(a: Array, b: Array) -> int:

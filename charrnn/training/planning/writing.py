@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from charrnn.config import ModelConfig, TrainConfig, is_made
+from charrnn.config import ModelConfig, TrainConfig, has_memory, is_made
 from charrnn.counts.building import default_bytes
 from charrnn.counts.gate import LEAST_FITTED
 from charrnn.errors import ConfigError
@@ -76,7 +76,7 @@ class Plan:
 
 def by_speed(characters: int, given: dict[str, Any]) -> set[str]:
     """The settings that a plan chooses by the machine's speed; empty if it is not needed."""
-    if is_made(given.get("cell", "")):
+    if is_made(given.get("cell", "")) or has_memory(given.get("cell", "")):
         return set()
     budget = given if given.keys() & BUDGETS else _budget(characters)
     decided = given.keys() >= {"hidden_size", "dropout", "weight_decay"}

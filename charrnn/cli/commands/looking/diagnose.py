@@ -20,7 +20,7 @@ from charrnn.system.file_errors import refuse_overwriting, writing
 
 if TYPE_CHECKING:
     from charrnn.cli.views.diagnosis import Row
-    from charrnn.diagnosis.findings import Diagnosis, RunDiagnosis
+    from charrnn.diagnosis.findings import Diagnosis, Looks, RunDiagnosis
 
 
 def diagnose(
@@ -49,6 +49,7 @@ def diagnose(
 ) -> None:
     """Show how gradients fade from character to character, and how gates, units and clipping fare.
 
+    Of a network with a memory, show where its heads look as it reads a text, or rewrites the first line.
     With --events, show the gradients' norms of a run, which may still be going on.
     """
     if events is None and not corpus:
@@ -72,6 +73,16 @@ def diagnose(
         path = api.model_path(model)
         _check(svg, paths, path)
         checkpoint = api.load(path)
+        if checkpoint.config.has_memory:
+            if lags is not None:
+                raise ConfigError("--lags is of gradients, and the model has a memory", "leave it out")
+            looks = api.looks(
+                checkpoint, paths, threads=threads, on_unknown=on_unknown,
+                text=checkpoint.text.of_commands(encoding, encoding_errors),
+                note=lambda line: say(f"note: {line}"),
+            )  # fmt: skip
+            _follow(looks, path.stem, svg, json_lines=json_lines)
+            return
         notes: list[str] = []
         with Meter() as meter:
             found = looked = api.diagnose(
@@ -90,6 +101,19 @@ def diagnose(
         Output().write_all([wording.json_line(wording.json_figures(diagnosis.figures(found))) + "\n"])
     else:
         _show(rows)
+
+
+def _follow(found: Looks, name: str, svg: str | None, *, json_lines: bool) -> None:
+    """Show where the heads of a memory look."""
+    from charrnn.cli.views import heads
+
+    if svg is not None:
+        with writing(Path(svg), "--svg"):
+            atomic.write(Path(svg), [part.encode() for part in heads.svg(found, name)])
+    if json_lines:
+        Output().write_all([wording.json_line(heads.figures(found)) + "\n"])
+    else:
+        _show(heads.of_looks(found))
 
 
 def _check(svg: str | None, read: list[str], model: Path | None = None) -> None:

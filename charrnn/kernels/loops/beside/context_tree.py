@@ -13,14 +13,13 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from charrnn.kernels.activations import _float32_from_bits
-from charrnn.kernels.coefficients import LOG2_SERIES, LOG2E, WHOLE_ROWS
-from charrnn.kernels.machine.emitted import NUMBER, WORD, emitted, load, prefetch, spread
+from charrnn.kernels.activations import _bits, _float32_from_bits, _log2
+from charrnn.kernels.coefficients import LOG2E, WHOLE_ROWS
+from charrnn.kernels.machine.emitted import NUMBER, emitted, load, prefetch, spread
 from charrnn.kernels.machine.jit import njit
 
 LANES = 16  # numbers that are compared at a time
 TOGETHER = 16  # texts that are looked up side by side
-_SERIES = tuple(map(np.float32, LOG2_SERIES))
 _ONE, _LN2 = np.float32(1), np.float32(1 / LOG2E)
 _UNIT, _FINE = np.float32(1 / 4096), np.float32(2**26)
 PARENT, SYMBOL, BEGIN, END = range(4)
@@ -92,11 +91,6 @@ def _behind(tree: Any, place: int) -> int:
     return (place + 1) & (len(tree.places) - 1)
 
 
-@emitted(types.int32(types.float32))
-def _bits(builder: Any, number: Any) -> Any:
-    return builder.bitcast(number, WORD)
-
-
 @emitted(lambda address, value: types.int64(types.intp, value))
 def _matches(builder: Any, address: Any, value: Any) -> Any:
     """A bit for each of the LANES numbers at an address, from the lowest on: whether it is `value`."""
@@ -113,16 +107,6 @@ def _lowest_bit(builder: Any, number: Any) -> Any:
 @emitted(types.void(types.intp))
 def _fetch(builder: Any, address: Any) -> None:
     prefetch(builder, 1, address)
-
-
-@njit()
-def _log2(x: Any) -> Any:
-    """log2(x) of a positive float32, to 2e-6: its exponent, and a polynomial of the rest."""
-    bits = _bits(x)
-    exponent = np.int32(bits >> np.int32(23)) - np.int32(127)
-    t = _float32_from_bits(np.int32((bits & np.int32(0x7FFFFF)) | np.int32(0x3F800000))) - _ONE
-    a, b, c, d, e, f = _SERIES
-    return np.float32(exponent) + t * (a + t * (b + t * (c + t * (d + t * (e + t * f)))))
 
 
 @njit()

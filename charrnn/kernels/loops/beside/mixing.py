@@ -16,7 +16,7 @@ import numpy as np
 from llvmlite import ir
 from numba import carray, types
 
-from charrnn.kernels.activations import exp
+from charrnn.kernels.activations import _log2, exp
 from charrnn.kernels.coefficients import (
     EXP_LEAST,
     GATE_CONTEXTS,
@@ -35,7 +35,6 @@ from charrnn.kernels.loops.beside.context_tree import (
     TOGETHER,
     Tree,
     _descend,
-    _log2,
     _sharpness,
     _spread,
     _weights,

@@ -1,0 +1,55 @@
+"""Default settings for a controller with a memory, whatever it learns; see writing.py for other networks.
+
+Nothing is measured: they depend on the texts alone, and minutes only end the run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from charrnn.config import Kind
+from charrnn.errors import ConfigError
+from charrnn.training.planning.reading import SMALLEST_VALIDATED
+from charrnn.training.planning.writing import (
+    BUDGETS,
+    LARGEST_VALIDATION,
+    Plan,
+    reason,
+)
+from charrnn.training.planning.writing import (
+    SMALLEST_VALIDATED as FEWEST_CHARACTERS,
+)
+
+NOT_BESIDE_A_MEMORY = {"num_layers": 1, "norm": False, "residual": False, "between": (), "span": 0}
+MOST_READ = 200_000  # texts, or characters of one: more are read once
+SETTINGS: dict[str, dict[str, Any]] = {
+    "rewriter": {"batch_size": 4, "learning_rate": 3e-3, "seq_len": 64},
+    "writer": {"batch_size": 16, "learning_rate": 4e-3, "val_split": "scattered", "counts": 0.0},
+}
+
+
+def plan(kind: Kind, characters: int, texts: int, given: dict[str, Any]) -> Plan:
+    """The settings for so many characters in so many texts; those `given` take precedence."""
+    for name, value in NOT_BESIDE_A_MEMORY.items():
+        if given.get(name, value) not in (value, ()):
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is for layers, and a memory has a controller alone",
+                "leave it out, or give another --cell",
+            )
+    writes = kind == "writer"
+    enough = characters >= FEWEST_CHARACTERS if writes else texts >= SMALLEST_VALIDATED
+    share = min(0.1, LARGEST_VALIDATION / characters) if writes else 0.02
+    budget: dict[str, Any] = {"minutes": 5.0} if writes else {"epochs": 1.0}
+    settings: dict[str, Any] = {
+        "hidden_size": 100,
+        "num_layers": 1,
+        "embedding_size": 32,
+        "val_fraction": share if enough else 0.0,
+        "weight_decay": 0.0,
+        "dropout": 0.0,
+        "precision": "float32",
+        **SETTINGS[kind],
+        **({} if given.keys() & BUDGETS else budget),
+        **given,
+    }
+    return Plan(settings, reason(settings, given, characters, f"{texts:,} texts"))
