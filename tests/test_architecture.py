@@ -38,6 +38,7 @@ ARROWS = {
     "search": {"checkpoint", "counts", "generation", "inference", "nn", "text"},
     "scoring": {"checkpoint", "counts", "inference", "kernels", "nn", "text"},
     "pages": {"checkpoint", "inference", "modules"},
+    "exports": {"checkpoint", "modules"},
     "tasks": {
         "checkpoint", "counts", "events", "generation", "inference", "kernels", "modules", "nn", "text",
     },
@@ -45,8 +46,8 @@ ARROWS = {
     "neurons": {"checkpoint", "constraints", "inference", "modules", "nn", "text"},
     "training": {"checkpoint", "counts", "events", "modules", "nn", "system", "tasks"},
     "api": {
-        "checkpoint", "constraints", "counts", "diagnosis", "events", "generation", "inference",
-        "neurons", "pages", "scoring", "search", "tasks", "text", "training",
+        "checkpoint", "constraints", "counts", "diagnosis", "events", "exports", "generation",
+        "inference", "neurons", "pages", "scoring", "search", "tasks", "text", "training",
     },
     "serving": {"api", "checkpoint", "generation", "inference", "search", "text"},
     "cli": {
@@ -275,6 +276,10 @@ def test_http_is_known_to_the_application_and_its_run_alone() -> None:
 
 def test_the_library_of_expressions_is_imported_by_its_worker_alone() -> None:
     assert importers("outlines_core") == {"constraints/expression_worker.py"}
+
+
+def test_onnx_is_imported_by_its_graph_alone() -> None:
+    assert importers("onnx") == {"exports/onnx_graph.py"}
 
 
 def test_kernels_know_only_arrays_and_the_compiler() -> None:

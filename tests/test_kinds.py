@@ -36,6 +36,8 @@ WORDS: dict[str, list[str]] = {
     "tag": ["lines.txt"],
     "rewrite": ["lines.txt"],
     "export page": ["-o", "page.html"],
+    "export torch": ["-o", "script.py"],
+    "export onnx": ["-o", "graph.onnx"],
     "train --init-from": [],
 }
 UNNAMED = ("eval", "info")  # the model is an argument
@@ -100,6 +102,8 @@ def test_the_table_has_every_command_and_every_kind() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("command", [name for name in TABLE if name != "train --init-from"])
 def test_a_command_takes_the_kinds_that_the_table_says_and_refuses_others_by_name(command, kind, folder):
+    if command == "export onnx" and TABLE[command][kind]:
+        pytest.importorskip("onnx", reason="ONNX is not installed: pip install onnx")
     done = call(*words(command, kind), cwd=folder)
     if TABLE[command][kind]:
         assert done.returncode == 0, done.stderr.decode()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from support.calls import call
 from support.cells import CELLS
 from support.compiled_loop import AlwaysTogether, Ready, compiled_only, let_load
+from support.environment import ROOT
 from support.random_models import LINES, make
 
 from charrnn import api
@@ -520,3 +521,13 @@ def test_errors_of_python_are_those_of_the_command(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("", encoding="utf-8")
     with pytest.raises(CorpusError):
         api.rank_units(planted(), tmp_path / "t.txt")
+
+
+@pytest.mark.process
+@pytest.mark.compiled
+def test_the_lines_of_the_page_run(folder: Path, monkeypatch, capsys) -> None:
+    page = Path(ROOT, "docs/neurons.md").read_text("utf-8").replace("2:154", "2:3")
+    (block,) = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    monkeypatch.chdir(folder)
+    exec(compile(block, "neurons.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("2:3 0.9")

@@ -21,7 +21,10 @@ imported where they are used, since a short sample needs none. This room may imp
 
 from typing import TYPE_CHECKING
 
-from charrnn.api.learning import train as train  # "as": this is where callers take it from
+from charrnn.api.exporting import onnx_model as onnx_model  # "as": this is where callers take it from
+from charrnn.api.exporting import page as page
+from charrnn.api.exporting import torch_script as torch_script
+from charrnn.api.learning import train as train
 from charrnn.api.learning import training_files as training_files
 from charrnn.api.looking import diagnose as diagnose
 from charrnn.api.looking import diagnose_run as diagnose_run
@@ -50,7 +53,6 @@ from charrnn.api.searching import fill as fill
 from charrnn.api.searching import next_characters as next_characters
 from charrnn.api.searching import offers as offers
 from charrnn.api.writing import Texts as Texts
-from charrnn.api.writing import page as page
 from charrnn.api.writing import sample as sample
 from charrnn.api.writing import sample_each as sample_each
 from charrnn.generation.writing import Prompt as Prompt

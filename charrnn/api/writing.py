@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby, islice, repeat
 from operator import attrgetter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from charrnn.api.models import AnyModel, as_read, checkpoint_of, led, model_or_blend
+from charrnn.api.models import AnyModel, as_read, led, model_or_blend
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import PAGE_COUNTS, SampleConfig, WeightPrecision
+from charrnn.config import SampleConfig
 from charrnn.errors import ConfigError, VocabularyError
 from charrnn.generation.writing import Begun, Prompt, Written, generate_all, generate_each
 from charrnn.inference.mixture import Blend
@@ -227,23 +226,3 @@ def _config(settings: dict[str, Any], model: Checkpoint | Blend) -> SampleConfig
     if config.seed is None:
         config = replace(config, seed=int(np.random.SeedSequence().generate_state(1)[0]))
     return config
-
-
-def page(
-    model: Checkpoint | str | Path | None,
-    name: str,
-    *,
-    precision: WeightPrecision = "bfloat16",
-    most_counts: float = PAGE_COUNTS,
-) -> str:
-    """One HTML file that writes what `sample` writes with this precision, under this heading.
-
-    `most_counts` bounds the megabytes of the model's counts; 0 leaves them out, and what is written is
-    another text.
-
-    Raises:
-        ConfigError: the counts take more.
-    """
-    from charrnn.pages.page import page as made
-
-    return made(checkpoint_of(model), name, precision=precision, most_counts=most_counts)

@@ -123,6 +123,14 @@ class Output:
             self.flush()
             self._due = now + FLUSH_SECONDS
 
+    def write_bytes(self, data: bytes) -> None:
+        """Write a file's bytes as they are, and flush."""
+        try:
+            self._stream.write(data)
+        except OSError as problem:
+            raise writing_failed(problem, to_terminal=self._to_terminal) from None
+        self.flush()
+
     def write_all(self, pieces: Iterable[str]) -> None:
         """Write the pieces and flush."""
         for piece in pieces:

@@ -7,6 +7,8 @@ Place = str | dict[str, tuple[str, str]]  # module and function; of a group, tho
 
 _EXPORTS: dict[str, tuple[str, str]] = {
     "page": ("sharing.export:page", "One HTML file that writes, in any browser."),
+    "torch": ("sharing.export:torch", "A script that opens a model in PyTorch."),
+    "onnx": ("sharing.export:onnx", "A network for ONNX's runtimes."),
 }
 # Name -> place, and line of help; in the order of the help.
 COMMANDS: dict[str, tuple[Place, str]] = {
