@@ -552,6 +552,8 @@ class TrainConfig:
     counts: float = limited(0.0, 0, 10_000, version=5)
     # What stands between the fields of a record, which get a new order in each epoch; None: they do not.
     shuffle_fields: str | None = later(None, version=4)
+    # The parts of a batch whose gradients are computed apart, by one process or more, and added up in order.
+    shards: int = limited(1, 1, 4096, version=6)
 
     def __post_init__(self) -> None:
         if isinstance(self.shares, list):  # from a file

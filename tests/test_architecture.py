@@ -25,18 +25,19 @@ ARROWS = {
     "labels": {"system"},
     "events": {"text"},
     "system": set(),
+    "ranks": {"system"},
     "kernels": set(),
     "modules": {"kernels"},
     "text": {"system"},
     "counts": {"kernels", "text"},
     "recall": {"kernels"},
-    "nn": {"kernels", "modules", "system"},
+    "nn": {"kernels", "modules", "ranks", "system"},
     "checkpoint": {"counts", "system", "text"},
-    "inference": {"checkpoint", "counts", "kernels", "modules", "nn", "recall", "text"},
+    "inference": {"checkpoint", "counts", "kernels", "modules", "nn", "recall", "system", "text"},
     "constraints": {"checkpoint", "inference", "text"},
     "generation": {"checkpoint", "constraints", "counts", "inference", "text"},
     "search": {"checkpoint", "counts", "generation", "inference", "nn", "text"},
-    "scoring": {"checkpoint", "counts", "inference", "kernels", "nn", "text"},
+    "scoring": {"checkpoint", "counts", "inference", "kernels", "nn", "system", "text"},
     "pages": {"checkpoint", "inference", "modules"},
     "exports": {"checkpoint", "modules"},
     "tasks": {
@@ -44,15 +45,15 @@ ARROWS = {
     },
     "diagnosis": {"checkpoint", "modules", "nn", "text"},
     "neurons": {"checkpoint", "constraints", "inference", "modules", "nn", "text"},
-    "training": {"checkpoint", "counts", "events", "modules", "nn", "system", "tasks"},
+    "training": {"checkpoint", "counts", "events", "modules", "nn", "ranks", "system", "tasks"},
     "api": {
         "checkpoint", "constraints", "counts", "diagnosis", "events", "exports", "generation",
         "inference", "neurons", "pages", "scoring", "search", "tasks", "text", "training",
     },
     "serving": {"api", "checkpoint", "generation", "inference", "search", "text"},
     "cli": {
-        "api", "checkpoint", "diagnosis", "events", "neurons", "scoring", "serving", "system", "tasks",
-        "text", "training",
+        "api", "checkpoint", "diagnosis", "events", "neurons", "ranks", "scoring", "serving", "system",
+        "tasks", "text", "training",
     },
     "__main__": {"cli"},
 }  # fmt: skip
@@ -180,9 +181,9 @@ def test_training_knows_tasks_and_networks_by_their_interfaces_alone() -> None:
     used = {parts for path in (PACKAGE / "training").rglob("*.py") for parts in inner_imports(path)}
     assert {parts[1] for parts in used if parts[0] == "tasks"} == {"task"}
     learning = {parts[2:] for parts in used if parts[:2] == ("nn", "learning")}
-    assert {names for names in learning if names[0] in ("learner", "optimizer")} == {
-        ("learner", "characters_per_second"),
+    assert {names for names in learning if names[0] not in ("compilation",)} == {
         ("optimizer", "learning_rate"),
+        ("speed", "characters_per_second"),
     }
     modules = {parts[1] for parts in used if parts[0] == "nn"}
     assert modules == {"learning", "parameters", "precision", "workers"}

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from charrnn.config import ModelConfig, TrainConfig
-from charrnn.nn.learning.learner import Learner, characters_per_second
+from charrnn.nn.learning.learner import Learner
 from charrnn.nn.learning.optimizer import AdamW
+from charrnn.nn.learning.speed import characters_per_second
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.passes import mix
 from charrnn.nn.workers import Workers

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from charrnn.nn import workers
-from charrnn.nn.workers import available_threads
-from charrnn.system.quota import cpu_quota
+from charrnn.system import quota as quotas
+from charrnn.system.quota import available_threads, cpu_quota
 
 V2 = "30 23 0:26 {root} /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = "33 25 0:29 {root} /sys/fs/cgroup/cpu,cpuacct rw shared:11 - cgroup cgroup rw,cpu,cpuacct\n"
@@ -103,6 +102,6 @@ def test_what_is_broken_is_no_quota(tmp_path: Path, damage: str) -> None:
 def test_there_are_no_more_threads_than_the_quota_pays_for(
     monkeypatch: pytest.MonkeyPatch, quota: float | None, threads: int
 ) -> None:
-    monkeypatch.setattr(workers, "cpu_quota", lambda: quota)
-    monkeypatch.setattr(workers.os, "process_cpu_count", lambda: 8, raising=False)
+    monkeypatch.setattr(quotas, "cpu_quota", lambda: quota)
+    monkeypatch.setattr(quotas.os, "process_cpu_count", lambda: 8, raising=False)
     assert available_threads() == threads

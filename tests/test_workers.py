@@ -8,7 +8,8 @@ import pytest
 
 from charrnn.errors import ConfigError
 from charrnn.nn.operands import Share
-from charrnn.nn.workers import Workers, available_threads
+from charrnn.nn.workers import Workers
+from charrnn.system.quota import available_threads
 
 
 def test_each_worker_runs_the_task_once_on_a_thread_of_its_own():

@@ -39,6 +39,7 @@ def train(
     - `init_from`: a model whose weights the run starts from, its vocabulary extended by the corpus's;
     - `from_scratch`: never start from the base model of English, which is done where it helps;
     - `threads`: the number of threads; None: as many as there are CPUs;
+    - `ranks`: the processes that share the work, of which this is the leader; see charrnn.ranks;
     - `keep_models`: the number of models evaluated last to keep as well, in a folder beside `out`;
     - `task`: what to learn other than the next character, one of charrnn.config.TASKS;
     - `previews`: whether to yield a sample of the network's text every ten seconds.
@@ -57,7 +58,11 @@ def train(
     files = _assignment(corpus, val, settings)
     path = None if out is None else Path(out)
     target = Target(path, resume, force, settings.pop("keep_models", 0))
-    own = {name: settings.pop(name) for name in ("init_from", "from_scratch", "threads") if name in settings}
+    own = {
+        name: settings.pop(name)
+        for name in ("init_from", "from_scratch", "threads", "ranks")
+        if name in settings
+    }
     request = Request(files, text, target, **own, settings=settings)
     with contextlib.ExitStack() as held:
         run, started = yield from set_up(request, stop=stop, held=held, began=began)

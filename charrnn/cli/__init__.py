@@ -13,13 +13,25 @@ try:
 
     from charrnn.cli import process
     from charrnn.cli.commands import COMMANDS
+    from charrnn.ranks.launch import launched
 except KeyboardInterrupt:  # before the signal handlers are installed
     os._exit(130)
 
 
 def main() -> NoReturn:
     """Run the command in `sys.argv` and end the process with its exit code."""
-    process.run(_command, sys.argv[1:], COMMANDS)
+    launch = launched()
+    if launch is None or launch.size == 1:
+        process.run(_command, sys.argv[1:], COMMANDS)
+    from charrnn.cli import together
+
+    together.begin(launch)
+
+    def command(args: list[str]) -> int:
+        together.join(launch)
+        return _command(args)
+
+    process.run(command, sys.argv[1:], COMMANDS)
 
 
 def _command(args: list[str]) -> int:

@@ -23,9 +23,11 @@ FLUSH_SECONDS = 0.05  # longest time between flushes to a pipe while text is wri
 
 # SIGHUP: the terminal was closed. Windows has none.
 _HANGUP = getattr(signal, "SIGHUP", None)
-_STOPPING = (signal.SIGINT, signal.SIGTERM, *([_HANGUP] if _HANGUP is not None else []))
+STOPPING = (signal.SIGINT, signal.SIGTERM, *([_HANGUP] if _HANGUP is not None else []))
 _LATE_SECONDS = 0.3  # after which the watching thread handles a signal in place of the main thread
 _answered = 0  # signals that the main thread has handled
+# Called with the exit code before the process ends, and before it ends on a signal.
+_leaving: tuple[Callable[[int], None], Callable[[int], None]] | None = None
 
 
 class ClosedPipe(Exception):  # noqa: N818 - a normal end, no error
@@ -262,13 +264,23 @@ def _leave(code: int) -> NoReturn:
         if stream is not None:
             with suppress(OSError, ValueError):
                 stream.flush()
+    if _leaving is not None:
+        _leaving[0](code)
     os._exit(code)
 
 
 def leave_on_signal(number: int, frame: FrameType | None = None) -> NoReturn:
     """Remove unfinished files and end the process at once."""
     atomic.abandon()
+    if _leaving is not None:
+        _leaving[1](128 + number)
     os._exit(128 + number)
+
+
+def before_leaving(at_the_end: Callable[[int], None], on_signal: Callable[[int], None]) -> None:
+    """Call these with the exit code before the process ends, as others depend on it."""
+    global _leaving
+    _leaving = at_the_end, on_signal
 
 
 def _watch_signals() -> None:
@@ -286,7 +298,7 @@ def _watch_signals() -> None:
         arrived = 0
         while True:
             (number,) = os.read(read, 1)
-            if number not in _STOPPING:
+            if number not in STOPPING:
                 continue
             arrived += 1
             time.sleep(_LATE_SECONDS)
@@ -305,7 +317,7 @@ def install(handler: Callable[[int, FrameType | None], None]) -> dict[signal.Sig
     A signal that is ignored from the start (`nohup`, a background job) stays ignored.
     """
     previous: dict[signal.Signals, object] = {}
-    for number in _STOPPING:
+    for number in STOPPING:
         before = signal.getsignal(number)
         if before is signal.SIG_IGN:
             continue

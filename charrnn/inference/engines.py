@@ -195,7 +195,7 @@ class CompiledPath:
     ) -> None:
         from charrnn.inference import filter_code
         from charrnn.inference.assembler import assembled
-        from charrnn.nn.workers import available_threads
+        from charrnn.system.quota import available_threads
 
         self._network = network
         self._kernels = kernels

@@ -7,6 +7,7 @@ are time-major. The id O stands for START, a document's first input: any id from
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,16 @@ class State:
     def tensors(self) -> dict[str, Array]:
         """The arrays themselves by name, to be written to a file or filled from one."""
         return {f"state.{k}.{n}": a for k, layer in enumerate(self.layers) for n, a in enumerate(layer)}
+
+    def columns(self, b0: int, b1: int) -> State:
+        """The state of some columns."""
+        return State(tuple(tuple(part[b0:b1] for part in layer) for layer in self.layers))
+
+    @classmethod
+    def joined(cls, states: Sequence[State]) -> State:
+        """The state of the columns of all, one after another."""
+        layers = zip(*(state.layers for state in states), strict=True)
+        return cls(tuple(tuple(np.concatenate(parts) for parts in zip(*own, strict=True)) for own in layers))
 
 
 @dataclass(frozen=True)
@@ -250,17 +261,20 @@ class Model(Parametrized[_Passes]):
         dropout_seed: int | None = None,
         then: tuple[Phase, ...] = (),
         labels: Array | None = None,
+        whole: int | None = None,
     ) -> tuple[float, State]:
         """Put the gradient of the mean loss over the window into `gradients`; return that loss and the state.
 
         Truncated back-propagation through time: the given state is a constant. Shapes as in `forward`.
         Dropout is on if `dropout_seed` is given. The phases `then` follow on the same threads: to wake these
-        again would take 1 % of a small network's step.
+        again would take 1 % of a small network's step. Of a mean over more positions, `whole` of them, loss
+        and gradient are what the window adds.
         """
         T, B = x.shape
         window = self._bound(True, T, B)
         window.read(x, reset, state or self.zero_state(B), labels=labels)
         window.loss.targets[:] = y
+        window.loss.take_mean_over(whole or x.size)
         window.drop(dropout_seed)
 
         def pass_over(share: Share) -> None:
@@ -320,10 +334,19 @@ class Model(Parametrized[_Passes]):
         carry: State | None,
         key: int,
         then: tuple[Phase, ...],
+        whole: float | None = None,
     ) -> tuple[float, State]:
         """The loss and gradient of a batch: x, y and reset of `gradient`, and perhaps labels."""
         x, y, reset, *labels = batch
-        return self.gradient(x, y, carry, reset, key, then, *labels)
+        known = labels[0] if labels else None
+        return self.gradient(x, y, carry, reset, key, then, known, None if whole is None else int(whole))
+
+    def weight_of(self, batch: tuple[Any, ...]) -> float:
+        """The number of its positions."""
+        return float(batch[0].size)
+
+    def columns_of(self, batch: tuple[Any, ...], b0: int, b1: int) -> tuple[Any, ...]:
+        return tuple(None if part is None else part[:, b0:b1] for part in batch)
 
     def try_out(self) -> None:
         x = np.zeros((1, 1), np.int32)

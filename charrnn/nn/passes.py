@@ -150,11 +150,22 @@ class Parametrized(Generic[AnyPasses]):
     def _bind(self, window: Window, *sizes: int) -> AnyPasses:
         raise NotImplementedError
 
-    def learn(self, batch: Any, carry: Any, key: int, then: tuple[Phase, ...]) -> tuple[float, Any]:
+    def learn(
+        self, batch: Any, carry: Any, key: int, then: tuple[Phase, ...], whole: float | None = None
+    ) -> tuple[float, Any]:
         """The loss of a batch, whose gradient is computed, and the state after it, if texts continue.
 
-        The key decides what dropout drops. The phases `then` follow on the same threads.
+        The key decides what dropout drops. The phases `then` follow on the same threads. Of some columns of a
+        batch, the loss and gradient are what they add to those of the batch, whose weight is `whole`.
         """
+        raise NotImplementedError
+
+    def weight_of(self, batch: Any) -> float:
+        """What the losses of a batch are divided by."""
+        raise NotImplementedError
+
+    def columns_of(self, batch: Any, b0: int, b1: int) -> Any:
+        """Some columns of a batch."""
         raise NotImplementedError
 
     def zero_state(self, B: int) -> Any:

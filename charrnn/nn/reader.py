@@ -15,7 +15,7 @@ from charrnn.config import ModelConfig
 from charrnn.nn.modules.module import Sequential
 from charrnn.nn.modules.reading.crf import BoundCRF
 from charrnn.nn.modules.reading.decoder import BoundDecoder, Decoder, Encoded, Steps, Written
-from charrnn.nn.modules.reading.heads import BoundHead, Classes
+from charrnn.nn.modules.reading.heads import BoundHead, Classes, Head
 from charrnn.nn.network import State
 from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array
@@ -137,11 +137,17 @@ class Reader(Parametrized[_Passes]):
         """Nothing: texts do not continue from one batch to the next."""
         return State(())
 
-    def gradient(self, batch: Batch, dropout_seed: int | None = None, then: tuple[Phase, ...] = ()) -> float:
+    def gradient(
+        self,
+        batch: Batch,
+        dropout_seed: int | None = None,
+        then: tuple[Phase, ...] = (),
+        whole: float | None = None,
+    ) -> float:
         """Put the gradient of the mean loss into `gradients`; return that loss. See Model.gradient."""
         passes = self._of(True, batch.x, batch.previous)
         passes.read(batch.x, batch.lengths, batch.previous)
-        passes.head.load(batch.targets, batch.weights, batch.lengths)
+        passes.head.load(batch.targets, batch.weights, self.weight_of(batch) if whole is None else whole)
         passes.drop(dropout_seed)
 
         def pass_over(share: Share) -> None:
@@ -153,10 +159,28 @@ class Reader(Parametrized[_Passes]):
         return passes.head.loss()
 
     def learn(
-        self, batch: Batch, carry: State | None, key: int, then: tuple[Phase, ...]
+        self,
+        batch: Batch,
+        carry: State | None,
+        key: int,
+        then: tuple[Phase, ...],
+        whole: float | None = None,
     ) -> tuple[float, State]:
         """A gradient as `Learner` asks for it."""
-        return self.gradient(batch, key, then), State(())
+        return self.gradient(batch, key, then, whole), State(())
+
+    def weight_of(self, batch: Batch) -> float:
+        head = self.network.modules[-1]
+        assert isinstance(head, Head)
+        return head.total(batch.weights, batch.lengths)
+
+    def columns_of(self, batch: Batch, b0: int, b1: int) -> Batch:
+        some = slice(b0, b1)
+        of_texts = batch.weights.ndim == 1  # whose targets are distributions, but for a tagger's
+        targets = batch.targets[some] if self.config.kind == "classifier" else batch.targets[:, some]
+        weights = batch.weights[some] if of_texts else batch.weights[:, some]
+        previous = None if batch.previous is None else batch.previous[:, some]
+        return Batch(batch.x[:, some], batch.lengths[some], targets, weights, previous)
 
     def try_out(self) -> None:
         x, lengths = np.zeros((1, 1), np.int32), np.ones(1, np.int64)
@@ -181,7 +205,7 @@ class Reader(Parametrized[_Passes]):
 
     def _compared(self, batch: Batch) -> BoundHead:
         head = self._of(False, batch.x, batch.previous).head
-        head.load(batch.targets, batch.weights, batch.lengths)
+        head.load(batch.targets, batch.weights, self.weight_of(batch))
         self._forward(batch.x, batch.lengths, batch.previous, head.backward)
         return head
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import os
 import queue
 import threading
 from collections.abc import Callable
@@ -12,7 +10,8 @@ from charrnn.errors import ConfigError
 from charrnn.kernels.machine.barrier import Barrier
 from charrnn.kernels.machine.denormals import flush_denormals
 from charrnn.nn.operands import Share
-from charrnn.system.quota import cpu_quota
+from charrnn.ranks.ranks import ALONE, Ranks
+from charrnn.system.quota import available_threads
 
 Phase = Callable[[Share], None]
 
@@ -54,27 +53,16 @@ class _Job:
                 raise error
 
 
-def available_threads() -> int:
-    """The number of CPUs that this process may use, limited by its CPU quota."""
-    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on; respects PYTHON_CPU_COUNT
-        cpus = os.process_cpu_count() or 1
-    elif hasattr(os, "sched_getaffinity"):
-        cpus = len(os.sched_getaffinity(0))
-    else:
-        cpus = os.cpu_count() or 1
-    quota = cpu_quota()
-    return max(1, cpus if quota is None else min(cpus, math.ceil(quota)))
-
-
 class Workers:
     """A pool of threads: `run(phase)` calls phase(share) on each, with its share of the work, and waits.
 
     The calling thread only waits, so that it handles Ctrl-C while a kernel runs. The threads are daemons:
-    they end with the process, or when this object is deleted.
+    they end with the process, or when this object is deleted. `ranks` are the processes that share the work.
     """
 
-    def __init__(self, size: int | None = None) -> None:
-        self.size = available_threads() if size is None else size
+    def __init__(self, size: int | None = None, ranks: Ranks = ALONE) -> None:
+        self.wanted, self.ranks = size, ranks  # the size may be that which suits the machine
+        self.size = (ranks.threads or available_threads()) if size is None else size
         if not 1 <= self.size <= 1024:
             raise ConfigError(f"threads is {self.size}", "give a whole number from 1 to 1024")
         self._inboxes: list[queue.SimpleQueue[_Job | None]] = [queue.SimpleQueue() for _ in range(self.size)]

@@ -142,8 +142,8 @@ class _CompiledRun:
     ) -> None:  # fmt: skip
         from charrnn.inference import writing_loop
         from charrnn.inference.assembler import assembled
-        from charrnn.nn.workers import available_threads
         from charrnn.scoring import rans_loop as compiled
+        from charrnn.system.quota import available_threads
 
         self.learning: Any = None  # rans_loop.Learning, where there is one block
         self._kernels, self._generate = compiled, writing_loop

@@ -6,6 +6,7 @@ all its threads are stopped for the rest of the period, even those that others w
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -21,6 +22,18 @@ def cpu_quota(root: Path = ROOT) -> float | None:
     Files that cannot be read or parsed are ignored.
     """
     return min(_quotas(root), default=None)
+
+
+def available_threads() -> int:
+    """The number of CPUs that this process may use, limited by its CPU quota."""
+    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on; respects PYTHON_CPU_COUNT
+        cpus = os.process_cpu_count() or 1
+    elif hasattr(os, "sched_getaffinity"):
+        cpus = len(os.sched_getaffinity(0))
+    else:
+        cpus = os.cpu_count() or 1
+    quota = cpu_quota()
+    return max(1, cpus if quota is None else min(cpus, math.ceil(quota)))
 
 
 def _quotas(root: Path) -> Iterator[float]:

@@ -13,6 +13,7 @@ from charrnn.events import Measure
 from charrnn.generation.writing import generate_all
 from charrnn.inference.mixed_model import AnyNetwork
 from charrnn.nn.learning.learner import Learner
+from charrnn.nn.learning.sharded import learner_of
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
@@ -93,7 +94,7 @@ class Texts(Material):
             tensors = grown(initial, self.corpus, tensors)
         network = Model(model, workers=workers, bfloat16=train.precision == "bfloat16")
         network.load_tensors(tensors)
-        return task, Learner(network, train, task.streams, beside(asdict(train)))
+        return task, learner_of(network, train, task.streams, beside(asdict(train)))
 
 
 class NextCharacters:

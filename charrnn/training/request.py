@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from charrnn.checkpoint.model_file import resume_path
-from charrnn.config import TELL_CHARACTERS, Kind, ModelConfig, TextConfig, TrainConfig
+from charrnn.config import TELL_CHARACTERS, Kind, ModelConfig, TextConfig, TrainConfig, is_made
 from charrnn.errors import ConfigError
+from charrnn.ranks.ranks import ALONE, Ranks
 from charrnn.system.file_errors import refuse_overwriting
 from charrnn.tasks.task import Assignment
 from charrnn.training.planning.writing import BUDGETS
@@ -48,6 +49,7 @@ class Request:
     init_from: str | Path | None = None
     from_scratch: bool = False  # not from the base model, even where that helps
     threads: int | None = None
+    ranks: Ranks = ALONE
     # Of ModelConfig (except vocab_size, ends and labels) and TrainConfig; None: chosen to suit the corpus.
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -89,6 +91,14 @@ class Request:
         kind = self.assignment.kind
         example(kind, given)
         TrainConfig(**({} if budgets else {"steps": 1}) | only(given, TRAIN_SETTINGS))
+        shards: Any = given.get("shards", self.ranks.shards or 1)
+        if is_made(str(given.get("cell"))) and shards > 1:
+            raise ConfigError(
+                f"--cell {given['cell']} learns from whole batches, and shards are parts of one",
+                "leave out --shards" if "shards" in given else "start it without mpirun",
+            )
+        if not target.resume:
+            refuse_too_many(self.ranks.size, shards)
         return given
 
     def path(self) -> Path:
@@ -106,6 +116,15 @@ class Request:
         for path in (out, resume_path(out)):
             refuse_overwriting(path, reading)
         return out
+
+
+def refuse_too_many(ranks: int, shards: int) -> None:
+    """ConfigError: a rank would have nothing to do."""
+    if ranks > shards:
+        raise ConfigError(
+            f"there are {ranks} ranks for {shards} shard{'s' * (shards > 1)} of a batch",
+            f"mpirun -n {shards}, or --shards {ranks} for a new run",
+        )
 
 
 def example(kind: Kind, given: dict[str, Any]) -> ModelConfig:

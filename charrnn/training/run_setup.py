@@ -24,7 +24,7 @@ from charrnn.config import (
 from charrnn.errors import ConfigError, VocabularyError, decimal
 from charrnn.events import Compiling, Started
 from charrnn.nn.learning.compilation import compile_kernels, start_helper
-from charrnn.nn.learning.learner import characters_per_second
+from charrnn.nn.learning.speed import characters_per_second
 from charrnn.nn.precision import choose, require
 from charrnn.nn.workers import Workers
 from charrnn.tasks.task import Material, Stop, beside
@@ -32,7 +32,14 @@ from charrnn.training.earlier_run import Earlier, Interrupted, look
 from charrnn.training.locking import exclusive
 from charrnn.training.planning import reading, remembering
 from charrnn.training.planning.writing import Plan, Speed, by_speed, plan
-from charrnn.training.request import MODEL_SETTINGS, TRAIN_SETTINGS, Request, example, only
+from charrnn.training.request import (
+    MODEL_SETTINGS,
+    TRAIN_SETTINGS,
+    Request,
+    example,
+    only,
+    refuse_too_many,
+)
 from charrnn.training.run import Run
 from charrnn.training.run_files import Outputs
 
@@ -96,12 +103,13 @@ def set_up(
                 "the model to start from is a read-out of a reservoir, which fits no other text",
                 "leave out --init-from: it learns anew in seconds",
             )
-    workers = Workers(request.threads)
+    workers = Workers(request.threads, request.ranks)
     if earlier.interrupted is not None:
         settled = _as_before(earlier, earlier.interrupted, request, given, held)
     else:
         settled = yield from _anew(earlier, request, given, initial, workers, held)
     material, train, run_id = settled.material, settled.train, settled.fingerprint()
+    refuse_too_many(request.ranks.size, train.shards)
     start = earlier.settle(run_id, request.target)
     corpus, settings = material.corpus, to_dict(train)
     blank = Checkpoint(settled.model, corpus.vocabulary, corpus.text, {}, run=run_id, settings=settings)
@@ -152,7 +160,8 @@ def _anew(
     held: ExitStack,
 ) -> Generator[Compiling, None, Settled]:
     """A new run. Settings that are not given are chosen to suit the texts."""
-    kind = request.assignment.kind
+    kind, shards = request.assignment.kind, given.get("shards", request.ranks.shards or 1)
+    given = given if shards == 1 else {**given, "shards": shards}
     if initial is not None:
         given = _with_network_of(initial, given)
     writes = kind == "writer"
@@ -182,7 +191,8 @@ def _anew(
 
     def speed(network: ModelConfig, batch_size: int, seq_len: int) -> float:
         bfloat16 = choose(wanted, network) == "bfloat16"
-        return characters_per_second(network, batch_size, seq_len, bfloat16=bfloat16, workers=workers)
+        how = {"bfloat16": bfloat16, "workers": workers, "shards": shards}
+        return characters_per_second(network, batch_size, seq_len, **how)
 
     chosen = _plan(material, given, speed, from_base=from_base)
     reason = "; ".join(filter(None, (chosen.reason, said)))

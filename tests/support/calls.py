@@ -17,7 +17,7 @@ def call(*words: object, stdin: bytes = b"", cwd: Path | str = ".") -> subproces
     """Run `charrnn` with these words in this folder, its standard streams no terminals."""
     arguments = [str(word) for word in words]
     streams = sys.stdin, sys.stdout, sys.stderr
-    handlers = {number: signal.getsignal(number) for number in process._STOPPING}
+    handlers = {number: signal.getsignal(number) for number in process.STOPPING}
     out, said = io.BytesIO(), io.BytesIO()
     sys.stdin = io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")
     sys.stdout = io.TextIOWrapper(out, encoding="utf-8", write_through=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast, get_args, get_type_hints
 
 import typer
 
-from charrnn.cli import wording
+from charrnn.cli import together, wording
 from charrnn.cli.models import path_and_number
 from charrnn.cli.options import PLOT, parameter, with_options
 from charrnn.cli.process import ClosedPipe, Output, StopRequest, is_terminal, say
@@ -82,6 +82,7 @@ _SETTINGS: dict[str, dict[str, tuple[str | None, str]]] = {
         "label_dropout": ("P", "Share of texts with hidden labels [{:g}]."),
         "l1": ("X", "Decoupled L1 shrinkage [{:g}]."),
         "clip": ("X", "Largest norm of a gradient [{:g}]."),
+        "shards": ("N", "Parts of a batch, for mpirun to share out [{}]."),
         "patience": ("N", "Worse evaluations in a row to the end [{}]."),
     },
     _RUN: {
@@ -256,6 +257,7 @@ def train(
             task=task,
             stop=stop,
             previews=view.previews,
+            ranks=together.here(),
             **settings,
         )
         run = RunHistory()

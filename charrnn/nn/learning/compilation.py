@@ -29,7 +29,8 @@ from charrnn.nn.learning.optimizer import AdamW, Optimizer
 from charrnn.nn.network import Model
 from charrnn.nn.operands import Share
 from charrnn.nn.passes import Parametrized
-from charrnn.nn.workers import Phase, Workers, available_threads
+from charrnn.nn.workers import Phase, Workers
+from charrnn.system.quota import available_threads
 
 if TYPE_CHECKING:
     from charrnn.nn.reader import Reader

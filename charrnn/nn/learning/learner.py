@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from charrnn.config import ModelConfig, TrainConfig
+from charrnn.config import TrainConfig
 from charrnn.nn.learning.compilation import compile_kernels, optimizer_of
-from charrnn.nn.network import Model, State
+from charrnn.nn.network import State
 from charrnn.nn.parameters import Array
 from charrnn.nn.passes import Parametrized, mix
-from charrnn.nn.workers import Workers
-
-LEAST_STEPS, LEAST_SECONDS = 3, 0.15  # to measure the speed
-
 
 AnyModel = TypeVar("AnyModel", bound=Parametrized[Any])
 
@@ -59,7 +53,9 @@ class Learner(Generic[AnyModel]):
 
     def state_dict(self, carry: State | None) -> dict[str, Array]:
         """The arrays of weights, moments and state themselves, to be written before the next step."""
-        state = self.model.zero_state(self.B) if carry is None else carry
+        return self._arrays(self.model.zero_state(self.B) if carry is None else carry)
+
+    def _arrays(self, state: State) -> dict[str, Array]:
         return {"parameters": self.model.parameters.flat, **self.optimizer.tensors(), **state.tensors()}
 
     def load_state_dict(self, tensors: Mapping[str, Array], updates: int) -> State:
@@ -69,7 +65,7 @@ class Learner(Generic[AnyModel]):
             KeyError, ValueError: it belongs to another network; nothing has changed.
         """
         state: State = self.model.zero_state(self.B)
-        own = self.state_dict(state)
+        own = self._arrays(state)
         for name, array in own.items():
             if (tensors[name].shape, tensors[name].dtype) != (array.shape, array.dtype):
                 raise ValueError(name)
@@ -77,19 +73,3 @@ class Learner(Generic[AnyModel]):
             array[:] = tensors[name]
         self.optimizer.steps = updates
         return state
-
-
-def characters_per_second(
-    network: ModelConfig, batch_size: int, seq_len: int, *, bfloat16: bool, workers: Workers
-) -> float:
-    """The speed of training with windows of this size: that of the fastest of a few steps.
-
-    Kernels that are not yet compiled are compiled first.
-    """
-    learner = Learner(Model(network, workers=workers, bfloat16=bfloat16), TrainConfig(steps=1), batch_size)
-    x = np.random.default_rng(1).integers(network.vocab_size, size=(seq_len, batch_size), dtype=np.int32)
-    times: list[float] = []  # of each step's end; the first step also allocates buffers
-    while len(times) <= LEAST_STEPS or times[-1] - times[0] < LEAST_SECONDS:
-        learner.train_step((x, x, None), None, 0.0, 0)
-        times.append(time.perf_counter())
-    return x.size / min(after - before for before, after in pairwise(times))

@@ -13,6 +13,7 @@ from charrnn.config import ModelConfig, TrainConfig
 from charrnn.errors import TrainingError
 from charrnn.events import Measure
 from charrnn.nn.learning.learner import Learner
+from charrnn.nn.learning.sharded import learner_of
 from charrnn.nn.network import initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.reader import Batch, Reader, log_softmax, window_length
@@ -140,7 +141,7 @@ class WholeTexts(Material):
             tensors = self.begun(initial, tensors)
         network = Reader(model, workers=workers, bfloat16=train.precision == "bfloat16")
         network.load_tensors(tensors)
-        return task, Learner(network, train, task.columns)
+        return task, learner_of(network, train, task.columns)
 
     def begun(self, initial: Checkpoint, fresh: dict[str, Array]) -> dict[str, Array]:
         """The weights of a model of this kind, or of one that writes, for these texts."""

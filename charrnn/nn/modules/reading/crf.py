@@ -37,6 +37,9 @@ class CRF(Head):
         """Zeros: at first, labels are independent."""
         return {name: np.zeros(shape, np.float32) for name, shape in self.shapes().items()}
 
+    def total(self, weights: Array, lengths: Array) -> float:
+        return float(np.add.reduce(weights.astype(np.float64) * lengths, axis=None))
+
     def bind(self, window: Window, x: Stream) -> BoundCRF:
         return BoundCRF(self, window, x)
 
@@ -59,9 +62,6 @@ class BoundCRF(BoundHead):
         if window.training:
             self.d_transitions = window.gradient(module.transitions)
             self.d_ends = window.gradient(module.start), window.gradient(module.end)
-
-    def counted(self, weights: Array, lengths: Array) -> Array:
-        return weights.astype(np.float64) * lengths
 
     def prepare(self) -> None:
         kernels.loops.chain.prepare(self.chain, self.x.N)

@@ -34,14 +34,10 @@ class BoundHead(Bound):
         if window.training:
             x.gradient = x.values
 
-    def load(self, targets: Array, weights: Array, lengths: Array) -> None:
-        """Take the targets of a window; the weights are scaled to have the sum 1."""
-        self.targets[:], total = targets, float(np.add.reduce(self.counted(weights, lengths), axis=None))
+    def load(self, targets: Array, weights: Array, total: float) -> None:
+        """Take the targets of a window, and its weights by their share of the total."""
+        self.targets[:] = targets
         self.weights[:] = weights / total if total else 0
-
-    def counted(self, weights: Array, lengths: Array) -> Array:
-        """How much each weight counts in their sum."""
-        return weights.astype(np.float64)
 
     def loss(self) -> float:
         """The mean loss, once all columns are done."""
@@ -56,6 +52,10 @@ class Head(Module):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.N})"
+
+    def total(self, weights: Array, lengths: Array) -> float:
+        """The sum of the weights of texts, each as it counts."""
+        return float(np.add.reduce(weights.astype(np.float64), axis=None))
 
 
 class Positions(Head):

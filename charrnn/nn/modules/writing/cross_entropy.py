@@ -21,9 +21,16 @@ class CrossEntropy:
         self.logits, shape = logits, (window.T, window.B)
         self.losses, *self.sums = (np.zeros(shape, window.dtype) for _ in range(4))
         self.targets = np.zeros(shape, np.int32)
-        self.weights = np.full(shape, 1.0 / self.losses.size, window.dtype)
+        self.count = self.losses.size  # of the positions over which the mean is taken, here and elsewhere
+        self.weights = np.full(shape, 1.0 / self.count, window.dtype)
         if window.training:
             logits.gradient = logits.values  # which it overwrites
+
+    def take_mean_over(self, count: int) -> None:
+        """Let the mean be that over so many positions, of which these are some."""
+        if count != self.count:
+            self.count = count
+            self.weights[:] = 1.0 / count
 
     def gradient(self, b0: int, b1: int, weights: Array | None = None) -> None:
         """The losses of the `targets`, and the gradient of their mean; columns b0 to b1.
@@ -34,8 +41,8 @@ class CrossEntropy:
         kernels.loss.cross_entropy(logits.values, self.targets, weights, self.losses, logits.N, b0, b1)
 
     def mean(self) -> float:
-        """The loss, once all columns are done."""
-        return float(np.add.reduce(self.losses, axis=None, dtype=np.float64)) / self.losses.size
+        """The loss, once all columns are done; of the mean over more positions, what these add to it."""
+        return float(np.add.reduce(self.losses, axis=None, dtype=np.float64)) / self.count
 
     def compare(self, b0: int, b1: int) -> None:
         """Compute what `nats` and `doubts` need, for columns b0 to b1."""

@@ -1,0 +1,154 @@
+"""Learning from batches that are cut into shards, by one process or by several ranks, to the same bytes.
+
+A shard is some columns of the batch. Its gradient is computed alone, with dropout of its own, and depends on
+nothing else; the sum has a fixed order (charrnn.nn.learning.sums), and each rank applies it to weights of its
+own, which therefore stay the same.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+from charrnn.config import ModelConfig, TrainConfig
+from charrnn.errors import TrainingError
+from charrnn.nn.learning.compilation import compile_kernels, model_of
+from charrnn.nn.learning.learner import AnyModel, Learner
+from charrnn.nn.learning.sums import ShardSum
+from charrnn.nn.learning.together import reading_together
+from charrnn.nn.network import State
+from charrnn.nn.parameters import Array
+from charrnn.nn.passes import mix
+from charrnn.nn.workers import Workers
+from charrnn.ranks.ranks import Ranks, share
+
+Carry = list[State] | None  # of each shard of this rank
+
+
+def learner_of(model: AnyModel, train: TrainConfig, B: int, beside: str | None = None) -> Learner[AnyModel]:
+    """What learns with these settings."""
+    return (Learner if train.shards == 1 else ShardedLearner)(model, train, B, beside)
+
+
+class ShardedLearner(Learner[AnyModel]):
+    """See Learner. The leader is used like any learner; the others do what it asks them for."""
+
+    def __init__(self, model: AnyModel, train: TrainConfig, B: int, beside: str | None = None) -> None:
+        super().__init__(model, train, B, beside)
+        self._learning, self._ranks = model, model.workers.ranks
+        model.windows_kept = max(model.windows_kept, 2)  # shards have one of two widths
+        shards = min(train.shards, B)
+        self._columns = list(pairwise(B * shard // shards for shard in range(shards + 1)))
+        self._sum = ShardSum(shards, model.gradients.flat, self._ranks, model.workers)
+        self._carry: Carry = None
+        if self._ranks.size > 1 and self._ranks.rank == 0:
+            how = model.config, train, B, model.bfloat16, beside, model.workers.wanted
+            with self._ranks.asking(_begin, [(*how, model.parameters.flat)] * self._ranks.size):
+                self.model = reading_together(model)
+
+    def compile(self) -> Iterator[tuple[int, int, bool]]:
+        """The leader first: where they share a folder, the others find all in it."""
+        yield from super().compile()
+        with self._ranks.asking(_compile, [()] * self._ranks.size):
+            self._ranks.gather(None)
+
+    def train_step(self, batch: Any, carry: State | None, rate: float, step: int) -> tuple[float, float, Any]:
+        model, ranks = self._learning, self._ranks
+        whole = model.weight_of(batch)
+        shards = [model.columns_of(batch, *columns) for columns in self._columns]
+        parts = [shards[slice(*share(len(shards), rank, ranks.size))] for rank in range(ranks.size)]
+        how = whole, rate, step, carry is None
+        with ranks.asking(_step, [(part, *how) for part in parts]):
+            norm = self.step(parts[0], *how)
+            losses = [loss for own in ranks.gather(self._losses) for loss in own]
+        return sum(losses), norm, self._carry
+
+    def step(self, shards: list[Any], whole: float, rate: float, step: int, begins: bool) -> float:
+        """Learn from this rank's shards and those of the others. Returns the gradient's norm."""
+        model, carry = self._learning, None if begins else self._carry
+        self._losses: list[float] = []
+        states: list[State] = []
+        key, first = mix(self.seed, step), self._sum.own[0]
+
+        def compute(shard: int) -> None:
+            n = shard - first
+            state = None if carry is None else carry[n]
+            loss, state = model.learn(shards[n], state, mix(key, shard), (), whole)
+            self._losses.append(loss)
+            states.append(state)
+
+        self._sum.add_up(compute)
+        self._carry = states
+        model.workers.run(*self.optimizer.phases(model.gradients, rate))
+        return self.optimizer.finish()
+
+    def state_dict(self, carry: Any) -> dict[str, Array]:
+        if carry is None:
+            return super().state_dict(None)
+        with self._ranks.asking(_tell_state, [()] * self._ranks.size):
+            told = self._ranks.gather(self.told())
+        for rank, (_, sum_) in enumerate(told):
+            if sum_ != told[0][1]:
+                raise TrainingError(
+                    f"the weights of rank {rank} are no longer those of rank 0",
+                    "its memory or processor may be faulty: go on without it, with --resume",
+                )
+        return self._arrays(State.joined([state for states, _ in told for state in states]))
+
+    def told(self) -> tuple[list[State], int]:
+        """The states of this rank's shards, and a checksum of the weights."""
+        assert self._carry is not None
+        return self._carry, zlib.crc32(self._learning.parameters.flat.data)
+
+    def load_state_dict(self, tensors: Mapping[str, Array], updates: int) -> Any:
+        state = super().load_state_dict(tensors, updates)
+        ranks, states = self._ranks, [state.columns(*columns) for columns in self._columns]
+        own = [slice(*share(len(states), rank, ranks.size)) for rank in range(ranks.size)]
+        arrays = [self._learning.parameters.flat, *self.optimizer.tensors().values()]
+        with ranks.asking(_load, [(arrays, updates, states[some]) for some in own]):
+            self._carry = states[own[0]]
+        return self._carry
+
+    def load(self, arrays: list[Array], updates: int, states: list[State]) -> None:
+        """What the leader has loaded."""
+        own = [self._learning.parameters.flat, *self.optimizer.tensors().values()]
+        for array, value in zip(own, arrays, strict=True):
+            array[:] = value
+        self.optimizer.steps, self._carry = updates, states
+
+
+# --- what the leader asks other ranks for -------------------------------------------------------
+
+
+def _begin(
+    ranks: Ranks, held: Any, config: ModelConfig, train: TrainConfig, B: int, *how: Any
+) -> ShardedLearner[Any]:
+    bfloat16, beside, threads, flat = how
+    model: Any = model_of(config, workers=Workers(threads, ranks), bfloat16=bfloat16)
+    model.parameters.flat[:] = flat
+    return ShardedLearner(model, train, B, beside)
+
+
+def _compile(ranks: Ranks, held: ShardedLearner[Any]) -> ShardedLearner[Any]:
+    for _ in compile_kernels(held.model.config, held.model.bfloat16):
+        pass
+    ranks.gather(None)
+    return held
+
+
+def _step(ranks: Ranks, held: ShardedLearner[Any], *how: Any) -> ShardedLearner[Any]:
+    held.step(*how)
+    ranks.gather(held._losses)
+    return held
+
+
+def _tell_state(ranks: Ranks, held: ShardedLearner[Any]) -> ShardedLearner[Any]:
+    ranks.gather(held.told())
+    return held
+
+
+def _load(ranks: Ranks, held: ShardedLearner[Any], *how: Any) -> ShardedLearner[Any]:
+    held.load(*how)
+    return held

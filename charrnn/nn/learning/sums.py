@@ -1,0 +1,116 @@
+"""The sum of the gradients of shards, in an order that no rank changes: that of a tree over their numbers.
+
+Of N = 8 shards g0 .. g7 it is ((g0 + g1) + (g2 + g3)) + ((g4 + g5) + (g6 + g7)). A rank adds up what lies in
+its own shards; of these sums each rank gets a part of the vector from all others, adds them up by the same
+tree, and gives its part to all. So a rank sends about as much, however many shards it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from charrnn.nn.operands import Share
+from charrnn.nn.parameters import Array
+from charrnn.nn.workers import Workers
+from charrnn.ranks.ranks import Ranks, share
+
+Node = tuple[int, int]  # the shards from low to high - 1
+GRAIN = 32  # numbers of which a rank's part is a multiple
+
+
+def nodes(low: int, high: int, first: int, last: int) -> Iterator[Node]:
+    """The largest nodes of the tree over low .. high that lie within first .. last."""
+    if first <= low and high <= last:
+        yield low, high
+    elif low < last and first < high:
+        middle = (low + high) // 2
+        yield from nodes(low, middle, first, last)
+        yield from nodes(middle, high, first, last)
+
+
+class ShardSum:
+    """Adds up vectors in place of `total`, into which each of them is computed first."""
+
+    def __init__(self, shards: int, total: Array, ranks: Ranks, workers: Workers) -> None:
+        self._shards, self._total, self._ranks, self._workers = shards, total, ranks, workers
+        self.own = share(shards, ranks.rank, ranks.size)
+        each = (share(shards, rank, ranks.size) for rank in range(ranks.size))
+        self._nodes = [list(nodes(0, shards, *part)) if part[0] < part[1] else [] for part in each]
+        parts = [share(len(total) // GRAIN, rank, ranks.size) for rank in range(ranks.size)]
+        self._counts = [GRAIN * (high - low) for low, high in parts]
+        self._part = slice(GRAIN * parts[ranks.rank][0], GRAIN * parts[ranks.rank][1])
+        self._spare: dict[object, Array] = {}
+
+    def add_up(self, compute: Callable[[int], None]) -> None:
+        """`compute(shard)` puts a shard's vector into `total`, where at last the sum of all is."""
+        own = self._nodes[self._ranks.rank]
+        sums = [self._sum(node, compute, alone=len(own) == 1) for node in own]
+        if self._ranks.size == 1:
+            if sums[0] is not self._total:
+                self._total[:] = sums[0]
+            return
+        received = self._exchanged(sums)
+        self._total[self._part] = self._combined((0, self._shards), received)
+        self._ranks.spread(self._total, self._counts)
+
+    def _sum(self, node: Node, compute: Callable[[int], None], *, alone: bool) -> Array:
+        """The sum of a node of this rank's, in an array that stays until the sums are sent."""
+        if alone and node[1] - node[0] == 1:
+            compute(node[0])
+            return self._total
+        into = self._spare_of(node)
+        self._sum_into(into, node, compute)
+        return into
+
+    def _sum_into(self, into: Array, node: Node, compute: Callable[[int], None]) -> None:
+        low, high = node
+        if high - low == 1:
+            compute(low)
+            into[:] = self._total
+            return
+        middle = (low + high) // 2
+        self._sum_into(into, (low, middle), compute)
+        right = self._total
+        if high - middle == 1:
+            compute(middle)
+        else:
+            right = self._spare_of(high - middle)
+            self._sum_into(right, (middle, high), compute)
+        self._add(into, right)
+
+    def _exchanged(self, sums: list[Array]) -> dict[Node, Array]:
+        """This rank's part of all nodes that ranks have."""
+        mine, nothing = self._counts[self._ranks.rank], np.zeros(0, self._total.dtype)
+        found: dict[Node, Array] = {}
+        for k in range(max(map(len, self._nodes))):
+            there = [k < len(own) for own in self._nodes]
+            sent = sums[k] if k < len(sums) else nothing
+            into = self._spare_of(("received", k), mine * sum(there))
+            expected = [mine * is_there for is_there in there]
+            self._ranks.exchange(sent, [n * (k < len(sums)) for n in self._counts], into, expected)
+            having = [own[k] for own, is_there in zip(self._nodes, there, strict=True) if is_there]
+            found |= {node: into[n * mine : (n + 1) * mine] for n, node in enumerate(having)}
+        return found
+
+    def _combined(self, node: Node, found: dict[Node, Array]) -> Array:
+        if node in found:
+            return found[node]
+        low, high = node
+        middle = (low + high) // 2
+        left = self._combined((low, middle), found)
+        self._add(left, self._combined((middle, high), found))
+        return left
+
+    def _add(self, into: Array, other: Array) -> None:
+        def add(share: Share) -> None:
+            some = slice(*share.of(len(into)))
+            np.add(into[some], other[some], out=into[some])
+
+        self._workers.run(add)
+
+    def _spare_of(self, purpose: object, size: int | None = None) -> Array:
+        if purpose not in self._spare:
+            self._spare[purpose] = np.zeros(len(self._total) if size is None else size, self._total.dtype)
+        return self._spare[purpose]
