@@ -194,7 +194,8 @@ REPEATABLE = {
     ("fill", "--model"), ("next", "--model"), ("classify", "--model"), ("train", "--val"),
     ("train", "--label-field"), ("train", "--strip"), ("serve", "--model"), ("serve", "--cors"),
     ("sample", "--label"), ("enumerate", "--label"), ("fill", "--label"), ("next", "--label"),
-    ("score", "--label"), ("compress", "--label"), ("decompress", "--label"),
+    ("score", "--label"), ("compress", "--label"), ("decompress", "--label"), ("sample", "--fix"),
+    ("export onnx", "--label"),
 }  # fmt: skip
 ONCE = {
     ("train", "--init-from"), ("train", "--split"), ("train", "--shuffle-fields"),
@@ -203,7 +204,8 @@ ONCE = {
     ("enumerate", "--prompt"), ("enumerate", "--match"), ("score", "--model"), ("compress", "--model"),
     ("decompress", "--model"), ("restore", "--model"), ("tag", "--model"), ("rewrite", "--model"),
     ("serve", "--unix"), ("eval", "--model"), ("info", "--model"), ("diagnose", "--model"),
-    ("diagnose", "--events"), ("export page", "--model"),
+    ("diagnose", "--events"), ("export page", "--model"), ("export torch", "--model"),
+    ("export onnx", "--model"), ("export torch", "--prompt"), ("neurons", "--model"), ("neurons", "--find"),
 }  # fmt: skip
 THE_LAST_COUNTS = dict.fromkeys(
     ("N", "[N]", "NAME", "K", "P", "T", "X", "M", "E", "MB", "TAU", "ETA", "BITS", "P,P,...", "PATH", "HOST"),
@@ -212,7 +214,6 @@ THE_LAST_COUNTS = dict.fromkeys(
     "N[:T[:W]]": ("1", "2"),
     "error|skip": ("error", "skip"),
     "auto|always|never": ("always", "never"),
-    "lstm|gru|rnn|esn|ntm": ("gru", "rnn"),
     "tanh|relu": ("tanh", "relu"),
     "additive|dot": ("additive", "dot"),
 }

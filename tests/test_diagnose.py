@@ -18,7 +18,7 @@ from support.random_models import LINES, make
 from charrnn import api
 from charrnn.api.measuring import documents_of
 from charrnn.checkpoint import model_file
-from charrnn.cli.views.diagnosis import STYLES
+from charrnn.cli.views.looking.diagnosis import STYLES
 from charrnn.diagnosis import network, run
 from charrnn.diagnosis.findings import growth, reach
 from charrnn.errors import ConfigError, CorpusError

@@ -49,7 +49,7 @@ _SETTINGS: dict[str, dict[str, tuple[str | None, str]]] = {
         "shuffle_fields": ("SEP", "A new order of fields, cut at SEP, each epoch."),
     },
     "The model": {
-        "cell": ("|".join(get_args(Cell)), "Kind of recurrent layer [{}]."),
+        "cell": ("NAME", f"Recurrent layer: {', '.join(get_args(Cell))} [{{}}]."),
         "nonlinearity": ("|".join(get_args(Nonlinearity)), "Of the rnn cell [{}]."),
         "hidden_size": ("N", f"Width of each layer {_SUITS}."),
         "num_layers": ("N", f"Number of layers {_SUITS}."),

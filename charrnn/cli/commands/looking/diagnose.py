@@ -19,7 +19,7 @@ from charrnn.system import atomic
 from charrnn.system.file_errors import refuse_overwriting, writing
 
 if TYPE_CHECKING:
-    from charrnn.cli.views.diagnosis import Row
+    from charrnn.cli.views.looking.diagnosis import Row
     from charrnn.diagnosis.findings import Diagnosis, Looks, RunDiagnosis
 
 
@@ -59,7 +59,7 @@ def diagnose(
     if events is not None and (corpus or model is not None or lags is not None):
         raise ConfigError("--events is about a run, and there is a text, a model or --lags", "leave that out")
     from charrnn import api
-    from charrnn.cli.views import diagnosis
+    from charrnn.cli.views.looking import diagnosis
 
     found: Diagnosis | RunDiagnosis
     if events is not None:
@@ -105,7 +105,7 @@ def diagnose(
 
 def _follow(found: Looks, name: str, svg: str | None, *, json_lines: bool) -> None:
     """Show where the heads of a memory look."""
-    from charrnn.cli.views import heads
+    from charrnn.cli.views.looking import heads
 
     if svg is not None:
         with writing(Path(svg), "--svg"):

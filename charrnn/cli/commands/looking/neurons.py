@@ -11,7 +11,7 @@ from charrnn.cli import wording
 from charrnn.cli.options import Encoding, EncodingErrors, Json, ModelPath, OnUnknown, Threads
 from charrnn.cli.process import Output, say
 from charrnn.cli.views import heat
-from charrnn.cli.views import neurons as view
+from charrnn.cli.views.looking import neurons as view
 from charrnn.cli.views.meter import Meter
 from charrnn.config import RANKED_CHARACTERS
 from charrnn.errors import ConfigError
