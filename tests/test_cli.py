@@ -212,6 +212,7 @@ THE_LAST_COUNTS = dict.fromkeys(
     ("1", "2"),
 ) | {
     "N[:T[:W]]": ("1", "2"),
+    "LAYER:UNIT": ("1:0", "1:1"),
     "error|skip": ("error", "skip"),
     "auto|always|never": ("always", "never"),
     "tanh|relu": ("tanh", "relu"),
