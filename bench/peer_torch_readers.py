@@ -159,7 +159,58 @@ class Rewriter(Reader):
         return torch.stack(written)
 
 
-KINDS = {"classifier": Classifier, "restorer": Restorer, "tagger": Tagger, "rewriter": Rewriter}
+class Memory(nn.Module):
+    """A neural Turing machine: an LSTM of 100 units, a memory of 128 x 20; it answers without input."""
+
+    def __init__(self, sizes: dict[str, int]) -> None:
+        super().__init__()
+        self.H, self.R, self.M = 100, 128, 20
+        D, N = sizes["D"], sizes["N"]
+        self.embedding, self.cell = nn.Embedding(sizes["V"], D), nn.LSTMCell(D + self.M, self.H)
+        self.heads = nn.Linear(self.H, 4 * self.M + 12)
+        self.decoder = nn.Linear(self.H + self.M, N)
+
+    def look(self, told: Tensor, before: Tensor, memory: Tensor) -> Tensor:
+        """The weights of both heads (B, 2, R), from what they are told (B, 2, M + 6)."""
+        key, strength, gate, shifts, sharpness = told.split([self.M, 1, 1, 3, 1], 2)
+        alike = F.normalize(key, dim=2) @ F.normalize(memory, dim=2).transpose(1, 2)
+        gate = torch.sigmoid(gate)
+        now = gate * torch.softmax(F.softplus(strength) * alike, 2) + (1 - gate) * before
+        left, stay, right = torch.softmax(shifts, 2).split(1, 2)
+        moved = left * now.roll(1, 2) + stay * now + right * now.roll(-1, 2)
+        return torch.softmax((1 + F.softplus(sharpness)) * torch.log(moved + 1e-30), 2)
+
+    def follow(self, x: Tensor) -> Tensor:
+        """The outputs (2 T, B, H + M), the second half without input."""
+        T, B = x.shape
+        inputs, nothing = self.embedding(x), torch.zeros(B, self.embedding.embedding_dim)
+        state, read = (torch.zeros(B, self.H), torch.zeros(B, self.H)), torch.zeros(B, self.M)
+        memory, weights = torch.full((B, self.R, self.M), 1e-6), torch.zeros(B, 2, self.R)
+        weights[:, :, 0] = 1
+        outputs, both = [], 2 * (self.M + 6)
+        for t in range(2 * T):
+            state = self.cell(torch.cat([inputs[t] if t < T else nothing, read], 1), state)
+            told = self.heads(state[0])
+            weights = self.look(told[:, :both].view(B, 2, -1), weights, memory)
+            erase, add = told[:, both:].split(self.M, 1)
+            read = (weights[:, :1] @ memory)[:, 0]
+            writing = weights[:, 1, :, None]
+            memory = memory * (1 - writing * torch.sigmoid(erase)[:, None])
+            memory = memory + writing * torch.tanh(add)[:, None]
+            outputs.append(torch.cat([state[0], read], 1))
+        return torch.stack(outputs)
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        logits = self.decoder(self.follow(x)[len(x) :])
+        return F.cross_entropy(logits.flatten(0, 1), y.flatten())
+
+    def read(self, x: Tensor) -> Tensor:
+        return torch.log_softmax(self.decoder(self.follow(x)[len(x) :]), 2).argmax(2)
+
+
+KINDS = {
+    "classifier": Classifier, "restorer": Restorer, "tagger": Tagger, "rewriter": Rewriter, "memory": Memory,
+}  # fmt: skip
 
 
 def work(kind: str, mode: str, sizes: dict[str, int]) -> Callable[[], object]:

@@ -3,7 +3,8 @@
     python bench/reading_speed.py --torch-python ~/torch/bin/python [--write]
     python bench/reading_speed.py --only rewriter --rounds 3
 
-Characters of texts a second, float32, all texts of the same length, which is PyTorch's best case. `train` is
+Characters of texts a second, float32, all texts of the same length, which is PyTorch's best case. A memory
+rewrites texts into others as long: 128 x 20, which a controller of 100 units reads and writes. `train` is
 a whole step: forward, backward, clipping, AdamW. `read` is what a user asks for: probabilities of classes or
 labels, the best tags (Viterbi), a target (greedily, as many steps as the text has). PyTorch is measured with
 and without the malloc settings of bench/README.md, and the better one counts. On a machine that others use,
@@ -27,7 +28,7 @@ from report import Table, page_with_block
 from serve import CLOCK, quickest, serve
 
 PAGE = Path(__file__).parent.parent / "docs" / "figures.md"
-KINDS = ("classifier", "restorer", "tagger", "rewriter")
+KINDS = ("classifier", "restorer", "tagger", "rewriter", "memory")
 MODES = ("train", "read")
 SIZES = {"V": 60, "D": 64, "H": 128, "L": 2, "N": 20, "T": 24, "B": 64}
 CHARRNN, TORCH, TORCH_MALLOC = "charrnn", "PyTorch", "PyTorch, malloc"
@@ -114,6 +115,8 @@ def work(kind: Any, mode: str) -> Callable[[], object]:
     from charrnn.nn.reader import Batch, Reader
 
     V, D, H, L, N, T, B = SIZES.values()
+    if kind == "memory":
+        return remembering(mode)
     end = kind == "rewriter"
     config = ModelConfig(
         V, hidden_size=H, num_layers=L, embedding_size=D, norm=False, residual=False, kind=kind,
@@ -136,14 +139,44 @@ def work(kind: Any, mode: str) -> Callable[[], object]:
     if not end:
         return lambda: reader.forward(x, lengths)
 
-    def write() -> None:
-        encoded, written = reader.encode(x, lengths)
-        columns, now = np.arange(B), np.full(B, N)
-        for _ in range(T):
-            logs, written, _ = reader.step(encoded, columns, now, written)
-            now = logs.argmax(axis=1)
+    return lambda: written(reader, x, N)
 
-    return write
+
+def written(reader: Any, x: Any, start: int) -> None:
+    """Targets as long as the sources x (T, B), each of the most probable characters."""
+    import numpy as np
+
+    T, B = x.shape
+    encoded, state = reader.encode(x, np.full(B, T))
+    columns, now = np.arange(B), np.full(B, start)
+    for _ in range(T):
+        logs, state, _ = reader.step(encoded, columns, now, state)
+        now = logs.argmax(axis=1)
+
+
+def remembering(mode: str) -> Callable[[], object]:
+    """The same of a network with a memory."""
+    import numpy as np
+
+    from charrnn.config import ModelConfig, TrainConfig
+    from charrnn.nn.learning.learner import Learner
+    from charrnn.nn.network import initial_tensors
+    from charrnn.nn.reader import Batch, Reader
+
+    V, D, _, _, N, T, B = SIZES.values()
+    config = ModelConfig(
+        V, "ntm", hidden_size=100, embedding_size=D, kind="rewriter", targets=(N - 1,)
+    )  # fmt: skip
+    reader, random = Reader(config), np.random.default_rng(1)
+    reader.load_tensors(initial_tensors(config, 1))
+    source = random.integers(0, V, (T, B)).astype(np.int32)
+    if mode == "read":
+        return lambda: written(reader, source, N)
+    x = np.concatenate([source, np.full_like(source, V)])
+    y = np.concatenate([np.zeros_like(source), random.integers(0, N, (T, B)).astype(np.int32)])
+    weights = np.repeat([0.0, 1.0], T)[:, None] * np.ones(B)
+    batch, learner = Batch(x, np.full(B, 2 * T), y, weights), Learner(reader, TrainConfig(steps=1), B)
+    return lambda: learner.train_step(batch, None, 1e-3, 0)
 
 
 if __name__ == "__main__":

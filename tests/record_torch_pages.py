@@ -1,6 +1,6 @@
-"""Records what PyTorch computes by the lines of pages about networks that read, on models of every kind.
+"""Records what PyTorch computes by the lines of pages about networks, on models of every kind.
 
-    torch/bin/python tests/record_torch_pages.py       # rewrites tests/recordings/pages/
+    torch/bin/python tests/record_torch_pages.py [PAGE ..]      # rewrites tests/recordings/pages/
 
 See record_readme.py. test_torch_pages.py makes the same models again, byte for byte, and compares.
 """
@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tests"))
 
 from record_readme import CELLS, digest  # noqa: E402
+from support import random_models  # noqa: E402
 from support.readers import reader  # noqa: E402
 
 from charrnn.checkpoint import model_file  # noqa: E402
@@ -36,8 +37,9 @@ RECORDINGS = ROOT / "tests" / "recordings" / "pages"
 PAGES: dict[str, tuple[Kind, tuple[str, ...]]] = {
     "tagging": ("tagger", ("scores", "tags")),
     "rewriting": ("rewriter", ("logits",)),
+    "remembering": ("writer", ("logits",)),
 }
-TEXT = "abba"
+TEXTS = {"tagging": "abba", "rewriting": "abba", "remembering": "bead"}  # which their lines read
 
 
 def code(page: str) -> str:
@@ -49,7 +51,15 @@ def code(page: str) -> str:
 
 
 def models(kind: Kind) -> Iterator[tuple[str, Checkpoint]]:
-    """One with random weights for each cell x norm and residual x input, and of rewriters x attention."""
+    """One with random weights for each cell x norm and residual x input, and of rewriters x attention.
+
+    Of writers, two with a memory.
+    """
+    if kind == "writer":
+        for D, N, M in ((0, 6, 5), (7, 128, 20)):
+            sizes = {"hidden_size": 18, "embedding_size": D, "memory_rows": N, "memory_width": M}
+            yield f"ntm-{D}-{N}-{M}", random_models.make(characters="\nabcde", cell="ntm", **sizes)
+        return
     attentions = ("additive", "dot") if kind == "rewriter" else ("additive",)
     every = itertools.product(CELLS, [False, True], [0, 4, 12], attentions)
     for number, ((cell, nonlinearity), norm, D, attention) in enumerate(every):
@@ -63,7 +73,8 @@ def main() -> None:
     import torch
 
     RECORDINGS.mkdir(exist_ok=True)
-    for page, (kind, names) in PAGES.items():
+    for page in sys.argv[1:] or PAGES:
+        kind, names = PAGES[page]
         recorded = {"code": hashlib.sha256(code(page).encode()).hexdigest()}
         arrays = {}
         for name, model in models(kind):
