@@ -1,4 +1,4 @@
-.PHONY: check demo kernels lint quick suite test types
+.PHONY: check demo kernels lint man quick suite test types
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -20,6 +20,10 @@ demo: $(VENV)/.installed
 # The vectors of a page, for WebAssembly; `pip install ziglang` brings the compiler.
 kernels:
 	$(BIN)/python $(SCRUBBED) $(BIN)/python charrnn/pages/build_kernels.py
+
+# The pages of the manual, from what --help says: a wheel brings them, so that `man charrnn-train` finds its page.
+man: $(VENV)/.installed
+	$(BIN)/python $(SCRUBBED) $(BIN)/python docs/make_man.py
 
 check: lint types
 

@@ -48,7 +48,7 @@ ARROWS = {
     "training": {"checkpoint", "counts", "events", "modules", "nn", "ranks", "system", "tasks"},
     "api": {
         "checkpoint", "constraints", "counts", "diagnosis", "events", "exports", "generation",
-        "inference", "neurons", "pages", "scoring", "search", "tasks", "text", "training",
+        "inference", "neurons", "pages", "scoring", "search", "system", "tasks", "text", "training",
     },
     "serving": {"api", "checkpoint", "generation", "inference", "search", "text"},
     "cli": {

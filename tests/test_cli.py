@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import time
 import tomllib
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from support.processes import SIGNALS, TEXT, TINY, TINY_NETWORK, UNCACHED, comma
 
 import charrnn
 import charrnn.cli
+from charrnn.system import cpu
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = list(charrnn.cli.COMMANDS)
@@ -103,6 +106,50 @@ def test_version_is_that_of_the_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert charrnn.__version__ == project["version"]
     assert run("--version").stdout.decode().strip() == f"charrnn {project['version']}"
+
+
+def test_version_tells_what_it_runs_on_as_json() -> None:
+    for words in (("--version", "--json"), ("--json", "--version")):
+        found = json.loads(call(*words).stdout)
+        assert found["charrnn"] == charrnn.__version__
+        assert found["python"] == platform.python_version()
+        assert found["numpy"] == metadata.version("numpy")
+        assert found["numba"] == metadata.version("numba")
+        assert found["cpu"]
+        assert found["instructions"] is None or {*found["instructions"]} <= {*cpu.VECTORS}
+    assert b"give it behind, or --version --json" in call("--json", "models").stderr
+
+
+def test_instructions_are_those_of_the_system_or_unknown(tmp_path: Path, monkeypatch) -> None:
+    about = tmp_path / "cpuinfo"
+    about.write_text("model name\t: A: B\nflags\t\t: fpu avx avx512_bf16 avx2x\n\nmodel name\t: C\n")
+    monkeypatch.setattr(cpu, "_ABOUT", about)
+    assert cpu.cpu() == ("A: B", ["avx", "avx512_bf16"])
+    monkeypatch.setattr(cpu, "_ABOUT", tmp_path / "none")
+    assert cpu.cpu()[1] is None
+
+
+@pytest.mark.parametrize(
+    ("shell", "begins"), [("zsh", b"#compdef charrnn"), ("bash", b"_charrnn_completion()")]
+)
+def test_completion_of_a_shell_that_is_named_is_shown(shell: str, begins: bytes) -> None:
+    assert call("--show-completion", shell).stdout.startswith(begins)
+    refused = call("--show-completion", "tcsh")
+    assert refused.returncode == 2
+    assert b"give one of bash, zsh, fish, powershell, pwsh" in refused.stderr
+
+
+# What reads or writes a character after another on one thread, or computes nothing.
+UNTHREADED = {"next", "info", "models", "export page", "export torch", "export onnx", *GROUPS}
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if name not in UNTHREADED])
+def test_a_command_that_computes_takes_a_number_of_threads(name: str) -> None:
+    assert b"  --threads N " in call(name, "--help").stdout
+    needed = {"fill": ["a?"], "eval": ["x", "-"]}.get(name, ["-"])
+    done = call(name, *needed, "--threads", 0)
+    assert done.returncode == 2
+    assert b"threads is 0: give a whole number from 1 to 1024" in done.stderr
 
 
 @pytest.mark.parametrize(

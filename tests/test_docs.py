@@ -6,6 +6,8 @@ import ast
 import hashlib
 import re
 import runpy
+import shutil
+import subprocess
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +36,25 @@ def blocks(language: str) -> list[str]:
 @pytest.mark.process
 def test_the_command_reference_is_what_help_says():
     assert MAKE_COMMANDS["page"]() == COMMANDS, "run: python docs/make_commands.py"
+
+
+def test_the_manual_is_what_help_says():
+    made = runpy.run_path(str(ROOT / "docs" / "make_man.py"))["pages"]()
+    there = {path.name: path.read_text("utf-8") for path in (ROOT / "docs" / "man").iterdir()}
+    assert made == there, "run: make man"
+    assert {"charrnn.1", "charrnn-train.1", "charrnn-export-page.1"} <= made.keys()
+
+
+@pytest.mark.process
+@pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
+def test_a_page_of_the_manual_is_shown_whole_and_without_a_warning():
+    for name in ("charrnn.1", "charrnn-sample.1", "charrnn-enumerate.1"):
+        page = ROOT / "docs" / "man" / name
+        words = ["groff", "-man", "-Tascii", "-ww", "-P-cbou", str(page)]
+        done = subprocess.run(words, capture_output=True, check=True, timeout=60)
+        assert done.stderr == b""
+        if name == "charrnn-enumerate.1":
+            assert "charrnn enumerate -n 3 --match '.*(ton|burg)'" in done.stdout.decode()
 
 
 def test_no_number_stands_as_the_default_of_what_is_planned():

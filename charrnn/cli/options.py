@@ -27,8 +27,17 @@ OnUnknown = Annotated[Literal["error", "skip"], _ON_UNKNOWN]
 OnUnknownGiven = Annotated[Literal["error", "skip"] | None, _ON_UNKNOWN]  # None: not given
 Precision = Annotated[str, typer.Option(metavar="NAME", help="bfloat16: rounded weights, sooner [float32].")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
-Threads = Annotated[int | None, typer.Option(metavar="N", help="Threads [all cores].")]
+
+
+def _some(value: int | None) -> int | None:
+    if value is not None and not 1 <= value <= MOST_THREADS:
+        raise ConfigError(f"threads is {value}", f"give a whole number from 1 to {MOST_THREADS}")
+    return value
+
+
+Threads = Annotated[int | None, typer.Option(metavar="N", help="Threads [all cores].", callback=_some)]
 Nul = Annotated[bool, typer.Option("-0", "--null", help="NULs separate texts, as for xargs -0.")]
+MOST_THREADS = 1024
 PLOT = "Draw the loss by epoch: .svg, or .png."
 
 

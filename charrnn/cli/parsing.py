@@ -19,9 +19,11 @@ from typer.core import TyperCommand, TyperGroup
 
 import charrnn
 from charrnn.cli.commands import COMMANDS, Place
+from charrnn.cli.examples import GUIDES
 from charrnn.cli.process import UsageError, say, writing_failed
 from charrnn.errors import ExitCode
 
+SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
 _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 _MISSING = {  # the hints for missing arguments
     "CORPUS...": "name the text to read, or - for stdin",
@@ -46,6 +48,9 @@ def invoke(args: list[str]) -> int:
     program = typer.main.get_command(_app)
     if args[:1] == ["help"]:  # charrnn help train, as other programs have it
         args = [*args[1:], "--help"]
+    if args[:1] == ["--show-completion"] and len(args) == 2:
+        typer.echo(_completion(args[1]))
+        return ExitCode.DONE
     try:
         return program.main(args, prog_name="charrnn", standalone_mode=False) or 0
     except Exception as problem:
@@ -56,6 +61,19 @@ def invoke(args: list[str]) -> int:
         if getattr(problem, "exit_code", None) == 2 and hasattr(problem, "format_message"):
             raise _usage_error(problem) from None
         raise
+
+
+def _completion(shell: str) -> str:
+    """The script of this shell that lets it complete commands, options and names of models.
+
+    Raises:
+        UsageError: there is none.
+    """
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]
+
+    if shell not in SHELLS:
+        raise UsageError(f"there is no completion for {shell!r}", f"give one of {', '.join(SHELLS)}")
+    return get_completion_script(prog_name="charrnn", complete_var="_CHARRNN_COMPLETE", shell=shell)
 
 
 def _usage_error(problem: Any) -> UsageError:
@@ -143,6 +161,16 @@ class _Command(_Plain, TyperCommand):
             _refuse_repeats(ctx.meta[_ORDER])
         return rest
 
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Two examples, and where to read on."""
+        super().format_epilog(ctx, formatter)
+        guide = GUIDES.get(ctx.command_path.partition(" ")[2])
+        if guide is not None:
+            with formatter.section("Examples"):
+                for example in guide.examples:  # as they are: one may copy them
+                    formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+            formatter.write(f"\nMore: docs/{guide.page}\n")
+
     def make_parser(self, ctx: Any) -> Any:
         """Make the parser record the options given, in their order, with repetitions.
 
@@ -229,10 +257,17 @@ def _converter(param: Any, kind: type | None) -> Callable[[Any, Any], Any]:
     return process_value
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(ctx: typer.Context, wanted: bool) -> None:
+    if not wanted:
+        return
+    if ctx.params.get("json_lines"):
+        from charrnn import api
+        from charrnn.cli.wording import json_line
+
+        typer.echo(json_line(api.versions()))
+    else:
         typer.echo(f"charrnn {charrnn.__version__}")
-        raise typer.Exit
+    raise typer.Exit
 
 
 _app = typer.Typer(
@@ -252,8 +287,13 @@ def _program(
         bool,
         typer.Option("--version", help="Print the version and exit.", callback=_print_version),
     ] = False,
+    json_lines: Annotated[
+        bool,
+        typer.Option("--json", help="With --version: what it runs on, as JSON.", is_eager=True),
+    ] = False,
 ) -> None:
-    pass
+    if json_lines:
+        raise UsageError("--json stands before the command", "give it behind, or --version --json")
 
 
 def _add(app: typer.Typer, name: str, place: Place, help: str) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from charrnn.cli import models
-from charrnn.cli.options import ModelPath
+from charrnn.cli.options import ModelPath, Threads
 from charrnn.cli.process import Output, say
 from charrnn.cli.views.meter import Meter
 from charrnn.cli.wording import count
@@ -35,6 +35,7 @@ def compress(
         bool, typer.Option("--adaptive", help="Learn while reading: smaller, on one thread.")
     ] = False,
     cache: models.Cache = None,
+    threads: Threads = None,
     quiet: Quiet = False,
 ) -> None:
     """Make a file small by what a model expects of it. `decompress` makes the same bytes again."""
@@ -44,7 +45,7 @@ def compress(
         raise ConfigError(
             "stdout is a terminal, and what is compressed is no text", "give -o PATH, or a pipe"
         )
-    change = partial(api.compress, adaptive=adaptive)
+    change = partial(api.compress, adaptive=adaptive, threads=threads)
     sizes = _write(file, (model, label, cache), out, "compressing", change, quiet=quiet)
     if out != "-" and not quiet:
         bits = f": {8 * sizes[1] / sizes[0]:.3f} bits a byte" if sizes[0] else ""
@@ -52,12 +53,16 @@ def compress(
 
 
 def decompress(
-    file: File = "-", model: ModelPath = None, label: models.OneLabel = None, out: Out = "-"
+    file: File = "-",
+    model: ModelPath = None,
+    label: models.OneLabel = None,
+    out: Out = "-",
+    threads: Threads = None,
 ) -> None:
     """Make the bytes again that `compress` was given, with the model that it used."""
     from charrnn import api
 
-    _write(file, (model, label, None), out, "decompressing", api.decompress)
+    _write(file, (model, label, None), out, "decompressing", partial(api.decompress, threads=threads))
 
 
 def _write(

@@ -17,6 +17,7 @@ from charrnn.cli.options import (
     Json,
     ModelPath,
     OnUnknownGiven,
+    Threads,
     parameter,
     with_options,
 )
@@ -61,6 +62,7 @@ def evaluate(
     on_unknown: OnUnknownGiven = None,
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
+    threads: Threads = None,
     json_lines: Json = False,
 ) -> None:
     """Measure how well a model predicts a text, which is read as its own corpus was, but in UTF-8."""
@@ -80,7 +82,7 @@ def evaluate(
         result = api.evaluate(
             checkpoint, files,
             text=checkpoint.text.of_commands(encoding, encoding_errors),
-            on_unknown=on_unknown, dynamic=adapting, adaptive=adaptive,
+            on_unknown=on_unknown, dynamic=adapting, adaptive=adaptive, threads=threads,
             report=lambda what, share: meter(f"{what}  {share:.0%}"),
             note=notes.append,
         )  # fmt: skip

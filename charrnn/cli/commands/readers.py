@@ -66,6 +66,7 @@ def tag(
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
     nul: Nul = False,
+    threads: Threads = None,
     json_lines: Json = False,
 ) -> None:
     """Tag each character of each line: the line, a tab, its tags."""
@@ -76,8 +77,9 @@ def tag(
     reading = _reading(encoding, encoding_errors, nul)
     output = Output(errors="surrogateescape")
     found = api.tagged(
-        checkpoint, files or ["-"], probable=json_lines, before_waiting=output.flush, **reading
-    )
+        checkpoint, files or ["-"], probable=json_lines, threads=threads, before_waiting=output.flush,
+        **reading,
+    )  # fmt: skip
     joint = " " if checkpoint.text.targets == "words" else ""
     cut = 0
     for lines in undecoded.with_notice(found, checkpoint.text.of_commands(**reading), checkpoint.text):
@@ -119,6 +121,7 @@ def rewrite(
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
     nul: Nul = False,
+    threads: Threads = None,
     json_lines: Json = False,
 ) -> None:
     """Rewrite each line: the line, a tab, what it becomes."""
@@ -137,7 +140,7 @@ def rewrite(
     results = api.rewritten(
         checkpoint, paths, beam=beam, count=1 if count is None else count, length=length,
         align=align or svg is not None,
-        before_waiting=output.flush, **reading,
+        before_waiting=output.flush, threads=threads, **reading,
     )  # fmt: skip
     joint = " " if checkpoint.text.targets == "words" else ""
     pictures: list[Picture] = []

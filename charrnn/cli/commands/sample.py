@@ -16,6 +16,7 @@ from charrnn.cli.options import (
     Nul,
     OnUnknown,
     Precision,
+    Threads,
     filter_options,
     with_options,
 )
@@ -100,6 +101,7 @@ def sample(
     json_lines: Json = False,
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
+    threads: Threads = None,
     interactive: Annotated[
         bool, typer.Option("--interactive", help="Write by hand, with the model's offers in view.")
     ] = False,
@@ -121,7 +123,7 @@ def sample(
     if interactive:
         chance = (
             prompts, prompts_json, length, count, until, match, ban, only, novel, seed, index, encoding,
-            encoding_errors,
+            encoding_errors, threads,
         )  # fmt: skip
         switched = prompt == "-" or echo or best_of > 1 or exact or unique or drop_until or json_lines or nul
         if switched or filters or any(value is not None for value in chance):
@@ -164,6 +166,7 @@ def sample(
     }
     settings = {name: value for name, value in settings.items() if value is not None}
     settings |= filters | {"count": count, "best_of": best_of, "on_unknown": on_unknown, "echo": echo}
+    settings["threads"] = threads
     # The figure costs a second reading, which lines and prose, whose output is older, do without.
     settings["rated"] = json_lines and text.split is not None
     output = Output(raw_bytes=text.bytes and not json_lines)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from charrnn.cli import models, wording
-from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, ModelPath, Nul, UnknownBits
+from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, ModelPath, Nul, Threads, UnknownBits
 from charrnn.cli.process import Output, say
 from charrnn.cli.views import heat as heat_view
 from charrnn.config import UNKNOWN_BITS, TextConfig
@@ -47,6 +47,7 @@ def score(
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
     nul: Nul = False,
+    threads: Threads = None,
     json_lines: Json = False,
     heat: Annotated[
         bool, _heat_option("--heat", help="Show the text, each character by its surprise.")
@@ -79,7 +80,7 @@ def score(
             wanted.append("--json")
         if wanted:
             raise ConfigError(f"{wanted[0]} is about lines, --heat about characters", "give one of them")
-        measure = {"unknown_bits": unknown_bits, "adaptive": adaptive}
+        measure = {"unknown_bits": unknown_bits, "adaptive": adaptive, "threads": threads}
         _heat(paths, (model, label, cache), measure, heat_view.Wanted(html, svg, color), reading)
         return
 
@@ -91,7 +92,7 @@ def score(
     raw = checkpoint.text.bytes
     output = Output(raw_bytes=raw and not json_lines, errors="surrogateescape")
     chosen: dict[str, Any] = {"precision": precision} if precision is not None else {}
-    chosen["adaptive"] = adaptive
+    chosen |= {"adaptive": adaptive, "threads": threads}
     scores = api.score_lines(
         checkpoint, paths, unknown_bits=unknown_bits, before_waiting=output.flush, text=text, **chosen
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from charrnn.cli import models, wording
-from charrnn.cli.options import Json, OnUnknown, Precision
+from charrnn.cli.options import Json, OnUnknown, Precision, Threads
 from charrnn.cli.process import Output
 from charrnn.cli.prompts import argument
 
@@ -35,6 +35,7 @@ def enumerate_lines(
     cache: models.Cache = None,
     precision: Precision = "float32",
     on_unknown: OnUnknown = "error",
+    threads: Threads = None,
     json_lines: Json = False,
 ) -> None:
     """List the most probable lines, best first, each with its log-probability in nats.
@@ -54,6 +55,7 @@ def enumerate_lines(
         memory=memory * 2**20,
         precision=precision,
         on_unknown=on_unknown,
+        threads=threads,
     )
     output = Output(raw_bytes=checkpoint.text.bytes and not json_lines)
     try:
@@ -85,6 +87,7 @@ def fill(
     cache: models.Cache = None,
     precision: Precision = "float32",
     on_unknown: OnUnknown = "error",
+    threads: Threads = None,
     json_lines: Json = False,
 ) -> None:
     """Fill the gaps of a text so that both sides fit, the most probable first.
@@ -104,6 +107,7 @@ def fill(
         part=part,
         precision=precision,
         on_unknown=on_unknown,
+        threads=threads,
     )
     output = Output(raw_bytes=checkpoint.text.bytes and not json_lines)
     for filling in fillings:

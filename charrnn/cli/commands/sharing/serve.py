@@ -46,8 +46,6 @@ def serve(
         raise ConfigError("--unix and --host or --port contradict each other", "give one of them")
     if precision not in WEIGHT_PRECISIONS:
         raise ConfigError(f"precision is {quoted(precision)}", f"give one of {', '.join(WEIGHT_PRECISIONS)}")
-    if threads is not None and not 1 <= threads <= 1024:
-        raise ConfigError(f"threads is {threads}", "give a whole number from 1 to 1024")
     for origin in cors or ():
         if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s,*]+", origin):
             raise ConfigError(f"cors is {quoted(origin)}", "give an origin such as https://example.org, or *")
