@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         by_label,
         classify,
         compress,
+        curves,
         decompress,
         diagnose,
         diagnose_run,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         evaluate,
         fill,
         given,
+        heat,
         holding,
         load,
         looking_back,
@@ -66,9 +68,10 @@ __all__ = [
     "CacheConfig", "CharrnnError", "Checkpoint", "CheckpointError", "CompressionError", "ConfigError",
     "CorpusError", "Evaluation", "Event", "ExitCode", "ModelConfig", "SampleConfig", "SaveError",
     "SearchError", "TextConfig", "TrainConfig", "TrainingError", "Vocabulary", "VocabularyError",
-    "__version__", "blend", "by_label", "classify", "compress", "decompress", "diagnose", "diagnose_run",
-    "enumerate_lines", "evaluate", "fill", "given", "holding", "load", "looking_back", "next_characters",
-    "rank_units", "sample", "sample_each", "score", "score_lines", "surprises", "train", "watch_unit",
+    "__version__", "blend", "by_label", "classify", "compress", "curves", "decompress", "diagnose",
+    "diagnose_run", "enumerate_lines", "evaluate", "fill", "given", "heat", "holding", "load",
+    "looking_back", "next_characters", "rank_units", "sample", "sample_each", "score", "score_lines",
+    "surprises", "train", "watch_unit",
 ]  # fmt: skip
 
 # The module of each name, unless that is api (functions) or errors (other names).

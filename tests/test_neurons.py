@@ -526,7 +526,7 @@ def test_errors_of_python_are_those_of_the_command(tmp_path: Path) -> None:
 @pytest.mark.process
 @pytest.mark.compiled
 def test_the_lines_of_the_page_run(folder: Path, monkeypatch, capsys) -> None:
-    page = Path(ROOT, "docs/neurons.md").read_text("utf-8").replace("2:154", "2:3")
+    page = Path(ROOT, "docs/neurons.md").read_text("utf-8").replace("2:154", "2:3").replace("a text", "ab")
     (block,) = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
     monkeypatch.chdir(folder)
     exec(compile(block, "neurons.md", "exec"), {})

@@ -1,4 +1,4 @@
-"""What PyTorch computes by the lines of docs/tagging.md, rewriting.md and remembering.md is what charrnn does."""
+"""PyTorch computes by the lines of docs/tagging.md, rewriting.md and remembering.md what charrnn does."""
 
 from __future__ import annotations
 

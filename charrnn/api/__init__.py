@@ -22,6 +22,8 @@ imported where they are used, since a short sample needs none. This room may imp
 from typing import TYPE_CHECKING
 
 from charrnn.api.about import versions as versions  # "as": this is where callers take it from
+from charrnn.api.drawing import curves as curves
+from charrnn.api.drawing import heat as heat
 from charrnn.api.exporting import onnx_model as onnx_model
 from charrnn.api.exporting import page as page
 from charrnn.api.exporting import torch_script as torch_script

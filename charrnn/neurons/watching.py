@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from charrnn.errors import printable
-from charrnn.neurons.activations import Network, Reading
+from charrnn.neurons.activations import Network, Piece
 from charrnn.neurons.units import Unit
 from charrnn.nn.network import State
 from charrnn.nn.parameters import Array
@@ -19,7 +19,7 @@ TOLD = 4  # characters that are expected
 Watched = tuple[str, str, list[float], list[str]]  # file, text, a value and what is expected after each
 
 
-def watch(network: Network, texts: Reading, unit: Unit, *, expects: bool) -> Iterator[Watched]:
+def watch(network: Network, texts: Iterable[Piece], unit: Unit, *, expects: bool) -> Iterator[Watched]:
     """The text, piece by piece as it arrives, and the unit's value after each character, from -1 to 1.
 
     If it `expects`, each character has its most probable followers, in words.

@@ -16,6 +16,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise, repeat
+from typing import NamedTuple
 
 from charrnn.errors import CharrnnError
 from charrnn.vocabulary import END
@@ -285,6 +286,33 @@ def _html_character(character: str, number: float, title: str, scale: Scale) -> 
     kind = "" if plain else f' class="h{level}"'
     body = markup.escape(shown(character, plain=plain))
     item = f'<i{kind} title="{title}">{body}</i>' if body else ""
+    return item + "\n" if character in ROW_ENDS else item
+
+
+class Heat(NamedTuple):
+    """A text with a number for each character, which notebooks show in colours."""
+
+    text: str
+    numbers: list[float]
+    notes: list[str]  # what else is said of each character; or nothing
+    scale: Scale
+
+    def _repr_html_(self) -> str:
+        piece = ("", self.text, self.numbers, self.notes) if self.notes else ("", self.text, self.numbers)
+        tally = Tally(self.scale)
+        (counted,) = tally.count([piece])
+        text = "".join(_inline(*titled, self.scale) for titled in _titled(counted, self.scale))
+        pre = "white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.6"
+        return f'<pre style="{pre}">{text}</pre>\n<p>{markup.escape(self.scale.name)}: {tally}</p>'
+
+
+def _inline(character: str, number: float, title: str, scale: Scale) -> str:
+    """A character with its style, since a notebook has no style of its own for it."""
+    level = scale.level(number)
+    color = scale.colors[level]
+    style = "" if color is None else f' style="background: {color[0]}; color: {color[1]}"'
+    body = markup.escape(shown(character, plain=color is None))
+    item = f'<span{style} title="{title}">{body}</span>' if body else ""
     return item + "\n" if character in ROW_ENDS else item
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from charrnn.errors import decimal
 from charrnn.events import ByPart
 from charrnn.inference.mixed_model import AnyNetwork, MixedModel, RecallingModel
 from charrnn.nn.parameters import Array
@@ -67,6 +68,25 @@ class Evaluation:
     def perplexity(self) -> float:
         """exp(loss): how many equally likely characters would be as surprising."""
         return math.exp(self.loss) if self.loss < 700 else math.inf
+
+    def _repr_html_(self) -> str:
+        """All figures in a table, for notebooks."""
+        names = dict.fromkeys([*(one.name for one in fields(self)), *_properties(type(self))])
+        values = {name: getattr(self, name) for name in names}
+        rows = "".join(
+            f"<tr><th>{name.replace('_', ' ')}</th><td>{value:,}</td></tr>"
+            if isinstance(value, int)
+            else f"<tr><th>{name.replace('_', ' ')}</th><td>{decimal(value)}</td></tr>"
+            for name, value in values.items()
+            if isinstance(value, (int, float))
+        )
+        return f"<table>{rows}</table>"
+
+
+def _properties(kind: type) -> Iterator[str]:
+    """Those of a class and of what it is derived from, in their order."""
+    for base in reversed(kind.__mro__):
+        yield from (name for name, value in vars(base).items() if isinstance(value, property))
 
 
 def evaluate(

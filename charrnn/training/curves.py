@@ -71,6 +71,17 @@ class Labels:
     validation: str
 
 
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Curves with their labels, which notebooks draw."""
+
+    curves: Curves
+    labels: Labels
+
+    def _repr_html_(self) -> str:
+        return svg(self.curves, self.labels) if self.curves else "<p>no loss was measured yet</p>"
+
+
 Line = tuple[tuple[Point, ...], str, str]  # points, colour, name
 
 
