@@ -57,6 +57,20 @@ def test_a_page_of_the_manual_is_shown_whole_and_without_a_warning():
             assert "charrnn enumerate -n 3 --match '.*(ton|burg)'" in done.stdout.decode()
 
 
+def test_the_image_is_made_of_files_that_are_there_and_that_docker_is_shown():
+    lines = (ROOT / "Dockerfile").read_text("utf-8").splitlines()
+    copied = [line.split()[1:-1] for line in lines if line.startswith("COPY ") and "--from" not in line]
+    names = {name for some in copied for name in some}
+    assert all((ROOT / name).exists() for name in names)
+    shown = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line[:1] == "!"}
+    assert names == shown
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"][
+        "wheel"
+    ]
+    needed = [*wheel["packages"], *wheel["force-include"], *wheel["shared-data"], "README.md", "LICENSE"]
+    assert all(any(f"{name}/".startswith(f"{one}/") for one in names) for name in needed)
+
+
 def test_no_number_stands_as_the_default_of_what_is_planned():
     machine = [lambda network, batch, window, speed=speed: speed for speed in (1e3, 1e5, 1e7)]
     plans = [plan(n, 65, {}, speed).settings for n in (11, 10**4, 10**6, 10**9) for speed in machine]
