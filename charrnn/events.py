@@ -31,6 +31,7 @@ class Started:
     resumed_step: int  # 0: a new run
     notes: tuple[str, ...]  # messages for the user
     planned: str  # the settings chosen for this corpus, on one line; empty if there are none
+    ranks: int = 1  # the processes that share the work, each with so many threads
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ ARROWS = {
     "recall": {"kernels"},
     "nn": {"kernels", "modules", "ranks", "system"},
     "checkpoint": {"counts", "system", "text"},
-    "inference": {"checkpoint", "counts", "kernels", "modules", "nn", "recall", "system", "text"},
+    "inference": {"checkpoint", "counts", "kernels", "modules", "nn", "ranks", "recall", "system", "text"},
     "constraints": {"checkpoint", "inference", "text"},
     "generation": {"checkpoint", "constraints", "counts", "inference", "text"},
     "search": {"checkpoint", "counts", "generation", "inference", "nn", "text"},
@@ -48,7 +48,8 @@ ARROWS = {
     "training": {"checkpoint", "counts", "events", "modules", "nn", "ranks", "system", "tasks"},
     "api": {
         "checkpoint", "constraints", "counts", "diagnosis", "events", "exports", "generation",
-        "inference", "neurons", "pages", "scoring", "search", "system", "tasks", "text", "training",
+        "inference", "neurons", "nn", "pages", "ranks", "scoring", "search", "system", "tasks", "text",
+        "training",
     },
     "serving": {"api", "checkpoint", "generation", "inference", "search", "text"},
     "cli": {
@@ -261,6 +262,13 @@ def test_matplotlib_is_imported_only_to_draw_a_png() -> None:
     )
 
 
+def test_mpi_is_imported_only_where_a_launcher_has_started_several_processes() -> None:
+    assert importers("mpi4py") == {"ranks/heart.py", "ranks/mpi.py"}
+    for path in sources():
+        at_the_top = [n for n in ast.parse(path.read_text("utf-8")).body if isinstance(n, ast.ImportFrom)]
+        assert not [n for n in at_the_top if n.module in ("mpi4py", "charrnn.ranks.mpi")], within(path)
+
+
 def test_the_server_is_imported_by_its_command_alone_and_only_when_it_runs() -> None:
     using = {within(path) for path in sources() if "serving" in rooms_imported(path)}
     assert using == {"cli/commands/sharing/serve.py"}
@@ -312,6 +320,7 @@ def test_the_light_modules_import_no_numpy() -> None:
         "__init__", "__main__", "errors", "config", "nn/cell", "nn/__init__",
         "inference/__init__", "inference/filters",
         "diagnosis/__init__", "diagnosis/findings", "diagnosis/losses", "diagnosis/advice",
+        "ranks/__init__", "ranks/launch", "ranks/shepherd",
         "training/__init__", "training/curves", "training/plotting",
     )  # fmt: skip
     light = [PACKAGE / f"{name}.py" for name in names]

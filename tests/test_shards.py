@@ -211,9 +211,9 @@ def test_a_text_is_read_by_several_ranks_to_the_same_losses(size: int) -> None:
         return found
 
     def lead(ranks: Any) -> Any:
-        own = Model(config(), workers=Workers(1, ranks))
+        own = Model(config(), workers=Workers(1))
         own.load_tensors(initial_tensors(config(), 3))
-        return read(shared(own))
+        return read(shared(own, ranks))
 
     assert led(size, lead) == read(model)
 
@@ -230,15 +230,15 @@ def test_whole_texts_are_read_by_several_ranks_to_the_same_figures(kind: Kind) -
             found += reading.best(given.x, given.lengths)
         return [array.tobytes() for array in found]
 
-    def reader(ranks: Any) -> Reader:
-        own = Reader(config(kind), workers=Workers(1, ranks))
+    def reader() -> Reader:
+        own = Reader(config(kind), workers=Workers(1))
         own.load_tensors(initial_tensors(config(kind), 3))
         return own
 
-    assert led(3, lambda ranks: read(shared(reader(ranks)))) == read(reader(ALONE))
+    assert led(3, lambda ranks: read(shared(reader(), ranks))) == read(reader())
 
 
 def test_one_process_alone_reads_with_the_model_itself() -> None:
     model = Model(config(), workers=Workers(1))
-    assert shared(model) is model
+    assert shared(model, ALONE) is model
     assert reading_together(model).parameters is model.parameters

@@ -6,7 +6,7 @@ Parameters that several of them have:
     text: how the corpus is read; None: as the model's own corpus was, but in UTF-8.
     on_unknown: whether a character that the model has never seen is an error or is skipped.
     unknown_bits: the surprise of such a character where lines are scored.
-    threads: how many to use; None: all CPUs.
+    threads: how many to use; None: all CPUs. Or the ranks that share the work, each with its own.
     before_waiting: called before each wait for input: flush what you wrote there.
 
 Errors that several of them raise, and their docstrings do not repeat:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from charrnn.api.dealing import Threads, workers_of
 from charrnn.api.models import Paths, checkpoint_of, paths_of
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import KINDS, DynamicConfig, TextConfig
@@ -24,7 +25,7 @@ def evaluate(
     *,
     dynamic: DynamicConfig | None = None,
     adaptive: bool = False,
-    threads: int | None = None,
+    threads: Threads = None,
     report: Callable[[str, float], None] = lambda what, share: None,
     note: Callable[[str], None] = lambda line: None,
     **reading: Any,
@@ -38,7 +39,7 @@ def evaluate(
     a second with the stage, such as "reading" or "adapting", and the share of it that is done; `note` with a
     message for each thing that reading changed or left out. `reading` may have `text` and `on_unknown`.
     """
-    from charrnn.inference.mixed_model import model_of
+    from charrnn.inference.mixed_model import model_of, shared_by
     from charrnn.tasks.evaluation import evaluate as evaluate_documents
 
     checkpoint = checkpoint_of(model, *KINDS)
@@ -46,22 +47,24 @@ def evaluate(
     on_unknown: OnUnknown | None = reading.pop("on_unknown", None)
     if reading:
         raise TypeError(f"evaluate() has no argument {next(iter(reading))!r}")
+    own, ranks = workers_of(threads)
     if checkpoint.config.kind != "writer":
         for name, given in (("--dynamic", dynamic is not None), ("--adaptive", adaptive)):
             if given:
                 raise ConfigError(f"{name} is for models that write, and this one reads", "leave it out")
-        return _measured(checkpoint, corpus, text, on_unknown, threads, note)
+        return _measured(checkpoint, corpus, text, on_unknown, own, note)
     documents = documents_of(checkpoint, corpus, text, on_unknown or "error", note)
-    network = model_of(replace(checkpoint, cache=None), threads)
+    network = model_of(replace(checkpoint, cache=None), own)
+    reading_together = shared_by(network, ranks)
 
     def shown(stage: str) -> Callable[[int], None]:
         return lambda done: report(stage, done / len(documents))
 
-    result = evaluate_documents(network, documents, report=shown("reading"))
+    result = evaluate_documents(reading_together, documents, report=shown("reading"))
     assert result is not None  # only a stopped evaluation has no result
     if documents.labels is not None:
         bare = replace(documents, labels=None)
-        without = evaluate_documents(network, bare, report=shown("without labels"))
+        without = evaluate_documents(reading_together, bare, report=shown("without labels"))
         assert without is not None
         result = replace(result, loss_without_labels=without.loss)
     if checkpoint.cache is not None:

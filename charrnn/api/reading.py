@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from charrnn.api.dealing import Process, Threads, dealt, workers_of
 from charrnn.api.models import Paths, checkpoint_of, paths_of, place_of, shares_of
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import TextConfig
 from charrnn.errors import ConfigError
 
 if TYPE_CHECKING:
+    from charrnn.tasks.reading.beam import Wanted
     from charrnn.tasks.reading.classify import LineClasses
     from charrnn.tasks.reading.rewrite import LineRewritings
     from charrnn.tasks.reading.tag import LineTags
@@ -28,7 +31,7 @@ def classified(
     *,
     by: str | None = None,
     prior: Sequence[float] | None = None,
-    threads: int | None = None,
+    threads: Threads = None,
     before_waiting: Callable[[], None] = lambda: None,
     **reading: Any,
 ) -> Iterator[list[LineClasses]]:
@@ -41,14 +44,28 @@ def classified(
         ConfigError: the prior does not fit the labels.
         VocabularyError: there is no such column.
     """
-    from charrnn.tasks.reading.classify import Classifier
-
     checkpoint = checkpoint_of(model, "classifier")
     place = 0 if by is None else place_of(checkpoint, by)
-    classifier = Classifier(checkpoint, threads)
+    weights = None
     if prior is not None:
-        classifier.expect(place, shares_of(prior, len(checkpoint.columns[place].labels), "labels"))
-    return classifier.lines(*_lines(checkpoint, corpus, before_waiting, reading))
+        weights = shares_of(prior, len(checkpoint.columns[place].labels), "labels")
+    return _dealt(
+        threads,
+        _classifying,
+        (checkpoint, place, weights),
+        *_lines(checkpoint, corpus, before_waiting, reading),
+    )
+
+
+def _classifying(
+    threads: int | None, end: str, checkpoint: Checkpoint, place: int, weights: list[float] | None
+) -> Process:
+    from charrnn.tasks.reading.classify import Classifier
+
+    classifier = Classifier(checkpoint, threads)
+    if weights is not None:
+        classifier.expect(place, weights)
+    return partial(classifier.lines, end=end)
 
 
 def restored(
@@ -56,7 +73,7 @@ def restored(
     corpus: Paths,
     *,
     redo: bool = False,
-    threads: int | None = None,
+    threads: Threads = None,
     before_waiting: Callable[[], None] = lambda: None,
     **reading: Any,
 ) -> Iterator[list[Restored]]:
@@ -66,10 +83,13 @@ def restored(
     or, with `redo`, chosen anew. Nothing else changes: line ends and bytes that are no text, too, are as they
     were. With `nul`, NULs separate texts; otherwise `reading` is as in `classify`.
     """
+    from charrnn.nn.learning.together import shared
     from charrnn.tasks.restoring.restorer import Restorer
     from charrnn.text import lines
 
-    restorer = Restorer(checkpoint_of(model, "restorer"), threads, redo=redo)
+    own, ranks = workers_of(threads)
+    restorer = Restorer(checkpoint_of(model, "restorer"), own, redo=redo)
+    restorer.reader = shared(restorer.reader, ranks)
     nul = reading.pop("nul", False)
     text = restorer.checkpoint.text.of_commands(**reading)
     plain = TextConfig(encoding=text.encoding, encoding_errors=text.encoding_errors, keep_newlines=True)
@@ -82,7 +102,7 @@ def tagged(
     corpus: Paths,
     *,
     probable: bool = False,
-    threads: int | None = None,
+    threads: Threads = None,
     before_waiting: Callable[[], None] = lambda: None,
     **reading: Any,
 ) -> Iterator[list[LineTags]]:
@@ -90,11 +110,15 @@ def tagged(
 
     Unknown characters are tagged by what is around them. Of very long lines only the beginning is tagged.
     """
+    checkpoint = checkpoint_of(model, "tagger")
+    lines, end = _lines(checkpoint, corpus, before_waiting, reading)
+    return _dealt(threads, _tagging, (checkpoint, probable), lines, end)
+
+
+def _tagging(threads: int | None, end: str, checkpoint: Checkpoint, probable: bool) -> Process:
     from charrnn.tasks.reading.tag import Tagger
 
-    tagger = Tagger(checkpoint_of(model, "tagger"), threads)
-    lines, end = _lines(tagger.checkpoint, corpus, before_waiting, reading)
-    return tagger.lines(lines, end, probable=probable)
+    return partial(Tagger(checkpoint, threads).lines, end=end, probable=probable)
 
 
 def rewritten(
@@ -118,14 +142,31 @@ def rewritten(
         ConfigError: a number is out of range.
     """
     from charrnn.tasks.reading.beam import Wanted
-    from charrnn.tasks.reading.rewrite import Rewriter
 
     for name, value in (("beam", beam), ("n", count), ("length", length)):
         if value is not None and not 1 <= value <= MOST_REWRITTEN:
             raise ConfigError(f"{name} is {value}", f"give a whole number from 1 to {MOST_REWRITTEN:,}")
-    rewriter = Rewriter(checkpoint_of(model, "rewriter"), reading.pop("threads", None))
-    lines, end = _lines(rewriter.checkpoint, corpus, before_waiting, reading)
-    return rewriter.lines(lines, end, Wanted(max(beam, count), count, align), length)
+    checkpoint, threads = checkpoint_of(model, "rewriter"), reading.pop("threads", None)
+    lines, end = _lines(checkpoint, corpus, before_waiting, reading)
+    how = checkpoint, Wanted(max(beam, count), count, align), length
+    return _dealt(threads, _rewriting, how, lines, end)
+
+
+def _rewriting(
+    threads: int | None, end: str, checkpoint: Checkpoint, wanted: Wanted, most: int | None
+) -> Process:
+    from charrnn.tasks.reading.rewrite import Rewriter
+
+    return partial(Rewriter(checkpoint, threads).lines, end=end, wanted=wanted, most=most)
+
+
+def _dealt(
+    threads: Threads, begin: Callable[..., Process], how: tuple[Any, ...], lines: Iterator[Lines], end: str
+) -> Iterator[list[Any]]:
+    """What this process, and others if there are any, begin to make of lines with `begin`."""
+    own, ranks = workers_of(threads)
+    arguments = own, end, *how
+    return dealt(ranks, begin(*arguments), begin, arguments, lines, end)
 
 
 def _lines(

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from charrnn.api.dealing import Process, Threads, dealt, workers_of
 from charrnn.api.models import Paths, by_label, checkpoint_of, paths_of, shares_of
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import UNKNOWN_BITS, TextConfig, WeightPrecision
 from charrnn.errors import ConfigError
+from charrnn.ranks.ranks import ALONE
 from charrnn.text.corpus import Documents
 from charrnn.text.normalization import Normaliser, normalised
 from charrnn.vocabulary import OnUnknown
 
 if TYPE_CHECKING:
     from charrnn.scoring.classification import LineClass
-    from charrnn.scoring.surprisal import LineScore
+    from charrnn.scoring.surprisal import LineScore, Scorer
 
 MOST_UNKNOWN_BITS = 10_000
 
@@ -53,7 +57,7 @@ def score_lines(
     unknown_bits: float = UNKNOWN_BITS,
     precision: WeightPrecision = "float32",
     adaptive: bool = False,
-    threads: int | None = None,
+    threads: Threads = None,
     before_waiting: Callable[[], None] = lambda: None,
     text: TextConfig | None = None,
 ) -> Iterator[list[LineScore]]:
@@ -71,14 +75,25 @@ def score_lines(
     from charrnn.scoring import surprisal
     from charrnn.text import lines
 
-    checkpoint = checkpoint_of(model)
+    checkpoint, (own, ranks) = checkpoint_of(model), workers_of(threads)
     text = text or checkpoint.text.of_commands()
-    scorer = surprisal.Scorer(
-        checkpoint, threads=threads, unknown_bits=checked_unknown_bits(unknown_bits), precision=precision,
-        adaptive=adaptive,
-    )  # fmt: skip
-    found = lines.read_lines(paths_of(corpus), text, scorer.most, before_waiting)
-    return surprisal.score_lines(scorer, found, text.end or "\n")
+    how: dict[str, Any] = {
+        "unknown_bits": checked_unknown_bits(unknown_bits),
+        "precision": precision,
+        "adaptive": adaptive,
+    }
+    scorer, end = surprisal.Scorer(checkpoint, threads=own, **how), text.end or "\n"
+    ranks = ALONE if adaptive else ranks
+    found = lines.read_lines(paths_of(corpus), text, ranks.size * scorer.most, before_waiting)
+    arguments = replace(checkpoint, novelty=None), own, how, end
+    return dealt(ranks, partial(surprisal.score_lines, scorer, end=end), _scoring, arguments, found, end)
+
+
+def _scoring(checkpoint: Checkpoint, threads: int | None, how: dict[str, Any], end: str) -> Process:
+    """On another rank: what scores lines."""
+    from charrnn.scoring import surprisal
+
+    return partial(surprisal.score_lines, surprisal.Scorer(checkpoint, threads=threads, **how), end=end)
 
 
 def surprises(
@@ -117,7 +132,7 @@ def classify(
     *,
     prior: Sequence[float] | None = None,
     unknown_bits: float = UNKNOWN_BITS,
-    threads: int | None = None,
+    threads: Threads = None,
     before_waiting: Callable[[], None] = lambda: None,
     **reading: Any,
 ) -> Iterator[list[LineClass]]:
@@ -131,7 +146,7 @@ def classify(
         ConfigError: there are fewer than two models, the prior does not fit them, or their texts are
             separated in different ways.
     """
-    from charrnn.scoring import classification, surprisal
+    from charrnn.scoring import classification
     from charrnn.text import lines
 
     if len(models) == 1 and (only := checkpoint_of(models[0])).columns:
@@ -141,21 +156,40 @@ def classify(
         raise ConfigError("there is nothing to choose between", "give two models or more, each with -m")
     weights = shares_of([1.0] * len(models) if prior is None else prior, len(models), "models")
     checkpoints = [checkpoint_of(model) for model in models]
-    unknown_bits = checked_unknown_bits(unknown_bits)
-    scorers: list[surprisal.Scorer] = []
+    unknown_bits, (own, ranks) = checked_unknown_bits(unknown_bits), workers_of(threads)
+    scorers = _scorers(checkpoints, own, unknown_bits)
+    text = classification.common_text(scorers, nul=reading.get("nul", False)).of_commands(**reading)
+    found = lines.read_lines(paths_of(corpus), text, ranks.size * scorers[0].most, before_waiting)
+    light = [replace(checkpoint, novelty=None) for checkpoint in checkpoints]
+    arguments = light, own, unknown_bits, weights, text
+    return dealt(ranks, _by(scorers, weights, text), _classifying, arguments, found, text.end or "\n")
+
+
+def _scorers(checkpoints: Sequence[Checkpoint], threads: int | None, unknown_bits: float) -> list[Scorer]:
+    """One for each model, of which those that differ in vectors alone share a network."""
+    from charrnn.scoring.surprisal import Scorer
+
+    scorers: list[Scorer] = []
     for checkpoint in checkpoints:
         first = scorers[0] if scorers else None
         if first is not None and checkpoint.shares_matrices(first.checkpoint):
             scorers.append(first.of(checkpoint))
         else:
-            scorers.append(surprisal.Scorer(checkpoint, threads=threads, unknown_bits=unknown_bits))
-    text = classification.common_text(scorers, nul=reading.get("nul", False)).of_commands(**reading)
-    return classification.classify_lines(
-        scorers,
-        weights,
-        lines.read_lines(paths_of(corpus), text, scorers[0].most, before_waiting),
-        text,
-    )
+            scorers.append(Scorer(checkpoint, threads=threads, unknown_bits=unknown_bits))
+    return scorers
+
+
+def _by(scorers: Sequence[Scorer], weights: Sequence[float], text: TextConfig) -> Process:
+    from charrnn.scoring.classification import classify_lines
+
+    return lambda lines: classify_lines(scorers, weights, lines, text)
+
+
+def _classifying(
+    checkpoints: Sequence[Checkpoint], threads: int | None, unknown_bits: float, *how: Any
+) -> Process:
+    """On another rank: what classifies lines."""
+    return _by(_scorers(checkpoints, threads, unknown_bits), *how)
 
 
 def checked_unknown_bits(value: float) -> float:

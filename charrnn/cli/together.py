@@ -32,6 +32,15 @@ def here() -> Ranks:
     return _joined or Alone(None if launched() is None else Alone.SHARDS)
 
 
+def threads(wanted: int | None) -> int | Ranks | None:
+    """What works: so many threads here and, if there are other ranks, as many there."""
+    if _joined is None:
+        return wanted
+    if wanted is not None:
+        _joined.threads = wanted
+    return _joined
+
+
 def begin(launch: Launch) -> None:
     """Become one of several processes. Only the leader returns; its command is to call `join` first."""
     from charrnn.ranks import shepherd

@@ -19,6 +19,7 @@ from charrnn.nn.network import Model, State
 from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array, Parameters
 from charrnn.nn.workers import Workers
+from charrnn.ranks.ranks import Ranks
 
 
 class MixedModel:
@@ -109,7 +110,11 @@ class MixedModel:
 
     def for_reading(self) -> MixedModel:
         """The same, with windows of its own."""
-        return MixedModel(self.alone.for_reading(), self._gated, self.lookup)
+        return self.with_network(self.alone.for_reading())
+
+    def with_network(self, model: Model) -> MixedModel:
+        """The same counts beside another network."""
+        return MixedModel(model, self._gated, self.lookup)
 
     def _follow(self, x: Array, reset: Array | None, before: Array) -> tuple[Array, Array]:
         """The contexts (T * B, n - 1) after each character of x, and those after the last (B, n - 1)."""
@@ -338,3 +343,14 @@ def model_of(checkpoint: Checkpoint, threads: int | None, *, reads_bfloat16: boo
     model.load_tensors(checkpoint.tensors)
     found = model if checkpoint.counts is None else MixedModel(model, checkpoint.counts)
     return found if checkpoint.cache is None else RecallingModel(found, checkpoint.cache)
+
+
+def shared_by(network: AnyNetwork, ranks: Ranks) -> AnyNetwork:
+    """The same network, whose columns are read by all ranks; what stands beside it is the leader's."""
+    from charrnn.nn.learning.together import shared
+
+    if isinstance(network, MixedModel):
+        return network.with_network(shared(network.alone, ranks))
+    assert isinstance(network, Model)
+    found: Model = shared(network, ranks)
+    return found

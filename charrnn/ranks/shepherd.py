@@ -14,6 +14,8 @@ from contextlib import suppress
 from types import FrameType
 
 AFTER = 9.0  # seconds that the other ranks have to miss one that was killed, before the launcher kills them
+STOPPED = 5.0  # seconds after which a child that was stopped is killed: it could not end by itself
+_LOOK = 0.25  # seconds
 
 
 def herd() -> int | None:
@@ -42,11 +44,30 @@ def herd() -> int | None:
     # The launcher waits for the ends of these, too, and the child has its own.
     for descriptor in (0, 1, 2):
         os.close(descriptor)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = _code_of(child)
     if code < 0:
         time.sleep(AFTER)
         code = 128 - code
     os._exit(code)
+
+
+def _code_of(child: int) -> int:
+    """The exit code of the child, or the signal that has killed it, negative."""
+    while True:
+        _, status = os.waitpid(child, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            return os.waitstatus_to_exitcode(status)
+        stopped = 0.0  # counted, since this process may be stopped, too
+        while stopped < STOPPED:
+            time.sleep(_LOOK)
+            stopped += _LOOK
+            pid, status = os.waitpid(child, os.WCONTINUED | os.WNOHANG)
+            if pid and not os.WIFCONTINUED(status):
+                return os.waitstatus_to_exitcode(status)
+            if pid:
+                break
+        else:
+            os.kill(child, signal.SIGKILL)
 
 
 def watch(descriptor: int, gone: Callable[[], None]) -> None:

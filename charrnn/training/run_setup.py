@@ -12,20 +12,12 @@ from typing import Any
 
 from charrnn.checkpoint import kinds, model_file
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import (
-    ModelConfig,
-    TextConfig,
-    TrainConfig,
-    TrainPrecision,
-    canonical,
-    has_memory,
-    to_dict,
-)
+from charrnn.config import ModelConfig, TextConfig, TrainConfig, canonical, has_memory, to_dict
 from charrnn.errors import ConfigError, VocabularyError, decimal
 from charrnn.events import Compiling, Started
 from charrnn.nn.learning.compilation import compile_kernels, start_helper
 from charrnn.nn.learning.speed import characters_per_second
-from charrnn.nn.precision import choose, require
+from charrnn.nn.precision import agreed, choose, require
 from charrnn.nn.workers import Workers
 from charrnn.tasks.task import Material, Stop, beside
 from charrnn.training.earlier_run import Earlier, Interrupted, look
@@ -128,7 +120,7 @@ def set_up(
     )
     return run, Started(
         corpus, material.different, material.validation, settled.model, train, task.characters,
-        task.val_characters, workers.size, out, step, notes, settled.planned,
+        task.val_characters, workers.size, out, step, notes, settled.planned, request.ranks.size,
     )  # fmt: skip
 
 
@@ -139,6 +131,7 @@ def _as_before(
     old.refuse_changes(given, request)
     model, train = old.model, old.train
     require(train.precision, "go on with the run on a CPU that has, or start anew with --force")
+    agreed(train.precision, request.ranks)
     start_helper(held, model, request.threads, train.precision == "bfloat16", beside(asdict(train)))
     try:
         material = request.assignment.read(old.text)
@@ -166,7 +159,8 @@ def _anew(
         given = _with_network_of(initial, given)
     writes = kind == "writer"
     guess = example(kind, given)  # calls the same kernels
-    wanted: TrainPrecision = given.get("precision", "auto")
+    wanted, alike = agreed(given.get("precision", "auto"), request.ranks)
+    given = {**given, "precision": wanted} if alike else given
     bfloat16 = choose(wanted, guess) == "bfloat16"
     counts = beside({"counts": writes, **given})
     start_helper(held, guess, request.threads, bfloat16, counts)
@@ -195,7 +189,7 @@ def _anew(
         return characters_per_second(network, batch_size, seq_len, **how)
 
     chosen = _plan(material, given, speed, from_base=from_base)
-    reason = "; ".join(filter(None, (chosen.reason, said)))
+    reason = "; ".join(filter(None, (chosen.reason, said, alike)))
     settled = Settled.of(material, chosen.settings, initial, reason)
     precision = choose(settled.train.precision, settled.model)
     return replace(settled, train=replace(settled.train, precision=precision))

@@ -19,7 +19,10 @@ NAMES = {
     "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NETRC", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
     "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS",
 }  # fmt: skip
-PREFIXES = ("LC_", "PIP_", "SSL_", "PYENV_")
+PREFIXES = (
+    "LC_", "PIP_", "SSL_", "PYENV_",
+    "HYDRA_", "MPIR_CVAR_", "OMPI_ALLOW_", "OMPI_MCA_",  # how mpirun starts ranks on this machine
+)  # fmt: skip
 # Whoever runs pytest by hand may have the kernels run as plain Python, in the tests and in what they start.
 CHOSEN = ("NUMBA_DISABLE_JIT",)
 

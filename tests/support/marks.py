@@ -13,7 +13,10 @@ from typing import Any, NoReturn
 import pytest
 
 # Modules of which the functions start a process: expressions are read by one.
-PROCESSES = ("charrnn.constraints", "measure", "multiprocessing", "pty", "subprocess", "support.processes")
+PROCESSES = (
+    "charrnn.constraints", "measure", "multiprocessing", "pty", "subprocess", "support.mpirun",
+    "support.processes",
+)  # fmt: skip
 # And those of which the functions may compile, or load what is compiled.
 KERNELS = (
     "charrnn.api", "charrnn.counts.building", "charrnn.counts.compiled", "charrnn.counts.growing",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charrnn.cli import wording
+from charrnn.cli import together, wording
 from charrnn.cli.models import Cache, looking_back
 from charrnn.cli.options import (
     Encoding,
@@ -80,7 +80,7 @@ def classify(
     raw = bool(checkpoints) and all(checkpoint.text.bytes for checkpoint in checkpoints)
     output = Output(raw_bytes=raw and not json_lines, errors="surrogateescape")
     reading: dict[str, Any] = {"encoding": encoding, "encoding_errors": encoding_errors, "nul": nul}
-    how: dict[str, Any] = {"threads": threads, **reading}
+    how: dict[str, Any] = {"threads": together.threads(threads), **reading}
     texts = [checkpoint.text for checkpoint in checkpoints]
     rendering = _Rendering(
         top, threshold, next((text for text in texts if text.split is not None), TextConfig()),

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from charrnn.cli import models, wording
+from charrnn.cli import models, together, wording
 from charrnn.cli.options import (
     Encoding,
     EncodingErrors,
@@ -82,7 +82,7 @@ def evaluate(
         result = api.evaluate(
             checkpoint, files,
             text=checkpoint.text.of_commands(encoding, encoding_errors),
-            on_unknown=on_unknown, dynamic=adapting, adaptive=adaptive, threads=threads,
+            on_unknown=on_unknown, dynamic=adapting, adaptive=adaptive, threads=together.threads(threads),
             report=lambda what, share: meter(f"{what}  {share:.0%}"),
             note=notes.append,
         )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charrnn.cli import wording
+from charrnn.cli import together, wording
 from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, ModelPath, Nul, Threads
 from charrnn.cli.process import Output, say
 from charrnn.config import TextConfig
@@ -41,7 +41,12 @@ def restore(
     output = Output(errors="surrogateescape")
     reading = _reading(encoding, encoding_errors, nul)
     results = api.restored(
-        checkpoint, files or ["-"], redo=redo, threads=threads, before_waiting=output.flush, **reading
+        checkpoint,
+        files or ["-"],
+        redo=redo,
+        threads=together.threads(threads),
+        before_waiting=output.flush,
+        **reading,
     )
     text = checkpoint.text
     for lines in undecoded.with_notice(results, text.of_commands(encoding, encoding_errors), text):
@@ -77,8 +82,8 @@ def tag(
     reading = _reading(encoding, encoding_errors, nul)
     output = Output(errors="surrogateescape")
     found = api.tagged(
-        checkpoint, files or ["-"], probable=json_lines, threads=threads, before_waiting=output.flush,
-        **reading,
+        checkpoint, files or ["-"], probable=json_lines, threads=together.threads(threads),
+        before_waiting=output.flush, **reading,
     )  # fmt: skip
     joint = " " if checkpoint.text.targets == "words" else ""
     cut = 0
@@ -140,7 +145,7 @@ def rewrite(
     results = api.rewritten(
         checkpoint, paths, beam=beam, count=1 if count is None else count, length=length,
         align=align or svg is not None,
-        before_waiting=output.flush, threads=threads, **reading,
+        before_waiting=output.flush, threads=together.threads(threads), **reading,
     )  # fmt: skip
     joint = " " if checkpoint.text.targets == "words" else ""
     pictures: list[Picture] = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from charrnn.cli import models, wording
+from charrnn.cli import models, together, wording
 from charrnn.cli.options import Encoding, EncodingErrors, Files, Json, ModelPath, Nul, Threads, UnknownBits
 from charrnn.cli.process import Output, say
 from charrnn.cli.views import heat as heat_view
@@ -92,7 +92,7 @@ def score(
     raw = checkpoint.text.bytes
     output = Output(raw_bytes=raw and not json_lines, errors="surrogateescape")
     chosen: dict[str, Any] = {"precision": precision} if precision is not None else {}
-    chosen |= {"adaptive": adaptive, "threads": threads}
+    chosen |= {"adaptive": adaptive, "threads": together.threads(threads)}
     scores = api.score_lines(
         checkpoint, paths, unknown_bits=unknown_bits, before_waiting=output.flush, text=text, **chosen
     )

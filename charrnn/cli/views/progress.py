@@ -178,7 +178,7 @@ def header(started: Started) -> list[str]:
         lines.append(f"judged by {printable(started.validation.name)}: {judging}")
     lines += [
         f"model     {network(started.model)}",
-        f"training  {budget(started.train)}, {plural(started.threads, 'thread')}, "
+        f"training  {budget(started.train)}, {workers(started)}, "
         f"{started.train.precision}, seed {started.train.seed}",
     ]
     if started.planned:
@@ -209,6 +209,13 @@ def network(model: ModelConfig) -> str:
     if model.dropout:
         parts.append(f"dropout {model.dropout:g}")
     return f"{', '.join(parts)}: {wording.count(model.num_parameters)} parameters"
+
+
+def workers(started: Started) -> str:
+    """2 threads; 2 threads, 8 shards; 4 ranks of 2 threads, 8 shards"""
+    threads, shards = plural(started.threads, "thread"), started.train.shards
+    threads = threads if started.ranks == 1 else f"{started.ranks} ranks of {threads}"
+    return threads if shards == 1 else f"{threads}, {shards} shards"
 
 
 def budget(train: TrainConfig) -> str:

@@ -34,11 +34,11 @@ def hold(
     return Held(model)
 
 
-def shared(model: Any) -> Any:
-    """The same model, Model or Reader, read by all ranks of its workers."""
-    ranks = model.workers.ranks
+def shared(model: Any, ranks: Ranks) -> Any:
+    """The same model, Model or Reader, read by all of these ranks."""
     if ranks.size == 1:
         return model
+    model.workers.ranks = ranks
     part = model.config, model.parameters.flat, model.workers.wanted, model.reads_bfloat16
     with ranks.asking(hold, [part] * ranks.size):
         pass

@@ -1,0 +1,100 @@
+"""Commands that mpirun starts as several ranks, which share the cores that there are."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.environment import environment
+from support.processes import command
+
+TIMEOUT = 100  # seconds
+_beside = Path(sys.executable).parent / "mpirun"
+MPIRUN = str(_beside) if _beside.exists() else shutil.which("mpirun")
+needs_mpi = pytest.mark.skipif(
+    MPIRUN is None or importlib.util.find_spec("mpi4py") is None or os.name != "posix",
+    reason="mpirun or mpi4py is not installed: pip install mpi4py mpich",
+)
+
+
+def words(ranks: int, *program: str) -> list[str]:
+    assert MPIRUN is not None
+    version = subprocess.run([MPIRUN, "--version"], capture_output=True, text=True, timeout=TIMEOUT).stdout
+    more = ["--oversubscribe"] if "Open MPI" in version else []
+    return [MPIRUN, *more, "-n", str(ranks), *program]
+
+
+def run(
+    ranks: int, *args: object, stdin: bytes = b"", cwd: Path | None = None, **variables: str
+) -> subprocess.CompletedProcess[bytes]:
+    """`charrnn` with these arguments on so many ranks."""
+    started = words(ranks, *command(*args))
+    return subprocess.run(
+        started, input=stdin, capture_output=True, cwd=cwd, env=environment(**variables), timeout=TIMEOUT
+    )
+
+
+def start(ranks: int, *args: object, cwd: Path, program: str | None = None) -> subprocess.Popen[str]:
+    """The same, running; `program` is Python that takes the place of the command."""
+    own = command(*args) if program is None else [sys.executable, "-c", program, *map(str, args)]
+    return subprocess.Popen(
+        words(ranks, *own),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env=environment(),
+    )
+
+
+def processes(mpirun: int) -> dict[int, tuple[int, int]]:
+    """By its rank, the process that the launcher has started, and the one that works."""
+    parents, ranks = {}, {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                variables = (folder / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            told = [v for v in variables if v.startswith((b"PMI_RANK=", b"OMPI_COMM_WORLD_RANK="))]
+            if told:
+                ranks[int(folder.name)] = int(told[0].split(b"=")[1])
+
+    def is_below(pid: int) -> bool:
+        while pid in parents and pid != mpirun:
+            pid = parents[pid]
+        return pid == mpirun
+
+    own = {pid for pid in ranks if is_below(pid)}
+    workers = {pid for pid in own if parents[pid] in own}
+    return {ranks[pid]: (parents[pid], pid) for pid in workers}
+
+
+def wait_for_steps(process: subprocess.Popen[str]) -> str:
+    """Read what a run says until it has made steps."""
+    assert process.stderr is not None
+    said = ""
+    while line := process.stderr.readline():
+        said += line
+        if line.startswith("step "):
+            return said
+    raise AssertionError(said)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
+    """The exit code of a run, and what charrnn itself said since."""
+    try:
+        _, said = process.communicate(timeout=TIMEOUT)
+    except subprocess.TimeoutExpired:
+        for _, worker in processes(process.pid).values():
+            os.kill(worker, signal.SIGKILL)
+        process.kill()
+        raise
+    return process.returncode, [line for line in said.splitlines() if line.startswith("charrnn: ")]
