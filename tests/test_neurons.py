@@ -144,6 +144,25 @@ def test_the_figures_are_those_of_their_definitions(tmp_path: Path, cell: str, n
     assert distances == sorted(distances, reverse=True)
 
 
+@pytest.mark.parametrize("more", [{"cell": "esn"}, {"span": 4}, {"num_layers": 3, "embedding_size": 0}])
+def test_the_layers_of_every_network_are_told_apart(tmp_path: Path, more: dict[str, Any]) -> None:
+    text = written(7, 300)
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8")
+    model = make(characters=CHARACTERS, **more)
+    found = api.rank_units(model, tmp_path / "text.txt", threads=1)
+    layers, H = model.config.num_layers, model.config.hidden_size
+    assert {u.unit for u in found.units} == {Unit(k + 1, n) for k in range(layers) for n in range(H)}
+    (*_, values, _), *_ = api.watch_unit(model, tmp_path / "text.txt", f"{layers}:1", threads=1)
+    network, state = PlainNetwork(model), PlainNetwork(model).initial_state()
+    for character in [network.vocab_size, *model.vocabulary.encode(text).tolist()]:
+        _, state = network.step(character, state)
+    if more.get("cell") == "esn":
+        expected = state[0, (layers - 1) * H + 1]
+    else:
+        expected = np.tanh(state[layers - 1, H + 1])
+    assert values[-1] == pytest.approx(expected, abs=1e-4)
+
+
 def test_units_are_listed_layer_by_layer_and_the_most_selective_come_first(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(written(3, 500), encoding="utf-8")
     ranked = api.rank_units(make(cell="gru", characters=CHARACTERS), tmp_path / "text.txt", threads=1)

@@ -59,6 +59,7 @@ Files = Annotated[
     list[str] | None,
     typer.Argument(metavar="[FILE...]", help="Files, folders, .gz files, or - for stdin [-]."),
 ]
+Out = Annotated[str, typer.Option("-o", "--out", metavar="PATH", help="Where to write, or - for stdout [-].")]
 Encoding = Annotated[
     str | None,
     typer.Option("--encoding", metavar="NAME", help=f"How what is read is stored [{DEFAULT_ENCODING}]."),

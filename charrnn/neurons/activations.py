@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,9 +132,13 @@ class Network:
         return Steps(x, reset, places)
 
     def values(self, state: State) -> list[Array]:
-        """What is looked at of each layer, (n, H), as it is in the state."""
-        layers = state.layers[: self.checkpoint.config.num_layers]
-        return [layer[part(self.cell)] for layer in layers]
+        """What is looked at of each layer, (n, H), as it is in the state.
+
+        A reservoir has its layers side by side; attention has a part of the state behind the layers.
+        """
+        parts = (layer[part(self.cell)] for layer in state.layers)
+        each = (values[:, n : n + self.H] for values in parts for n in range(0, values.shape[1], self.H))
+        return list(islice(each, self.checkpoint.config.num_layers))
 
     def shown(self, values: Array) -> Array:
         """The values as they are shown, from -1 to 1."""

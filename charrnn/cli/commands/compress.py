@@ -15,14 +15,13 @@ from typing import Annotated
 import typer
 
 from charrnn.cli import models
-from charrnn.cli.options import ModelPath, Threads
+from charrnn.cli.options import ModelPath, Out, Threads
 from charrnn.cli.process import Output, say
 from charrnn.cli.views.meter import Meter
 from charrnn.cli.wording import count
 from charrnn.errors import ConfigError
 
 File = Annotated[str, typer.Argument(metavar="[FILE]", help="Any file, or - for stdin [-].")]
-Out = Annotated[str, typer.Option("-o", "--out", metavar="PATH", help="Where to write, or - for stdout [-].")]
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors.")]
 
 

@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from charrnn.cli import models
-from charrnn.cli.options import ModelPath
+from charrnn.cli.options import ModelPath, Out
 from charrnn.cli.process import Output, say
+from charrnn.cli.prompts import argument
 from charrnn.cli.wording import count
 from charrnn.config import PAGE_COUNTS, WEIGHT_PRECISIONS, WeightPrecision
 from charrnn.errors import ConfigError, quoted
 
 MOST_MEGABYTES = 1000
-Out = Annotated[str, typer.Option("-o", "--out", metavar="PATH", help="Where to write, or - for stdout [-].")]
 
 
 def page(
@@ -56,7 +56,9 @@ def torch(
     from charrnn import api
 
     path = _checked(model, out, "")
-    _write(api.torch_script(path, path, prompt).encode("utf-8", "surrogateescape"), out, f"python {out}")
+    loaded = api.load(path)
+    script = api.torch_script(loaded, path, None if prompt is None else argument(prompt, loaded.text))
+    _write(script.encode("utf-8"), out, f"python {out}")
 
 
 def onnx(model: ModelPath = None, label: models.OneLabel = None, out: Out = "-") -> None:
