@@ -7,7 +7,7 @@ FROM debian:bookworm-slim AS packages
 RUN apt-get update && apt-get install -y --no-install-recommends python3-venv binutils
 COPY pyproject.toml README.md LICENSE /src/
 COPY charrnn /src/charrnn
-COPY checkpoints /src/checkpoints
+COPY checkpoints/places.safetensors checkpoints/english.safetensors /src/checkpoints/
 COPY docs/man /src/docs/man
 RUN python3 -m venv /opt/charrnn && /opt/charrnn/bin/pip install --no-cache-dir --no-compile /src
 # What is not needed to run: installers, tests of libraries, symbols, lexers of an unused highlighter. Byte code is
