@@ -64,9 +64,8 @@ def test_the_image_is_made_of_files_that_are_there_and_that_docker_is_shown():
     assert all((ROOT / name).exists() for name in names)
     shown = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line[:1] == "!"}
     assert names == shown
-    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["hatch"]["build"]["targets"][
-        "wheel"
-    ]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
     needed = [*wheel["packages"], *wheel["force-include"], *wheel["shared-data"], "README.md", "LICENSE"]
     assert all(any(f"{name}/".startswith(f"{one}/") for one in names) for name in needed)
 
