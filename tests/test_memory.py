@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import naive
 import numpy as np
@@ -19,7 +20,7 @@ from support.own_parts import check_compression, check_learning, check_mixture, 
 from charrnn import api
 from charrnn.checkpoint.model_file import Checkpoint, load, save
 from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig, format_version
-from charrnn.errors import ConfigError
+from charrnn.errors import CheckpointError, ConfigError
 from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
 from charrnn.inference.mixed_model import model_of
 from charrnn.inference.mixture import MixedNetwork, blend
@@ -427,3 +428,54 @@ def test_it_learns_to_rewrite_and_goes_on_to_the_same_bytes_on_any_number_of_thr
     assert 0 <= measured.word_error_rate <= 1
     done = call("rewrite", "-m", files[0], stdin=b"ab\n\nc\n")
     assert [line.split("\t")[0] for line in done.stdout.decode().splitlines()] == ["ab", "", "c"]
+
+
+# --- where the heads look ----------------------------------------------------------------------------
+
+
+def test_looks_are_the_weights_of_the_reference(tmp_path):
+    model = rewriter_model()
+    (tmp_path / "p.tsv").write_text("abc\tyx\n", encoding="utf-8")
+    found = api.looks(model, tmp_path / "p.tsv", threads=1)
+    assert found.read == ("a", "b", "c", "\n", "", "")
+    assert found.told == ("", "", "", "y", "x", "")
+    table = np.concatenate([model.tensors["embedding.weight"], np.zeros((1, 3))])
+    rows = table[[1, 2, 3, 0, 4, 4]][:, None]
+    weights = naive.turing(model.tensors, rows, np.zeros((6, 1), bool), 5).weights[:, 0]
+    np.testing.assert_allclose(found.reading, weights[:, 0], atol=1e-5)
+    np.testing.assert_allclose(found.writing, weights[:, 1], atol=1e-5)
+
+
+def test_a_text_is_followed_from_before_its_first_character(tmp_path):
+    (tmp_path / "t.txt").write_text("fab\nbad\n" * 20, encoding="utf-8")
+    found = api.looks(untrained(), tmp_path / "t.txt", threads=1)
+    assert found.read[:4] == ("", "f", "a", "b")
+    assert len(found.read) == len(found.reading) == 65
+    np.testing.assert_allclose(np.sum(found.writing, axis=1), 1, atol=1e-5)
+    with pytest.raises(CheckpointError, match="the model has no memory"):
+        api.looks(untrained(cell="lstm", memory_rows=128, memory_width=20), tmp_path / "t.txt")
+
+
+def test_diagnose_shows_where_heads_look(tmp_path):
+    save(rewriter_model(), tmp_path / "m.safetensors")
+    (tmp_path / "p.tsv").write_text("ab\tyx\n", encoding="utf-8")
+    words = ("diagnose", "-m", "m.safetensors", "p.tsv")
+    shown = call(*words, "--svg", "h.svg", cwd=tmp_path).stdout.decode().splitlines()
+    assert shown[0] == "where the head that writes looks: rows of memory down"
+    assert [line.split("  ")[-1] for line in shown[-2:]] == ["ab¶··", "··yx·"]
+    svg = (tmp_path / "h.svg").read_text("utf-8")
+    ElementTree.fromstring(svg)
+    found = json.loads(call(*words, "--json", cwd=tmp_path).stdout)
+    assert found["read"] == ["a", "b", "\n", "", ""]
+    assert np.array(found["reading"]).shape == np.array(found["writing"]).shape == (5, 5)
+    heavy = sum(weight >= 0.01 for head in ("reading", "writing") for row in found[head] for weight in row)
+    assert svg.count("<title>") == heavy
+    done = call(*words, "--lags", "3", cwd=tmp_path)
+    assert (done.returncode, b"--lags is of gradients" in done.stderr) == (2, True)
+
+
+def test_what_lies_in_characters_of_pairs_cannot_be_shown_of_a_memory(tmp_path):
+    save(rewriter_model(), tmp_path / "m.safetensors")
+    done = call("rewrite", "-m", tmp_path / "m.safetensors", "--align", stdin=b"ab\n")
+    assert done.returncode == 2
+    assert b"--align" in done.stderr

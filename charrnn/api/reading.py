@@ -147,6 +147,11 @@ def rewritten(
         if value is not None and not 1 <= value <= MOST_REWRITTEN:
             raise ConfigError(f"{name} is {value}", f"give a whole number from 1 to {MOST_REWRITTEN:,}")
     checkpoint, threads = checkpoint_of(model, "rewriter"), reading.pop("threads", None)
+    if align and checkpoint.config.has_memory:
+        raise ConfigError(
+            "--align is of attention, and the model has a memory",
+            "charrnn diagnose shows where its heads look",
+        )
     lines, end = _lines(checkpoint, corpus, before_waiting, reading)
     how = checkpoint, Wanted(max(beam, count), count, align), length
     return _dealt(threads, _rewriting, how, lines, end)

@@ -21,9 +21,10 @@ from charrnn.training.planning.writing import (
 )
 
 NOT_BESIDE_A_MEMORY = {"num_layers": 1, "norm": False, "residual": False, "between": (), "span": 0}
-MOST_READ = 200_000  # texts, or characters of one: more are read once
+SEQUENCES, MOST_EPOCHS = 20_000, 40.0  # a rewriter learns from as many, but not in more epochs
+MOST_VALIDATED = 100  # pairs: each is a step for each of its characters
 SETTINGS: dict[str, dict[str, Any]] = {
-    "rewriter": {"batch_size": 4, "learning_rate": 3e-3, "seq_len": 64},
+    "rewriter": {"batch_size": 2, "learning_rate": 2e-3},
     "writer": {"batch_size": 16, "learning_rate": 4e-3, "val_split": "scattered", "counts": 0.0},
 }
 
@@ -36,10 +37,12 @@ def plan(kind: Kind, characters: int, texts: int, given: dict[str, Any]) -> Plan
                 f"--{name.replace('_', '-')} is for layers, and a memory has a controller alone",
                 "leave it out, or give another --cell",
             )
-    writes = kind == "writer"
-    enough = characters >= FEWEST_CHARACTERS if writes else texts >= SMALLEST_VALIDATED
-    share = min(0.1, LARGEST_VALIDATION / characters) if writes else 0.02
-    budget: dict[str, Any] = {"minutes": 5.0} if writes else {"epochs": 1.0}
+    if kind == "writer":
+        enough, share = characters >= FEWEST_CHARACTERS, min(0.1, LARGEST_VALIDATION / characters)
+        budget = {"minutes": 5.0}
+    else:
+        enough, share = texts >= SMALLEST_VALIDATED, min(0.1, MOST_VALIDATED / texts)
+        budget = {"epochs": min(max(1.0, SEQUENCES / texts), MOST_EPOCHS)}
     settings: dict[str, Any] = {
         "hidden_size": 100,
         "num_layers": 1,

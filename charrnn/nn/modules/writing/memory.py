@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from charrnn.nn.window import Window
 
 
-# Of what tells the heads: how many times the usual size weights are at first, and the bias of the sharpness.
-SCALE, SHARPNESS = 3.0, 1.0
+SCALE = 3.0  # of the first weights of what tells the heads, beside the usual ones
+# The first biases of the head that reads, of staying and of its sharpness; and of the one that writes, of its
+# gate, of moving on and of its sharpness.
+READS, WRITES = (1.0, 1.0), (-4.0, 2.0, 3.0)
 
 
 class Memory(Module):
@@ -51,10 +53,16 @@ class Memory(Module):
         return {name: shape for part in self.parts for name, shape in part.shapes().items()}
 
     def initial(self, random: np.random.Generator) -> dict[str, Array]:
-        """Those of the layer and of a linear one, whose weights are larger, and which keeps heads sharp."""
+        """Those of the layer and of a linear one, whose weights are larger.
+
+        The head that reads would rather stay where it is, and the one that writes move on, wherever it is.
+        """
         found = {name: value for part in self.parts for name, value in part.initial(random).items()}
         found[self.heads.weight] *= np.float32(SCALE)
-        found[self.heads.bias][[self.M + 5, 2 * self.M + 11]] = SHARPNESS
+        M, bias = self.M, found[self.heads.bias]
+        reads, writes = bias[: M + 6], bias[M + 6 : 2 * M + 12]
+        reads[M + 3], reads[M + 5] = READS
+        writes[M + 1], writes[M + 2], writes[M + 5] = WRITES
         return found
 
     def bind(self, window: Window, x: Stream) -> Stateful:
