@@ -95,7 +95,7 @@ def test_a_long_document_is_read_in_streams_that_know_what_came_before(model, sh
     text, parts = documents(lengths, lines=lines)
     assert streams(text) > len(lengths)
     found = np.full(len(text), np.nan)
-    for positions, losses, own in evaluation._losses(model, windows(text)):
+    for positions, losses, _ in evaluation._losses(model, windows(text)):
         found[positions] = losses
     np.testing.assert_allclose(found, expected(parts), atol=2e-5)
     assert evaluate(model, text).loss == pytest.approx(expected(parts).mean(), abs=1e-6)
