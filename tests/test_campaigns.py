@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import mpirun
 from support.environment import environment
 
 ROOT = Path(__file__).parent.parent
@@ -22,6 +23,7 @@ SLICES = {
     "signals": ("--ends", 2, "--seconds", 60),  # on a machine that others use
     "numbers": ("--runs", 6),
     "serving": ("--clients", 80, "--seconds", 60),  # likewise
+    "ranks": ("--kills", 1, "--disks", 0),
     "long": ("--minutes", 0.01, "--characters", 50_000),
 }
 
@@ -32,6 +34,8 @@ SLICES = {
 def test_no_promise_is_broken(name: str) -> None:
     if name == "serving":
         pytest.importorskip("uvicorn", reason="the extra charrnn[serve] is not installed")
+    if name == "ranks" and (why := mpirun.missing()):
+        pytest.skip(why)
     words = [sys.executable, "-m", f"tests.campaigns.{name}", *map(str, SLICES[name])]
     result = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=600)
     assert result.returncode == 0, result.stderr[-3000:]

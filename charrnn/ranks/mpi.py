@@ -18,12 +18,12 @@ from itertools import accumulate
 from typing import Any, NoReturn
 
 from charrnn.errors import CharrnnError
-from charrnn.ranks.heart import Heart
+from charrnn.ranks.heart import LINGER, SILENT, Heart
 from charrnn.ranks.launch import Launch
 from charrnn.ranks.ranks import Alone, Array, Call
 from charrnn.system.quota import available_threads
 
-_CALLS, _REPLIES = 2, 3  # tags
+_CALLS, _REPLIES, _PARTS = 2, 3, 4  # tags
 _SPIN = 2e-4  # seconds that a wait asks without a pause
 _LONGEST_PAUSE = 1e-3
 _FINALIZE_SECONDS = 5.0
@@ -78,8 +78,7 @@ class MpiRanks:
                 held = call(self, held, *arguments)
         except BaseException as error:
             self._heart.fail(f"{self._heart.name(self.rank)}: {_described(error)}")
-            while True:
-                time.sleep(3600)  # until the heart ends the process
+            _wait_for_the_end()
 
     def leave(self, code: int) -> None:
         """The leader ends: so do the others, at once where they are in the middle of something."""
@@ -122,16 +121,27 @@ class MpiRanks:
             return []
         return [own, *(self._receive(rank, _REPLIES) for rank in range(1, self.size))]
 
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        """One thread at a time. Where MPI fails, as when a peer is gone, the heart says what has happened."""
+        try:
+            with self._lock:
+                yield
+        except self._mpi.Exception as error:
+            time.sleep(SILENT + LINGER)
+            self._heart.fail(f"{self._heart.name(self.rank)}: MPI has failed: {error}")
+            _wait_for_the_end()
+
     def _sent(self, thing: Any, rank: int, tag: int) -> tuple[Any, bytes]:
         """The request, and what must stay in memory until it is done."""
         data = pickle.dumps(thing, protocol=5)
-        with self._lock:
+        with self._calling():
             return self._world.Isend([data, self._mpi.BYTE], rank, tag), data
 
     def _receive(self, rank: int, tag: int) -> Any:
         status, began = self._mpi.Status(), time.perf_counter()
         while True:
-            with self._lock:
+            with self._calling():
                 if self._world.Iprobe(rank, tag, status):
                     data = bytearray(status.Get_count(self._mpi.BYTE))
                     request = self._world.Irecv([data, self._mpi.BYTE], rank, tag)
@@ -143,24 +153,42 @@ class MpiRanks:
     # --- arrays ---------------------------------------------------------------------------------
 
     def exchange(self, sent: Array, counts: Sequence[int], received: Array, expected: Sequence[int]) -> None:
-        with self._lock:
-            request = self._world.Ialltoallv(
-                [sent, (counts, _starts(counts))], [received, (expected, _starts(expected))]
-            )
-        self._wait(request)
+        # By single messages: MPICH's Ialltoallv took 240 ms for 4 MB on two ranks of a busy machine, these 2.
+        own, given = slice_of(expected, self.rank), slice_of(counts, self.rank)
+        requests = []
+        with self._calling():
+            for rank in self._others():
+                if expected[rank]:
+                    requests.append(self._world.Irecv(received[slice_of(expected, rank)], rank, _PARTS))
+            for rank in self._others():
+                if counts[rank]:
+                    requests.append(self._world.Isend(sent[slice_of(counts, rank)], rank, _PARTS))
+        received[own] = sent[given]
+        for request in requests:
+            self._wait(request)
+
+    def _others(self) -> list[int]:
+        """The other ranks, the next one first, so that not all send to the same one."""
+        return [(self.rank + n) % self.size for n in range(1, self.size)]
 
     def spread(self, whole: Array, counts: Sequence[int]) -> None:
-        with self._lock:
+        with self._calling():
             request = self._world.Iallgatherv(self._mpi.IN_PLACE, [whole, (counts, _starts(counts))])
         self._wait(request)
 
     def _wait(self, request: Any) -> None:
         began = time.perf_counter()
         while True:
-            with self._lock:
+            with self._calling():
                 if request.Test():
                     return
             _pause(began)
+
+
+def _wait_for_the_end() -> NoReturn:
+    """Until the heart ends the process."""
+    while True:
+        time.sleep(3600)
 
 
 def _take_leave() -> None:
@@ -182,6 +210,12 @@ def _pause(began: float) -> None:
 
 def _starts(counts: Sequence[int]) -> list[int]:
     return list(accumulate(counts, initial=0))[:-1]
+
+
+def slice_of(counts: Sequence[int], rank: int) -> slice:
+    """Where the numbers of a rank stand, of which each has so many."""
+    start = sum(counts[:rank])
+    return slice(start, start + counts[rank])
 
 
 def threads_of(rank: int, told: Sequence[tuple[str, frozenset[int]]]) -> int:
@@ -214,6 +248,9 @@ def _initialised() -> Any:
         raise CharrnnError(
             f"mpi4py finds no MPI: {str(error).splitlines()[0]}", "install one, such as: pip install mpich"
         ) from error
+    if "ucx,ofi" in MPI.Get_library_version() and not os.environ.get("MPIR_CVAR_CH4_NETMOD"):
+        # Where a rank has gone, UCX has crashed the others in their next message to it.
+        os.environ["MPIR_CVAR_CH4_NETMOD"] = "ofi"
     if MPI.Init_thread(MPI.THREAD_SERIALIZED) < MPI.THREAD_SERIALIZED:
         raise CharrnnError("this MPI allows no threads", "use another one, such as: pip install mpich")
     return MPI

@@ -36,6 +36,7 @@ NETWORK = ("--hidden-size", 24, "--num-layers", 1, "--embedding-size", 8, "--thr
 GONE = 10.0  # seconds after which no rank may be left
 PATIENCE = 90.0
 HOSTS = 3
+Fault = Callable[[subprocess.Popen[str], int], None]  # done to a run, and to that of its ranks
 Fault = Callable[[subprocess.Popen[str], int], None]  # what is done to a run, and to which of its ranks
 
 
@@ -56,9 +57,7 @@ class Ranks:
         subprocess.run(words, env=environment(), timeout=PATIENCE, check=True, capture_output=True)
         return self.model.read_bytes()
 
-    def disturb(
-        self, what: str, fault: Callable[[subprocess.Popen[str], int], None], launcher: list[str]
-    ) -> None:
+    def disturb(self, what: str, fault: Fault, launcher: list[str]) -> None:
         """Start a run, disturb it while it makes steps, and go on with it."""
         size = self.random.randint(2, HOSTS)
         for path in self.folder.glob("*m.*"):
@@ -73,13 +72,12 @@ class Ranks:
         fault(process, self.random.randrange(size))
         began = time.monotonic()
         case = f"{what} of {size} ranks, case {self.report.tried + 1}"
-        while left := mpirun.processes(process.pid):
+        while left := mpirun.ranks_of(str(self.model)):
             if time.monotonic() - began > GONE:
-                self.report.breaks(f"{case}: ranks {sorted(left)} are left")
-                for pids in left.values():
-                    for pid in pids:
-                        with contextlib.suppress(ProcessLookupError):
-                            os.kill(pid, signal.SIGKILL)
+                self.report.breaks(f"{case}: {left} are left")
+                for pid in left:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                 break
             time.sleep(0.05)
         self.longest = max(self.longest, time.monotonic() - began)
@@ -89,9 +87,8 @@ class Ranks:
         said = process.communicate(timeout=PATIENCE)[1]
         lines = [line for line in said.splitlines() if line.startswith("charrnn: error")]
         ended = process.returncode == 0
-        self.report.check(
-            len(lines) == 1 or (ended and not lines), f"{case}: said {lines} with {process.returncode}"
-        )
+        told = len(lines) == 1 or (ended and not lines)
+        self.report.check(told, f"{case}: {process.returncode}, said {said[-800:]!r}")
         self.report.check("Traceback" not in said, f"{case}: {said}")
         self._go_on(case)
         self.report.count("done before" if ended else what)
@@ -167,6 +164,7 @@ class Hosts:
     def mend(self) -> None:
         for host in range(HOSTS):
             _ip("link", "set", f"charrnnv{host}", "up")
+        time.sleep(3)  # until the bridge knows the way again
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,15 @@ from support.processes import command
 TIMEOUT = 100  # seconds
 _beside = Path(sys.executable).parent / "mpirun"
 MPIRUN = str(_beside) if _beside.exists() else shutil.which("mpirun")
-needs_mpi = pytest.mark.skipif(
-    MPIRUN is None or importlib.util.find_spec("mpi4py") is None or os.name != "posix",
-    reason="mpirun or mpi4py is not installed: pip install mpi4py mpich",
-)
+
+
+def missing() -> str:
+    """Why ranks cannot be started here; empty if they can."""
+    there = MPIRUN is not None and importlib.util.find_spec("mpi4py") is not None and os.name == "posix"
+    return "" if there else "mpirun or mpi4py is not installed: pip install mpi4py mpich"
+
+
+needs_mpi = pytest.mark.skipif(bool(missing()), reason=missing())
 
 
 def words(ranks: int, *program: str) -> list[str]:
@@ -53,19 +59,30 @@ def start(ranks: int, *args: object, cwd: Path, program: str | None = None) -> s
     )
 
 
-def processes(mpirun: int) -> dict[int, tuple[int, int]]:
-    """By its rank, the process that the launcher has started, and the one that works."""
-    parents, ranks = {}, {}
+def _all() -> Iterator[tuple[int, int, int | None, str]]:
+    """The processes that there are: each one's id, its parent's, its rank, and its command line."""
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                words = (folder / "cmdline").read_text()
                 variables = (folder / "environ").read_bytes().split(b"\0")
             except OSError:
                 continue
             told = [v for v in variables if v.startswith((b"PMI_RANK=", b"OMPI_COMM_WORLD_RANK="))]
-            if told:
-                ranks[int(folder.name)] = int(told[0].split(b"=")[1])
+            yield int(folder.name), parent, int(told[0].split(b"=")[1]) if told else None, words
+
+
+def ranks_of(word: str) -> list[int]:
+    """The processes of ranks that have this word on their command line."""
+    return [pid for pid, _, rank, words in _all() if rank is not None and word in words]
+
+
+def processes(mpirun: int) -> dict[int, tuple[int, int]]:
+    """By its rank, the process that the launcher has started, and the one that works."""
+    found = list(_all())
+    parents = {pid: parent for pid, parent, *_ in found}
+    ranks = {pid: rank for pid, _, rank, _ in found if rank is not None}
 
     def is_below(pid: int) -> bool:
         while pid in parents and pid != mpirun:
