@@ -12,6 +12,7 @@ import pytest
 from support.model_files import checkpoint
 
 from charrnn import api
+from charrnn.checkpoint import library
 from charrnn.config import TextConfig
 from charrnn.errors import ConfigError
 from charrnn.events import Finished
@@ -116,7 +117,7 @@ def test_two_models_tell_their_texts_apart(tmp_path):
     assert isinstance(events[-1], Finished)
     places = (ROOT / "corpora" / "places.txt").read_text(encoding="utf-8").splitlines()[::80][:100]
     (tmp_path / "mixed.txt").write_text("\n".join(places + tales[-100:]), encoding="utf-8")
-    found = classified([api.library.bundled("places"), out], tmp_path / "mixed.txt")
+    found = classified([library.bundled("places"), out], tmp_path / "mixed.txt")
     right = sum(line.best == (n >= len(places)) for n, line in enumerate(found))
     assert right >= 0.98 * len(found)
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from support.model_files import checkpoint
 
 from charrnn import api
+from charrnn.checkpoint import library
 from charrnn.config import TextConfig
 from charrnn.errors import ConfigError
 from charrnn.kernels.products.tile import HAS_BFLOAT16
@@ -217,7 +218,7 @@ def test_shuffled_letters_are_found(tmp_path):
     odd = ["".join(random.permutation(list(name))) for name in real[:100]]
     (tmp_path / "text").write_text("\n".join([*real, *odd]), encoding="utf-8")
     found = [
-        s.bpc for lines in api.score_lines(api.library.bundled("places"), tmp_path / "text") for s in lines
+        s.bpc for lines in api.score_lines(library.bundled("places"), tmp_path / "text") for s in lines
     ]
     low, high = np.array(found[:2000]), np.array(found[2000:])
     area = np.mean(high[:, None] > low) + np.mean(high[:, None] == low) / 2
