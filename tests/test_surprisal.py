@@ -217,9 +217,7 @@ def test_shuffled_letters_are_found(tmp_path):
     real = [names[n] for n in random.permutation(len(names))[:2000]]
     odd = ["".join(random.permutation(list(name))) for name in real[:100]]
     (tmp_path / "text").write_text("\n".join([*real, *odd]), encoding="utf-8")
-    found = [
-        s.bpc for lines in api.score_lines(library.bundled("places"), tmp_path / "text") for s in lines
-    ]
+    found = [s.bpc for lines in api.score_lines(library.bundled("places"), tmp_path / "text") for s in lines]
     low, high = np.array(found[:2000]), np.array(found[2000:])
     area = np.mean(high[:, None] > low) + np.mean(high[:, None] == low) / 2
     assert area >= 0.95
