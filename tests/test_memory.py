@@ -175,6 +175,19 @@ def test_a_text_begins_with_both_heads_at_the_first_row_of_a_small_memory():
     assert tape[0, -1] == 1
 
 
+def test_a_new_network_writes_row_after_row_and_stays_where_it_reads():
+    config = ModelConfig(V, "ntm", hidden_size=100, embedding_size=32)
+    for seed in range(3):
+        model = Model(config, workers=Workers(1))
+        model.load_tensors(initial_tensors(config, seed))
+        x = texts(12, 1, seed)[0] % V
+        model.forward(x)
+        reading, writing = model.heads(12, 1)[:, 0].swapaxes(0, 1)
+        assert writing.argmax(axis=1).tolist() == list(range(1, 13))
+        assert reading.argmax(axis=1).tolist() == [0] * 12
+        assert min(writing.max(axis=1)) > 0.9
+
+
 def test_sizes_are_those_of_the_kernels():
     from charrnn.nn.modules.writing.memory import Memory
 

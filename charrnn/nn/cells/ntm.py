@@ -38,6 +38,6 @@ CELL = Cell(
     kept=("tanh_c",),
     forward=forward,
     backward=backward,
-    biases={"f": 1.0},
+    biases={"f": -1.0},  # what is to be remembered is for the memory
     controller=CONTROLLER,
 )

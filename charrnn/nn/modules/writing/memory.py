@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from charrnn.nn.window import Window
 
 
-SCALE = 3.0  # of the first weights of what tells the heads, beside the usual ones
+# How large the first weights of what tells the heads are, beside the usual ones: of keys, of what is erased
+# and added, and of all that moves a head, which at first is the same whatever is read.
+CONTENT, CONTROL = 3.0, 0.3
 # The first biases of the head that reads, of staying and of its sharpness; and of the one that writes, of its
 # gate, of moving on and of its sharpness.
 READS, WRITES = (1.0, 1.0), (-4.0, 2.0, 3.0)
@@ -58,8 +60,10 @@ class Memory(Module):
         The head that reads would rather stay where it is, and the one that writes move on, wherever it is.
         """
         found = {name: value for part in self.parts for name, value in part.initial(random).items()}
-        found[self.heads.weight] *= np.float32(SCALE)
-        M, bias = self.M, found[self.heads.bias]
+        M, bias, weight = self.M, found[self.heads.bias], found[self.heads.weight]
+        weight *= np.float32(CONTENT)
+        for first in (M, 2 * M + 6):
+            weight[first : first + 6] *= np.float32(CONTROL / CONTENT)
         reads, writes = bias[: M + 6], bias[M + 6 : 2 * M + 12]
         reads[M + 3], reads[M + 5] = READS
         writes[M + 1], writes[M + 2], writes[M + 5] = WRITES
