@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
-import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from charrnn.cli import parsing  # noqa: E402
 from charrnn.cli.commands import COMMANDS  # noqa: E402
 
 PAGE = Path(__file__).parent / "commands.md"
@@ -31,10 +34,10 @@ def page() -> str:
 
 def help_of(*command: str) -> str:
     """What a terminal of 80 columns shows."""
-    environment = {**os.environ, "COLUMNS": "80", "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
-    arguments = [sys.executable, "-m", "charrnn", *command, "--help"]
-    result = subprocess.run(arguments, env=environment, capture_output=True, check=True, timeout=60)
-    lines = result.stdout.decode().splitlines()
+    said = io.StringIO()
+    with redirect_stdout(said), patch.dict(os.environ, {"COLUMNS": "80", "NO_COLOR": "1"}):
+        parsing.invoke([*command, "--help"])
+    lines = said.getvalue().splitlines()
     return "\n".join(line.rstrip() for line in lines).strip()
 
 
