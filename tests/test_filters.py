@@ -96,6 +96,8 @@ FILTERS: list[tuple[tuple[str, ...], Callable[[BinaryIO, bytes], bool]]] = [
     (("score", "-m", A, "--heat"), with_bars),
     (("score", "-m", PROSE, "--heat", "--color", "always"), in_colours),
     (("score", "-m", A, "--html", "-"), in_the_page),
+    (("neurons", "-m", A, "--unit", "1:0", "-"), with_bars),
+    (("neurons", "-m", A, "--unit", "1:0", "--json", "-"), written_on_in_json),
     (("classify", "-m", A, "-m", B), scored),
     (("classify", "-m", A, "-m", B, "--json"), written_on_in_json),
     (("classify", "-m", CLASSIFIER, "--top", "2"), scored),
