@@ -233,7 +233,9 @@ def test_a_cell_whose_file_is_deleted_is_no_choice_any_more_while_all_else_works
             cwd=without_lstm, env=variables, capture_output=True, text=True, timeout=200,
         )  # fmt: skip
 
-    assert "--cell NAME Recurrent layer: gru, rnn, esn, ntm" in " ".join(run("train", "--help").stdout.split())
+    assert "--cell NAME Recurrent layer: gru, rnn, esn, ntm" in " ".join(
+        run("train", "--help").stdout.split()
+    )
     refused = run("train", corpus, "--cell", "lstm")
     assert refused.returncode == 2
     assert "gru" in refused.stderr

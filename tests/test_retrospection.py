@@ -11,20 +11,18 @@ from typing import Any
 import naive
 import numpy as np
 import pytest
-from support import counted, random_models
+from support import random_models
 from support.calls import call
 from support.central_differences import check_slope, own_places
-from support.compiled_loop import AlwaysTogether, compiled_only
-from support.own_parts import check_compression, check_learning, check_mixture, check_numbers
+from support.compiled_loop import compiled_only
+from support.own_parts import check_compression, check_learning, check_mixture, check_numbers, check_writing
 
 from charrnn import api
 from charrnn.checkpoint.model_file import Checkpoint, load, save
-from charrnn.config import ModelConfig, SampleConfig, TextConfig, TrainConfig, format_version
+from charrnn.config import ModelConfig, TextConfig, TrainConfig, format_version
 from charrnn.errors import ConfigError
-from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
 from charrnn.inference.mixed_model import model_of
 from charrnn.inference.mixture import MixedNetwork, blend
-from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.nn.learning.optimizer import AdamW
 from charrnn.nn.network import Model, State, initial_tensors
 from charrnn.nn.workers import Workers
@@ -223,28 +221,7 @@ def untrained(**settings: Any) -> Checkpoint:
     ],
 )
 def test_both_engines_write_the_same_bits_on_any_number_of_threads(settings, precision, monkeypatch):
-    from charrnn.inference import engines
-    from charrnn.inference import writing_loop as kernels
-
-    monkeypatch.setattr(engines, "WEIGHTS_A_THREAD", 1)
-    monkeypatch.setattr(engines, "Pace", AlwaysTogether)
-    numbers = [np.random.default_rng(1).random(n) for n in (40, 100, 90)]
-    config = SampleConfig()
-    for model in (untrained(**settings), api.looking_back(counted.beside(untrained(**settings)), 9)):
-        network = PlainNetwork(model, precision)
-        paths = [PlainPath(network, config), *(CompiledPath(network, config, kernels, n) for n in (1, 3))]
-        results = []
-        for path in paths:
-            cursors = [Cursor(network.vocab_size, network.initial_state()) for _ in numbers]
-            written = []
-            if path.most_texts == 1:
-                for cursor, n in zip(cursors, numbers, strict=True):
-                    written += path.write([cursor], [n], -1)
-            else:
-                written = path.write(cursors, numbers, -1)
-            states = [cursor.state.tobytes() for cursor in cursors]
-            results.append(([ids.tolist() for ids in written], states))
-        assert all(result == results[0] for result in results)
+    check_writing(untrained(**settings), precision, monkeypatch)
 
 
 def test_writing_computes_what_training_does():

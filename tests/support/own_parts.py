@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import counted
+from support.compiled_loop import AlwaysTogether
 
 from charrnn import api
 from charrnn.checkpoint.model_file import Checkpoint, load
@@ -47,6 +49,32 @@ def check_learning(folder: Path, again: dict[str, Any], **own: Any) -> tuple[Pat
     assert one == two
     assert sum(api.score(out, corpus.read_text("utf-8")[:200])) > 0
     return corpus, out
+
+
+def check_writing(checkpoint: Checkpoint, precision: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both engines write the same texts on any number of threads, alone, and beside counts and a cache."""
+    from charrnn.inference import engines
+    from charrnn.inference import writing_loop as kernels
+
+    monkeypatch.setattr(engines, "WEIGHTS_A_THREAD", 1)
+    monkeypatch.setattr(engines, "Pace", AlwaysTogether)
+    numbers = [np.random.default_rng(1).random(n) for n in (40, 100, 90)]
+    config = SampleConfig()
+    for model in (checkpoint, api.looking_back(counted.beside(checkpoint), 9)):
+        network = PlainNetwork(model, precision)
+        paths = [PlainPath(network, config), *(CompiledPath(network, config, kernels, n) for n in (1, 3))]
+        results = []
+        for path in paths:
+            cursors = [Cursor(network.vocab_size, network.initial_state()) for _ in numbers]
+            written = []
+            if path.most_texts == 1:
+                for cursor, n in zip(cursors, numbers, strict=True):
+                    written += path.write([cursor], [n], -1)
+            else:
+                written = path.write(cursors, numbers, -1)
+            states = [cursor.state.tobytes() for cursor in cursors]
+            results.append(([ids.tolist() for ids in written], states))
+        assert all(result == results[0] for result in results)
 
 
 def check_numbers(checkpoint: Checkpoint, workers: Workers) -> None:
