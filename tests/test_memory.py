@@ -15,17 +15,23 @@ from support import random_models
 from support.calls import call
 from support.central_differences import check_slope, own_places
 from support.compiled_loop import compiled_only
-from support.own_parts import check_compression, check_learning, check_mixture, check_numbers, check_writing
+from support.own_parts import (
+    check_compression,
+    check_learning,
+    check_mixture,
+    check_numbers,
+    check_ten_steps,
+    check_writing,
+)
 
 from charrnn import api
 from charrnn.checkpoint.model_file import Checkpoint, load, save
-from charrnn.config import ModelConfig, TextConfig, TrainConfig, format_version
+from charrnn.config import ModelConfig, TextConfig, format_version
 from charrnn.errors import CheckpointError, ConfigError
 from charrnn.inference.mixed_model import model_of
 from charrnn.inference.mixture import MixedNetwork, blend
 from charrnn.kernels.loops import memory as kernel
 from charrnn.labels import Column
-from charrnn.nn.learning.optimizer import AdamW
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.workers import Workers
 from charrnn.scoring import shared_prefixes
@@ -126,27 +132,8 @@ def test_logits_gradients_and_ten_training_losses_are_pytorchs(path):
         r = dict(file)
     c = json.loads(str(r["config"]))
     s, sizes = c.pop("settings"), c
-    model, T, text = (
-        Model(ModelConfig(11, "ntm", **sizes), workers=Workers(2), dtype=np.float64),
-        7,
-        r["text"],
-    )
-    model.load_tensors({n.removeprefix("tensors/"): a for n, a in r.items() if n.startswith("tensors/")})
-    settings = {n: s[n] for n in ("beta1", "beta2", "weight_decay", "clip")}
-    optimizer = AdamW(model.parameters, TrainConfig(steps=10, epsilon=s["eps"], **settings), model.workers)
-    state, found, norms = model.zero_state(3), [], []
-    for k in range(10):
-        x, y = (text[k * T + i : k * T + i + T] for i in (0, 1))
-        before, begins = state, r["begins"][k * T : k * T + T]
-        loss, state = model.gradient(x, y, before, begins)
-        if k == 3:
-            np.testing.assert_allclose(model.forward(x, before, begins)[0], r["logits"], atol=1e-6)
-            for name, gradient in model.gradients.tensors().items():
-                np.testing.assert_allclose(gradient, r[f"gradients/{name}"], atol=1e-7)
-        found.append(loss)
-        norms.append(optimizer.step(model.gradients, s["lr"]))
-    np.testing.assert_allclose(found, r["losses"], rtol=1e-6)
-    np.testing.assert_allclose(norms, r["norms"], rtol=1e-6)
+    model = Model(ModelConfig(11, "ntm", **sizes), workers=Workers(2), dtype=np.float64)
+    check_ten_steps(model, r, s)
 
 
 def test_recordings_are_there():

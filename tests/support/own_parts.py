@@ -13,10 +13,11 @@ from support.compiled_loop import AlwaysTogether
 
 from charrnn import api
 from charrnn.checkpoint.model_file import Checkpoint, load
-from charrnn.config import SampleConfig
+from charrnn.config import SampleConfig, TrainConfig
 from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
 from charrnn.inference.mixture import MixedNetwork
 from charrnn.inference.numpy_network import PlainNetwork
+from charrnn.nn.learning.optimizer import AdamW
 from charrnn.nn.network import Model
 from charrnn.nn.workers import Workers
 from charrnn.scoring import block_coder, compression
@@ -112,3 +113,26 @@ def check_compression(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -
         unpacked.append(b"".join(compression.decompress(checkpoint, [packed[0]])))
     assert packed[0] == packed[1]
     assert unpacked == [data, data]
+
+
+def check_ten_steps(model: Model, r: dict[str, Any], settings: dict[str, Any], T: int = 7) -> None:
+    """Ten steps of training are those recorded from PyTorch; the fourth has logits and gradients, too."""
+    model.load_tensors({n.removeprefix("tensors/"): a for n, a in r.items() if n.startswith("tensors/")})
+    own = {n: settings[n] for n in ("beta1", "beta2", "weight_decay", "clip")}
+    train = TrainConfig(steps=10, epsilon=settings["eps"], **own)
+    optimizer = AdamW(model.parameters, train, model.workers)
+    text, begins = r["text"], r.get("begins")
+    state, losses, norms = model.zero_state(3), [], []
+    for k in range(10):
+        window = slice(k * T, k * T + T)
+        x, y, before = text[window], text[k * T + 1 : k * T + 1 + T], state
+        reset = None if begins is None else begins[window]
+        loss, state = model.gradient(x, y, before, reset)
+        if k == 3:
+            np.testing.assert_allclose(model.forward(x, before, reset)[0], r["logits"], atol=1e-6)
+            for name, gradient in model.gradients.tensors().items():
+                np.testing.assert_allclose(gradient, r[f"gradients/{name}"], atol=1e-7)
+        losses.append(loss)
+        norms.append(optimizer.step(model.gradients, settings["lr"]))
+    np.testing.assert_allclose(losses, r["losses"], rtol=1e-6)
+    np.testing.assert_allclose(norms, r["norms"], rtol=1e-6)
