@@ -25,10 +25,10 @@ def main() -> NoReturn:
         process.run(_command, sys.argv[1:], COMMANDS)
     from charrnn.cli import together
 
-    together.begin(launch)
+    shepherd = together.begin(launch)
 
     def command(args: list[str]) -> int:
-        together.join(launch)
+        together.join(launch, shepherd)
         return _command(args)
 
     process.run(command, sys.argv[1:], COMMANDS)

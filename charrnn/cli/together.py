@@ -41,26 +41,27 @@ def threads(wanted: int | None) -> int | Ranks | None:
     return _joined
 
 
-def begin(launch: Launch) -> None:
-    """Become one of several processes. Only the leader returns; its command is to call `join` first."""
+def begin(launch: Launch) -> int | None:
+    """Become one of several processes. Only the leader returns; its command is to call `join` first.
+
+    It is given what is returned: where the end of the process that the launcher knows is seen.
+    """
     from charrnn.ranks import shepherd
 
     descriptor = shepherd.herd()
     if launch.rank:
         _follow(launch, descriptor)
-    _shepherds.append(descriptor)
+    return descriptor
 
 
-_shepherds: list[int | None] = []
+def join(launch: Launch, shepherd: int | None) -> None:
+    """Find the other ranks.
 
-
-def join(launch: Launch) -> None:
-    """
     Raises:
         CharrnnError: there is no MPI, or it does not fit the launcher.
     """
     global _joined
-    ranks = _ranks(launch, _shepherds.pop())
+    ranks = _ranks(launch, shepherd)
     process.before_leaving(ranks.leave, ranks.abandon)
     _joined = ranks
 

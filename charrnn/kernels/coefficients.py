@@ -28,5 +28,11 @@ GATE_INPUTS = GATE_CONTEXTS + 4
 # sqrt(1/2) <= m < sqrt(2): error 5e-13. The bits of sqrt(1/2) as a float64 are LOG_LEAST.
 LOG_SERIES, LOG_LEAST = (1 / 13, 1 / 11, 1 / 9, 1 / 7, 1 / 5, 1 / 3, 1.0), 0x3FE6A09E667F3BCD
 
+# A memory, see charrnn.kernels.loops.memory: its heads, the shifts among which one chooses, what its rows
+# hold at first, the least that is sharpened, and what is added to squares of lengths, so that a row of zeros
+# is like no key.
+HEADS, SHIFTS, BEGUN = 2, 3, 1e-6
+FOCUS_LEAST, LENGTH_EPSILON = 1e-30, 1e-8
+
 # The longest contexts whose probabilities under counts are computed as whole rows, see charrnn.counts.lookup.
 WHOLE_ROWS = 1

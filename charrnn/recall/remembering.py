@@ -10,14 +10,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.kernels.coefficients import EXP_LEAST, LOG2_SERIES, LOG2E
+from charrnn.kernels.coefficients import (
+    BEGUN,
+    EXP_LEAST,
+    FOCUS_LEAST,
+    HEADS,
+    LENGTH_EPSILON,
+    LOG2_SERIES,
+    LOG2E,
+    SHIFTS,
+)
 from charrnn.recall.recalling import dots
 
 Floats = npt.NDArray[np.float32]
 
-HEADS, SHIFTS = 2, 3
 _ZERO, _HALF, _ONE, _LEAST = map(np.float32, (0, 0.5, 1, EXP_LEAST))
-_BEGUN, _FLOOR, _EPSILON, _LOG_2 = map(np.float32, (1e-6, 1e-30, 1e-8, 1 / LOG2E))
+_BEGUN, _FLOOR, _EPSILON, _LOG_2 = map(np.float32, (BEGUN, FOCUS_LEAST, LENGTH_EPSILON, 1 / LOG2E))
 _SERIES = tuple(map(np.float32, LOG2_SERIES))
 
 

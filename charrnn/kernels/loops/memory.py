@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from charrnn.kernels.activations import exp, log, sigmoid, tanh
+from charrnn.kernels.coefficients import BEGUN, FOCUS_LEAST, HEADS, LENGTH_EPSILON, SHIFTS
 from charrnn.kernels.exact_layers import _row
 from charrnn.kernels.loops import recurrent
 from charrnn.kernels.loops.attention import _add_scaled
@@ -38,10 +39,6 @@ from charrnn.kernels.products.gemm import product
 from charrnn.kernels.reductions import largest, total, total_of_products
 from charrnn.kernels.rows import _add, _clear, _copy, _restart
 
-BEGUN = 1e-6
-FLOOR = 1e-30  # of what is sharpened
-EPSILON = 1e-8  # of squares of lengths: a row of zeros is like no key
-HEADS, SHIFTS = 2, 3
 READS, WRITES = range(HEADS)
 
 
@@ -55,7 +52,7 @@ def state_size(M: int, N: int) -> int:
     return M + HEADS * N + M * N + 1
 
 
-_state_size = njit()(state_size)
+_told_size, _state_size = njit()(told_size), njit()(state_size)
 
 
 def kept_size(N: int) -> int:
@@ -165,7 +162,7 @@ def _lengths(inverse: Any, memory: Any, M: int, N: int) -> None:
     kind = memory.dtype.type
     one = kind(1)
     for i in range(N):
-        inverse[i] = kind(EPSILON)
+        inverse[i] = kind(LENGTH_EPSILON)
     for m in range(M):
         column = memory[m * N :]
         for i in range(N):
@@ -177,7 +174,7 @@ def _lengths(inverse: Any, memory: Any, M: int, N: int) -> None:
 @njit()
 def _inverse_length(key: Any, M: int) -> Any:
     kind = key.dtype.type
-    return kind(1) / np.sqrt(kind(EPSILON) + total_of_products(key, key, kind(0), M))
+    return kind(1) / np.sqrt(kind(LENGTH_EPSILON) + total_of_products(key, key, kind(0), M))
 
 
 @njit()
@@ -198,7 +195,7 @@ def _shift(v: Any, u: Any, left: Any, stay: Any, right: Any, N: int) -> None:
 
 @njit()
 def _logarithms(x: Any, N: int) -> None:
-    least = x.dtype.type(FLOOR)
+    least = x.dtype.type(FOCUS_LEAST)
     for i in range(N):
         x[i] = log(x[i] if x[i] > least else least)
 
@@ -318,7 +315,7 @@ def _through_focus(d_w: Any, d_q: Any, d_m: Any, w: Any, before: Any, m: Any, q:
     """
     N = len(w)
     M, kind = len(m) // N, w.dtype.type
-    zero, one, least = kind(0), kind(1), kind(FLOOR)
+    zero, one, least = kind(0), kind(1), kind(FOCUS_LEAST)
     inverse, similar, content = kept
     u, v = np.empty(N, w.dtype), np.empty(N, w.dtype)
     _interpolate(u, content, before, q[M + 1], N)
@@ -397,7 +394,7 @@ def backward(unit: Any, through: Any, memory: Any, D: int, H: int, columns: Any)
         through.d_x, through.d_y, through.d_hidden, through.d_state, through.zero,
     )  # fmt: skip
     M, N, T = memory.M, memory.N, len(d_y)
-    P, last = HEADS * (M + 6) + 2 * M, _state_size(M, N) - 1
+    P, last = _told_size(M), _state_size(M, N) - 1
     scratch, d_p, plan = np.empty(N, d_y.dtype), np.empty(P, d_y.dtype), np.empty((0, 3), np.intp)
     for b in range(b0, b1):
         _clear(d_state[0, b])
@@ -427,8 +424,7 @@ def remember(table: int, rows: int) -> None:
     The table has M and N, and the addresses and widths of what is read, of W h + b, and of the state.
     """
     M, N = word_at(table), word_at(table + WORD)
-    first, size = M + HEADS * N, M + HEADS * N + M * N + 1
-    P = HEADS * (M + 6) + 2 * M
+    first, size, P = M + HEADS * N, _state_size(M, N), _told_size(M)
     p, w, u = np.empty(P, np.float32), np.empty(N, np.float32), np.empty(N, np.float32)
     similar, content, inverse = np.empty(N, np.float32), np.empty(N, np.float32), np.empty(N, np.float32)
     for b in range(rows):
