@@ -25,11 +25,12 @@ from support.texts import generate
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import DEFAULT_SAMPLE_LENGTH, WEIGHT_PRECISIONS, SampleConfig, TextConfig
 from charrnn.errors import SamplingError, VocabularyError
-from charrnn.generation import rejection, writing
+from charrnn.generation import beginning, rejection, writing
 from charrnn.generation.writing import generate_all
-from charrnn.inference import engines, sampling
+from charrnn.inference import engines, mixture, sampling
 from charrnn.inference import writing_loop as kernels
 from charrnn.inference.engines import LONGEST_PIECE, CompiledPath, Cursor, PlainPath
+from charrnn.inference.mixture import network_of
 from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.kernels.machine import jit
 from charrnn.vocabulary import Vocabulary
@@ -164,7 +165,7 @@ def test_the_loop_takes_over_at_any_place_without_a_trace(after, text, prompt, m
     for n in range(3):
         let_load(monkeypatch, Ready(after))
         # Characters that come for the first time send the loop back to fill the table.
-        monkeypatch.setattr(writing, "_networks", weakref.WeakKeyDictionary())
+        monkeypatch.setattr(mixture, "_networks", weakref.WeakKeyDictionary())
         assert write(checkpoint, prompt, length=120, index=n) == plain[n]
 
 
@@ -241,7 +242,7 @@ def test_a_text_does_not_show_who_wrote_it(threads, text, monkeypatch):
     monkeypatch.setattr(engines, "LONGEST_PIECE", 7)
     let_load(monkeypatch, Ready(after=2))
     for n in range(3):
-        monkeypatch.setattr(writing, "_networks", weakref.WeakKeyDictionary())
+        monkeypatch.setattr(mixture, "_networks", weakref.WeakKeyDictionary())
         config = SampleConfig(seed=1, length=600)
         (text_n,) = generate_all(checkpoint, "ab", config, first=n, threads=threads)
         assert "".join(text_n) == alone[n]
@@ -410,9 +411,9 @@ sys.stdout.buffer.write(first.encode())
 def test_a_network_is_arranged_once_and_goes_with_its_checkpoint(prose):
     checkpoint = make()
     write(checkpoint, length=3)
-    network = weakref.ref(writing._networks[checkpoint]["float32"])
+    network = weakref.ref(network_of(checkpoint, "float32"))
     write(checkpoint, length=3, index=1)
-    assert writing._networks[checkpoint]["float32"] is network()
+    assert network_of(checkpoint, "float32") is network()
     del checkpoint
     gc.collect()
     assert network() is None
@@ -630,7 +631,7 @@ class Expecting:
 )
 def test_prose_begins_as_after_the_end_of_a_sentence_that_is_usual(characters, expects, expected):
     vocabulary = Vocabulary("".join(sorted(characters)))
-    found = writing.lead(Expecting(vocabulary, expects), vocabulary)  # type: ignore[arg-type]
+    found = beginning.lead(Expecting(vocabulary, expects), vocabulary)  # type: ignore[arg-type]
     assert vocabulary.decode(found) == expected
 
 
@@ -699,7 +700,7 @@ def test_a_line_stops_at_its_end_or_at_the_length(lines):
 def test_a_line_that_never_ends_is_stopped(monkeypatch):
     checkpoint = make(text=LINES)
     checkpoint.tensors["decoder.bias"][0] = -1e9
-    monkeypatch.setattr(writing, "MAX_LINE_LENGTH", 70)
+    monkeypatch.setattr(beginning, "MAX_LINE_LENGTH", 70)
     assert len(write(checkpoint)) == 70
     assert len(write(checkpoint, length=90)) == 90
 

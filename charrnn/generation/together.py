@@ -22,10 +22,10 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import SampleConfig
 from charrnn.constraints import rules
 from charrnn.errors import CharrnnError
+from charrnn.generation.beginning import beginning, longest, new_text
 from charrnn.generation.rejection import Rules, Text
-from charrnn.generation.writing import beginning, longest, network_of, new_text
 from charrnn.inference.engines import CompiledPath, Cursor, Paths, PlainPath
-from charrnn.inference.mixture import Blend
+from charrnn.inference.mixture import Blend, network_of
 from charrnn.vocabulary import OnUnknown
 
 Ids = npt.NDArray[np.int64]

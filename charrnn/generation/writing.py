@@ -16,31 +16,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import (
-    DEFAULT_SAMPLE_LENGTH,
-    MAX_LINE_LENGTH,
-    SampleConfig,
-    TextConfig,
-    WeightPrecision,
-)
+from charrnn.config import SampleConfig
 from charrnn.constraints import rules
 from charrnn.errors import CharrnnError, SamplingError, VocabularyError
-from charrnn.generation.rejection import Ending, Outlet, Rules, Text
-from charrnn.inference import sampling
+from charrnn.generation.beginning import Ids, beginning, longest, new_text
+from charrnn.generation.rejection import Rules, Text
 from charrnn.inference.constrained_step import ENDED, STUCK
-from charrnn.inference.engines import CompiledPath, Cursor, Network, Paths, PlainPath
-from charrnn.inference.mixture import Blend, MixedNetwork
-from charrnn.inference.numpy_network import PlainNetwork
-from charrnn.vocabulary import END, Vocabulary
+from charrnn.inference.engines import CompiledPath, Cursor, Paths, PlainPath
+from charrnn.inference.mixture import Blend, network_of
 
 if TYPE_CHECKING:
     from charrnn.counts.growing import GrowingCounts
     from charrnn.generation.learning import LearningNetwork
-
-Ids = npt.NDArray[np.int64]
 
 # Characters a call where texts may end at any character, so that the next text soon takes the place of one
 # that has ended.
@@ -48,10 +37,6 @@ SHORT_PIECE = 16
 # The most that is written ahead of the text that is asked for, and kept in memory.
 CHARACTERS_AHEAD = 2**25
 TEXTS_AHEAD = 4096
-# Characters that end a sentence: the full stops of most scripts.
-SENTENCE_ENDS = ".。।۔።"
-# A newline at least this probable is one that the corpus has in such places.
-USUAL = 0.03
 # Where each text has its own prompt, so many times more texts are begun than are written side by side: when
 # one ends, another takes its place.
 TEXTS_FROM_PROMPTS = 4
@@ -114,9 +99,9 @@ def generate_all(
 
     Each comes in pieces of one or more characters, and goes on from the prompt, which comes first with `echo`
     (without the unknown characters that "skip" drops). Without a prompt, prose begins with a sentence, see
-    `lead`. For a model of lines, each line is a text of its own: it goes on from the prompt's last line, and
-    stops at its own end, "\\n" included. A model of other records goes on from the whole prompt, and END,
-    which is no character, is not among the pieces.
+    `beginning.lead`. For a model of lines, each line is a text of its own: it goes on from the prompt's last
+    line, and stops at its own end, "\\n" included. A model of other records goes on from the whole prompt,
+    and END, which is no character, is not among the pieces.
 
     Each character takes one number from a random stream with the text's own seed and index. So a text depends
     on nothing else: not on its length, on how many there are, or on which engine writes it.
@@ -455,98 +440,3 @@ class _Prompted(_Writer):
         if not self._is_alone(most, others):
             group += [other for other in others if other.left][: most - 1]
         return group
-
-
-def longest(text: TextConfig, config: SampleConfig) -> int:
-    """The most characters of a text, END included."""
-    default = MAX_LINE_LENGTH if text.records else DEFAULT_SAMPLE_LENGTH
-    return (default if config.length is None else config.length) + (text.end == END)
-
-
-def beginning(
-    network: Network, vocabulary: Vocabulary, text: TextConfig, prompt: Ids
-) -> tuple[Cursor, Ids, str]:
-    """The cursor of a text that has read nothing yet, the ids that it has yet to read, and the prompt among
-    these as text."""
-    document = opening(network, vocabulary, prompt, text.end)
-    before = vocabulary.decode(document[1:]) if len(prompt) else ""
-    return Cursor(int(document[0]), network.initial_state()), document[1:], before
-
-
-def new_text(text: TextConfig, config: SampleConfig, rules: Rules, index: int, before: str) -> Text:
-    """Text number `index`, which continues `before`."""
-    line = before.rpartition(text.end or "\n")[2]
-    outlet = Outlet(
-        config.stops if config.drop_until else (),
-        # An expression says where a text ends.
-        whole_characters=text.bytes and config.match is None,
-        before=line,
-    )
-    return Text(index, Ending(text.end, config.stops), outlet, longest(text, config), rules, line)
-
-
-def opening(network: Network, vocabulary: Vocabulary, prompt: Ids, end: str) -> Ids:
-    """The ids that the network reads before it writes: START, then the prompt or its replacement.
-
-    `end` is the character that ends the model's texts, if any; the prompt's last text is read.
-    """
-    if end:
-        ends = np.flatnonzero(prompt == vocabulary.find(end))
-        prompt = prompt[ends[-1] + 1 :] if len(ends) else prompt
-    elif not len(prompt):
-        prompt = lead(network, vocabulary)
-    return np.concatenate([np.array([len(vocabulary)], np.int64), prompt])
-
-
-_leads: weakref.WeakKeyDictionary[Network, Ids] = weakref.WeakKeyDictionary()
-
-
-def lead(network: Network, vocabulary: Vocabulary) -> Ids:
-    """The ids that stand in for a missing prompt of prose: a full stop, a newline, and an empty line.
-
-    They make a text begin with a sentence. After a newline alone it would often begin in mid-sentence, since
-    many corpora wrap paragraphs into lines. The network decides what is usual: no empty line where it expects
-    none, and a newline alone where it expects none after a full stop.
-    """
-    if network not in _leads:
-        _leads[network] = np.array(_lead(network, vocabulary), np.int64)
-    return _leads[network]
-
-
-def _lead(network: Network, vocabulary: Vocabulary) -> list[int]:
-    newline = vocabulary.characters.find("\n")
-    if newline < 0:
-        return []
-    state: Any = network.initial_state()
-    start: Any
-    _, start = network.step(len(vocabulary), state)
-    ends: list[tuple[float, int, Any]] = []
-    for character in filter(vocabulary.characters.__contains__, SENTENCE_ENDS):
-        read = vocabulary.characters.index(character)
-        logits, state = network.step(read, start)
-        ends.append((_probability(logits, newline), read, state))
-    p, read, state = max(ends, key=lambda end: end[0], default=(0.0, -1, start))
-    if p < USUAL:
-        return [newline]
-    logits, _ = network.step(newline, state)
-    return [read, newline, newline] if _probability(logits, newline) >= USUAL else [read, newline]
-
-
-def _probability(logits: npt.NDArray[np.floating[Any]], character: int) -> float:
-    p = [0.0] * len(logits)
-    sampling.probabilities(p, logits.tolist(), 1.0)
-    return p[character]
-
-
-_networks: weakref.WeakKeyDictionary[Checkpoint | Blend, dict[str, Network]] = weakref.WeakKeyDictionary()
-
-
-def network_of(checkpoint: Checkpoint | Blend, precision: WeightPrecision) -> Network:
-    """The checkpoint's network, arranged once for all texts."""
-    networks = _networks.setdefault(checkpoint, {})
-    if precision not in networks:
-        if isinstance(checkpoint, Blend):
-            networks[precision] = MixedNetwork(checkpoint, precision)
-        else:
-            networks[precision] = PlainNetwork(checkpoint, precision)
-    return networks[precision]

@@ -18,6 +18,7 @@ which skips it when reading, as with `--on-unknown skip`: its state and its pred
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -178,3 +179,18 @@ def blend(models: Sequence[tuple[Checkpoint, float]]) -> Checkpoint | Blend:
     """
     mixed = Blend(tuple(model for model, _ in models), tuple(weight for _, weight in models))
     return mixed.parts[0] if len(models) == 1 else mixed
+
+
+_networks: weakref.WeakKeyDictionary[Checkpoint | Blend, dict[str, PlainNetwork | MixedNetwork]]
+_networks = weakref.WeakKeyDictionary()
+
+
+def network_of(checkpoint: Checkpoint | Blend, precision: WeightPrecision) -> PlainNetwork | MixedNetwork:
+    """The network of a model or of a blend, arranged once for all texts."""
+    networks = _networks.setdefault(checkpoint, {})
+    if precision not in networks:
+        if isinstance(checkpoint, Blend):
+            networks[precision] = MixedNetwork(checkpoint, precision)
+        else:
+            networks[precision] = PlainNetwork(checkpoint, precision)
+    return networks[precision]

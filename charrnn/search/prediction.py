@@ -7,9 +7,8 @@ from typing import Literal
 
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import SampleConfig
-from charrnn.generation.writing import network_of
 from charrnn.inference import filters, sampling
-from charrnn.inference.mixture import Blend
+from charrnn.inference.mixture import Blend, network_of
 from charrnn.search.predictor import Predictor
 
 

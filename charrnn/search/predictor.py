@@ -16,9 +16,9 @@ import numpy as np
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import SampleConfig, WeightPrecision
 from charrnn.errors import ConfigError
-from charrnn.generation.writing import network_of, opening
+from charrnn.generation.beginning import opening
 from charrnn.inference.engines import Cursor, Ids, LogProbabilities, Paths
-from charrnn.inference.mixture import Blend
+from charrnn.inference.mixture import Blend, network_of
 
 __all__ = ["Cursor", "Predictor", "size_of"]
 

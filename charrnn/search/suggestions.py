@@ -9,8 +9,7 @@ import numpy as np
 
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import WeightPrecision
-from charrnn.generation.writing import network_of
-from charrnn.inference.mixture import Blend
+from charrnn.inference.mixture import Blend, network_of
 from charrnn.search.predictor import Cursor, Predictor, size_of
 from charrnn.text.normalization import as_trained
 
