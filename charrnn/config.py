@@ -466,6 +466,11 @@ class ModelConfig(_Stored):
         return found
 
     @property
+    def layers(self) -> str:
+        """The cell, the number of layers and their units, as a person reads them: LSTM 2 x 256"""
+        return f"{self.recurrence.label(self.cell.upper())} {self.num_layers} x {self.hidden_size}"
+
+    @property
     def has_memory(self) -> bool:
         """Whether the network is a controller with a memory."""
         return self.recurrence.controller is not None

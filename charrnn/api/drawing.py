@@ -43,5 +43,4 @@ def curves(model: Checkpoint | str | Path) -> Plot:
 
     checkpoint = checkpoint_of(model, *KINDS)
     config, name = checkpoint.config, "" if isinstance(model, Checkpoint) else Path(model).stem
-    network = f"{config.recurrence.label(config.cell.upper())} {config.num_layers} x {config.hidden_size}"
-    return Plot(Curves.of(checkpoint.history), Labels(name, network, "training", "validation"))
+    return Plot(Curves.of(checkpoint.history), Labels(name, config.layers, "training", "validation"))

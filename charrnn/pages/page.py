@@ -75,9 +75,7 @@ def embedded(value: Any) -> str:
 
 
 def _described(checkpoint: Checkpoint, precision: WeightPrecision) -> str:
-    config = checkpoint.config
-    cell = config.recurrence.label(config.cell.upper())
-    return f"{cell}, {config.num_layers} x {config.hidden_size}, weights in {precision}"
+    return f"{checkpoint.config.layers}, weights in {precision}"
 
 
 def _read(name: str) -> str:

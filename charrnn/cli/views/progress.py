@@ -201,9 +201,8 @@ def labels(column: Column, counted: str) -> str:
 
 def network(model: ModelConfig) -> str:
     """LSTM 2 x 256, embedding 256, norm, residual: 1,234,567 parameters"""
-    cell = model.recurrence.label(model.cell.upper())
     ways = "" if model.kind == "writer" else " both ways"
-    parts = [f"{cell} {model.num_layers} x {model.hidden_size}{ways}"]
+    parts = [f"{model.layers}{ways}"]
     parts.append(f"embedding {model.embedding_size}" if model.embedding_size else "one-hot input")
     parts += model.features
     if model.dropout:
