@@ -9,8 +9,6 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-import typer.main  # noqa: E402
-
 import charrnn  # noqa: E402
 from charrnn.cli import parsing  # noqa: E402
 from charrnn.cli.examples import GUIDES  # noqa: E402
@@ -24,13 +22,12 @@ EXIT_STATUS = (
 
 def pages() -> dict[str, str]:
     """Each page by the name of its file."""
-    program: Any = typer.main.get_command(parsing._app)
-    return {f"{name}.1": page for name, page in _of(program, ("charrnn",), "")}
+    return {f"{name}.1": page for name, page in _of(parsing.program(), ("charrnn",), "")}
 
 
 def _of(command: Any, words: tuple[str, ...], line: str) -> list[tuple[str, str]]:
     """The page of a command, and of those inside it."""
-    context = command.context_class(command, info_name=" ".join(words))
+    context = command.context_class(command, info_name=" ".join(words), **command.context_settings)
     inner = dict(getattr(command, "commands", {}))
     name, full = "-".join(words), " ".join(words)
     line = line or "learn to write like a text file"

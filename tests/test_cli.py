@@ -163,8 +163,9 @@ def test_start_up_imports_nothing_heavy(args: tuple[str, ...]) -> None:
         timeout=60,
     )
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.decode().splitlines()}
-    assert "charrnn.cli.options" in imported  # the commands import it
     assert imported.isdisjoint({"numpy", "numba", "rich", "safetensors", "pydantic", "prompt_toolkit"})
+    assert ("charrnn.cli.options" in imported) == ("train" in args)  # which the commands import
+    assert "charrnn.cli.prompts" not in imported  # which another command imports
 
 
 def test_a_short_sample_imports_no_compiler(prose: Path) -> None:
@@ -270,12 +271,10 @@ THE_LAST_COUNTS = dict.fromkeys(
 @pytest.mark.parametrize("name", EVERY)
 def test_an_option_given_twice_is_repeatable_or_an_error_unless_it_is_a_number_or_a_name(name: str) -> None:
     """Nobody's file or text is dropped without a word."""
-    import typer
-
     from charrnn.cli import parsing
     from charrnn.cli.process import UsageError
 
-    command: Any = typer.main.get_command(parsing._app)
+    command: Any = parsing.program()
     for word in name.split():
         command = command.commands[word]
     arguments = ["x"] * sum(param.param_type_name == "argument" for param in command.params)

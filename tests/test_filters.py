@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
-import typer
 from support.environment import environment
 from support.processes import command
 from support.readers import reader
 from support.toy_models import toy
 
 from charrnn.checkpoint import model_file
-from charrnn.cli.parsing import _app
+from charrnn.cli.parsing import program
 from charrnn.config import TextConfig
 
 pytestmark = pytest.mark.timeout(120)  # that long, a filter that keeps its answer would be waited for
@@ -138,10 +137,9 @@ def test_each_line_is_answered_before_the_next_one_comes(
 
 def test_every_command_that_reads_stdin_is_tried() -> None:
     """A command that is new has its place in FILTERS, or among those that are none."""
-    group = typer.main.get_command(_app)
     reads = {
         name
-        for name, one in group.commands.items()  # type: ignore[attr-defined]
+        for name, one in program().commands.items()
         for param in one.params
         if "stdin" in (param.help or "") or (param.metavar or "").endswith("|-")
     }

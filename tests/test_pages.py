@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 import json
 import re
@@ -14,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from support import random_models
 from support.calls import call
 from support.cells import CELLS
@@ -121,8 +119,6 @@ def of_command(path: Path, *words: str) -> tuple[str, bool]:
 def test_a_page_writes_byte_for_byte_what_the_command_writes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The parser would take three times as long as the texts.
-    monkeypatch.setattr(typer.main, "get_command", functools.cache(typer.main.get_command))
     pages, expected = [], []
     for number in range(MODELS):
         model, random = random_model(number), np.random.default_rng(1000 + number)

@@ -2,15 +2,17 @@
 
 Typer itself would convert values with pydantic, whose import (100 ms) takes longer than a whole short
 sample, and draw tables in the help. Here `int` and `float` convert numbers, and help is plain text,
-grouped, with one line an option. charrnn.config checks the values.
+grouped, with one line an option. charrnn.config checks the values. Of the commands, only the one that is
+asked for is imported and built.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -18,7 +20,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import charrnn
-from charrnn.cli.commands import COMMANDS, Place
+from charrnn.cli.commands import COMMANDS, Place, Places
 from charrnn.cli.examples import GUIDES
 from charrnn.cli.process import UsageError, say, writing_failed
 from charrnn.errors import ExitCode
@@ -45,14 +47,13 @@ def invoke(args: list[str]) -> int:
         UsageError: `args` cannot be understood.
         CharrnnError: what the command raised.
     """
-    program = typer.main.get_command(_app)
     if args[:1] == ["help"]:  # charrnn help train, as other programs have it
         args = [*args[1:], "--help"]
     if args[:1] == ["--show-completion"] and len(args) == 2:
         typer.echo(_completion(args[1]))
         return ExitCode.DONE
     try:
-        return program.main(args, prog_name="charrnn", standalone_mode=False) or 0
+        return program().main(args, prog_name="charrnn", standalone_mode=False) or 0
     except Exception as problem:
         # Click's exceptions, compared by name, since versions of Typer import Click from different places.
         if type(problem).__name__ == "NoArgsIsHelpError":
@@ -206,8 +207,33 @@ def _refuse_repeats(given: list[Any]) -> None:
             raise UsageError(f"{_long_name(param)} is given {often}", "give it once")
 
 
+class _Commands(Mapping[str, Any]):
+    """The commands of a group by their names, each imported and built when it is looked up."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = _made(name, *self._places[name])
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def helps(self) -> list[tuple[str, str]]:
+        """Each name, and what it says of itself in a line."""
+        return [(name, help) for name, (_, help) in self._places.items()]
+
+
 class _Group(_Plain, TyperGroup):
-    """The group of all commands."""
+    """The group of all commands, or of some."""
+
+    commands: Any  # _Commands
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return ["COMMAND", "..."]
@@ -220,8 +246,7 @@ class _Group(_Plain, TyperGroup):
         raise _no_such("command", args[0], self.commands)
 
     def write_groups(self, formatter: Any, groups: dict[str, list[tuple[str, str]]]) -> None:
-        commands = [(name, str(c.short_help)) for name, c in self.commands.items()]
-        super().write_groups(formatter, {"Commands": commands, **groups})
+        super().write_groups(formatter, {"Commands": self.commands.helps(), **groups})
 
 
 def _names(param: Any) -> str:
@@ -270,18 +295,6 @@ def _print_version(ctx: typer.Context, wanted: bool) -> None:
     raise typer.Exit
 
 
-_app = typer.Typer(
-    cls=_Group,
-    help="Learns to write like a text file, on the CPU you have.",
-    epilog="'charrnn help COMMAND' shows the options of a command.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings=_HELP_OPTIONS,
-)
-
-
-@_app.callback()
 def _program(
     version: Annotated[
         bool,
@@ -296,30 +309,51 @@ def _program(
         raise UsageError("--json stands before the command", "give it behind, or --version --json")
 
 
-def _add(app: typer.Typer, name: str, place: Place, help: str) -> None:
-    """Add a command to a group, or a group of commands."""
-    if isinstance(place, str):
-        module, _, function = place.partition(":")
-        add = app.command(
-            name,
-            cls=_Command,
-            short_help=help,
-            epilog="A default stands in [brackets].",
-            context_settings=_HELP_OPTIONS,
-        )
-        add(getattr(import_module(f"charrnn.cli.commands.{module}"), function))
-        return
-    group = typer.Typer(
-        cls=_Group, no_args_is_help=True, rich_markup_mode=None, context_settings=_HELP_OPTIONS
+def _group(name: str | None, options: Callable[..., None], places: Places, help: str, epilog: str) -> Any:
+    """A group of commands, with the options that stand before their names. Only the whole has no name."""
+    app = typer.Typer(
+        cls=_Group,
+        name=name,
+        help=help,
+        short_help=help,
+        epilog=epilog,
+        no_args_is_help=True,
+        add_completion=name is None,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings=_HELP_OPTIONS,
     )
-    group.callback()(lambda: None)  # so that one command alone is a group, too
-    for inner, (inner_place, inner_help) in place.items():
-        _add(group, inner, inner_place, inner_help)
-    app.add_typer(
-        group, name=name, help=help, short_help=help,
-        epilog=f"'charrnn help {name} COMMAND' shows the options of a command.",
-    )  # fmt: skip
+    app.callback()(options)
+    group: Any = typer.main.get_command(app)
+    group.commands = _Commands(places)
+    return group
 
 
-for _name, (_place, _short_help) in COMMANDS.items():
-    _add(_app, _name, _place, _short_help)
+def _made(name: str, place: Place, help: str) -> Any:
+    """The command of this name, or the group of commands."""
+    if not isinstance(place, str):
+        epilog = f"'charrnn help {name} COMMAND' shows the options of a command."
+        return _group(name, lambda: None, place, help, epilog)
+    module, _, function = place.partition(":")
+    app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
+    add = app.command(
+        name,
+        cls=_Command,
+        short_help=help,
+        epilog="A default stands in [brackets].",
+        context_settings=_HELP_OPTIONS,
+    )
+    add(getattr(import_module(f"charrnn.cli.commands.{module}"), function))
+    return typer.main.get_command(app)
+
+
+@functools.cache
+def program() -> Any:
+    """All of the command line, as Click has it."""
+    return _group(
+        None,
+        _program,
+        COMMANDS,
+        "Learns to write like a text file, on the CPU you have.",
+        "'charrnn help COMMAND' shows the options of a command.",
+    )

@@ -3,15 +3,17 @@
 They may import all of the command line.
 """
 
-Place = str | dict[str, tuple[str, str]]  # module and function; of a group, those of its commands
+from collections.abc import Mapping
 
-_EXPORTS: dict[str, tuple[str, str]] = {
+Place = str | Mapping[str, tuple[str, str]]  # module and function; of a group, those of its commands
+Places = Mapping[str, tuple[Place, str]]  # by the name of a command; and its line of help
+
+_EXPORTS = {
     "page": ("sharing.export:page", "One HTML file that writes, in any browser."),
     "torch": ("sharing.export:torch", "A script that opens a model in PyTorch."),
     "onnx": ("sharing.export:onnx", "A network for ONNX's runtimes."),
 }
-# Name -> place, and line of help; in the order of the help.
-COMMANDS: dict[str, tuple[Place, str]] = {
+COMMANDS: Places = {  # in the order of the help
     "train": ("train:train", "Learn to write like a text."),
     "sample": ("sample:sample", "Write new text with a model."),
     "serve": ("sharing.serve:serve", "Write for programs that ask over HTTP."),
