@@ -5,6 +5,7 @@ import signal
 
 import pytest
 from hypothesis import settings
+from support import forks
 from support.environment import scrub
 from support.warming import warm_up
 
@@ -22,6 +23,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         if number is not None and signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if name == "SIGINT" else signal.SIG_DFL)
     warm_up(session.config)
+    forks.install()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
