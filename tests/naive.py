@@ -549,13 +549,17 @@ class KneserNey:
         exact = [1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3]
         return [min(max(round(d * self.UNIT) / self.UNIT, 1 / 16), j) for j, d in enumerate(exact, 1)]
 
-    def probability(self, w: int, context: tuple[int, ...]) -> float:
-        """Of w after a context, START being V; one that did not occur says what its end does."""
+    def probability(self, w: int, context: tuple[int, ...], lowest: float = 0.0) -> float:
+        """Of w after a context, START being V; one that did not occur says what its end does.
+
+        `lowest` is the probability before anything was counted; 0: 1 / V.
+        """
+        lowest = lowest or 1 / self.V
         while context not in self.counts:
             if not context:
-                return 1 / self.V
+                return lowest
             context = context[1:]
-        shorter = self.probability(w, context[1:]) if context else 1 / self.V
+        shorter = self.probability(w, context[1:], lowest) if context else lowest
         follow, kept = self.counts[context], {}
         for v, count in follow.items():
             if len(context) < self.once or self.occurrences[context][v] > 1 or not context:
@@ -563,6 +567,40 @@ class KneserNey:
         total = sum(follow.values())
         mass = total - sum(kept.values())
         return kept.get(w, 0) / total + mass / total * shorter
+
+
+class LabelledKneserNey:
+    """Of texts with labels: what all of them say, and those with the same label in each column.
+
+    stretches: as KneserNey's, each with the labels of its text; a negative one is unknown.
+    """
+
+    SHARE = 0.6  # of what is said by texts with the same label
+
+    def __init__(
+        self, stretches: Sequence[tuple[bool, Sequence[int], Sequence[int]]], n: int, V: int, once: int = 99
+    ) -> None:
+        self.whole = KneserNey([(starts, characters) for starts, characters, _ in stretches], n, V, once)
+        known = {key for *_, labels in stretches for key in enumerate(labels) if key[1] >= 0}
+        self.own = {
+            (column, label): KneserNey([s[:2] for s in stretches if s[2][column] == label], n, V, once)
+            for column, label in known
+        }
+        follows = [list(model.counts.items()) for model in self.own.values()]
+        for model in self.own.values():  # counts of counts are those of all labels
+            model.counts = {(key, *context): f for key, all_ in enumerate(follows) for context, f in all_}
+            discounts = [model._discounts(k + 1) for k in range(n)]
+            model.discounts = discounts
+        for model, items in zip(self.own.values(), follows, strict=True):
+            model.counts = dict(items)
+
+    def probability(self, w: int, context: tuple[int, ...], labels: Sequence[int]) -> float:
+        """Of w after a context, in a text with these labels."""
+        p = self.whole.probability(w, context)
+        for key in enumerate(labels):
+            if key in self.own:
+                p = (1 - self.SHARE) * p + self.SHARE * self.own[key].probability(w, context, p)
+        return p
 
 
 def gated(

@@ -95,9 +95,9 @@ def test_the_network_reads_none_of_what_is_set_aside_and_counts_take_it_in(setti
     read_by_counts: set[int] = set()
     grams_of = counting.Grams.of
 
-    def noted(part: Documents, order: int) -> Any:
+    def noted(part: Documents, *how: Any) -> Any:
         read_by_counts.update(places_of(part))
-        return grams_of(part, order)
+        return grams_of(part, *how)
 
     monkeypatch.setattr(counting.Grams, "of", noted)
     for _ in task.describe(Checkpoint(ModelConfig(2), corpus.vocabulary, corpus.text, {})):

@@ -28,7 +28,7 @@ from charrnn.vocabulary import END, Vocabulary
 
 FORMAT_VERSION = 6  # newer files are refused; each file gets the lowest version that can hold it
 INDEX_VERSION = 2  # the lowest version for a model with a novelty index
-COUNTS_VERSION = 5  # and with counts
+COUNTS_VERSION, LABELLED_COUNTS_VERSION = 5, 6  # and with counts, and with those that know labels
 SUFFIX = container.SUFFIX
 RESUME_SUFFIX = ".resume" + SUFFIX
 
@@ -71,12 +71,14 @@ class Checkpoint:
                 if label < len(rows):
                     tensors[name] = tensors[name] + rows[label]
         text = replace(self.text, label_by=None, label_fields=())
-        return replace(self, config=config, tensors=tensors, text=text, columns=())
+        counts = self.counts and self.counts.given(labels)
+        return replace(self, config=config, tensors=tensors, text=text, columns=(), counts=counts)
 
     def shares_matrices(self, other: Checkpoint) -> bool:
         """Whether the model differs from the other in vectors alone, as one of other labels does."""
         same = (self.config, self.vocabulary, self.text) == (other.config, other.vocabulary, other.text)
-        same = same and self.counts is other.counts and self.cache == other.cache
+        counted = self.counts is other.counts or (self.counts and self.counts.is_shared_with(other.counts))
+        same = same and bool(counted) and self.cache == other.cache
         return same and all(t is other.tensors[name] for name, t in self.tensors.items() if t.ndim > 1)
 
 
@@ -146,7 +148,7 @@ def _counts(config: ModelConfig, tensors: Mapping[str, Array]) -> GatedCounts:
     if config.kind != "writer":
         raise DamageError(f"it is a {config.kind}, which has no counts, but it has {quoted(min(tensors))}")
     try:
-        return GatedCounts.from_tensors(tensors, config.outputs)
+        return GatedCounts.from_tensors(tensors, config.outputs, config.labels)
     except ValueError as error:
         raise DamageError(str(error)) from error
 
@@ -212,7 +214,8 @@ def _record(checkpoint: Checkpoint) -> Record:
         version = max(INDEX_VERSION, version)
         record |= {"format_version": version, "novelty": checkpoint.novelty.to_dict()}
     if checkpoint.counts is not None:
-        record["format_version"] = max(COUNTS_VERSION, version)
+        labelled = bool(checkpoint.counts.counts.labels)
+        record["format_version"] = max(LABELLED_COUNTS_VERSION if labelled else COUNTS_VERSION, version)
     return record
 
 

@@ -11,6 +11,12 @@ probabilities sum to one, however counts and masses are rounded. Both are codes,
 
 The tree's nodes are contexts, breadth first: the root is the empty one, and a node's children continue it
 into the past, each by one symbol, 0 .. V-1 or V for START, where a context ends.
+
+Of texts with labels, the root has children for labels, too, from V + 1 on, of one column after the other:
+behind a label stand the contexts that texts with this label have, and p_l is the model of these, whose p_(-1)
+is p_(n-1) of all texts. For each column of which a text's label is known, in their order,
+
+    p(w | c) becomes (1 - LABEL_SHARE) p(w | c) + LABEL_SHARE p_l(w | c)
 """
 
 from __future__ import annotations
@@ -36,7 +42,9 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Counts:
-    """A model of V characters by contexts of 0 to n - 1 characters. The arrays are unsigned integers.
+    """A model of V characters by contexts of 0 to n - 1 characters, and labels of the texts.
+
+    The arrays are unsigned integers.
 
     Raises:
         ValueError: they are no such tree; says why.
@@ -44,7 +52,7 @@ class Counts:
 
     discounts: Array  # (n, 3) of the counts 1, 2 and all above, times UNIT
     symbols: Array  # (nodes,)
-    children: Array  # (nodes but those of n - 1 characters,) how many each has
+    children: Array  # (nodes but those of the longest contexts,) how many each has
     successors: Array  # (nodes,) how many characters follow each
     masses: Array  # (nodes,) codes
     following: Array  # (S,) ids, ascending within a node
@@ -53,11 +61,31 @@ class Counts:
     mass_values: Array  # times UNIT
 
     vocab_size: int  # V
+    labels: tuple[int, ...] = ()  # how many each column of labels has; (): contexts have none
+    label_discounts: Array | None = None  # (n, 3) behind labels
 
     @property
     def order(self) -> int:
         """n: a context has n - 1 characters at most."""
         return len(self.discounts)
+
+    @property
+    def all_discounts(self) -> Array:
+        """By the length of contexts, and then by that of contexts behind labels."""
+        parts = [self.discounts] if self.label_discounts is None else [self.discounts, self.label_discounts]
+        return np.concatenate(parts)
+
+    @property
+    def plain_children(self) -> int:
+        """How many children of the root are no labels."""
+        whole = int(self.children[0]) if len(self.children) else 0
+        return int(np.count_nonzero(self.symbols[1 : 1 + whole] <= self.vocab_size))
+
+    def symbols_of(self, labels: Array) -> npt.NDArray[np.int32]:
+        """The symbols of labels, ids (.., columns) of charrnn.labels; -1: unknown. Of a column each."""
+        sizes, ids = np.array(self.labels, np.int32), labels[..., : len(self.labels)]
+        first = (self.vocab_size + 1 + np.cumsum(sizes) - sizes).astype(np.int32)
+        return np.where(ids < sizes, ids + first, np.int32(-1)).astype(np.int32)
 
     @property
     def nbytes(self) -> int:
@@ -66,28 +94,41 @@ class Counts:
 
     def tensors(self) -> dict[str, Array]:
         """The arrays, by their names in a model file."""
-        return {PREFIX + name: getattr(self, name) for name in ARRAYS}
+        return {PREFIX + name: getattr(self, name) for name in (*ARRAYS, *(LABELLED if self.labels else ()))}
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Array], vocab_size: int) -> Counts:
-        """The counts that `tensors` gave. ValueError: these are anything else."""
-        names = [PREFIX + name for name in ARRAYS]
+    def from_tensors(
+        cls, tensors: Mapping[str, Array], vocab_size: int, labels: tuple[int, ...] = ()
+    ) -> Counts:
+        """The counts that `tensors` gave, of a model that knows so many labels.
+
+        ValueError: these are anything else.
+        """
+        labels = labels if any(PREFIX + name in tensors for name in LABELLED) else ()
+        names = [PREFIX + name for name in (*ARRAYS, *(LABELLED if labels else ()))]
         if wrong := sorted(tensors.keys() ^ set(names)):
             raise ValueError(f"its counts {'lack' if wrong[0] in names else 'have'} {wrong[0]!r}")
-        return cls(**{name: tensors[PREFIX + name] for name in ARRAYS}, vocab_size=vocab_size)
+        arrays = {name.removeprefix(PREFIX): tensors[name] for name in names}
+        return cls(**arrays, vocab_size=vocab_size, labels=labels)
 
     def __post_init__(self) -> None:
-        for name in ARRAYS:
+        names = [name.removeprefix(PREFIX) for name in self.tensors()]
+        for name in names:
             array = getattr(self, name)
-            if array.dtype not in UNSIGNED or array.ndim != (2 if name == "discounts" else 1):
+            if array.dtype not in UNSIGNED or array.ndim != (2 if name.endswith("discounts") else 1):
                 raise ValueError(f"{PREFIX}{name} is {array.dtype} of shape {array.shape}")
         if self.discounts.shape[1:] != (3,) or not 2 <= len(self.discounts) <= MOST_ORDER:
             raise ValueError(
                 f"counts.discounts are {self.discounts.shape}, not 2 to {MOST_ORDER} times three"
             )
-        if np.any(self.discounts > UNIT * np.arange(1, 4)):
+        if self.all_discounts.shape != (len(self.discounts) * (2 if self.labels else 1), 3):
+            raise ValueError("counts.label_discounts are not as many as counts.discounts")
+        if np.any(self.all_discounts > UNIT * np.arange(1, 4)):
             raise ValueError("counts.discounts are larger than counts")
-        for name, size in (("symbols", self.vocab_size + 1), ("following", self.vocab_size)):
+        for name, size in (
+            ("symbols", self.vocab_size + 1 + sum(self.labels)),
+            ("following", self.vocab_size),
+        ):
             if getattr(self, name).dtype != id_dtype(size):
                 raise ValueError(f"{PREFIX}{name} is no {id_dtype(size)}")
             _check_below(getattr(self, name), size, name)
@@ -111,21 +152,26 @@ class Counts:
         nodes, inner = len(self.symbols), len(self.children)
         ends = np.cumsum(self.children, dtype=np.int64)
         begin, end = 0, 1  # of a level's nodes
-        for _ in range(self.order - 1):
+        behind = 1 + self.plain_children  # where those begin that stand behind labels
+        for level in range(self.order - 1 + bool(self.labels)):
             if end > inner:
                 break
+            behind = 1 + int(ends[behind - 1]) if level else behind
             begin, end = end, 1 + int(ends[end - 1])
-        if begin != inner or end != nodes:
+        if begin != inner or end != nodes or (self.labels and begin != behind):
             raise ValueError("counts.children do not make a tree of its contexts")
         if self.symbols[0] != 0 or np.any(self.children[self.symbols[:inner] == self.vocab_size] > 0):
             raise ValueError("counts.symbols continue contexts beyond their start")
+        if np.any(self.symbols[1 + int(ends[0]) if inner else 1 :] > self.vocab_size):
+            raise ValueError("counts.symbols have labels that do not stand first")
         if self.successors.sum(dtype=np.int64) != len(self.following):
             raise ValueError("counts.successors do not share out the characters that follow")
         _check_ascending(self.symbols, np.append(1, 1 + ends), "symbols")
         _check_ascending(self.following, np.cumsum(self.successors, dtype=np.int64), "following")
 
 
-ARRAYS = tuple(field.name for field in fields(Counts))[:-1]
+*_NAMES, _, _, _LAST = (field.name for field in fields(Counts))
+ARRAYS, LABELLED = tuple(_NAMES), (_LAST,)  # those that counts without labels have, and others
 
 
 def offsets(sizes: Array) -> npt.NDArray[np.int64]:

@@ -14,7 +14,7 @@ are too good there.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -93,14 +93,36 @@ class GatedCounts:
 
     counts: Counts
     gate: Gate
+    labels: tuple[int, ...] = ()  # the symbols of those that all texts have; -1: unknown
+
+    def given(self, labels: tuple[int, ...]) -> GatedCounts:
+        """The counts of texts with these labels, one id for each column; or without any."""
+        if not labels:
+            return replace(self, labels=())
+        return replace(self, labels=tuple(self.counts.symbols_of(np.array(labels, np.int32)).tolist()))
+
+    def is_shared_with(self, other: GatedCounts | None) -> bool:
+        """Whether the other is the same but for the labels of texts."""
+        return other is not None and self.counts is other.counts and self.gate is other.gate
+
+    def symbols_of(self, labels: Array | None, positions: int) -> npt.NDArray[np.int32]:
+        """The symbols (positions, columns) of labels, which have one id for each column; -1: unknown."""
+        if labels is None:
+            return np.tile(np.array(self.labels, np.int32), (positions, 1))
+        return np.ascontiguousarray(self.counts.symbols_of(labels.reshape(positions, -1)))
 
     def tensors(self) -> dict[str, Any]:
         """All arrays, by their names in a model file."""
         return self.counts.tensors() | self.gate.tensors()
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, Array], vocab_size: int) -> GatedCounts:
-        """What `tensors` gave, for so many different characters. ValueError: these are anything else."""
+    def from_tensors(
+        cls, tensors: Mapping[str, Array], vocab_size: int, labels: tuple[int, ...] = ()
+    ) -> GatedCounts:
+        """What `tensors` gave, for so many different characters, and labels of each column.
+
+        ValueError: these are anything else.
+        """
         gate = {name: tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
         counts = {name: tensor for name, tensor in tensors.items() if name not in gate}
-        return cls(Counts.from_tensors(counts, vocab_size), Gate.from_tensors(gate))
+        return cls(Counts.from_tensors(counts, vocab_size, labels), Gate.from_tensors(gate))

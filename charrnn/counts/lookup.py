@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import functools
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from charrnn.counts.counts import UNIT, Counts, offsets
-from charrnn.kernels.coefficients import LOG2_SERIES, LOG2E, WHOLE_ROWS
+from charrnn.kernels.coefficients import LABEL_SHARE, LOG2_SERIES, LOG2E, WHOLE_ROWS
 
 NOTHING = -1  # in a context, where a text is not known
 FEW = 6  # as many characters take Python less time than NumPy
@@ -38,14 +38,14 @@ class Tree(NamedTuple):
     masses: Any  # (nodes,) codes
     following: Any  # (S,)
     codes: Any  # (S,)
-    own: Any  # (n, codes) int64: by the context's length, the counts less their discounts
+    own: Any  # (n, codes) int64: by the context's length, the counts less their discounts; 2 n with labels
     mass_values: Any  # int64
     vocab_size: int
 
     @classmethod
     def of(cls, counts: Counts) -> Tree:
         values = counts.count_values.astype(np.int64)
-        discounts = counts.discounts.astype(np.int64)
+        discounts = counts.all_discounts.astype(np.int64)
         child = np.full(len(counts.symbols) + 1, len(counts.symbols), np.int64)
         child[: len(counts.children) + 1] = 1 + offsets(counts.children)
         return cls(
@@ -61,9 +61,10 @@ class Lookup:
     The state is a context: (n - 1,) the last characters, the last one last, V for START, NOTHING before it.
     """
 
-    def __init__(self, counts: Counts) -> None:
+    def __init__(self, counts: Counts, labels: Sequence[int] = ()) -> None:
+        """`labels` are the symbols of those that the text has; -1: unknown."""
         self.tree = Tree.of(counts)
-        self._n = counts.order
+        self._n, self._labels = counts.order, labels
         # What Python indexes faster than arrays.
         arrays: dict[str, Any] = {name: memoryview(getattr(self.tree, name)) for name in Tree._fields[:6]}
         self._places = self.tree._replace(**arrays)
@@ -84,7 +85,8 @@ class Lookup:
         These are log(1 + count) of the contexts of 1 .. n - 1 characters, the largest probability, and the
         entropy in nats.
         """
-        V, nodes = self.tree.vocab_size, [*self._nodes(context.tolist())]
+        latest = context.tolist()[::-1]
+        V, nodes = self.tree.vocab_size, [*self._nodes(latest)]
         x = np.ones(V + self._n - 1, np.float32)  # of which logarithms are needed
         whole, left, longer = min(len(nodes) - 1, WHOLE_ROWS), 1.0, []
         for k in range(len(nodes) - 1, 0, -1):
@@ -99,6 +101,8 @@ class Lookup:
         p = row * left
         for part in longer:
             _add(p, *part)
+        for label in self._labels:
+            self._look_behind(label, latest, p)
         x[:V] = p
         logs = log2(x)
         entropy = np.float32(-(x[:V] * logs[:V] * _FINE).astype(np.int32).sum()) / _FINE * _LN2
@@ -106,6 +110,20 @@ class Lookup:
         features[:-2] = logs[V:] * _LN2
         features[-2:] = x[:V].max(), entropy
         return p, features
+
+    def _look_behind(self, label: int, latest: list[int], p: Wide) -> None:
+        """p (V,) becomes what follows in texts with this label."""
+        _, *nodes = self._nodes([label, *latest])
+        if not nodes:
+            return
+        left, longer = LABEL_SHARE, []
+        for k in range(len(nodes) - 1, -1, -1):
+            following, own, scale, share = self._after(nodes[k], self._n + k)
+            longer.append((following, own, left * scale))
+            left *= share
+        p *= (1.0 - LABEL_SHARE) + left
+        for part in longer:
+            _add(p, *part)
 
     def _whole_row(self, nodes: tuple[int, ...]) -> tuple[Wide, float]:
         """The probabilities after the context of the last of these nodes (V,), and 1 / its total."""
@@ -118,7 +136,9 @@ class Lookup:
         return p, scale
 
     def _after(self, node: int, k: int) -> tuple[Any, Any, float, float]:
-        """What follows the context of a node, of k characters: ids, and their counts less the discounts.
+        """What follows the context of a node, of k characters, or of k - n behind a label.
+
+        These are ids, and their counts less the discounts.
 
         And 1 / total, and the share that is left to the shorter context.
         """
@@ -134,11 +154,11 @@ class Lookup:
         scale = 1.0 / float(total)
         return following, own, scale, float(mass) * scale
 
-    def _nodes(self, context: list[int]) -> Iterator[int]:
-        """Those of its last 0, 1, .. characters."""
+    def _nodes(self, latest: list[int]) -> Iterator[int]:
+        """Those of the first 0, 1, .. of these symbols, of which each is older than the one before."""
         node, symbols, child = 0, self._places.symbols, self._places.child
         yield node
-        for symbol in reversed(context):
+        for symbol in latest:
             high = child[node + 1]
             node = bisect_left(symbols, symbol, child[node], high)
             if node == high or symbols[node] != symbol:

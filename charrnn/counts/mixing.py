@@ -38,7 +38,8 @@ class Mixing:
     """
 
     def __init__(self, gated: GatedCounts, of: Any) -> None:
-        self._of, self._lookup, self._n = of, Lookup(gated.counts), gated.counts.order
+        self._of, self._lookup = of, Lookup(gated.counts, gated.labels)
+        self._n = gated.counts.order
         parts = np.split(gated.gate.flat, np.cumsum([GATE_INPUTS * GATE_UNITS, GATE_UNITS, GATE_UNITS]))
         weight, self._bias, self._output, self._shift = parts
         self._weight = weight.reshape(GATE_INPUTS, GATE_UNITS)

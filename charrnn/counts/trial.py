@@ -31,7 +31,8 @@ def try_out(vocab_size: int) -> None:
     contexts, _ = lookup.follow(
         np.zeros((1, 1), np.int32), begins(np.ones((1, 1), np.bool_)), lookup.nothing(1), lookup.nothing(1)
     )
-    chances, told = lookup.score_after(contexts, np.zeros(0, np.int64), np.zeros(0, np.int32))
+    known = contexts, np.zeros((1, 0), np.int32)
+    chances, told = lookup.score_after(known, np.zeros(0, np.int64), np.zeros(0, np.int32))
     mixing.nats(np.zeros(0, np.float32), nothing, chances, told, np.zeros(SIZE, np.float32))
     mixing.inputs(np.zeros((0, GATE_INPUTS), np.float32), nothing, told)
     features, one = (np.zeros((1, GATE_INPUTS)), np.zeros(1, np.bool_)), np.ones(1)

@@ -169,8 +169,10 @@ class _Assembler:
         names = ("places", "links", "following", "codes", "own", "rows")
         self.arrays |= {f"counts.{name}": getattr(tree, name) for name in names}
         self.arrays["gate"] = counts.gate.flat
-        n, codes = tree.own.shape
-        sizes = [self._plain.vocab_size, n, self._plain.never, len(tree.places), len(tree.rates), codes]
-        sizes += [len(tree.rows), tree.factor]
-        places = [self._at(name) for name in (*(f"counts.{name}" for name in names), "gate")]
+        self.arrays["labels"] = np.array([label for label in counts.labels if label >= 0], np.uint32)
+        own_rows, codes = tree.own.shape
+        sizes = [self._plain.vocab_size, tree.order, self._plain.never]
+        sizes += [len(tree.places), len(tree.rates), codes, len(tree.rows), tree.factor, own_rows]
+        sizes.append(len(self.arrays["labels"]))
+        places = [self._at(name) for name in (*(f"counts.{name}" for name in names), "gate", "labels")]
         return [loop.MIX, address_of(mixing(tree.following.dtype)), *sizes, *places]

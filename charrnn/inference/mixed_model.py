@@ -52,11 +52,13 @@ class MixedModel:
         inner, before = _parted(state or self.zero_state(x.shape[1]))
         logits, inner = self.alone.forward(x, inner, reset, labels)
         contexts, after = self._follow(x, reset, before)
+        symbols = self._gated.symbols_of(labels, x.size)
         flat = logits.reshape(x.size, -1)
 
         def mix(share: Share) -> None:
             some = slice(*share.of(x.size))
-            mixing.predictions(flat[some], *self.lookup.predict(contexts[some]), self._gated.gate.flat)
+            predicted = self.lookup.predict(contexts[some], symbols[some])
+            mixing.predictions(flat[some], *predicted, self._gated.gate.flat)
 
         self.workers.run(mix)
         return logits, _joined(inner, after)
@@ -80,7 +82,8 @@ class MixedModel:
         if own is not None:
             own[:] = nats
         contexts, after = self._follow(x, reset, before)
-        mixed = self._mixed(nats.reshape(-1), doubts, contexts, np.arange(x.size), y.reshape(-1))
+        known = contexts, self._gated.symbols_of(labels, x.size)
+        mixed = self._mixed(nats.reshape(-1), doubts, known, np.arange(x.size), y.reshape(-1))
         return mixed.reshape(x.shape), _joined(inner, after)
 
     def read(
@@ -93,7 +96,8 @@ class MixedModel:
         doubts = np.empty((len(ids), 2), np.float32)
         nats, left, inner = self.alone.read(x, restart_rows, begun, inner, places, ids, kept, doubts)
         contexts, after = self.lookup.follow(x, restart_rows, first, before)
-        mixed = self._mixed(nats, doubts, contexts, places, ids)
+        known = contexts, self._gated.symbols_of(None, x.size)
+        mixed = self._mixed(nats, doubts, known, places, ids)
         return mixed, _joined(left, contexts[kept]), _joined(inner, after)
 
     def gradient(
@@ -116,17 +120,26 @@ class MixedModel:
         """The same counts beside another network."""
         return MixedModel(model, self._gated, self.lookup)
 
+    def with_counts(self, gated: GatedCounts) -> MixedModel:
+        """The same network, windows included, beside the same counts, of texts with other labels."""
+        return MixedModel(self.alone, gated, self.lookup)
+
     def _follow(self, x: Array, reset: Array | None, before: Array) -> tuple[Array, Array]:
         """The contexts (T * B, n - 1) after each character of x, and those after the last (B, n - 1)."""
         return self.lookup.follow(x, _begun(x, reset), self.lookup.nothing(1), before)
 
-    def _mixed(self, nats: Array, doubts: Array, contexts: Array, places: Array, ids: Array) -> Array:
-        """-log p (n,) under the mixture, from those under the network; see Model.read."""
+    def _mixed(
+        self, nats: Array, doubts: Array, known: tuple[Array, Array], places: Array, ids: Array
+    ) -> Array:
+        """-log p (n,) under the mixture, from those under the network; see Model.read.
+
+        `known` are the contexts (T * B, n - 1), and the symbols of labels (T * B, columns).
+        """
         nats = np.ascontiguousarray(nats, np.float32)
 
         def mix(share: Share) -> None:
             some = slice(*share.of(len(nats)))
-            chances, told = self.lookup.score_after(contexts, places[some], ids[some])
+            chances, told = self.lookup.score_after(known, places[some], ids[some])
             mixing.nats(nats[some], doubts[some], chances, told, self._gated.gate.flat)
 
         self.workers.run(mix)
@@ -225,6 +238,11 @@ class RecallingModel:
     def for_reading(self) -> RecallingModel:
         """The same, with windows of its own."""
         return RecallingModel(self._model.for_reading(), self.cache)
+
+    def with_counts(self, gated: GatedCounts) -> RecallingModel:
+        """See MixedModel."""
+        assert isinstance(self._model, MixedModel)
+        return RecallingModel(self._model.with_counts(gated), self.cache)
 
     def _follow(
         self, x: Array, restart_rows: Array, restarts: recall.Memory, before: recall.Memory,
@@ -343,6 +361,11 @@ def model_of(checkpoint: Checkpoint, threads: int | None, *, reads_bfloat16: boo
     model.load_tensors(checkpoint.tensors)
     found = model if checkpoint.counts is None else MixedModel(model, checkpoint.counts)
     return found if checkpoint.cache is None else RecallingModel(found, checkpoint.cache)
+
+
+def with_counts(network: AnyNetwork, gated: GatedCounts | None) -> AnyNetwork:
+    """The same network beside the same counts, of texts with other labels, or without any."""
+    return network if gated is None or isinstance(network, Model) else network.with_counts(gated)
 
 
 def shared_by(network: AnyNetwork, ranks: Ranks) -> AnyNetwork:

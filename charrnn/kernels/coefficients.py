@@ -36,3 +36,6 @@ FOCUS_LEAST, LENGTH_EPSILON = 1e-30, 1e-8
 
 # The longest contexts whose probabilities under counts are computed as whole rows, see charrnn.counts.lookup.
 WHOLE_ROWS = 1
+
+# How much of a prediction by counts is left to the texts with the same label, see charrnn.counts.counts.
+LABEL_SHARE = 0.6

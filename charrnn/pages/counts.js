@@ -1,6 +1,7 @@
 // What counts say of the next character, and how the gate mixes it with the network's logits.
 // The arithmetic is that of charrnn.counts.lookup and mixing.
 
+const LABEL_SHARE = 0.6;
 const UNIT = 4096, GATE_UNITS = 16, GATE_CONTEXTS = 9, GATE_INPUTS = 13, GATE_LONG = 7;
 const LOG2_SERIES = [
   1.4425531436, -0.7182818984, 0.4582707065, -0.2795379275, 0.1234512844, -0.0264573772,
@@ -11,8 +12,9 @@ class Counts {
     const r = Math.fround;
     for (const [name, { at, numbers, bytes }] of Object.entries(model.counts.arrays))
       this[name] = new { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array }[bytes](weights, at, numbers);
-    const { order } = model.counts;
-    Object.assign(this, { order, size: model.outputs });
+    const { order, labels, given } = model.counts;
+    Object.assign(this, { order, size: model.outputs, labels, given });
+    const discounts = [...this.discounts, ...(this.label_discounts ?? [])];
     const sums = (sizes, first) => {
       const ends = new Uint32Array(sizes.length + 1);
       ends[0] = first;
@@ -23,8 +25,8 @@ class Counts {
     this.child = new Uint32Array(nodes + 1).fill(nodes);
     this.child.set(sums(this.children, 1));
     this.begin = sums(this.successors, 0);
-    this.own = Array.from({ length: order }, (_, k) =>
-      Float64Array.from(this.count_values, (value) => value * UNIT - this.discounts[3 * k + Math.min(value, 3) - 1]));
+    this.own = Array.from({ length: discounts.length / 3 }, (_, k) =>
+      Float64Array.from(this.count_values, (value) => value * UNIT - discounts[3 * k + Math.min(value, 3) - 1]));
     const { at, numbers } = model.counts.gate, gate = new Float32Array(weights, at, numbers);
     const cuts = [0, GATE_INPUTS * GATE_UNITS, (GATE_INPUTS + 1) * GATE_UNITS, (GATE_INPUTS + 2) * GATE_UNITS];
     [this.weight, this.bias, this.output] = [0, 1, 2].map((n) => gate.subarray(cuts[n], cuts[n + 1]));
@@ -51,25 +53,51 @@ class Counts {
     return r((bits >> 23) - 127 + y);
   }
 
-  // The nodes of the last 0, 1, .. characters.
-  nodes(context) {
-    const found = [0];
+  // The nodes of the last 0, 1, .. characters, perhaps behind a label.
+  nodes(context, label = null) {
+    const found = [0], symbols = [...(label === null ? [] : [label]), ...Array.from(context).reverse()];
     let node = 0;
-    for (let n = context.length - 1; n >= 0; n--) {
+    for (const symbol of symbols) {
       let low = this.child[node];
       const end = this.child[node + 1];
       for (let high = end; low < high; ) {
         const middle = (low + high) >> 1;
-        if (this.symbols[middle] < context[n]) low = middle + 1;
+        if (this.symbols[middle] < symbol) low = middle + 1;
         else high = middle;
       }
-      if (low === end || this.symbols[low] !== context[n]) break;
+      if (low === end || this.symbols[low] !== symbol) break;
       found.push((node = low));
     }
     return found;
   }
 
-  // 1 / total of a context of k characters.
+  // The symbols of labels, one id for each column, beyond the last if it is unknown.
+  symbolsOf(ids) {
+    const found = [];
+    let first = this.size + 1;
+    this.labels.forEach((size, column) => {
+      if (ids[column] < size) found.push(first + ids[column]);
+      first += size;
+    });
+    return found;
+  }
+
+  // p of what follows becomes that in texts with a label.
+  lookBehind(p, label, context) {
+    const [, ...found] = this.nodes(context, label), factors = [];
+    if (!found.length) return;
+    let left = LABEL_SHARE;
+    for (let k = found.length - 1; k >= 0; k--) {
+      const scale = this.scale(found[k], this.order + k);
+      factors.push([k, left * scale]);
+      left *= this.mass_values[this.masses[found[k]]] * scale;
+    }
+    const whole = (1 - LABEL_SHARE) + left;
+    for (let i = 0; i < this.size; i++) p[i] *= whole;
+    for (const [k, factor] of factors) this.add(p, found[k], this.order + k, factor);
+  }
+
+  // 1 / total of a context of k characters, or of k - n behind a label.
   scale(node, k) {
     let sum = this.mass_values[this.masses[node]];
     for (let n = this.begin[node]; n < this.begin[node + 1]; n++) sum += this.own[k][this.codes[n]];
@@ -81,8 +109,8 @@ class Counts {
       p[this.following[n]] += this.own[k][this.codes[n]] * scale;
   }
 
-  // p of what follows the context, and what the gate is told of it.
-  predict(context) {
+  // p of what follows the context in texts with these labels, and what the gate is told of it.
+  predict(context, labels) {
     const { p, told, r, size, order } = this, found = this.nodes(context), most = found.length - 1;
     const mass = (k) => this.mass_values[this.masses[found[k]]];
     const scales = found.map((node, k) => this.scale(node, k));
@@ -102,6 +130,7 @@ class Counts {
     }
     for (let i = 0; i < size; i++) p[i] *= left;
     for (const [k, factor] of factors) this.add(p, found[k], k, factor);
+    for (const label of labels) this.lookBehind(p, label, context);
     const LN2 = r(1 / 1.4426950408889634);
     for (let k = 1; k < order; k++)
       told[k - 1] = k <= most ? r(this.log2(r(1 + r(r(1 / UNIT) / r(scales[k])))) * LN2) : 0;
@@ -116,9 +145,9 @@ class Counts {
   }
 
   // out = log p after the context, from the network's logits.
-  mix(out, logits, context) {
+  mix(out, logits, context, labels) {
     const { p, e, told, r, size } = this;
-    this.predict(context);
+    this.predict(context, labels);
     const most = greatest(logits), lanes = new Float64Array(16), products = new Float64Array(16);
     for (let i = 0; i < size; i++) {
       const apart = r(logits[i] - most), x = apart > -87 ? apart : -87;

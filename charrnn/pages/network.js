@@ -66,6 +66,7 @@ class Network {
     this.steps = model.operations.map((operation, n) => this.operation(n, operation, counts));
     const last = model.operations.length - 1;
     this.logits = counts ? new Float32Array(this.vocabSize) : memory.row(this.at[last], this.vocabSize);
+    this.counts = counts;
     this.label([]);
   }
 
@@ -88,6 +89,7 @@ class Network {
         for (let j = 0; j < width; j++) bias[j] = r(bias[j] + more[j]);
       });
     }
+    this.labels = this.counts ? [...this.counts.given, ...this.counts.symbolsOf(labels)] : [];
     this.known.fill(0);
   }
 
@@ -116,7 +118,7 @@ class Network {
       return (character) => {
         this.context.copyWithin(0, 1);
         this.context[order - 2] = character;
-        counts.mix(this.logits, logits, this.context);
+        counts.mix(this.logits, logits, this.context, this.labels);
       };
     }
     const y = at[n] = memory.take(whole(width));

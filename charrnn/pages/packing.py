@@ -174,7 +174,9 @@ class _Packing:
                 "at": at, "numbers": array.size, "bytes": array.dtype.itemsize,
             }  # fmt: skip
         gate = {"at": self._place(gated.gate.flat.tobytes()), "numbers": gated.gate.flat.size}
-        return {"order": counts.order, "arrays": arrays, "gate": gate}
+        given = [label for label in gated.labels if label >= 0]
+        labels = counts.labels if self._checkpoint.columns else ()
+        return {"order": counts.order, "labels": labels, "given": given, "arrays": arrays, "gate": gate}
 
     def _add(self, name: str, array: Floats, *, rounded: bool = False) -> None:
         """Place an array once; rounded numbers have two bytes each."""

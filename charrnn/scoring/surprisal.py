@@ -27,7 +27,7 @@ import numpy.typing as npt
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import UNKNOWN_BITS, WEIGHT_PRECISIONS, WeightPrecision
 from charrnn.errors import ConfigError
-from charrnn.inference.mixed_model import AnyNetwork, GrowingModel, InOrder, model_of
+from charrnn.inference.mixed_model import AnyNetwork, GrowingModel, InOrder, model_of, with_counts
 from charrnn.nn.network import State
 from charrnn.nn.precision import require
 from charrnn.scoring import shared_prefixes
@@ -112,7 +112,7 @@ class Scorer:
     def of(self, checkpoint: Checkpoint) -> Scorer:
         """The scorer of a model that differs in vectors alone, such as biases. It uses the same network."""
         other = copy(self)
-        other.checkpoint = checkpoint
+        other.checkpoint, other._model = checkpoint, with_counts(self._model, checkpoint.counts)
         for scorer in (self, other):
             tensors = scorer.checkpoint.tensors.items()
             scorer._own = {name: tensor for name, tensor in tensors if tensor.ndim == 1}

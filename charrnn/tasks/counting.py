@@ -69,14 +69,19 @@ def parted(
 class Counting:
     """What stands beside a network that learns a text."""
 
-    def __init__(self, rest: Documents, aside: Documents, most_bytes: int) -> None:
-        """`rest` is what the network reads, and `aside` what is kept for the gate; it may be empty."""
+    def __init__(
+        self, rest: Documents, aside: Documents, most_bytes: int, labels: tuple[int, ...] = ()
+    ) -> None:
+        """`rest` is what the network reads, and `aside` what is kept for the gate; it may be empty.
+
+        `labels` says how many each column of their labels has.
+        """
         self._aside, order = aside, order_of(len(rest) + len(aside), rest.vocab_size)
-        grams = Grams.of(rest, order)
+        grams = Grams.of(rest, order, labels)
         if len(aside):
             unread = CompiledLookup(build(grams, most_bytes))
             self._chances, self._told = unread.score(aside, 0, len(aside))
-            grams = grams.merged(Grams.of(aside, order))
+            grams = grams.merged(Grams.of(aside, order, labels))
         self.gated = GatedCounts(build(grams, most_bytes), BUNDLED)
         self._lookup = CompiledLookup(self.gated.counts)
 

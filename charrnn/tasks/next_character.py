@@ -168,7 +168,8 @@ class NextCharacters:
         """The model with the novelty index of the whole corpus, including the validation part, and counts."""
         if self._most_bytes:
             own = joined(self.texts.corpus.documents, ((own, 0, len(own), 1) for own in self._own))
-            self._counting = Counting(own, self._aside, self._most_bytes)
+            labels = tuple(len(column.labels) for column in self.texts.corpus.columns)
+            self._counting = Counting(own, self._aside, self._most_bytes, labels)
             model = replace(model, counts=self._counting.gated)
         made, total = self.texts.corpus.novelty(), len(self.texts.corpus.documents)
         try:

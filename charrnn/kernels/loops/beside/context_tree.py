@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 
 from charrnn.kernels.activations import _bits, _float32_from_bits, _log2
-from charrnn.kernels.coefficients import LOG2E, WHOLE_ROWS
+from charrnn.kernels.coefficients import LABEL_SHARE, LOG2E, WHOLE_ROWS
 from charrnn.kernels.machine.emitted import NUMBER, emitted, load, prefetch, spread
 from charrnn.kernels.machine.jit import njit
 
@@ -36,10 +36,11 @@ class Tree(NamedTuple):
     rates: Any
     following: Any  # (S + LANES,)
     codes: Any  # (S,) uint16
-    own: Any  # (n, codes) float64: by the context's length, the counts less their discounts
+    own: Any  # (n, codes) float64: by the context's length, the counts less their discounts; 2 n with labels
     rows: Any  # (R, V) float64: the probabilities after the contexts of the first R nodes, see `_continue`
     vocab_size: int
     factor: int  # of the hash, odd and random: no file is slow to look up because someone wanted it so
+    order: int  # n
 
 
 @njit()
@@ -58,12 +59,18 @@ def prepare(tree: Any, symbols: Any, child: Any, begin: Any, masses: Any) -> Non
             tree.places[place] = node
             tree.links[node, PARENT], tree.links[node, SYMBOL] = parent, symbols[node]
     k, last = 0, 1  # the length of contexts, and the first node of the next one
+    behind = 1  # the first node of this length that stands behind a label
     for node in range(len(symbols)):
         if node == last:
             k, last = k + 1, child[node]
+            if k > 1:
+                behind = child[behind]
+            while k == 1 and behind < last and symbols[behind] <= tree.vocab_size:
+                behind += 1
+        row = tree.order + k - 1 if node > 0 and node >= behind else k
         total = np.int64(masses[node])
         for i in range(begin[node], begin[node + 1]):
-            total += np.int64(tree.own[k, tree.codes[i]])
+            total += np.int64(tree.own[row, tree.codes[i]])
         scale = 1.0 / np.float64(total)
         tree.rates[node, SCALE], tree.rates[node, SHARE] = scale, np.float64(masses[node]) * scale
         tree.links[node, BEGIN], tree.links[node, END] = begin[node], begin[node + 1]
@@ -156,6 +163,22 @@ def _descend(tree: Any, contexts: Any, paths: Any, depths: Any) -> None:
 
 
 @njit()
+def _descend_behind(tree: Any, label: int, context: Any, path: Any) -> int:
+    """The nodes path (n,) of a label and the last 0, 1, .. characters of a context (n - 1,); how many."""
+    hashed, depth = _hash(tree, np.int64(0), np.int64(label)), 0
+    node = _child(tree, np.int64(0), np.int64(label), _place(tree, hashed))
+    while node != 0:
+        path[depth] = node
+        depth += 1
+        if depth == tree.order or context[tree.order - 1 - depth] < 0:
+            break
+        symbol = np.int64(context[tree.order - 1 - depth])
+        hashed = _hash(tree, hashed, symbol)
+        node = _child(tree, node, symbol, _place(tree, hashed))
+    return depth
+
+
+@njit()
 def _child(tree: Any, node: int, symbol: int, place: int) -> Any:
     """The child of a node, looked for from a place on; 0: there is none."""
     while True:
@@ -203,6 +226,45 @@ def _spread(p: Any, tree: Any, path: Any, depth: int) -> None:
         for i in range(np.int64(tree.links[path[k], BEGIN]), np.int64(tree.links[path[k], END])):
             p[tree.following[i]] += tree.own[k, tree.codes[i]] * scale
         left *= tree.rates[path[k], SHARE]
+
+
+@njit()
+def _look_behind(p: Any, tree: Any, path: Any, depth: int) -> None:
+    """p (V,) becomes what follows in texts with a label, given its nodes; see charrnn.counts.counts."""
+    if depth == 0:
+        return
+    left = _left_behind(tree, path, depth)
+    for i in range(len(p)):
+        p[i] *= left
+    left = LABEL_SHARE
+    for k in range(depth - 1, -1, -1):
+        scale = left * tree.rates[path[k], SCALE]
+        for i in range(np.int64(tree.links[path[k], BEGIN]), np.int64(tree.links[path[k], END])):
+            p[tree.following[i]] += tree.own[tree.order + k, tree.codes[i]] * scale
+        left *= tree.rates[path[k], SHARE]
+
+
+@njit()
+def _left_behind(tree: Any, path: Any, depth: int) -> float:
+    """The share that is left to what follows in all texts."""
+    left = LABEL_SHARE
+    for k in range(depth - 1, -1, -1):
+        left *= tree.rates[path[k], SHARE]
+    return (1.0 - LABEL_SHARE) + left
+
+
+@njit()
+def _chance_behind(p: float, tree: Any, path: Any, depth: int, character: int) -> float:
+    """The probability of one character alone, the same as in `_look_behind`."""
+    if depth == 0:
+        return p
+    p *= _left_behind(tree, path, depth)
+    left = LABEL_SHARE
+    for k in range(depth - 1, -1, -1):
+        own = _own(tree, path[k], tree.order + k, character)
+        p += own * (left * tree.rates[path[k], SCALE])
+        left *= tree.rates[path[k], SHARE]
+    return p
 
 
 @njit()
@@ -260,19 +322,22 @@ def _weights(tree: Any, path: Any, depth: int, out: Any) -> None:
 
 
 @njit()
-def predict(p: Any, features: Any, contexts: Any, tree: Any) -> None:
+def predict(p: Any, features: Any, contexts: Any, labels: Any, tree: Any) -> None:
     """The probabilities p (B, V) of what follows contexts (B, n - 1), the last character last.
 
-    features (B, n + 1): log counts of the contexts of 1 .. n - 1 characters, the largest probability, and
-    the entropy; (B, 0): none.
+    labels (B, columns): symbols, or -1. features (B, n + 1): log counts of the contexts of 1 .. n - 1
+    characters, the largest probability, and the entropy; (B, 0): none.
     """
-    paths, depths = np.empty((TOGETHER, len(tree.own)), np.int64), np.empty(TOGETHER, np.int64)
+    paths, depths = np.empty((TOGETHER, tree.order), np.int64), np.empty(TOGETHER, np.int64)
+    path = np.empty(tree.order, np.int64)
     for first in range(0, len(p), TOGETHER):
         some = min(TOGETHER, len(p) - first)
         _descend(tree, contexts[first : first + some], paths, depths[:some])
         for b in range(some):
             row = first + b
             _spread(p[row], tree, paths[b], depths[b])
+            for label in labels[row]:
+                _look_behind(p[row], tree, path, _descend_behind(tree, label, contexts[row], path))
             if features.shape[1] > 0:
                 _weights(tree, paths[b], depths[b], features[row])
                 features[row, -2], features[row, -1] = _sharpness(p[row])
@@ -295,15 +360,17 @@ def follow(contexts: Any, x: Any, restart_rows: Any, restarts: Any, context: Any
 
 
 @njit()
-def score(chances: Any, features: Any, contexts: Any, asked: Any, tree: Any, known: Any) -> None:
-    """The probabilities chances (M,) of characters after contexts (.., n - 1), and the features (M, ..).
+def score(chances: Any, features: Any, given: Any, asked: Any, tree: Any, known: Any) -> None:
+    """The probabilities chances (M,) of characters, and the features (M, n + 1) of `predict`; (M, 0): none.
 
-    asked is (places, ids), (M,) each. The features are those of `predict`. known (nodes, 2) holds what is
-    known of each node's largest probability and entropy, elsewhere NaN; threads may share it.
+    given are contexts (P, n - 1) and labels (P, columns), of which asked, (places, ids) (M,) each, says which
+    precede the characters. known (nodes, 2) holds what is known of the largest probability and the entropy
+    after each node without labels, elsewhere NaN; threads may share it.
     """
-    places, ids = asked
+    (contexts, labels), (places, ids) = given, asked
     p, wanted = np.empty(tree.vocab_size, np.float64), np.empty((TOGETHER, contexts.shape[1]), np.int32)
-    paths, depths = np.empty((TOGETHER, len(tree.own)), np.int64), np.empty(TOGETHER, np.int64)
+    paths, depths = np.empty((TOGETHER, tree.order), np.int64), np.empty(TOGETHER, np.int64)
+    own_path = np.empty(tree.order, np.int64)
     for first in range(0, len(chances), TOGETHER):
         some = min(TOGETHER, len(chances) - first)
         for b in range(some):
@@ -313,7 +380,18 @@ def score(chances: Any, features: Any, contexts: Any, asked: Any, tree: Any, kno
         for b in range(some):
             i, path, depth = first + b, paths[b], depths[b]
             chances[i] = _chance(tree, path, depth, ids[i])
-            if features.shape[1] > 0:
+            behind = 0
+            for label in labels[places[i]]:
+                nodes = _descend_behind(tree, label, wanted[b], own_path)
+                chances[i] = _chance_behind(chances[i], tree, own_path, nodes, ids[i])
+                behind += nodes
+            if features.shape[1] > 0 and behind > 0:
+                _spread(p, tree, path, depth)
+                for label in labels[places[i]]:
+                    _look_behind(p, tree, own_path, _descend_behind(tree, label, wanted[b], own_path))
+                _weights(tree, path, depth, features[i])
+                features[i, -2], features[i, -1] = _sharpness(p)
+            elif features.shape[1] > 0:
                 node = path[depth - 1]
                 if not (known[node, 0] >= 0 and known[node, 1] >= 0):
                     _spread(p, tree, path, depth)

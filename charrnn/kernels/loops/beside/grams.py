@@ -7,6 +7,9 @@ nothing: before START, and where a part of the text is left out. So sorted keys 
 every length.
 
 For n = 4, "ab" gives the keys START 0 0 a and a START 0 b.
+
+Of texts with labels there are further grams, whose contexts have the label in the place of their latest
+character: V + 2 + its place among all labels.
 """
 
 from __future__ import annotations
@@ -103,6 +106,23 @@ def pack(keys: Any, text: Any, position: int, places: Any, context: Any, order: 
         keys[row, last] |= symbol << shift
         context[last] &= ~(lowest << shift)
         position += 1
+
+
+@njit()
+def put_first(keys: Any, symbols: Any, order: Any) -> None:
+    """Puts symbols (P,) before the contexts of keys (P, W), which lose their oldest character."""
+    width, top = np.uint64(order.bits), np.uint64(order.bits * (64 // order.bits - 1))
+    lowest = (np.uint64(1) << width) - np.uint64(1)
+    last, shift = _place(order.n - 1, order)
+    for row in range(len(keys)):
+        following = (keys[row, last] >> shift) & lowest
+        keys[row, last] &= ~(lowest << shift)
+        pushed = np.uint64(symbols[row])
+        for w in range(keys.shape[1]):
+            word = keys[row, w]
+            keys[row, w] = (word >> width) | (pushed << top)
+            pushed = word & lowest
+        keys[row, last] = (keys[row, last] & ~(lowest << shift)) | (following << shift)
 
 
 @njit()

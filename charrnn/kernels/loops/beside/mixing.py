@@ -35,6 +35,8 @@ from charrnn.kernels.loops.beside.context_tree import (
     TOGETHER,
     Tree,
     _descend,
+    _descend_behind,
+    _look_behind,
     _sharpness,
     _spread,
     _weights,
@@ -176,7 +178,8 @@ def _mix(table: int, characters: int, rows: int, numbers_at: Any) -> None:
     V, n, never = word_at(table), word_at(table + STEP), word_at(table + 2 * STEP)
     places, nodes, codes = word_at(table + 3 * STEP), word_at(table + 4 * STEP), word_at(table + 5 * STEP)
     whole_rows, factor = word_at(table + 6 * STEP), word_at(table + 7 * STEP)
-    arrays = table + 8 * STEP
+    own_rows, labels = word_at(table + 8 * STEP), word_at(table + 9 * STEP)
+    arrays = table + 10 * STEP
     size = np.intp(1)
     tree = Tree(
         carray(_uint32(word_at(arrays)), (places,)),
@@ -184,18 +187,21 @@ def _mix(table: int, characters: int, rows: int, numbers_at: Any) -> None:
         _doubles_at(word_at(arrays + STEP), 4 * nodes).reshape((nodes, 4)),
         carray(numbers_at(word_at(arrays + 2 * STEP)), (size,)),
         carray(_uint16(word_at(arrays + 3 * STEP)), (size,)),
-        _doubles_at(word_at(arrays + 4 * STEP), n * codes).reshape((n, codes)),
+        _doubles_at(word_at(arrays + 4 * STEP), own_rows * codes).reshape((own_rows, codes)),
         _doubles_at(word_at(arrays + 5 * STEP), whole_rows * V).reshape((whole_rows, V)),
         V,
         factor,
+        n,
     )
     gate = _floats_at(word_at(arrays + 6 * STEP), _SHIFT + 1)
-    entries = arrays + 7 * STEP
+    known = carray(_uint32(word_at(arrays + 7 * STEP)), (labels,))
+    entries = arrays + 8 * STEP
     # In one piece: to ask for each of them takes as long as what is done with it.
     most = min(rows, TOGETHER)
-    space = np.empty(NORM_LANES + V + most * n + most + most * n + V + n + F + U)
+    space = np.empty(NORM_LANES + V + most * n + most + n + most * n + V + n + F + U)
     lanes, p, rest = space[:NORM_LANES], space[NORM_LANES : NORM_LANES + V], space[NORM_LANES + V :]
-    whole_numbers, rest = rest.view(np.int64), rest[most * n + most :]
+    whole_numbers, rest = rest.view(np.int64), rest[most * n + most + n :]
+    behind = whole_numbers[most * n + most : most * n + most + n]
     paths, depths = whole_numbers[: most * n].reshape((most, n)), whole_numbers[most * n : most * n + most]
     contexts, rest = (
         rest.view(np.int32)[: most * (n - 1)].reshape((most, n - 1)),
@@ -218,6 +224,8 @@ def _mix(table: int, characters: int, rows: int, numbers_at: Any) -> None:
             y, logits = _row(entries, first + b, V), _row(entries + 2 * STEP, first + b, V)
             path, depth = paths[b], depths[b]
             _spread(p, tree, path, depth)
+            for label in known:
+                _look_behind(p, tree, behind, _descend_behind(tree, np.int64(label), contexts[b], behind))
             _weights(tree, path, depth, told)
             told[n - 1], told[n] = _sharpness(p)
             _exponentials(e, products, logits)
@@ -234,8 +242,8 @@ def _mix(table: int, characters: int, rows: int, numbers_at: Any) -> None:
 
 # An instruction of the compiled loop: logits become log-probabilities, mixed with those of counts. The table
 # has V, n, the character that is never written or -1, the sizes of arrays of charrnn.counts.compiled, their
-# addresses, that of the gate's weights, and the addresses and widths of the result, the logits, and the
-# context: of each text the last n - 1 characters, plus 1, so that 0 stands where nothing is known.
+# addresses, those of the gate's weights and the labels, and the addresses and widths of the result, the
+# logits, and the context: of each text the last n - 1 characters, plus 1; 0 stands where nothing is known.
 
 
 def mix_uint8(table: int, characters: int, rows: int) -> None:
