@@ -622,7 +622,8 @@ def gated(
     total = float(tensors["gate.output.bias"][0])
     for weight, value in zip(tensors["gate.output.weight"][0], hidden, strict=True):
         total += float(weight) * value
-    most = 0.2 if x[6] > 0 else 1023 / 1024  # where seven characters occurred
+    long_most = float(tensors["gate.most"][0]) if "gate.most" in tensors else 0.2
+    most = long_most if x[6] > 0 else 1023 / 1024  # where seven characters occurred
     weight = 1 / 1024 + (most - 1 / 1024) / (1 + np.exp(-total))
     return weight, (weight * p + (1 - weight) * q).tolist()
 

@@ -177,6 +177,21 @@ def test_a_resumed_run_is_the_run_itself(corpus, tmp_path):
     assert cut.read_bytes() == whole.read_bytes()
 
 
+@pytest.mark.parametrize(("again", "most"), [(0, 0.2), (40, 1023 / 1024)])
+def test_where_a_text_repeats_itself_the_gate_may_leave_more_to_counts(again, most, tmp_path, monkeypatch):
+    monkeypatch.setattr(counting, "SHARE", 0.1)
+    random = np.random.default_rng(3)
+    passage = "".join(random.choice([*"abcdefgh "], 60)) + "\n"
+    lines = "".join("".join(random.choice([*"abcdefgh "], 50)) + "\n" for _ in range(80))
+    (tmp_path / "text").write_text(lines + passage * again)
+    list(api.train(tmp_path / "text", out=tmp_path / "m.safetensors", steps=3, evaluations=1, **SMALL))
+    model = api.load(tmp_path / "m.safetensors")
+    assert model.counts is not None
+    assert model.counts.gate.long_most == pytest.approx(most)
+    with model_file.container.opened(tmp_path / "m.safetensors") as file:
+        assert file.record["format_version"] == (6 if again else 5)
+
+
 def test_without_counts_the_file_is_as_before(corpus, tmp_path):
     out = tmp_path / "m.safetensors"
     run(corpus, out, counts=0)

@@ -21,14 +21,22 @@ from charrnn.counts.lookup import NOTHING, Lookup
 from charrnn.inference.mixed_model import MixedModel, model_of
 from charrnn.inference.mixture import Blend, MixedNetwork
 from charrnn.inference.numpy_network import PlainNetwork
-from charrnn.kernels.coefficients import GATE_LONG
+from charrnn.kernels.coefficients import GATE_LONG, GATE_LONG_MOST, GATE_RANGE
 from charrnn.kernels.loops.beside import mixing
 from charrnn.scoring import shared_prefixes
 
 WIDE = "".join(map(chr, range(32, 332)))
 
 
-NAMES = ("prose", "lines", "records", "many characters", "a narrow network")
+NAMES = ("prose", "lines", "records", "many characters", "a narrow network", "a text that repeats itself")
+
+
+def repeating() -> Checkpoint:
+    """One whose gate leaves much to the counts where they copy."""
+    model = counted.beside(toy_models.toy(), order=9)
+    assert model.counts is not None
+    gate = replace(model.counts.gate, long_most=0.75)
+    return replace(model, counts=replace(model.counts, gate=gate))
 
 
 @functools.cache
@@ -41,6 +49,7 @@ def models() -> dict[str, Checkpoint]:
         counted.beside(toy_models.toy(split="blank"), order=12),
         counted.beside(random_models.make(characters=WIDE, norm=False)),
         counted.beside(random_models.make(hidden_size=2, cell="rnn"), order=9),
+        repeating(),
     )
     return dict(zip(NAMES, made, strict=True))
 
@@ -89,7 +98,7 @@ def test_the_logarithm_is_exact_to_many_digits():
 
     np.testing.assert_allclose(log(x), np.log(x), atol=1e-12, rtol=1e-12)
     gate = Gate(np.append(np.zeros(SIZE - 1), -30).astype(np.float32))  # nearly all is the network's
-    mixing.nats(nats, np.zeros((2000, 2), np.float32), x, np.zeros((2000, 6), np.float32), gate.flat)
+    mixing.nats(nats, np.zeros((2000, 2), np.float32), x, np.zeros((2000, 6), np.float32), gate.numbers)
     np.testing.assert_allclose(nats, -np.log(1 - (1 - x) / 1024), atol=1e-7)
 
 
@@ -102,8 +111,8 @@ def rows(count: int, seed: int = 0) -> tuple[Any, ...]:
     return features, chances, np.full(count, 0.2)
 
 
-def is_long(features: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return features[:, GATE_LONG - 1] > 0
+def most(features: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.where(features[:, GATE_LONG - 1] > 0, GATE_LONG_MOST, GATE_RANGE[1])
 
 
 def test_the_gradient_is_that_of_central_differences():
@@ -112,10 +121,10 @@ def test_the_gradient_is_that_of_central_differences():
     some, spare, wide = np.arange(0, 40, 3), np.empty(SIZE), features.astype(np.float64)
 
     def loss() -> float:
-        return mixing.gradient(spare, gate, wide, is_long(features), chances, network, some)
+        return mixing.gradient(spare, gate, wide, most(features), chances, network, some)
 
     gradient = np.empty(SIZE)
-    mixing.gradient(gradient, gate, wide, is_long(features), chances, network, some)
+    mixing.gradient(gradient, gate, wide, most(features), chances, network, some)
     for k in range(0, SIZE, 7):
         before = gate[k]
         gate[k] = before + 1e-4
@@ -130,11 +139,11 @@ def test_the_gradient_is_of_the_loss_that_is_read():
     features, chances, network = rows(50)
     gate = Gate(np.random.default_rng(1).normal(scale=0.3, size=SIZE).astype(np.float32))
     spare, wide = np.empty(SIZE), features.astype(np.float64)
-    read = is_long(features), chances, network, np.arange(50)
+    read = most(features), chances, network, np.arange(50)
     loss = mixing.gradient(spare, gate.flat.astype(np.float64), wide, *read)
     nats = -np.log(network).astype(np.float32)
     told = features[:, [*range(11)]].copy()  # nine contexts and what sharpness the counts have
-    mixing.nats(nats, features[:, 11:].copy(), chances, told, gate.flat)
+    mixing.nats(nats, features[:, 11:].copy(), chances, told, gate.numbers)
     assert nats.mean() == pytest.approx(loss, abs=1e-5)
 
 
@@ -144,7 +153,7 @@ def test_a_fit_finds_what_is_there_and_is_the_same_each_time():
     def loss(gate: Gate, of: tuple[Any, ...]) -> float:
         features, *others = of
         wide = gate.flat.astype(np.float64)
-        read = features.astype(np.float64), is_long(features), *others, np.arange(6000)
+        read = features.astype(np.float64), most(features), *others, np.arange(6000)
         return mixing.gradient(np.empty(SIZE), wide, *read)
 
     gate = fitting.fitted(*known)
@@ -158,7 +167,7 @@ def test_neither_is_ever_left_out():
         gate = Gate(np.append(np.zeros(SIZE - 1), shift).astype(np.float32))
         nats = np.array([50.0, 0.0], np.float32)
         chances = np.array([1.0, 1e-30])
-        mixing.nats(nats, np.zeros((2, 2), np.float32), chances, np.zeros((2, 6), np.float32), gate.flat)
+        mixing.nats(nats, np.zeros((2, 2), np.float32), chances, np.zeros((2, 6), np.float32), gate.numbers)
         assert nats.max() == pytest.approx(math.log(1024), abs=1e-3)
 
 
@@ -166,7 +175,7 @@ def test_a_network_that_has_diverged_is_not_hidden():
     nats = np.array([np.nan, 1.0], np.float32)
     gate = counted.gated(5).gate
     mixing.nats(
-        nats, np.full((2, 2), np.nan, np.float32), np.ones(2), np.zeros((2, 6), np.float32), gate.flat
+        nats, np.full((2, 2), np.nan, np.float32), np.ones(2), np.zeros((2, 6), np.float32), gate.numbers
     )
     assert np.isnan(nats[0])
     assert 0 <= nats[1] < 1
@@ -276,6 +285,9 @@ def test_a_gate_comes_back_from_its_tensors():
         "gate.output.weight": (1, 16), "gate.output.bias": (1,),
     }  # fmt: skip
     np.testing.assert_array_equal(Gate.from_tensors(tensors).flat, gate.flat)
+    other = Gate(gate.flat, 0.75)
+    assert other.tensors().keys() - tensors.keys() == {"gate.most"}
+    np.testing.assert_array_equal(Gate.from_tensors(other.tensors()).numbers, other.numbers)
 
 
 HOSTILE = {
@@ -285,6 +297,11 @@ HOSTILE = {
     "another type": (lambda t: t.update({"gate.output.bias": np.zeros(1)}), "float64"),
     "not a number": (lambda t: t["gate.output.weight"].fill(np.nan), r"gate\.output\.weight holds NaN"),
     "a huge number": (lambda t: t["gate.hidden.weight"].fill(MOST_WEIGHT * 2), "beyond 1000"),
+    "no bound": (lambda t: t.update({"gate.most": np.zeros(1, np.float32)}), r"gate\.most is not above"),
+    "no number as a bound": (
+        lambda t: t.update({"gate.most": np.full(1, np.nan, np.float32)}), r"gate\.most is not above",
+    ),
+    "two bounds": (lambda t: t.update({"gate.most": np.ones(2, np.float32)}), "of the shape"),
     "counts of other characters": (lambda t: t.update(counted.gated(7).counts.tensors()), "has a 6|has a 7"),
 }  # fmt: skip
 

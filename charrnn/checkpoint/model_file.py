@@ -28,7 +28,7 @@ from charrnn.vocabulary import END, Vocabulary
 
 FORMAT_VERSION = 6  # newer files are refused; each file gets the lowest version that can hold it
 INDEX_VERSION = 2  # the lowest version for a model with a novelty index
-COUNTS_VERSION, LABELLED_COUNTS_VERSION = 5, 6  # and with counts, and with those that know labels
+COUNTS_VERSION, MORE_COUNTS_VERSION = 5, 6  # and with counts, and with those that are not is_plain
 SUFFIX = container.SUFFIX
 RESUME_SUFFIX = ".resume" + SUFFIX
 
@@ -214,8 +214,8 @@ def _record(checkpoint: Checkpoint) -> Record:
         version = max(INDEX_VERSION, version)
         record |= {"format_version": version, "novelty": checkpoint.novelty.to_dict()}
     if checkpoint.counts is not None:
-        labelled = bool(checkpoint.counts.counts.labels)
-        record["format_version"] = max(LABELLED_COUNTS_VERSION if labelled else COUNTS_VERSION, version)
+        own = COUNTS_VERSION if checkpoint.counts.is_plain else MORE_COUNTS_VERSION
+        record["format_version"] = max(own, version)
     return record
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.counts.gate import MOST_WEIGHT, SIZE, Gate
-from charrnn.kernels.coefficients import GATE_INPUTS, GATE_LONG, GATE_UNITS
+from charrnn.kernels.coefficients import GATE_INPUTS, GATE_LONG, GATE_LONG_MOST, GATE_RANGE, GATE_UNITS
 from charrnn.kernels.loops.beside import mixing
 
 ROWS, PASSES = 128, 4  # of a step; over the text: ten passes gain 0.0002 nats, and take twice as long
@@ -21,14 +21,14 @@ Wide = npt.NDArray[np.float64]
 _WEIGHTS = GATE_INPUTS * GATE_UNITS
 
 
-def fitted(inputs: Floats, chances: Wide, network: Wide) -> Gate:
+def fitted(inputs: Floats, chances: Wide, network: Wide, long_most: float = GATE_LONG_MOST) -> Gate:
     """The gate of the lowest loss over M characters.
 
     inputs (M, F) are the gate's; chances and network (M,), the probabilities under counts and network.
-    The same text gives the same gate.
+    See Gate for `long_most`. The same text gives the same gate.
     """
     mean, scale = inputs.mean(0, dtype=np.float64), inputs.std(0, dtype=np.float64) + 1e-3
-    features, is_long = (inputs - mean) / scale, inputs[:, GATE_LONG - 1] > 0
+    features, most = (inputs - mean) / scale, np.where(inputs[:, GATE_LONG - 1] > 0, long_most, GATE_RANGE[1])
     random, origin = np.random.default_rng(0), np.zeros(SIZE)
     for part in (origin[:_WEIGHTS], origin[-GATE_UNITS - 1 : -1]):  # not the biases
         part[:] = random.normal(scale=START, size=len(part))
@@ -38,7 +38,7 @@ def fitted(inputs: Floats, chances: Wide, network: Wide) -> Gate:
     for _ in range(PASSES):
         order = random.permutation(len(inputs))
         for low in range(0, len(order), ROWS):
-            mixing.gradient(gradient, gate, features, is_long, chances, network, order[low : low + ROWS])
+            mixing.gradient(gradient, gate, features, most, chances, network, order[low : low + ROWS])
             gradient += DECAY * (gate - origin)
             step += 1
             moments += (1 - BETAS[0]) * (gradient - moments)
@@ -46,7 +46,7 @@ def fitted(inputs: Floats, chances: Wide, network: Wide) -> Gate:
             pace = RATE * (1 - step / (steps + 1)) * math.sqrt(1 - BETAS[1] ** step) / (1 - BETAS[0] ** step)
             gate -= pace * moments / (np.sqrt(squares) + EPSILON)
     gate = _of_inputs(gate, 1 / scale, -mean / scale)
-    return Gate(np.clip(gate, -MOST_WEIGHT, MOST_WEIGHT).astype(np.float32))
+    return Gate(np.clip(gate, -MOST_WEIGHT, MOST_WEIGHT).astype(np.float32), long_most)
 
 
 def _of_inputs(gate: Wide, scale: Wide, shift: Wide) -> Wide:

@@ -3,9 +3,10 @@
     p(c | text) = g p_counts(c | text) + (1 - g) p_network(c | text)
 
 g is LEAST + (MOST - LEAST) sigmoid(v tanh(W x + b) + d), so that neither is ever left out. MOST is lower
-where the last GATE_LONG characters occurred together: there counts would copy the text. x has, before the
-character is seen: log(1 + count) of the contexts of 1 .. 9 characters, the counts' largest probability and
-their entropy, the network's largest probability, as -log p, and its entropy; entropies are in nats.
+where the last GATE_LONG characters occurred together, for there counts would copy the text, unless this
+repeats itself anyway. x has, before the character is seen: log(1 + count) of the contexts of 1 .. 9
+characters, the counts' largest probability and their entropy, the network's largest probability, as -log p,
+and its entropy; entropies are in nats.
 
 The network is trained alone: through the mixture it would learn nothing, since counts of the training text
 are too good there.
@@ -21,9 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.counts.counts import Array, Counts
-from charrnn.kernels.coefficients import GATE_INPUTS, GATE_UNITS
+from charrnn.kernels.coefficients import GATE_INPUTS, GATE_LONG_MOST, GATE_RANGE, GATE_UNITS
 
 PREFIX = "gate."
+MOST = "gate.most"  # in a file: long_most, unless it is the usual
 MOST_WEIGHT = 1000.0
 LEAST_FITTED = 300_000  # characters of a text of which some are set aside for a gate of its own
 Floats = npt.NDArray[np.float32]
@@ -41,16 +43,28 @@ _SHAPES = {
 class Gate:
     """The gate's weights, as one array: W transposed (inputs, units), b (units,), v (units,), d (1,).
 
+    `long_most` is MOST where the last GATE_LONG characters occurred together: the usual, or a float32.
+
     Raises:
         ValueError: their number is wrong, or one is not finite, or too large; says which.
     """
 
     flat: Floats
+    long_most: float = GATE_LONG_MOST
+
+    @property
+    def numbers(self) -> Floats:
+        """What kernels take: the weights, and MOST - LEAST after GATE_LONG characters that occurred."""
+        return np.append(self.flat, np.float32(self.long_most - GATE_RANGE[0]))
 
     def __post_init__(self) -> None:
         if self.flat.shape != (SIZE,) or self.flat.dtype != np.float32:
             raise ValueError(f"a gate has {SIZE} float32 numbers, not {self.flat.dtype} {self.flat.shape}")
         for name, tensor in self.tensors().items():
+            if name == MOST and not GATE_RANGE[0] < self.long_most <= GATE_RANGE[1]:
+                raise ValueError(
+                    f"the tensor {name} is not above {GATE_RANGE[0]}, and at most {GATE_RANGE[1]}"
+                )
             if not np.isfinite(tensor).all():
                 raise ValueError(f"the tensor {name} holds NaN or infinity")
             if np.abs(tensor).max() > MOST_WEIGHT:
@@ -66,12 +80,15 @@ class Gate:
                 part.reshape(shape[::-1]).T.copy() if name == "hidden.weight" else part.reshape(shape).copy()
             )
             at += size
+        if self.long_most != GATE_LONG_MOST:
+            found[MOST] = np.array([self.long_most], np.float32)
         return found
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Array]) -> Gate:
         """The gate that `tensors` gave. ValueError: these are anything else."""
-        for name, shape in _SHAPES.items():
+        shapes = _SHAPES | ({MOST.removeprefix(PREFIX): (1,)} if MOST in tensors else {})
+        for name, shape in shapes.items():
             if (tensor := tensors.get(PREFIX + name)) is None:
                 raise ValueError(f"the tensor {PREFIX}{name} is missing")
             if tensor.shape != shape or tensor.dtype != np.float32:
@@ -79,9 +96,10 @@ class Gate:
                     f"the tensor {PREFIX}{name} is {tensor.dtype} of the shape {tensor.shape}, "
                     f"not float32 of {shape}"
                 )
-        if extra := sorted(tensors.keys() - {PREFIX + name for name in _SHAPES}):
+        if extra := sorted(tensors.keys() - {PREFIX + name for name in shapes}):
             raise ValueError(f"a gate has no such tensor as {extra[0]!r}")
-        return cls(np.concatenate([tensors[PREFIX + name].T.ravel() for name in _SHAPES]))
+        flat = np.concatenate([tensors[PREFIX + name].T.ravel() for name in _SHAPES])
+        return cls(flat, float(tensors[MOST][0])) if MOST in tensors else cls(flat)
 
 
 SIZE = sum(int(np.prod(shape)) for shape in _SHAPES.values())
@@ -110,6 +128,11 @@ class GatedCounts:
         if labels is None:
             return np.tile(np.array(self.labels, np.int32), (positions, 1))
         return np.ascontiguousarray(self.counts.symbols_of(labels.reshape(positions, -1)))
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the counts know no labels, and the gate's MOST are the usual."""
+        return not self.counts.labels and self.gate.long_most == GATE_LONG_MOST
 
     def tensors(self) -> dict[str, Any]:
         """All arrays, by their names in a model file."""

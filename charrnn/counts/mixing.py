@@ -18,7 +18,6 @@ from charrnn.kernels.coefficients import (
     GATE_CONTEXTS,
     GATE_INPUTS,
     GATE_LONG,
-    GATE_LONG_MOST,
     GATE_RANGE,
     GATE_UNITS,
     LOG2E,
@@ -28,7 +27,6 @@ Floats = npt.NDArray[np.float32]
 
 _LEAST, _LN2 = np.float32(EXP_LEAST), np.float32(1 / LOG2E)
 _LOWEST, _SPAN = np.float32(GATE_RANGE[0]), np.float32(GATE_RANGE[1] - GATE_RANGE[0])
-_LONG_SPAN = np.float32(GATE_LONG_MOST - GATE_RANGE[0])
 
 
 class Mixing:
@@ -40,8 +38,10 @@ class Mixing:
     def __init__(self, gated: GatedCounts, of: Any) -> None:
         self._of, self._lookup = of, Lookup(gated.counts, gated.labels)
         self._n = gated.counts.order
-        parts = np.split(gated.gate.flat, np.cumsum([GATE_INPUTS * GATE_UNITS, GATE_UNITS, GATE_UNITS]))
-        weight, self._bias, self._output, self._shift = parts
+        sizes = [GATE_INPUTS * GATE_UNITS, GATE_UNITS, GATE_UNITS, 1]
+        weight, self._bias, self._output, self._shift, (self._long_span,) = np.split(
+            gated.gate.numbers, np.cumsum(sizes)
+        )
         self._weight = weight.reshape(GATE_INPUTS, GATE_UNITS)
 
     def __call__(self, logits: Floats, character: int, state: Floats, new: Floats) -> Floats:
@@ -69,6 +69,6 @@ class Mixing:
         inputs[GATE_CONTEXTS:] = *told[-2:], top, entropy
         hidden = self._of.tanh(self._of.product(self._weight, inputs) + self._bias) * self._output
         total = np.add.accumulate(hidden)[-1:]  # unlike reduce, it adds in order
-        span = _LONG_SPAN if inputs[GATE_LONG - 1] > 0 else _SPAN
+        span = self._long_span if inputs[GATE_LONG - 1] > 0 else _SPAN
         opened: np.float32 = (self._of.sigmoid(total + self._shift) * span + _LOWEST)[0]
         return opened

@@ -33,9 +33,9 @@ def try_out(vocab_size: int) -> None:
     )
     known = contexts, np.zeros((1, 0), np.int32)
     chances, told = lookup.score_after(known, np.zeros(0, np.int64), np.zeros(0, np.int32))
-    mixing.nats(np.zeros(0, np.float32), nothing, chances, told, np.zeros(SIZE, np.float32))
+    mixing.nats(np.zeros(0, np.float32), nothing, chances, told, np.zeros(SIZE + 1, np.float32))
     mixing.inputs(np.zeros((0, GATE_INPUTS), np.float32), nothing, told)
-    features, one = (np.zeros((1, GATE_INPUTS)), np.zeros(1, np.bool_)), np.ones(1)
+    features, one = (np.zeros((1, GATE_INPUTS)), np.ones(1)), np.ones(1)
     mixing.gradient(np.zeros(SIZE), np.zeros(SIZE), *features, one, one, np.zeros(1, np.int64))
 
 

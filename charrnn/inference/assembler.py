@@ -168,7 +168,7 @@ class _Assembler:
         tree = CompiledLookup(counts.counts).tree
         names = ("places", "links", "following", "codes", "own", "rows")
         self.arrays |= {f"counts.{name}": getattr(tree, name) for name in names}
-        self.arrays["gate"] = counts.gate.flat
+        self.arrays["gate"] = counts.gate.numbers
         self.arrays["labels"] = np.array([label for label in counts.labels if label >= 0], np.uint32)
         own_rows, codes = tree.own.shape
         sizes = [self._plain.vocab_size, tree.order, self._plain.never]

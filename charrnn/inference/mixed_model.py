@@ -58,7 +58,7 @@ class MixedModel:
         def mix(share: Share) -> None:
             some = slice(*share.of(x.size))
             predicted = self.lookup.predict(contexts[some], symbols[some])
-            mixing.predictions(flat[some], *predicted, self._gated.gate.flat)
+            mixing.predictions(flat[some], *predicted, self._gated.gate.numbers)
 
         self.workers.run(mix)
         return logits, _joined(inner, after)
@@ -140,7 +140,7 @@ class MixedModel:
         def mix(share: Share) -> None:
             some = slice(*share.of(len(nats)))
             chances, told = self.lookup.score_after(known, places[some], ids[some])
-            mixing.nats(nats[some], doubts[some], chances, told, self._gated.gate.flat)
+            mixing.nats(nats[some], doubts[some], chances, told, self._gated.gate.numbers)
 
         self.workers.run(mix)
         return nats

@@ -19,7 +19,8 @@ LOG2_SERIES = (1.4425531436, -0.7182818984, 0.4582707065, -0.2795379275, 0.12345
 
 # The gate between counts and network, see charrnn.counts.gate: its units, the contexts of which it is told
 # (of 1, 2, .. characters), and the least and the most that it leaves to the counts: after a context of
-# GATE_LONG characters that occurred, at most GATE_LONG_MOST, for there they would copy the text.
+# GATE_LONG characters that occurred, at most GATE_LONG_MOST, for there they would copy the text, unless this
+# repeats itself.
 GATE_UNITS, GATE_CONTEXTS, GATE_RANGE = 16, 9, (1 / 1024, 1 - 1 / 1024)
 GATE_LONG, GATE_LONG_MOST = 7, 0.2
 GATE_INPUTS = GATE_CONTEXTS + 4

@@ -30,7 +30,7 @@ class Counts {
     const { at, numbers } = model.counts.gate, gate = new Float32Array(weights, at, numbers);
     const cuts = [0, GATE_INPUTS * GATE_UNITS, (GATE_INPUTS + 1) * GATE_UNITS, (GATE_INPUTS + 2) * GATE_UNITS];
     [this.weight, this.bias, this.output] = [0, 1, 2].map((n) => gate.subarray(cuts[n], cuts[n + 1]));
-    this.shift = gate[cuts[3]];
+    [this.shift, this.longSpan] = gate.subarray(cuts[3]);
     this.p = new Float64Array(this.size);
     this.row = new Float64Array(this.size);
     this.e = new Float32Array(this.size);
@@ -173,7 +173,7 @@ class Counts {
       const told = r(tanh32(r(unit + this.bias[j])) * this.output[j]);
       sum = j ? r(sum + told) : told;
     }
-    const lowest = r(1 / 1024), most = inputs[GATE_LONG - 1] > 0 ? 0.2 - 1 / 1024 : 1 - 1 / 1024 - 1 / 1024;
+    const lowest = r(1 / 1024), most = inputs[GATE_LONG - 1] > 0 ? this.longSpan : 1 - 1 / 1024 - 1 / 1024;
     const sigmoid = r(r(0.5 * tanh32(r(0.5 * r(sum + this.shift)))) + 0.5);
     return r(r(sigmoid * r(most)) + lowest);
   }

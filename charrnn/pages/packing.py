@@ -173,7 +173,8 @@ class _Packing:
             arrays[name.partition(".")[2]] = {
                 "at": at, "numbers": array.size, "bytes": array.dtype.itemsize,
             }  # fmt: skip
-        gate = {"at": self._place(gated.gate.flat.tobytes()), "numbers": gated.gate.flat.size}
+        numbers = gated.gate.numbers
+        gate = {"at": self._place(numbers.tobytes()), "numbers": numbers.size}
         given = [label for label in gated.labels if label >= 0]
         labels = counts.labels if self._checkpoint.columns else ()
         return {"order": counts.order, "labels": labels, "given": given, "arrays": arrays, "gate": gate}

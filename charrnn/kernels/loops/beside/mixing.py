@@ -22,7 +22,6 @@ from charrnn.kernels.coefficients import (
     GATE_CONTEXTS,
     GATE_INPUTS,
     GATE_LONG,
-    GATE_LONG_MOST,
     GATE_RANGE,
     GATE_UNITS,
     LOG2E,
@@ -61,7 +60,6 @@ F, U = GATE_INPUTS, GATE_UNITS
 _BIAS, _OUTPUT, _SHIFT = F * U, F * U + U, F * U + 2 * U  # where these lie in the gate's weights
 _LEAST, _LN2 = np.float32(EXP_LEAST), np.float32(1 / LOG2E)
 _LOWEST, _SPAN = np.float32(GATE_RANGE[0]), np.float32(GATE_RANGE[1] - GATE_RANGE[0])
-_LONG_SPAN = np.float32(GATE_LONG_MOST - GATE_RANGE[0])
 _WIDE_LN2, _SQRT_HALF = 1 / LOG2E, np.int64(LOG_LEAST)
 SIZE, _INFINITE = 4, np.float32(1e4)  # the bytes of a float32
 
@@ -134,14 +132,14 @@ def _weigh(builder: Any, hidden: Any, gate: Any, features: Any) -> None:
 
 @njit()
 def _opened(gate: Any, features: Any, hidden: Any) -> Any:
-    """The weight of the counts, from the inputs (F,); hidden (U,) is scratch space."""
+    """The weight of the counts, from the inputs (F,) and the gate's numbers; hidden (U,) is scratch space."""
     _weigh(hidden.ctypes.data, gate.ctypes.data, features.ctypes.data)
     for j in range(U):
         hidden[j] = tanh(hidden[j] + gate[_BIAS + j]) * gate[_OUTPUT + j]
     total = hidden[0]
     for j in range(1, U):
         total += hidden[j]
-    span = _LONG_SPAN if features[GATE_LONG - 1] > 0 else _SPAN
+    span = gate[_SHIFT + 1] if features[GATE_LONG - 1] > 0 else _SPAN
     return sigmoid(total + gate[_SHIFT]) * span + _LOWEST
 
 
@@ -193,7 +191,7 @@ def _mix(table: int, characters: int, rows: int, numbers_at: Any) -> None:
         factor,
         n,
     )
-    gate = _floats_at(word_at(arrays + 6 * STEP), _SHIFT + 1)
+    gate = _floats_at(word_at(arrays + 6 * STEP), _SHIFT + 2)
     known = carray(_uint32(word_at(arrays + 7 * STEP)), (labels,))
     entries = arrays + 8 * STEP
     # In one piece: to ask for each of them takes as long as what is done with it.
@@ -291,12 +289,12 @@ def inputs(features: Any, doubts: Any, told: Any) -> None:
 
 @njit()
 def gradient(
-    d_gate: Any, gate: Any, features: Any, is_long: Any, chances: Any, network: Any, rows: Any
+    d_gate: Any, gate: Any, features: Any, most: Any, chances: Any, network: Any, rows: Any
 ) -> float:
     """The mean of -log p over some rows, and its gradient d_gate (size,), all in float64.
 
-    features (M, F); is_long (M,), whether the context of GATE_LONG characters occurred; chances and network
-    (M,), the probabilities of the characters under either.
+    features (M, F); most (M,), the most that is left to the counts; chances and network (M,), the
+    probabilities of the characters under either.
     """
     hidden, loss = np.empty(U), 0.0
     d_gate[:] = 0.0
@@ -312,7 +310,7 @@ def gradient(
             hidden[j] = tanh(hidden[j])
             total += hidden[j] * gate[_OUTPUT + j]
         share = sigmoid(total)
-        span = (GATE_LONG_MOST if is_long[i] else GATE_RANGE[1]) - GATE_RANGE[0]
+        span = most[i] - GATE_RANGE[0]
         weight = GATE_RANGE[0] + span * share
         p = weight * chances[i] + (1.0 - weight) * network[i]
         loss -= _log(p)
