@@ -127,6 +127,14 @@ def is_made(cell: str) -> bool:
     return known is not None and known.is_made
 
 
+def without_attention(kind: Kind, cell: str) -> ConfigError:
+    """What to say of a setting `attention` to a network that attends to no source."""
+    if has_memory(cell):
+        return ConfigError(f"--cell {cell} has a memory, not --attention", "leave one out")
+    others = "give --span N to look back at its own past" if kind == "writer" else "leave it out"
+    return ConfigError("--attention is for models that rewrite", f"{others}, or give --task rewrite")
+
+
 def has_memory(cell: str) -> bool:
     """Whether a cell, as commands call it, is a controller with a memory."""
     known = cells.cell_of(cell, "")
@@ -402,7 +410,7 @@ class ModelConfig(_Stored):
         for count in self.targets:
             _check_number("targets", count, 1, MOST_TARGETS, whole=True)
         if self.kind != "rewriter" and self.attention != "additive":
-            raise ConfigError("attention is for models that rewrite", "leave it out, or give --task rewrite")
+            raise without_attention(self.kind, self.cell)
         if self.kind != "writer" and self.span:
             raise ConfigError("--span is for models that write", "leave it out, or --task")
         if self.kind != "writer" and (self.labels or self.ends):
@@ -430,6 +438,8 @@ class ModelConfig(_Stored):
             )
         if self.span:
             raise ConfigError(f"--cell {self.cell} has a memory, not --span", "leave one out")
+        if self.attention != "additive":
+            raise without_attention(self.kind, self.cell)
         for name, value in {"num_layers": 1, "norm": False, "residual": False, "between": ()}.items():
             object.__setattr__(self, name, value)
 

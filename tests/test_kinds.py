@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,23 +45,30 @@ UNNAMED = ("eval", "info")  # the model is an argument
 WITHOUT_MODEL = {"train", "models", "decompress"}  # decompress takes what compress does
 
 
-def table() -> dict[str, dict[Kind, str]]:
-    """The table in docs/models.md: by command and kind, what the command does."""
+def table(columns: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """A table in docs/models.md, found by how many columns it has: by command and column, what it does."""
     lines = Path(ROOT, "docs/models.md").read_text("utf-8").splitlines()
     rows = [line.strip("|").split("|") for line in lines if line.startswith("| `")]
-    names = [row for row in rows if len(row) == 1 + len(KINDS)]
+    names = [row for row in rows if len(row) == 1 + len(columns)]
     cells = [[cell.strip().strip("`") for cell in row] for row in names]
-    return {name: dict(zip(KINDS, said, strict=True)) for name, *said in cells}
+    return {name: dict(zip(columns, said, strict=True)) for name, *said in cells}
 
 
-TABLE = table()
+# Networks that write and are no stack of layers alone, and the word by which each is refused.
+NETWORKS: dict[str, dict[str, Any]] = {
+    "span": {"span": 4},
+    "esn": {"cell": "esn"},
+    "ntm": {"cell": "ntm", "memory_rows": 3, "memory_width": 2},
+}
+REFUSED = {"span": "attention|Retrospection", "esn": "(?i)reservoir|esn", "ntm": "memory|Memory|ntm"}
+TABLE, OTHERS = table(KINDS), table(tuple(NETWORKS))
 
 
-def model(kind: Kind) -> Checkpoint:
+def model(kind: Kind, **network: Any) -> Checkpoint:
     own = kind not in ("writer", "filler")
     config = ModelConfig(
         len(CHARACTERS), hidden_size=3, num_layers=1, embedding_size=2, kind=kind,
-        targets=(len(LABELS),) if own else (),
+        targets=(len(LABELS),) if own else (), **network,
     )  # fmt: skip
     rng = np.random.default_rng(1)
     tensors = {n: rng.normal(0, 0.3, s).astype(np.float32) for n, s in config.parameter_shapes().items()}
@@ -77,16 +85,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("kinds")
     for kind in KINDS:
         model_file.save(model(kind), path / f"{kind}.safetensors")
+    for name, network in NETWORKS.items():
+        model_file.save(model("writer", **network), path / f"{name}.safetensors")
+    model_file.save(model("rewriter", **NETWORKS["ntm"]), path / "ntm-rewriter.safetensors")
     (path / "lines.txt").write_text("ab\nba\n", encoding="utf-8")
     (path / "pairs.tsv").write_text("a\tba\nb\tab\n", encoding="utf-8")
     return path
 
 
-def words(command: str, kind: Kind) -> list[str]:
+def words(command: str, kind: str) -> list[str]:
     name, file = command.split(), f"{kind}.safetensors"
     if command in UNNAMED:
         return [*name, file, *WORDS.get(command, [])]
-    if command == "classify" and kind == "writer":
+    if command == "train --init-from":
+        begun = ["--init-from", file, "--steps", "1", "-o", "begun.safetensors", "--force"]
+        return ["train", "lines.txt", "--lines", *begun]
+    if command == "classify" and (kind == "writer" or kind in NETWORKS):
         return [*name, "-m", file, "-m", file, *WORDS[command]]
     return [*name, "-m", file, *WORDS[command]]
 
@@ -115,6 +129,40 @@ def test_a_command_takes_the_kinds_that_the_table_says_and_refuses_others_by_nam
     assert kinds.NAMES[kind] in said
     assert f"charrnn {COMMAND_OF[kind]} is for it" in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    "command", [name for name in TABLE | OTHERS if TABLE.get(name, {"writer": 1})["writer"]]
+)
+def test_a_network_that_is_no_stack_of_layers_is_taken_or_refused_by_name_as_the_table_says(
+    command: str, network: str, folder: Path
+) -> None:
+    if command == "export onnx":
+        pytest.importorskip("onnx", reason="ONNX is not installed: pip install onnx")
+    takes = OTHERS[command][network] if command in OTHERS else TABLE[command]["writer"]
+    if command == "rewrite --align":
+        file = "ntm-rewriter" if network == "ntm" else network
+        done = call("rewrite", "-m", f"{file}.safetensors", "lines.txt", "--align", cwd=folder)
+    elif command == "sample --fix":
+        done = call(*words("sample", network), "--fix", "1:1=0.5", cwd=folder)
+    else:
+        done = call(*words(command, network), cwd=folder)
+    said = done.stderr.decode()
+    if takes:
+        assert done.returncode == 0, said
+        return
+    assert (done.returncode in (1, 2), done.stdout) == (True, b"")
+    named = "models? that write" if command == "rewrite --align" and network != "ntm" else REFUSED[network]
+    assert re.search(named, said), said
+
+
+@pytest.mark.parametrize("command", [name for name, kinds in TABLE.items() if kinds["rewriter"]])
+def test_a_memory_that_rewrites_does_what_rewriters_do(command: str, folder: Path) -> None:
+    given = ["--task", "rewrite"] if command == "train --init-from" else []
+    said = [w.replace("lines.txt", "pairs.tsv") if given else w for w in words(command, "ntm-rewriter")]
+    done = call(*said, *given, cwd=folder)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def options() -> dict[str, list[str]]:
@@ -170,15 +218,7 @@ def test_a_run_begins_from_a_model_of_its_kind_or_from_one_that_writes(kind: Kin
     task = [] if kind == "writer" else ["--task", COMMAND_OF[kind]]
     strip = ["--strip", "case"] if kind == "restorer" else []
     for initial in dict.fromkeys((kind, "writer")):
-        begun = [
-            "--init-from",
-            f"{initial}.safetensors",
-            "--steps",
-            "1",
-            "-o",
-            "begun.safetensors",
-            "--force",
-        ]
-        done = call("train", corpus, "--lines", *task, *strip, *begun, cwd=folder)
+        _, _, *begun = words("train --init-from", initial)
+        done = call("train", corpus, *task, *strip, *begun, cwd=folder)
         assert done.returncode == 0, done.stderr.decode()
         assert model_file.load(folder / "begun.safetensors").config.kind == kind

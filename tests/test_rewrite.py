@@ -244,6 +244,21 @@ def test_an_attention_is_of_rewriters_alone(pairs: Path, tmp_path: Path) -> None
             pass
 
 
+@pytest.mark.parametrize("attention", ["additive", "dot"])
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        ([], "models that rewrite: give --span N to look back at its own past, or give --task rewrite"),
+        (["--task", "tag"], "models that rewrite: leave it out, or give --task rewrite"),
+        (["--task", "rewrite", "--cell", "ntm"], "--cell ntm has a memory, not --attention: leave one out"),
+    ],
+)
+def test_a_network_without_a_source_refuses_attention_and_says_what_it_has(words, attention, advice, pairs):
+    done = call("train", pairs, *words, "--attention", attention, "--steps", "1", cwd=pairs.parent)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert advice in done.stderr.decode()
+
+
 def test_pairs_that_are_too_long_are_left_out_and_counted(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(rewrite, "LONGEST", 4)
     path = tmp_path / "pairs.tsv"

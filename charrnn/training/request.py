@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from charrnn.checkpoint.model_file import resume_path
-from charrnn.config import TELL_CHARACTERS, Kind, ModelConfig, TextConfig, TrainConfig, is_made
+from charrnn.config import (
+    TELL_CHARACTERS,
+    Kind,
+    ModelConfig,
+    TextConfig,
+    TrainConfig,
+    has_memory,
+    is_made,
+    without_attention,
+)
 from charrnn.errors import ConfigError
 from charrnn.ranks.ranks import ALONE, Ranks
 from charrnn.system.file_errors import refuse_overwriting
@@ -88,13 +97,15 @@ class Request:
             raise ConfigError(
                 f"keep-models is {target.keep_models}", f"give a whole number from 0 to {MOST_KEPT:,}"
             )
-        kind = self.assignment.kind
+        kind, cell = self.assignment.kind, str(given.get("cell", ""))
+        if "attention" in given and (kind != "rewriter" or has_memory(cell)):
+            raise without_attention(kind, cell)
         example(kind, given)
         TrainConfig(**({} if budgets else {"steps": 1}) | only(given, TRAIN_SETTINGS))
         shards: Any = given.get("shards", self.ranks.shards or 1)
-        if is_made(str(given.get("cell"))) and shards > 1:
+        if is_made(cell) and shards > 1:
             raise ConfigError(
-                f"--cell {given['cell']} learns from whole batches, and shards are parts of one",
+                f"--cell {cell} learns from whole batches, and shards are parts of one",
                 "leave out --shards" if "shards" in given else "start it without mpirun",
             )
         if not target.resume:
