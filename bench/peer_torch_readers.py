@@ -184,21 +184,31 @@ class Memory(nn.Module):
         """The outputs (2 T, B, H + M), the second half without input."""
         T, B = x.shape
         inputs, nothing = self.embedding(x), torch.zeros(B, self.embedding.embedding_dim)
-        state, read = (torch.zeros(B, self.H), torch.zeros(B, self.H)), torch.zeros(B, self.M)
-        memory, weights = torch.full((B, self.R, self.M), 1e-6), torch.zeros(B, 2, self.R)
-        weights[:, :, 0] = 1
-        outputs, both = [], 2 * (self.M + 6)
+        state, outputs = self.begin(B), []
         for t in range(2 * T):
-            state = self.cell(torch.cat([inputs[t] if t < T else nothing, read], 1), state)
-            told = self.heads(state[0])
-            weights = self.look(told[:, :both].view(B, 2, -1), weights, memory)
-            erase, add = told[:, both:].split(self.M, 1)
-            read = (weights[:, :1] @ memory)[:, 0]
-            writing = weights[:, 1, :, None]
-            memory = memory * (1 - writing * torch.sigmoid(erase)[:, None])
-            memory = memory + writing * torch.tanh(add)[:, None]
-            outputs.append(torch.cat([state[0], read], 1))
+            state, output = self.after(inputs[t] if t < T else nothing, state)
+            outputs.append(output)
         return torch.stack(outputs)
+
+    def begin(self, B: int) -> Any:
+        """The state of the controller, what was read, the memory, and where the heads look."""
+        weights = torch.zeros(B, 2, self.R)
+        weights[:, :, 0] = 1
+        state, read = (torch.zeros(B, self.H), torch.zeros(B, self.H)), torch.zeros(B, self.M)
+        return state, read, torch.full((B, self.R, self.M), 1e-6), weights
+
+    def after(self, x: Tensor, state: Any) -> tuple[Any, Tensor]:
+        """The state after a step that reads x (B, D), and the output (B, H + M)."""
+        controller, read, memory, weights = state
+        controller = self.cell(torch.cat([x, read], 1), controller)
+        told, both = self.heads(controller[0]), 2 * (self.M + 6)
+        weights = self.look(told[:, :both].view(len(x), 2, -1), weights, memory)
+        erase, add = told[:, both:].split(self.M, 1)
+        read = (weights[:, :1] @ memory)[:, 0]
+        writing = weights[:, 1, :, None]
+        memory = memory * (1 - writing * torch.sigmoid(erase)[:, None])
+        memory = memory + writing * torch.tanh(add)[:, None]
+        return (controller, read, memory, weights), torch.cat([controller[0], read], 1)
 
     def loss(self, x: Tensor, y: Tensor) -> Tensor:
         logits = self.decoder(self.follow(x)[len(x) :])

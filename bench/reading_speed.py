@@ -13,25 +13,18 @@ too, measure CPU time, and on one CPU: BENCH_CPU_TIME=1 taskset -c 0 python benc
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
-import machine
-from measure import Comparison, Unavailable, Worker, compare, facts, python
-from report import Table, page_with_block
-from serve import CLOCK, quickest, serve
+import turns
+from serve import quickest, serve
 
-PAGE = Path(__file__).parent.parent / "docs" / "figures.md"
-KINDS = ("classifier", "restorer", "tagger", "rewriter", "memory")
-MODES = ("train", "read")
 SIZES = {"V": 60, "D": 64, "H": 128, "L": 2, "N": 20, "T": 24, "B": 64}
-CHARRNN, TORCH, TORCH_MALLOC = "charrnn", "PyTorch", "PyTorch, malloc"
+KINDS = ("classifier", "restorer", "tagger", "rewriter", "memory")
+SUITE = turns.Suite(
+    __doc__, "reading_speed.py", "peer_torch_readers.py", KINDS, ("train", "read"), SIZES, "reading-speed"
+)
 WARM_UP = 0.5  # seconds
 
 
@@ -40,62 +33,7 @@ def main(argv: list[str]) -> None:
     if argv[:1] == ["serve"]:
         ours(argv[1], argv[2])
         return
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--torch-python", default=sys.executable, metavar="PATH")
-    parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement [2]")
-    parser.add_argument("--rounds", type=int, default=5, help="in which all sides take turns [5]")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every measured value")
-    parser.add_argument("--write", action="store_true", help="write the table into docs/figures.md")
-    a = parser.parse_args(argv)
-    rows = [measured(kind, mode, a) for kind in a.only for mode in MODES]
-    shown = table(rows)
-    print(shown.plain())
-    if a.json:
-        a.json.write_text(json.dumps([row.to_dict() for row in rows], indent=1) + "\n", encoding="utf-8")
-    if a.write:
-        version = facts(python(a.torch_python, "peer_torch_readers.py", "facts"), machine.environment())
-        about = ", ".join([*machine.describe().values(), f"PyTorch {version['version']}"])
-        clock = ", by CPU time" * (CLOCK is time.process_time)
-        head = f"Measured on {about}{clock}; CPUs: {machine.threads()}; load before: {machine.load():.1f}."
-        page = page_with_block(PAGE, "reading-speed", f"{head}\n\n{shown.markdown()}")
-        PAGE.write_text(page, encoding="utf-8")
-
-
-def measured(kind: str, mode: str, a: argparse.Namespace) -> Comparison:
-    """All sides of a kind, in turns."""
-    environment, given = machine.environment(), json.dumps(SIZES)
-    theirs = python(a.torch_python, "peer_torch_readers.py", kind, mode, given)
-    commands = {
-        CHARRNN: (python(sys.executable, "reading_speed.py", "serve", kind, mode), environment),
-        TORCH: (theirs, environment),
-        TORCH_MALLOC: (theirs, {**environment, **machine.MALLOC}),
-    }
-    with ExitStack() as stack:
-        sides = {}
-        for name, (command, variables) in commands.items():
-            try:
-                worker = stack.enter_context(Worker(command, variables))
-            except Unavailable as reason:
-                print(f"{kind}, {mode}: no {name}: {reason}", file=sys.stderr)
-                continue
-            sides[name] = lambda worker=worker: worker(a.seconds)
-        return compare(f"{kind}, {mode}", "characters/s", sides, a.rounds)
-
-
-def table(rows: list[Comparison]) -> Table:
-    """A row for each kind and mode."""
-    shown = []
-    for row in rows:
-        values = [row.value(name) for name in (CHARRNN, TORCH, TORCH_MALLOC)]
-        ratios = [row.ratio(CHARRNN, name) for name in (TORCH, TORCH_MALLOC)]
-        known = [ratio for ratio in ratios if ratio is not None]
-        figures = ("" if value is None else f"{value:,.0f}" for value in values)
-        shown.append((row.what, *figures, f"{min(known):.2f} x" if known else ""))
-    header = ("characters a second", CHARRNN, TORCH, TORCH_MALLOC, "charrnn : PyTorch")
-    return Table(header, tuple(shown))
+    turns.main(argv, SUITE)
 
 
 def ours(kind: str, mode: str) -> None:
