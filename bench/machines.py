@@ -29,7 +29,7 @@ def side(batch: int, threads: int, shards: int, seconds: float) -> None:
     import numpy as np
 
     from charrnn.config import ModelConfig, TrainConfig
-    from charrnn.nn.learning.sharded import learner_of
+    from charrnn.nn.learning.learners import learner_of
     from charrnn.nn.network import Model
     from charrnn.nn.workers import Workers
     from charrnn.ranks.launch import launched

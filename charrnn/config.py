@@ -569,6 +569,8 @@ class TrainConfig:
     shuffle_fields: str | None = later(None, version=4)
     # The parts of a batch whose gradients are computed apart, by one process or more, and added up in order.
     shards: int = limited(1, 1, 4096, version=6)
+    # Shards learn apart for so many steps, and are then brought together; 1: gradients are added up.
+    sync_every: int = limited(1, 1, 10**6, version=6)
 
     def __post_init__(self) -> None:
         if isinstance(self.shares, list):  # from a file

@@ -125,6 +125,15 @@ def test_another_network_is_the_same_on_two_ranks(folder: Path) -> None:
 
 
 @needs_mpi
+def test_shards_that_learn_apart_write_the_same_on_two_ranks(folder: Path) -> None:
+    given = (*RUN, "--sync-every", 5, "--steps", 23, "-q", "--force")
+    assert run(*given, cwd=folder).returncode == 0
+    alone = model(folder)
+    assert mpirun.run(2, *given, cwd=folder).returncode == 0
+    assert model(folder) == alone
+
+
+@needs_mpi
 def test_ctrl_c_saves_and_another_number_of_ranks_goes_on_to_the_same_bytes(folder: Path) -> None:
     steps = ("--steps", 200)
     assert run(*RUN, *steps, "-q", cwd=folder).returncode == 0

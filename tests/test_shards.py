@@ -7,44 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 from support.cells import CELLS
+from support.shards import READERS, B, batch, config
 from support.threaded_ranks import ThreadedRanks, led
 
-from charrnn.config import Kind, ModelConfig, TrainConfig
+from charrnn.config import Kind, TrainConfig
 from charrnn.errors import TrainingError
 from charrnn.nn.learning.compilation import model_of
 from charrnn.nn.learning.learner import Learner
-from charrnn.nn.learning.sharded import learner_of
+from charrnn.nn.learning.learners import learner_of
 from charrnn.nn.learning.sums import ShardSum, nodes
 from charrnn.nn.learning.together import reading_together, shared
 from charrnn.nn.network import Model, initial_tensors
-from charrnn.nn.reader import Batch, Reader
+from charrnn.nn.reader import Reader
 from charrnn.nn.workers import Workers
 from charrnn.ranks.ranks import ALONE
-
-V, T, B = 6, 5, 7
-READERS: tuple[Kind, ...] = ("classifier", "restorer", "tagger", "rewriter", "filler")
-
-
-def config(kind: Kind = "writer", **more: Any) -> ModelConfig:
-    targets = () if kind in ("writer", "filler") else (4,)
-    sizes = {"hidden_size": 6, "embedding_size": 4, "num_layers": 2, "dropout": 0.3}
-    return ModelConfig(V, **sizes | more, kind=kind, targets=targets)
-
-
-def batch(kind: Kind, seed: int) -> Any:
-    random = np.random.default_rng(seed)
-    x, y = random.integers(0, V, (2, T, B)).astype(np.int32)
-    if kind == "writer":
-        return x, y, random.random((T, B)) < 0.2, None
-    lengths, weights = random.integers(1, T + 1, B), random.random(B)
-    if kind == "classifier":
-        return Batch(x, lengths, random.random((B, 4)), weights)
-    if kind == "tagger":
-        return Batch(x, lengths, y % 4, weights)
-    inside = (np.arange(T)[:, None] < lengths) * weights
-    return Batch(
-        x, lengths, y % 4, inside, np.vstack([x[:1] * 0 + V, y[:-1] % 4]) if kind == "rewriter" else None
-    )
 
 
 def trained(

@@ -162,6 +162,9 @@ class Frequencies:
         losses = (np.logaddexp.reduce(self.bias) - self.bias)[y]
         return losses if x is None else (losses, None)
 
+    def exchange(self) -> bool:
+        return True
+
     def is_finite(self) -> bool:
         return bool(np.isfinite(self.bias).all())
 

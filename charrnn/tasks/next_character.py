@@ -13,7 +13,7 @@ from charrnn.events import Measure
 from charrnn.generation.writing import generate_all
 from charrnn.inference.mixed_model import AnyNetwork
 from charrnn.nn.learning.learner import Learner
-from charrnn.nn.learning.sharded import learner_of
+from charrnn.nn.learning.learners import learner_of
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers

@@ -47,6 +47,12 @@ class Network(Protocol):
         If the norm is not finite, the weights stay as they are. Randomness depends on the seed and `step`.
         """
 
+    def exchange(self) -> bool:
+        """Bring together what shards have learned apart since the last time, where they do.
+
+        What is evaluated and saved is as it was then. False: a loss or gradient was not finite since.
+        """
+
     def is_finite(self) -> bool:
         """Whether all weights are finite."""
 

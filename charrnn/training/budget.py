@@ -30,7 +30,8 @@ class Budget:
             # As often as wanted, unless evaluations would take too much of the time.
             cost = EVALUATION_COST * max(task.measured_characters - QUICKLY_EVALUATED, 0)
             evenly = -(-self.steps // train.evaluations)
-            self._interval = max(evenly, round(cost / task.batch_characters / EVALUATION_SHARE))
+            interval = max(evenly, round(cost / task.batch_characters / EVALUATION_SHARE))
+            self._interval = -(-interval // train.sync_every) * train.sync_every
 
     def progress(self, p: Position, step: int) -> float:
         """The share of the budget that is spent after `step` steps; 1 or more: all of it.
@@ -53,6 +54,8 @@ class Budget:
             return True
         if self.steps is not None:
             return p.step % self._interval == 0
+        if p.step % self.train.sync_every:
+            return False
         progress = max(self.progress(p, p.step), 1e-9)
         whole, cost = (self._seconds() - p.prelude) / progress, self._evaluation_seconds(p)
         apart = max(whole / self.train.evaluations, cost / EVALUATION_SHARE)

@@ -28,6 +28,7 @@ MODEL_SETTINGS = {f.name for f in fields(ModelConfig)} - {"vocab_size", "ends", 
 TRAIN_SETTINGS = {f.name for f in fields(TrainConfig)}
 MOST_KEPT = 10_000  # models to keep beside the best
 _MODELS = Path("checkpoints")
+_OF_SHARDS = {"shards": "--shards", "sync_every": "--sync-every"}
 
 
 class Named(Protocol):
@@ -103,10 +104,17 @@ class Request:
         example(kind, given)
         TrainConfig(**({} if budgets else {"steps": 1}) | only(given, TRAIN_SETTINGS))
         shards: Any = given.get("shards", self.ranks.shards or 1)
-        if is_made(cell) and shards > 1:
+        apart = given.get("sync_every", 1) != 1
+        if is_made(cell) and (shards > 1 or apart):
+            said = [option for name, option in _OF_SHARDS.items() if name in given]
             raise ConfigError(
                 f"--cell {cell} learns from whole batches, and shards are parts of one",
-                "leave out --shards" if "shards" in given else "start it without mpirun",
+                f"leave out {' and '.join(said)}" if said else "start it without mpirun",
+            )
+        if apart and shards == 1 and not target.resume:
+            raise ConfigError(
+                "--sync-every says how long the shards of a batch learn apart, and there is only one",
+                "give --shards 8, too, or start it with mpirun",
             )
         if not target.resume:
             refuse_too_many(self.ranks.size, shards)

@@ -6,6 +6,7 @@ resume file: so a resumed run is bit for bit the same as one that was never inte
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -65,9 +66,10 @@ class Run:
         self.model, self.outputs, self.init, self.stop = model, outputs, init, stop
         self.carry: Carry = None
         self.position = Position()
+        self._common = self.position  # where shards were last brought together, from which a run goes on
         self.budget = Budget(train, task, self._seconds)
         self._started = math.nan  # on time.monotonic()'s clock; since `events` was called
-        self._saved_at = -math.inf
+        self._saved_at, self._saved_step = -math.inf, -1
         self._previewed_at = 0.0
         self._complete = False
 
@@ -106,6 +108,9 @@ class Run:
                     yield from self._finish("budget")
                     return
 
+            if self.train.sync_every > 1 and self._is_common():  # from here on, shards learn apart
+                p.seconds = self._seconds()
+                self._common = copy.deepcopy(p)
             progress = min(self.budget.progress(p, p.step + 1), 1.0)
             rate = learning_rate(self.train, progress)
             batch = self.task.batch(p.epoch, p.window)
@@ -114,6 +119,8 @@ class Run:
             p.advance(loss, self.task.batches)
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise self._diverged("the gradient" if math.isfinite(loss) else "the loss")
+            if p.step % self.train.sync_every == 0:
+                self._exchange()
             characters += self.task.batch_characters
             elapsed = time.monotonic() - reported
             if elapsed >= REPORT_SECONDS or p.step == 1:
@@ -125,23 +132,38 @@ class Run:
                     p.running_loss, speed, rate, norm,
                 )  # fmt: skip
                 yield from self._now_and_then()
-        if p.step and not self.outputs.worth_keeping:
-            # Not evaluated yet, but able to write.
-            self._check_weights()
-            save(self._checkpoint(None), self.outputs.model)
         if p.step:
             yield from self._save_resume()
         else:  # there is nothing to resume
             self.outputs.remove_resume()
-        yield self._finished("interrupted", f"stopped at step {p.step}")
+        apart = not self._is_common()
+        if p.step and not self.outputs.worth_keeping:
+            # Not evaluated yet, but able to write.
+            self._exchange()
+            self._check_weights()
+            save(self._checkpoint(None), self.outputs.model)
+        left = f"--resume goes on from step {self._saved_step}, the last exchange of shards" if apart else ""
+        yield self._finished("interrupted", left)
 
     def _now_and_then(self) -> Iterator[Event]:
         seconds = self._seconds()
         if self.task.preview is not None and seconds - self._previewed_at >= PREVIEW_SECONDS:
             yield Sampled(self.position.step, self.task.preview(self._checkpoint(None)))
             self._previewed_at = self._seconds()
-        if time.monotonic() - self._saved_at >= SAVE_SECONDS:
+        if time.monotonic() - self._saved_at >= SAVE_SECONDS and self._saved_step < self._common.step:
             yield from self._try(self._save_resume)
+
+    def _is_common(self) -> bool:
+        """Whether shards have learned nothing apart since the last exchange, if they do."""
+        return self._common.step == self.position.step
+
+    def _exchange(self) -> None:
+        """Bring together what shards have learned apart: what is evaluated, and what is saved."""
+        if self._is_common():
+            return
+        if not self.network.exchange():
+            raise self._diverged("a gradient")
+        self._common = self.position
 
     def _seconds(self) -> float:
         return time.monotonic() - self._started
@@ -154,6 +176,7 @@ class Run:
     def _evaluate(self) -> Iterator[Event]:
         p = self.position
         before = self._seconds()
+        self._exchange()
         result = self.task.evaluate(self.network, self.stop)
         if result is None:
             return
@@ -282,8 +305,9 @@ class Run:
 
     def _save_resume(self) -> Iterator[Saved]:
         """Write what `--resume` needs, after the model that it refers to."""
-        p, model = self.position, self.model
-        p.seconds = self._seconds()
+        p, model = self.position if self._is_common() else self._common, self.model
+        if p is self.position:
+            p.seconds = self._seconds()
         tensors = self.network.state_dict(self.carry)
         record = {
             "run": model.run,
@@ -299,6 +323,7 @@ class Run:
         self._saved_at = time.monotonic()  # or attempted
         yield from self.outputs.flush()
         self.outputs.save_resume(tensors, record, format_version(model.config, self.train, model.text))
+        self._saved_step = p.step
         loss = math.nan if p.best_val_loss is None else p.best_val_loss
         yield Saved(p.step, self.outputs.resume, loss, "resume")
 
@@ -328,5 +353,5 @@ class Run:
         if not self.outputs.worth_keeping:  # the model file is missing: the next evaluation writes a new one
             position.best_val_loss, position.best_parts, position.best_accuracy = None, (), None
             position.evaluated_step = -1
-        self.position = position
+        self.position = self._common = position
         self._previewed_at = position.seconds

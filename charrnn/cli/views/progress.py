@@ -211,10 +211,13 @@ def network(model: ModelConfig) -> str:
 
 
 def workers(started: Started) -> str:
-    """2 threads; 2 threads, 8 shards; 4 ranks of 2 threads, 8 shards"""
-    threads, shards = plural(started.threads, "thread"), started.train.shards
+    """2 threads; 2 threads, 8 shards; 4 ranks of 2 threads, 8 shards that meet every 50 steps"""
+    threads, train = plural(started.threads, "thread"), started.train
     threads = threads if started.ranks == 1 else f"{started.ranks} ranks of {threads}"
-    return threads if shards == 1 else f"{threads}, {shards} shards"
+    if train.shards == 1:
+        return threads
+    meet = "" if train.sync_every == 1 else f" that meet every {plural(train.sync_every, 'step')}"
+    return f"{threads}, {train.shards} shards{meet}"
 
 
 def budget(train: TrainConfig) -> str:
@@ -274,7 +277,7 @@ def summary(finished: Finished, advice: str = "", kind: Kind = "writer") -> list
         worth = f"{finished.measured_on} {loss}{right(finished)}{by_part(finished.parts)}, "
     parameters = f"{wording.count(finished.parameters)} parameters in {printable(path)}"
     if finished.reason == "interrupted":
-        return [f"stopped {after}: {worth}{parameters}"]
+        return [f"stopped {after}: {worth}{parameters}", *filter(None, [finished.message])]
     writes = kind == "writer"
     words = ["charrnn", COMMANDS[kind], "-m", path, *([] if writes else ["FILE"])]
     command = (WRITE if writes else COMMAND) + shlex.join(words)

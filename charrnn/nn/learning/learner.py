@@ -43,6 +43,10 @@ class Learner(Generic[AnyModel]):
         loss, state = self.model.learn(batch, carry, mix(self.seed, step), update)
         return loss, self.optimizer.finish(), state
 
+    def exchange(self) -> bool:
+        """Nothing: each step has left the same weights everywhere."""
+        return True
+
     def is_finite(self) -> bool:
         """Whether all weights are finite. They may overflow though the losses do not."""
         return bool(np.isfinite(self.model.parameters.flat).all())
@@ -53,10 +57,12 @@ class Learner(Generic[AnyModel]):
 
     def state_dict(self, carry: State | None) -> dict[str, Array]:
         """The arrays of weights, moments and state themselves, to be written before the next step."""
-        return self._arrays(self.model.zero_state(self.B) if carry is None else carry)
+        state: State = self.model.zero_state(self.B) if carry is None else carry
+        return self._vectors() | state.tensors()
 
-    def _arrays(self, state: State) -> dict[str, Array]:
-        return {"parameters": self.model.parameters.flat, **self.optimizer.tensors(), **state.tensors()}
+    def _vectors(self) -> dict[str, Array]:
+        """Weights and moments."""
+        return {"parameters": self.model.parameters.flat, **self.optimizer.tensors()}
 
     def load_state_dict(self, tensors: Mapping[str, Array], updates: int) -> State:
         """Continue from a `state_dict` that was taken after `updates` updates. Returns the carry.
@@ -65,7 +71,7 @@ class Learner(Generic[AnyModel]):
             KeyError, ValueError: it belongs to another network; nothing has changed.
         """
         state: State = self.model.zero_state(self.B)
-        own = self._arrays(state)
+        own = self._vectors() | state.tensors()
         for name, array in own.items():
             if (tensors[name].shape, tensors[name].dtype) != (array.shape, array.dtype):
                 raise ValueError(name)

@@ -27,11 +27,6 @@ from charrnn.ranks.ranks import Ranks, share
 Carry = list[State] | None  # of each shard of this rank
 
 
-def learner_of(model: AnyModel, train: TrainConfig, B: int, beside: str | None = None) -> Learner[AnyModel]:
-    """What learns with these settings."""
-    return (Learner if train.shards == 1 else ShardedLearner)(model, train, B, beside)
-
-
 class ShardedLearner(Learner[AnyModel]):
     """See Learner. The leader is used like any learner; the others do what it asks them for."""
 
@@ -44,8 +39,8 @@ class ShardedLearner(Learner[AnyModel]):
         self._sum = ShardSum(shards, model.gradients.flat, self._ranks, model.workers)
         self._carry: Carry = None
         if self._ranks.size > 1 and self._ranks.rank == 0:
-            how = model.config, train, B, model.bfloat16, beside, model.workers.wanted
-            with self._ranks.asking(_begin, [(*how, model.parameters.flat)] * self._ranks.size):
+            how = model.config, train, B, model.bfloat16, beside, model.workers.wanted, model.parameters.flat
+            with self._ranks.asking(_begin, [(type(self), *how)] * self._ranks.size):
                 self.model = reading_together(model)
 
     def compile(self) -> Iterator[tuple[int, int, bool]]:
@@ -55,15 +50,18 @@ class ShardedLearner(Learner[AnyModel]):
             self._ranks.gather(None)
 
     def train_step(self, batch: Any, carry: State | None, rate: float, step: int) -> tuple[float, float, Any]:
-        model, ranks = self._learning, self._ranks
-        whole = model.weight_of(batch)
-        shards = [model.columns_of(batch, *columns) for columns in self._columns]
-        parts = [shards[slice(*share(len(shards), rank, ranks.size))] for rank in range(ranks.size)]
-        how = whole, rate, step, carry is None
+        ranks, parts = self._ranks, self._parts(batch)
+        how = self._learning.weight_of(batch), rate, step, carry is None
         with ranks.asking(_step, [(part, *how) for part in parts]):
             norm = self.step(parts[0], *how)
             losses = [loss for own in ranks.gather(self._losses) for loss in own]
         return sum(losses), norm, self._carry
+
+    def _parts(self, batch: Any) -> list[list[Any]]:
+        """The shards of each rank."""
+        shards = [self._learning.columns_of(batch, *columns) for columns in self._columns]
+        ranks = self._ranks.size
+        return [shards[slice(*share(len(shards), rank, ranks))] for rank in range(ranks)]
 
     def step(self, shards: list[Any], whole: float, rate: float, step: int, begins: bool) -> float:
         """Learn from this rank's shards and those of the others. Returns the gradient's norm."""
@@ -95,27 +93,25 @@ class ShardedLearner(Learner[AnyModel]):
                     f"the weights of rank {rank} are no longer those of rank 0",
                     "its memory or processor may be faulty: go on without it, with --resume",
                 )
-        return self._arrays(State.joined([state for states, _ in told for state in states]))
+        return self._vectors() | State.joined([state for states, _ in told for state in states]).tensors()
 
     def told(self) -> tuple[list[State], int]:
         """The states of this rank's shards, and a checksum of the weights."""
         assert self._carry is not None
-        return self._carry, zlib.crc32(self._learning.parameters.flat.data)
+        return self._carry, zlib.crc32(self.model.parameters.flat.data)
 
     def load_state_dict(self, tensors: Mapping[str, Array], updates: int) -> Any:
         state = super().load_state_dict(tensors, updates)
         ranks, states = self._ranks, [state.columns(*columns) for columns in self._columns]
         own = [slice(*share(len(states), rank, ranks.size)) for rank in range(ranks.size)]
-        arrays = [self._learning.parameters.flat, *self.optimizer.tensors().values()]
-        with ranks.asking(_load, [(arrays, updates, states[some]) for some in own]):
+        with ranks.asking(_load, [(self._vectors(), updates, states[some]) for some in own]):
             self._carry = states[own[0]]
         return self._carry
 
-    def load(self, arrays: list[Array], updates: int, states: list[State]) -> None:
+    def load(self, vectors: dict[str, Array], updates: int, states: list[State]) -> None:
         """What the leader has loaded."""
-        own = [self._learning.parameters.flat, *self.optimizer.tensors().values()]
-        for array, value in zip(own, arrays, strict=True):
-            array[:] = value
+        for name, array in self._vectors().items():
+            array[:] = vectors[name]
         self.optimizer.steps, self._carry = updates, states
 
 
@@ -123,12 +119,17 @@ class ShardedLearner(Learner[AnyModel]):
 
 
 def _begin(
-    ranks: Ranks, held: Any, config: ModelConfig, train: TrainConfig, B: int, *how: Any
+    ranks: Ranks,
+    held: Any,
+    kind: type[ShardedLearner[Any]],
+    config: ModelConfig,
+    train: TrainConfig,
+    *how: Any,
 ) -> ShardedLearner[Any]:
-    bfloat16, beside, threads, flat = how
+    B, bfloat16, beside, threads, flat = how
     model: Any = model_of(config, workers=Workers(threads, ranks), bfloat16=bfloat16)
     model.parameters.flat[:] = flat
-    return ShardedLearner(model, train, B, beside)
+    return kind(model, train, B, beside)
 
 
 def _compile(ranks: Ranks, held: ShardedLearner[Any]) -> ShardedLearner[Any]:

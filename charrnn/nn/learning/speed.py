@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from charrnn.config import ModelConfig, TrainConfig
-from charrnn.nn.learning.sharded import learner_of
+from charrnn.nn.learning.learners import learner_of
 from charrnn.nn.network import Model
 from charrnn.nn.workers import Workers
 

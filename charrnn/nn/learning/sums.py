@@ -34,7 +34,7 @@ class ShardSum:
     """Adds up vectors in place of `total`, into which each of them is computed first."""
 
     def __init__(self, shards: int, total: Array, ranks: Ranks, workers: Workers) -> None:
-        self._shards, self._total, self._ranks, self._workers = shards, total, ranks, workers
+        self._shards, self.total, self._ranks, self._workers = shards, total, ranks, workers
         self.own = share(shards, ranks.rank, ranks.size)
         each = (share(shards, rank, ranks.size) for rank in range(ranks.size))
         self._nodes = [list(nodes(0, shards, *part)) if part[0] < part[1] else [] for part in each]
@@ -48,18 +48,18 @@ class ShardSum:
         own = self._nodes[self._ranks.rank]
         sums = [self._sum(node, compute, alone=len(own) == 1) for node in own]
         if self._ranks.size == 1:
-            if sums[0] is not self._total:
-                self._total[:] = sums[0]
+            if sums[0] is not self.total:
+                self.total[:] = sums[0]
             return
         received = self._exchanged(sums)
-        self._total[self._part] = self._combined((0, self._shards), received)
-        self._ranks.spread(self._total, self._counts)
+        self.total[self._part] = self._combined((0, self._shards), received)
+        self._ranks.spread(self.total, self._counts)
 
     def _sum(self, node: Node, compute: Callable[[int], None], *, alone: bool) -> Array:
         """The sum of a node of this rank's, in an array that stays until the sums are sent."""
         if alone and node[1] - node[0] == 1:
             compute(node[0])
-            return self._total
+            return self.total
         into = self._spare_of(node)
         self._sum_into(into, node, compute)
         return into
@@ -68,11 +68,11 @@ class ShardSum:
         low, high = node
         if high - low == 1:
             compute(low)
-            into[:] = self._total
+            into[:] = self.total
             return
         middle = (low + high) // 2
         self._sum_into(into, (low, middle), compute)
-        right = self._total
+        right = self.total
         if high - middle == 1:
             compute(middle)
         else:
@@ -82,7 +82,7 @@ class ShardSum:
 
     def _exchanged(self, sums: list[Array]) -> dict[Node, Array]:
         """This rank's part of all nodes that ranks have."""
-        mine, nothing = self._counts[self._ranks.rank], np.zeros(0, self._total.dtype)
+        mine, nothing = self._counts[self._ranks.rank], np.zeros(0, self.total.dtype)
         found: dict[Node, Array] = {}
         for k in range(max(map(len, self._nodes))):
             there = [k < len(own) for own in self._nodes]
@@ -112,5 +112,5 @@ class ShardSum:
 
     def _spare_of(self, purpose: object, size: int | None = None) -> Array:
         if purpose not in self._spare:
-            self._spare[purpose] = np.zeros(len(self._total) if size is None else size, self._total.dtype)
+            self._spare[purpose] = np.zeros(len(self.total) if size is None else size, self.total.dtype)
         return self._spare[purpose]

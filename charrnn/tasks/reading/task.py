@@ -13,7 +13,7 @@ from charrnn.config import ModelConfig, TrainConfig
 from charrnn.errors import TrainingError
 from charrnn.events import Measure
 from charrnn.nn.learning.learner import Learner
-from charrnn.nn.learning.sharded import learner_of
+from charrnn.nn.learning.learners import learner_of
 from charrnn.nn.network import initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.reader import Batch, Reader, log_softmax, window_length
