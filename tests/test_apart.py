@@ -14,16 +14,18 @@ from support.shards import READERS, B, batch, config
 from support.threaded_ranks import led
 
 import charrnn
-from charrnn.config import Kind, TrainConfig
+from charrnn.config import Kind, ModelConfig, TrainConfig
 from charrnn.errors import CharrnnError, ConfigError
-from charrnn.events import Evaluated, Finished, Saved, Step
+from charrnn.events import Evaluated, Finished, Saved, Started, Step
 from charrnn.nn.learning.apart import OUTER_MOMENTUM, OUTER_RATE
 from charrnn.nn.learning.compilation import model_of
 from charrnn.nn.learning.learner import Learner
 from charrnn.nn.learning.learners import learner_of
+from charrnn.nn.learning.speed import Pace, pace
 from charrnn.nn.network import initial_tensors
 from charrnn.nn.workers import Workers
 from charrnn.ranks.ranks import ALONE
+from charrnn.training.planning import meeting
 
 SHARDS, EVERY, RATE = 3, 2, 0.02
 
@@ -211,6 +213,72 @@ def test_a_run_whose_shards_learn_apart_learns(text: Path) -> None:
     events = list(run(text, steps=60, sync_every=10, evaluations=6))
     losses = [event.val_loss for event in events if isinstance(event, Evaluated)]
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(
+    ("step", "exchange", "every"), [(0.2, 0.001, 1), (0.2, 0.02, 1), (0.2, 0.6, 50), (0.2, 20.0, 500)]
+)
+def test_the_slower_the_network_the_longer_shards_learn_apart(
+    step: float, exchange: float, every: int
+) -> None:
+    assert meeting.sync_every(Pace(step, exchange)) == every
+
+
+def test_of_a_choice_the_reason_is_told() -> None:
+    told = meeting.reason(Pace(0.2123, 0.5321), 50)
+    assert told == "shards meet every 50 steps, as an exchange takes 0.53 s and a step 0.21 s"
+
+
+@pytest.mark.compiled
+def test_ranks_of_several_machines_meet_as_often_as_their_network_allows(
+    text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+
+    def slow(network: ModelConfig, batch_size: int, seq_len: int, **how: Any) -> Pace:
+        measured.append(batch_size)
+        return Pace(0.1, 1.0)
+
+    monkeypatch.setattr("charrnn.training.run_setup.pace", slow)
+
+    def started(ranks: Any, hosts: list[str], **more: Any) -> Started:
+        ranks.hosts = hosts
+        events = run(text, ranks=ranks, sync_every=None, force=True, **more)
+        return next(event for event in events if isinstance(event, Started))
+
+    one = led(2, lambda ranks: started(ranks, ["a", "a"]))
+    assert (one.train.sync_every, measured) == (1, [])
+    two = led(2, lambda ranks: started(ranks, ["a", "b"]))
+    assert (two.train.sync_every, measured) == (50, [8])
+    assert two.planned.endswith("shards meet every 50 steps, as an exchange takes 1 s and a step 0.1 s")
+
+
+@pytest.mark.compiled
+def test_a_step_and_an_exchange_are_measured_on_all_ranks() -> None:
+    def measured(ranks: Any) -> Pace:
+        return pace(config(), B, 5, bfloat16=False, workers=Workers(1, ranks), shards=SHARDS)
+
+    found = led(2, measured)
+    assert 0 < found.step < 60
+    assert 0 < found.exchange < 60
+
+
+@pytest.mark.compiled
+def test_a_planned_choice_is_kept_when_the_run_goes_on_or_is_repeated(
+    text: Path, monkeypatch: pytest.MonkeyPatch, every_step_is_told: None
+) -> None:
+    monkeypatch.setattr("charrnn.training.run_setup.pace", lambda *_, **__: Pace(0.1, 1.0))
+
+    def first(ranks: Any) -> None:
+        ranks.hosts = ["a", "b"]
+        list(run(text, ranks=ranks, sync_every=None, steps=60))
+
+    led(2, first)
+    model = text.with_suffix(".safetensors")
+    assert charrnn.load(model).settings["sync_every"] == 50
+    before = model.read_bytes()
+    list(run(text, sync_every=None, steps=60))
+    assert model.read_bytes() == before
 
 
 def test_learning_apart_is_for_shards_alone(text: Path) -> None:

@@ -184,7 +184,9 @@ def test_training_knows_tasks_and_networks_by_their_interfaces_alone() -> None:
     learning = {parts[2:] for parts in used if parts[:2] == ("nn", "learning")}
     assert {names for names in learning if names[0] not in ("compilation",)} == {
         ("optimizer", "learning_rate"),
+        ("speed", "Pace"),
         ("speed", "characters_per_second"),
+        ("speed", "pace"),
     }
     modules = {parts[1] for parts in used if parts[0] == "nn"}
     assert modules == {"learning", "parameters", "precision", "workers"}

@@ -23,6 +23,7 @@ class Ranks(Protocol):
     size: int
     threads: int | None  # that each has; None: as many as there are CPUs
     shards: int | None  # of a batch, unless the user says how many; None: no launcher has started it
+    hosts: list[str]  # the machine of each rank
 
     @contextmanager
     def asking(self, call: Call, parts: Sequence[tuple[Any, ...]]) -> Iterator[None]:
@@ -49,7 +50,7 @@ class Alone:
     threads: int | None = None
 
     def __init__(self, shards: int | None = None) -> None:
-        self.shards = shards
+        self.shards, self.hosts = shards, [""]
 
     @contextmanager
     def asking(self, call: Call, parts: Sequence[tuple[Any, ...]]) -> Iterator[None]:

