@@ -28,7 +28,7 @@ ARROWS = {
     "ranks": {"system"},
     "kernels": set(),
     "modules": {"kernels"},
-    "text": {"system"},
+    "text": {"ranks", "system"},
     "counts": {"kernels", "text"},
     "recall": {"kernels"},
     "nn": {"kernels", "modules", "ranks", "system"},
@@ -41,7 +41,8 @@ ARROWS = {
     "pages": {"checkpoint", "inference", "modules"},
     "exports": {"checkpoint", "modules"},
     "tasks": {
-        "checkpoint", "counts", "events", "generation", "inference", "kernels", "modules", "nn", "text",
+        "checkpoint", "counts", "events", "generation", "inference", "kernels", "modules", "nn", "ranks",
+        "text",
     },
     "diagnosis": {"checkpoint", "modules", "nn", "text"},
     "neurons": {"checkpoint", "constraints", "inference", "modules", "nn", "text"},

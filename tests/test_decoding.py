@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from charrnn.config import EncodingErrors, TextConfig
 from charrnn.errors import ConfigError, CorpusError, VocabularyError
+from charrnn.system.growing import GrowingArray
 from charrnn.text import lines
-from charrnn.text.decoding import CHUNK, Decoder, Encoder, IdBuffer, LineEnds, check_encoding, what_to_try
+from charrnn.text.decoding import CHUNK, Decoder, Encoder, LineEnds, check_encoding, what_to_try
 from charrnn.vocabulary import Vocabulary
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -171,7 +172,7 @@ def test_known_encodings_pass(name: str) -> None:
 
 @given(st.lists(st.tuples(st.sampled_from([200, 300, 70_000]), st.integers(0, 50))))
 def test_ids_keep_their_values_while_they_widen(parts: list[tuple[int, int]]) -> None:
-    ids = IdBuffer(np.dtype(np.uint8))
+    ids = GrowingArray(np.dtype(np.uint8))
     values: list[int] = []
     largest = 0
     for value, count in parts:
@@ -187,7 +188,7 @@ def test_ids_keep_their_values_while_they_widen(parts: list[tuple[int, int]]) ->
 @pytest.mark.parametrize("length", [CHUNK - 1, CHUNK, 2 * CHUNK + 7])
 def test_long_runs_of_ids_widen_in_place(length: int) -> None:
     values = np.arange(length) % 251
-    ids = IdBuffer(np.dtype(np.uint8))
+    ids = GrowingArray(np.dtype(np.uint8))
     ids.append(values)
     for dtype in (np.uint16, np.uint32):
         ids.widen(np.dtype(dtype))
@@ -198,7 +199,7 @@ def test_long_runs_of_ids_widen_in_place(length: int) -> None:
 @given(st.lists(texts))
 def test_a_growing_vocabulary_is_sorted_in_the_end(pieces: list[str]) -> None:
     encoder = Encoder(None)
-    ids = IdBuffer(encoder.dtype)
+    ids = GrowingArray(encoder.dtype)
     for piece in pieces:
         numbers = encoder.encode(np.array([ord(c) for c in piece], np.uint32), str)
         ids.widen(encoder.dtype)

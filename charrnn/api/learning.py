@@ -15,6 +15,7 @@ from charrnn.errors import ConfigError, quoted
 from charrnn.events import Event
 
 if TYPE_CHECKING:
+    from charrnn.ranks.ranks import Ranks
     from charrnn.tasks.files import Files
 
 
@@ -52,10 +53,10 @@ def train(
         TrainingError: the loss is no longer a number; another process is training into the same file.
     """
     began = time.monotonic()  # before the imports, which take a while
+    from charrnn.ranks.ranks import ALONE
     from charrnn.training.request import Request, Target
     from charrnn.training.run_setup import set_up
 
-    files = _assignment(corpus, val, settings)
     path = None if out is None else Path(out)
     target = Target(path, resume, force, settings.pop("keep_models", 0))
     own = {
@@ -63,6 +64,7 @@ def train(
         for name in ("init_from", "from_scratch", "threads", "ranks")
         if name in settings
     }
+    files = _assignment(corpus, val, own.get("ranks", ALONE), settings)
     request = Request(files, text, target, **own, settings=settings)
     with contextlib.ExitStack() as held:
         run, started = yield from set_up(request, stop=stop, held=held, began=began)
@@ -70,13 +72,13 @@ def train(
         yield from run.events()
 
 
-def _assignment(corpus: Paths, val: Paths, settings: dict[str, Any]) -> Files:
+def _assignment(corpus: Paths, val: Paths, ranks: Ranks, settings: dict[str, Any]) -> Files:
     """The files and the task; those of the settings that are for it are taken out."""
     task, previews = settings.pop("task", None), settings.pop("previews", False)
     if task is None:
         from charrnn.tasks.next_character import TextFiles
 
-        return TextFiles(paths_of(corpus), paths_of(val), previews)
+        return TextFiles(paths_of(corpus), paths_of(val), previews, ranks)
     if task not in TASKS:
         raise ConfigError(f"task is {quoted(task)}", f"give one of {', '.join(TASKS)}")
     from charrnn.tasks import reading

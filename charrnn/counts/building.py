@@ -90,7 +90,7 @@ def text_of(documents: Documents) -> Text:
     pieces, nothing = documents.pieces, np.zeros(1, np.int64)
     first, shift = (nothing, nothing) if pieces is None else (pieces.first, pieces.shift)
     return Text(
-        documents.ids, first, shift, documents.starts, documents.cuts, documents.end, documents.vocab_size
+        documents.ids[:], first, shift, documents.starts, documents.cuts, documents.end, documents.vocab_size
     )
 
 

@@ -53,6 +53,7 @@ class MpiRanks:
         told = self._world.allgather(here)
         self.threads: int | None = threads_of(self.rank, told)
         self.hosts = [host for host, _ in told]
+        self.arrays: dict[int, Any] = {}
         self._end, self._busy = end, False
         self._heart = Heart(self._world.Dup(), self.hosts, self._lock, end)
         self._heart.start()

@@ -24,6 +24,7 @@ class Ranks(Protocol):
     threads: int | None  # that each has; None: as many as there are CPUs
     shards: int | None  # of a batch, unless the user says how many; None: no launcher has started it
     hosts: list[str]  # the machine of each rank
+    arrays: dict[int, Any]  # what this rank holds of shared arrays, see charrnn.ranks.arrays
 
     @contextmanager
     def asking(self, call: Call, parts: Sequence[tuple[Any, ...]]) -> Iterator[None]:
@@ -48,9 +49,12 @@ class Alone:
     SHARDS = 8  # under a launcher, unless the user says how many
     rank, size = 0, 1
     threads: int | None = None
+    hosts: list[str]
+    arrays: dict[int, Any]
 
     def __init__(self, shards: int | None = None) -> None:
-        self.shards, self.hosts = shards, [""]
+        self.shards = shards
+        self.hosts, self.arrays = [""], {}
 
     @contextmanager
     def asking(self, call: Call, parts: Sequence[tuple[Any, ...]]) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""The operating system: atomic writes, memory, CPU quotas, errors of files.
+"""The operating system: atomic writes, memory, growing arrays, CPU quotas, errors of files.
 
 It imports errors alone.
 """

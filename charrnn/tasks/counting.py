@@ -25,7 +25,7 @@ from charrnn.nn.network import Model
 from charrnn.nn.parameters import Array
 from charrnn.tasks.evaluation import next_start, windows
 from charrnn.tasks.shares import joined
-from charrnn.text.corpus import Documents, Pieces
+from charrnn.text.corpus import Documents, Passage, Pieces
 from charrnn.text.repeats import repeated
 from charrnn.text.validation import block
 
@@ -61,8 +61,8 @@ def parted(
             first = low + int(coin * (high - low - wanted // blocks))
             start, stop = (next_start(text, text.starts, n) for n in (first, first + wanted // blocks))
         else:
-            ids = text.at(np.arange(low, high))
-            start, stop = block(ids, 0, high - low, wanted // blocks, newline, coin)
+            passage = Passage(text, low, high)
+            start, stop = block(passage, 0, high - low, wanted // blocks, newline, coin)
             start, stop = low + start, low + stop
         if wanted and stop > start:
             ranges.append((start, stop))

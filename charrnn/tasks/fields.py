@@ -44,7 +44,7 @@ class Shuffled:
 
     def __init__(self, text: Reading, documents: Documents, separator: IdArray, seed: int) -> None:
         """`text` reads pieces of the array that `documents`, all of the corpus, have."""
-        self._text, self._ids, self._separator, self._seed = text, documents.ids, separator, seed
+        self._text, self._ids, self._separator, self._seed = text, documents.ids[:], separator, seed
         ends = _occurrences(self._ids, np.array([documents.end]))
         found = np.zeros(0, np.int64)
         if documents.end not in separator:

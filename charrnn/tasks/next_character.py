@@ -17,6 +17,7 @@ from charrnn.nn.learning.learners import learner_of
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
+from charrnn.ranks.ranks import ALONE, Ranks
 from charrnn.tasks import base
 from charrnn.tasks.base import grown
 from charrnn.tasks.counting import Counting, set_aside
@@ -26,7 +27,7 @@ from charrnn.tasks.files import Files
 from charrnn.tasks.shares import Weighted, joined
 from charrnn.tasks.task import Material, beside
 from charrnn.text.batches import Batches, Reading
-from charrnn.text.corpus import Documents, read
+from charrnn.text.corpus import Documents, read_together
 from charrnn.text.validation import split, split_parts, unseen
 from charrnn.vocabulary import describe
 
@@ -42,6 +43,7 @@ class TextFiles(Files):
 
     kind: ClassVar[Kind] = "writer"
     previews: bool = False
+    ranks: Ranks = ALONE  # which share the texts out
 
     def check(self, settings: Mapping[str, Any]) -> None:
         super().check(settings)
@@ -52,7 +54,7 @@ class TextFiles(Files):
             )
 
     def read(self, text: TextConfig) -> Texts:
-        corpus = read(self.paths, text)
+        corpus = read_together(self.ranks, self.paths, text)
         vocabulary, validation = corpus.vocabulary, None
         if self.val:
             # What is rare is what is rare in the corpus; a label of the validation text alone is not learnt.
@@ -60,8 +62,9 @@ class TextFiles(Files):
             if vocabulary.unknown >= 0:
                 known["vocabulary"] = vocabulary
             if corpus.columns:
-                known |= {"columns": corpus.columns, "skips_labels": True}
-            validation = read(self.val, replace(corpus.text, min_count=1), **known)
+                known["columns"] = corpus.columns
+            held_out = replace(corpus.text, min_count=1)
+            validation = read_together(self.ranks, self.val, held_out, **known)
             vocabulary = vocabulary.merged(validation.vocabulary)
         texts = Texts(corpus, validation, corpus.vocab_size, tuple(map(str, self.paths)), self.previews)
         return texts.within(vocabulary, corpus.columns)

@@ -17,8 +17,10 @@ import numpy.typing as npt
 from charrnn.config import END, TextConfig
 from charrnn.errors import CorpusError, VocabularyError
 from charrnn.labels import Columns
+from charrnn.ranks import arrays
+from charrnn.ranks.ranks import ALONE, Ranks
 from charrnn.system.memory import total_memory
-from charrnn.text.decoding import CHUNK, CodePoints, Decoder, Encoder, IdBuffer, LineEnds, points_of
+from charrnn.text.decoding import CHUNK, CodePoints, Decoder, Encoder, Ids, LineEnds, points_of, renumbered
 from charrnn.text.normalization import form_of
 from charrnn.text.novelty import Novelty
 from charrnn.text.records import cutter as cutters
@@ -74,7 +76,8 @@ class Documents:
     characters that belong to the other side of the validation split.
     """
 
-    ids: IdArray  # (N,), the smallest type that holds 0 .. vocab_size-1; with pieces, the array they index
+    # (N,), the smallest type that holds 0 .. vocab_size-1; with pieces, the array they index; perhaps shared
+    ids: Ids
     vocab_size: int  # V, the end of a record included
     starts: npt.NDArray[np.int64]  # sorted
     end: int = -1  # the id that ends each record, or -1: there are no records
@@ -85,12 +88,19 @@ class Documents:
 
     def __post_init__(self) -> None:
         for name in ("ids", "starts", "cuts"):
-            view = getattr(self, name).view()
-            view.flags.writeable = False
-            object.__setattr__(self, name, view)
+            if isinstance(array := getattr(self, name), np.ndarray):
+                view = array.view()
+                view.flags.writeable = False
+                object.__setattr__(self, name, view)
 
     def __len__(self) -> int:
         return len(self.ids) if self.pieces is None else self.pieces.total
+
+    @property
+    def array(self) -> IdArray:
+        """The ids, which no ranks share."""
+        assert isinstance(self.ids, np.ndarray)
+        return self.ids
 
     def in_epoch(self, epoch: int) -> Documents:
         """The same in every epoch."""
@@ -100,12 +110,13 @@ class Documents:
         """The first `count` characters, or all if there are fewer."""
         part = replace(self, starts=self.starts[self.starts < count], cuts=self.cuts[self.cuts < count])
         if self.pieces is None:
-            return replace(part, ids=self.ids[:count])
+            return replace(part, ids=arrays.view(self.ids, 0, count))
         return replace(part, pieces=replace(self.pieces, total=min(count, self.pieces.total)))
 
     def at(self, positions: npt.NDArray[np.int64]) -> IdArray:
         """The ids at these positions, 0 .. N-1, of any shape."""
-        return self.ids[self._places(positions)]
+        ids: IdArray = self.ids[self._places(positions)]
+        return ids
 
     def look_up(self, positions: npt.NDArray[np.int64]) -> Inputs:
         """Inputs x, targets y and resets at the positions 0 .. N-1, of any shape.
@@ -156,9 +167,56 @@ class Documents:
         """The labels of the texts at these positions, (.., columns), see Labelling; None: there are none."""
         return None if self.labels is None else self.labels.at(self._places(positions), hidden, key)
 
+    def between(self, low: int, high: int) -> Documents:
+        """The characters low .. high - 1 in an array of their own, which also has the one before each piece.
+
+        They have no labels.
+        """
+        if self.pieces is None:
+            first = shift = np.zeros(1, np.int64)
+        else:
+            inside = slice(
+                int(np.searchsorted(self.pieces.first, low, side="right")) - 1,
+                int(np.searchsorted(self.pieces.first, high)),
+            )
+            first, shift = self.pieces.first[inside], self.pieces.shift[inside]
+        bounds = np.append(np.maximum(first, low), high)
+        begins, lengths = bounds[:-1] + shift, np.diff(bounds)
+        ids, places = self._apart(begins, lengths)
+        pieces = Pieces(bounds[:-1] - low, places - (bounds[:-1] - low), high - low)
+        starts, cuts = (marks[(low <= marks) & (marks < high)] - low for marks in (self.starts, self.cuts))
+        return Documents(ids, self.vocab_size, starts, self.end, pieces, cuts)
+
+    def _apart(self, begins: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> tuple[IdArray, Any]:
+        """An array with these pieces of the array of ids, each after the one before it, and their places."""
+        ends, first = begins + lengths, int(begins[0]) - 1
+        if (begins[1:] >= ends[:-1]).all() and ends[-1] - first <= 2 * lengths.sum() + 1:  # all in one read
+            ids = self.ids[max(0, first) : ends[-1]]
+            return (ids if first >= 0 else np.concatenate([self.ids[-1:], ids])), begins - first
+        within = np.arange(lengths.sum() + len(lengths)) + np.repeat(
+            begins - np.cumsum(lengths + 1) + lengths, lengths + 1
+        )
+        return self.ids[within], np.cumsum(lengths + 1) - lengths
+
     def _places(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """The positions' indices in `ids`, as a new array."""
         return positions.copy() if self.pieces is None else self.pieces.places(positions)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Passage:
+    """The characters low .. high - 1 of documents, read like an array of ids, of which none is made."""
+
+    documents: Documents
+    low: int
+    high: int
+
+    def __len__(self) -> int:
+        return self.high - self.low
+
+    def __getitem__(self, key: Any) -> IdArray:
+        places = np.arange(*key.indices(len(self))) if isinstance(key, slice) else np.asarray(key)
+        return self.documents.at(places + self.low)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -187,12 +245,12 @@ class Corpus:
         # Without the normal form, which follows from the ids.
         text = replace(self.text, normal_form=None).to_dict()
         settings: dict[str, Any] = {"text": text, "vocabulary": self.vocabulary.characters}
-        arrays = [self.documents.starts, self.documents.ids]
+        hashed: list[Any] = [self.documents.starts, self.documents.ids]
         if self.documents.labels is not None:
             settings["labels"] = [column.to_dict() for column in self.columns]
-            arrays += [self.documents.labels.starts, self.documents.labels.ids.reshape(-1)]
+            hashed += [self.documents.labels.starts, self.documents.labels.ids.reshape(-1)]
         digest.update(json.dumps(settings, sort_keys=True).encode())
-        for array in arrays:
+        for array in hashed:
             little_endian = array.dtype.newbyteorder("<")
             digest.update(f"{little_endian.str}{len(array)}:".encode())
             for start in range(0, len(array), CHUNK):  # in chunks, so that Ctrl-C takes effect
@@ -232,9 +290,7 @@ class Corpus:
             raise VocabularyError("the other vocabulary lacks characters of the corpus")
         table = table.astype(vocabulary.dtype)
         old = self.documents
-        ids = np.empty(len(old), vocabulary.dtype)
-        for start in range(0, len(ids), CHUNK):
-            ids[start : start + CHUNK] = table[old.ids[start : start + CHUNK]]
+        ids = arrays.made(old.ids, renumbered, table)
         line_end = int(table[old.end]) if old.end >= 0 else -1
         documents = replace(old, ids=ids, vocab_size=len(vocabulary), end=line_end)
         return replace(self, documents=documents, vocabulary=vocabulary)
@@ -284,18 +340,35 @@ def read(
     """
     skips = on_unknown == "skip" if skips_labels is None else skips_labels
     labels = Labels(text, columns, skips=skips) if text.label_by else None
-    reader = _Reader(Decoder(text, expected), vocabulary, on_unknown, labels)
-    sources = find(paths)
-    for source in sources:
-        reader.add(source, stdin)
-    return reader.finish(sources, corpus_name(paths[0]))
+    return _Reader(Decoder(text, expected), vocabulary, on_unknown, labels).read(paths, stdin)
+
+
+def read_together(
+    ranks: Ranks,
+    paths: Sequence[str | Path],
+    text: TextConfig,
+    *,
+    vocabulary: Vocabulary | None = None,
+    columns: Columns | None = None,
+) -> Corpus:
+    """The same corpus, but of a long text each rank holds a part of the ids; the leader alone reads files.
+
+    Labels that given columns lack count as unknown. Memory of each rank: its part, and about 10 MB.
+    """
+    labels = Labels(text, columns, skips=columns is not None) if text.label_by else None
+    return _Reader(Decoder(text), vocabulary, "error", labels, ranks).read(paths)
 
 
 class _Reader:
     """Reads one file after another; what they have in common becomes a corpus in the end."""
 
     def __init__(
-        self, decoder: Decoder, vocabulary: Vocabulary | None, on_unknown: OnUnknown, labels: Labels | None
+        self,
+        decoder: Decoder,
+        vocabulary: Vocabulary | None,
+        on_unknown: OnUnknown,
+        labels: Labels | None,
+        ranks: Ranks = ALONE,
     ) -> None:
         text = decoder.text
         self._decoder, self._text, self._labels = decoder, text, labels
@@ -313,13 +386,21 @@ class _Reader:
                     "leave out --lines",
                 )
             self._ends = LineEnds(self._encoder.id_of(ord(text.end)))
-        self._ids = IdBuffer(self._encoder.dtype)
+        self._ids = arrays.SharedBuffer(self._encoder.dtype, ranks)
+        self._ranks = ranks
         self._max_bytes = MEMORY_SHARE * (total_memory() or math.inf)  # beyond this the machine would swap
         self._starts: list[int] = []  # of documents
         self._parts: list[int] = []  # where the text of each path begins
         self._left_out: list[str] = []  # binary files found in folders
 
-    def add(self, source: Source, stdin: BinaryIO | None) -> None:
+    def read(self, paths: Sequence[str | Path], stdin: BinaryIO | None = None) -> Corpus:
+        """The corpus of all files."""
+        sources = find(paths)
+        for source in sources:
+            self._add(source, stdin)
+        return self._finish(sources, corpus_name(paths[0]))
+
+    def _add(self, source: Source, stdin: BinaryIO | None) -> None:
         """Read a file, unless it is empty, or a binary one in a folder."""
         if source.given == len(self._parts):
             self._parts.append(len(self._ids))
@@ -372,13 +453,12 @@ class _Reader:
             self._labels.finish_file()
         self._cutter.empty += self._text.split == "file" and len(self._ids) == start
 
-    def finish(self, sources: list[Source], name: str) -> Corpus:
-        """The corpus of all files."""
+    def _finish(self, sources: list[Source], name: str) -> Corpus:
         text, encoder, ends = self._text, self._encoder, self._ends
         _check_length(len(self._ids), sources, self._left_out, encoder.skipped)
         ids, fits = self._ids.finish(), np.ones(1, np.bool_)
         if ends and text.max_chars is not None:
-            ids, fits = _without_long(ids, ends.newline, text.max_chars, self._parts)
+            ids, fits = _without_long(ids, ends.newline, text.max_chars, self._parts, self._ranks)
             if not len(ids):
                 raise CorpusError(
                     f"every text has more than {text.max_chars:,} characters", "give --max-chars N"
@@ -441,13 +521,13 @@ def _cut(
 
 
 def _without_long(
-    ids: IdArray, end: int, most: int, parts: list[int]
-) -> tuple[IdArray, npt.NDArray[np.bool_]]:
+    ids: Ids, end: int, most: int, parts: list[int], ranks: Ranks
+) -> tuple[Ids, npt.NDArray[np.bool_]]:
     """The records, each ended by the id `end`, of at most `most` characters, and a mask of these among all.
 
-    The records move within `ids`, and `parts`, positions where records begin, with them.
+    `parts`, positions where records begin, move with them.
     """
-    kept = low = 0
+    kept, low = arrays.SharedBuffer(ids.dtype, ranks), 0
     short, begins = [], np.array(parts)
     while low < len(ids):
         high = low
@@ -458,14 +538,13 @@ def _without_long(
         lengths = np.diff(stops, prepend=0)
         fits = lengths <= most + 1
         part = ids[low : low + stops[-1]][np.repeat(fits, lengths)]
-        ends_kept = kept + np.append(0, np.cumsum(lengths * fits))
+        ends_kept = len(kept) + np.append(0, np.cumsum(lengths * fits))
         for n in np.flatnonzero((low <= begins) & (begins <= low + stops[-1])):
             parts[n] = int(ends_kept[np.searchsorted(stops, begins[n] - low, side="right")])
-        ids[kept : kept + len(part)] = part
-        kept += len(part)
+        kept.append(part)
         short.append(fits)
         low += int(stops[-1])
-    return ids[:kept].copy(), np.concatenate(short)
+    return kept.finish(), np.concatenate(short)
 
 
 def _check_length(length: int, sources: list[Source], left_out: list[str], skipped: int) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from charrnn.config import TextConfig
 from charrnn.errors import ConfigError, CorpusError
+from charrnn.ranks import arrays
 from charrnn.text.detection import likely_encoding
 from charrnn.text.normalization import Normaliser
 from charrnn.vocabulary import (
@@ -28,6 +29,7 @@ from charrnn.vocabulary import (
 )
 
 CodePoints = npt.NDArray[np.uint8] | npt.NDArray[np.uint32]
+Ids = IdArray | arrays.SharedArray
 CHUNK, BLOCK = 1 << 18, 1 << 14  # characters worked on at a time; indices at a time, for the cache
 BYTE_ORDER_MARK = "\ufeff"
 NEWLINE = ord("\n")
@@ -242,57 +244,6 @@ def same_encoding(encoding: str, other: str) -> bool:
     return codecs.lookup(encoding).name == codecs.lookup(other).name
 
 
-class IdBuffer:
-    """A growing array of ids in one block of memory, at most 1/16 of it spare.
-
-    Joining a list of arrays would take twice the memory; this block is reallocated by the system and
-    widens its ids in place.
-    """
-
-    def __init__(self, dtype: np.dtype[np.unsignedinteger]) -> None:
-        self.dtype = dtype
-        self._block = np.empty(0, np.uint8)
-        self._length = 0  # ids
-
-    def __len__(self) -> int:
-        return self._length
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that the ids take."""
-        return self._length * self.dtype.itemsize
-
-    def append(self, ids: npt.NDArray[np.integer]) -> None:
-        """Adds ids (n,), which fit `dtype`."""
-        length = self._length + len(ids)
-        if length * self.dtype.itemsize > len(self._block):
-            self._resize(length + length // 16 + 1)
-        self._block.view(self.dtype)[self._length : length] = ids
-        self._length = length
-
-    def widen(self, dtype: np.dtype[np.unsignedinteger]) -> None:
-        """Converts the ids to a wider type, in place."""
-        narrow, self.dtype = self.dtype, dtype
-        if narrow == dtype:
-            return
-        self._resize(self._length)
-        source = self._block.view(narrow)
-        target = self._block.view(dtype)
-        # Backwards, so that a wider id only overwrites ids that were already copied.
-        for start in reversed(range(0, self._length, CHUNK)):
-            part = slice(start, min(start + CHUNK, self._length))
-            target[part] = source[part].copy()
-
-    def finish(self) -> IdArray:
-        """All ids (n,), without spare memory. Nothing may be added afterwards."""
-        self._resize(self._length)
-        return self._block.view(self.dtype)
-
-    def _resize(self, length: int) -> None:
-        # The block may move, since no view of it outlives a method.
-        self._block.resize(length * self.dtype.itemsize, refcheck=False)
-
-
 class Encoder:
     """Code points -> ids of a given vocabulary, or of one that grows with the text.
 
@@ -357,7 +308,7 @@ class Encoder:
         self.skipped += len(points) - len(ids)
         return ids
 
-    def finish(self, ids: IdArray, text: TextConfig = TextConfig()) -> Vocabulary:  # noqa: B008 (frozen)
+    def finish(self, ids: Ids, text: TextConfig = TextConfig()) -> Vocabulary:  # noqa: B008 (frozen)
         """The vocabulary; renumbers `ids`, as `encode` returned them, to its ids in place.
 
         Of a new one, characters that occur less often than `text` demands become RARE.
@@ -366,9 +317,7 @@ class Encoder:
             return self.vocabulary
         points = np.array(self._points)
         if text.min_count > 1 or text.max_chars is not None:  # with longer records, characters were left out
-            counts = np.zeros(len(points), np.int64)
-            for start in range(0, len(ids), CHUNK):
-                counts += np.bincount(ids[start : start + CHUNK], minlength=len(points))
+            counts = tally(ids, len(points))
             rare = (counts < text.min_count) & (counts > 0) & (points != ord(text.end or RARE))
             self.rare, self.made_rare = int(np.count_nonzero(rare)), int(counts[rare].sum())
             points[rare] = ord(RARE)
@@ -376,9 +325,35 @@ class Encoder:
         else:
             characters = np.unique(points)
         renumbered = np.searchsorted(characters, points).astype(ids.dtype)
-        for start in range(0, len(ids), CHUNK):  # in chunks, so that Ctrl-C takes effect
-            look_up(renumbered, ids[start : start + CHUNK], ids[start : start + CHUNK])
+        arrays.each(ids, renumber, renumbered)
         return Vocabulary.of_text("".join(map(chr, characters.tolist())), text)
+
+
+def renumber(ids: IdArray, table: IdArray) -> None:
+    """ids[:] = table[ids]."""
+    for start in range(0, len(ids), CHUNK):  # in chunks, so that Ctrl-C takes effect
+        look_up(table, ids[start : start + CHUNK], ids[start : start + CHUNK])
+
+
+def renumbered(ids: IdArray, table: IdArray) -> IdArray:
+    """table[ids], chunk by chunk."""
+    result = np.empty(len(ids), table.dtype)
+    for start in range(0, len(ids), CHUNK):
+        look_up(table, ids[start : start + CHUNK], result[start : start + CHUNK])
+    return result
+
+
+def tally(ids: Ids, size: int) -> npt.NDArray[np.int64]:
+    """How often each of the ids 0 .. size-1 occurs."""
+    counts: npt.NDArray[np.int64] = np.sum(arrays.each(ids, _tally, size), axis=0)
+    return counts
+
+
+def _tally(ids: IdArray, size: int) -> npt.NDArray[np.int64]:
+    counts = np.zeros(size, np.int64)
+    for start in range(0, len(ids), CHUNK):
+        counts += np.bincount(ids[start : start + CHUNK], minlength=size)
+    return counts
 
 
 def look_up(table: npt.NDArray[Any], values: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from charrnn.config import TrainConfig, split_of
-from charrnn.text.corpus import Documents, Pieces
-from charrnn.text.decoding import CHUNK
-from charrnn.vocabulary import IdArray
+from charrnn.ranks.arrays import view
+from charrnn.text.corpus import Documents, Passage, Pieces
+from charrnn.text.decoding import CHUNK, Ids, tally
 
 BLOCK = 2_000  # fewest characters of a block, if the validation share allows
 MOST_BLOCKS = 1_000  # in a text; a larger share makes longer blocks
@@ -43,7 +43,7 @@ def split_parts(
     found = []
     for low, high in pairwise(bounds):
         starts = documents.starts[(low <= documents.starts) & (documents.starts < high)] - low
-        part = replace(documents, ids=documents.ids[low:high], starts=starts)
+        part = replace(documents, ids=view(documents.ids, low, high), starts=starts)
         begins, ends = _held_out(part, train, newline)
         found.append(_both(documents, low, high, begins + low, ends + low))
     return found
@@ -79,9 +79,10 @@ def _split_end(documents: Documents, val_fraction: float) -> tuple[Documents, Do
     inside = documents.starts[documents.starts > cut] - cut
     val_starts = np.concatenate((np.zeros(min(1, total - cut), np.int64), inside))
     labels = documents.labels and documents.labels.after(cut)
+    own, held_out = view(documents.ids, 0, cut), view(documents.ids, cut, total)
     return (
-        replace(documents, ids=documents.ids[:cut], starts=documents.starts[documents.starts < cut]),
-        replace(documents, ids=documents.ids[cut:], starts=val_starts, labels=labels),
+        replace(documents, ids=own, starts=documents.starts[documents.starts < cut]),
+        replace(documents, ids=held_out, starts=val_starts, labels=labels),
     )
 
 
@@ -125,7 +126,7 @@ def _groups(starts: Positions, total: int, least: float) -> Iterator[tuple[int, 
         yield low, total
 
 
-def block(ids: IdArray, low: int, high: int, wanted: int, newline: int, coin: float) -> tuple[int, int]:
+def block(ids: Ids | Passage, low: int, high: int, wanted: int, newline: int, coin: float) -> tuple[int, int]:
     """The bounds of a block of about `wanted` characters within low .. high.
 
     Both lie at the end of a nearby paragraph, or else of a line.
@@ -135,7 +136,7 @@ def block(ids: IdArray, low: int, high: int, wanted: int, newline: int, coin: fl
     return start, _cut(ids, start + wanted, min(slack, high - start - wanted), newline)
 
 
-def _cut(ids: IdArray, place: int, slack: int, newline: int) -> int:
+def _cut(ids: Ids | Passage, place: int, slack: int, newline: int) -> int:
     """The first end of a paragraph in `place` .. `place + slack`, else of a line, else `place`."""
     if place == 0:
         return 0
@@ -202,9 +203,7 @@ def unseen(corpus: Documents, validation: Documents, *, apart: bool) -> tuple[li
 
     The training text is the corpus minus the validation, or all of it if validation is a text `apart`.
     """
-    shown, asked = (np.zeros(corpus.vocab_size, np.int64) for _ in range(2))
-    for low in range(0, len(corpus), CHUNK):
-        shown += np.bincount(corpus.ids[low : low + CHUNK], minlength=len(shown))
+    shown, asked = tally(corpus.ids, corpus.vocab_size), np.zeros(corpus.vocab_size, np.int64)
     for low in range(0, len(validation), CHUNK):
         positions = np.arange(low, min(low + CHUNK, len(validation)))
         asked += np.bincount(validation.at(positions), minlength=len(asked))

@@ -19,10 +19,11 @@ class ThreadedRanks:
     """See charrnn.ranks.ranks.Ranks."""
 
     threads, shards = 1, 8
+    arrays: dict[int, Any]
 
     def __init__(self, rank: int, size: int, boxes: dict[tuple[int, int, str], queue.Queue[bytes]]) -> None:
         self.rank, self.size, self._boxes = rank, size, boxes
-        self.hosts = ["here"] * size
+        self.hosts, self.arrays = ["here"] * size, {}
 
     def _send(self, to: int, what: str, thing: Any) -> None:
         self._boxes[self.rank, to, what].put(pickle.dumps(thing))

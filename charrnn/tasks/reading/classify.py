@@ -171,7 +171,7 @@ def _records(corpus: Corpus) -> Ragged:
     documents = corpus.documents
     begins = documents.records() if documents.end >= 0 else documents.starts
     ends = np.append(begins[1:], len(documents)) - (documents.end >= 0)
-    return Ragged(documents.ids, begins, np.minimum(ends, begins + LONGEST))
+    return Ragged(documents.array, begins, np.minimum(ends, begins + LONGEST))
 
 
 class Classify(Reading):

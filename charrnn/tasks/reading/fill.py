@@ -101,7 +101,7 @@ def pieces_of(corpus: Corpus, V: int) -> Pieces:
     else:
         begins = documents.starts
         ends = np.append(begins[1:], len(documents))
-    texts, _ = pieces(Ragged(documents.ids, begins, ends), PIECE)
+    texts, _ = pieces(Ragged(documents.array, begins, ends), PIECE)
     return Pieces(texts, V, np.arange(len(texts)))
 
 

@@ -45,7 +45,7 @@ class Pairs(Corpus):
         begins = self.documents.records()
         behind = np.append(begins[1:], len(self.documents)) - (not ends)
         table = known_ids(vocabulary, self.vocabulary.characters)
-        return Ragged(table[self.documents.ids], begins, behind)
+        return Ragged(table[self.documents.array], begins, behind)
 
     def targets_in(self, column: Column) -> Ragged:
         """The ids of the targets in another column; one beyond the last label stands for what it lacks."""
@@ -68,7 +68,7 @@ class Pairs(Corpus):
 def read_pairs(paths: Sequence[str | Path], text: TextConfig, targets: Targets) -> Pairs:
     """The pairs of a corpus, in vocabularies of their own. CorpusError: a line is no pair."""
     whole = read(paths, replace(text, targets=targets, min_count=1))
-    ids, end = whole.documents.ids, whole.documents.end
+    ids, end = whole.documents.array, whole.documents.end
     ends, tabs = np.flatnonzero(ids == end), np.flatnonzero(ids == whole.vocabulary.find("\t"))
     begins = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])
     first, second = Ragged(ids, begins, tabs), Ragged(ids, tabs + 1, ends)

@@ -239,9 +239,9 @@ class Pieces:
         starts = documents.starts
         breaks = np.flatnonzero(documents.ids == corpus.vocabulary.find("\n"))
         begins = cuts(starts, breaks, N, size)
-        texts = Ragged(documents.ids, begins, np.append(begins[1:], N))
+        texts = Ragged(documents.array, begins, np.append(begins[1:], N))
         if corpus.text.records:
-            records = same_texts(Ragged(documents.ids, starts, np.append(starts[1:], N)))
+            records = same_texts(Ragged(documents.array, starts, np.append(starts[1:], N)))
             blocks = records[np.searchsorted(starts, begins, side="right") - 1]
         else:
             blocks = np.arange(len(begins)) // BLOCK
