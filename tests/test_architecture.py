@@ -29,7 +29,7 @@ ARROWS = {
     "kernels": set(),
     "modules": {"kernels"},
     "text": {"ranks", "system"},
-    "counts": {"kernels", "text"},
+    "counts": {"kernels", "ranks", "text"},
     "recall": {"kernels"},
     "nn": {"kernels", "modules", "ranks", "system"},
     "checkpoint": {"counts", "system", "text"},

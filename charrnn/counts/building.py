@@ -14,6 +14,7 @@ from charrnn.counts.counts import MOST_ORDER, MOST_VALUE, UNIT, Array, Counts
 from charrnn.kernels.coefficients import LABEL_SHARE
 from charrnn.kernels.loops.beside import grams as kernels
 from charrnn.kernels.loops.beside.grams import Level, Order, Text
+from charrnn.ranks.arrays import ranks_of
 from charrnn.text.corpus import Documents
 from charrnn.vocabulary import id_dtype
 
@@ -87,10 +88,12 @@ def layout_of(vocab_size: int, order: int) -> Order:
 
 def text_of(documents: Documents) -> Text:
     """What kernels read of documents."""
+    if ranks_of(documents.ids).size > 1:
+        documents = documents.between(0, len(documents))
     pieces, nothing = documents.pieces, np.zeros(1, np.int64)
     first, shift = (nothing, nothing) if pieces is None else (pieces.first, pieces.shift)
     return Text(
-        documents.ids[:], first, shift, documents.starts, documents.cuts, documents.end, documents.vocab_size
+        documents.array, first, shift, documents.starts, documents.cuts, documents.end, documents.vocab_size
     )
 
 
@@ -236,15 +239,21 @@ def _after_nothing(level: Level) -> npt.NDArray[np.bool_] | None:
     return np.repeat(nothing, np.diff(level.begin)) if nothing.any() else None
 
 
-def _levels(grams: Grams) -> list[Level]:
-    """The contexts of 0, 1, .. n - 1 symbols."""
+def _levels(grams: Grams, shortest: int = 0) -> list[Level]:
+    """The contexts of shortest .. n - 1 symbols."""
     G = len(grams.keys)
     level = _empty(G, G)
     level = _first(level, kernels.group(level, grams.keys, grams.counts, grams.layout), G)
-    levels, gram = [level], level.begin[:-1].copy()
-    for k in range(grams.layout.n - 2, -1, -1):
-        level = _empty(len(level.same), len(level.following))
-        level = _first(level, *kernels.shorten(level, levels[-1], gram, k, grams.keys, grams.layout))
+    ks = range(grams.layout.n - 2, shortest - 1, -1)
+    return shorter(level, level.begin[:-1].copy(), grams.keys, ks, grams.layout)
+
+
+def shorter(longest: Level, gram: Array, keys: Keys, ks: range, layout: Order) -> list[Level]:
+    """Contexts, and those of ks symbols, the shortest first; gram (contexts,) is the first key of each."""
+    levels = [longest]
+    for k in ks:
+        level = _empty(len(levels[-1].same), len(levels[-1].following))
+        level = _first(level, *kernels.shorten(level, levels[-1], gram, k, keys, layout))
         levels.append(level)
         gram = gram[: len(level.same)]
     return levels[::-1]

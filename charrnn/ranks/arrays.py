@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.ranks.ranks import Array, Ranks
+from charrnn.ranks.ranks import ALONE, Array, Ranks
 from charrnn.system.growing import GrowingArray
 
 BLOCK = 2**18  # numbers that lie together
@@ -22,6 +22,21 @@ LEAST = 2**22  # numbers of the shortest array that is shared out; a shorter one
 
 Numbers = npt.NDArray[Any]
 _NUMBERS = itertools.count(1)  # of arrays: none is used twice
+
+
+class Shared:
+    """Something of which each rank holds a part, at `number` in its `arrays`, while the leader has this."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks, self.number = ranks, next(_NUMBERS)
+        ranks.arrays[self.number] = None
+        weakref.finalize(self, ranks.arrays.pop, self.number, None)
+
+    def ask(self, what: Callable[..., Any], parts: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """What `what(ranks, *parts[rank])` comes to on each rank."""
+        living = list(self.ranks.arrays)
+        with self.ranks.asking(_follow, [(living, what, part) for part in parts]):
+            return self.ranks.gather(what(self.ranks, *parts[0]))
 
 
 class SharedArray:
@@ -34,6 +49,11 @@ class SharedArray:
     def dtype(self) -> np.dtype[Any]:
         """The type of the numbers."""
         return self._blocks.dtype
+
+    @property
+    def ranks(self) -> Ranks:
+        """Those that share it."""
+        return self._blocks.ranks
 
     def __len__(self) -> int:
         return self._length
@@ -72,6 +92,11 @@ class SharedArray:
         if self._first or self._length != self._blocks.length:
             raise ValueError("this is a part of an array")
         return self._blocks
+
+
+def ranks_of(array: Any) -> Ranks:
+    """The ranks that share an array."""
+    return array.ranks if isinstance(array, SharedArray) else ALONE
 
 
 def view(array: Any, low: int, high: int) -> Any:
@@ -151,21 +176,13 @@ class SharedBuffer:
         self._waiting.append(waiting[count:])
 
 
-class _Blocks:
+class _Blocks(Shared):
     """What the leader knows of an array: block b is with rank b % size, after those that it has already."""
 
     def __init__(self, ranks: Ranks, dtype: np.dtype[Any]) -> None:
-        self.ranks, self.dtype, self.length = ranks, dtype, 0
-        self.number = next(_NUMBERS)
-        ranks.arrays[self.number] = None
-        weakref.finalize(self, ranks.arrays.pop, self.number, None)
+        super().__init__(ranks)
+        self.dtype, self.length = dtype, 0
         self.stripe: tuple[int, Numbers] | None = None  # the last that was read, a block of each rank's
-
-    def ask(self, what: Callable[..., Any], parts: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """What it comes to on each rank."""
-        living = list(self.ranks.arrays)
-        with self.ranks.asking(_follow, [(living, what, part) for part in parts]):
-            return self.ranks.gather(what(self.ranks, *parts[0]))
 
     def grow(self, parts: Sequence[Numbers]) -> None:
         self.ask(_grow, [(self.number, part) for part in parts])

@@ -13,9 +13,10 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.counts.building import Grams, build, order_of
+from charrnn.counts.building import Grams, order_of
 from charrnn.counts.bundled_gate import BUNDLED
 from charrnn.counts.compiled import CompiledLookup
+from charrnn.counts.divided import built, gathered
 from charrnn.counts.fitting import fitted
 from charrnn.counts.gate import LEAST_FITTED, GatedCounts
 from charrnn.inference.mixed_model import MixedModel
@@ -88,14 +89,14 @@ class Counting:
         `labels` says how many each column of their labels has.
         """
         self._aside, order = aside, order_of(len(rest) + len(aside), rest.vocab_size)
-        grams = Grams.of(rest, order, labels)
+        grams = gathered(rest, order, labels)
         self._long_most = GATE_LONG_MOST
         if len(aside):
             self._long_most = long_most(repeated(aside, rest, RUN))
-            unread = CompiledLookup(build(grams, most_bytes))
+            unread = CompiledLookup(built(grams, most_bytes))
             self._chances, self._told = unread.score(aside, 0, len(aside))
             grams = grams.merged(Grams.of(aside, order, labels))
-        self.gated = GatedCounts(build(grams, most_bytes), BUNDLED)
+        self.gated = GatedCounts(built(grams, most_bytes), BUNDLED)
         self._lookup = CompiledLookup(self.gated.counts)
 
     def beside(self, model: Model) -> MixedModel:
