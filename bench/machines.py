@@ -1,10 +1,15 @@
-"""Several ranks against one process with as many threads, on one machine: the speed of training.
+"""Several ranks against one process, on one machine: the speed of training, and the memory of long texts.
 
     python bench/machines.py --rounds 5 --seconds 4
+    python bench/machines.py --memory 2
 
 Sides take turns, each a process, or an mpirun, of its own; shown are medians, also of the ratios in a round.
 A network of 2 x 256 in float32 learns from random characters. The share of communication is that of a step in
 which rank 0 waits for others, or adds up what they sent.
+
+With `--memory GB`, a text of so many gigabytes is written to the folder for temporary files: 60,000 random
+words, some of them far more often than others. One process and four ranks learn from it for three steps, with
+counts, and must write the same model. Shown is the most memory that each has had, by Linux, and the bound.
 """
 
 from __future__ import annotations
@@ -14,7 +19,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -78,20 +86,104 @@ def _timed(call: Any, waited: list[float]) -> Any:
 def measured(ranks: int, batch: int, threads: int, shards: int, seconds: float) -> dict[str, float]:
     """Characters per second, and the share of a step that is communication."""
     own = [sys.executable, __file__, "--side", json.dumps([batch, threads, shards, seconds])]
-    launcher = [str(Path(sys.executable).with_name("mpirun")), "-n", str(ranks)] if ranks > 1 else []
-    found = subprocess.run([*launcher, *own], check=True, capture_output=True, text=True, timeout=120).stdout
+    started = [*launcher(ranks), *own]
+    found = subprocess.run(started, check=True, capture_output=True, text=True, timeout=120).stdout
     told = json.loads(found)
     return {"speed": T * batch / told["step"], "waits": told["waits"] / told["step"]}
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+RANKS, BESIDE = 4, 300  # MB that a rank may need besides its share of what one process needs
+WORDS = 60_000
+TRAIN = ("--steps", "3", "--hidden-size", "32", "--shards", "8", "--threads", "1", "-q")
+
+
+def write_text(path: Path, size: int) -> None:
+    """A text of so many bytes."""
+    import numpy as np
+
+    random = np.random.default_rng(1)
+    letters = np.frombuffer(b"etaoinshrdlucmfwypvbgkqjxz", np.uint8)
+    frequent = 1 / np.arange(2, len(letters) + 2)
+    lengths = random.integers(1, 11, WORDS)
+    table = random.choice(letters, (WORDS, 11), p=frequent / frequent.sum())
+    table[np.arange(WORDS), lengths] = ord(" ")
+    is_word = np.arange(11) <= lengths[:, None]
+    often = np.cumsum(1 / (np.arange(WORDS) + 2.7))
+    with path.open("wb") as file:
+        while size:
+            words = np.searchsorted(often, random.random(200_000) * often[-1])
+            text = table[words][is_word[words]]
+            text[np.flatnonzero(text == ord(" "))[10::11]] = ord("\n")
+            size -= file.write(text[:size].data)
+
+
+def peaks(command: list[str]) -> dict[int, float]:
+    """The most memory (MB) of each rank, of a command that runs several or, as rank 0, one."""
+    found: dict[int, float] = {}
+    running = subprocess.Popen(command)
+    while running.poll() is None:
+        for rank, megabytes in _memory(running.pid):
+            found[rank] = max(found.get(rank, 0.0), megabytes)
+        time.sleep(0.1)
+    if running.returncode:
+        raise SystemExit(f"{command} ended with {running.returncode}")
+    return found
+
+
+def _memory(pid: int) -> Iterator[tuple[int, float]]:
+    """The rank of a process, and of those that it has started, and the most memory (MB) that each has had."""
+    folder = Path(f"/proc/{pid}")
+    with suppress(OSError):
+        told = dict(one.partition(b"=")[::2] for one in (folder / "environ").read_bytes().split(b"\0"))
+        lines = (folder / "status").read_text().splitlines()
+        most = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
+        yield int(told.get(b"PMI_RANK", told.get(b"OMPI_COMM_WORLD_RANK", b"0"))), sum(most) / 1000
+        for task in (folder / "task").iterdir():
+            for child in (task / "children").read_text().split():
+                yield from _memory(int(child))
+
+
+def compare_memory(gigabytes: float) -> None:
+    """Print the table."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_text(folder / "text.txt", round(gigabytes * 1e9))
+        models, found = [], []
+        for ranks in (1, RANKS):
+            model = folder / f"{ranks}.safetensors"
+            files = [str(folder / "text.txt"), "-o", str(model)]
+            own = [sys.executable, "-m", "charrnn", "train", *files, *TRAIN]
+            found.append(peaks([*launcher(ranks), *own]))
+            models.append(model.read_bytes())
+    if models[0] != models[1]:
+        raise SystemExit("the models differ")
+    alone, several = found
+    bound = alone[0] / RANKS + BESIDE
+    print("| side | peak | bound |\n|---|---|---|")
+    print(f"| 1 process | {alone[0]:,.0f} MB | |")
+    for rank, megabytes in sorted(several.items()):
+        print(f"| rank {rank} of {RANKS} | {megabytes:,.0f} MB | {bound:,.0f} MB |")
+
+
+def launcher(ranks: int) -> list[str]:
+    """What starts a command on so many ranks."""
+    return [str(Path(sys.executable).with_name("mpirun")), "-n", str(ranks)] if ranks > 1 else []
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--memory", type=float, metavar="GB", help="compare memory, with a text of this size")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
         side(*json.loads(options.side))
+    if options.memory:
+        compare_memory(options.memory)
+        return
     sides = {
         "1 process, 2 threads": (1, 2, 1),
         "2 ranks of 1 thread, 2 shards": (2, 1, 2),

@@ -26,9 +26,9 @@ from charrnn.ranks.ranks import Ranks
 from charrnn.text.corpus import Documents
 from charrnn.vocabulary import id_dtype
 
-PART = 2**24  # characters of a text, for each part of its grams
-TOGETHER = 2**21  # positions that a rank sorts together
-SAMPLES, SAMPLE = 64, 2**15  # passages by which grams are divided, and positions in each
+PART = 2**21  # characters of a text, for each part of its grams
+TOGETHER = 2**19  # positions that a rank sorts together
+SAMPLES, SAMPLE = 64, 2**13  # passages by which grams are divided, and positions in each
 FEW = 256  # characters of a vocabulary: grams of larger ones are divided by one symbol, others by three
 _NOTHING = np.zeros(0, np.uint8), np.zeros(0, np.int32)
 _NONE_KEPT = np.zeros(0, np.uint8), np.zeros(0, np.uint8)
@@ -121,10 +121,10 @@ class DividedGrams(Shared):
         levels = _put_together(seams, self.division)
         tables = [_table(k, level) for k, level in enumerate(levels)]
         tables += [_sum(*own) for own in zip(*(survey.tables for survey in surveys), strict=True)]
-        discounts = np.array([building._discounts(table) for table in tables], np.int64)
+        discounts = np.array([_discounts(table) for table in tables], np.int64)
 
         def bytes_by_gain(gains: list[Array], swept: list[Swept]) -> npt.NDArray[np.int64]:
-            total = _sum(*(own.bytes for own in swept))
+            total: npt.NDArray[np.int64] = np.sum([own.bytes for own in swept], axis=0)
             total[-1] += 6 * layout.n + 2 * 4 * building.CODES
             best = np.concatenate(self._by_part([own.best for own in swept]))
             longer = (np.zeros(len(best), np.uint8), best) if has_longer else _NOTHING
@@ -141,7 +141,7 @@ class DividedGrams(Shared):
             chances = [list(each[rank::size]) for rank in range(size)]
             swept = self.ask(_weigh_parts, [(*how, discounts, own) for own in chances])
             least = _least(bytes_by_gain(gains, swept), most_bytes)
-        count_values, code_of = building._count_codes(tables, exact)
+        count_values, code_of = _codes(_sum(*tables)[0], exact)
         into = discounts, code_of, least
         thinned: list[Thinned] = self._by_part(self.ask(_thin_parts, [(*how, into, own) for own in chances]))
         below = _children(np.concatenate([part.kept for part in thinned]), S) if has_longer else _NONE_KEPT
@@ -174,7 +174,7 @@ class Survey(NamedTuple):
     """What the first sweep finds."""
 
     seams: list[Seam]
-    tables: list[Array]  # how often each count occurs after contexts of S + 1 .. n - 1 symbols
+    tables: list[Table]  # of the counts after contexts of S + 1 .. n - 1 symbols
     swept: Swept  # where nothing gains anything
 
 
@@ -249,7 +249,7 @@ def _survey(ranks: Ranks, number: int, once: int) -> Survey:
     own: _Parts = ranks.arrays[number]
     S, layout = own.division.symbols, own.division.layout
     seams, best, total = [], [], _no_bytes()
-    tables: list[Array] = [np.zeros(5, np.int64)] * (layout.n - S - 1)
+    tables: list[Table] = [(np.zeros(0, np.int64), np.zeros(0, np.int64))] * (layout.n - S - 1)
     for keys, first, levels in own.longer():
         beginnings = own.division.beginnings(keys)
         differ = np.append(beginnings[:1] == beginnings[:1], beginnings[1:] != beginnings[:-1])
@@ -283,6 +283,7 @@ def _thin_parts(ranks: Ranks, number: int, once: int, into: Into, chances: list[
 
 # --- contexts of some lengths -------------------------------------------------------------------
 
+Table = tuple[Array, Array]  # which counts occur, and how often each
 Into = tuple[Array, Array, np.float32]  # discounts, the codes of counts, and the least gain
 Above = tuple[Level, Any]  # the contexts of one symbol less, and the chances in them; None: nothing is gained
 
@@ -303,18 +304,35 @@ def _put_together(seams: list[Seam], division: Division) -> list[Level]:
     return building.shorter(longest, first_keys, keys, range(S - 1, -1, -1), division.layout)
 
 
-def _table(k: int, level: Level) -> Array:
-    """How often each count occurs after contexts of k symbols."""
+def _table(k: int, level: Level) -> Table:
+    """Of the counts after contexts of k symbols."""
     left_out = building._after_nothing(level) if k > 0 else None
-    return np.bincount(level.counts if left_out is None else level.counts[~left_out], minlength=5)
+    counts = level.counts if left_out is None else level.counts[~left_out]
+    found: Table = np.unique(counts.astype(np.int64), return_counts=True)
+    return found
 
 
-def _sum(*tables: Array) -> Array:
-    """The sum of tables, which may have different lengths."""
-    total = np.zeros(max(map(len, tables)), np.int64)
-    for table in tables:
-        total[: len(table)] += table
-    return total
+def _sum(*tables: Table) -> Table:
+    values, times = map(np.concatenate, zip(*tables, strict=True))
+    occurring, places = np.unique(values, return_inverse=True)
+    total = np.zeros(len(occurring), np.int64)
+    np.add.at(total, places, times)
+    return occurring, total
+
+
+def _discounts(table: Table) -> list[int]:
+    values, times = table
+    few = np.zeros(5, np.int64)
+    few[values[values < 5]] = times[values < 5]
+    return building._discounts(few)
+
+
+def _codes(occurring: Array, exact: bool) -> tuple[Array, Array]:
+    """The values that stand for counts, and the code of each count."""
+    values, codes = building._coded(occurring, exact)
+    code_of = np.zeros(occurring[-1] + 1, codes.dtype)
+    code_of[occurring] = codes
+    return values, code_of
 
 
 def _groups(longer: Level, k: int) -> Array:
