@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from support import warming
+from support import forks, warming
 from support.compiled_loop import compiled_only
 from support.environment import ROOT, environment
+from support.processes import command
 
 SCRUBBED = Path(ROOT, "tests", "support", "environment.py")
 HOSTILE = {
@@ -92,3 +94,35 @@ def test_a_test_that_waits_for_ever_fails(tmp_path: Path, pytestconfig: pytest.C
     assert done.returncode != 0
     assert "Timeout" in done.stderr + done.stdout
     assert "test_endless" in done.stderr + done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, all are started anew")
+def test_a_fork_is_a_child_like_any_other(tmp_path: Path) -> None:
+    def line_of(process: subprocess.Popen[bytes]) -> list[str]:
+        return Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")
+
+    words = command("score", "-m", Path(ROOT, "checkpoints", "places.safetensors"), "-")
+    for end, code in ((subprocess.Popen.kill, -9), (subprocess.Popen.terminate, 143)):
+        with subprocess.Popen(
+            words, env=environment(), cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(b"Port\n")
+            process.stdin.flush()
+            assert process.stdout.readline().endswith(b"\tPort\n")
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            assert f"\nPPid:\t{os.getpid()}\n" in status
+            assert Path(f"/proc/{process.pid}/cwd").resolve() == tmp_path.resolve()
+            assert words[1:] != line_of(process)[1:-1]  # it is one
+            end(process)
+            assert process.wait(timeout=60) == code
+
+
+@pytest.mark.parametrize("name", ["PYTHONUTF8", "NUMBA_NUM_THREADS", "LC_ALL"])
+def test_what_libraries_read_at_their_import_is_told_to_a_process_of_its_own(name: str) -> None:
+    told: dict[str, Any] = dict.fromkeys(forks.PARAMETERS[1:])
+    told |= {"args": command("info"), "close_fds": True, "start_new_session": False, "process_group": -1}
+    assert forks.request({**told, "env": environment(COLUMNS="80")}) is not None
+    assert forks.request({**told, "env": environment(**{name: "1"})}) is None
+    assert forks.request({**told, "env": environment(), "args": ["sh", "-c", "true"]}) is None

@@ -34,7 +34,7 @@ SET_CHILD_SUBREAPER = 36  # of prctl: orphans below this process become its chil
 
 _start: Any = getattr(subprocess.Popen, "_execute_child", None)
 # What subprocess hands over to it, in the versions of Python that are known.
-_PARAMETERS = (
+PARAMETERS = (
     "self", "args", "executable", "preexec_fn", "close_fds", "pass_fds", "cwd", "env", "startupinfo",
     "creationflags", "shell", "p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite",
     "restore_signals", "gid", "gids", "uid", "umask", "start_new_session", "process_group",
@@ -44,26 +44,26 @@ _nurseries: list[_Nursery] = []
 
 def install() -> None:
     """From now on, let subprocess start `python -m charrnn` as a fork where that is the same."""
-    if sys.platform == "linux" and tuple(inspect.signature(_start).parameters) == _PARAMETERS:
+    if sys.platform == "linux" and tuple(inspect.signature(_start).parameters) == PARAMETERS:
         subprocess.Popen._execute_child = _execute_child  # type: ignore[attr-defined]
 
 
 def _execute_child(process: Any, *given: Any) -> None:
-    told = dict(zip(_PARAMETERS[1:], given, strict=True))
-    request = _request(told)
-    if request is None:
+    told = dict(zip(PARAMETERS[1:], given, strict=True))
+    asked = request(told)
+    if asked is None:
         _start(process, *given)
         return
     if not _nurseries:
         _nurseries.append(_Nursery())
     pipes = [told[name] for name in ("p2cread", "c2pwrite", "errwrite")]
     streams = [number if pipe == -1 else pipe for number, pipe in enumerate(pipes)]
-    process.pid = _nurseries[0].fork(request, streams)
+    process.pid = _nurseries[0].fork(asked, streams)
     process._child_created = True
-    process._close_pipe_fds(*(told[name] for name in _PARAMETERS[11:17]))
+    process._close_pipe_fds(*(told[name] for name in PARAMETERS[11:17]))
 
 
-def _request(told: dict[str, Any]) -> bytes | None:
+def request(told: dict[str, Any]) -> bytes | None:
     """What a fork has to know, or None: a process of its own is to be started."""
     words, variables, nothing = told["args"], told["env"], (None, -1, False, ())
     others = ("executable", "preexec_fn", "pass_fds", "shell", "gid", "gids", "uid", "umask")
