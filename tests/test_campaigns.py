@@ -14,14 +14,14 @@ from support.environment import environment
 
 ROOT = Path(__file__).parent.parent
 SLICES = {
-    "crashes": ("--kills", 3, "--faults", 3),
+    "crashes": ("--kills", 2, "--faults", 2),
     "disks": ("--runs", 4),
     "races": ("--rounds", 1),
     "models": ("--mutations", 40),
-    "texts": ("--texts", 15, "--size", 200_000, "--line-size", 0),
-    "commands": ("--calls", 30, "--seed", 4),  # of which the last is a process
+    "texts": ("--texts", 8, "--size", 200_000, "--line-size", 0),
+    "commands": ("--calls", 15, "--seed", 4),  # of which the last is a process
     "signals": ("--ends", 2, "--seconds", 60),  # on a machine that others use
-    "numbers": ("--runs", 6),
+    "numbers": ("--runs", 3),
     "serving": ("--clients", 80, "--seconds", 60),  # likewise
     "ranks": ("--kills", 1, "--disks", 0),
     "long": ("--minutes", 0.01, "--characters", 50_000),
