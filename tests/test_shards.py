@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from support.cells import CELLS
-from support.shards import READERS, B, batch, config
+from support.shards import READERS, B, T, batch, config
 from support.threaded_ranks import ThreadedRanks, led
 
 from charrnn.config import Kind, TrainConfig
 from charrnn.errors import TrainingError
+from charrnn.nn import precision
 from charrnn.nn.learning.compilation import model_of
 from charrnn.nn.learning.learner import Learner
 from charrnn.nn.learning.learners import learner_of
@@ -218,3 +219,57 @@ def test_one_process_alone_reads_with_the_model_itself() -> None:
     model = Model(config(), workers=Workers(1))
     assert shared(model, ALONE) is model
     assert reading_together(model).parameters is model.parameters
+
+
+SIDE_BY_SIDE: list[dict[str, Any]] = [
+    {},
+    {"embedding_size": 0},
+    {"embedding_size": 6},  # as wide as a layer: with a skip connection around the first one
+    {"norm": False, "residual": False},
+    {"num_layers": 1, "dropout": 0.0},
+    {"cell": "gru", "labels": (3, 2)},
+    {"ends": True},
+]
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize("more", SIDE_BY_SIDE)
+def test_parts_that_are_passed_over_side_by_side_have_the_gradients_they_have_alone(
+    more: dict[str, Any], bfloat16: bool
+) -> None:
+    if bfloat16 and not precision.HAS_BFLOAT16:
+        pytest.skip("this CPU has no bfloat16 instructions")
+    own = config(**more)
+    random = np.random.default_rng(3)
+    labels = random.integers(0, 4, (T, B, len(own.labels))).astype(np.int32) if own.labels else None
+    for threads in (1, 3):
+        model, alone = (Model(own, workers=Workers(threads), bfloat16=bfloat16) for _ in range(2))
+        for one in (model, alone):
+            one.windows_kept, one.bytes_kept = 3, 1 << 62
+            one.load_tensors(initial_tensors(own, 3))
+        columns, carries = ((0, 2), (2, 4), (4, 7)), [None, None, None]
+        for step in range(2):  # the second one from the states after the first
+            given = (*batch("writer", step)[:3], labels)
+            parts = [model.columns_of(given, *some) for some in columns]
+            learn = model.learn_parts(parts, carries, [5, 6, 7], T * B)
+            found = []
+            for n in (2, 0, 1):
+                loss, state = learn(n)
+                expected, after = alone.learn(parts[n], carries[n], 5 + n, (), T * B)
+                assert loss == expected
+                assert model.gradients.flat.tobytes() == alone.gradients.flat.tobytes()
+                for name, array in state.tensors().items():
+                    np.testing.assert_array_equal(array, after.tensors()[name])
+                found.append((n, after))
+            carries = [after for _, after in sorted(found, key=lambda one: one[0])]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("more", SIDE_BY_SIDE)
+def test_a_window_has_all_its_buffers_before_the_first_pass(more: dict[str, Any]) -> None:
+    """Threads that made one at the same time would write into two."""
+    own = config(**more)
+    model = Model(own, workers=Workers(1))
+    x, y, reset, _ = batch("writer", 1)
+    before = model._bound(True, *x.shape).window.nbytes
+    model.gradient(x, y, None, reset, 3)
+    assert model._bound(True, *x.shape).window.nbytes == before

@@ -74,19 +74,20 @@ def _dropout_row(y: Any, first: np.uint32, key: np.uint32, threshold: np.uint32,
 
 
 @njit()
-def dropout(y: Any, key: int, rate: float, H: int, b0: int, b1: int) -> None:
+def dropout(y: Any, key: int, rate: float, H: int, columns: tuple[int, int], part: tuple[int, int]) -> None:
     """Zero each element with probability `rate`, scale the others by 1 / (1 - rate), in place.
 
-    The choice depends only on the key and the element's position, so that backward, any number of threads
-    and a resumed run repeat it without a stored mask.
+    The choice depends only on the key and the element's position in a part, some columns, so that backward,
+    any number of threads and a resumed run repeat it without a stored mask.
     """
+    (b0, b1), (first, last) = columns, part
     threshold = np.uint32(rate * 4294967296.0)
     scale = y.dtype.type(1.0 / (1.0 - rate))
     low, high = np.uint32(key & 0xFFFFFFFF), np.uint32((key >> 32) & 0xFFFFFFFF)
     for t in range(y.shape[0]):
         for b in range(b0, b1):
-            first = np.uint32(np.uint32((t * y.shape[1] + b) * H) + low)
-            _dropout_row(y[t, b], first, high, threshold, scale, H)
+            begin = np.uint32(np.uint32((t * (last - first) + b - first) * H) + low)
+            _dropout_row(y[t, b], begin, high, threshold, scale, H)
 
 
 @njit()

@@ -7,8 +7,9 @@ are time-major. The id O stands for START, a document's first input: any id from
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,13 @@ class _Passes(Passes):
     def state(self) -> State:
         """The state after the last step."""
         return State(tuple(layer.state() for layer in self.layers))
+
+    def pass_over(self, share: Share) -> None:
+        """Both passes over a share of the columns, of which `loss` has the targets."""
+        b0, b1 = share.of(self.window.B)
+        self.modules.forward(b0, b1, 0, self.window.T)
+        self.loss.gradient(b0, b1)
+        self.modules.backward(b0, b1)
 
     def states_after(self, places: Array) -> State:
         """The states after the positions t * B + b, arrays of (n, width)."""
@@ -270,20 +278,10 @@ class Model(Parametrized[_Passes]):
         again would take 1 % of a small network's step. Of a mean over more positions, `whole` of them, loss
         and gradient are what the window adds.
         """
-        T, B = x.shape
-        window = self._bound(True, T, B)
-        window.read(x, reset, state or self.zero_state(B), labels=labels)
-        window.loss.targets[:] = y
-        window.loss.take_mean_over(whole or x.size)
-        window.drop(dropout_seed)
-
-        def pass_over(share: Share) -> None:
-            b0, b1 = share.of(B)
-            window.modules.forward(b0, b1, 0, T)
-            window.loss.gradient(b0, b1)
-            window.modules.backward(b0, b1)
-
-        self.workers.run(window.prepare_share, pass_over, *window.after_columns(), *then)
+        B = x.shape[1]
+        window = self._loaded((x, y, reset, labels), state or self.zero_state(B), whole or x.size)
+        window.drop(*([] if dropout_seed is None else [(0, B, dropout_seed)]))
+        self.workers.run(window.prepare_share, window.pass_over, *window.after_columns(), *then)
         return window.loss.mean(), window.state()
 
     def look_back(
@@ -303,7 +301,7 @@ class Model(Parametrized[_Passes]):
         window = self._bound(True, T, B)
         window.read(x, reset, state or self.zero_state(B), labels=labels)
         window.loss.targets[:] = y
-        window.drop(None)
+        window.drop()
         weights = np.zeros((T, B), self.dtype)
         weights[-1] = 1
         layers = [layer for layer in window.layers if isinstance(layer, BoundRecurrent)]
@@ -341,6 +339,55 @@ class Model(Parametrized[_Passes]):
         known = labels[0] if labels else None
         return self.gradient(x, y, carry, reset, key, then, known, None if whole is None else int(whole))
 
+    def learn_parts(
+        self,
+        parts: Sequence[tuple[Any, ...]],
+        carries: Sequence[State | None],
+        keys: Sequence[int],
+        whole: float,
+    ) -> Callable[[int], tuple[float, State]]:
+        # Products of few rows are slow, and no row depends on the others: so all columns are passed over side
+        # by side. The gradients of the parameters are sums over rows: for these, a part is copied into a
+        # window of its own.
+        if len(parts) == 1 or not self._has_plain_buffers:
+            return super().learn_parts(parts, carries, keys, whole)
+        bounds = list(pairwise(accumulate((part[0].shape[1] for part in parts), initial=0)))
+        begun = [
+            self.zero_state(b1 - b0) if carry is None else carry
+            for carry, (b0, b1) in zip(carries, bounds, strict=True)
+        ]
+        window = self._loaded(_side_by_side(parts), State.joined(begun), whole)
+        window.drop(*((*columns, key) for columns, key in zip(bounds, keys, strict=True)))
+        self.workers.run(window.prepare_share, window.pass_over)
+        state = window.state()
+
+        def of_part(n: int) -> tuple[float, State]:
+            own, (b0, b1) = self._loaded(parts[n], begun[n], whole), bounds[n]
+
+            def take(share: Share) -> None:
+                own.prepare_share(share)
+                own.window.take_columns(window.window, b0, share)
+
+            self.workers.run(take, own.window.round_operands, *own.after_columns())
+            return own.loss.mean(), state.columns(b0, b1)
+
+        return of_part
+
+    def _loaded(self, batch: tuple[Any, ...], state: State, whole: float) -> _Passes:
+        """The passes over a batch, which is part of a mean over so many positions."""
+        x, y, reset, *labels = batch
+        window = self._bound(True, *x.shape)
+        window.read(x, reset, state, labels=labels[0] if labels else None)
+        window.loss.targets[:] = y
+        window.loss.take_mean_over(int(whole))
+        return window
+
+    @property
+    def _has_plain_buffers(self) -> bool:
+        """Whether all that its gradient is computed from stands by columns in the buffers of windows."""
+        config = self.config
+        return not (config.span or config.has_memory or config.between or config.recurrence.is_made)
+
     def weight_of(self, batch: tuple[Any, ...]) -> float:
         """The number of its positions."""
         return float(batch[0].size)
@@ -357,6 +404,12 @@ class Model(Parametrized[_Passes]):
         """The gradient of the state that the last `gradient()` started from."""
         (window,) = (w for key, w in self._windows.items() if key[2])
         return State(tuple(layer.state_gradient() for layer in window.layers))
+
+
+def _side_by_side(parts: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """The batch of which these are the columns."""
+    arrays = zip(*parts, strict=True)
+    return tuple(None if each[0] is None else np.concatenate(each, axis=1) for each in arrays)
 
 
 def _seen(layer: BoundRecurrent, gates: Array) -> Seen:

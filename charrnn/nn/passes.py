@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -39,10 +39,10 @@ class Passes:
     def bind_loss(self) -> None:
         """Choose the buffer of the output's gradient, unless the last module does."""
 
-    def drop(self, seed: int | None) -> None:
-        """Decide what dropout drops; nothing without a seed."""
+    def drop(self, *seeds: tuple[int, int, int]) -> None:
+        """Decide what dropout drops in columns, from a first to before a last, by their seed."""
         for k, dropout in enumerate(self.dropouts):
-            dropout.key = None if seed is None else mix(seed, k)
+            dropout.keys = tuple((first, last, mix(seed, k)) for first, last, seed in seeds)
 
     def prepare_share(self, share: Share) -> None:
         """Compute a share of what depends on characters and parameters alone."""
@@ -159,6 +159,15 @@ class Parametrized(Generic[AnyPasses]):
         batch, the loss and gradient are what they add to those of the batch, whose weight is `whole`.
         """
         raise NotImplementedError
+
+    def learn_parts(
+        self, parts: Sequence[Any], carries: Sequence[Any], keys: Sequence[int], whole: float
+    ) -> Callable[[int], tuple[float, Any]]:
+        """What `learn` says of the n-th of these parts of a batch when n is given, in any order.
+
+        Its gradient is that of `learn`, to the byte.
+        """
+        return lambda n: self.learn(parts[n], carries[n], keys[n], (), whole)
 
     def weight_of(self, batch: Any) -> float:
         """What the losses of a batch are divided by."""

@@ -148,7 +148,7 @@ class Reader(Parametrized[_Passes]):
         passes = self._of(True, batch.x, batch.previous)
         passes.read(batch.x, batch.lengths, batch.previous)
         passes.head.load(batch.targets, batch.weights, self.weight_of(batch) if whole is None else whole)
-        passes.drop(dropout_seed)
+        passes.drop(*([] if dropout_seed is None else [(0, batch.x.shape[1], dropout_seed)]))
 
         def pass_over(share: Share) -> None:
             b0, b1 = share.of(passes.window.B)

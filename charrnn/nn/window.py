@@ -8,17 +8,17 @@ import numpy as np
 
 from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.products.gemm import padded
-from charrnn.nn.operands import Arithmetic, Rows, Weight
+from charrnn.nn.operands import Arithmetic, Rows, Share, Weight
 from charrnn.nn.parameters import Array, Parameters
 
 
 class Window:
     """All that modules need for windows of T x B; without gradients, for forward passes only.
 
-    `weights` are those with copies to refresh in each step, `inputs` the rows whose transposes weight
-    gradients may need. `lengths` (B,) are those of the texts, for networks that read whole ones; what is
-    written while they are read has `target_steps` steps. `labels` (T, B, columns) are the labels of the text
-    at each position.
+    `weights` are those with copies to refresh in each step, `operands` the rows over which weight gradients
+    are summed, `inputs` those of them whose transposes these may need. `lengths` (B,) are those of the texts,
+    for networks that read whole ones; what is written while they are read has `target_steps` steps. `labels`
+    (T, B, columns) are the labels of the text at each position.
     """
 
     target_steps = 0
@@ -38,9 +38,11 @@ class Window:
         self.lengths = np.full(B, T, np.int32)
         self.labels = np.zeros((T, B, columns), np.int32)
         self._sizes: list[int] = []  # of the buffers
+        self._by_column: list[Array] = []  # those of them that are (.., B, ..)
         self._begin(bfloat16=bfloat16)
         self.weights: list[Weight] = []
         self.inputs: list[Rows] = []
+        self.operands: list[Rows] = []
 
     def _begin(self, *, bfloat16: bool) -> None:
         widest = max(max(shape) for shape in self.parameters.shapes.values())
@@ -59,7 +61,26 @@ class Window:
         shape = self.T if steps is None else steps, self.B if columns is None else columns
         found = aligned((*shape, padded(N) if N else 0), self.dtype)
         self._sizes.append(found.nbytes)
+        if columns is None:
+            self._by_column.append(found)
         return found
+
+    def numbers(self) -> Array:
+        """Zeros (T, B)."""
+        found = np.zeros((self.T, self.B), self.dtype)
+        self._by_column.append(found)
+        return found
+
+    def take_columns(self, other: Window, b0: int, share: Share) -> None:
+        """Copy a share of the buffers from the columns of another window of this network, from b0 on."""
+        for own, theirs in zip(self._by_column, other._by_column, strict=True):
+            t0, t1 = share.of(len(own))
+            own[t0:t1] = theirs[t0:t1, b0 : b0 + self.B]
+
+    def round_operands(self, share: Share) -> None:
+        """Refresh a share of the operands of weight gradients, after `take_columns`."""
+        for rows in self.operands:
+            rows.refresh(*share.of(self.B))
 
     @property
     def nbytes(self) -> int:
@@ -92,6 +113,7 @@ class Window:
     def rows(self, source: Array, N: int, *, are_inputs: bool = False) -> Rows:
         """Rows over which a weight's gradient is summed."""
         rows = Rows(source, N, self.arithmetic, are_inputs=are_inputs)
+        self.operands.append(rows)
         if are_inputs:
             self.inputs.append(rows)
         return rows

@@ -31,6 +31,7 @@ mpirun, networks = importlib.import_module("support.mpirun"), importlib.import_m
 
 TEXT = "the quick brown fox jumps over the lazy dog\n" * 60
 STEPS = 400
+EVERY = (1, 30)  # steps between two exchanges
 NETWORK = ("--hidden-size", 24, "--num-layers", 1, "--embedding-size", 8, "--threads", 1, "--shards", 4)
 GONE = 10.0  # seconds after which no rank may be left
 PATIENCE = 90.0
@@ -46,21 +47,24 @@ class Ranks:
         self.model = folder / "m.safetensors"
         (folder / "text.txt").write_text(TEXT)
         self.words = ("train", folder / "text.txt", "-o", self.model, *NETWORK)
-        self.straight = self._run(1, "--steps", STEPS, "--force")
+        self.straight = {every: self._run(1, every, "--force") for every in EVERY}
         self.longest = 0.0
 
-    def _run(self, ranks: int, *more: object) -> bytes:
+    def _training(self, every: int, *more: object) -> list[str]:
+        return command(*self.words, "--steps", STEPS, "--sync-every", every, *more)
+
+    def _run(self, ranks: int, every: int, *more: object) -> bytes:
         """The model of a run that nothing disturbs."""
-        words = mpirun.words(ranks, *command(*self.words, *more, "-q"))
+        words = mpirun.words(ranks, *self._training(every, *more, "-q"))
         subprocess.run(words, env=environment(), timeout=PATIENCE, check=True, capture_output=True)
         return self.model.read_bytes()
 
     def disturb(self, what: str, fault: Fault, launcher: list[str]) -> None:
         """Start a run, disturb it while it makes steps, and go on with it."""
-        size = self.random.randint(2, HOSTS)
+        size, every = self.random.randint(2, HOSTS), self.random.choice(EVERY)
         for path in self.folder.glob("*m.*"):
             path.unlink()
-        words = [mpirun.MPIRUN, *launcher, "-n", str(size), *command(*self.words, "--steps", STEPS, "--json")]
+        words = [mpirun.MPIRUN, *launcher, "-n", str(size), *self._training(every, "--json")]
         process = subprocess.Popen(
             words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
         )
@@ -69,7 +73,7 @@ class Ranks:
         time.sleep(self.random.random() * 1.5)
         fault(process, self.random.randrange(size))
         began = time.monotonic()
-        case = f"{what} of {size} ranks, case {self.report.tried + 1}"
+        case = f"{what} of {size} ranks that meet every {every}, case {self.report.tried + 1}"
         while left := mpirun.ranks_of(str(self.model)):
             if time.monotonic() - began > GONE:
                 self.report.breaks(f"{case}: {left} are left")
@@ -88,10 +92,10 @@ class Ranks:
         told = len(lines) == 1 or (ended and not lines)
         self.report.check(told, f"{case}: {process.returncode}, said {said[-800:]!r}")
         self.report.check("Traceback" not in said, f"{case}: {said}")
-        self._go_on(case)
+        self._go_on(case, every)
         self.report.count("done before" if ended else what)
 
-    def _go_on(self, case: str) -> None:
+    def _go_on(self, case: str, every: int) -> None:
         if self.model.exists():
             try:
                 model_file.load(self.model)
@@ -99,11 +103,11 @@ class Ranks:
                 self.report.breaks(f"{case}: {error}")
         more = ("--resume",) if model_file.resume_path(self.model).exists() else ("--force",)
         try:
-            found = self._run(self.random.randint(1, HOSTS), "--steps", STEPS, *more)
+            found = self._run(self.random.randint(1, HOSTS), every, *more)
         except subprocess.SubprocessError as error:
             self.report.breaks(f"{case}: {error} {getattr(error, 'stderr', b'')!r}")
             return
-        self.report.check(found == self.straight, f"{case}: other bytes after {more}")
+        self.report.check(found == self.straight[every], f"{case}: other bytes after {more}")
 
     def kill(self) -> None:
         """A process of a rank, the one that works or the one that was started, is killed or stopped."""

@@ -24,6 +24,8 @@ from charrnn.nn.passes import mix
 from charrnn.nn.workers import Workers
 from charrnn.ranks.ranks import Ranks, share
 
+WIDTHS = 3  # of windows: shards have one of two, and those of a rank stand side by side
+NO_LIMIT = 1 << 62
 Carry = list[State] | None  # of each shard of this rank
 
 
@@ -33,7 +35,8 @@ class ShardedLearner(Learner[AnyModel]):
     def __init__(self, model: AnyModel, train: TrainConfig, B: int, beside: str | None = None) -> None:
         super().__init__(model, train, B, beside)
         self._learning, self._ranks = model, model.workers.ranks
-        model.windows_kept = max(model.windows_kept, 2)  # shards have one of two widths
+        if model.windows_kept < WIDTHS:
+            model.windows_kept, model.bytes_kept = WIDTHS, NO_LIMIT
         shards = min(train.shards, B)
         self._columns = list(pairwise(B * shard // shards for shard in range(shards + 1)))
         self._sum = ShardSum(shards, model.gradients.flat, self._ranks, model.workers)
@@ -68,12 +71,12 @@ class ShardedLearner(Learner[AnyModel]):
         model, carry = self._learning, None if begins else self._carry
         self._losses: list[float] = []
         states: list[State] = []
-        key, first = mix(self.seed, step), self._sum.own[0]
+        key, (first, last) = mix(self.seed, step), self._sum.own
+        keys = [mix(key, shard) for shard in range(first, last)]
+        learn = model.learn_parts(shards, carry or [None for _ in shards], keys, whole)
 
         def compute(shard: int) -> None:
-            n = shard - first
-            state = None if carry is None else carry[n]
-            loss, state = model.learn(shards[n], state, mix(key, shard), (), whole)
+            loss, state = learn(shard - first)
             self._losses.append(loss)
             states.append(state)
 

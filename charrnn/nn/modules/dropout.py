@@ -10,6 +10,7 @@ from charrnn.nn.modules.stream import Stream
 
 if TYPE_CHECKING:
     from charrnn.nn.modules.program import Program, Value
+    from charrnn.nn.parameters import Array
     from charrnn.nn.window import Window
 
 
@@ -32,9 +33,9 @@ class Dropout(Module):
 
 
 class BoundDropout(Bound):
-    """Drops only if it has a `key`, which decides what is dropped; in place where that is allowed."""
+    """Drops in columns that have a key, which decides what is dropped; in place where that is allowed."""
 
-    key: int | None = None
+    keys: tuple[tuple[int, int, int], ...] = ()  # of the columns from the first to before the last: the key
 
     def __init__(self, module: Dropout, window: Window, x: Stream) -> None:
         super().__init__(x, Stream(window, x.N) if x.fixed else x)
@@ -42,17 +43,21 @@ class BoundDropout(Bound):
         self.y.changed = True
 
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
-        """Drop. With a key, the steps are all of the window's."""
+        """Drop. With keys, the steps are all of the window's."""
         y = self.y.values[t0:t1]
         if not self.in_place:
             kernels.rows.copy(y, self.x.values[t0:t1], self.x.N, b0, b1)
-        if self.key is not None:
-            kernels.rows.dropout(y, self.key, self.rate, self.y.N, b0, b1)
+        self._drop(y, b0, b1)
 
     def backward(self, b0: int, b1: int) -> None:
         """Drop the same."""
         dx = self.x.gradient
         if not self.in_place:
             kernels.rows.copy(dx, self.y.gradient, self.x.N, b0, b1)
-        if self.key is not None:
-            kernels.rows.dropout(dx, self.key, self.rate, self.x.N, b0, b1)
+        self._drop(dx, b0, b1)
+
+    def _drop(self, y: Array, b0: int, b1: int) -> None:
+        for first, last, key in self.keys:
+            columns = max(first, b0), min(last, b1)
+            if columns[0] < columns[1]:
+                kernels.rows.dropout(y, key, self.rate, self.y.N, columns, (first, last))

@@ -47,7 +47,7 @@ class _Bound(Bound):
         super().__init__(x, Stream(window, module.H))
         self.H = module.H
         self.weight, self.bias = window.parameters[module.weight], window.parameters[module.bias]
-        mean, scale = (np.zeros((window.T, window.B), window.dtype) for _ in range(2))
+        mean, scale = window.numbers(), window.numbers()
         self.statistics = kernels.norm.Statistics(mean, scale)
         if window.training:
             self.d_weight, self.d_bias = window.gradient(module.weight), window.gradient(module.bias)

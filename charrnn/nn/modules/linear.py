@@ -55,6 +55,8 @@ class _Bound(Bound):
 
     def connect(self) -> None:
         if self.y.window.training:
+            if self.x.wants_gradient:
+                _ = self.x.gradient  # is made now, rather than by several threads at once
             self.dy_rows = self.y.window.rows(self.y.gradient, self.y.N)
 
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:

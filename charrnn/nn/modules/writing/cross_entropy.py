@@ -19,7 +19,7 @@ class CrossEntropy:
 
     def __init__(self, window: Window, logits: Stream) -> None:
         self.logits, shape = logits, (window.T, window.B)
-        self.losses, *self.sums = (np.zeros(shape, window.dtype) for _ in range(4))
+        self.losses, self.sums = window.numbers(), [np.zeros(shape, window.dtype) for _ in range(3)]
         self.targets = np.zeros(shape, np.int32)
         self.count = self.losses.size  # of the positions over which the mean is taken, here and elsewhere
         self.weights = np.full(shape, 1.0 / self.count, window.dtype)
