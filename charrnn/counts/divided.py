@@ -34,11 +34,11 @@ _NOTHING = np.zeros(0, np.uint8), np.zeros(0, np.int32)
 _NONE_KEPT = np.zeros(0, np.uint8), np.zeros(0, np.uint8)
 
 
-def gathered(documents: Documents, order: int) -> Grams | DividedGrams:
-    """The grams of documents, divided if these are long, or if ranks share them."""
+def gathered(documents: Documents, order: int, labels: tuple[int, ...] = ()) -> Grams | DividedGrams:
+    """The grams of documents, divided if these are long, or if ranks share them, and there are no labels."""
     ranks, parts = ranks_of(documents.ids), -(-len(documents) // PART)
-    if parts <= 1 and ranks.size == 1:
-        return Grams.of(documents, order)
+    if labels or (parts <= 1 and ranks.size == 1):
+        return Grams.of(documents, order, labels)
     divided = DividedGrams(_division(documents, order, max(parts, 2 * ranks.size)), ranks)
     divided.add(documents)
     return divided

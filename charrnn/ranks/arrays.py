@@ -203,11 +203,12 @@ class _Blocks(Shared):
 
     def at(self, places: npt.NDArray[np.int64]) -> Numbers:
         """The numbers at places (n,)."""
-        size = self.ranks.size
-        if self.stripe is not None and len(places):
-            first = self.stripe[0] * BLOCK * size
-            if first <= places.min() and places.max() < first + len(self.stripe[1]):
-                return self.stripe[1][places - first]
+        if not len(places):
+            return np.zeros(0, self.dtype)
+        size, low, high = self.ranks.size, int(places.min()), int(places.max()) + 1
+        stripes = {low // (BLOCK * size), (high - 1) // (BLOCK * size)}
+        if high - low <= 2 * len(places) or (self.stripe is not None and stripes == {self.stripe[0]}):
+            return self.between(low, high)[places - low]
         block, inside = np.divmod(places, BLOCK)
         owners, within = block % size, block // size * BLOCK + inside
         order = np.argsort(owners, kind="stable")
