@@ -75,8 +75,8 @@ def _exchange_seconds(numbers: int, workers: Workers) -> float:
         times = []
         for _ in range(TIMES):
             began = time.perf_counter()
-            with ranks.asking(_add_up, [(n,)] * ranks.size):
-                _add_up(ranks, None, n)
+            with ranks.asking(add_up, [(n,)] * ranks.size):
+                add_up(ranks, None, n)
             times.append(time.perf_counter() - began)
         return min(times)
 
@@ -86,7 +86,7 @@ def _exchange_seconds(numbers: int, workers: Workers) -> float:
     return least + max(seconds - least, 0.0) * numbers / sent
 
 
-def _add_up(ranks: Ranks, held: Any, numbers: int) -> Any:
+def add_up(ranks: Ranks, held: Any, numbers: int) -> Any:
     """On any rank: an exchange, after which the leader knows that all have had it."""
     workers = Workers(1, ranks)
     ShardSum(ranks.size, np.zeros(numbers, np.float32), ranks, workers).add_up(lambda _: None)
