@@ -18,6 +18,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ from charrnn.counts.gate import GatedCounts  # noqa: E402
 from charrnn.labels import Column  # noqa: E402
 from charrnn.nn import cells  # noqa: E402
 from charrnn.text.corpus import Documents  # noqa: E402
+from charrnn.text.records.labels import Labelling  # noqa: E402
 from charrnn.vocabulary import Vocabulary  # noqa: E402
 
 PAGE = ROOT / "docs" / "pytorch.md"
@@ -43,6 +45,7 @@ RECORDING = ROOT / "tests" / "recordings" / "readme" / "readme.npz"
 RESTORING = ROOT / "docs" / "restoring.md"
 OF_COUNTS = RECORDING.with_name("counts.npz")
 OF_RESTORERS = RECORDING.with_name("restoring.npz")
+OF_LABEL = "[]  # labels", "[logits.shape[1] + 2]  # labels"  # in the lines for counts: the second one
 CHARACTERS, SMALL = " Poprt", "\n oprt"
 OPERATIONS = ("=", "=\u0301", "^", "^\u0301")
 CELLS = [(cell.kind, cell.nonlinearity or "tanh") for cell in cells.CELLS.values() if cell.is_layer]
@@ -91,7 +94,26 @@ def with_counts() -> Iterator[tuple[str, Checkpoint]]:
         vocabulary = Vocabulary(characters)
         documents = Documents(vocabulary.encode(text), V, np.zeros(1, np.int64), -1)
         counts = GatedCounts(build(Grams.of(documents, order)), counted.gated(V, seed=number).gate)
-        yield f"{V}-{order}", Checkpoint(config, vocabulary, TextConfig(), tensors, counts=counts)
+        model = Checkpoint(config, vocabulary, TextConfig(), tensors, counts=counts)
+        yield f"{V}-{order}", model
+        if characters is CHARACTERS:
+            gate = replace(counts.gate, long_most=0.75)
+            yield f"{V}-{order}-repeating", replace(model, counts=replace(counts, gate=gate))
+            yield f"{V}-{order}-labels", _labelled(model, documents, order)
+
+
+def _labelled(model: Checkpoint, documents: Documents, order: int) -> Checkpoint:
+    """The model of texts with two labels, and counts that know these."""
+    starts = np.arange(0, len(documents), 50)
+    labelling = Labelling(starts, (np.arange(len(starts)) % 2)[:, None].astype(np.int32))
+    counts = build(Grams.of(replace(documents, labels=labelling), order, (2,)))
+    config, alone = replace(model.config, labels=(2,)), model.counts
+    assert alone is not None
+    blank = {name: np.zeros(shape, np.float32) for name, shape in config.parameter_shapes().items()}
+    return replace(
+        model, config=config, tensors={**blank, **model.tensors}, columns=(Column("", ("a", "b"), (1, 1)),),
+        counts=replace(alone, counts=counts),
+    )  # fmt: skip
 
 
 def restorers() -> Iterator[tuple[str, Checkpoint]]:
@@ -139,7 +161,7 @@ def record(lines: str, value: str, recording: Path, made: Iterator[tuple[str, Ch
             os.chdir(folder)
             model_file.save(model, "m.safetensors")
             found: dict[str, torch.Tensor] = {}
-            exec(lines, found)
+            exec(lines.replace(*OF_LABEL) if model.columns and model.counts else lines, found)
             arrays[f"{value}/{name}"] = found[value].detach().numpy()
             os.chdir(ROOT)
         recorded[f"file/{name}"] = digest(model)

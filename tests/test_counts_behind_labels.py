@@ -24,6 +24,7 @@ from charrnn.counts import building
 from charrnn.counts.building import Grams, build
 from charrnn.counts.compiled import CompiledLookup
 from charrnn.counts.counts import UNIT, Counts
+from charrnn.counts.gate import GatedCounts
 from charrnn.counts.lookup import NOTHING, Lookup
 from charrnn.errors import CompressionError
 from charrnn.inference.mixed_model import model_of
@@ -292,6 +293,36 @@ def test_a_file_whose_counts_know_no_labels_predicts_as_it_did(tmp_path):
         for counts in (back.counts, made.counts)
     ]
     np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("labels", [{}, {"origin": "b"}, {"origin": "c", "era": "1"}])
+def test_a_model_of_given_labels_can_be_written_and_read(labels, tmp_path):
+    made, path = api.given(model(), labels), tmp_path / "m.safetensors"
+    model_file.save(made, path)
+    back = model_file.load(path)
+    x = np.array([[9], [3], [4], [0]], np.int32)
+    found = [model_of(one, 1).forward(x)[0] for one in (made, back)]
+    np.testing.assert_array_equal(*found)
+    model_file.save(back, tmp_path / "again.safetensors")
+    assert path.read_bytes() == (tmp_path / "again.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ([5, 9], "labels that are none"), ([5, 15], "labels that are none"), ([0], "labels that are none"),
+        ([2**31], "labels that are none"), ([], "of shape"), ([5, *[10] * 17], "of shape"),
+        ([200_000], "symbols is no"),
+    ],
+)  # fmt: skip
+def test_given_labels_that_are_none_are_refused(given, reason):
+    tensors = api.given(model(), {"origin": "b"}).counts.tensors()
+    GatedCounts.from_tensors(tensors, 9)
+    tensors["counts.given"] = np.array(given, np.uint32)
+    with pytest.raises(ValueError, match=reason):
+        GatedCounts.from_tensors(tensors, 9)
+    with pytest.raises(ValueError, match=r"have 'counts\.given'"):
+        GatedCounts.from_tensors(tensors, 9, SIZES)
 
 
 # --- one probability wherever it is ------------------------------------------------------------------

@@ -309,7 +309,7 @@ def corpus_file(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(corpus_file, tmp_path_factory) -> Checkpoint:
     out = tmp_path_factory.mktemp("model") / "m.safetensors"
-    for _ in api.train(corpus_file, out=out, text=BEFORE, steps=150, **SMALL):
+    for _ in api.train(corpus_file, out=out, text=BEFORE, steps=150, counts=0.0, **SMALL):
         pass
     return api.load(out)
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import documents as texts
 
-from charrnn.text import repeats
+from charrnn.counts import repeats
+from charrnn.counts.repeats import repeated
 from charrnn.text.corpus import Documents, Pieces
-from charrnn.text.repeats import repeated
 
 
 def share(part: list[int], whole: list[int], run: int) -> float:

@@ -21,10 +21,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from charrnn.config import MOST_COLUMNS, MOST_LABELS
 from charrnn.counts.counts import Array, Counts
 from charrnn.kernels.coefficients import GATE_INPUTS, GATE_LONG_MOST, GATE_RANGE, GATE_UNITS
 
 PREFIX = "gate."
+GIVEN = "counts.given"  # in a file: how many labels counts know, and those that all texts have
 MOST = "gate.most"  # in a file: long_most, unless it is the usual
 MOST_WEIGHT = 1000.0
 LEAST_FITTED = 300_000  # characters of a text of which some are set aside for a gate of its own
@@ -111,13 +113,14 @@ class GatedCounts:
 
     counts: Counts
     gate: Gate
-    labels: tuple[int, ...] = ()  # the symbols of those that all texts have; -1: unknown
+    labels: tuple[int, ...] | None = (
+        None  # the symbols of those that all texts have; None: they have their own
+    )
 
     def given(self, labels: tuple[int, ...]) -> GatedCounts:
         """The counts of texts with these labels, one id for each column; or without any."""
-        if not labels:
-            return replace(self, labels=())
-        return replace(self, labels=tuple(self.counts.symbols_of(np.array(labels, np.int32)).tolist()))
+        found = self.counts.symbols_of(np.array(labels, np.int32)).tolist() if labels else []
+        return replace(self, labels=tuple(symbol for symbol in found if symbol >= 0))
 
     def is_shared_with(self, other: GatedCounts | None) -> bool:
         """Whether the other is the same but for the labels of texts."""
@@ -126,7 +129,7 @@ class GatedCounts:
     def symbols_of(self, labels: Array | None, positions: int) -> npt.NDArray[np.int32]:
         """The symbols (positions, columns) of labels, which have one id for each column; -1: unknown."""
         if labels is None:
-            return np.tile(np.array(self.labels, np.int32), (positions, 1))
+            return np.tile(np.array(self.labels or (), np.int32), (positions, 1))
         return np.ascontiguousarray(self.counts.symbols_of(labels.reshape(positions, -1)))
 
     @property
@@ -136,7 +139,10 @@ class GatedCounts:
 
     def tensors(self) -> dict[str, Any]:
         """All arrays, by their names in a model file."""
-        return self.counts.tensors() | self.gate.tensors()
+        found = self.counts.tensors() | self.gate.tensors()
+        if self.labels is not None and self.counts.labels:
+            found[GIVEN] = np.array([sum(self.counts.labels), *self.labels], np.uint32)
+        return found
 
     @classmethod
     def from_tensors(
@@ -148,4 +154,15 @@ class GatedCounts:
         """
         gate = {name: tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
         counts = {name: tensor for name, tensor in tensors.items() if name not in gate}
-        return cls(Counts.from_tensors(counts, vocab_size, labels), Gate.from_tensors(gate))
+        if labels or GIVEN not in tensors:
+            return cls(Counts.from_tensors(counts, vocab_size, labels), Gate.from_tensors(gate))
+        given = counts.pop(GIVEN)
+        if given.dtype != np.uint32 or given.ndim != 1 or not 0 < len(given) <= 1 + MOST_COLUMNS:
+            raise ValueError(f"{GIVEN} is {given.dtype} of shape {given.shape}")
+        known, *symbols = given.tolist()
+        if not 0 < known <= MOST_COLUMNS * MOST_LABELS or any(
+            not vocab_size < symbol <= vocab_size + known for symbol in symbols
+        ):
+            raise ValueError(f"{GIVEN} has labels that are none")
+        found = Counts.from_tensors(counts, vocab_size, (known,))
+        return cls(found, Gate.from_tensors(gate), tuple(symbols))

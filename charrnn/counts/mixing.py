@@ -36,7 +36,7 @@ class Mixing:
     """
 
     def __init__(self, gated: GatedCounts, of: Any) -> None:
-        self._of, self._lookup = of, Lookup(gated.counts, gated.labels)
+        self._of, self._lookup = of, Lookup(gated.counts, gated.labels or ())
         self._n = gated.counts.order
         sizes = [GATE_INPUTS * GATE_UNITS, GATE_UNITS, GATE_UNITS, 1]
         weight, self._bias, self._output, self._shift, (self._long_span,) = np.split(

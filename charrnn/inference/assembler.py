@@ -169,7 +169,7 @@ class _Assembler:
         names = ("places", "links", "following", "codes", "own", "rows")
         self.arrays |= {f"counts.{name}": getattr(tree, name) for name in names}
         self.arrays["gate"] = counts.gate.numbers
-        self.arrays["labels"] = np.array([label for label in counts.labels if label >= 0], np.uint32)
+        self.arrays["labels"] = np.array(counts.labels or (), np.uint32)
         own_rows, codes = tree.own.shape
         sizes = [self._plain.vocab_size, tree.order, self._plain.never]
         sizes += [len(tree.places), len(tree.rates), codes, len(tree.rows), tree.factor, own_rows]

@@ -175,7 +175,7 @@ class _Packing:
             }  # fmt: skip
         numbers = gated.gate.numbers
         gate = {"at": self._place(numbers.tobytes()), "numbers": numbers.size}
-        given = [label for label in gated.labels if label >= 0]
+        given = gated.labels or ()
         labels = counts.labels if self._checkpoint.columns else ()
         return {"order": counts.order, "labels": labels, "given": given, "arrays": arrays, "gate": gate}
 

@@ -19,6 +19,7 @@ from charrnn.counts.compiled import CompiledLookup
 from charrnn.counts.divided import built, gathered
 from charrnn.counts.fitting import fitted
 from charrnn.counts.gate import LEAST_FITTED, GatedCounts
+from charrnn.counts.repeats import repeated
 from charrnn.inference.mixed_model import MixedModel
 from charrnn.kernels.coefficients import GATE_INPUTS, GATE_LONG_MOST, GATE_RANGE
 from charrnn.kernels.loops.beside import mixing
@@ -27,7 +28,6 @@ from charrnn.nn.parameters import Array
 from charrnn.tasks.evaluation import next_start, windows
 from charrnn.tasks.shares import joined
 from charrnn.text.corpus import Documents, Passage, Pieces
-from charrnn.text.repeats import repeated
 from charrnn.text.validation import block
 
 # On tinyshakespeare, after 1,500 steps (1.527 alone), the bundled gate comes to 1.430, and one that is fitted

@@ -287,8 +287,7 @@ def _plan(material: Material, given: dict[str, Any], speed: Speed, *, from_base:
         return remembering.plan(material.kind, len(corpus.documents), material.texts, given)
     if material.kind != "writer":
         return reading.plan(material.kind, len(corpus.documents), material.texts, given)
-    start = {"from_base": from_base, "has_labels": bool(corpus.columns)}
-    return plan(len(corpus.documents), len(corpus.vocabulary), given, speed, **start)
+    return plan(len(corpus.documents), len(corpus.vocabulary), given, speed, from_base=from_base)
 
 
 def _with_network_of(initial: Checkpoint, given: dict[str, Any]) -> dict[str, Any]:

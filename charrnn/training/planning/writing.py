@@ -92,12 +92,11 @@ def plan(
     speed: Speed | None = None,
     *,
     from_base: bool = False,
-    has_labels: bool = False,
 ) -> Plan:
     """The settings for a corpus of this length; those `given` take precedence.
 
     `speed` is called only for settings `by_speed`. Settings that keep their defaults are absent. `from_base`:
-    the run starts from the base model, whose network is given. `has_labels`: the texts do.
+    the run starts from the base model, whose network is given.
     """
     if is_made(given.get("cell", "")):
         return _of_reservoir(characters, vocab_size, given)
@@ -109,7 +108,7 @@ def plan(
         "val_fraction": val_fraction,
         "val_split": "scattered",
         "batch_size": _batch_size(characters, vocab_size, given),
-        "counts": 0.0 if has_labels else _counts(characters, from_base=from_base),  # which see no labels
+        "counts": _counts(characters, from_base=from_base),
     }
     if not given.keys() & BUDGETS:
         chosen |= _budget(characters)
