@@ -7,9 +7,10 @@
 copy: 1 to 20 vectors of 8 bits, again (Graves et al. 2014). repeat: 1 to 10 vectors and a number from 1 to
 10, so many times. recall: 2 to 6 items of three vectors of 6 bits, and one of them again: the item behind it.
 Each vector is a character, U+0100 and on, whose low bits are the vector's; so an answer's wrong bits can be
-counted. A character too few or too many counts as 8 of them. Networks learn a file of sequences, each once,
-with `charrnn train FILE --task rewrite --cell ntm --epochs 1`, and answer with `charrnn rewrite`; what
-follows `--` is added to the first. Seconds are of the CPU, on one thread.
+counted. A character too few or too many counts as 8 of them. Shown is the share of all bits that are wrong,
+and in brackets how many sequences have any. Networks learn a file of sequences, each once, with
+`charrnn train FILE --task rewrite --cell ntm --epochs 1`, and answer with `charrnn rewrite`; what follows
+`--` is added to the first. Seconds are of the CPU, on one thread.
 """
 
 from __future__ import annotations
