@@ -114,13 +114,23 @@ def test_ranks_write_the_bytes_that_one_process_writes(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["m.safetensors", "text.txt"]
 
 
+SHARES = """
+from charrnn.counts import divided
+from charrnn.ranks import arrays
+
+arrays.BLOCK, arrays.LEAST, divided.TOGETHER, divided.SAMPLE = 64, 128, 100, 50
+from charrnn.cli import main
+main()
+"""
+
+
 @needs_mpi
-def test_another_network_is_the_same_on_two_ranks(folder: Path) -> None:
+def test_another_network_is_the_same_on_two_ranks_that_share_the_text(folder: Path) -> None:
     options = ("--cell", "gru", "--dropout", 0.2, "--embedding-size", 0, "--lines", "--counts", 1)
     given = (*RUN, *options, "--steps", 12, "-q", "--force")
     assert run(*given, cwd=folder).returncode == 0
     alone = model(folder)
-    assert mpirun.run(2, *given, cwd=folder).returncode == 0
+    assert mpirun.ended(mpirun.start(2, *given, cwd=folder, program=SHARES)) == (0, [])
     assert model(folder) == alone
 
 

@@ -26,7 +26,7 @@ from charrnn.ranks.ranks import Ranks
 from charrnn.text.corpus import Documents
 from charrnn.vocabulary import id_dtype
 
-PART = 2**21  # characters of a text, for each part of its grams
+PART = 2**20  # characters of a text, for each part of its grams
 TOGETHER = 2**19  # positions that a rank sorts together
 SAMPLES, SAMPLE = 64, 2**13  # passages by which grams are divided, and positions in each
 FEW = 256  # characters of a vocabulary: grams of larger ones are divided by one symbol, others by three
@@ -308,8 +308,8 @@ def _table(k: int, level: Level) -> Table:
     """Of the counts after contexts of k symbols."""
     left_out = building._after_nothing(level) if k > 0 else None
     counts = level.counts if left_out is None else level.counts[~left_out]
-    found: Table = np.unique(counts.astype(np.int64), return_counts=True)
-    return found
+    values, times = np.unique(counts, return_counts=True)
+    return values.astype(np.int64), times
 
 
 def _sum(*tables: Table) -> Table:

@@ -1,7 +1,8 @@
 """Long arrays of which each rank holds a part, so that no machine needs the memory for all.
 
-Blocks are dealt to the ranks in turn while the array grows, so its length need not be known. The leader alone
-uses it, and reads it as it reads an array of its own: other ranks send what it looks up.
+Blocks are dealt to the ranks in turn while the array grows, so its length need not be known. The leader has
+other things to hold, too, and gets blocks of half the length. It alone uses the array, and reads it like any
+other: ranks send what it looks up.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ class SharedBuffer:
         """Adds numbers (n,), which fit `dtype`."""
         self._waiting.append(numbers)
         self._length += len(numbers)
-        stripe = BLOCK * self._ranks.size
+        stripe = _stripe(self._ranks)
         enough = max(stripe, LEAST) if self._blocks is None else stripe
         if self._ranks.size > 1 and len(self._waiting) >= enough:
             self._deal(len(self._waiting) // stripe * stripe)
@@ -169,15 +170,15 @@ class SharedBuffer:
         if self._blocks is None:
             self._blocks = _Blocks(self._ranks, self.dtype)
         waiting, self._waiting = self._waiting.finish(), GrowingArray(self.dtype)
-        stripe = BLOCK * self._ranks.size
+        stripe, widths = _stripe(self._ranks), _widths(self._ranks)
         for start in range(0, count, stripe):
             blocks = waiting[start : min(start + stripe, count)]
-            self._blocks.grow([blocks[BLOCK * rank :][:BLOCK] for rank in range(self._ranks.size)])
+            self._blocks.grow(np.split(blocks, np.cumsum(widths)[:-1]))
         self._waiting.append(waiting[count:])
 
 
 class _Blocks(Shared):
-    """What the leader knows of an array: block b is with rank b % size, after those that it has already."""
+    """What the leader knows of an array: stripes, of which each rank has a block, after those before."""
 
     def __init__(self, ranks: Ranks, dtype: np.dtype[Any]) -> None:
         super().__init__(ranks)
@@ -189,7 +190,7 @@ class _Blocks(Shared):
 
     def between(self, low: int, high: int) -> Numbers:
         """The numbers from low to high."""
-        stripe = BLOCK * self.ranks.size
+        stripe = _stripe(self.ranks)
         found = [np.zeros(0, self.dtype)]
         for n in range(low // stripe, -(-high // stripe)) if low < high else ():
             found.append(self._stripe(n)[max(0, low - n * stripe) : high - n * stripe])
@@ -197,7 +198,8 @@ class _Blocks(Shared):
 
     def _stripe(self, n: int) -> Numbers:
         if self.stripe is None or self.stripe[0] != n:
-            found = self.ask(_slice, [(self.number, BLOCK * n, BLOCK * (n + 1))] * self.ranks.size)
+            parts = [(self.number, width * n, width * (n + 1)) for width in _widths(self.ranks)]
+            found = self.ask(_slice, parts)
             self.stripe = n, np.concatenate(found)
         return self.stripe[1]
 
@@ -206,17 +208,30 @@ class _Blocks(Shared):
         if not len(places):
             return np.zeros(0, self.dtype)
         size, low, high = self.ranks.size, int(places.min()), int(places.max()) + 1
-        stripes = {low // (BLOCK * size), (high - 1) // (BLOCK * size)}
+        stripe = _stripe(self.ranks)
+        stripes = {low // stripe, (high - 1) // stripe}
         if high - low <= 2 * len(places) or (self.stripe is not None and stripes == {self.stripe[0]}):
             return self.between(low, high)[places - low]
-        block, inside = np.divmod(places, BLOCK)
-        owners, within = block % size, block // size * BLOCK + inside
+        n, inside = np.divmod(places, stripe)
+        owners = (inside + BLOCK // 2) // BLOCK
+        widths = np.array(_widths(self.ranks))
+        within = n * widths[owners] + inside - (np.cumsum(widths) - widths)[owners]
         order = np.argsort(owners, kind="stable")
         cuts = np.cumsum(np.bincount(owners, minlength=size))[:-1]
         parts = np.split(within[order], cuts)
         result = np.empty(len(places), self.dtype)
         result[order] = np.concatenate(self.ask(_take, [(self.number, part) for part in parts]))
         return result
+
+
+def _widths(ranks: Ranks) -> list[int]:
+    """The length of each rank's block in a stripe."""
+    return [BLOCK // 2] + [BLOCK] * (ranks.size - 1)
+
+
+def _stripe(ranks: Ranks) -> int:
+    """The length of a stripe."""
+    return sum(_widths(ranks))
 
 
 # --- what the leader asks all ranks for, itself as well -----------------------------------------
