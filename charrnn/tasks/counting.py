@@ -93,8 +93,9 @@ class Counting:
         self._long_most = GATE_LONG_MOST
         if len(aside):
             self._long_most = long_most(repeated(aside, rest, RUN))
-            unread = CompiledLookup(built(grams, most_bytes))
-            self._chances, self._told = unread.score(aside, 0, len(aside))
+            lookup = CompiledLookup(built(grams, most_bytes))
+            self._chances, self._told = lookup.score(aside, 0, len(aside))
+            del lookup  # before other counts are built, which take the most memory
             grams = grams.merged(Grams.of(aside, order, labels))
         self.gated = GatedCounts(built(grams, most_bytes), BUNDLED)
         self._lookup = CompiledLookup(self.gated.counts)
