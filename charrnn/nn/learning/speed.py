@@ -13,6 +13,7 @@ from charrnn.nn.learning.apart import VECTORS
 from charrnn.nn.learning.learners import learner_of
 from charrnn.nn.learning.sums import GRAIN, ShardSum
 from charrnn.nn.network import Model
+from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
 from charrnn.ranks.ranks import Ranks
 
@@ -43,28 +44,40 @@ def characters_per_second(
     Kernels that are not yet compiled are compiled first.
     """
     train = TrainConfig(steps=1, shards=shards)
-    return batch_size * seq_len / _step_seconds(network, train, (seq_len, batch_size), workers, bfloat16)
+    learner = learner_of(Model(network, workers=workers, bfloat16=bfloat16), train, batch_size)
+    x = _text(network, (seq_len, batch_size))
+    times: list[float] = []  # of each step's end; the first step also allocates buffers
+    while len(times) <= LEAST_STEPS or times[-1] - times[0] < LEAST_SECONDS:
+        learner.train_step((x, x, None), None, 0.0, 0)
+        times.append(time.perf_counter())
+    return x.size / min(after - before for before, after in pairwise(times))
 
 
 def pace(
     network: ModelConfig, batch_size: int, seq_len: int, *, bfloat16: bool, workers: Workers, shards: int
 ) -> Pace:
-    """That of a step of shards that learn apart, and of an exchange of such weights."""
+    """That of shards that learn apart, on all ranks at once, and of an exchange of such weights."""
     exchange = _exchange_seconds(network.num_parameters, workers)
     train = TrainConfig(steps=1, shards=shards, sync_every=2)
-    return Pace(_step_seconds(network, train, (seq_len, batch_size), workers, bfloat16), exchange)
+    learner = learner_of(Model(network, workers=workers, bfloat16=bfloat16), train, batch_size)
+    x = _text(network, (seq_len, batch_size))
+
+    def taken(steps: int) -> float:
+        began = time.perf_counter()
+        for _ in range(steps):
+            learner.train_step((x, x, None), None, 0.0, 0)
+        _exchange(GRAIN, workers.ranks)  # when the last rank has made them
+        return time.perf_counter() - began
+
+    taken(1)  # which also allocates buffers
+    steps = LEAST_STEPS
+    while (seconds := taken(steps)) < LEAST_SECONDS:
+        steps *= 2
+    return Pace(seconds / steps, exchange)
 
 
-def _step_seconds(
-    network: ModelConfig, train: TrainConfig, size: tuple[int, int], workers: Workers, bfloat16: bool
-) -> float:
-    learner = learner_of(Model(network, workers=workers, bfloat16=bfloat16), train, size[1])
-    x = np.random.default_rng(1).integers(network.vocab_size, size=size, dtype=np.int32)
-    times: list[float] = []  # of each step's end; the first step also allocates buffers
-    while len(times) <= LEAST_STEPS or times[-1] - times[0] < LEAST_SECONDS:
-        learner.train_step((x, x, None), None, 0.0, 0)
-        times.append(time.perf_counter())
-    return min(after - before for before, after in pairwise(times))
+def _text(network: ModelConfig, size: tuple[int, int]) -> Array:
+    return np.random.default_rng(1).integers(network.vocab_size, size=size, dtype=np.int32)
 
 
 def _exchange_seconds(numbers: int, workers: Workers) -> float:
@@ -72,18 +85,20 @@ def _exchange_seconds(numbers: int, workers: Workers) -> float:
     ranks, sent = workers.ranks, FEWEST_SENT
 
     def taken(n: int) -> float:
-        times = []
-        for _ in range(TIMES):
-            began = time.perf_counter()
-            with ranks.asking(add_up, [(n,)] * ranks.size):
-                add_up(ranks, None, n)
-            times.append(time.perf_counter() - began)
-        return min(times)
+        return min(_exchange(n, ranks) for _ in range(TIMES))
 
-    least = seconds = taken(GRAIN * ranks.size)
+    least = taken(GRAIN * ranks.size)
     while (seconds := taken(sent)) < LONG_ENOUGH and sent < numbers:
         sent *= 2
     return least + max(seconds - least, 0.0) * numbers / sent
+
+
+def _exchange(numbers: int, ranks: Ranks) -> float:
+    """The seconds in which ranks have added up vectors of so many numbers."""
+    began = time.perf_counter()
+    with ranks.asking(add_up, [(numbers,)] * ranks.size):
+        add_up(ranks, None, numbers)
+    return time.perf_counter() - began
 
 
 def add_up(ranks: Ranks, held: Any, numbers: int) -> Any:
