@@ -438,6 +438,7 @@ def test_a_network_reads_as_the_list_of_its_modules():
     assert str(several).splitlines()[-2:] == ["Linear(6 -> 5)", "Classes(2, 3)"]
 
 
+@pytest.mark.compiled  # orthogonal weights are
 def test_the_initial_tensors_are_those_that_the_shapes_name():
     for network in (of(name, config()).network() for name in ALL):
         tensors = network.initial(np.random.default_rng(1))

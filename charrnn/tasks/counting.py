@@ -21,7 +21,7 @@ from charrnn.counts.fitting import fitted
 from charrnn.counts.gate import LEAST_FITTED, GatedCounts
 from charrnn.counts.repeats import repeated
 from charrnn.inference.mixed_model import MixedModel
-from charrnn.kernels.coefficients import GATE_INPUTS, GATE_LONG_MOST, GATE_RANGE
+from charrnn.kernels.coefficients import GATE_INPUTS, GATE_LONG_MOST
 from charrnn.kernels.loops.beside import mixing
 from charrnn.nn.network import Model
 from charrnn.nn.parameters import Array
@@ -36,8 +36,9 @@ LEAST = LEAST_FITTED  # of the text; shorter ones take the bundled gate
 SHARE, MOST = 0.02, 40_000  # of its characters, and their number
 # Of text that is set aside, so many characters stand in runs that the training text has, too: 0.2 to 0.5 % of
 # Shakespeare, 5 to 50 % of program code, messages of programs, tunes and fortunes. Times REPEATS, that share
-# is what the gate may leave to counts where these copy, and at least the usual: see docs/counts.md.
-RUN, REPEATS = 30, 10
+# is what the gate may leave to counts where these copy, at least the usual and at most LONG_MOST: beyond it losses
+# hardly fall, and copying doubles (docs/counts.md).
+RUN, REPEATS, LONG_MOST = 30, 5, 0.7
 BLOCK = 2_000  # characters, of a long text
 FEWEST_BLOCKS = 5
 
@@ -74,8 +75,7 @@ def parted(
 
 def long_most(share: float) -> float:
     """The most that a gate leaves to counts where they copy, if such a share of a text repeats the rest."""
-    most = float(np.float32(min(REPEATS * share, GATE_RANGE[1])))
-    return max(GATE_LONG_MOST, most)
+    return max(GATE_LONG_MOST, float(np.float32(min(REPEATS * share, LONG_MOST))))
 
 
 class Counting:

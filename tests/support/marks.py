@@ -39,10 +39,13 @@ def _found(function: FunctionType) -> tuple[frozenset[str], frozenset[FunctionTy
     """The modules of all that a function uses by name, and the functions of the tests among it."""
     modules: set[str] = set()
     functions: set[FunctionType] = set()
-    for name in {*_names(function.__code__)} & function.__globals__.keys():
-        found = function.__globals__[name]
+    names = {*_names(function.__code__)}
+    values = [function.__globals__[name] for name in names & function.__globals__.keys()]
+    for found in values:
         if isinstance(found, ModuleType):
             modules.add(found.__name__)
+            if found.__name__.startswith("support."):  # its functions are attributes, which are names, too
+                values += [vars(found)[name] for name in names & vars(found).keys()]
             continue
         module = getattr(found, "__module__", None) or ""
         modules.add(module)
