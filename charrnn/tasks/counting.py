@@ -35,9 +35,9 @@ from charrnn.text.validation import block
 LEAST = LEAST_FITTED  # of the text; shorter ones take the bundled gate
 SHARE, MOST = 0.02, 40_000  # of its characters, and their number
 # Of text that is set aside, so many characters stand in runs that the training text has, too: 0.2 to 0.5 % of
-# Shakespeare, 5 to 50 % of program code, messages of programs, tunes and fortunes. Times REPEATS, that share
-# is what the gate may leave to counts where these copy, at least the usual and at most LONG_MOST. Beyond that,
-# losses hardly fall, and copying doubles (docs/counts.md).
+# Shakespeare, 5 to 50 % of program code, messages, tunes and fortunes. Times REPEATS, that share is what the
+# gate may leave to counts where these copy, at least the usual and at most LONG_MOST. Beyond that, losses
+# hardly fall, and copying doubles (docs/counts.md).
 RUN, REPEATS, LONG_MOST = 30, 5, 0.7
 BLOCK = 2_000  # characters, of a long text
 FEWEST_BLOCKS = 5
