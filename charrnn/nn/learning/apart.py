@@ -64,7 +64,8 @@ class _Apart:
 class LocalLearner(ShardedLearner[AnyModel]):
     """See Learner. The weights and moments of the model and the optimizer are those of the last exchange.
 
-    A rank has beside them the weights, moments and gradient of each of its shards, and the outer momentum.
+    A rank has beside them the weights and moments of each of its shards, the weights and gradient of the one
+    that learns, and the outer momentum.
     """
 
     optimizer: AdamW
