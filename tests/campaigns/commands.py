@@ -97,7 +97,7 @@ class Caller:
     def __init__(self, folder: Path, report: Report, seed: int) -> None:
         self.folder, self.report = folder, report
         self.random = random.Random(seed)
-        self.commands = typer.main.get_command(parsing._app).commands  # type: ignore[attr-defined]
+        self.commands = parsing.program().commands
         (folder / "empty.txt").touch()
         (folder / "one.txt").write_text("a")
         (folder / "bad.txt").write_bytes(b"abc\xff\xfe\x00def")
