@@ -33,8 +33,9 @@ def cpu_seconds(work: Callable[[], Any]) -> tuple[Any, float]:
 
 
 def row(documents: Any, validation: Any, order: int, once: int, most_bytes: int) -> tuple[str, ...]:
-    from charrnn.counts.building import Grams, build
     from charrnn.counts.compiled import CompiledLookup
+    from charrnn.counts.learning.building import build
+    from charrnn.counts.learning.grams import Grams
     from charrnn.counts.lookup import Lookup
 
     counts, built = cpu_seconds(lambda: build(Grams.of(documents, order), most_bytes, once=once))
@@ -57,7 +58,8 @@ def row(documents: Any, validation: Any, order: int, once: int, most_bytes: int)
 
 def main() -> None:
     from charrnn.config import TextConfig, TrainConfig
-    from charrnn.counts.building import ONCE, ORDER, default_bytes, longest_order
+    from charrnn.counts.learning.building import ONCE, default_bytes
+    from charrnn.counts.learning.grams import ORDER, longest_order
     from charrnn.text.corpus import read
     from charrnn.text.validation import split
 

@@ -31,7 +31,7 @@ def trained(a: argparse.Namespace, folder: Path, counts: float | None) -> Any:
     """The model with so many megabytes of counts; None: as many as suit the text."""
     from charrnn import api
     from charrnn.config import TextConfig
-    from charrnn.counts.building import default_bytes
+    from charrnn.counts.learning.building import default_bytes
 
     if counts is None:
         counts = default_bytes(a.corpus.stat().st_size) / 1e6

@@ -228,8 +228,9 @@ def run_count(a: argparse.Namespace) -> None:
     """What a character of the validation text costs by counts of the rest, in nats."""
     import numpy as np
 
-    from charrnn.counts.building import learned, order_of
     from charrnn.counts.compiled import CompiledLookup
+    from charrnn.counts.learning.building import learned
+    from charrnn.counts.learning.grams import order_of
 
     _, (part, validation) = _cut(a)
     chances, _ = CompiledLookup(learned(part)).score(validation, 0, len(validation), features=False)

@@ -15,9 +15,9 @@ import numpy as np
 
 from charrnn import api
 from charrnn.config import TextConfig
-from charrnn.counts.building import learned
 from charrnn.counts.compiled import CompiledLookup
 from charrnn.counts.fitting import fitted
+from charrnn.counts.learning.building import learned
 from charrnn.nn.network import Model
 from charrnn.tasks.counting import observed
 from charrnn.text.corpus import read

@@ -32,8 +32,9 @@ from support import counted  # noqa: E402
 from charrnn.checkpoint import model_file  # noqa: E402
 from charrnn.checkpoint.model_file import Checkpoint  # noqa: E402
 from charrnn.config import ModelConfig, TextConfig  # noqa: E402
-from charrnn.counts.building import Grams, build  # noqa: E402
 from charrnn.counts.gate import GatedCounts  # noqa: E402
+from charrnn.counts.learning.building import build  # noqa: E402
+from charrnn.counts.learning.grams import Grams  # noqa: E402
 from charrnn.labels import Column  # noqa: E402
 from charrnn.nn import cells  # noqa: E402
 from charrnn.text.corpus import Documents  # noqa: E402

@@ -21,11 +21,12 @@ from support.environment import environment
 
 from charrnn.checkpoint import container
 from charrnn.config import TrainConfig
-from charrnn.counts import building
 from charrnn.counts import compiled as compilation
-from charrnn.counts.building import Grams, build, longest_order
 from charrnn.counts.compiled import CompiledLookup
-from charrnn.counts.counts import ARRAYS, UNIT, Counts
+from charrnn.counts.counts import ARRAYS, MOST_VALUE, UNIT, Counts
+from charrnn.counts.learning import building, grams, levels
+from charrnn.counts.learning.building import build
+from charrnn.counts.learning.grams import Grams, longest_order
 from charrnn.counts.lookup import NOTHING, Lookup
 from charrnn.text.corpus import Documents, Pieces
 from charrnn.text.validation import split
@@ -164,7 +165,7 @@ def test_before_a_cut_nothing_is_known():
 def test_the_text_may_be_sorted_in_chunks_of_any_size(chunk, V, monkeypatch):
     documents = random_text(4, 500, V)
     whole = Grams.of(documents, 8)
-    monkeypatch.setattr(building, "CHUNK", chunk)
+    monkeypatch.setattr(grams, "CHUNK", chunk)
     same = Grams.of(documents, 8)
     np.testing.assert_array_equal(same.keys, whole.keys)
     np.testing.assert_array_equal(same.counts, whole.counts)
@@ -305,8 +306,8 @@ def test_rounded_values_are_near_and_probabilities_sum_to_one():
 
 @given(st.lists(st.integers(1, 2**31), min_size=1, max_size=2000, unique=True))
 def test_codes_stand_for_values_near_those_that_they_replace(values):
-    table, codes = building._coded(np.array(values), exact=False)
-    wanted = np.minimum(values, building.MOST_VALUE)
+    table, codes = levels.coded(np.array(values), exact=False)
+    wanted = np.minimum(values, MOST_VALUE)
     assert len(table) <= 256
     assert table.min() >= 1
     np.testing.assert_allclose(table[codes], wanted, rtol=1 / 16)

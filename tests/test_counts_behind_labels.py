@@ -20,11 +20,12 @@ from charrnn import api
 from charrnn.checkpoint import model_file
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import SampleConfig, TextConfig
-from charrnn.counts import building
-from charrnn.counts.building import Grams, build
 from charrnn.counts.compiled import CompiledLookup
 from charrnn.counts.counts import UNIT, Counts
 from charrnn.counts.gate import GatedCounts
+from charrnn.counts.learning import grams
+from charrnn.counts.learning.building import build
+from charrnn.counts.learning.grams import Grams
 from charrnn.counts.lookup import NOTHING, Lookup
 from charrnn.errors import CompressionError
 from charrnn.inference.mixed_model import model_of
@@ -142,7 +143,7 @@ def test_both_paths_agree_bit_for_bit_given_labels(V, most_bytes):
 def test_the_text_may_be_sorted_in_chunks_and_merged_from_parts(monkeypatch):
     text = labelled(5, 800, 6)
     whole = Grams.of(text, 6, SIZES)
-    monkeypatch.setattr(building, "CHUNK", 33)
+    monkeypatch.setattr(grams, "CHUNK", 33)
     same = Grams.of(text, 6, SIZES)
     halves = [replace(text, ids=text.ids[:400], starts=text.starts[:10])]
     assert text.labels is not None

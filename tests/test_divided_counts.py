@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from support.threaded_ranks import ThreadedRanks, led
 
-from charrnn.counts import divided
-from charrnn.counts.building import Grams, build
-from charrnn.counts.divided import DividedGrams, built, gathered
+from charrnn.counts.learning import divided
+from charrnn.counts.learning.building import build
+from charrnn.counts.learning.divided import DividedGrams, built, gathered
+from charrnn.counts.learning.grams import Grams
 from charrnn.ranks import arrays
 from charrnn.ranks.ranks import ALONE
 from charrnn.text.corpus import Documents, Pieces

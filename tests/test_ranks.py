@@ -115,7 +115,7 @@ def test_ranks_write_the_bytes_that_one_process_writes(folder: Path) -> None:
 
 
 SHARES = """
-from charrnn.counts import divided
+from charrnn.counts.learning import divided
 from charrnn.ranks import arrays
 
 arrays.BLOCK, arrays.LEAST, divided.TOGETHER, divided.SAMPLE = 64, 128, 100, 50

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support import documents as texts
 
 from charrnn.counts import repeats
-from charrnn.counts.repeats import repeated
+from charrnn.counts.learning.repeats import repeated
 from charrnn.text.corpus import Documents, Pieces
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from charrnn.counts.building import CODES, MOST_WORDS, ORDER, layout_of, longest_order, text_of
 from charrnn.counts.compiled import CompiledLookup, begins
 from charrnn.counts.counts import Counts
 from charrnn.counts.gate import SIZE
+from charrnn.counts.learning.grams import MOST_WORDS, ORDER, layout_of, longest_order, text_of
+from charrnn.counts.learning.levels import CODES
 from charrnn.kernels.coefficients import GATE_INPUTS
 from charrnn.kernels.loops.beside import grams, mixing
 from charrnn.text.corpus import Documents
@@ -40,7 +41,7 @@ def try_out(vocab_size: int) -> None:
 
 
 def _learn(V: int) -> None:
-    """What charrnn.counts.building calls, in its order, with keys of one gram and levels of one context."""
+    """What charrnn.counts.learning calls, in its order, with keys of one gram and levels of one context."""
     layout = layout_of(V, min(ORDER, longest_order(V)))
     documents = Documents(np.zeros(0, id_dtype(V)), V, np.zeros(0, np.int64))
     keys, spare, two = (np.zeros((rows, MOST_WORDS), np.uint64) for rows in (1, 1, 2))

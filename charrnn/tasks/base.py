@@ -9,8 +9,8 @@ import numpy as np
 from charrnn.checkpoint.library import bundled
 from charrnn.checkpoint.model_file import Checkpoint, load
 from charrnn.config import ModelConfig, TrainConfig
-from charrnn.counts.building import learned
 from charrnn.counts.compiled import CompiledLookup
+from charrnn.counts.learning.building import learned
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers

@@ -13,13 +13,13 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.counts.building import Grams, order_of
 from charrnn.counts.bundled_gate import BUNDLED
 from charrnn.counts.compiled import CompiledLookup
-from charrnn.counts.divided import built, gathered
 from charrnn.counts.fitting import fitted
 from charrnn.counts.gate import LEAST_FITTED, GatedCounts
-from charrnn.counts.repeats import repeated
+from charrnn.counts.learning.divided import built, gathered
+from charrnn.counts.learning.grams import Grams, order_of
+from charrnn.counts.learning.repeats import repeated
 from charrnn.inference.mixed_model import MixedModel
 from charrnn.kernels.coefficients import GATE_INPUTS, GATE_LONG_MOST
 from charrnn.kernels.loops.beside import mixing

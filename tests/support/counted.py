@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.counts.building import Grams, build
 from charrnn.counts.gate import SIZE, Gate, GatedCounts
+from charrnn.counts.learning.building import build
+from charrnn.counts.learning.grams import Grams
 from charrnn.text.corpus import Documents
 from charrnn.text.records.labels import Labelling
 from charrnn.vocabulary import id_dtype

@@ -19,7 +19,7 @@ PROCESSES = (
 )  # fmt: skip
 # And those of which the functions may compile, or load what is compiled.
 KERNELS = (
-    "charrnn.api", "charrnn.counts.building", "charrnn.counts.compiled", "charrnn.counts.growing",
+    "charrnn.api", "charrnn.counts.learning", "charrnn.counts.compiled", "charrnn.counts.growing",
     "charrnn.generation", "charrnn.inference", "charrnn.kernels", "charrnn.neurons", "charrnn.nn",
     "charrnn.scoring", "charrnn.search", "charrnn.serving", "charrnn.tasks", "charrnn.training.run", "numba",
     "support.calls", "support.clients", "support.compiled_loop", "support.warming",

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from charrnn.config import ModelConfig, TrainConfig, has_memory, is_made
-from charrnn.counts.building import default_bytes
 from charrnn.counts.gate import LEAST_FITTED
+from charrnn.counts.learning.building import default_bytes
 from charrnn.errors import ConfigError
 
 # Characters below which a tenth of the text is too little to validate on: training uses all of it, and the
