@@ -84,7 +84,7 @@ def hosts(folder: Path, size: int) -> Iterator[Hosts]:
             _ip("netns", "add", name)
             held.callback(_ip, "netns", "del", name)
             _ip("link", "add", cable, "type", "veth", "peer", "name", "e0", "netns", name)
-            held.callback(_ip, "link", "del", cable)  # at once: with the namespace, it would go some time later
+            held.callback(_ip, "link", "del", cable)  # at once, not some time after the host
             _ip("link", "set", cable, "master", "charrnnbr", "up")
             for words in (f"addr add 10.97.0.1{n}/24 dev e0", "link set e0 up", "link set lo up"):
                 _ip("netns", "exec", name, "ip", *words.split())
