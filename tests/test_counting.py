@@ -20,7 +20,6 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import DynamicConfig, ModelConfig, TextConfig, TrainConfig
 from charrnn.errors import CompressionError
 from charrnn.events import Evaluated, Finished, Step
-from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.tasks import counting, evaluation
 from charrnn.tasks.counting import set_aside
 from charrnn.tasks.next_character import NextCharacters, Texts
@@ -286,17 +285,6 @@ def test_counts_in_a_file_of_an_earlier_version_are_refused(tmp_path):
 # --- commands ----------------------------------------------------------------------------------------
 
 
-def log_probability(model: Any, line: str) -> float:
-    """log p of a line with its end, character by character in NumPy."""
-    network = PlainNetwork(model)
-    state, last, total = network.initial_state(), network.vocab_size, 0.0
-    for character in model.vocabulary.encode(line).tolist():
-        logits, state = network.step(last, state)
-        total += float(logits[character])
-        last = character
-    return total
-
-
 @functools.cache
 def toy() -> Checkpoint:
     return counted.beside(toy_models.toy(), order=4)
@@ -304,7 +292,7 @@ def toy() -> Checkpoint:
 
 def test_enumeration_is_exact():
     lines = [line for line in toy_models.texts("ab", 7) if line]
-    best = sorted(((log_probability(toy(), line + "\n"), line) for line in lines), reverse=True)[:12]
+    best = sorted(((counted.log_probability(toy(), line + "\n"), line) for line in lines), reverse=True)[:12]
     found = list(api.enumerate_lines(toy(), count=12, length=7))
     assert [line.text.rstrip("\n") for line in found] == [line for _, line in best]
     np.testing.assert_allclose([line.log_probability for line in found], [p for p, _ in best], atol=1e-5)
@@ -313,7 +301,7 @@ def test_enumeration_is_exact():
 def test_lines_are_scored_by_the_probability_with_which_they_are_written(tmp_path):
     (tmp_path / "lines").write_text("abba\nb\nabab\n")
     for score in itertools.chain.from_iterable(api.score_lines(toy(), tmp_path / "lines")):
-        bits = -log_probability(toy(), score.text + "\n") / math.log(2)
+        bits = -counted.log_probability(toy(), score.text + "\n") / math.log(2)
         assert score.bits == pytest.approx(bits, abs=1e-4)
 
 

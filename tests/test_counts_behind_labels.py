@@ -13,7 +13,7 @@ import pytest
 from support import random_models, refusals, toy_models
 from support.calls import call
 from support.compiled_loop import compiled_only
-from support.counted import beside, gated
+from support.counted import beside, gated, log_probability
 from support.pages import answers, needs_node
 
 from charrnn import api
@@ -377,17 +377,6 @@ def test_both_engines_write_the_same_bit_for_bit_given_labels(labels):
         for ids, other, own, expected in zip(found, plain, after, states, strict=False):
             np.testing.assert_array_equal(ids, other)
             np.testing.assert_array_equal(own, expected)
-
-
-def log_probability(made: Any, line: str) -> float:
-    """log p of a line with its end, character by character in NumPy."""
-    network = PlainNetwork(made)
-    state, last, total = network.initial_state(), network.vocab_size, 0.0
-    for character in made.vocabulary.encode(line).tolist():
-        logits, state = network.step(last, state)
-        total += float(logits[character])
-        last = character
-    return total
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.counts.gate import SIZE, Gate, GatedCounts
 from charrnn.counts.learning.building import build
 from charrnn.counts.learning.grams import Grams
+from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.text.corpus import Documents
 from charrnn.text.records.labels import Labelling
 from charrnn.vocabulary import id_dtype
@@ -39,3 +40,14 @@ def beside(checkpoint: Checkpoint, **settings: int) -> Checkpoint:
     end = checkpoint.vocabulary.find(checkpoint.text.end) if checkpoint.text.records else -1
     labels = checkpoint.config.labels
     return replace(checkpoint, counts=gated(checkpoint.config.outputs, end=end, labels=labels, **settings))
+
+
+def log_probability(model: Checkpoint, line: str) -> float:
+    """log p of a line with its end, character by character in NumPy."""
+    network = PlainNetwork(model)
+    state, last, total = network.initial_state(), network.vocab_size, 0.0
+    for character in model.vocabulary.encode(line).tolist():
+        logits, state = network.step(last, state)
+        total += float(logits[character])
+        last = character
+    return total
