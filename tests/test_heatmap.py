@@ -7,11 +7,12 @@ import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from charrnn.errors import CharrnnError
 from charrnn.scoring import heatmap
+from charrnn.vocabulary import END
 
 text_and_bits = st.lists(
     st.tuples(
@@ -35,7 +36,7 @@ def shown(character, bits):
 
 def seen(pairs):
     """The text as it is shown."""
-    return "".join(shown(c, b) + "\n" * (c == "\n") for c, b in pairs)
+    return "".join(shown(c, b) + "\n" * (c in heatmap.ROW_ENDS) for c, b in pairs)
 
 
 def test_levels_rise_with_the_bits():
@@ -66,11 +67,12 @@ def test_colours_darken_and_can_be_read():
 
 
 @given(text_and_bits)
+@example([(END, 1.0), ("0", 1.0)])
 def test_a_terminal_gets_the_text_and_no_control_characters(pairs):
     out = "".join(heatmap.painted(pieces(pairs), lambda text, level: f"\x01{level}{text}\x02"))
     body = out.rpartition("\nbits: ")[0]
     plain = re.sub("\x01[0-7]|\x02", "", body)
-    assert plain == seen(pairs) + "\n" * bool(pairs and pairs[-1][0] != "\n")
+    assert plain == seen(pairs) + "\n" * bool(pairs and pairs[-1][0] not in heatmap.ROW_ENDS)
 
 
 @given(text_and_bits)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import documents as texts
 
-from charrnn.counts import repeats
+from charrnn.counts.learning import repeats
 from charrnn.counts.learning.repeats import repeated
 from charrnn.text.corpus import Documents, Pieces
 
