@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -175,6 +175,25 @@ class Worker(Process):
     def __call__(self, seconds: float) -> float:
         self.tell(f"{seconds}")
         return float(self.read(lambda values: "value" in values)["value"])
+
+
+class Workers:
+    """The warm processes of a comparison, by side; those that do not start are remembered."""
+
+    def __init__(self, stack: ExitStack, seconds: float) -> None:
+        self._stack, self._seconds = stack, seconds
+        self.sides: dict[str, Side] = {}
+        self.missing: dict[str, str] = {}
+        self.facts: dict[str, dict[str, Any]] = {}
+
+    def add(self, name: str, command: Command, environment: Mapping[str, str]) -> None:
+        try:
+            worker = self._stack.enter_context(Worker(command, environment))
+        except Unavailable as reason:
+            self.missing[name] = str(reason)
+            return
+        self.facts[name] = worker.facts
+        self.sides[name] = lambda: worker(self._seconds)
 
 
 def facts(command: Command, environment: Mapping[str, str]) -> dict[str, Any]:

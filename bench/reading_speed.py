@@ -22,18 +22,7 @@ from serve import quickest, serve
 
 SIZES = {"V": 60, "D": 64, "H": 128, "L": 2, "N": 20, "T": 24, "B": 64}
 KINDS = ("classifier", "restorer", "tagger", "rewriter", "memory")
-SUITE = turns.Suite(
-    __doc__, "reading_speed.py", "peer_torch_readers.py", KINDS, ("train", "read"), SIZES, "reading-speed"
-)
 WARM_UP = 0.5  # seconds
-
-
-def main(argv: list[str]) -> None:
-    """The command line; see --help."""
-    if argv[:1] == ["serve"]:
-        ours(argv[1], argv[2])
-        return
-    turns.main(argv, SUITE)
 
 
 def ours(kind: str, mode: str) -> None:
@@ -117,8 +106,19 @@ def remembering(mode: str) -> Callable[[], object]:
     return lambda: learner.train_step(batch, None, 1e-3, 0)
 
 
+SUITE = turns.Suite(
+    __doc__,
+    "reading_speed.py",
+    "peer_torch_readers.py",
+    KINDS,
+    ("train", "read"),
+    SIZES,
+    "reading-speed",
+    ours,
+)
+
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
+        turns.main(sys.argv[1:], SUITE)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import machine
-from measure import Unavailable, Worker, compare, python
+from measure import Workers, compare, python
 from serve import serve
 
 OURS, TORCH = "charrnn", "PyTorch"
@@ -53,17 +53,14 @@ def compare_sides(a: argparse.Namespace) -> None:
         TORCH: python(a.torch_python, "peer_torch_score.py", *options),
     }
     with ExitStack() as stack:
-        sides = {}
+        workers = Workers(stack, a.seconds)
         for name, command in commands.items():
-            try:
-                worker = stack.enter_context(Worker(command, environment))
-            except Unavailable as reason:
-                print(f"without {name}: {reason}", file=sys.stderr)
-                continue
-            sides[name] = lambda worker=worker: worker(a.seconds)
-        result = compare(f"LSTM {a.layers} x {a.hidden}", "characters/s", sides, a.rounds)
+            workers.add(name, command, environment)
+        for name, reason in workers.missing.items():
+            print(f"without {name}: {reason}", file=sys.stderr)
+        result = compare(f"LSTM {a.layers} x {a.hidden}", "characters/s", workers.sides, a.rounds)
     print(", ".join(machine.describe().values()))
-    for name in sides:
+    for name in workers.sides:
         if speed := result.value(name):
             precision = a.precision if name == OURS else "float32"
             print(f"{name:8} {speed:12,.0f} {result.unit}, {result.what}, {precision}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +12,10 @@ from typing import Any
 
 import machine
 from measure import (
-    Command,
     Comparison,
     Side,
     Unavailable,
-    Worker,
+    Workers,
     compare,
     facts,
     peak_megabytes,
@@ -107,25 +106,6 @@ class Bench:
         """Suffix of the side's name -> what PyTorch runs in."""
         plain = {"": self.environment()}
         return plain | ({", malloc": self.environment(**machine.MALLOC)} if machine.has_glibc() else {})
-
-
-class Workers:
-    """The warm processes of a comparison, by side; those that do not start are remembered."""
-
-    def __init__(self, stack: ExitStack, seconds: float) -> None:
-        self._stack, self._seconds = stack, seconds
-        self.sides: dict[str, Side] = {}
-        self.missing: dict[str, str] = {}
-        self.facts: dict[str, dict[str, Any]] = {}
-
-    def add(self, name: str, command: Command, environment: Mapping[str, str]) -> None:
-        try:
-            worker = self._stack.enter_context(Worker(command, environment))
-        except Unavailable as reason:
-            self.missing[name] = str(reason)
-            return
-        self.facts[name] = worker.facts
-        self.sides[name] = lambda: worker(self._seconds)
 
 
 def training(bench: Bench) -> list[Comparison]:

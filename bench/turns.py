@@ -6,12 +6,13 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import machine
-from measure import Comparison, Unavailable, Worker, compare, facts, python
+from measure import Comparison, Workers, compare, facts, python
 from report import Table, page_with_block
 from serve import CLOCK
 
@@ -29,10 +30,14 @@ class Suite(NamedTuple):
     modes: tuple[str, ...]
     sizes: dict[str, int]
     block: str  # of docs/figures.md
+    serve: Callable[[str, str], None]  # charrnn's side of a kind and mode, as a measured process
 
 
 def main(argv: list[str], suite: Suite) -> None:
     """The command line; see --help."""
+    if argv[:1] == ["serve"]:
+        suite.serve(argv[1], argv[2])
+        return
     parser = argparse.ArgumentParser(
         description=suite.about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -67,15 +72,12 @@ def measured(kind: str, mode: str, suite: Suite, a: argparse.Namespace) -> Compa
         TORCH_MALLOC: (theirs, {**environment, **machine.MALLOC}),
     }
     with ExitStack() as stack:
-        sides = {}
+        workers = Workers(stack, a.seconds)
         for name, (command, variables) in commands.items():
-            try:
-                worker = stack.enter_context(Worker(command, variables))
-            except Unavailable as reason:
-                print(f"{kind}, {mode}: no {name}: {reason}", file=sys.stderr)
-                continue
-            sides[name] = lambda worker=worker: worker(a.seconds)
-        return compare(f"{kind}, {mode}", "characters/s", sides, a.rounds)
+            workers.add(name, command, variables)
+        for name, reason in workers.missing.items():
+            print(f"{kind}, {mode}: no {name}: {reason}", file=sys.stderr)
+        return compare(f"{kind}, {mode}", "characters/s", workers.sides, a.rounds)
 
 
 def table(rows: list[Comparison]) -> Table:

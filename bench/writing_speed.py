@@ -23,21 +23,10 @@ from serve import CLOCK, quickest, serve
 
 KINDS = ("span", "echo", "memory")
 SIZES = {"V": 65, "H": 128, "L": 2, "S": 256, "N": 1000, "T": 64, "B": 16, "B_echo": 64}
-SUITE = turns.Suite(
-    __doc__, "writing_speed.py", "peer_torch_writers.py", KINDS, ("train", "write"), SIZES, "writing-speed"
-)
 WARM_UP = 0.5  # seconds
 FIRST_STEPS = 20  # of a reservoir: in these it learns how states go together
 WRITTEN = 2000  # characters of a measurement
 FOREVER = 10**9
-
-
-def main(argv: list[str]) -> None:
-    """The command line; see --help."""
-    if argv[:1] == ["serve"]:
-        ours(argv[1], argv[2])
-        return
-    turns.main(argv, SUITE)
 
 
 def ours(kind: str, mode: str) -> None:
@@ -121,8 +110,19 @@ class Writing:
         return best
 
 
+SUITE = turns.Suite(
+    __doc__,
+    "writing_speed.py",
+    "peer_torch_writers.py",
+    KINDS,
+    ("train", "write"),
+    SIZES,
+    "writing-speed",
+    ours,
+)
+
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
+        turns.main(sys.argv[1:], SUITE)
     except KeyboardInterrupt:
         sys.exit(130)
