@@ -170,8 +170,10 @@ class Counts:
         _check_ascending(self.following, np.cumsum(self.successors, dtype=np.int64), "following")
 
 
-*_NAMES, _, _, _LAST = (field.name for field in fields(Counts))
-ARRAYS, LABELLED = tuple(_NAMES), (_LAST,)  # those that counts without labels have, and others
+LABELLED = ("label_discounts",)  # the arrays that only counts of labels have
+ARRAYS = tuple(
+    field.name for field in fields(Counts) if field.name not in ("vocab_size", "labels", *LABELLED)
+)
 
 
 def offsets(sizes: Array) -> npt.NDArray[np.int64]:

@@ -113,9 +113,8 @@ class GatedCounts:
 
     counts: Counts
     gate: Gate
-    labels: tuple[int, ...] | None = (
-        None  # the symbols of those that all texts have; None: they have their own
-    )
+    # The symbols of those that all texts have; None: they have their own.
+    labels: tuple[int, ...] | None = None
 
     def given(self, labels: tuple[int, ...]) -> GatedCounts:
         """The counts of texts with these labels, one id for each column; or without any."""

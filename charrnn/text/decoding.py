@@ -329,18 +329,20 @@ class Encoder:
         return Vocabulary.of_text("".join(map(chr, characters.tolist())), text)
 
 
+def renumbered(ids: IdArray, table: IdArray) -> IdArray:
+    """table[ids]."""
+    return _renumbered(ids, table, np.empty(len(ids), table.dtype))
+
+
 def renumber(ids: IdArray, table: IdArray) -> None:
     """ids[:] = table[ids]."""
+    _renumbered(ids, table, ids)
+
+
+def _renumbered(ids: IdArray, table: IdArray, out: IdArray) -> IdArray:
     for start in range(0, len(ids), CHUNK):  # in chunks, so that Ctrl-C takes effect
-        look_up(table, ids[start : start + CHUNK], ids[start : start + CHUNK])
-
-
-def renumbered(ids: IdArray, table: IdArray) -> IdArray:
-    """table[ids], chunk by chunk."""
-    result = np.empty(len(ids), table.dtype)
-    for start in range(0, len(ids), CHUNK):
-        look_up(table, ids[start : start + CHUNK], result[start : start + CHUNK])
-    return result
+        look_up(table, ids[start : start + CHUNK], out[start : start + CHUNK])
+    return out
 
 
 def tally(ids: Ids, size: int) -> npt.NDArray[np.int64]:

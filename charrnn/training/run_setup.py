@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import time
@@ -16,7 +17,7 @@ from charrnn.config import ModelConfig, TextConfig, TrainConfig, canonical, has_
 from charrnn.errors import ConfigError, VocabularyError, decimal
 from charrnn.events import Compiling, Started
 from charrnn.nn.learning.compilation import compile_kernels, start_helper
-from charrnn.nn.learning.speed import characters_per_second, pace
+from charrnn.nn.learning.speed import Pace, characters_per_second, pace
 from charrnn.nn.precision import agreed, choose, require
 from charrnn.nn.workers import Workers
 from charrnn.tasks.task import Material, Stop, beside
@@ -189,17 +190,21 @@ def _anew(
         bfloat16 = choose(wanted, network) == "bfloat16"
         return {"bfloat16": bfloat16, "workers": workers, "shards": shards}
 
+    @functools.cache
+    def paced(network: ModelConfig, batch_size: int, seq_len: int) -> Pace:
+        return pace(network, batch_size, seq_len, **how(network))
+
     def speed(network: ModelConfig, batch_size: int, seq_len: int) -> float:
         if not apart and given.get("sync_every", 1) == 1:
             return characters_per_second(network, batch_size, seq_len, **how(network))
-        found = pace(network, batch_size, seq_len, **how(network))
+        found = paced(network, batch_size, seq_len)
         every = given.get("sync_every", meeting.sync_every(found))
         return batch_size * seq_len / found.with_exchanges(every)
 
     chosen, meet = _plan(material, given, speed, from_base=from_base), ""
     if apart:
         settled = Settled.of(material, chosen.settings, initial, "")
-        found = pace(settled.model, settled.train.batch_size, settled.train.seq_len, **how(settled.model))
+        found = paced(settled.model, settled.train.batch_size, settled.train.seq_len)
         chosen.settings["sync_every"] = every = meeting.sync_every(found)
         meet = meeting.reason(found, every)
     reason = "; ".join(filter(None, (chosen.reason, said, alike, meet)))

@@ -12,6 +12,7 @@ they are imported, and systems without Linux's subreapers. Campaigns and `mpirun
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import inspect
 import json
@@ -33,13 +34,13 @@ LONGEST = 2**16  # bytes of a request, which is one packet
 SET_CHILD_SUBREAPER = 36  # of prctl: orphans below this process become its children
 
 _start: Any = getattr(subprocess.Popen, "_execute_child", None)
+PIPES = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
 # What subprocess hands over to it, in the versions of Python that are known.
 PARAMETERS = (
     "self", "args", "executable", "preexec_fn", "close_fds", "pass_fds", "cwd", "env", "startupinfo",
-    "creationflags", "shell", "p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite",
+    "creationflags", "shell", *PIPES,
     "restore_signals", "gid", "gids", "uid", "umask", "start_new_session", "process_group",
 )  # fmt: skip
-_nurseries: list[_Nursery] = []
 
 
 def install() -> None:
@@ -54,13 +55,11 @@ def _execute_child(process: Any, *given: Any) -> None:
     if asked is None:
         _start(process, *given)
         return
-    if not _nurseries:
-        _nurseries.append(_Nursery())
-    pipes = [told[name] for name in ("p2cread", "c2pwrite", "errwrite")]
-    streams = [number if pipe == -1 else pipe for number, pipe in enumerate(pipes)]
-    process.pid = _nurseries[0].fork(asked, streams)
+    given_streams = [told[name] for name in ("p2cread", "c2pwrite", "errwrite")]
+    streams = [number if stream == -1 else stream for number, stream in enumerate(given_streams)]
+    process.pid = _nursery().fork(asked, streams)
     process._child_created = True
-    process._close_pipe_fds(*(told[name] for name in PARAMETERS[11:17]))
+    process._close_pipe_fds(*(told[name] for name in PIPES))
 
 
 def request(told: dict[str, Any]) -> bytes | None:
@@ -112,6 +111,9 @@ class _Nursery:
                 return int(self._socket.recv(20))
             finally:
                 self._libc.prctl(SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+_nursery = functools.cache(_Nursery)  # which the first fork starts
 
 
 def wait() -> None:

@@ -106,13 +106,10 @@ class LocalLearner(ShardedLearner[AnyModel]):
 
     def bring_together(self) -> bool:
         """This rank's part in an exchange. False: one of its losses or gradients was not finite."""
-        mean, momentum = (
-            self._average([self._common - shard.weights for shard in self._shards]),
-            self._momentum,
-        )
-        momentum *= OUTER_MOMENTUM
-        momentum += mean
-        self._common -= OUTER_RATE * (mean + OUTER_MOMENTUM * momentum)
+        mean = self._average([self._common - shard.weights for shard in self._shards])
+        self._momentum *= OUTER_MOMENTUM
+        self._momentum += mean
+        self._common -= OUTER_RATE * (mean + OUTER_MOMENTUM * self._momentum)
         for name, common in self.optimizer.tensors().items():
             common[:] = self._average([shard.optimizer.tensors()[name] for shard in self._shards])
         self.optimizer.steps += self._steps

@@ -18,11 +18,8 @@ from charrnn.nn.workers import Workers
 from charrnn.ranks.ranks import Ranks
 
 LEAST_STEPS, LEAST_SECONDS = 3, 0.15  # to measure the speed
-FEWEST_SENT, LONG_ENOUGH, TIMES = (
-    1024 * GRAIN,
-    0.05,
-    2,
-)  # numbers; seconds of an exchange; exchanges of a size
+FEWEST_SENT = 1024 * GRAIN  # numbers, to measure an exchange
+LONG_ENOUGH, TIMES = 0.05, 2  # seconds of an exchange, and exchanges of a size
 
 
 class Pace(NamedTuple):

@@ -237,7 +237,7 @@ class Pieces:
         assert labelling is not None
         labels = np.repeat(labelling.ids[:, 0], np.diff(labelling.starts, append=N))
         starts = documents.starts
-        breaks = np.flatnonzero(documents.ids == corpus.vocabulary.find("\n"))
+        breaks = np.flatnonzero(documents.array == corpus.vocabulary.find("\n"))
         begins = cuts(starts, breaks, N, size)
         texts = Ragged(documents.array, begins, np.append(begins[1:], N))
         if corpus.text.records:
