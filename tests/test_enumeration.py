@@ -75,11 +75,11 @@ def test_it_is_brute_force_with_more_characters(seed):
 
 def test_both_paths_and_any_number_of_threads_give_the_same_bits(monkeypatch):
     checkpoint = toy(seed=5, characters="\nabcdef", cell="gru")
-    wanted = list(enumerate_lines(checkpoint, count=300))
+    wanted = list(enumerate_lines(checkpoint, count=150))
     for compiled in (False, True):
         for threads in (1, 2, 3):
             let_load(monkeypatch, Ready(0 if compiled else None))
-            assert list(enumerate_lines(checkpoint, count=300, threads=threads)) == wanted
+            assert list(enumerate_lines(checkpoint, count=150, threads=threads)) == wanted
 
 
 def test_how_many_are_expanded_at_once_changes_nothing(monkeypatch):

@@ -457,7 +457,7 @@ def with_an_index(text: TextConfig) -> Checkpoint:
 @pytest.mark.parametrize("settings", STEERED, ids=str)
 @pytest.mark.parametrize("text", [PROSE, LINES], ids=["prose", "lines"])
 def test_each_of_many_steered_texts_is_the_same_on_all_paths(settings, text, monkeypatch):
-    checkpoint, settings = with_an_index(text), {"length": 40, **settings}
+    checkpoint, settings = with_an_index(text), {"length": 28, **settings}
     alone = write(checkpoint, 8, "ab", **settings)
     assert len(set(alone)) > 4
     monkeypatch.setattr(engines, "TEXTS_A_THREAD", 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,9 +62,13 @@ def test_there_is_one_environment_for_all_tests() -> None:
 
 
 def test_the_makefile_runs_everything_scrubbed() -> None:
-    recipes = [line for line in Path(ROOT, "Makefile").read_text().splitlines() if line.startswith("\t")]
+    makefile = Path(ROOT, "Makefile").read_text()
+    (install,) = re.findall("^PIP_INSTALL = (.*)$", makefile, re.MULTILINE)
+    recipes = [
+        line.replace("$(PIP_INSTALL)", install) for line in re.findall("^\t.*", makefile, re.MULTILINE)
+    ]
     runs = [line for line in recipes if "$(BIN)" in line or "$(PYTHON) -m" in line]
-    assert len(runs) == 11
+    assert len(runs) == 12
     assert all(" $(SCRUBBED) " in line for line in runs)
 
 
@@ -119,10 +124,25 @@ def test_a_fork_is_a_child_like_any_other(tmp_path: Path) -> None:
             assert process.wait(timeout=60) == code
 
 
+def started(**told: object) -> dict[str, Any]:
+    """What subprocess is told of a process, as far as forks are concerned."""
+    usual = {"close_fds": True, "start_new_session": False, "process_group": -1, "env": environment()}
+    return {**dict.fromkeys(forks.PARAMETERS[1:]), "args": command("info"), **usual, **told}
+
+
 @pytest.mark.parametrize("name", ["PYTHONUTF8", "NUMBA_NUM_THREADS", "LC_ALL"])
 def test_what_libraries_read_at_their_import_is_told_to_a_process_of_its_own(name: str) -> None:
-    told: dict[str, Any] = dict.fromkeys(forks.PARAMETERS[1:])
-    told |= {"args": command("info"), "close_fds": True, "start_new_session": False, "process_group": -1}
-    assert forks.request({**told, "env": environment(COLUMNS="80")}) is not None
-    assert forks.request({**told, "env": environment(**{name: "1"})}) is None
-    assert forks.request({**told, "env": environment(), "args": ["sh", "-c", "true"]}) is None
+    assert forks.request(started(env=environment(COLUMNS="80"))) is not None
+    assert forks.request(started(env=environment(**{name: "1"}))) is None
+    assert forks.request(started(args=["sh", "-c", "true"])) is None
+
+
+@pytest.mark.parametrize("name", ["HOME", "CHARRNN_CACHE_DIR", "CHARRNN_DEBUG"])
+def test_what_charrnn_reads_at_its_import_is_told_to_one_that_has_not_imported_it(
+    name: str, tmp_path: Path
+) -> None:
+    assert forks.imports_the_same(started(env=environment(COLUMNS="80", CHARRNN_MODELS="x"), cwd=tmp_path))
+    assert not forks.imports_the_same(started(env=environment(**{name: "/another"})))
+    assert forks.request(started(env=environment(**{name: "/another"}))) is not None
+    (tmp_path / "charrnn").mkdir()
+    assert not forks.imports_the_same(started(cwd=tmp_path))

@@ -127,7 +127,7 @@ def test_both_paths_compute_the_same_bits(cell, switches, precision, monkeypatch
         plain = PlainPath(network, config)
         compiled = CompiledPath(network, config, kernels, threads=1)
         cursor, other = (Cursor(V, network.initial_state()) for _ in range(2))
-        for n in range(40):
+        for n in range(20):
             u = [random.random(1)]
             logits, _ = network.step(cursor.last, cursor.state)
             assert plain.write([cursor], u, -1) == compiled.write([other], u, -1)
@@ -161,12 +161,12 @@ def test_both_paths_write_the_same_where_numbers_are_extreme(cell, nonlinearity,
 @pytest.mark.parametrize("prompt", ["", "abc" * 8 + "\nde" * 5])
 def test_the_loop_takes_over_at_any_place_without_a_trace(after, text, prompt, monkeypatch):
     checkpoint = make(text=text, seed=3)
-    plain = [write(checkpoint, prompt, length=120, index=n) for n in range(3)]
+    plain = [write(checkpoint, prompt, length=80, index=n) for n in range(3)]
     for n in range(3):
         let_load(monkeypatch, Ready(after))
         # Characters that come for the first time send the loop back to fill the table.
         monkeypatch.setattr(mixture, "_networks", weakref.WeakKeyDictionary())
-        assert write(checkpoint, prompt, length=120, index=n) == plain[n]
+        assert write(checkpoint, prompt, length=80, index=n) == plain[n]
 
 
 @compiled_only
@@ -237,13 +237,13 @@ def test_a_team_of_threads_computes_the_same_bits(cell, size):
 def test_a_text_does_not_show_who_wrote_it(threads, text, monkeypatch):
     """The pace changes between one thread and a team in mid-text, as the machine has it."""
     checkpoint = make(text=text, hidden_size=40, num_layers=3)
-    alone = [write(checkpoint, "ab", index=n, length=600) for n in range(3)]
+    alone = [write(checkpoint, "ab", index=n, length=250) for n in range(3)]
     monkeypatch.setattr(engines, "WEIGHTS_A_THREAD", 1)
     monkeypatch.setattr(engines, "LONGEST_PIECE", 7)
     let_load(monkeypatch, Ready(after=2))
     for n in range(3):
         monkeypatch.setattr(mixture, "_networks", weakref.WeakKeyDictionary())
-        config = SampleConfig(seed=1, length=600)
+        config = SampleConfig(seed=1, length=250)
         (text_n,) = generate_all(checkpoint, "ab", config, first=n, threads=threads)
         assert "".join(text_n) == alone[n]
 
@@ -427,7 +427,7 @@ def write_all(checkpoint: Checkpoint, count: int, prompt: str = "", *, threads=N
     return ["".join(pieces) for pieces in texts]
 
 
-ENDINGS: list[dict[str, Any]] = [{"length": 40}, {"length": 60, "until": "ab"}, {"length": 1}, {"length": 0}]
+ENDINGS: list[dict[str, Any]] = [{"length": 25}, {"length": 40, "until": "ab"}, {"length": 1}, {"length": 0}]
 
 
 @pytest.mark.parametrize("cell", range(len(CELLS)))
@@ -435,7 +435,7 @@ ENDINGS: list[dict[str, Any]] = [{"length": 40}, {"length": 60, "until": "ab"}, 
 def test_each_of_many_texts_is_what_it_is_alone(cell, lines, monkeypatch):
     """All pairs of a cell, a kind of text, a precision, and a moment when the loop takes over."""
     text = (PROSE, LINES)[lines]
-    precision, after = WEIGHT_PRECISIONS[(lines + cell) % 2], (0, 30)[(lines + cell // 2) % 2]
+    precision, after = WEIGHT_PRECISIONS[(lines + cell) % 2], (0, 12)[(lines + cell // 2) % 2]
     cell, nonlinearity = CELLS[cell]
     checkpoint = make(cell=cell, nonlinearity=nonlinearity, text=text, hidden_size=33, embedding_size=33)
     for ending in ENDINGS:
@@ -791,7 +791,7 @@ def test_no_character_of_utf8_is_cut_however_the_bytes_come(data_bytes, data):
 def test_each_of_several_stop_texts_ends_the_text_on_both_paths(text, drop, after, monkeypatch):
     checkpoint = make(text=text)
     stops = ["ab", "b🙂", "🙂b🙂", "cd", "e\n"]
-    for index in range(12):
+    for index in range(7):
         whole = write(checkpoint, index=index, length=90)
         let_load(monkeypatch, Ready(after))
         found = write(checkpoint, index=index, length=90, until=tuple(stops), drop_until=drop)
@@ -863,7 +863,7 @@ def test_a_model_of_lines_writes_no_empty_line(after, settings, monkeypatch):
     checkpoint.tensors["decoder.bias"][0] += 4
     let_load(monkeypatch, Ready(after))
     config = SampleConfig(**{"seed": 1, **settings})
-    count = 5 if "unique" in settings else 40
+    count = 5 if "unique" in settings else 25
     for prompt in ("", "ab\n", "\n"):
         texts = ["".join(pieces) for pieces in generate_all(checkpoint, prompt, config, count=count)]
         assert "\n" not in texts

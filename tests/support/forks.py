@@ -1,12 +1,14 @@
-"""Processes of `charrnn` that start in half the time: forks of one that has imported what they will.
+"""Processes of `charrnn` that start in a fifth of the time: forks of one that has imported what they will.
 
-Most of what a short command takes is the import of NumPy, Numba and Typer, and the tests start hundreds. One
-process imports these, but nothing of charrnn, and waits; where a test starts `python -m charrnn`, its fork
-sets up what an interpreter does at its start, and runs the module. It is a child of the test's process, as
-any other would be: pipes, signals, sessions and exit codes are the kernel's.
+Most of what a short command takes is imports, and the tests start hundreds. One process imports NumPy, Numba,
+Typer and all of charrnn, and waits; where a test starts `python -m charrnn`, its fork sets up what an
+interpreter does at its start, and runs the module. It is a child of the test's process, as any other would
+be: pipes, signals, sessions and exit codes are the kernel's.
 
-What differs is left to a process of its own: other interpreters and words, variables that libraries read when
-they are imported, and systems without Linux's subreapers. Campaigns and `mpirun` start all of theirs anew.
+Another waits that has imported the libraries alone, for what charrnn may read when it is imported: variables
+of its own, where its cache is, a package in the folder. What differs else is left to a process of its own:
+other interpreters and words, variables that libraries read when they are imported, and systems without
+Linux's subreapers. Campaigns and `mpirun` start all of theirs anew.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import importlib
 import inspect
 import json
 import os
@@ -22,14 +25,19 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from support.environment import ROOT, environment
 
-# Variables that are read while charrnn runs, not when a library is imported.
-OWN = {"COLUMNS", "HOME", "LINES", "NO_COLOR", "TERM", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME"}
+# Variables that are read while charrnn runs, not when it is imported, nor any library.
+LATE = {"COLUMNS", "LINES", "NO_COLOR", "TERM", "CHARRNN_MODELS"}
+# And those that are read when charrnn is imported, not when a library is.
+OWN = {"HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME"}
 OWN_PREFIXES = ("CHARRNN_", "_CHARRNN_")
+# What no command imports unless it is told to, or what is a program of its own.
+APART = ("charrnn.__main__", "charrnn.pages.build_kernels", "charrnn.ranks.mpi", "charrnn.serving")
 LONGEST = 2**16  # bytes of a request, which is one packet
 SET_CHILD_SUBREAPER = 36  # of prctl: orphans below this process become its children
 
@@ -57,7 +65,7 @@ def _execute_child(process: Any, *given: Any) -> None:
         return
     given_streams = [told[name] for name in ("p2cread", "c2pwrite", "errwrite")]
     streams = [number if stream == -1 else stream for number, stream in enumerate(given_streams)]
-    process.pid = _nursery().fork(asked, streams)
+    process.pid = _nursery(imports_the_same(told)).fork(asked, streams)
     process._child_created = True
     process._close_pipe_fds(*(told[name] for name in PIPES))
 
@@ -70,7 +78,7 @@ def request(told: dict[str, Any]) -> bytes | None:
         return None
     if variables is None or any(told[other] not in nothing for other in others) or not told["close_fds"]:
         return None
-    if _read_at_imports(variables) != _read_at_imports(environment()):
+    if _libraries_read(variables) != _libraries_read(environment()):
         return None
     group = 0 if told["start_new_session"] else told["process_group"]
     folder = os.path.abspath(told["cwd"] or ".")
@@ -78,23 +86,33 @@ def request(told: dict[str, Any]) -> bytes | None:
     return request if len(request) < LONGEST else None
 
 
-def _read_at_imports(variables: Mapping[str, str]) -> dict[str, str]:
+def _libraries_read(variables: Mapping[str, str]) -> dict[str, str]:
+    known = LATE | OWN
     return {
         name: value
         for name, value in variables.items()
-        if name not in OWN and not name.startswith(OWN_PREFIXES)
+        if name not in known and not name.startswith(OWN_PREFIXES)
     }
 
 
-class _Nursery:
-    """The process that waits, and a socket to it."""
+def imports_the_same(told: dict[str, Any]) -> bool:
+    """Whether charrnn, too, would be imported in that process as it is in this environment."""
+    given, own = ({name: e[name] for name in e.keys() - LATE} for e in (told["env"], environment()))
+    folder = os.path.abspath(told["cwd"] or ".")
+    return given == own and (folder == ROOT or not os.path.exists(os.path.join(folder, "charrnn")))
 
-    def __init__(self) -> None:
+
+class _Nursery:
+    """A process that waits, with all of charrnn imported or without, and a socket to it."""
+
+    def __init__(self, knows_charrnn: bool) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
         self._libc = ctypes.CDLL(None)
         tests = os.path.join(ROOT, "tests")
-        program = f"import sys; sys.path[0] = {tests!r}; from support import forks; forks.wait()"
+        program = (
+            f"import sys; sys.path[0] = {tests!r}; from support import forks; forks.wait({knows_charrnn})"
+        )
         with theirs, open(os.devnull, "r+b") as null:
             streams = [(null.fileno(), 0), (null.fileno(), 1), (null.fileno(), 2), (theirs.fileno(), 3)]
             actions = [(os.POSIX_SPAWN_DUP2, *pair) for pair in streams]
@@ -113,15 +131,21 @@ class _Nursery:
                 self._libc.prctl(SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-_nursery = functools.cache(_Nursery)  # which the first fork starts
+_nursery = functools.cache(_Nursery)  # of either kind, which the first fork of it starts
 
 
-def wait() -> None:
-    """Be the process that waits: for each request fork one, whose parent ends at once."""
-    import numba  # noqa: F401
+def wait(knows_charrnn: bool) -> None:
+    """Be a process that waits: for each request fork one, whose parent ends at once."""
     import safetensors.numpy  # noqa: F401
     import typer.main  # noqa: F401
+    from numba.core.registry import cpu_target
 
+    # What Numba does before it compiles, or loads what it has compiled, the first time.
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
+    for name in _modules() if knows_charrnn else ():
+        importlib.import_module(name)
+    gc.collect()
     gc.freeze()
     with socket.socket(fileno=3) as channel:
         while True:
@@ -141,6 +165,14 @@ def wait() -> None:
             for number in (told, tell, *streams):
                 os.close(number)
     _become(*json.loads(request), streams)
+
+
+def _modules() -> Iterator[str]:
+    """The modules of charrnn that commands import."""
+    for path in sorted(Path(ROOT, "charrnn").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        if not name.startswith(APART):
+            yield name
 
 
 def _become(
