@@ -111,6 +111,19 @@ def test_without_a_home_the_second_run_is_warm(tmp_path: Path) -> None:
     assert "compiling" not in said[1]
 
 
+@pytest.mark.skipif(jit.JIT_DISABLED, reason="nothing is compiled")
+def test_what_is_kept_is_loaded_without_what_only_compilation_needs(tmp_path: Path) -> None:
+    args = (*TRAIN, "--steps", 2, "-o", tmp_path / "m", "--force", "--counts", 0)
+    assert call(*args, stdin=TEXT.encode()).returncode == 0
+    words = [sys.executable, "-X", "importtime", "-m", "charrnn", *map(str, args)]
+    done = subprocess.run(
+        words, input=TEXT.encode(), capture_output=True, env=environment(), check=True, timeout=120
+    )
+    imported = {line.rpartition(b"|")[2].strip().decode() for line in done.stderr.splitlines()}
+    assert "numba.core.dispatcher" in imported
+    assert not {"numba.np.linalg", "numba.cpython.setobj"} & imported
+
+
 ASK = """
 from charrnn.kernels.loops import equations
 from charrnn.kernels.machine.jit import CACHE_DIR

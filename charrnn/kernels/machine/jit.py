@@ -28,6 +28,7 @@ import numba
 import numpy as np
 from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 from numba.core.sigutils import normalize_signature
 
@@ -185,7 +186,7 @@ def njit(**options: Any) -> Callable[[Any], Any]:
         if inner or JIT_DISABLED:
             return kernel
         if cached and CACHE_DIR is not None:
-            kernel._cache._cache_file = _Files(CACHE_DIR, name_of(function))
+            _keep(kernel._cache, CACHE_DIR, function)
         _make_recordable(kernel, name_of(function))
         return kernel
 
@@ -203,8 +204,24 @@ def cfunc(signature: Any, function: Callable[..., None]) -> Any:
         )
         if CACHE_DIR is not None:
             code.enable_caching()
-            code._cache._cache_file = _Files(CACHE_DIR, name_of(function))
+            _keep(code._cache, CACHE_DIR, function)
     return code
+
+
+def _keep(cache: Any, folder: Path, function: Callable[..., Any]) -> None:
+    """Let Numba's cache for a function keep it in files of ours, and load it without what compilation needs.
+
+    Numba would first import all that it knows how to compile, which takes longer than to load the machine
+    code of a whole network. It still does so before it compiles.
+    """
+
+    def load(types: Any, target: Any) -> Any:
+        rtsys.initialize(target)  # the machine code may allocate memory
+        with cache._guard_against_spurious_io_errors():
+            return cache._load_overload(types, target)
+
+    cache._cache_file = _Files(folder, name_of(function))
+    cache.load_overload = load
 
 
 def keeper(cache: Any, types: Any, target: Any) -> Callable[[], bool]:
