@@ -82,6 +82,19 @@ def test_training_compiles_nothing_once_the_list_is_done(cell, embedding_size, t
 
 
 @compiled_only
+def test_nor_does_training_in_shards(tmp_path):
+    for _ in compile_kernels(ModelConfig(7), sharded=True):
+        pass
+    before = [list(kernel.signatures) for kernel in KERNELS]
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("to be or not to be, that is the question\n" * 20, encoding="utf-8")
+    settings = {"hidden_size": 3, "num_layers": 1, "steps": 2, "batch_size": 4, "seq_len": 8, "shards": 3}
+    events = list(api.train(corpus, out=tmp_path / "m.safetensors", **settings))
+    assert isinstance(events[-1], Finished)
+    assert [list(kernel.signatures) for kernel in KERNELS] == before
+
+
+@compiled_only
 def test_nor_do_counts_beside_the_network(tmp_path, monkeypatch):
     monkeypatch.setattr(counting, "LEAST", 100)  # so that a gate is fitted
     corpus = tmp_path / "corpus.txt"
@@ -109,7 +122,7 @@ def test_progress_rises_to_the_number_of_kernels(monkeypatch):
         return Task(name, run, done=lambda: name in done)
 
     tasks = tuple(task(f"rows.{n}") for n in range(6))
-    monkeypatch.setattr(compilation, "_tasks", lambda config, bfloat16: tasks)
+    monkeypatch.setattr(compilation, "_tasks", lambda config, bfloat16, **how: tasks)
     seen = list(compile_kernels(ModelConfig(7, "rnn", norm=False)))
     assert seen, "compiling takes a while, and nothing was said"
     assert seen == sorted(seen)
@@ -138,7 +151,7 @@ def test_an_error_while_compiling_is_raised(monkeypatch):
     def fail() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(compilation, "_tasks", lambda config, bfloat16: (Task("rows.add", fail),))
+    monkeypatch.setattr(compilation, "_tasks", lambda config, bfloat16, **how: (Task("rows.add", fail),))
     with pytest.raises(ZeroDivisionError):
         list(compile_kernels(ModelConfig(7)))
 
@@ -375,7 +388,7 @@ def started(monkeypatch):
     monkeypatch.setattr(jit, "CACHE_DIR", Path("anywhere"))
     monkeypatch.setattr(compilation, "available_threads", lambda: 2)
     monkeypatch.setattr(
-        compilation, "_tasks", lambda config, bfloat16: (Task("rows.add", print, done=lambda: False),)
+        compilation, "_tasks", lambda config, bfloat16, **how: (Task("rows.add", print, done=lambda: False),)
     )
     monkeypatch.setattr(compilation, "_tasks_beside", lambda module, outputs: ())
     return processes
@@ -397,7 +410,7 @@ def test_no_helper_starts_where_it_is_of_no_use(started, monkeypatch):
     for name, value in (
         ("jit.CACHE_DIR", None),
         ("available_threads", lambda: 1),
-        ("_tasks", lambda config, bfloat16: (Task("rows.add", print),)),
+        ("_tasks", lambda config, bfloat16, **how: (Task("rows.add", print),)),
         ("sys.executable", None),
     ):
         with monkeypatch.context() as patch:

@@ -21,7 +21,6 @@ from charrnn.errors import CheckpointError, ConfigError
 from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
 from charrnn.inference.mixture import MixedNetwork, blend
 from charrnn.inference.numpy_network import PlainNetwork
-from charrnn.kernels import rows
 from charrnn.nn import modules as table
 from charrnn.nn.learning.optimizer import AdamW
 from charrnn.nn.modules.dropout import Dropout
@@ -107,7 +106,7 @@ class BoundGatedSkip(Bound):
     def parameter_gradients(self, share: Share) -> None:
         for weight, bias, d in zip(self.weights, self.biases, self.d_rows, strict=True):
             weight.sum_outer_products(self.x_rows, d, share)
-            rows.column_sums(self.window.gradient(bias), d.source, *share.of_columns(self.H))
+            self.window.column_sums(self.window.gradient(bias), d.source, *share.of_columns(self.H))
 
 
 @pytest.fixture

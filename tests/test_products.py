@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from charrnn.kernels.machine import jit, prefetch
 from charrnn.kernels.machine.aligned import LINE, aligned
 from charrnn.kernels.machine.prefetch import NOTHING
 from charrnn.kernels.products import gemm
+from charrnn.nn.operands import additions, middle
 
 pytestmark = pytest.mark.skipif(jit.JIT_DISABLED, reason="needs machine code")
 
@@ -85,6 +88,63 @@ def test_the_gradient_of_a_weight_is_the_sum_of_outer_products(rows, ks):
     assert np.abs(exact - found)[computed].max(initial=0) < 1e-3
     found[computed] = 7
     assert (found == 7).all()
+
+
+@pytest.mark.parametrize("counts", [(5,), (40, 7), (3, 520, 1), (9, 8, 7, 6, 5)])
+@pytest.mark.parametrize("ks", [(0, 20), (3, 17), (5, 5)])
+def test_a_sum_of_outer_products_is_that_of_a_tree_over_parts(counts, ks):
+    unit, rng = gemm.unit("float32"), np.random.default_rng(len(counts))
+    K, N, R, zero = 20, 70, sum(counts), np.zeros(gemm.PANEL, np.float32)
+    A, G = aligned((R, gemm.padded(K)), np.float32), aligned((R, gemm.padded(N)), np.float32)
+    A[:, :K], G[:, :N] = rng.standard_normal((R, K)), rng.standard_normal((R, N))
+    ends, part = np.array([0, *accumulate(counts)], np.intp), (1, 3, *ks)
+
+    def tree(low: int, high: int) -> Any:
+        if high - low > 1:
+            return tree(low, middle(low, high)) + tree(middle(low, high), high)
+        some, C = slice(ends[low], ends[high]), np.full((gemm.panels(N), K, gemm.PANEL), 7, np.float32)
+        gemm.outer_product(unit, C, zero, A[some], G[some], counts[low], part)
+        return C
+
+    C = np.full((gemm.panels(N), K, gemm.PANEL), 7, np.float32)
+    in_panels = G[:, : len(C) * gemm.PANEL].reshape(R, len(C), gemm.PANEL).transpose(1, 0, 2).reshape(-1)
+    computed = slice(1, 3), slice(*ks)
+    for flat, strides in (
+        (G.reshape(-1), (G.shape[1], gemm.PANEL)),
+        (in_panels, (gemm.PANEL, R * gemm.PANEL)),
+    ):
+        C[:] = 7
+        gemm.sum_of_outer_products(unit, C, zero, A, flat, strides, (ends, additions(len(counts))), part)
+        np.testing.assert_array_equal(C[computed], tree(0, len(counts))[computed])
+        C[computed] = 7
+        assert (C == 7).all()
+
+
+def test_a_sum_of_outer_products_takes_transposes_too():
+    counts, K = (16, 1040, 48), 20
+    A, G = (np.random.default_rng(n).standard_normal((1104, 64)).astype(np.float32) for n in range(2))
+    A[:, K:] = 0
+    transposed = gemm.unit("float32")
+    transposed[gemm._TRANSPOSED] = True
+    tree, found = (np.array([0, *accumulate(counts)], np.intp), additions(3)), []
+    for unit, a in ((gemm.unit("float32"), A), (transposed, np.ascontiguousarray(A.T))):
+        found.append(np.zeros((2, K, gemm.PANEL), np.float32))
+        zero, strides = np.zeros(gemm.PANEL, np.float32), (64, gemm.PANEL)
+        gemm.sum_of_outer_products(unit, found[-1], zero, a, G.reshape(-1), strides, tree, (0, 2, 0, K))
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("K", [gemm.MOST_ROWS + 1, 1100])
+def test_a_large_sum_of_outer_products_is_computed_in_blocks(K):
+    A = np.random.default_rng(1).standard_normal((9, K)).astype(np.float32)
+    G, C = A[:, :64].copy(), np.zeros((2, K, gemm.PANEL), np.float32)
+    ends, zero, strides = np.array([0, 4, 9], np.intp), np.zeros(gemm.PANEL, np.float32), (64, gemm.PANEL)
+    part = 0, 2, 0, K
+    gemm.sum_of_outer_products(
+        gemm.unit("float32"), C, zero, A, G.reshape(-1), strides, (ends, additions(2)), part
+    )
+    exact = A.astype(float).T @ G
+    np.testing.assert_allclose(C.transpose(1, 0, 2).reshape(K, -1), exact, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -67,7 +67,8 @@ def sum_of(ranks: Any, held: Any, shards: int) -> list[Any]:
     def compute(shard: int) -> None:
         total[:] = vectors(shards)[shard]
 
-    ShardSum(shards, total, ranks, Workers(2)).add_up(compute)
+    summed = ShardSum(shards, total, ranks, Workers(2))
+    summed.add_up(summed.one_by_one(compute))
     return ranks.gather(total)  # type: ignore[no-any-return]
 
 
@@ -234,7 +235,7 @@ SIDE_BY_SIDE: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("bfloat16", [False, True])
 @pytest.mark.parametrize("more", SIDE_BY_SIDE)
-def test_parts_that_are_passed_over_side_by_side_have_the_gradients_they_have_alone(
+def test_parts_side_by_side_have_the_sum_of_the_gradients_they_have_alone(
     more: dict[str, Any], bfloat16: bool
 ) -> None:
     if bfloat16 and not precision.HAS_BFLOAT16:
@@ -251,17 +252,22 @@ def test_parts_that_are_passed_over_side_by_side_have_the_gradients_they_have_al
         for step in range(2):  # the second one from the states after the first
             given = (*batch("writer", step)[:3], labels)
             parts = [model.columns_of(given, *some) for some in columns]
-            learn = model.learn_parts(parts, carries, [5, 6, 7], T * B)
-            found = []
-            for n in (2, 0, 1):
-                loss, state = learn(n)
+            told, sum_up = model.learn_side_by_side(parts, carries, [5, 6, 7], T * B)
+            found, gradients = [], []
+            for n, (loss, state) in enumerate(told):
                 expected, after = alone.learn(parts[n], carries[n], 5 + n, (), T * B)
                 assert loss == expected
-                assert model.gradients.flat.tobytes() == alone.gradients.flat.tobytes()
                 for name, array in state.tensors().items():
                     np.testing.assert_array_equal(array, after.tensors()[name])
-                found.append((n, after))
-            carries = [after for _, after in sorted(found, key=lambda one: one[0])]  # type: ignore[misc]
+                found.append(after)
+                gradients.append(alone.gradients.flat.copy())
+            first, second, third = gradients
+            for some, gradient in (((2, 3), third), ((1, 3), second + third), ((0, 1), first)):
+                sum_up(*some)
+                assert model.gradients.flat.tobytes() == gradient.tobytes()
+            sum_up(0, 3)
+            assert model.gradients.flat.tobytes() == (first + (second + third)).tobytes()
+            carries = found  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("more", SIDE_BY_SIDE)

@@ -72,15 +72,15 @@ def backward(dh: Any, dy: Any, h: Any, statistics: Any, weight: Any, H: int, col
 
 @njit()
 def parameter_gradients(
-    d_weight: Any, d_bias: Any, dy: Any, h: Any, statistics: Any, j0: int, j1: int
-) -> None:
-    """Elements j0 to j1 of the gradients of weight and bias, summed over all rows in order."""
+    d_weight: Any, d_bias: Any, dy: Any, h: Any, statistics: Any, columns: tuple[int, int], j0: int, j1: int
+) -> None:  # fmt: skip
+    """Elements j0 to j1 of the gradients of weight and bias, summed over all rows of the columns in order."""
     mean, scale = statistics
     d_weight, d_bias = d_weight[j0:j1], d_bias[j0:j1]
     d_weight[:] = 0
     d_bias[:] = 0
     for t in range(h.shape[0]):
-        for b in range(h.shape[1]):
+        for b in range(columns[0], columns[1]):
             y_row, h_row = dy[t, b, j0:j1], h[t, b, j0:j1]
             centre, factor = mean[t, b], scale[t, b]
             for j in range(j1 - j0):

@@ -37,6 +37,28 @@ def copy(y: Any, x: Any, H: int, b0: int, b1: int) -> None:
 
 
 @njit()
+def pack(rows: Any, x: Any, at: int, part: tuple[int, int], b0: int, b1: int) -> None:
+    """The rows (t, b) of a part, some columns, one after another from rows[at] on; columns b0 to b1 of it.
+
+    Shapes: rows (R, padded), x (T, B, padded).
+    """
+    first, last = part
+    for t in range(x.shape[0]):
+        for b in range(b0, b1):
+            _copy(rows[at + t * (last - first) + b - first], x[t, b], x.shape[2])
+
+
+@njit()
+def pack_panels(rows: Any, x: Any, at: int, part: tuple[int, int], b0: int, b1: int) -> None:
+    """The same in panels: rows (panels, R, 32)."""
+    first, last = part
+    for t in range(x.shape[0]):
+        for b in range(b0, b1):
+            for p in range(rows.shape[0]):
+                _copy(rows[p, at + t * (last - first) + b - first], x[t, b, p * PANEL :], PANEL)
+
+
+@njit()
 def add(y: Any, x: Any, H: int, b0: int, b1: int) -> None:
     """The skip connection: y[t, b] += x[t, b]."""
     for t in range(y.shape[0]):
@@ -115,11 +137,11 @@ def scatter_add(d_table: Any, dy: Any, index: Any, j0: int, j1: int) -> None:
 
 
 @njit()
-def column_sums(total: Any, dy: Any, j0: int, j1: int) -> None:
-    """A bias's gradient: total[j] = sum of dy[t, b, j], columns j0 to j1, rows in order."""
+def column_sums(total: Any, dy: Any, columns: tuple[int, int], j0: int, j1: int) -> None:
+    """A bias's gradient: total[j] = sum of dy[t, b, j], j0 to j1, over the columns b, rows in order."""
     total[j0:j1] = 0
     for t in range(dy.shape[0]):
-        for b in range(dy.shape[1]):
+        for b in range(columns[0], columns[1]):
             _add(total[j0:j1], dy[t, b, j0:j1], j1 - j0)
 
 

@@ -19,7 +19,7 @@ from charrnn.nn.modules.module import Bound, Sequential
 from charrnn.nn.modules.recurrent import BoundRecurrent
 from charrnn.nn.modules.writing.cross_entropy import CrossEntropy
 from charrnn.nn.modules.writing.label import UNKNOWN
-from charrnn.nn.operands import Share
+from charrnn.nn.operands import Columns, Share
 from charrnn.nn.parameters import Array
 from charrnn.nn.passes import Parametrized, Passes
 from charrnn.nn.window import Window
@@ -339,52 +339,45 @@ class Model(Parametrized[_Passes]):
         known = labels[0] if labels else None
         return self.gradient(x, y, carry, reset, key, then, known, None if whole is None else int(whole))
 
-    def learn_parts(
+    def learn_side_by_side(
         self,
         parts: Sequence[tuple[Any, ...]],
         carries: Sequence[State | None],
         keys: Sequence[int],
         whole: float,
-    ) -> Callable[[int], tuple[float, State]]:
-        # Products of few rows are slow, and no row depends on the others: so all columns are passed over side
-        # by side. The gradients of the parameters are sums over rows: for these, a part is copied into a
-        # window of its own.
-        if len(parts) == 1 or not self._has_plain_buffers:
-            return super().learn_parts(parts, carries, keys, whole)
+    ) -> tuple[list[tuple[float, State]], Callable[[int, int], None]]:
+        # Products of few rows are slow, and no row depends on the others: so all columns are passed over at
+        # once. The gradients of the parameters are sums over rows, for each part alone: see Parts.
         bounds = list(pairwise(accumulate((part[0].shape[1] for part in parts), initial=0)))
         begun = [
             self.zero_state(b1 - b0) if carry is None else carry
             for carry, (b0, b1) in zip(carries, bounds, strict=True)
         ]
-        window = self._loaded(_side_by_side(parts), State.joined(begun), whole)
-        window.drop(*((*columns, key) for columns, key in zip(bounds, keys, strict=True)))
-        self.workers.run(window.prepare_share, window.pass_over)
-        state = window.state()
+        passes = self._loaded(_side_by_side(parts), State.joined(begun), whole, bounds)
+        passes.drop(*((*columns, key) for columns, key in zip(bounds, keys, strict=True)))
+        self.workers.run(passes.prepare_share, passes.pass_over)
 
-        def of_part(n: int) -> tuple[float, State]:
-            own, (b0, b1) = self._loaded(parts[n], begun[n], whole), bounds[n]
+        def sum_up(first: int, last: int) -> None:
+            passes.window.parts.first, passes.window.parts.last = first, last
+            self.workers.run(*passes.after_columns())
 
-            def take(share: Share) -> None:
-                own.prepare_share(share)
-                own.window.take_columns(window.window, b0, share)
+        state = passes.state()
+        return [(passes.loss.mean(*columns), state.columns(*columns)) for columns in bounds], sum_up
 
-            self.workers.run(take, own.window.round_operands, *own.after_columns())
-            return own.loss.mean(), state.columns(b0, b1)
-
-        return of_part
-
-    def _loaded(self, batch: tuple[Any, ...], state: State, whole: float) -> _Passes:
+    def _loaded(
+        self, batch: tuple[Any, ...], state: State, whole: float, parts: Sequence[Columns] = ()
+    ) -> _Passes:
         """The passes over a batch, which is part of a mean over so many positions."""
         x, y, reset, *labels = batch
-        window = self._bound(True, *x.shape)
+        window = self._bound(True, *x.shape, parts=parts)
         window.read(x, reset, state, labels=labels[0] if labels else None)
         window.loss.targets[:] = y
         window.loss.take_mean_over(int(whole))
         return window
 
     @property
-    def _has_plain_buffers(self) -> bool:
-        """Whether all that its gradient is computed from stands by columns in the buffers of windows."""
+    def learns_side_by_side(self) -> bool:
+        """Whether all of its modules compute the gradients of parts, as what looks back does not."""
         config = self.config
         return not (config.span or config.has_memory or config.between or config.recurrence.is_made)
 
@@ -394,6 +387,11 @@ class Model(Parametrized[_Passes]):
 
     def columns_of(self, batch: tuple[Any, ...], b0: int, b1: int) -> tuple[Any, ...]:
         return tuple(None if part is None else part[:, b0:b1] for part in batch)
+
+    def try_out_side_by_side(self) -> None:
+        part = (np.zeros((1, 1), np.int32), np.zeros((1, 1), np.int32), None)
+        _, sum_up = self.learn_side_by_side([part, part], [None, None], [0, 0], 2.0)
+        sum_up(0, 2)
 
     def try_out(self) -> None:
         x = np.zeros((1, 1), np.int32)

@@ -7,10 +7,14 @@ of each element hold two numbers.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from charrnn import kernels
 from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.machine.prefetch import NOTHING
 from charrnn.kernels.products import bfloat16, gemm
@@ -18,6 +22,7 @@ from charrnn.kernels.products.bfloat16 import LANES, whole_pairs
 from charrnn.kernels.products.gemm import PANEL, Unit, padded, panels
 from charrnn.nn.parameters import Array
 
+Columns = tuple[int, int]  # the first, and that after the last
 MANY_PANELS = 16  # for each worker: with so many, it hardly matters that shares are uneven
 
 
@@ -35,6 +40,63 @@ class Share(NamedTuple):
         """The same of n columns, in whole panels."""
         p0, p1 = self.of(panels(n))
         return p0 * PANEL, p1 * PANEL
+
+
+def middle(low: int, high: int) -> int:
+    """Where the tree divides the parts from low to high - 1."""
+    return (low + high) // 2
+
+
+@functools.cache
+def additions(count: int) -> Array:
+    """How often the last two sums become one after each of so many parts is computed, one after another.
+
+    Of 4: 0, 1, 0, 2. The second is added to the first, the fourth to the third, and this sum to the other.
+    """
+    found = np.zeros(count, np.intp)
+
+    def add(low: int, high: int) -> None:
+        if high - low > 1:
+            add(low, middle(low, high))
+            add(middle(low, high), high)
+            found[high - 1] += 1
+
+    add(0, count)
+    return found
+
+
+class Parts:
+    """The columns of each part of a window, whose gradients are added up in an order that nothing changes.
+
+    It is that of a tree: of 8 parts, ((g0 + g1) + (g2 + g3)) + ((g4 + g5) + (g6 + g7)). Gradients are sums
+    over those from `first` to before `last`.
+    """
+
+    def __init__(self, columns: Sequence[Columns]) -> None:
+        self.columns = tuple(columns)
+        self.first, self.last = 0, len(columns)
+
+    @property
+    def are_several(self) -> bool:
+        return len(self.columns) > 1
+
+    @property
+    def additions(self) -> Array:
+        """See the function of this name."""
+        return additions(self.last - self.first)
+
+    def add_up(self, into: tuple[Array, ...], place: Any, compute: Callable[..., None]) -> None:
+        """In each array[place], put the sum of what `compute(n, *arrays)` puts there for each part n."""
+        sums, level = [into], 0
+        for n, times in zip(range(self.first, self.last), self.additions, strict=True):
+            if level == len(sums):
+                sums.append(tuple(map(np.empty_like, into)))
+            compute(n, *sums[level])
+            level += 1
+            for _ in range(times):
+                level -= 1
+                for left, right in zip(sums[level - 1], sums[level], strict=True):
+                    np.add(left[place], right[place], out=left[place])
 
 
 class Arithmetic:
@@ -62,10 +124,18 @@ class Weight:
     """
 
     def __init__(
-        self, weight: Array, gradient: Array | None, N: int, arithmetic: Arithmetic, *, with_transpose: bool
+        self,
+        weight: Array,
+        gradient: Array | None,
+        N: int,
+        arithmetic: Arithmetic,
+        parts: Parts,
+        *,
+        with_transpose: bool,
     ) -> None:
         self._weight, self.gradient, self.N, self.K = weight, gradient, N, weight.shape[1]
         self._arithmetic, self._unit, self._rounds = arithmetic, arithmetic.unit, arithmetic.rounds
+        self._parts = parts
         dtype = weight.dtype
         self.panels = weight
         if self._rounds:
@@ -108,44 +178,83 @@ class Weight:
         else:
             part = 0, count, *share.of(K)
         A, G, zero = x.operand, dy.operand, self._arithmetic.zero
-        gemm.outer_product(self._unit, self.gradient, zero, A, G, len(G), part)
+        if self._parts.are_several:
+            self._sum_of_parts(A, G, (PANEL, G.shape[1] * PANEL), x.ends, part)
+        else:
+            gemm.outer_product(self._unit, self.gradient, zero, A, G, len(G), part)
 
-    def sum_outer_products_of_some(self, x: Array, dy: Array, rows: int, share: Share) -> None:
-        """The same from the first `rows` of x (U, padded K) and dy (U, padded N); a share is some panels."""
+    def sum_outer_products_of_some(self, x: Array, dy: Array, ends: Array, share: Share) -> None:
+        """The same from rows of x (U, padded K) and dy (U, padded N); a share is some panels.
+
+        The rows of part n are those from ends[n] to ends[n + 1].
+        """
         zero, part = self._arithmetic.zero, (*share.of(panels(self.N)), 0, self.K)
-        gemm.outer_product(self._unit, self.gradient, zero, x, dy, rows, part)
+        if self._parts.are_several:
+            self._sum_of_parts(x, dy, (dy.shape[1], PANEL), ends, part)
+        else:
+            gemm.outer_product(self._unit, self.gradient, zero, x, dy, ends[1], part)
+
+    def _sum_of_parts(
+        self, A: Array, G: Array, strides: tuple[int, int], ends: Array, part: tuple[int, ...]
+    ) -> None:
+        parts, zero = self._parts, self._arithmetic.zero
+        tree = ends[parts.first : parts.last + 1], parts.additions
+        gemm.sum_of_outer_products(self._unit, self.gradient, zero, A, G.reshape(-1), strides, tree, part)
 
 
 class Rows:
-    """Activations or their gradients (T, B, padded N), over which a weight's gradient is summed."""
+    """Activations or their gradients (T, B, padded N), over which a weight's gradient is summed.
 
-    def __init__(self, source: Array, N: int, arithmetic: Arithmetic, *, are_inputs: bool = False) -> None:
+    Of several parts, they are copied: those of part n stand one after another, from ends[n] to ends[n + 1].
+    """
+
+    def __init__(
+        self, source: Array, N: int, arithmetic: Arithmetic, parts: Parts, *, are_inputs: bool = False
+    ) -> None:
+        self._parts, self._are_inputs = parts, are_inputs
         self.source, self._N, self._rounds = source, N, arithmetic.rounds
         T, B, width = source.shape
         self._flat = source.reshape(T * B, width)  # (R, padded N): a row for each position
+        self._rows = source
         self._transposed: Array | None = None
+        self._packed: Array | None = None
         if self._rounds:  # a row for each pair of positions, then zeros up to a whole block
             R = bfloat16.pairs(T) * B
             self._flat = aligned((_blocks(R) * LANES, width), source.dtype)
             self._rows = self._flat[:R].reshape(-1, B, width)
-            if are_inputs and gemm.wants_transposed(arithmetic.unit):
-                self._transposed = aligned((_blocks(N) * LANES, padded(R)), source.dtype)
+        steps, whole = len(self._rows), LANES if self._rounds else 1
+        columns = parts.columns if parts.are_several else [(0, B)]
+        counts = [-(-steps * (b1 - b0) // whole) * whole for b0, b1 in columns]
+        self.ends = np.array([0, *accumulate(counts)], np.intp)
+        R = int(self.ends[-1])
+        if parts.are_several:
+            self._packed = aligned((R, width) if are_inputs else (panels(N), R, PANEL), source.dtype)
+        if are_inputs and self._rounds and gemm.wants_transposed(arithmetic.unit):
+            self._transposed = aligned((_blocks(N) * LANES, padded(R)), source.dtype)
 
     def refresh(self, b0: int, b1: int) -> None:
-        """Round columns b0 to b1, once a step, after the source is computed."""
+        """Round and copy columns b0 to b1, once a step, after the source is computed."""
         if self._rounds:
             bfloat16.round_steps(self._rows, self.source, self._N, b0, b1)
+        if self._packed is not None:
+            pack = kernels.rows.pack if self._are_inputs else kernels.rows.pack_panels
+            for at, part in zip(self.ends, self._parts.columns, strict=False):
+                first, last = max(part[0], b0), min(part[1], b1)
+                if first < last:
+                    pack(self._packed, self._rows, at, part, first, last)
 
     @property
     def operand(self) -> Array:
-        """The operand of `outer_product`."""
-        return self._flat if self._transposed is None else self._transposed
+        """The operand of products."""
+        found = self._flat if self._packed is None else self._packed
+        return found if self._transposed is None else self._transposed
 
     def transpose(self, share: Share) -> None:
         """Compute a share of the transpose, if it is needed, after all columns are refreshed."""
         if self._transposed is not None:
             k0, k1 = share.of(_blocks(self._N))
-            bfloat16.transpose_words(self._transposed, self._flat, k0 * LANES, k1 * LANES)
+            source = self._flat if self._packed is None else self._packed
+            bfloat16.transpose_words(self._transposed, source, k0 * LANES, k1 * LANES)
 
 
 def _blocks(n: int) -> int:

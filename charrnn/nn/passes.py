@@ -15,7 +15,7 @@ from charrnn.nn.modules.dropout import BoundDropout
 from charrnn.nn.modules.module import Sequential, Stateful
 from charrnn.nn.modules.stream import Characters, Ids
 from charrnn.nn.modules.writing.memory import BoundMemory
-from charrnn.nn.operands import Share
+from charrnn.nn.operands import Columns, Share
 from charrnn.nn.parameters import Array, Parameters
 from charrnn.nn.window import Window
 from charrnn.nn.workers import Phase, Workers
@@ -25,7 +25,7 @@ class Passes:
     """A network bound to windows of T steps and B columns, of V different characters."""
 
     def __init__(self, network: Sequential, V: int, window: Window) -> None:
-        self.window, self.ids = window, Ids(window.T, window.B, V)
+        self.window, self.ids = window, Ids(window.T, window.B, V, window.parts)
         self.characters = Characters(window, self.ids, V)
         self.modules = network.bind(window, self.characters)
         self.bind_loss()
@@ -120,16 +120,18 @@ class Parametrized(Generic[AnyPasses]):
         """Copies of the parameters in PyTorch's names and layout."""
         return self.parameters.tensors()
 
-    def _bound(self, training: bool, *sizes: int) -> AnyPasses:
+    def _bound(self, training: bool, *sizes: int, parts: Sequence[Columns] = ()) -> AnyPasses:
         """The passes over a window of such sizes, of which the first two are T and B."""
-        key = (*sizes, training)
+        key = (*sizes, training, *parts)
         if key in self._windows:
             self._windows[key] = self._windows.pop(key)  # the last one
         else:
             self._make_room(self._windows)  # first, since windows are large
             rounded = self.bfloat16 if training else self.reads_bfloat16
             gradients = self.gradients if training else None
-            window = Window(self.parameters, gradients, *sizes[:2], bfloat16=rounded, columns=self.columns)
+            window = Window(
+                self.parameters, gradients, *sizes[:2], bfloat16=rounded, columns=self.columns, parts=parts
+            )
             self._windows[key] = self._bind(window, *sizes[2:])
         return self._windows[key]
 
@@ -160,14 +162,20 @@ class Parametrized(Generic[AnyPasses]):
         """
         raise NotImplementedError
 
-    def learn_parts(
-        self, parts: Sequence[Any], carries: Sequence[Any], keys: Sequence[int], whole: float
-    ) -> Callable[[int], tuple[float, Any]]:
-        """What `learn` says of the n-th of these parts of a batch when n is given, in any order.
+    @property
+    def learns_side_by_side(self) -> bool:
+        """Whether it has `learn_side_by_side`."""
+        return False
 
-        Its gradient is that of `learn`, to the byte.
+    def learn_side_by_side(
+        self, parts: Sequence[Any], carries: Sequence[Any], keys: Sequence[int], whole: float
+    ) -> tuple[list[tuple[float, Any]], Callable[[int, int], None]]:
+        """What `learn` says of each of several parts of a batch, and what computes their gradient.
+
+        That is called with the first part and that after the last one, perhaps several times, before anything
+        else is read. The gradient is the sum of those of `learn`, in the order of charrnn.nn.operands.Parts.
         """
-        return lambda n: self.learn(parts[n], carries[n], keys[n], (), whole)
+        raise NotImplementedError
 
     def weight_of(self, batch: Any) -> float:
         """What the losses of a batch are divided by."""
@@ -179,6 +187,10 @@ class Parametrized(Generic[AnyPasses]):
 
     def zero_state(self, B: int) -> Any:
         """The state before anything was read, for B columns."""
+        raise NotImplementedError
+
+    def try_out_side_by_side(self) -> None:
+        """Call the kernels of `learn_side_by_side`, likewise."""
         raise NotImplementedError
 
     def try_out(self) -> None:

@@ -33,6 +33,7 @@ PANEL = 32  # columns; part of the memory layout, so the same on every CPU
 # Strides as typed numbers: Numba compiles a function anew for each literal that it is called with.
 _SAME, _NEXT, _ROW = np.array((0, 1, PANEL), np.intp)
 DEPTH = 512  # k block of a weight's gradient: a block of A fits in the L2 cache
+MOST_ROWS = 512  # of a block of C in which products of parts are summed up: 64 KB
 
 
 def panels(columns: int) -> int:
@@ -224,6 +225,63 @@ def outer_product(unit: Any, C: Any, zero: Any, A: Any, G: Any, rows: int, part:
             )  # fmt: skip
             call(unit[_LOOPS], (one_block,))
         low = high
+
+
+@njit()
+def _add(y: Any, x: Any, n: int) -> None:
+    for j in range(n):
+        y[j] += x[j]
+
+
+@njit()
+def sum_of_outer_products(
+    unit: Any, C: Any, zero: Any, A: Any, G: Any, strides: Any, tree: Any, part: Any
+) -> None:
+    """The same of parts, some rows each, whose products are added up in the order of a tree.
+
+    G is flat, with strides from row to row and from panel to panel. `tree`: ends, of which the rows of part n
+    are those from ends[n] to before ends[n + 1], and after each part how often the last two sums become one.
+    All parts of a block of C are summed up while it is in the cache: that costs little more than one product
+    over all rows.
+    """
+    (g_row, g_panel), (ends, additions) = strides, tree
+    p0, p1, k0, k1 = part
+    K, height, rows = C.shape[1], unit[_HEIGHT], k1 - k0
+    a_row, a_k = (A.shape[1], _NEXT) if unit[_TRANSPOSED] else (_NEXT, A.shape[1])
+    plan, flat = np.empty((0, 3), np.intp), C.reshape(-1)
+    tiles = -(-rows // height)
+    blocks = max(1, -(-rows // MOST_ROWS))
+    sums = np.empty((len(additions), (rows // blocks + height + 2) * PANEL), C.dtype)  # the first is C itself
+    for p in range(p0, p1):
+        for n in range(blocks):  # of whole tiles
+            low = k0 + rows * (tiles * n // blocks) // tiles
+            high = k0 + rows * (tiles * (n + 1) // blocks) // tiles
+            first, size, level = (p * K + low) * PANEL, (high - low) * PANEL, 0
+            for i in range(len(additions)):
+                c = _address(C, first) if level == 0 else _address(sums, level * sums.shape[1])
+                count = ends[i + 1] - ends[i]
+                depths = max(1, -(-count // DEPTH))
+                start = 0
+                for m in range(1, depths + 1):
+                    stop = count * m // depths
+                    if unit[_TRANSPOSED]:
+                        stop -= stop % 16
+                    init, init_row = (_address(zero, 0), _SAME) if m == 1 else (c, _ROW)
+                    row = ends[i] + start
+                    one_block = Blocks(
+                        unit[_TILE], height, C.itemsize, init, init_row, _address(A, row * a_k + low * a_row),
+                        a_row, a_k, _address(G, row * g_row + p * g_panel), _SAME, g_row, c, _ROW, 1, 1, 0,
+                        high - low, stop - start, _address(plan, 0), len(plan),
+                    )  # fmt: skip
+                    call(unit[_LOOPS], (one_block,))
+                    start = stop
+                level += 1
+                for _ in range(additions[i]):
+                    level -= 1
+                    if level == 1:
+                        _add(flat[first:], sums[1], size)
+                    else:
+                        _add(sums[level - 1], sums[level], size)
 
 
 @njit()

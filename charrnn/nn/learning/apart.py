@@ -120,7 +120,7 @@ class LocalLearner(ShardedLearner[AnyModel]):
     def _average(self, own: list[Array]) -> Array:
         """The mean of a vector of each shard, of which this rank has its own; until the next one."""
         total = self._sum.total
-        self._sum.add_up(lambda shard: np.copyto(total, own[shard - self._sum.own[0]]))
+        self._sum.add_up(self._sum.one_by_one(lambda shard: np.copyto(total, own[shard - self._sum.own[0]])))
         total *= 1.0 / len(self._columns)
         return total
 

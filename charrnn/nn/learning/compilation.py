@@ -108,16 +108,16 @@ def _end_with_parent() -> None:
 
 
 def compile_kernels(
-    config: ModelConfig, bfloat16: bool = False, beside: str | None = None
+    config: ModelConfig, bfloat16: bool = False, beside: str | None = None, *, sharded: bool = False
 ) -> Iterator[tuple[int, int, bool]]:
     """Compile, or load from the cache, all kernels for training such a network.
 
     While any has to be compiled, yields (number done, number in all, whether a cache keeps them) several
     times a second. `beside` is a module whose `try_out`, given the number of the network's outputs, calls the
-    kernels of what stands beside it.
+    kernels of what stands beside it. If it is `sharded`, gradients are sums over parts of a batch.
     """
     smallest = _smallest(config)
-    tasks = _all(config, bfloat16, beside)
+    tasks = _all(config, bfloat16, beside, sharded=sharded)
     compiling = bool(_missing(tasks))
     errors: list[BaseException] = []
 
@@ -125,7 +125,7 @@ def compile_kernels(
         try:
             for task in tasks:
                 task.run()
-            _step(smallest, bfloat16, Workers(1))  # for kernels that the list lacks
+            _step(smallest, bfloat16, Workers(1), sharded=sharded)  # for kernels that the list lacks
         except BaseException as error:
             errors.append(error)
 
@@ -155,9 +155,11 @@ def _smallest(config: ModelConfig) -> ModelConfig:
     )
 
 
-def _all(config: ModelConfig, bfloat16: bool, beside: str | None) -> tuple[Task, ...]:
+def _all(
+    config: ModelConfig, bfloat16: bool, beside: str | None, *, sharded: bool = False
+) -> tuple[Task, ...]:
     """The kernels for training this network, and those of what stands beside it."""
-    tasks = _tasks(_smallest(config), bfloat16)
+    tasks = _tasks(_smallest(config), bfloat16, sharded=sharded)
     return tasks if beside is None else tasks + _tasks_beside(beside, config.outputs)
 
 
@@ -167,9 +169,9 @@ def _tasks_beside(module: str, outputs: int) -> tuple[Task, ...]:
 
 
 @functools.cache
-def _tasks(config: ModelConfig, bfloat16: bool = False) -> tuple[Task, ...]:
+def _tasks(config: ModelConfig, bfloat16: bool = False, *, sharded: bool = False) -> tuple[Task, ...]:
     """The kernels for training this network."""
-    return _in_order(jit.record(lambda: _step(config, bfloat16, _ThisThread())))
+    return _in_order(jit.record(lambda: _step(config, bfloat16, _ThisThread(), sharded=sharded)))
 
 
 def _in_order(tasks: list[Task]) -> tuple[Task, ...]:
@@ -187,9 +189,11 @@ def _missing(tasks: tuple[Task, ...]) -> list[Task]:
     return [task for task in tasks if not task.done()]
 
 
-def _step(config: ModelConfig, bfloat16: bool, workers: Workers) -> None:
+def _step(config: ModelConfig, bfloat16: bool, workers: Workers, *, sharded: bool) -> None:
     """A training step and an evaluation."""
     model: Parametrized[Any] = model_of(config, workers=workers, bfloat16=bfloat16)
+    if sharded and model.learns_side_by_side:
+        model.try_out_side_by_side()
     model.try_out()
     optimizer_of(model, TrainConfig(steps=1)).step(model.gradients, 0.0)
 

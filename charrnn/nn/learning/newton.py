@@ -73,7 +73,7 @@ class BoundedNewton(Optimizer):
             gemm.outer_product(self._unit, part, self._zero, rows, rows, len(rows), (p0, p1, 0, S))
             whitening.add(self._products, part, p0, p1)
             j0, j1 = share.of_columns(S)
-            kernels.rows.column_sums(sums, x, j0, j1)
+            kernels.rows.column_sums(sums, x, (0, x.shape[1]), j0, j1)
             self._sums[j0:j1] += sums[j0:j1]
             if share.worker == 0:
                 self._gathered[0] += len(rows)

@@ -24,7 +24,7 @@ from charrnn.nn.passes import mix
 from charrnn.nn.workers import Workers
 from charrnn.ranks.ranks import Ranks, share
 
-WIDTHS = 3  # of windows: shards have one of two, and those of a rank stand side by side
+WIDTHS = 2  # of windows of shards
 NO_LIMIT = 1 << 62
 Carry = list[State] | None  # of each shard of this rank
 
@@ -48,7 +48,7 @@ class ShardedLearner(Learner[AnyModel]):
 
     def compile(self) -> Iterator[tuple[int, int, bool]]:
         """The leader first: where they share a folder, the others find all in it."""
-        yield from super().compile()
+        yield from compile_kernels(self.model.config, self.model.bfloat16, self._beside, sharded=True)
         with self._ranks.asking(_compile, [()] * self._ranks.size):
             self._ranks.gather(None)
 
@@ -69,19 +69,21 @@ class ShardedLearner(Learner[AnyModel]):
     def step(self, shards: list[Any], whole: float, rate: float, step: int, begins: bool) -> float:
         """Learn from this rank's shards and those of the others. Returns the gradient's norm."""
         model, carry = self._learning, None if begins else self._carry
-        self._losses: list[float] = []
-        states: list[State] = []
         key, (first, last) = mix(self.seed, step), self._sum.own
         keys = [mix(key, shard) for shard in range(first, last)]
-        learn = model.learn_parts(shards, carry or [None for _ in shards], keys, whole)
+        begun: list[Any] = [None for _ in shards] if carry is None else [*carry]
+        told: list[tuple[float, Any]] = []
+        if len(shards) > 1 and model.learns_side_by_side:
+            told, sum_up = model.learn_side_by_side(shards, begun, keys, whole)
+            self._sum.add_up(lambda low, high: sum_up(low - first, high - first))
+        else:
 
-        def compute(shard: int) -> None:
-            loss, state = learn(shard - first)
-            self._losses.append(loss)
-            states.append(state)
+            def learn(shard: int) -> None:
+                n = shard - first
+                told.append(model.learn(shards[n], begun[n], keys[n], (), whole))
 
-        self._sum.add_up(compute)
-        self._carry = states
+            self._sum.add_up(self._sum.one_by_one(learn))
+        self._losses, self._carry = [loss for loss, _ in told], [state for _, state in told]
         model.workers.run(*self.optimizer.phases(model.gradients, rate))
         return self.optimizer.finish()
 
@@ -136,7 +138,7 @@ def _begin(
 
 
 def _compile(ranks: Ranks, held: ShardedLearner[Any]) -> ShardedLearner[Any]:
-    for _ in compile_kernels(held.model.config, held.model.bfloat16):
+    for _ in compile_kernels(held.model.config, held.model.bfloat16, sharded=True):
         pass
     ranks.gather(None)
     return held

@@ -1,8 +1,8 @@
-"""The sum of the gradients of shards, in an order that no rank changes: that of a tree over their numbers.
+"""The sum of the gradients of shards, in an order that no rank changes: that of charrnn.nn.operands.Parts.
 
-Of N = 8 shards g0 .. g7 it is ((g0 + g1) + (g2 + g3)) + ((g4 + g5) + (g6 + g7)). A rank adds up what lies in
-its own shards; of these sums each rank gets a part of the vector from all others, adds them up by the same
-tree, and gives its part to all. So a rank sends about as much, however many shards it has.
+A rank adds up what lies in its own shards; of these sums each rank gets a part of the vector from all others,
+adds them up by the same tree, and gives its part to all. So a rank sends about as much, however many shards
+it has.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from charrnn.nn.operands import Share
+from charrnn.nn.operands import Share, middle
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
 from charrnn.ranks.ranks import Ranks, share
@@ -25,9 +25,8 @@ def nodes(low: int, high: int, first: int, last: int) -> Iterator[Node]:
     if first <= low and high <= last:
         yield low, high
     elif low < last and first < high:
-        middle = (low + high) // 2
-        yield from nodes(low, middle, first, last)
-        yield from nodes(middle, high, first, last)
+        yield from nodes(low, middle(low, high), first, last)
+        yield from nodes(middle(low, high), high, first, last)
 
 
 class ShardSum:
@@ -43,42 +42,34 @@ class ShardSum:
         self._part = slice(GRAIN * parts[ranks.rank][0], GRAIN * parts[ranks.rank][1])
         self._spare: dict[object, Array] = {}
 
-    def add_up(self, compute: Callable[[int], None]) -> None:
-        """`compute(shard)` puts a shard's vector into `total`, where at last the sum of all is."""
-        own = self._nodes[self._ranks.rank]
-        sums = [self._sum(node, compute, alone=len(own) == 1) for node in own]
+    def add_up(self, compute: Callable[[int, int], None]) -> None:
+        """Put the sum of all shards into `total`.
+
+        `compute(low, high)` puts that of some of this rank's there, a node of the tree, in the tree's order.
+        """
+        own, sums = self._nodes[self._ranks.rank], []
+        for node in own:
+            compute(*node)
+            sums.append(self.total if node == own[-1] else self._put_aside(node))
         if self._ranks.size == 1:
-            if sums[0] is not self.total:
-                self.total[:] = sums[0]
             return
         received = self._exchanged(sums)
         self.total[self._part] = self._combined((0, self._shards), received)
         self._ranks.spread(self.total, self._counts)
 
-    def _sum(self, node: Node, compute: Callable[[int], None], *, alone: bool) -> Array:
-        """The sum of a node of this rank's, in an array that stays until the sums are sent."""
-        if alone and node[1] - node[0] == 1:
-            compute(node[0])
-            return self.total
-        into = self._spare_of(node)
-        self._sum_into(into, node, compute)
-        return into
+    def one_by_one(self, compute: Callable[[int], None]) -> Callable[[int, int], None]:
+        """What `add_up` needs, from what puts the vector of one shard into `total`."""
 
-    def _sum_into(self, into: Array, node: Node, compute: Callable[[int], None]) -> None:
-        low, high = node
-        if high - low == 1:
-            compute(low)
-            into[:] = self.total
-            return
-        middle = (low + high) // 2
-        self._sum_into(into, (low, middle), compute)
-        right = self.total
-        if high - middle == 1:
-            compute(middle)
-        else:
-            right = self._spare_of(high - middle)
-            self._sum_into(right, (middle, high), compute)
-        self._add(into, right)
+        def add(low: int, high: int, level: int = 0) -> None:
+            if high - low == 1:
+                compute(low)
+                return
+            add(low, middle(low, high), level + 1)
+            left = self._put_aside(level)
+            add(middle(low, high), high, level + 1)
+            self._add(self.total, left)
+
+        return add
 
     def _exchanged(self, sums: list[Array]) -> dict[Node, Array]:
         """This rank's part of all nodes that ranks have."""
@@ -98,9 +89,8 @@ class ShardSum:
         if node in found:
             return found[node]
         low, high = node
-        middle = (low + high) // 2
-        left = self._combined((low, middle), found)
-        self._add(left, self._combined((middle, high), found))
+        left = self._combined((low, middle(low, high)), found)
+        self._add(left, self._combined((middle(low, high), high), found))
         return left
 
     def _add(self, into: Array, other: Array) -> None:
@@ -109,6 +99,17 @@ class ShardSum:
             np.add(into[some], other[some], out=into[some])
 
         self._workers.run(add)
+
+    def _put_aside(self, purpose: object) -> Array:
+        """A copy of `total`."""
+        found, total = self._spare_of(purpose), self.total
+
+        def copy(share: Share) -> None:
+            some = slice(*share.of(len(total)))
+            found[some] = total[some]
+
+        self._workers.run(copy)
+        return found
 
     def _spare_of(self, purpose: object, size: int | None = None) -> Array:
         if purpose not in self._spare:

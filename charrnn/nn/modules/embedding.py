@@ -41,8 +41,10 @@ class Embedding(Module):
     def bind(self, window: Window, x: Stream) -> Bound:
         """Passes over a window's characters."""
         assert isinstance(x, Characters)
-        table = window.array(self.D, 1, x.ids.most)
-        return _Bound(self, window, x, Characters(window, x.ids, self.D, table))
+        table = of_parts = window.array(self.D, 1, x.ids.most)
+        if window.parts.are_several:
+            of_parts = window.array(self.D, 1, x.ids.most_in_parts)
+        return _Bound(self, window, x, Characters(window, x.ids, self.D, table, of_parts))
 
     def step(self, program: Program, x: Character) -> Character:
         """What follows looks the rows up."""
@@ -58,30 +60,43 @@ class _Bound(Bound):
         self.weight = window.parameters[module.weight]
         self.gradient = window.gradient(module.weight) if window.training else None
         if window.training:  # gradients of the rows; `d_begin` without those of the readers
-            self.d_begin, self.d_rows = (window.array(self.D, 1, x.ids.most) for _ in range(2))
+            self.d_begin, self.d_rows = (window.array(self.D, 1, x.ids.most_in_parts) for _ in range(2))
 
     def prepare(self) -> None:
         """Look up the window's distinct characters; START is zero."""
-        (U, known), y = (len(self.ids.used), self.ids.known), self.characters
-        assert y.table is not None
-        y.table[0, :known, : self.D] = self.weight[self.ids.used[:known]]
-        y.table[0, known:U, : self.D] = 0
+        y = self.characters
+        self._look_up(y.table, self.ids.used)
+        if y.table_of_parts is not y.table:
+            self._look_up(y.table_of_parts, self.ids.used_in_parts)
         y.fill()
-        if self.gradient is not None:
-            self.gradient[:] = 0  # only the rows of characters seen are written
+
+    def _look_up(self, table: Array | None, ids: Array) -> None:
+        assert table is not None
+        rows = table[0, : len(ids), : self.D]
+        rows[:] = self.weight[np.minimum(ids, len(self.weight) - 1)]
+        rows[ids >= len(self.weight)] = 0
 
     def parameter_gradients(self, share: Share) -> None:
         """Sum a share of the rows' gradients over the positions where they were added or copied."""
         j0, j1 = share.of(self.D)
-        self.d_begin[0, : len(self.ids.used), j0:j1] = 0
+        self.d_begin[0, : self.ids.ends[-1], j0:j1] = 0
         for stream in (*self.characters.skips, *self.characters.copies):
-            kernels.rows.scatter_add(self.d_begin[0], stream.gradient, self.ids.index, j0, j1)
+            kernels.rows.scatter_add(self.d_begin[0], stream.gradient, self.ids.index_in_parts, j0, j1)
 
     def late_gradients(self, share: Share) -> None:
-        u0, u1 = share.of(len(self.ids.used))
-        begin = self.d_begin
-        for weight, d_table in self.characters.readers:
-            weight.backward(self.d_rows, begin, d_table[None], u0, u1)
-            begin = self.d_rows
-        u1 = min(u1, self.ids.known)
-        kernels.rows.scatter_add(self.gradient, begin[:, u0:u1], self.ids.used[None, u0:u1], 0, self.D)
+        """Compute a share of the rows' gradients: those of some ids."""
+        assert self.gradient is not None
+        used, V = self.ids.used, len(self.gradient)
+        v0, v1 = (used[u] if 0 < u < len(used) else V * (u > 0) for u in share.of(len(used)))
+
+        def compute(n: int, gradient: Array) -> None:
+            u0, u1 = self.ids.rows_of(n, v0, v1)
+            begin = self.d_begin
+            for weight, d_table in self.characters.readers:
+                weight.backward(self.d_rows, begin, d_table[None], u0, u1)
+                begin = self.d_rows
+            gradient[v0:v1] = 0  # only the rows of characters seen are written
+            used = self.ids.used_in_parts[None, u0:u1]
+            kernels.rows.scatter_add(gradient, begin[:, u0:u1], used, 0, self.D)
+
+        self.y.window.parts.add_up((self.gradient,), slice(v0, v1), compute)

@@ -65,5 +65,10 @@ class _Bound(Bound):
         kernels.norm.backward(dx, dy, x, self.statistics, self.weight, self.H, (b0, b1))
 
     def parameter_gradients(self, share: Share) -> None:
-        dy, x, (j0, j1) = self.y.gradient, self.x.values, share.of(self.H)
-        kernels.norm.parameter_gradients(self.d_weight, self.d_bias, dy, x, self.statistics, j0, j1)
+        parts, (j0, j1) = self.y.window.parts, share.of(self.H)
+
+        def compute(n: int, d_weight: Array, d_bias: Array) -> None:
+            dy, x, columns = self.y.gradient, self.x.values, parts.columns[n]
+            kernels.norm.parameter_gradients(d_weight, d_bias, dy, x, self.statistics, columns, j0, j1)
+
+        parts.add_up((self.d_weight, self.d_bias), slice(j0, j1), compute)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from charrnn import kernels
 from charrnn.nn.modules.module import Bound, Module, Shapes
 from charrnn.nn.modules.stream import Stream
 
@@ -70,4 +69,4 @@ class _Bound(Bound):
 
     def parameter_gradients(self, share: Share) -> None:
         self.weight.sum_outer_products(self.x_rows, self.dy_rows, share)
-        kernels.rows.column_sums(self.d_bias, self.y.gradient, *share.of_columns(self.y.N))
+        self.y.window.column_sums(self.d_bias, self.y.gradient, *share.of_columns(self.y.N))

@@ -120,6 +120,9 @@ class _Product:
         self.weight.sum_outer_products(self.rows, gates, share)
         return gates.source
 
+    def ranges(self) -> None:
+        """Those rows of each part of the window: its columns."""
+
 
 class _LookUp:
     """The same for characters: a `table` with a row for each distinct one.
@@ -132,7 +135,9 @@ class _LookUp:
         self.weight: Weight = window.weight(name, exact=True, with_transpose=has_gradient)
         self.characters, self.ids, self.values, self.index = x, x.ids, x.values, x.ids.index
         self.table = window.array(self.weight.N, 1, x.ids.most)[0]  # (U, padded)
-        self.d_table = window.array(self.weight.N, 1, x.ids.most)[0] if window.training else self.table
+        self.d_table = self.table
+        if window.training:
+            self.d_table = window.array(self.weight.N, 1, x.ids.most_in_parts)[0]
         x.readers.append((self.weight, self.d_table))
 
     def prepare_share(self, bias: Array, share: Share) -> None:
@@ -149,16 +154,28 @@ class _LookUp:
 
     def parameter_gradients(self, gates: Rows, share: Share) -> Array:
         """Compute a share of the gradients of table and weight. Returns the rows whose sum is the bias's."""
-        (j0, j1), U = share.of_columns(self.weight.N), len(self.ids.used)
-        self.d_table[:U, j0:j1] = 0
-        kernels.rows.scatter_add(self.d_table, gates.source, self.index, j0, j1)
-        if self.characters.table is not None:
-            self.weight.sum_outer_products_of_some(self.characters.table[0], self.d_table, U, share)
+        (j0, j1), ids = share.of_columns(self.weight.N), self.ids
+        self.d_table[: ids.ends[-1], j0:j1] = 0
+        kernels.rows.scatter_add(self.d_table, gates.source, ids.index_in_parts, j0, j1)
+        if (table := self.characters.table_of_parts) is not None:
+            self.weight.sum_outer_products_of_some(table[0], self.d_table, ids.ends, share)
         else:
             p0, p1 = share.of(len(self.weight.panels))
-            kernels.rows.scatter_panel_rows(self.weight.gradient, self.d_table, self.ids.used, p0, p1)
-        rows: Array = self.d_table[None, :U]
+            ranges = self.ranges()
+
+            def compute(n: int, gradient: Array) -> None:
+                some = slice(*ranges[n])
+                rows, used = self.d_table[some], ids.used_in_parts[some]
+                kernels.rows.scatter_panel_rows(gradient, rows, used, p0, p1)
+
+            assert self.weight.gradient is not None
+            ids.parts.add_up((self.weight.gradient,), slice(p0, p1), compute)
+        rows: Array = self.d_table[None]
         return rows
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """Those rows of each part of the window."""
+        return self.ids.ranges()
 
 
 class Carried(Stateful):
@@ -353,8 +370,8 @@ class BoundRecurrent(Carried):
         rows = self.input.parameter_gradients(self.gates_rows, share)
         self.label.parameter_gradients(self.gates, share)
         j0, j1 = share.of_columns(self.weight_hh.N)
-        kernels.rows.column_sums(self.d_bias_ih, rows, j0, j1)
+        self.window.column_sums(self.d_bias_ih, rows, j0, j1, self.input.ranges())
         if self.recurrent_rows is self.gates_rows:
             self.d_bias_hh[j0:j1] = self.d_bias_ih[j0:j1]
         else:
-            kernels.rows.column_sums(self.d_bias_hh, self.recurrent, j0, j1)
+            self.window.column_sums(self.d_bias_hh, self.recurrent, j0, j1)

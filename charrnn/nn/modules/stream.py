@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from charrnn import kernels
 
 if TYPE_CHECKING:
-    from charrnn.nn.operands import Rows, Weight
+    from charrnn.nn.operands import Parts, Rows, Weight
     from charrnn.nn.parameters import Array
     from charrnn.nn.window import Window
 
@@ -73,26 +74,59 @@ class Stream:
 
 
 class Ids:
-    """The characters of a window. Ids from V on, such as START, stand for the zero vector."""
+    """The characters of a window. Ids from V on, such as START, stand for the zero vector.
 
-    def __init__(self, T: int, B: int, V: int) -> None:
-        self.V = V
+    Gradients of the vectors are those of each part of the window: they have a row for each id that is
+    distinct in its part, one part after another.
+    """
+
+    def __init__(self, T: int, B: int, V: int, parts: Parts) -> None:
+        self.V, self.parts = V, parts
         self.index = np.zeros((T, B), np.int32)  # into `used`, for each character of the window
         self.used = np.zeros(0, np.int32)  # the ids of the window's distinct characters
         self.known = 0  # the number of them without START, which comes last
         self.most = min(V + 1, T * B)  # U
+        # The same for the rows of parts, of which part n has those from ends[n] to ends[n + 1].
+        self.index_in_parts = np.zeros((T, B), np.int32) if parts.are_several else self.index
+        self.used_in_parts = self.used
+        self.ends = np.zeros(len(parts.columns) + 1, np.intp)
+        self.most_in_parts = sum(min(V + 1, T * (b1 - b0)) for b0, b1 in parts.columns)
 
     def read(self, x: Array) -> None:
         """Load the characters of a window, (T, B)."""
-        V = self.V
-        x = np.minimum(x, V)
-        present = np.zeros(V + 1, np.bool_)
-        present[x] = True
-        self.used = np.flatnonzero(present).astype(np.int32)
-        self.known = len(self.used) - int(present[V])
-        place = np.zeros(V + 1, np.int32)
-        place[self.used] = np.arange(len(self.used), dtype=np.int32)
-        self.index[:] = place[x]
+        x = np.minimum(x, self.V)
+        self.used, self.index[:] = _distinct(x, self.V)
+        self.known = len(self.used) - int(self.used[-1] == self.V)
+        if not self.parts.are_several:
+            self.used_in_parts, self.ends[1] = self.used, len(self.used)
+            return
+        found = []
+        for n, (b0, b1) in enumerate(self.parts.columns):
+            used, index = _distinct(x[:, b0:b1], self.V)
+            self.index_in_parts[:, b0:b1] = index + self.ends[n]
+            self.ends[n + 1] = self.ends[n] + len(used)
+            found.append(used)
+        self.used_in_parts = np.concatenate(found)
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """The rows of each part."""
+        return list(pairwise(map(int, self.ends)))
+
+    def rows_of(self, n: int, v0: int, v1: int) -> tuple[int, int]:
+        """The rows of part n whose ids are v0 to before v1."""
+        a, b = self.ends[n : n + 2]
+        u0, u1 = a + np.searchsorted(self.used_in_parts[a:b], (v0, v1))
+        return int(u0), int(u1)
+
+
+def _distinct(x: Array, V: int) -> tuple[Array, Array]:
+    """The distinct ids in ascending order, and their places, for ids up to V."""
+    present = np.zeros(V + 1, np.bool_)
+    present[x] = True
+    used = np.flatnonzero(present).astype(np.int32)
+    place = np.zeros(V + 1, np.int32)
+    place[used] = np.arange(len(used), dtype=np.int32)
+    return used, place[x]
 
 
 class Characters(Stream):
@@ -101,9 +135,17 @@ class Characters(Stream):
     Few are distinct, so products are computed once for each and then looked up.
     """
 
-    def __init__(self, window: Window, ids: Ids, N: int, table: Array | None = None) -> None:
+    def __init__(
+        self,
+        window: Window,
+        ids: Ids,
+        N: int,
+        table: Array | None = None,
+        table_of_parts: Array | None = None,
+    ) -> None:
         super().__init__(window, N, window.array(0, 0, 0))
         self.ids, self.table = ids, table  # table (1, U, padded N)
+        self.table_of_parts = table_of_parts  # the same with the rows of each part
         # Weights that are multiplied with the rows, one for each different character, and the gradients of
         # the products, (U, padded).
         self.readers: list[tuple[Weight, Array]] = []

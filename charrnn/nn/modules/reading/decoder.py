@@ -249,10 +249,10 @@ class BoundDecoder(Bound):
             weight.sum_outer_products(rows, self.outputs[weight], share)
         for weight, bias in self.biases.items():
             d_rows = self.outputs[weight].source
-            kernels.rows.column_sums(window.gradient(bias), d_rows, *share.of_columns(weight.N))
+            window.column_sums(window.gradient(bias), d_rows, *share.of_columns(weight.N))
         if steps.additive:
             d_vector = window.gradient(module.vector)
-            kernels.rows.column_sums(d_vector, self.d_vectors, *share.of_columns(module.H))
+            window.column_sums(d_vector, self.d_vectors, *share.of_columns(module.H))
         j0, j1 = share.of(module.D)
         self.d_table[:, j0:j1] = 0
         kernels.rows.scatter_add(self.d_table, steps.x.gradient, self.ids, j0, j1)

@@ -84,5 +84,5 @@ class BoundAttentionPooling(Bound):
     def parameter_gradients(self, share: Share) -> None:
         self.weight.sum_outer_products(self.x_rows, self.d_rows, share)
         columns = share.of_columns(self.source.A)
-        kernels.rows.column_sums(self.d_bias, self.d_keys, *columns)
-        kernels.rows.column_sums(self.d_vector, self.d_vectors, *columns)
+        self.x.window.column_sums(self.d_bias, self.d_keys, *columns)
+        self.x.window.column_sums(self.d_vector, self.d_vectors, *columns)

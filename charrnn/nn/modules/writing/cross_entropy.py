@@ -40,9 +40,13 @@ class CrossEntropy:
         logits, weights = self.logits, self.weights if weights is None else weights
         kernels.loss.cross_entropy(logits.values, self.targets, weights, self.losses, logits.N, b0, b1)
 
-    def mean(self) -> float:
-        """The loss, once all columns are done; of the mean over more positions, what these add to it."""
-        return float(np.add.reduce(self.losses, axis=None, dtype=np.float64)) / self.count
+    def mean(self, b0: int = 0, b1: int | None = None) -> float:
+        """The loss, once all columns are done; of the mean over more positions, what these add to it.
+
+        Of columns b0 to b1, what they would add in a window of their own, to the byte.
+        """
+        losses = np.ascontiguousarray(self.losses[:, b0:b1])
+        return float(np.add.reduce(losses, axis=None, dtype=np.float64)) / self.count
 
     def compare(self, b0: int, b1: int) -> None:
         """Compute what `nats` and `doubts` need, for columns b0 to b1."""

@@ -62,7 +62,7 @@ class _Column(NamedTuple):
     rows: Array
     d_rows: Array
     weight: Array
-    gradient: Array
+    gradient: Array | None  # only for training
 
 
 class BoundLabel:
@@ -73,14 +73,14 @@ class BoundLabel:
 
     def __init__(self, label: Label, window: Window) -> None:
         self.N, self.labels = label.N, window.labels
-        found = [Ids(window.T, window.B, size) for size in label.sizes.values()]
+        found = [Ids(window.T, window.B, size, window.parts) for size in label.sizes.values()]
         ends = [0, *accumulate(ids.most for ids in found)]
         self.index = np.zeros((len(found), window.T, window.B), np.int32)
-        self.table, d_table = (window.array(label.N if found else 0, 1, ends[-1])[0] for _ in range(2))
+        self.table = window.array(label.N if found else 0, 1, ends[-1])[0]
         self.columns = [
             _Column(
-                ids, a, self.table[a:b], d_table[a:b], window.parameters[name],
-                window.gradient(name) if window.training else d_table,
+                ids, a, self.table[a:b], window.array(label.N, 1, ids.most_in_parts)[0],
+                window.parameters[name], window.gradient(name) if window.training else None,
             )
             for ids, (a, b), name in zip(found, pairwise(ends), label.sizes, strict=True)
         ]  # fmt: skip
@@ -96,8 +96,15 @@ class BoundLabel:
     def parameter_gradients(self, gates: Array, share: Share) -> None:
         """Compute a share of the gradients, some columns, from that of the gates (T, B, padded N)."""
         j0, j1 = share.of(self.N)
-        for ids, _, _, d_rows, _, gradient in self.columns:
-            d_rows[: len(ids.used), j0:j1] = 0
-            kernels.rows.scatter_add(d_rows, gates, ids.index, j0, j1)
-            gradient[:, j0:j1] = 0
-            gradient[ids.used[: ids.known], j0:j1] = d_rows[: ids.known, j0:j1]
+        for column in self.columns:
+            ids, d_rows, whole = column.ids, column.d_rows, column.gradient
+            assert whole is not None
+            d_rows[: ids.ends[-1], j0:j1] = 0
+            kernels.rows.scatter_add(d_rows, gates, ids.index_in_parts, j0, j1)
+
+            def compute(n: int, gradient: Array, ids: Ids = ids, d_rows: Array = d_rows) -> None:
+                u0, u1 = ids.rows_of(n, 0, ids.V)
+                gradient[:, j0:j1] = 0
+                gradient[ids.used_in_parts[u0:u1], j0:j1] = d_rows[u0:u1, j0:j1]
+
+            ids.parts.add_up((whole,), np.s_[:, j0:j1], compute)

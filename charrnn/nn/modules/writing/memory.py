@@ -171,4 +171,4 @@ class BoundMemory(Stateful):
         self.cell.parameter_gradients(share)
         self.heads.sum_outer_products(self.h_rows, self.told_rows, share)
         j0, j1 = share.of_columns(self.module.P)
-        kernels.rows.column_sums(self.window.gradient(self.module.heads.bias), self.told, j0, j1)
+        self.window.column_sums(self.window.gradient(self.module.heads.bias), self.told, j0, j1)

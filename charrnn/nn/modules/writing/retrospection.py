@@ -193,4 +193,4 @@ class _Bound(Stateful):
             (m.lag, self.d_lags),
         ):  # fmt: skip
             columns = share.of_columns(*window.parameters.shapes[name])
-            kernels.rows.column_sums(window.gradient(name), rows, *columns)
+            window.column_sums(window.gradient(name), rows, *columns)
