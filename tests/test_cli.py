@@ -844,6 +844,8 @@ with StopRequest(lambda: print("asked", flush=True), lambda: print("restored", f
     stop.saveable = True
     os.kill(os.getpid(), signal.SIGTERM)
     print(stop(), flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)  # the same one: Slurm sends it to a rank and to its shepherd
+    print("waits", flush=True)
     os.kill(os.getpid(), signal.SIGINT)
     print("still here", flush=True)
 """
@@ -851,7 +853,7 @@ with StopRequest(lambda: print("asked", flush=True), lambda: print("restored", f
         [sys.executable, "-c", script], capture_output=True, env=environment(), timeout=60
     )
     assert result.returncode == 130
-    assert result.stdout.decode().split() == ["asked", "SIGTERM", "restored"]
+    assert result.stdout.decode().split() == ["asked", "SIGTERM", "waits", "restored"]
 
 
 @posix

@@ -153,7 +153,7 @@ def test_ctrl_c_saves_and_another_number_of_ranks_goes_on_to_the_same_bytes(fold
     assert "step" in started.stdout.readline()
     started.send_signal(signal.SIGINT)
     code, _ = mpirun.ended(started)
-    assert code in (0, 130)  # it may have been done
+    assert code in (0, 1 if mpirun.is_open_mpi() else 130)  # it may have been done
     found = mpirun.run(2, *RUN, "--resume", "-q", cwd=folder)
     assert found.returncode == 0, found.stderr
     assert model(folder) == straight
@@ -171,7 +171,7 @@ def test_all_ranks_end_with_one_line_when_one_is_killed(folder: Path, rank: int,
     (line,) = said
     assert f"rank {rank} on " in line
     assert line.endswith("--resume goes on from the last save")
-    assert not mpirun.ranks_of(str(folder))
+    assert not mpirun.left_of(str(folder))
 
 
 FAILS = """
@@ -216,7 +216,7 @@ def test_without_mpi4py_there_is_one_line_and_no_run(folder: Path) -> None:
 )
 def test_what_ranks_cannot_share_is_refused_once(folder: Path, options: Any, what: str) -> None:
     found = mpirun.run(2, *RUN[:4], *options, "--steps", 3, cwd=folder)
-    first, _ = found.stderr.decode().splitlines()
+    first, _ = (line for line in found.stderr.decode().splitlines() if "charrnn" in line)
     assert found.returncode == 2
     assert first.startswith(f"charrnn: error: {what}")
 

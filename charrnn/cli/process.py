@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import math
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ FLUSH_SECONDS = 0.05  # longest time between flushes to a pipe while text is wri
 # SIGHUP: the terminal was closed. Windows has none.
 _HANGUP = getattr(signal, "SIGHUP", None)
 STOPPING = (signal.SIGINT, signal.SIGTERM, *([_HANGUP] if _HANGUP is not None else []))
+_TWICE_SECONDS = 1.0  # in which SIGTERM, coming again, is taken for the same one
 _LATE_SECONDS = 0.3  # after which the watching thread handles a signal in place of the main thread
 _answered = 0  # signals that the main thread has handled
 # Called with the exit code before the process ends, and before it ends on a signal.
@@ -161,6 +163,7 @@ class StopRequest:
     """Turns the first stopping signal into a request to save and stop; a second one ends the process at once.
 
     A second SIGHUP does not, since closing a terminal sends several, from the terminal and from its shell.
+    Nor does a SIGTERM soon after the first: Slurm sends it to each process, and a shepherd passes its own on.
 
     The training loop calls the object between steps and gets the signal's name, or None to go on. Before
     `saveable` is set there is nothing to save, and the first signal already ends the process.
@@ -173,6 +176,10 @@ class StopRequest:
         self.saveable = False
         self.reason: str | None = None
         self.exit_code = ExitCode.DONE
+        self._is_first, self._signalled = (
+            True,
+            -math.inf,
+        )  # whether no signal has come, and when the first came
 
     def __call__(self) -> str | None:
         return self.reason
@@ -192,15 +199,20 @@ class StopRequest:
 
     def at_once(self, number: int) -> bool:
         """Whether this signal, if it arrived now, would end the process without saving."""
-        return not self.saveable or (self.reason is not None and number != _HANGUP)
+        twice = number == signal.SIGTERM and time.monotonic() - self._signalled < _TWICE_SECONDS
+        return not self.saveable or (self.reason is not None and number != _HANGUP and not twice)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         global _answered
         _answered += 1
+        first, self._is_first = self._is_first, False  # before any call, in which the next signal is handled
+        asks = first and self.reason is None
+        if asks:
+            self._signalled = time.monotonic()
         if self.at_once(number):
             self._restore()
             leave_on_signal(number)
-        if self.reason is None:
+        if asks:
             self.ask(signal.Signals(number).name, ExitCode(128 + number))
             self._announce()
 

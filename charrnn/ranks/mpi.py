@@ -44,9 +44,11 @@ class MpiRanks:
         self.rank, self.size = self._world.rank, self._world.size
         if self.size != launch.size:
             library = mpi.Get_library_version().split("\n")[0].strip("\0 ")
+            hint = f"start them with the mpirun of the MPI that it uses: {library}"
+            if os.environ.get("SLURM_PROCID"):
+                hint += ", or with srun --mpi=pmi2 (MPICH) or --mpi=pmix (Open MPI)"
             raise CharrnnError(
-                f"the launcher has started {launch.size} processes, and mpi4py knows of {self.size}",
-                f"start them with the mpirun of the MPI that it uses: {library}",
+                f"the launcher has started {launch.size} processes, and mpi4py knows of {self.size}", hint
             )
         self.shards: int | None = Alone.SHARDS
         here = platform.node(), _cpus()

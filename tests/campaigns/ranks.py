@@ -86,12 +86,17 @@ class Ranks:
         if what == "cut":  # the launcher itself waits for TCP
             time.sleep(1)
             process.kill()
-        said = process.communicate(timeout=PATIENCE)[1]
+        events, said = process.communicate(timeout=PATIENCE)
         lines = [line for line in said.splitlines() if line.startswith("charrnn: error")]
-        ended = process.returncode == 0
+        done = '"event": "done"' in events  # nothing is left to be lost, nor to be said
+        ended = process.returncode == 0 or done
         told = len(lines) == 1 or (ended and not lines)
         self.report.check(told, f"{case}: {process.returncode}, said {said[-800:]!r}")
         self.report.check("Traceback" not in said, f"{case}: {said}")
+        if done:
+            self.report.check(
+                self.model.read_bytes() == self.straight[every], f"{case}: other bytes at the end"
+            )
         self._go_on(case, every)
         self.report.count("done before" if ended else what)
 

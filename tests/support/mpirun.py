@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,14 +28,21 @@ def missing() -> str:
     return "" if there else "mpirun or mpi4py is not installed: pip install mpi4py mpich"
 
 
+GONE = 10.0  # seconds after which no rank may be left
 needs_mpi = pytest.mark.skipif(bool(missing()), reason=missing())
+
+
+@cache
+def is_open_mpi() -> bool:
+    """Whether mpirun is that of Open MPI. It does not wait for ranks that it kills, and talks more."""
+    assert MPIRUN is not None
+    told = subprocess.run([MPIRUN, "--version"], capture_output=True, text=True, timeout=TIMEOUT).stdout
+    return "Open MPI" in told
 
 
 def words(ranks: int, *program: str) -> list[str]:
     assert MPIRUN is not None
-    version = subprocess.run([MPIRUN, "--version"], capture_output=True, text=True, timeout=TIMEOUT).stdout
-    more = ["--oversubscribe"] if "Open MPI" in version else []
-    return [MPIRUN, *more, "-n", str(ranks), *program]
+    return [MPIRUN, *(["--oversubscribe"] * is_open_mpi()), "-n", str(ranks), *program]
 
 
 def run(
@@ -76,6 +85,14 @@ def _all() -> Iterator[tuple[int, int, int | None, str]]:
 def ranks_of(word: str) -> list[int]:
     """The processes of ranks that have this word on their command line."""
     return [pid for pid, _, rank, words in _all() if rank is not None and word in words]
+
+
+def left_of(word: str) -> list[int]:
+    """Those of them that do not end in time, where the launcher has not waited for them."""
+    until = time.monotonic() + GONE * is_open_mpi()
+    while (found := ranks_of(word)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return found
 
 
 def processes(mpirun: int) -> dict[int, tuple[int, int]]:
