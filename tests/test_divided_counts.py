@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support.threaded_ranks import ThreadedRanks, led
 
-from charrnn.counts.learning import divided
+from charrnn.counts.learning import divided, levels
 from charrnn.counts.learning.building import build
 from charrnn.counts.learning.divided import DividedGrams, built, gathered
 from charrnn.counts.learning.grams import Grams
@@ -85,6 +85,26 @@ def test_ranks_count_what_one_process_counts(size: int, lines: bool) -> None:
             both(documents, 6, most_bytes, ranks)
 
     led(size, lead)
+
+
+def test_ranks_may_be_more_than_the_parts_of_a_text() -> None:
+    documents = Documents(np.zeros(2000, np.uint8), 1, np.zeros(1, np.int64))
+    found = led(10, lambda ranks: gathered(of_ranks(documents, ranks), 5))
+    assert found.division.parts < 10
+    same(led(10, lambda ranks: built(gathered(of_ranks(documents, ranks), 5))), build(Grams.of(documents, 5)))
+
+
+def test_parts_are_dealt_by_their_sizes() -> None:
+    held = divided._balanced([5, 1, 9, 2, 4, 4, 3], 3)
+    assert held == [[2], [0, 6, 3], [4, 5, 1]]
+
+
+def test_large_counts_are_tallied_as_small_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = levels.levels_of(Grams.of(text(7, lines=False), 4))
+    tables = [levels.table(level, is_root=k == 0) for k, level in enumerate(found)]
+    monkeypatch.setattr(levels, "_TALLIED", 3)
+    for k, (level, wanted) in enumerate(zip(found, tables, strict=True)):
+        np.testing.assert_array_equal(levels.table(level, is_root=k == 0), wanted)
 
 
 def test_a_short_text_is_counted_at_once() -> None:

@@ -87,8 +87,8 @@ def build(grams: Grams, most_bytes: int | None = None, *, once: int = ONCE, exac
         gains = [part.marked(own, once) for part, own in zip(parts, weighed, strict=True)]
         least = contexts.least_gain(total_bytes(), most_bytes)
     occurring, _ = contexts.added(*(table for part in parts for table in part.tables))
-    values, code_of = contexts.codes_of(occurring, exact=exact)
-    into = Into(code_of, least, sizes)
+    values, coding = contexts.codes_of(occurring, exact=exact)
+    into = Into(coding, least, sizes)
     trees = [
         contexts.thin(part.levels, own, part.labels, contexts.NONE_KEPT, part.discounts, into)[0]
         for part, own in zip(parts, gains, strict=True)

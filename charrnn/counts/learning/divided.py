@@ -1,4 +1,4 @@
-"""Counts of long texts, whose grams are divided into parts, which ranks hold in turn; the result is the same.
+"""Counts of long texts, whose grams are divided into parts, which ranks hold; the result is the same.
 
 A part has the grams whose contexts end with some symbols, S of them, so all of a context of S symbols or more
 is in one part. Contexts of S symbols are put together, and make the shorter ones. Longer ones take much more
@@ -8,9 +8,10 @@ occur, the second how much is gained, the third what is kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from charrnn.kernels.loops.beside import grams as kernels
 from charrnn.kernels.loops.beside.grams import Level, Order
 from charrnn.ranks.arrays import Shared, ranks_of
 from charrnn.ranks.ranks import Ranks
+from charrnn.system.memory import give_back
 from charrnn.text.corpus import Documents
 
 PART = 2**20  # characters of a text, for each part of its grams
@@ -38,7 +40,7 @@ def gathered(documents: Documents, order: int, labels: tuple[int, ...] = ()) -> 
     ranks, parts = ranks_of(documents.ids), -(-len(documents) // PART)
     if labels or (parts <= 1 and ranks.size == 1):
         return Grams.of(documents, order, labels)
-    divided = DividedGrams(_division(documents, order, max(parts, 2 * ranks.size)), ranks)
+    divided = DividedGrams(_division(documents, order, max(parts, 2 * ranks.size), ranks.size), ranks)
     divided.add(documents)
     return divided
 
@@ -54,11 +56,24 @@ class Division(NamedTuple):
     layout: Order
     symbols: int  # S
     ends: npt.NDArray[np.uint64]  # (P - 1,) the first S symbols of the keys with which the next parts begin
+    held: list[list[int]]  # of each rank, the numbers of its parts
 
     @property
     def parts(self) -> int:
         """P."""
         return len(self.ends) + 1
+
+    def dealt(self, parts: Sequence[Any]) -> list[list[Any]]:
+        """What belongs to the parts, by the ranks that hold these."""
+        return [[parts[number] for number in numbers] for numbers in self.held]
+
+    def in_order(self, dealt: list[list[Any]]) -> list[Any]:
+        """What ranks have of their parts, in the order of the parts."""
+        pairs = zip(self.held, dealt, strict=True)
+        found = {
+            number: own for numbers, of_rank in pairs for number, own in zip(numbers, of_rank, strict=True)
+        }
+        return [found[number] for number in range(self.parts)]
 
     @property
     def sizes(self) -> Sizes:
@@ -78,15 +93,30 @@ class Division(NamedTuple):
         return [Grams(keys, counts, self.layout) for keys, counts in pairs]
 
 
-def _division(documents: Documents, order: int, parts: int) -> Division:
-    """Parts with about as many grams each, by a sample."""
+def _division(documents: Documents, order: int, parts: int, ranks: int) -> Division:
+    """Parts with about as many grams each, and ranks with about as many grams each, by a sample."""
     V, N = documents.vocab_size, len(documents)
-    division = Division(layout_of(V, order), min(3 if V <= FEW else 1, order - 1), np.zeros(0, np.uint64))
+    division = Division(layout_of(V, order), min(3 if V <= FEW else 1, order - 1), np.zeros(0, np.uint64), [])
     starts = {max(0, N - SAMPLE) * n // SAMPLES for n in range(SAMPLES)}
     passages = (documents.between(low, min(low + SAMPLE, N)) for low in sorted(starts))
     sample = reduce(Grams.merged, (Grams.of(passage, order) for passage in passages))
     beginnings = division.beginnings(sample.keys)
-    return division._replace(ends=np.unique(beginnings[len(beginnings) * np.arange(1, parts) // parts]))
+    division = division._replace(ends=np.unique(beginnings[len(beginnings) * np.arange(1, parts) // parts]))
+    return division._replace(held=_balanced([len(part.keys) for part in division.divided(sample)], ranks))
+
+
+def _balanced(sizes: list[int], ranks: int) -> list[list[int]]:
+    """The numbers of the parts that each rank gets: the largest first, to the rank that has the least.
+
+    In turn, parts of a text of 1 GB made ranks that differed by 10 %.
+    """
+    held: list[list[int]] = [[] for _ in range(ranks)]
+    loads = [0] * ranks
+    for number in sorted(range(len(sizes)), key=lambda number: -sizes[number]):
+        rank = loads.index(min(loads))
+        held[rank].append(number)
+        loads[rank] += sizes[number]
+    return held
 
 
 class DividedGrams(Shared):
@@ -112,8 +142,8 @@ class DividedGrams(Shared):
 
     def merged(self, other: Grams) -> DividedGrams:
         """These grams, which have now those of the others as well."""
-        parts, size = self.division.divided(other), self.ranks.size
-        self.ask(_take, [(self.number, parts[rank::size]) for rank in range(size)])
+        parts = self.division.dealt(self.division.divided(other))
+        self.ask(_take, [(self.number, own) for own in parts])
         return self
 
     def build(self, most_bytes: int | None = None, *, once: int = ONCE, exact: bool = False) -> Counts:
@@ -121,7 +151,7 @@ class DividedGrams(Shared):
         S, size, sizes = self.division.symbols, self.ranks.size, self.division.sizes
         how, has_longer = (self.number, once), self.division.layout.n > S + 1
         surveys: list[Survey] = self.ask(_survey, [how] * size)
-        seams: list[Seam] = self._by_part([survey.seams for survey in surveys])
+        seams: list[Seam] = self.division.in_order([survey.seams for survey in surveys])
         levels = _put_together(seams, self.division)
         tables = [contexts.table(level, is_root=k == 0) for k, level in enumerate(levels)]
         tables += [added(*own) for own in zip(*(survey.tables for survey in surveys), strict=True)]
@@ -130,7 +160,7 @@ class DividedGrams(Shared):
         def total_bytes(swept: list[Swept]) -> npt.NDArray[np.int64]:
             total: npt.NDArray[np.int64] = np.sum([own.bytes for own in swept], axis=0)
             total[-1] += fixed_bytes(len(tables))
-            best = np.concatenate(self._by_part([own.best for own in swept]))
+            best = np.concatenate(self.division.in_order([own.best for own in swept]))
             longer = (np.zeros(len(best), np.uint8), best) if has_longer else NOTHING
             contexts.tally(levels, gains, 0, longer, sizes, total)
             return total
@@ -143,23 +173,18 @@ class DividedGrams(Shared):
             weighed, gains = contexts.weigh(levels, 0, root, discounts, sizes.characters)
             gains = _marked(levels, gains, once)
             each = np.split(weighed[S], np.cumsum([len(seam.level.following) for seam in seams])[:-1])
-            chances = [list(each[rank::size]) for rank in range(size)]
+            chances = self.division.dealt(each)
             swept = self.ask(_weigh_parts, [(*how, discounts, own) for own in chances])
             least = contexts.least_gain(total_bytes(swept), most_bytes)
-        values, code_of = contexts.codes_of(added(*tables)[0], exact=exact)
-        into = Into(code_of, least, sizes)
+        values, coding = contexts.codes_of(added(*tables)[0], exact=exact)
+        into = Into(coding, least, sizes)
         asked = [(*how, discounts, into, own) for own in chances]
-        thinned: list[Thinned] = self._by_part(self.ask(_thin_parts, asked))
+        thinned: list[Thinned] = self.division.in_order(self.ask(_thin_parts, asked))
         below = _children(np.concatenate([part.kept for part in thinned]), S) if has_longer else NONE_KEPT
         tree, _ = contexts.thin(levels, gains, 0, below, discounts, into)
         for own in zip(*(part.levels for part in thinned), strict=True):
             tree.append([np.concatenate(arrays) for arrays in zip(*own, strict=True)])
         return assembled([tree], [discounts], values, sizes.characters, exact=exact)
-
-    def _by_part(self, found: list[list[Any]]) -> list[Any]:
-        """What the ranks have found of their parts, by parts."""
-        size = self.ranks.size
-        return [found[part % size][part // size] for part in range(self.division.parts)]
 
 
 class Seam(NamedTuple):
@@ -199,7 +224,7 @@ class _Parts:
 
     def __init__(self, division: Division, ranks: Ranks) -> None:
         self.division = division
-        self.parts: list[list[Grams]] = [[] for _ in range(ranks.rank, division.parts, ranks.size)]
+        self.parts: list[list[Grams]] = [[] for _ in division.held[ranks.rank]]
 
     def take(self, part: int, grams: Grams) -> None:
         """Merge copies of these grams with those of a part."""
@@ -216,6 +241,8 @@ class _Parts:
             self.parts[n] = [whole]
             first, *others = contexts.levels_of(whole, self.division.symbols)
             yield whole.keys, first, others
+            del whole, first, others
+            give_back()  # arrays of all sizes leave holes: a fourth of what the grams take
 
 
 def _begin(ranks: Ranks, number: int, division: Division) -> None:
@@ -229,9 +256,8 @@ def _count(ranks: Ranks, number: int, documents: Documents, known: int) -> None:
     documents = replace(documents)  # with arrays that are read-only, as kernels know them
     packed, nothing = (np.zeros((rows, words(layout)), np.uint64) for rows in (len(documents), 1))
     kernels.pack(packed, text_of(documents), 0, (0, 0, 0), nothing[0], layout)
-    parts = own.division.divided(counted(packed[known:], layout))
-    sent = [part for rank in range(size) for part in parts[rank::size]]
-    each = [len(parts[rank::size]) for rank in range(size)]
+    parts = own.division.dealt(own.division.divided(counted(packed[known:], layout)))
+    sent, each = [part for some in parts for part in some], [len(some) for some in parts]
     lengths, expected = np.array([len(part.keys) for part in sent]), np.empty(mine * size, np.int64)
     ranks.exchange(lengths, each, expected, [mine] * size)
     given = [int(some.sum()) for some in np.split(lengths, np.cumsum(each)[:-1])]
@@ -241,9 +267,9 @@ def _count(ranks: Ranks, number: int, documents: Documents, known: int) -> None:
     flat, W = np.concatenate([part.keys for part in sent]).reshape(-1), keys.shape[1]
     ranks.exchange(flat, [W * n for n in given], keys.reshape(-1), [W * n for n in wanted])
     ranks.exchange(np.concatenate([part.counts for part in sent]), given, counts, wanted)
-    cuts = np.cumsum(expected)[:-1]
-    for n, pair in enumerate(zip(np.split(keys, cuts), np.split(counts, cuts), strict=True)):
-        own.take(n % mine, Grams(*pair, layout))
+    bounds = np.append(0, np.cumsum(expected)).tolist()
+    for n, (low, high) in enumerate(pairwise(bounds)):
+        own.take(n % mine, Grams(keys[low:high], counts[low:high], layout))
 
 
 def _take(ranks: Ranks, number: int, parts: list[Grams]) -> None:

@@ -18,7 +18,7 @@ from charrnn.vocabulary import id_dtype
 
 CODES = 256  # of counts, and of masses
 _GAIN_SHIFT = 20  # of a float32: three bits after the exponent remain
-_TALLIED = 2**24  # counts below are tallied in an array of as many numbers, larger ones by sorting
+_TALLIED = 2**20  # counts below are tallied in an array of as many numbers, larger ones by sorting
 NOTHING = np.zeros(0, np.uint8), np.zeros(0, np.int32)  # longer contexts, for `tally`
 NONE_KEPT = np.zeros(0, np.uint8), np.zeros(0, np.uint8)  # and for `thin`
 
@@ -43,10 +43,24 @@ class Sizes(NamedTuple):
         return id_dtype(self.characters).itemsize + 1
 
 
+class Coding(NamedTuple):
+    """The codes of the counts that occur."""
+
+    counts: Array  # sorted
+    codes: Array
+
+    def up_to(self, most: int) -> Array:
+        """The codes by counts, up to this one; up to the largest, they would take a byte for each space."""
+        some = np.searchsorted(self.counts, most, side="right")
+        found = np.zeros(most + 1, self.codes.dtype)
+        found[self.counts[:some]] = self.codes[:some]
+        return found
+
+
 class Into(NamedTuple):
     """How levels are thinned."""
 
-    code_of: Array  # of each count
+    coding: Coding
     least: np.float32  # the gain of what is kept
     sizes: Sizes
 
@@ -91,12 +105,11 @@ def table(level: Level, *, is_root: bool) -> Table:
     """Of the counts in a level, but for those after nothing, which are none of the text."""
     left_out = None if is_root else _after_nothing(level)
     counts = level.counts if left_out is None else level.counts[~left_out]
-    if len(counts) and counts.max() >= _TALLIED:
-        values, times = np.unique(counts, return_counts=True)
-        return values.astype(np.int64), times
-    times = np.bincount(counts)
-    values = np.flatnonzero(times)
-    return values, times[values]
+    large = counts >= _TALLIED
+    values, numbers = np.unique(counts[large], return_counts=True)
+    times = np.bincount(counts[~large] if len(values) else counts)
+    few = np.flatnonzero(times)
+    return np.concatenate([few, values.astype(np.int64)]), np.concatenate([times[few], numbers])
 
 
 def added(*tables: Table) -> Table:
@@ -121,12 +134,10 @@ def discounts_of(table: Table) -> list[int]:
     return [0, *(min(max(round(value * UNIT), UNIT // 16), (j + 1) * UNIT) for j, value in enumerate(found))]
 
 
-def codes_of(occurring: Array, *, exact: bool) -> tuple[Array, Array]:
+def codes_of(occurring: Array, *, exact: bool) -> tuple[Array, Coding]:
     """The values that stand for the counts that occur, and the code of each count."""
     values, codes = coded(occurring, exact=exact)
-    code_of = np.zeros(occurring[-1] + 1, codes.dtype)
-    code_of[occurring] = codes
-    return values, code_of
+    return values, Coding(occurring, codes)
 
 
 def coded(values: Array, *, exact: bool) -> tuple[Array, Array]:
@@ -228,13 +239,14 @@ def thin(
     Of each level: the contexts' symbols, children, successors and masses, and what follows, and its codes.
     """
     (V, symbols), found = into.sizes, []
+    code_of = into.coding.up_to(max((int(level.counts.max(initial=0)) for level in levels), default=0))
     for n in range(len(levels) - 1, -1, -1):
         contexts, characters = len(levels[n].same), len(levels[n].following)
         numbers = (np.empty(contexts, id_dtype(symbols + 1)) for _ in range(2))
         nodes = np.empty(contexts, id_dtype(symbols)), *numbers, np.empty(contexts, np.int64)
-        follow = np.empty(characters, id_dtype(V)), np.empty(characters, into.code_of.dtype)
+        follow = np.empty(characters, id_dtype(V)), np.empty(characters, code_of.dtype)
         kept = np.empty(contexts, np.uint8)
-        written = *nodes, *follow, into.code_of, kept
+        written = *nodes, *follow, code_of, kept
         some, total = kernels.thin(levels[n], k + n, gains[n], into.least, discounts[n], below, written)
         found.append([*(a[:some].copy() for a in nodes), *(a[:total].copy() for a in follow)])
         below = levels[n].same, kept
