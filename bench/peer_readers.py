@@ -1,8 +1,9 @@
 """The rivals of reading, each run by an interpreter that has it: `python peer_readers.py NAME`.
 
 Reads {"train": [[label, text], ...], "test": [text, ...], ...} as JSON on stdin, and prints
-{"answers": [...], "training": seconds, "answering": seconds}, with "confidences" from those that have some.
-For pronunciations, the pairs to learn from are words and their phonemes.
+{"answers": [...], "training": seconds, "answering": seconds, "cpu": seconds of answering}, with
+"confidences" from those that have some. For pronunciations, the pairs to learn from are words and their
+phonemes.
 """
 
 from __future__ import annotations
@@ -70,12 +71,13 @@ def timed(train: Callable[[], Any], answer: Callable[[Any], list[Any]]) -> Found
     """Trains, or loads; answers; and how long each took."""
     began = time.perf_counter()
     model = train()
-    between = time.perf_counter()
+    between, cpu = time.perf_counter(), time.process_time()
     answers = answer(model)
     return {
         "answers": answers,
         "training": between - began,
         "answering": time.perf_counter() - between,
+        "cpu": time.process_time() - cpu,
     }
 
 

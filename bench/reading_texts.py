@@ -6,8 +6,8 @@
 
     cmudict      word<TAB>phonemes, without stress; a word has a line for each pronunciation; split by words
     addition     123+456<TAB>579, of up to three digits; no sum is in both files, nor with its numbers swapped
-    languages    language<TAB>line: trained on what packages say in 59 languages, tested on the sentences
-                 that come with the detector eld, of the same languages
+    languages    language<TAB>line: trained on what packages say in 60 languages, and on words of spelling
+                 checkers, tested on the sentences that come with the detector eld, of the same languages
     diacritics   a line a sentence or paragraph, in cs, fr, pl, ro and vi; a tenth is held out
     segments     text without spaces<TAB>B, M, E or S for each character: where words begin and end
     surnames     of the given file (label<TAB>name), four fifths and a fifth, by five seeds, and 20 of each
@@ -31,6 +31,7 @@ from functools import partial
 from pathlib import Path
 
 import packages
+import reading_metrics as metrics
 import running_text
 from running_text import Source
 
@@ -66,8 +67,23 @@ TRANSLATED = (
     "he", "hi", "hr", "hu", "is", "it", "ja", "ka", "kn", "ko", "lt", "lv", "ml", "mr", "nb", "nl", "or",
     "pa-in", "pl", "pt", "ro", "ru", "sk", "sl", "sr", "sv", "ta", "te", "th", "tr", "uk", "vi", "zh-cn",
 )  # fmt: skip
+PACKS = ("az", "ms", "sq", "tl", "ur")  # of Firefox, for languages of which there is little else
+SPELLING = (
+    "hunspell-be", "hunspell-bg", "hunspell-ca", "hunspell-cs", "hunspell-da", "hunspell-de-de",
+    "hunspell-en-us", "hunspell-es", "hunspell-eu", "hunspell-fr-classical", "hunspell-hr", "hunspell-hu",
+    "hunspell-is", "hunspell-it", "hunspell-lt", "hunspell-lv", "hunspell-nl", "hunspell-no", "hunspell-pl",
+    "hunspell-pt-pt", "hunspell-ro", "hunspell-ru", "hunspell-sk", "hunspell-sl", "hunspell-sr",
+    "hunspell-sv", "hunspell-tr", "hunspell-uk", "myspell-et", "myspell-fa", "myspell-sq", "myspell-tl",
+)  # fmt: skip
 LANGUAGES = (*running_text.DECLARATIONS, "ku", "or")
 MOST, LEAST = 300_000, 5_000  # characters of a language to learn from; with less it is left out
+# Those that their script tells from all others need little.
+OWN_SCRIPT = {"am", "el", "gu", "he", "hy", "ka", "kn", "lo", "ml", "or", "pa", "ta", "te", "th"}
+MOST_OF_OWN_SCRIPT, MOST_WORDS = 60_000, 60_000
+# Of how many lines there is a copy as people type them who have no key for a letter.
+TYPED = {"yo": 1.0, "ku": 1.0, "fa": 0.3} | dict.fromkeys(
+    ("az", "cs", "hr", "hu", "lt", "lv", "pl", "ro", "sk", "sl", "sq", "tr", "ur", "vi"), 0.1
+)
 
 Pairs = list[tuple[str, str]]
 
@@ -245,30 +261,58 @@ def diacritics(cache: Path, out: Path) -> None:
     write(out / "diacritics.sources.tsv", rows(used))
 
 
+def up_to(most: int, lines: Iterable[str]) -> set[str]:
+    """Lines by chance, of so many characters, and of those of the last."""
+    kept = set()
+    for line in shuffled(lines):
+        if most > 0:
+            kept.add(line)
+            most -= len(line)
+    return kept
+
+
+def also_typed(language: str, sources: Iterable[Source]) -> list[str]:
+    """The lines, and copies of some as people type them who have no key for a letter."""
+    lines = [line for source in sources for line in source.lines]
+    copied = shuffled(lines)[: round(TYPED.get(language, 0.0) * len(lines))]
+    return lines + [typed for line in copied if (typed := as_typed(language, line)) != line]
+
+
+def as_typed(language: str, line: str) -> str:
+    """Persian, Kurdish and Urdu with Arabic letters, Hungarian with õ and û, others without marks."""
+    if language in ("fa", "ku", "ur"):
+        line = line.replace("ە", "ه") if language == "ku" else line
+        return line.translate(str.maketrans("یک", "يك"))
+    return line.translate(str.maketrans("őűŐŰ", "õûÕÛ")) if language == "hu" else metrics.without_marks(line)
+
+
 def languages(cache: Path, out: Path) -> None:
     """Lines to learn from, and eld's to be tested on."""
-    archive = dict(packages.members(packages.pip_package(cache, "eld")))
-    test = archive["eld/tests/data/big-test.txt"].decode().splitlines()
+    detector = dict(packages.members(packages.pip_package(cache, "eld")))
+    test = detector["eld/tests/data/big-test.txt"].decode().splitlines()
     tested = [line.partition("\t")[2] for line in test]
     names = [*(f"fortunes-{code}" for code in SAYINGS), *MULTILINGUAL, *SYSTEM]
     names += [f"libreoffice-l10n-{code}" for code in TRANSLATED]
+    names += [f"firefox-esr-l10n-{code}" for code in PACKS]
     found = collected(cache, names, LANGUAGES)
+    spelling: dict[str, Source] = {}
+    for name in SPELLING:
+        archive = packages.debian_package(cache, name)
+        spelling |= running_text.word_lists(archive, name, LANGUAGES, MOST_WORDS)
     pairs: Pairs = []
     used: list[tuple[object, ...]] = []
     for language in sorted(found):
         sources = running_text.distinct(found[language], tested)
-        kept, room = set(), MOST
-        for line in shuffled(line for source in sources for line in source.lines):
-            if room > 0:
-                kept.add(line)
-                room -= len(line)
-        if MOST - room < LEAST:
-            print(f"{language}: left out, with only {MOST - room:,} characters")
+        most = MOST_OF_OWN_SCRIPT if language in OWN_SCRIPT else MOST
+        kept = up_to(most, (line for source in sources for line in source.lines))
+        if sum(map(len, kept)) < LEAST:
+            print(f"{language}: left out, with only {sum(map(len, kept)):,} characters")
             continue
         for source in sources:
             source.lines = [line for line in source.lines if line in kept]
+        sources += [spelling[language]] if language in spelling else []
         used += summary(language, sources)
-        pairs += [(language, line) for line in kept]
+        pairs += [(language, line) for line in also_typed(language, sources)]
     trained = {language for language, _ in pairs}
     write(out / "languages.train.tsv", shuffled(rows(pairs)))
     write(out / "languages.test.tsv", [line for line in test if line.partition("\t")[0] in trained])

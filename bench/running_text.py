@@ -1,4 +1,5 @@
-"""Running text in many languages, out of packages: message catalogues, manuals, sayings, a declaration.
+"""Running text in many languages, out of packages: message catalogues, manuals, sayings, a declaration; and
+words, out of the lists of spelling checkers.
 
 A line is a paragraph, or a sentence of a long one, each once. It is no prose, and left out, if it has
 placeholders, markup or addresses, few letters, or many English words; or if it is long and has no mark at
@@ -9,8 +10,11 @@ from __future__ import annotations
 
 import functools
 import gzip
+import io
+import random
 import re
 import unicodedata
+import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -55,6 +59,10 @@ PAGE = re.compile(
 MANUAL = re.compile(r"share/man/([\w@-]+)/man\d/[^/]+\.gz$")
 # Those in Czech have Slovak ones among them.
 SAYING = re.compile(r"games/fortunes/(?:.*/)?[^./]+(?<!-sk)(?:\.u8)?$")
+# A zip of Fluent files; and what has a list's encoding, or is one.
+LANGUAGE_PACK = re.compile(r"langpack-([\w-]+)@[\w.-]+\.xpi$")
+WORD_LIST = re.compile(r"share/hunspell/([a-z]{2})(?:_[A-Z]{2})?\.(aff|dic)$")
+WORDS_OF_A_LINE = 12
 NO_PROSE = re.compile(r"[%{}<>\\|=$@#^*_~\ufffd\x00]|://|www\.")
 
 
@@ -104,6 +112,8 @@ def _paragraphs(path: str, content: bytes, package: str) -> tuple[str, Iterable[
     """A file's language, "" if it is none that is read, and its paragraphs."""
     if found := CATALOGUE.search(path):
         return _code(found[1]), map(_without_mnemonics, messages(content))
+    if found := LANGUAGE_PACK.search(path):
+        return _code(found[1]), _of_language_pack(content)
     if found := PAGE.search(path):
         return _code(found[1]), _of_page(content.decode("utf-8", "replace"))
     if found := MANUAL.search(path):
@@ -221,6 +231,63 @@ def _of_sayings(content: bytes) -> list[str]:
         kept = [line for line in saying.splitlines() if not re.match(r"\s*(?:--|\[)", line)]  # not by whom
         found += re.split(r"\n\s*\n", "\n".join(kept))
     return found
+
+
+def _of_language_pack(content: bytes) -> list[str]:
+    """The messages of the Fluent files of Firefox."""
+    found: list[str] = []
+    with zipfile.ZipFile(io.BytesIO(content)) as pack:
+        for name in sorted(pack.namelist()):
+            if name.endswith(".ftl"):
+                found += _of_fluent(pack.read(name).decode("utf-8"))
+    return found
+
+
+def _of_fluent(text: str) -> list[str]:
+    """The texts of messages, attributes and variants: "key =", ".title =" and "[one]" begin one."""
+    found: list[list[str]] = []
+    for line in text.splitlines():
+        if line.startswith("#"):
+            continue
+        begins = re.match(r"(?:-?[A-Za-z][\w-]* *=|\s+\.[\w-]+ *=|\s+\*?\[[\w-]+\])(.*)", line)
+        if begins or not found:
+            found.append([begins[1] if begins else line])
+        else:
+            found[-1].append(line)
+    name = re.compile(r"\{ *-[\w-]+(?:\([^()]*\))? *\}")  # the program's, in any of its cases
+    return [name.sub("Firefox", "\n".join(lines)) for lines in found]
+
+
+def word_lists(archive: Path, package: str, wanted: Iterable[str], most: int) -> dict[str, Source]:
+    """By language, lines of words of a spelling checker, in a random order, of up to so many characters."""
+    wanted, found, encoding, licence = set(wanted), {}, "utf-8", "see the package"
+    for path, content in packages.members(archive):
+        if path.endswith(f"share/doc/{package}/copyright"):
+            licence = _licence(content.decode("utf-8", "replace"))
+        elif (match := WORD_LIST.search(path)) and _code(match[1]) in wanted:
+            if match[2] == "aff":
+                named = re.search(rb"^SET\s+(\S+)", content, re.MULTILINE)
+                encoding = named[1].decode().replace("microsoft-", "") if named else "utf-8"
+                continue
+            source = Source(package, packages.version(archive))
+            source.lines = _lines_of_words(content.decode(encoding, "replace"), most)
+            found.setdefault(_code(match[1]), source)
+    for source in found.values():
+        source.licence = licence
+    return found
+
+
+def _lines_of_words(text: str, most: int) -> list[str]:
+    """Lines of words drawn from "word/FLAGS" each; the first line is their number."""
+    words = [line.partition("/")[0].split()[0] for line in text.splitlines()[1:] if line[:1].isalpha()]
+    random.Random(0).shuffle(words)
+    lines, length = [], 0
+    for n in range(0, len(words), WORDS_OF_A_LINE):
+        if length >= most:
+            break
+        lines.append(unicodedata.normalize("NFC", " ".join(words[n : n + WORDS_OF_A_LINE])))
+        length += len(lines[-1])
+    return lines
 
 
 # --- from paragraphs to lines ----------------------------------------------------------------------

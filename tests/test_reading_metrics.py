@@ -132,6 +132,42 @@ def test_pages_manuals_and_sayings_become_paragraphs():
         assert [" ".join(text.split()) for text in found if text.strip()] == wanted
 
 
+def test_messages_of_fluent_are_its_values_attributes_and_variants():
+    fluent = """# a comment
+title = { -brand-short-name } yenidən
+menu =
+    .label = Səhifələr
+files = { $count ->
+    [one] bir fayl
+   *[other] çox fayl
+  }
+"""
+    found = [" ".join(text.split()) for text in running_text._of_fluent(fluent)]
+    assert found == ["Firefox yenidən", "", "Səhifələr", "{ $count ->", "bir fayl", "çox fayl }"]
+
+
+def test_lines_of_words_have_each_once_and_no_flags():
+    words = [f"{chr(ord('a') + n)}" * 3 for n in range(24)]
+    lists = "24\n" + "".join(f"{word}/AB\tpo:noun\n" for word in words)
+    lines = running_text._lines_of_words(lists, 1_000)
+    assert sorted(" ".join(lines).split()) == words
+    assert [len(line.split()) for line in lines] == [12, 12]
+    assert len(running_text._lines_of_words(lists, 1)) == 1
+
+
+@pytest.mark.parametrize(
+    ("language", "line", "typed"),
+    [
+        ("fa", "یک", "يك"),
+        ("ku", "کوردە", "كورده"),
+        ("hu", "nő, fűrész", "nõ, fûrész"),
+        ("ro", "țară", "tara"),
+    ],
+)
+def test_lines_are_also_typed_without_the_keys_for_their_letters(language: str, line: str, typed: str):
+    assert reading_texts.as_typed(language, line) == typed
+
+
 @pytest.mark.parametrize(
     ("name", "version"),
     [
