@@ -216,3 +216,9 @@ def test_spaces_come_by_the_likeliest_words():
     model = rivals.Words(["the cat sat on the mat", "a cat"])
     assert rivals.with_spaces(model, "thecatsat") == "the cat sat"
     assert rivals.with_spaces(model, "thezzcat").replace(" ", "") == "thezzcat"
+
+
+def test_grams_tell_the_label_of_a_text_however_often_it_was_seen():
+    model = rivals.Grams([["en", "the cat and the dog"]] * 3 + [["de", "die Katze und der Hund"]])
+    assert [model.label(text) for text in ("THE DOG", "der Hund", "und")] == ["en", "de", "de"]
+    assert len(model.numbers("ab")) == 4 + 3 + 2 + 1  # of " ab "
