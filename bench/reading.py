@@ -54,7 +54,9 @@ def main() -> None:
         "--option", action="append", default=[], metavar="NAME=VALUE", help="of charrnn.train"
     )
     parser.add_argument("--model", type=Path, metavar="FILE", help="of languages: measure this one")
-    parser.add_argument("--every", type=int, default=1, help="of the lines in 60 languages, each so-manieth")
+    parser.add_argument(
+        "--every", type=int, default=1, metavar="N", help="every N-th of the lines in 60 languages"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE")
     a = parser.parse_args()
     tasks = TASKS | {"languages": partial(languages, model=a.model, every=a.every)}

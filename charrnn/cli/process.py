@@ -176,10 +176,8 @@ class StopRequest:
         self.saveable = False
         self.reason: str | None = None
         self.exit_code = ExitCode.DONE
-        self._is_first, self._signalled = (
-            True,
-            -math.inf,
-        )  # whether no signal has come, and when the first came
+        self._is_first = True  # no signal has come
+        self._signalled = -math.inf  # when the first came
 
     def __call__(self) -> str | None:
         return self.reason

@@ -23,7 +23,6 @@ def total_memory() -> int | None:
 
 def give_back() -> None:
     """Give freed memory back to the system, where glibc keeps what lies between blocks that are in use."""
-    with suppress(
-        AttributeError, OSError, TypeError
-    ):  # other libraries have no such call, Windows no such name
+    # Other libraries have no such call, and Windows has none for the library itself.
+    with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
