@@ -107,17 +107,24 @@ def test_a_sum_of_outer_products_is_that_of_a_tree_over_parts(counts, ks):
         return C
 
     C = np.full((gemm.panels(N), K, gemm.PANEL), 7, np.float32)
-    in_panels = G[:, : len(C) * gemm.PANEL].reshape(R, len(C), gemm.PANEL).transpose(1, 0, 2).reshape(-1)
-    computed = slice(1, 3), slice(*ks)
-    for flat, strides in (
-        (G.reshape(-1), (G.shape[1], gemm.PANEL)),
-        (in_panels, (gemm.PANEL, R * gemm.PANEL)),
-    ):
-        C[:] = 7
-        gemm.sum_of_outer_products(unit, C, zero, A, flat, strides, (ends, additions(len(counts))), part)
-        np.testing.assert_array_equal(C[computed], tree(0, len(counts))[computed])
-        C[computed] = 7
-        assert (C == 7).all()
+    computed, tree_of_all = (slice(1, 3), slice(*ks)), (ends, additions(len(counts)))
+    columns = np.array(list(itertools.pairwise(ends)))
+    gemm.sum_of_outer_products(unit, C, zero, A, G[None], columns, tree_of_all, part)
+    np.testing.assert_array_equal(C[computed], tree(0, len(counts))[computed])
+    C[computed] = 7
+    assert (C == 7).all()
+
+
+def test_a_part_of_outer_products_are_columns_with_zeros_behind_them():
+    T, B, K, zero = 5, 4, 20, np.zeros(gemm.PANEL, np.float32)
+    G = np.random.default_rng(1).standard_normal((T, B, 64)).astype(np.float32)
+    ends, columns = np.array([0, 16, 28], np.intp), np.array([(0, 3), (1, 3)], np.intp)
+    A = np.random.default_rng(2).standard_normal((28, K)).astype(np.float32)
+    C = np.zeros((2, K, gemm.PANEL), np.float32)
+    parts = ends, additions(2)
+    gemm.sum_of_outer_products(gemm.unit("float32"), C, zero, A, G, columns, parts, (0, 2, 0, K))
+    exact = A[:15].astype(float).T @ G[:, :3].reshape(15, 64) + A[16:26].T @ G[:, 1:3].reshape(10, 64)
+    np.testing.assert_allclose(C.transpose(1, 0, 2).reshape(K, 64), exact, atol=1e-5)
 
 
 def test_a_sum_of_outer_products_takes_transposes_too():
@@ -125,12 +132,13 @@ def test_a_sum_of_outer_products_takes_transposes_too():
     A, G = (np.random.default_rng(n).standard_normal((1104, 64)).astype(np.float32) for n in range(2))
     A[:, K:] = 0
     transposed = gemm.unit("float32")
-    transposed[gemm._TRANSPOSED] = True
+    flags = np.eye(len(transposed), dtype=np.intp)
+    transposed[[gemm.wants_transposed(flag) for flag in flags].index(True)] = True
     tree, found = (np.array([0, *accumulate(counts)], np.intp), additions(3)), []
     for unit, a in ((gemm.unit("float32"), A), (transposed, np.ascontiguousarray(A.T))):
         found.append(np.zeros((2, K, gemm.PANEL), np.float32))
-        zero, strides = np.zeros(gemm.PANEL, np.float32), (64, gemm.PANEL)
-        gemm.sum_of_outer_products(unit, found[-1], zero, a, G.reshape(-1), strides, tree, (0, 2, 0, K))
+        zero, columns = np.zeros(gemm.PANEL, np.float32), np.array(list(itertools.pairwise(tree[0])))
+        gemm.sum_of_outer_products(unit, found[-1], zero, a, G[None], columns, tree, (0, 2, 0, K))
     np.testing.assert_array_equal(*found)
 
 
@@ -138,11 +146,9 @@ def test_a_sum_of_outer_products_takes_transposes_too():
 def test_a_large_sum_of_outer_products_is_computed_in_blocks(K):
     A = np.random.default_rng(1).standard_normal((9, K)).astype(np.float32)
     G, C = A[:, :64].copy(), np.zeros((2, K, gemm.PANEL), np.float32)
-    ends, zero, strides = np.array([0, 4, 9], np.intp), np.zeros(gemm.PANEL, np.float32), (64, gemm.PANEL)
-    part = 0, 2, 0, K
-    gemm.sum_of_outer_products(
-        gemm.unit("float32"), C, zero, A, G.reshape(-1), strides, (ends, additions(2)), part
-    )
+    ends, columns = np.array([0, 4, 9], np.intp), np.array([(0, 4), (4, 9)], np.intp)
+    part, zero = (0, 2, 0, K), np.zeros(gemm.PANEL, np.float32)
+    gemm.sum_of_outer_products(gemm.unit("float32"), C, zero, A, G[None], columns, (ends, additions(2)), part)
     exact = A.astype(float).T @ G
     np.testing.assert_allclose(C.transpose(1, 0, 2).reshape(K, -1), exact, atol=1e-5)
 

@@ -49,16 +49,6 @@ def pack(rows: Any, x: Any, at: int, part: tuple[int, int], b0: int, b1: int) ->
 
 
 @njit()
-def pack_panels(rows: Any, x: Any, at: int, part: tuple[int, int], b0: int, b1: int) -> None:
-    """The same in panels: rows (panels, R, 32)."""
-    first, last = part
-    for t in range(x.shape[0]):
-        for b in range(b0, b1):
-            for p in range(rows.shape[0]):
-                _copy(rows[p, at + t * (last - first) + b - first], x[t, b, p * PANEL :], PANEL)
-
-
-@njit()
 def add(y: Any, x: Any, H: int, b0: int, b1: int) -> None:
     """The skip connection: y[t, b] += x[t, b]."""
     for t in range(y.shape[0]):

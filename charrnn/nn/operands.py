@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -179,7 +179,7 @@ class Weight:
             part = 0, count, *share.of(K)
         A, G, zero = x.operand, dy.operand, self._arithmetic.zero
         if self._parts.are_several:
-            self._sum_of_parts(A, G, (PANEL, G.shape[1] * PANEL), x.ends, part)
+            self._sum_of_parts(A, G, self._parts.columns, x.ends, part)
         else:
             gemm.outer_product(self._unit, self.gradient, zero, A, G, len(G), part)
 
@@ -190,28 +190,28 @@ class Weight:
         """
         zero, part = self._arithmetic.zero, (*share.of(panels(self.N)), 0, self.K)
         if self._parts.are_several:
-            self._sum_of_parts(x, dy, (dy.shape[1], PANEL), ends, part)
+            self._sum_of_parts(x, dy[None], tuple(pairwise(ends)), ends, part)
         else:
             gemm.outer_product(self._unit, self.gradient, zero, x, dy, ends[1], part)
 
     def _sum_of_parts(
-        self, A: Array, G: Array, strides: tuple[int, int], ends: Array, part: tuple[int, ...]
+        self, A: Array, G: Array, columns: Sequence[Columns], ends: Array, part: tuple[int, ...]
     ) -> None:
-        parts, zero = self._parts, self._arithmetic.zero
-        tree = ends[parts.first : parts.last + 1], parts.additions
-        gemm.sum_of_outer_products(self._unit, self.gradient, zero, A, G.reshape(-1), strides, tree, part)
+        (first, last), zero = (self._parts.first, self._parts.last), self._arithmetic.zero
+        tree, own = (ends[first : last + 1], self._parts.additions), np.array(columns[first:last], np.intp)
+        gemm.sum_of_outer_products(self._unit, self.gradient, zero, A, G, own, tree, part)
 
 
 class Rows:
     """Activations or their gradients (T, B, padded N), over which a weight's gradient is summed.
 
-    Of several parts, they are copied: those of part n stand one after another, from ends[n] to ends[n + 1].
+    Inputs of several parts are copied: those of part n stand one after another, from ends[n] to ends[n + 1].
     """
 
     def __init__(
         self, source: Array, N: int, arithmetic: Arithmetic, parts: Parts, *, are_inputs: bool = False
     ) -> None:
-        self._parts, self._are_inputs = parts, are_inputs
+        self._parts = parts
         self.source, self._N, self._rounds = source, N, arithmetic.rounds
         T, B, width = source.shape
         self._flat = source.reshape(T * B, width)  # (R, padded N): a row for each position
@@ -227,8 +227,8 @@ class Rows:
         counts = [-(-steps * (b1 - b0) // whole) * whole for b0, b1 in columns]
         self.ends = np.array([0, *accumulate(counts)], np.intp)
         R = int(self.ends[-1])
-        if parts.are_several:
-            self._packed = aligned((R, width) if are_inputs else (panels(N), R, PANEL), source.dtype)
+        if are_inputs and parts.are_several:
+            self._packed = aligned((R, width), source.dtype)
         if are_inputs and self._rounds and gemm.wants_transposed(arithmetic.unit):
             self._transposed = aligned((_blocks(N) * LANES, padded(R)), source.dtype)
 
@@ -237,15 +237,16 @@ class Rows:
         if self._rounds:
             bfloat16.round_steps(self._rows, self.source, self._N, b0, b1)
         if self._packed is not None:
-            pack = kernels.rows.pack if self._are_inputs else kernels.rows.pack_panels
             for at, part in zip(self.ends, self._parts.columns, strict=False):
                 first, last = max(part[0], b0), min(part[1], b1)
                 if first < last:
-                    pack(self._packed, self._rows, at, part, first, last)
+                    kernels.rows.pack(self._packed, self._rows, at, part, first, last)
 
     @property
     def operand(self) -> Array:
-        """The operand of products."""
+        """The operand of products: of several parts, unless they are inputs, rows (T, B, padded N)."""
+        if self._parts.are_several and self._packed is None:
+            return self._rows
         found = self._flat if self._packed is None else self._packed
         return found if self._transposed is None else self._transposed
 

@@ -20,8 +20,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
+from numba import types
 
 from charrnn.kernels.machine.aligned import LINE
+from charrnn.kernels.machine.emitted import FLOAT, emitted, load, store
 from charrnn.kernels.machine.jit import njit
 from charrnn.kernels.machine.native_calls import _address, address_of, call
 from charrnn.kernels.machine.prefetch import ahead
@@ -233,33 +236,55 @@ def _add(y: Any, x: Any, n: int) -> None:
         y[j] += x[j]
 
 
+@emitted(types.void(types.intp, types.intp))
+def _copy_line(builder: Any, target: Any, source: Any) -> None:
+    """Copy 64 bytes from one address to another: a loop over 32 numbers takes twice as long."""
+    store(builder, load(builder, source, ir.VectorType(FLOAT, LINE // 4)), target)
+
+
+@njit()
+def _pack_panel(target: int, G: Any, p: int, b0: int, b1: int) -> None:
+    """Copy panel p of the rows G[t, b], b0 <= b < b1, to an address, one after another."""
+    size = PANEL * G.itemsize
+    for t in range(G.shape[0]):
+        for b in range(b0, b1):
+            source = _address(G, (t * G.shape[1] + b) * G.shape[2] + p * PANEL)
+            for line in range(0, size, LINE):
+                _copy_line(target + line, source + line)
+            target += size
+
+
 @njit()
 def sum_of_outer_products(
-    unit: Any, C: Any, zero: Any, A: Any, G: Any, strides: Any, tree: Any, part: Any
+    unit: Any, C: Any, zero: Any, A: Any, G: Any, columns: Any, tree: Any, part: Any
 ) -> None:
-    """The same of parts, some rows each, whose products are added up in the order of a tree.
+    """The same of parts, some columns of G (T, B, padded N) each, added up in the order of a tree.
 
-    G is flat, with strides from row to row and from panel to panel. `tree`: ends, of which the rows of part n
-    are those from ends[n] to before ends[n + 1], and after each part how often the last two sums become one.
-    All parts of a block of C are summed up while it is in the cache: that costs little more than one product
-    over all rows.
+    `columns` (parts, 2) are the first and that after the last of each. `tree`: ends, of which the rows of A
+    that belong to part n are those from ends[n] to before ends[n + 1], perhaps with zeros at the end, and
+    after each part how often the last two sums become one. All parts of a block of C are summed up while it
+    is in the cache: that costs little more than one product over all rows.
     """
-    (g_row, g_panel), (ends, additions) = strides, tree
-    p0, p1, k0, k1 = part
-    K, height, rows = C.shape[1], unit[_HEIGHT], k1 - k0
+    (p0, p1, k0, k1), (ends, additions) = part, tree
+    K, height, rows, size = C.shape[1], unit[_HEIGHT], k1 - k0, C.itemsize
     a_row, a_k = (A.shape[1], _NEXT) if unit[_TRANSPOSED] else (_NEXT, A.shape[1])
     plan, flat = np.empty((0, 3), np.intp), C.reshape(-1)
     tiles = -(-rows // height)
     blocks = max(1, -(-rows // MOST_ROWS))
     sums = np.empty((len(additions), (rows // blocks + height + 2) * PANEL), C.dtype)  # the first is C itself
+    packed = np.zeros(np.max(ends[1:] - ends[:-1]) * PANEL + LINE, C.dtype)
+    aligned = -(-_address(packed, 0) // LINE) * LINE
     for p in range(p0, p1):
         for n in range(blocks):  # of whole tiles
             low = k0 + rows * (tiles * n // blocks) // tiles
             high = k0 + rows * (tiles * (n + 1) // blocks) // tiles
-            first, size, level = (p * K + low) * PANEL, (high - low) * PANEL, 0
+            first, level = (p * K + low) * PANEL, 0
             for i in range(len(additions)):
                 c = _address(C, first) if level == 0 else _address(sums, level * sums.shape[1])
-                count = ends[i + 1] - ends[i]
+                count, filled = ends[i + 1] - ends[i], G.shape[0] * (columns[i, 1] - columns[i, 0])
+                _pack_panel(aligned, G, p, columns[i, 0], columns[i, 1])
+                begin = (aligned - _address(packed, 0)) // size
+                packed[begin + filled * PANEL : begin + count * PANEL] = 0
                 depths = max(1, -(-count // DEPTH))
                 start = 0
                 for m in range(1, depths + 1):
@@ -267,11 +292,11 @@ def sum_of_outer_products(
                     if unit[_TRANSPOSED]:
                         stop -= stop % 16
                     init, init_row = (_address(zero, 0), _SAME) if m == 1 else (c, _ROW)
-                    row = ends[i] + start
+                    a = _address(A, (ends[i] + start) * a_k + low * a_row)
                     one_block = Blocks(
-                        unit[_TILE], height, C.itemsize, init, init_row, _address(A, row * a_k + low * a_row),
-                        a_row, a_k, _address(G, row * g_row + p * g_panel), _SAME, g_row, c, _ROW, 1, 1, 0,
-                        high - low, stop - start, _address(plan, 0), len(plan),
+                        unit[_TILE], height, size, init, init_row, a, a_row, a_k,
+                        aligned + start * PANEL * size, _SAME, _ROW, c, _ROW, 1, 1, 0, high - low,
+                        stop - start, _address(plan, 0), len(plan),
                     )  # fmt: skip
                     call(unit[_LOOPS], (one_block,))
                     start = stop
@@ -279,9 +304,9 @@ def sum_of_outer_products(
                 for _ in range(additions[i]):
                     level -= 1
                     if level == 1:
-                        _add(flat[first:], sums[1], size)
+                        _add(flat[first:], sums[1], (high - low) * PANEL)
                     else:
-                        _add(sums[level - 1], sums[level], size)
+                        _add(sums[level - 1], sums[level], (high - low) * PANEL)
 
 
 @njit()
