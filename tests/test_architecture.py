@@ -29,7 +29,7 @@ ARROWS = {
     "kernels": set(),
     "modules": {"kernels"},
     "text": {"ranks", "system"},
-    "counts": {"kernels", "ranks", "text"},
+    "counts": {"kernels", "ranks", "system", "text"},
     "recall": {"kernels"},
     "nn": {"kernels", "modules", "ranks", "system"},
     "checkpoint": {"counts", "system", "text"},
