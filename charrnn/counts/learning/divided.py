@@ -108,7 +108,7 @@ def _division(documents: Documents, order: int, parts: int, ranks: int) -> Divis
 def _balanced(sizes: list[int], ranks: int) -> list[list[int]]:
     """The numbers of the parts that each rank gets: the largest first, to the rank that has the least.
 
-    In turn, parts of a text of 1 GB made ranks that differed by 10 %.
+    In turn, parts of a text of 400 MB made ranks that differed by 10 %.
     """
     held: list[list[int]] = [[] for _ in range(ranks)]
     loads = [0] * ranks
