@@ -91,6 +91,10 @@ def judged(model: Path, test: Path, folder: Path, *, even: bool = False) -> tupl
     lines.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     labels = charrnn.load(model).columns[0].labels
     prior = [1 / len(labels)] * len(labels) if even else None
+    warm = folder / "first.txt"
+    warm.write_text(f"{texts[0]}\n", encoding="utf-8")
+    for _ in api.classified(model, warm, threads=1):  # kernels are loaded
+        pass
     began = time.process_time()
     parts = api.classified(model, lines, prior=prior, threads=1)
     found = [line.probabilities[0] for part in parts for line in part]

@@ -81,8 +81,8 @@ MOST, LEAST = 300_000, 5_000  # characters of a language to learn from; with les
 OWN_SCRIPT = {"am", "el", "gu", "he", "hy", "ka", "kn", "lo", "ml", "or", "pa", "ta", "te", "th"}
 MOST_OF_OWN_SCRIPT, MOST_WORDS = 60_000, 60_000
 # Of how many lines there is a copy as people type them who have no key for a letter.
-TYPED = {"yo": 1.0, "ku": 1.0, "fa": 0.3} | dict.fromkeys(
-    ("az", "cs", "hr", "hu", "lt", "lv", "pl", "ro", "sk", "sl", "sq", "tr", "ur", "vi"), 0.1
+TYPED = {"yo": 1.0, "ku": 1.0, "ro": 0.5, "fa": 0.3} | dict.fromkeys(
+    ("az", "cs", "hr", "hu", "lt", "lv", "pl", "sk", "sl", "sq", "tr", "ur", "vi"), 0.1
 )
 
 Pairs = list[tuple[str, str]]
@@ -279,10 +279,11 @@ def also_typed(language: str, sources: Iterable[Source]) -> list[str]:
 
 
 def as_typed(language: str, line: str) -> str:
-    """Persian, Kurdish and Urdu with Arabic letters, Hungarian with õ and û, others without marks."""
+    """Persian and Urdu with Arabic letters, Kurdish with the signs for its vowel from before it had a letter,
+    Hungarian with õ and û, others without marks."""
     if language in ("fa", "ku", "ur"):
-        line = line.replace("ە", "ه") if language == "ku" else line
-        return line.translate(str.maketrans("یک", "يك"))
+        table = {"ە": "ه\u200c", "ک": "ك"} if language == "ku" else {"ی": "ي", "ک": "ك"}
+        return line.translate(str.maketrans(table))
     return line.translate(str.maketrans("őűŐŰ", "õûÕÛ")) if language == "hu" else metrics.without_marks(line)
 
 

@@ -159,7 +159,7 @@ def test_lines_of_words_have_each_once_and_no_flags():
     ("language", "line", "typed"),
     [
         ("fa", "یک", "يك"),
-        ("ku", "کوردە", "كورده"),
+        ("ku", "کوردەی", "كورده\u200cی"),
         ("hu", "nő, fűrész", "nõ, fûrész"),
         ("ro", "țară", "tara"),
     ],
