@@ -247,7 +247,7 @@ def _of_fluent(text: str) -> list[str]:
     """The texts of messages, attributes and variants: "key =", ".title =" and "[one]" begin one."""
     found: list[list[str]] = []
     for line in text.splitlines():
-        if line.startswith("#"):
+        if line.startswith("#") or line.strip() == "}":  # the end of variants
             continue
         begins = re.match(r"(?:-?[A-Za-z][\w-]* *=|\s+\.[\w-]+ *=|\s+\*?\[[\w-]+\])(.*)", line)
         if begins or not found:

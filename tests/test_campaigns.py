@@ -17,14 +17,14 @@ SLICES = {
     "crashes": ("--kills", 2, "--faults", 2),
     "disks": ("--runs", 4),
     "races": ("--rounds", 1),
-    "models": ("--mutations", 40),
-    "texts": ("--texts", 8, "--size", 200_000, "--line-size", 0),
+    "models": ("--mutations", 20),
+    "texts": ("--texts", 4, "--size", 100_000, "--line-size", 0),
     "commands": ("--calls", 15, "--seed", 4),  # of which the last is a process
     "signals": ("--ends", 2, "--seconds", 60),  # on a machine that others use
-    "numbers": ("--runs", 3),
-    "serving": ("--clients", 80, "--seconds", 60),  # likewise
+    "numbers": ("--runs", 1),
+    "serving": ("--clients", 40, "--seconds", 60),  # likewise
     "ranks": ("--kills", 1, "--disks", 0),
-    "long": ("--minutes", 0.01, "--characters", 50_000),
+    "long": ("--minutes", 0.01, "--characters", 20_000),
 }
 
 

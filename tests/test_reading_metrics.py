@@ -143,7 +143,7 @@ files = { $count ->
   }
 """
     found = [" ".join(text.split()) for text in running_text._of_fluent(fluent)]
-    assert found == ["Firefox yenidən", "", "Səhifələr", "{ $count ->", "bir fayl", "çox fayl }"]
+    assert found == ["Firefox yenidən", "", "Səhifələr", "{ $count ->", "bir fayl", "çox fayl"]
 
 
 def test_lines_of_words_have_each_once_and_no_flags():
