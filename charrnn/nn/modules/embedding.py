@@ -87,6 +87,7 @@ class _Bound(Bound):
         """Compute a share of the rows' gradients: those of some ids."""
         assert self.gradient is not None
         used, V = self.ids.used, len(self.gradient)
+        # Whichever ids a part has, a worker's are those from the first of its share of the distinct ones on.
         v0, v1 = (used[u] if 0 < u < len(used) else V * (u > 0) for u in share.of(len(used)))
 
         def compute(n: int, gradient: Array) -> None:

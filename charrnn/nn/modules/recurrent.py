@@ -121,7 +121,7 @@ class _Product:
         return gates.source
 
     def ranges(self) -> None:
-        """Those rows of each part of the window: its columns."""
+        """Those rows of each part of the window; None: they are its columns."""
 
 
 class _LookUp:
