@@ -1,4 +1,4 @@
-"""Processes of `charrnn` that start in a fifth of the time: forks of one that has imported what they will.
+"""Processes of `charrnn` that start in a third of the time: forks of one that has imported what they will.
 
 Most of what a short command takes is imports, and the tests start hundreds. One process imports NumPy, Numba,
 Typer and all of charrnn, and waits; where a test starts `python -m charrnn`, its fork sets up what an
