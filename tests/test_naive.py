@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from naive import CELLS
 from support import torch_recordings as recorded
+from support.central_differences import check_slopes
 
 Array = np.ndarray[Any, Any]
 
@@ -62,22 +63,6 @@ def random_text(rng: np.random.Generator, V: int) -> tuple[Array, Array, Array]:
     return x, y, reset
 
 
-def assert_central_differences(value: Any, variables: list[Array], gradients: list[Array]) -> None:
-    """`value()` reads `variables`, which are changed in place, one element at a time."""
-    delta = 1e-5
-    for variable, gradient in zip(variables, gradients, strict=True):
-        numeric = np.zeros_like(variable)
-        for at in np.ndindex(variable.shape):
-            before = variable[at]
-            variable[at] = before + delta
-            above = value()
-            variable[at] = before - delta
-            numeric[at] = (above - value()) / (2 * delta)
-            variable[at] = before
-        assert gradient.shape == variable.shape
-        np.testing.assert_allclose(gradient, numeric, rtol=1e-5, atol=1e-8)
-
-
 def check_gradients(
     cell: str,
     nonlinearity: str,
@@ -101,7 +86,9 @@ def check_gradients(
     assert loss == value()
     assert gradients.keys() == parameters.keys()
     variables = [*parameters.values(), *itertools.chain(*state)]
-    assert_central_differences(value, variables, [*gradients.values(), *itertools.chain(*d_state)])
+    for variable, gradient in zip(variables, [*gradients.values(), *itertools.chain(*d_state)], strict=True):
+        assert gradient.shape == variable.shape
+        check_slopes(variable, gradient, value)
 
 
 @pytest.mark.parametrize(("L", "V", "D"), SHAPES)

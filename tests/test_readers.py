@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from naive import CELLS
 from support import torch_recordings as recorded
-from support.central_differences import check_slope, own_places
+from support.central_differences import check_parameters, own_places
 from support.environment import environment
 
 from charrnn.config import ModelConfig, TrainConfig
@@ -84,8 +84,7 @@ def check(reader: Reader, given: Batch) -> None:
     loss = reader.gradient(given)
     slopes, used = reader.gradients.flat.copy(), own_places(reader)
     assert loss == pytest.approx(reader.loss(given), rel=1e-12)
-    for place in used:
-        check_slope(reader.parameters.flat, place, slopes[place], lambda: reader.loss(given))
+    check_parameters(reader, slopes, lambda: reader.loss(given))
     assert np.count_nonzero(slopes[used]) > 0.7 * len(used)  # relu has dead units
     assert not np.delete(slopes, used).any(), "padding has a gradient"
 

@@ -13,6 +13,7 @@ from charrnn.nn.parameters import Parameters
 from charrnn.nn.passes import Parametrized
 
 STEP = 1e-5
+DIRECTIONS = 2  # of each array
 
 
 def random_state(rng: np.random.Generator, model: Model, B: int) -> State:
@@ -23,20 +24,40 @@ def random_state(rng: np.random.Generator, model: Model, B: int) -> State:
 
 def own_places(model: Parametrized[Any]) -> Any:
     """The indices of the parameters in the flat vector, whose other places are padding."""
+    return np.flatnonzero(_owners(model))
+
+
+def _owners(model: Parametrized[Any]) -> Any:
+    """The number of the parameter, from 1, that each place of the flat vector belongs to; 0: padding."""
     by_row = [name for module in model.network.flat() for name in module.by_row]
-    probe = Parameters(model.network.shapes(), by_row, np.float64)
-    probe.load({name: np.ones(shape) for name, shape in model.network.shapes().items()})
-    return np.flatnonzero(probe.flat)
+    probe, shapes = Parameters(model.network.shapes(), by_row, np.float64), model.network.shapes()
+    probe.load({name: np.full(shape, k, float) for k, (name, shape) in enumerate(shapes.items(), 1)})
+    return probe.flat
 
 
-def check_slope(array: Any, place: Any, slope: float, loss: Callable[[], float]) -> None:
-    """Check the slope of the loss at a place of an array that it depends on."""
-    before, losses = array[place], []
-    for step in (STEP, -STEP):
-        array[place] = before + step
-        losses.append(loss())
-    array[place] = before
-    assert slope == pytest.approx((losses[0] - losses[1]) / (2 * STEP), rel=1e-5, abs=1e-8)
+def check_slopes(array: Any, slopes: Any, loss: Callable[[], float], places: Any = ...) -> None:
+    """Check the slopes of the loss at places of an array that it depends on, in a few random directions.
+
+    A slope that is wrong shows in each direction: what elements contribute would have to cancel out.
+    """
+    before, rng = array[places].copy(), np.random.default_rng(array.size)
+    for _ in range(DIRECTIONS):
+        direction = rng.standard_normal(before.shape)
+        direction /= np.linalg.norm(direction)
+        losses = []
+        for step in (STEP, -STEP):
+            array[places] = before + step * direction
+            losses.append(loss())
+        array[places] = before
+        expected = (losses[0] - losses[1]) / (2 * STEP)
+        assert np.sum(slopes[places] * direction) == pytest.approx(expected, rel=1e-6, abs=1e-9)
+
+
+def check_parameters(model: Parametrized[Any], slopes: Any, loss: Callable[[], float]) -> None:
+    """Check the flat gradient of each parameter."""
+    owners = _owners(model)
+    for k in range(1, int(owners.max()) + 1):
+        check_slopes(model.parameters.flat, slopes, loss, np.flatnonzero(owners == k))
 
 
 def check_gradients(model: Model, x: Any, y: Any, state: State, reset: Any, labels: Any = None) -> Any:
@@ -47,10 +68,8 @@ def check_gradients(model: Model, x: Any, y: Any, state: State, reset: Any, labe
     def loss() -> float:
         return float(model.losses(x, y, state, reset, labels)[0].mean())
 
-    for place in own_places(model):
-        check_slope(model.parameters.flat, place, slopes[place], loss)
+    check_parameters(model, slopes, loss)
     for arrays, gradients in zip(state.layers, starts.layers, strict=True):
         for array, gradient in zip(arrays, gradients, strict=True):
-            for place in np.ndindex(array.shape):
-                check_slope(array, place, gradient[place], loss)
+            check_slopes(array, gradient, loss)
     return slopes
