@@ -10,7 +10,7 @@ from support.environment import scrub
 from support.warming import warm_up
 
 # The first call of a kernel compiles it, which takes seconds where nothing is cached. The campaigns try more.
-settings.register_profile("charrnn", deadline=None, max_examples=50)
+settings.register_profile("charrnn", deadline=None, max_examples=30)
 settings.load_profile("charrnn")
 
 

@@ -337,17 +337,9 @@ def test_a_cpu_without_the_instructions_trains_the_same_in_float32_with_nothing_
     variables = {"NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
     words = (
         "train",
-        corpus,
-        "--steps",
-        4,
-        "--hidden-size",
-        128,
-        "--num-layers",
-        1,
-        "--no-norm",
-        "--counts",
-        0,
-    )
+        corpus, "--cell", "rnn", "--steps", 4, "--hidden-size", 128, "--num-layers", 1, "--no-norm",
+        "--counts", 0,
+    )  # fmt: skip
     line = failed(run(*words, "-o", tmp_path / "m", "--precision", "bfloat16", **variables))
     assert "no bfloat16 instructions" in line
     assert "--precision float32" in line

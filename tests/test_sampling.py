@@ -262,7 +262,7 @@ def test_frequencies_are_the_filtered_probabilities(options, support):
     assert (abs(counts - expected) < 1).all()
 
 
-@settings(deadline=None, max_examples=500)  # the first call compiles
+@settings(deadline=None, max_examples=250)  # the first call compiles
 @given(
     st.lists(ANY_LOGIT, min_size=1, max_size=40),
     st.one_of(st.just(0.0), TEMPERATURES, st.floats(0.2, 2.0)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib
 import os
 import random
@@ -47,7 +48,7 @@ class Ranks:
         self.model = folder / "m.safetensors"
         (folder / "text.txt").write_text(TEXT)
         self.words = ("train", folder / "text.txt", "-o", self.model, *NETWORK)
-        self.straight = {every: self._run(1, every, "--force") for every in EVERY}
+        self.straight = functools.cache(lambda every: self._run(1, every, "--force"))  # undisturbed
         self.longest = 0.0
 
     def _training(self, every: int, *more: object) -> list[str]:
@@ -62,6 +63,7 @@ class Ranks:
     def disturb(self, what: str, fault: Fault, launcher: list[str]) -> None:
         """Start a run, disturb it while it makes steps, and go on with it."""
         size, every = self.random.randint(2, HOSTS), self.random.choice(EVERY)
+        straight = self.straight(every)
         for path in self.folder.glob("*m.*"):
             path.unlink()
         words = [mpirun.MPIRUN, *launcher, "-n", str(size), *self._training(every, "--json")]
@@ -94,9 +96,7 @@ class Ranks:
         self.report.check(told, f"{case}: {process.returncode}, said {said[-800:]!r}")
         self.report.check("Traceback" not in said, f"{case}: {said}")
         if done:
-            self.report.check(
-                self.model.read_bytes() == self.straight[every], f"{case}: other bytes at the end"
-            )
+            self.report.check(self.model.read_bytes() == straight, f"{case}: other bytes at the end")
         self._go_on(case, every)
         self.report.count("done before" if ended else what)
 
@@ -112,7 +112,7 @@ class Ranks:
         except subprocess.SubprocessError as error:
             self.report.breaks(f"{case}: {error} {getattr(error, 'stderr', b'')!r}")
             return
-        self.report.check(found == self.straight[every], f"{case}: other bytes after {more}")
+        self.report.check(found == self.straight(every), f"{case}: other bytes after {more}")
 
     def kill(self) -> None:
         """A process of a rank, the one that works or the one that was started, is killed or stopped."""

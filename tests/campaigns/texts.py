@@ -204,7 +204,7 @@ class Texts:
 
     def large(self, size: int) -> None:
         """Texts of one line, of one character, of all characters, a .gz bomb: memory is that of the ids."""
-        every = "".join(map(chr, [*range(0x20, 0xD800), *range(0xE000, 0x110000)]))
+        every = "".join(map(chr, [*range(0x20, 0xD800), *range(0xE000, 0x110000)]))[:size]
         for name, content in (
             ("one line", b"she sells sea shells " * (size // 21)),
             ("one character", b"a" * size),
