@@ -8,9 +8,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.environment import ROOT, environment
+
+WARMING = (sys.executable, "-m", "support.warming")
+# pytest rewrites the assertions of each module, once: two workers would both do so at the same time.
+ALONE = ("-p", "no:xdist", "-p", "no:cacheprovider")
+COLLECTING = (sys.executable, "-m", "pytest", "--collect-only", *ALONE, "tests")
 
 
 def warm_up(config: pytest.Config) -> None:
@@ -19,8 +25,14 @@ def warm_up(config: pytest.Config) -> None:
     is_whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not selects
     if is_whole and config.getoption("dist", "no") != "no":
         variables = environment(PYTHONPATH=os.pathsep.join((ROOT, os.path.join(ROOT, "tests"))))
-        words = (sys.executable, "-m", "support.warming")
-        for process in [subprocess.Popen([*words, part], env=variables) for part in PARTS]:
+        commands = [(*WARMING, part) for part in PARTS]
+        if not [*Path(ROOT, "tests", "__pycache__").glob("test_*-pytest-*.pyc")]:
+            commands.append(COLLECTING)
+        processes = [
+            subprocess.Popen(command, env=variables, cwd=ROOT, stdout=subprocess.DEVNULL)
+            for command in commands
+        ]
+        for process in processes:
             process.wait()
 
 
