@@ -560,13 +560,29 @@ class KneserNey:
                 return lowest
             context = context[1:]
         shorter = self.probability(w, context[1:], lowest) if context else lowest
-        follow, kept = self.counts[context], {}
+        kept, mass = self.told(context)
+        total = mass + sum(kept.values())
+        return kept.get(w, 0) / total + mass / total * shorter
+
+    def told(self, context: tuple[int, ...]) -> tuple[dict[int, float], float]:
+        """Of what follows a context the counts less their discounts, and what is left to the shorter one."""
+        follow, kept = self.counts.get(context, {}), {}
         for v, count in follow.items():
             if len(context) < self.once or self.occurrences[context][v] > 1 or not context:
                 kept[v] = count - self.discounts[len(context)][min(count, 3) - 1]
-        total = sum(follow.values())
-        mass = total - sum(kept.values())
-        return kept.get(w, 0) / total + mass / total * shorter
+        return kept, sum(follow.values()) - sum(kept.values())
+
+
+def merged(models: Sequence[tuple[float, KneserNey]], w: int, context: tuple[int, ...]) -> float:
+    """The probability of w after a context by the counts of several models, each of which has a weight."""
+    shorter = merged(models, w, context[1:]) if context else 1 / models[0][1].V
+    own, mass, total = 0.0, 0.0, 0.0
+    for weight, model in models:
+        kept, left = model.told(context)
+        own += weight * kept.get(w, 0)
+        mass += weight * left
+        total += weight * (sum(kept.values()) + left)
+    return (own + mass * shorter) / total if total else shorter
 
 
 class LabelledKneserNey:

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import documents as texts
+from support.counted_texts import contexts_of, random_text, state, stretches
 from support.environment import environment
 
 from charrnn.checkpoint import container
@@ -49,38 +50,6 @@ SMALL = {
 
 def small(**changes: Any) -> Counts:
     return Counts(**{**SMALL, **changes}, vocab_size=2)
-
-
-def random_text(seed: int, length: int, V: int) -> Documents:
-    """Documents in which contexts recur, as in a language."""
-    rng = np.random.default_rng(seed)
-    words = [rng.geometric(min(0.9, 4 / V), rng.integers(1, 6)) % V for _ in range(max(V // 2, 3))]
-    ids = np.concatenate([words[i] for i in rng.geometric(0.1, length) % len(words)])[:length]
-    ids = np.where(rng.random(length) < 0.1, rng.integers(0, V, length), ids)
-    starts = np.unique(np.append(0, rng.integers(0, length, 3)))
-    return Documents(ids.astype(np.uint8 if V <= 256 else np.uint16), V, starts)
-
-
-def stretches(documents: Documents) -> list[tuple[bool, list[int]]]:
-    """As the reference takes them; what precedes a cut is not known."""
-    x, y, reset = documents.look_up(np.arange(len(documents)))
-    found: list[tuple[bool, list[int]]] = []
-    for before, character, begins in zip(x.tolist(), y.tolist(), reset.tolist(), strict=True):
-        if begins:
-            found.append((before == documents.vocab_size, []))
-        found[-1][1].append(character)
-    return found
-
-
-def contexts_of(reference: naive.KneserNey, V: int, seed: int = 0) -> list[tuple[int, ...]]:
-    """Those that occur, and as many that need not."""
-    rng = np.random.default_rng(seed)
-    known = list(reference.counts)[:200]
-    return known + [tuple(rng.integers(0, V, len(context)).tolist()) for context in known]
-
-
-def state(lookup: Lookup | CompiledLookup, context: tuple[int, ...], n: int) -> Any:
-    return np.array([NOTHING] * (n - 1 - len(context)) + list(context), np.int32)
 
 
 def check_against_naive(documents: Documents, n: int, once: int = UNBOUNDED) -> None:

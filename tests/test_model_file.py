@@ -604,7 +604,7 @@ def test_a_resume_file_gives_tensors_and_state_back(tmp_path: Path) -> None:
 
 
 def test_a_resume_file_refuses_other_types(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="m is float64, not float32 or int64"):
+    with pytest.raises(CheckpointError, match="m is float64, not float32, int64 or unsigned"):
         save_resume(tmp_path / "r.safetensors", {"m": np.zeros(3)}, {})
     with pytest.raises(CheckpointError, match="no plain JSON"):
         save_resume(tmp_path / "r.safetensors", {}, {"x": np.nan})

@@ -18,6 +18,7 @@ from charrnn.checkpoint import container
 from charrnn.checkpoint.container import Array, Container, DamageError, Entry, Record
 from charrnn.config import CacheConfig, ModelConfig, TextConfig, format_version
 from charrnn.counts.counts import PREFIX as COUNTS
+from charrnn.counts.counts import UNSIGNED
 from charrnn.counts.gate import PREFIX as GATE
 from charrnn.counts.gate import GatedCounts
 from charrnn.errors import CheckpointError, ConfigError, VocabularyError, printable, quoted
@@ -156,7 +157,7 @@ def _counts(config: ModelConfig, tensors: Mapping[str, Array]) -> GatedCounts:
 def save_resume(
     path: str | Path, tensors: Mapping[str, Array], state: Mapping[str, Any], version: int = 1
 ) -> None:
-    """Write what `--resume` needs: float32 and int64 tensors, and a state of plain JSON.
+    """Write what `--resume` needs: float32, int64 and unsigned tensors, and a state of plain JSON.
 
     `version` is the lowest version of the file format that knows every entry of the state.
 
@@ -165,9 +166,10 @@ def save_resume(
     """
     path = Path(path)
     for name, tensor in tensors.items():
-        if tensor.dtype not in (np.float32, np.int64):
+        if tensor.dtype not in (np.float32, np.int64, *UNSIGNED):
             raise CheckpointError(
-                f"{printable(str(path))} is not written: {name} is {tensor.dtype}, not float32 or int64"
+                f"{printable(str(path))} is not written: "
+                f"{name} is {tensor.dtype}, not float32, int64 or unsigned"
             )
     record = {"format_version": version, "kind": "resume", "state": dict(state)}
     container.write(path, tensors, record)

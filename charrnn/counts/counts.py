@@ -34,6 +34,7 @@ UNIT = 4096  # discounts and masses are multiples of 1 / UNIT
 MOST_ORDER = 16
 MOST_VALUE = 2**30  # of a count, and of a mass times UNIT: so no total exceeds 63 bits
 MOST_CODES = 2**16  # different values
+MERGED_SCALE = 16  # of counts of two texts
 PREFIX = "counts."
 UNSIGNED = tuple(map(np.dtype, (np.uint8, np.uint16, np.uint32)))
 
@@ -80,6 +81,14 @@ class Counts:
         """How many children of the root are no labels."""
         whole = int(self.children[0]) if len(self.children) else 0
         return int(np.count_nonzero(self.symbols[1 : 1 + whole] <= self.vocab_size))
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether these are counts of a text, and of that of a model that it was learned from.
+
+        They have no discounts, but are MERGED_SCALE times as large; see charrnn.counts.learning.merging.
+        """
+        return not self.all_discounts.any()
 
     def symbols_of(self, labels: Array) -> npt.NDArray[np.int32]:
         """The symbols of labels, ids (.., columns) of charrnn.labels; -1: unknown. Of a column each."""

@@ -11,6 +11,7 @@ from charrnn.checkpoint.model_file import Checkpoint, load
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.counts.compiled import CompiledLookup
 from charrnn.counts.learning.building import learned
+from charrnn.counts.learning.merging import EarlierCounts
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
@@ -84,6 +85,25 @@ def _foreign(base: Checkpoint, corpus: Corpus, text: Documents) -> float:
     if text.end >= 0:
         is_new[text.end] = False
     return float(is_new[text.at(np.arange(min(len(text), SAMPLE)))].mean())
+
+
+def earlier_counts(initial: Checkpoint, corpus: Corpus) -> EarlierCounts | None:
+    """The counts of a model to start from, and what its symbols are in the corpus.
+
+    None: there are none, or they are those of bytes, and the corpus has characters, or the other way around.
+    """
+    if initial.counts is None or initial.text.bytes != corpus.text.bytes:
+        return None
+    counts, gate, V = initial.counts.counts, initial.counts.gate, corpus.vocab_size
+    sizes = np.array([0, *(len(column.labels) for column in corpus.columns)])
+    first = dict(zip((column.name for column in corpus.columns), V + 1 + np.cumsum(sizes), strict=False))
+    labels = np.full(sum(counts.labels), -1)  # also those that a file has without their names
+    if initial.columns:
+        columns = {column.name: column for column in corpus.columns}
+        places = [old.positions_in(columns[old.name])[:-1] + first[old.name] for old in initial.columns]
+        labels = np.concatenate(places)
+    characters = initial.vocabulary.positions_in(corpus.vocabulary)
+    return EarlierCounts(counts, gate, np.concatenate([characters, [V], labels]).astype(np.int64))
 
 
 def grown(initial: Checkpoint, corpus: Corpus, fresh: dict[str, Array]) -> dict[str, Array]:

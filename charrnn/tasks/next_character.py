@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import Kind, ModelConfig, SampleConfig, TextConfig, TrainConfig
+from charrnn.counts.learning.merging import EarlierCounts
 from charrnn.errors import ConfigError, TrainingError, printable
 from charrnn.events import Measure
 from charrnn.generation.writing import generate_all
@@ -19,7 +20,7 @@ from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
 from charrnn.ranks.ranks import ALONE, Ranks
 from charrnn.tasks import base
-from charrnn.tasks.base import grown
+from charrnn.tasks.base import earlier_counts, grown
 from charrnn.tasks.counting import Counting, set_aside
 from charrnn.tasks.evaluation import Evaluation, evaluate
 from charrnn.tasks.fields import shuffled
@@ -76,6 +77,17 @@ class Texts(Material):
 
     names: tuple[str, ...] = ()  # the paths of the corpus
     previews: bool = False
+    earlier: EarlierCounts | None = None  # of the model to start from
+
+    def beside(self, initial: Checkpoint) -> Self:
+        found = super().beside(initial)
+        return replace(found, earlier=earlier_counts(initial, found.corpus))
+
+    def lasting(self) -> dict[str, Array]:
+        return {} if self.earlier is None else self.earlier.tensors()
+
+    def resumed(self, tensors: Mapping[str, Array]) -> Self:
+        return replace(self, earlier=EarlierCounts.from_tensors(tensors))
 
     def base(self) -> Checkpoint | None:
         return base.model()
@@ -172,7 +184,10 @@ class NextCharacters:
         if self._most_bytes:
             own = joined(self.texts.corpus.documents, ((own, 0, len(own), 1) for own in self._own))
             labels = tuple(len(column.labels) for column in self.texts.corpus.columns)
-            self._counting = Counting(own, self._aside, self._most_bytes, labels)
+            newline, earlier = self.texts.corpus.vocabulary.find("\n"), self.texts.earlier
+            self._counting = Counting(
+                own, self._aside, self._most_bytes, labels, earlier=earlier, newline=newline
+            )
             model = replace(model, counts=self._counting.gated)
         made, total = self.texts.corpus.novelty(), len(self.texts.corpus.documents)
         try:
@@ -183,6 +198,11 @@ class NextCharacters:
 
     def warnings(self, *, chosen: bool) -> Iterator[str]:
         corpus, apart = self.texts.corpus, self.texts.validation is not None
+        if self._most_bytes and self.texts.earlier is not None:
+            yield (
+                "the counts of the model to start from are merged with those of this text where that "
+                "helps: the new model may hold pieces of both texts"
+            )
         if self._weighted is not None:
             rows = zip(self.texts.names, self._weighted.times, self._weighted.shares, strict=True)
             each = [f"{name} {times:,.3g} times ({share:.1%})" for name, times, share in rows]

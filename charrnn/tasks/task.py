@@ -149,6 +149,14 @@ class Material:
             columns = merged(columns, initial.columns)
         return self.within(self.corpus.vocabulary.merged(known), columns)
 
+    def lasting(self) -> dict[str, Array]:
+        """What a resumed run has to know of the model that the run started from, beside its weights."""
+        return {}
+
+    def resumed(self, tensors: Mapping[str, Array]) -> Self:
+        """The same with what `lasting` gave, among other tensors. ValueError: it is anything else."""
+        return self
+
     def base(self) -> Checkpoint | None:
         """The model that comes with the program for such texts. None: there is none."""
         return None

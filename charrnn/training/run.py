@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -47,8 +47,9 @@ class Run:
     """One training run of a network at a task, which writes its best model to `outputs`.
 
     `model` holds what all models of the run have in common: configuration, vocabulary, how texts are read,
-    settings and the run's fingerprint. `init` identifies the initial weights, if these are a model's. `stop`
-    is called after each step: when it returns a text, the run is saved and ends.
+    settings and the run's fingerprint. `init` identifies the initial weights, if these are a model's, and
+    `lasting` is what else a resumed run needs of that. `stop` is called after each step: when it returns a
+    text, the run is saved and ends.
     """
 
     def __init__(
@@ -60,10 +61,12 @@ class Run:
         outputs: Outputs,
         *,
         init: str = "",
+        lasting: Mapping[str, Array] | None = None,
         stop: Stop = lambda: None,
     ) -> None:
         self.task, self.network, self.train = task, network, train
         self.model, self.outputs, self.init, self.stop = model, outputs, init, stop
+        self._lasting = lasting or {}
         self.carry: Carry = None
         self.position = Position()
         self._common = self.position  # where shards were last brought together, from which a run goes on
@@ -308,7 +311,7 @@ class Run:
         p, model = self.position if self._is_common() else self._common, self.model
         if p is self.position:
             p.seconds = self._seconds()
-        tensors = self.network.state_dict(self.carry)
+        tensors = {**self.network.state_dict(self.carry), **self._lasting}
         record = {
             "run": model.run,
             "init": self.init,

@@ -14,10 +14,11 @@ from typing import Any
 from charrnn.checkpoint import kinds, model_file
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, TextConfig, TrainConfig, canonical, has_memory, to_dict
-from charrnn.errors import ConfigError, VocabularyError, decimal
+from charrnn.errors import ConfigError, TrainingError, VocabularyError, decimal
 from charrnn.events import Compiling, Started
 from charrnn.nn.learning.compilation import compile_kernels, start_helper
 from charrnn.nn.learning.speed import Pace, characters_per_second, pace
+from charrnn.nn.parameters import Array
 from charrnn.nn.precision import agreed, choose, require
 from charrnn.nn.workers import Workers
 from charrnn.tasks.task import Material, Stop, beside
@@ -62,7 +63,7 @@ class Settled:
         # With a separate text for validation, the split means nothing.
         apart = material.validation is not None
         split = None if apart else canonical(train.val_split, lines=corpus.text.records)
-        init = "" if initial is None else _digest(initial)
+        init = "" if initial is None else _digest(initial, material.lasting() if train.counts else {})
         return cls(material, model, replace(train, val_split=split), init, planned, initial)
 
     def fingerprint(self) -> str:
@@ -109,7 +110,8 @@ def set_up(
     blank = replace(blank, columns=corpus.columns)
     task, network = material.begin(settled.model, train, settled.initial, workers)
     outputs = Outputs(out, request.target.keep_models)
-    run = Run(task, network, train, blank, outputs, init=settled.init, stop=stop)
+    lasting = material.lasting() if train.counts else {}
+    run = Run(task, network, train, blank, outputs, init=settled.init, lasting=lasting, stop=stop)
     run.position.seconds = time.monotonic() - began
     outputs.clean()
     earlier.hand_over(run, start)
@@ -136,9 +138,13 @@ def _as_before(
     start_helper(held, model, request.threads, train.precision == "bfloat16", beside(asdict(train)))
     try:
         material = request.assignment.read(old.text)
-        material = material.within(old.vocabulary, old.columns)
+        material = material.within(old.vocabulary, old.columns).resumed(old.tensors)
     except VocabularyError as error:
         raise earlier.another_corpus() from error
+    except ValueError as error:
+        raise TrainingError(
+            f"the resume file of {earlier.out} is damaged: {error}", "start anew with --force"
+        ) from error
     validation = material.validation
     if train.val_text != ("" if validation is None else validation.fingerprint()):
         raise earlier.another_corpus()
@@ -307,8 +313,8 @@ def _with_network_of(initial: Checkpoint, given: dict[str, Any]) -> dict[str, An
     return {"learning_rate": FINE_TUNING_RATE, "dropout": initial.config.dropout, **network, **given}
 
 
-def _digest(checkpoint: Checkpoint) -> str:
+def _digest(checkpoint: Checkpoint, lasting: dict[str, Array]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in checkpoint.tensors.items():
+    for name, tensor in (checkpoint.tensors | lasting).items():
         digest.update(name.encode() + tensor.tobytes())
     return digest.hexdigest()

@@ -113,6 +113,7 @@ def _aligned(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 def _record(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
     best, counts = checkpoint.best_val_loss, checkpoint.counts and checkpoint.counts.counts
+    merged = {"merged": True} if counts and counts.is_merged else {}
     return {
         "path": path,
         "model": checkpoint.config.to_dict(),
@@ -120,7 +121,7 @@ def _record(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
         "vocabulary": checkpoint.characters,
         "text": shown(checkpoint.text),
         **({"labels": [asdict(column) for column in checkpoint.columns]} if checkpoint.columns else {}),
-        **({"counts": {"order": counts.order, "bytes": counts.nbytes}} if counts else {}),
+        **({"counts": {"order": counts.order, "bytes": counts.nbytes, **merged}} if counts else {}),
         "best_val_loss": best,
         "best_val_bpc": None if best is None else best / math.log(2),
         "history": checkpoint.history,
@@ -148,7 +149,10 @@ def _table(path: str, checkpoint: Checkpoint) -> list[str]:
     if checkpoint.counts is not None:
         counts = checkpoint.counts.counts
         size = f"{counts.nbytes / 1e6:.1f} MB of up to {counts.order} characters in a row"
-        rows.append(("counts", f"{size}: they hold pieces of the training text"))
+        whose = "the training text"
+        if counts.is_merged:
+            whose += " and of that of the model it started from"
+        rows.append(("counts", f"{size}: they hold pieces of {whose}"))
     if checkpoint.best_val_loss is not None:
         rows.append(("best loss", wording.loss(checkpoint.best_val_loss, config.kind)))
     settings = sorted(checkpoint.settings.items())

@@ -208,6 +208,12 @@ def no_bytes() -> npt.NDArray[np.int64]:
     return np.zeros((0x7F800000 >> _GAIN_SHIFT) + 1, np.int64)
 
 
+def add_bytes(gains: Array, size: int, total: Array) -> None:
+    """Adds what takes so many bytes each to `total`, by gains; a negative one takes none."""
+    classes = gains[gains >= 0].view(np.int32) >> _GAIN_SHIFT
+    total += size * np.bincount(classes, minlength=len(total))
+
+
 def tally(
     levels: list[Level], gains: list[Array], k: int, longer: tuple[Array, Array], sizes: Sizes, total: Array
 ) -> Array:
