@@ -378,6 +378,8 @@ class ModelConfig(_Stored):
         0.002, 0, 1, version=6, of="esn"
     )  # of the recurrent weights: four a unit at least
     input_scale: float = limited(2.0, 1e-6, 1000, version=6, of="esn")  # the largest weight of a character
+    # The labels that all texts have, of a model that was one of labels: their places among all.
+    given: tuple[int, ...] = field(default=(), metadata={"version": 6, "of": "esn"})
     # Of a machine with a memory, cell ntm; see charrnn.nn.modules.writing.memory.
     memory_rows: int = limited(128, 2, 16384, version=6, of="ntm")  # N
     memory_width: int = limited(20, 1, 1024, version=6, of="ntm")  # M, numbers of a row
@@ -385,7 +387,7 @@ class ModelConfig(_Stored):
     span: int = limited(0, 0, 4096, version=6)
 
     def __post_init__(self) -> None:
-        for name in ("between", "labels", "targets"):
+        for name in ("between", "labels", "targets", "given"):
             if isinstance(getattr(self, name), list):  # from a file
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         _check(self)
@@ -447,8 +449,12 @@ class ModelConfig(_Stored):
         """A reservoir is all that stands before its read-out: what a layer has around it is left out."""
         if self.reservoir is None:
             object.__setattr__(self, "reservoir", 1)
-        if self.kind != "writer" or self.labels:
-            raise ConfigError(f"--cell {self.cell} learns to write texts without labels", "give another cell")
+        if self.kind != "writer":
+            raise ConfigError(f"--cell {self.cell} learns to write texts", "give another cell")
+        columns = isinstance(self.given, tuple) and len(self.given) <= MOST_COLUMNS
+        _require(columns, "given", self.given, f"at most {MOST_COLUMNS} labels")
+        for place in self.given:
+            _check_number("given", place, 0, MOST_COLUMNS * MOST_LABELS, whole=True)
         if self.span:
             raise ConfigError(f"--cell {self.cell} trains its read-out alone, not --span", "leave one out")
         nothing: dict[str, Any] = {"embedding_size": 0, "norm": False, "residual": False, "dropout": 0.0}

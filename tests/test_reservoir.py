@@ -20,6 +20,7 @@ from charrnn.events import Finished, Step
 from charrnn.inference import writing_loop
 from charrnn.inference.engines import Cursor
 from charrnn.inference.numpy_network import PlainNetwork
+from charrnn.labels import Column
 from charrnn.nn.learning.newton import EVERY, GATHERED, BoundedNewton
 from charrnn.nn.modules.writing.reservoir import Reservoir, spectral_radius, uniform
 from charrnn.nn.network import Model, State
@@ -247,6 +248,80 @@ def test_a_gradient_that_is_no_number_changes_nothing() -> None:
     np.testing.assert_array_equal(model.parameters.flat, before)
 
 
+# --- labels ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("N", "L"), SHAPES)
+def test_labels_are_read_like_characters_and_unknown_ones_are_nothing(N: int, L: int) -> None:
+    of = config(N, L, labels=(3, 2))
+    tensors, reservoir = read_out(of), made(of)
+    x = np.random.default_rng(1).integers(0, V, (T, 3)).astype(np.int32)
+    labels = np.tile(np.array([[2, 0], [3, 1], [5, 2]], np.int32), (T, 1, 1))  # 3 and 2 on are unknown
+    tables = [reservoir.label(2) + reservoir.label(3), reservoir.label(4), 0 * reservoir.label(0)]
+    model = Model(of, workers=Workers(1), dtype=np.float64)
+    model.load_tensors(tensors)
+    found, _ = model.forward(x, labels=labels)
+    for b, more in enumerate(tables):
+        table, matrix = reservoir.table + more, reservoir.matrix()
+        logits, _ = naive.echo(table, matrix, of.leak, tensors, x[:, [b]], np.zeros((T, 1), bool))
+        np.testing.assert_allclose(found[:, b], logits[:, 0], rtol=0, atol=1e-6)
+    unlabelled = Model(config(N, L), workers=Workers(1), dtype=np.float64)
+    unlabelled.load_tensors(tensors)
+    np.testing.assert_array_equal(unlabelled.forward(x)[0], model.forward(x)[0])
+
+
+def test_a_model_of_given_labels_is_one_without_that_reads_them_always(tmp_path: Path) -> None:
+    columns = Column("a", ("p", "q", "r"), (1, 1, 1)), Column("b", ("s", "t"), (1, 1))
+    of = config(labels=(3, 2))
+    whole = Checkpoint(of, Vocabulary("\nabcdef"), TextConfig(lines=True), read_out(of), columns=columns)
+    x = np.random.default_rng(1).integers(0, V, (T, 1)).astype(np.int32)
+    model = Model(of, workers=Workers(1))
+    model.load_tensors(whole.tensors)
+    for labels, ids, places in (({"a": "r", "b": "t"}, (2, 1), (2, 4)), ({"b": "s"}, (3, 0), (3,))):
+        given = api.given(whole, labels)
+        assert isinstance(given, Checkpoint)
+        assert (given.config.labels, given.config.given) == ((), places)
+        model_file.save(given, tmp_path / "g.safetensors")
+        other = Model(api.load(tmp_path / "g.safetensors").config, workers=Workers(1))
+        other.load_tensors(given.tensors)
+        told = model.forward(x, labels=np.tile(np.array(ids, np.int32), (T, 1, 1)))[0]
+        np.testing.assert_array_equal(other.forward(x)[0], told)
+        network = PlainNetwork(given)
+        state = network.initial_state()
+        for t in range(T):
+            found, state = network.step(int(x[t, 0]), state)
+            np.testing.assert_allclose(found, told[t, 0], rtol=0, atol=2e-5)
+    with pytest.raises(ConfigError, match="given"):
+        config(given=(-1,))
+    with pytest.raises(ConfigError, match="esn alone"):
+        ModelConfig(V, given=(1,))
+
+
+def test_a_reservoir_learns_what_labels_mean(folder: Path) -> None:
+    random = np.random.default_rng(0)
+    letters = {"first": "abc", "second": "def"}
+    rows = [
+        f"{label}\t{''.join(random.choice([*of], 5))}" for _ in range(300) for label, of in letters.items()
+    ]
+    path, out = folder / "words.tsv", folder / "words.safetensors"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    trained(path, out, text=TextConfig(lines=True, label_by="column"), counts=0.1, epochs=6.0)
+    model = api.load(out)
+    assert {*model.tensors} == {"decoder.weight", "decoder.bias"}
+    found = api.evaluate(model, path)
+    assert found.loss < 1.3 < found.loss_without_labels
+    for label, of in letters.items():
+        written = "".join("".join(text) for text in api.sample(api.given(model, label), count=20, seed=1))
+        assert sum(c in of for c in written) > 0.9 * len(written.replace("\n", ""))
+    (folder / "asked.txt").write_text("abcab\nfedef\n", encoding="utf-8")
+    for command in ("classify", "score --label first", "next d --label second"):
+        asked = [] if command.startswith("next") else ["asked.txt"]
+        done = call(*command.split(), "-m", "words.safetensors", *asked, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        if command == "classify":
+            assert [line.split("\t")[0] for line in done.stdout.decode().splitlines()] == ["first", "second"]
+
+
 # --- what models do ----------------------------------------------------------------------------------
 
 
@@ -336,7 +411,7 @@ def _one(folder: Path) -> bool:
         (["--leak", "0"], "leak is 0.0: give a number from 1e-06 to 1"),
         (["--spectral-radius", "-1"], "spectral-radius is -1.0"),
         (["--span", "8"], "--cell esn trains its read-out alone, not --span: leave one out"),
-        (["--task", "fill"], "--cell esn learns to write texts without labels: give another cell"),
+        (["--task", "fill"], "--cell esn learns to write texts: give another cell"),
     ],
 )
 def test_what_a_reservoir_has_not_is_refused_in_one_line(folder: Path, words: list[str], said: str) -> None:

@@ -63,9 +63,10 @@ class Checkpoint:
 
     def given(self, labels: tuple[int, ...]) -> Checkpoint:
         """The model of texts with these labels, one id for each column, as one without labels."""
-        config = replace(self.config, labels=())
+        is_made = self.config.recurrence.is_made
+        config = replace(self.config, labels=(), given=self._places_of(labels) if is_made else ())
         tensors = {name: self.tensors[name] for name in config.parameter_shapes()}
-        for k in range(config.num_layers):
+        for k in range(0 if is_made else config.num_layers):
             name = f"rnn.bias_ih_l{k}"
             for column, label in enumerate(labels):
                 rows = self.tensors[f"label.{column}.weight_l{k}"]
@@ -74,6 +75,14 @@ class Checkpoint:
         text = replace(self.text, label_by=None, label_fields=())
         counts = self.counts and self.counts.given(labels)
         return replace(self, config=config, tensors=tensors, text=text, columns=(), counts=counts)
+
+    def _places_of(self, labels: tuple[int, ...]) -> tuple[int, ...]:
+        """The places of the known ones of these labels, one id for each column, among all."""
+        found, first = [], 0
+        for label, size in zip(labels, self.config.labels, strict=False):
+            found += [first + label] if label < size else []
+            first += size
+        return tuple(found)
 
     def shares_matrices(self, other: Checkpoint) -> bool:
         """Whether the model differs from the other in vectors alone, as one of other labels does."""

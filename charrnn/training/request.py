@@ -24,7 +24,14 @@ from charrnn.system.file_errors import refuse_overwriting
 from charrnn.tasks.task import Assignment
 from charrnn.training.planning.writing import BUDGETS
 
-MODEL_SETTINGS = {f.name for f in fields(ModelConfig)} - {"vocab_size", "ends", "labels", "kind", "targets"}
+MODEL_SETTINGS = {f.name for f in fields(ModelConfig)} - {
+    "vocab_size",
+    "ends",
+    "labels",
+    "given",
+    "kind",
+    "targets",
+}
 TRAIN_SETTINGS = {f.name for f in fields(TrainConfig)}
 MOST_KEPT = 10_000  # models to keep beside the best
 _MODELS = Path("checkpoints")

@@ -22,7 +22,8 @@ from charrnn.kernels.rows import _copy
 class Made(NamedTuple):
     """A reservoir. If L > 1, the second half of the connections is to the layer below."""
 
-    table: Any  # (V + 1, padded S): W_in x + b of each character, and b
+    # W_in x + b of each character, and b; the weights of each label, and 0 for those that are not known.
+    table: Any  # (V + 1 + labels + 1, padded S)
     weights: Any  # (K or 2 K, padded S)
     shifts: Any  # (K or 2 K, L)
     K: int
@@ -37,6 +38,12 @@ def _add_products(z: Any, w: Any, x: Any, n: int) -> None:
 
 
 @njit()
+def _add(z: Any, x: Any, n: int) -> None:
+    for j in range(n):
+        z[j] += x[j]
+
+
+@njit()
 def _renew(new: Any, h: Any, z: Any, leak: Any, n: int) -> None:
     leak = new.dtype.type(leak)
     keep = new.dtype.type(1) - leak
@@ -45,8 +52,10 @@ def _renew(new: Any, h: Any, z: Any, leak: Any, n: int) -> None:
 
 
 @njit()
-def forward(states: Any, characters: Any, made: Any, leak: Any, columns: Any, steps: Any) -> None:
-    """The states (T + 1, B, padded S) after some steps, from those before them; characters (T, B).
+def forward(states: Any, rows: Any, made: Any, leak: Any, columns: Any, steps: Any) -> None:
+    """The states (T + 1, B, padded S) after some steps, from those before them.
+
+    The sum of the table's rows (T, B, 1 + columns) is what is read: a character, and the labels of the text.
 
     `states` are loops.recurrent.States, in which a state that restarts is read, but not replaced: it is also
     the output of the step before.
@@ -62,7 +71,9 @@ def forward(states: Any, characters: Any, made: Any, leak: Any, columns: Any, st
             for layer in range(L):
                 _copy(circle[layer], h[layer * N :], N)
                 _copy(circle[layer, N:], h[layer * N :], N)
-            _copy(z, table[characters[t, b]], S)
+            _copy(z, table[rows[t, b, 0]], S)
+            for column in range(1, rows.shape[2]):
+                _add(z, table[rows[t, b, column]], S)
             for layer in range(L):
                 first = layer * N
                 for k in range(len(weights)):

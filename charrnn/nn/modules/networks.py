@@ -29,7 +29,7 @@ def writer(config: ModelConfig) -> Sequential:
         from charrnn.nn.modules.writing.reservoir import Reservoir
 
         V, N, L = config.vocab_size, config.hidden_size, config.num_layers
-        reservoir = Reservoir(config.recurrence, V, N, L, config.echo)
+        reservoir = Reservoir(config.recurrence, V, N, L, config.echo, config.labels, config.given)
         return Sequential(reservoir, Linear(reservoir.S, config.outputs, "decoder"))
     if config.has_memory:
         return Sequential(*_remembering(config, config.outputs))
