@@ -16,6 +16,7 @@ from support.mpirun import needs_mpi
 from support.processes import TEXT, TINY, run
 from support.threaded_ranks import led
 
+from charrnn.checkpoint import model_file
 from charrnn.errors import TrainingError
 from charrnn.nn import precision
 from charrnn.ranks.launch import Launch, launched
@@ -130,6 +131,24 @@ def test_another_network_is_the_same_on_two_ranks_that_share_the_text(folder: Pa
     given = (*RUN, *options, "--steps", 12, "-q", "--force")
     assert run(*given, cwd=folder).returncode == 0
     alone = model(folder)
+    assert mpirun.ended(mpirun.start(2, *given, cwd=folder, program=SHARES)) == (0, [])
+    assert model(folder) == alone
+
+
+@needs_mpi
+def test_a_text_that_is_learned_from_a_model_has_the_same_counts_on_two_ranks(folder: Path) -> None:
+    tales = (Path(__file__).parent.parent / "corpora" / "tales.txt").read_text("utf-8")
+    (folder / "text.txt").write_text(tales[:12_000], "utf-8")
+    first = ("train", "text.txt", "-o", "old.safetensors", *TINY, "--counts", 1, "--steps", 2, "-q")
+    assert run(*first, cwd=folder).returncode == 0
+    (folder / "text.txt").write_text(tales[12_000:15_000], "utf-8")
+    given = ("train", "text.txt", "-o", "m.safetensors", "--init-from", "old.safetensors", "--shards", 4)
+    given = (*given, "--counts", 1, "--steps", 4, "-q", "--force")
+    assert run(*given, cwd=folder).returncode == 0
+    alone = model(folder)
+    counts = model_file.load(folder / "m.safetensors").counts
+    assert counts is not None
+    assert counts.counts.is_merged
     assert mpirun.ended(mpirun.start(2, *given, cwd=folder, program=SHARES)) == (0, [])
     assert model(folder) == alone
 
