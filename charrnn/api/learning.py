@@ -37,7 +37,8 @@ def train(
     `stop` is called after each step; when it returns a reason, the run is saved and ends. `resume` continues
     the interrupted run that wrote `out`. Further settings are
 
-    - `init_from`: a model whose weights the run starts from, its vocabulary extended by the corpus's;
+    - `init_from`: a model whose weights the run starts from, its vocabulary extended by the corpus's, and
+      whose counts are merged with those of the corpus where that helps;
     - `from_scratch`: never start from the base model of English, which is done where it helps;
     - `threads`: the number of threads; None: as many as there are CPUs;
     - `ranks`: the processes that share the work, of which this is the leader; see charrnn.ranks;

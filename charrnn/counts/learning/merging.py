@@ -254,7 +254,7 @@ class Both:
                 arrays.append(array)
         longest = len(found[0][-1])
         symbols, children, successors, masses, following, values = map(np.concatenate, found)
-        occurring, places = np.unique(values, return_inverse=True)
+        occurring = np.unique(values)
         count_values, codes = contexts.coded(occurring, exact=False)
         mass_values, mass_codes = contexts.coded(masses, exact=False)
         none = np.zeros((self._n, 3), np.uint16)
@@ -266,7 +266,7 @@ class Both:
             successors=successors.astype(numbers),
             masses=mass_codes,
             following=following.astype(id_dtype(self._V)),
-            codes=codes[places],
+            codes=codes[np.searchsorted(occurring, values)],
             count_values=count_values,
             mass_values=mass_values,
             vocab_size=self._V,
@@ -329,8 +329,10 @@ def _united(
     keys = []
     for places, own, symbol in zip(before, numbers, symbols, strict=True):
         keys.append(np.where((places[own] >= 0) & (symbol >= 0), places[own] * size + symbol, -1))
-    united = np.unique(np.concatenate(keys))
-    united = united[united >= 0]
+    united = np.sort(
+        np.concatenate(keys), kind="stable"
+    )  # of two runs that ascend, which are merged in one go
+    united = united[(united >= 0) & np.append(True, united[1:] != united[:-1])[: len(united)]]
     return united, [_find(united, own) for own in keys]
 
 
