@@ -2,10 +2,14 @@
 
     python bench/machines.py --rounds 5 --seconds 4
     python bench/machines.py --memory 2
+    sudo python bench/machines.py --megabits 100 --hosts 2
 
 Sides take turns, each a process, or an mpirun, of its own; shown are medians, also of the ratios in a round.
 A network of 2 x 256 in float32 learns from random characters. The share of communication is that of a step in
 which rank 0 waits for others, or adds up what they sent.
+
+With `--megabits M`, hosts of one thread, which are network namespaces with cables that carry so much, learn
+from a shard each. They exchange gradients when all are computed, or each layer's while others are.
 
 With `--memory GB`, a text of so many gigabytes is written to the folder for temporary files: 60,000 random
 words, some of them far more often than others. One process and four ranks learn from it for three steps, with
@@ -28,15 +32,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+sys.path.append(str(Path(__file__).parent.parent / "tests"))
+from support import hosts
+
 V, T = 65, 64
 NETWORK = {"hidden_size": 256, "num_layers": 2, "embedding_size": 256}
 
 
-def side(batch: int, threads: int, shards: int, seconds: float) -> None:
+def side(batch: int, threads: int, shards: int, seconds: float, meanwhile: bool) -> None:
     """Measure one side, in this process and in those that were started with it; the leader prints it."""
     import numpy as np
 
     from charrnn.config import ModelConfig, TrainConfig
+    from charrnn.nn.learning import sums
     from charrnn.nn.learning.learners import learner_of
     from charrnn.nn.network import Model
     from charrnn.nn.workers import Workers
@@ -49,15 +57,18 @@ def side(batch: int, threads: int, shards: int, seconds: float) -> None:
         from charrnn.ranks.mpi import MpiRanks
 
         several: Any = MpiRanks(launch, lambda code, line: os._exit(code))
+        sums.ShardSum.meanwhile &= meanwhile
         if several.rank:
             several.follow()
-        for name in ("exchange", "spread", "gather", "_deal"):
+        for name in ("gather", "_deal"):
             setattr(several, name, _timed(getattr(several, name), waited))
         ranks = several
     config = ModelConfig(V, **NETWORK)
     learner: Any = learner_of(
         Model(config, workers=Workers(threads, ranks)), TrainConfig(steps=1, shards=shards), batch
     )
+    if ranks is not ALONE:
+        learner._sum.wait = _timed(learner._sum.wait, waited)
     for _ in learner.compile():
         pass
     x = np.random.default_rng(1).integers(V, size=(T, batch), dtype=np.int32)
@@ -83,10 +94,12 @@ def _timed(call: Any, waited: list[float]) -> Any:
     return timed
 
 
-def measured(ranks: int, batch: int, threads: int, shards: int, seconds: float) -> dict[str, float]:
+def measured(
+    launcher: list[str], batch: int, threads: int, shards: int, seconds: float, *, meanwhile: bool = True
+) -> dict[str, float]:
     """Characters per second, and the share of a step that is communication."""
-    own = [sys.executable, __file__, "--side", json.dumps([batch, threads, shards, seconds])]
-    started = [*launcher(ranks), *own]
+    own = [sys.executable, __file__, "--side", json.dumps([batch, threads, shards, seconds, meanwhile])]
+    started = [*launcher, *own]
     found = subprocess.run(started, check=True, capture_output=True, text=True, timeout=120).stdout
     told = json.loads(found)
     return {"speed": T * batch / told["step"], "waits": told["waits"] / told["step"]}
@@ -167,6 +180,33 @@ def compare_memory(gigabytes: float) -> None:
         print(f"| rank {rank} of {RANKS} | {megabytes:,.0f} MB | {bound:,.0f} MB |")
 
 
+# --- a slow network -----------------------------------------------------------------------------
+
+
+def compare_exchanges(megabits: int, size: int, rounds: int, seconds: float) -> None:
+    """Print the table."""
+    if why := hosts.missing():
+        raise SystemExit(f"{why}: start it as root, where ip, tc and unshare are installed")
+    print("| network | batch | exchanged | characters/s | to the first | waited |\n|---|---|---|---|---|---|")
+    sides = {"after all": False, "layer by layer": True}
+    with tempfile.TemporaryDirectory() as name, hosts.hosts(Path(name), size) as several:
+        several.slow_down(megabits, 0.0)
+        first, *others = launcher(size)
+        start = [first, *several.launcher(), *others]
+        for batch in (64, 16):
+            found: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+            for _ in range(rounds):
+                for name, meanwhile in sides.items():
+                    one = measured(start, batch, 1, size, seconds, meanwhile=meanwhile)
+                    found[name].append(one)
+            for name, own in found.items():
+                speed, waits = (median(one[what] for one in own) for what in ("speed", "waits"))
+                pairs = zip(own, found["after all"], strict=True)
+                ratio = median(one["speed"] / other["speed"] for one, other in pairs)
+                row = f"| {megabits} Mbit/s | {batch} | {name} | {speed:,.0f} | {ratio:.2f} x | {waits:.0%} |"
+                print(row, flush=True)
+
+
 def launcher(ranks: int) -> list[str]:
     """What starts a command on so many ranks."""
     return [str(Path(sys.executable).with_name("mpirun")), "-n", str(ranks)] if ranks > 1 else []
@@ -177,10 +217,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--memory", type=float, metavar="GB", help="compare memory, with a text of this size")
+    parser.add_argument("--megabits", type=int, metavar="M", help="compare exchanges, with such a network")
+    parser.add_argument("--hosts", type=int, default=2, help="that have it (2)")
     parser.add_argument("--side", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
         side(*json.loads(options.side))
+    if options.megabits:
+        compare_exchanges(options.megabits, options.hosts, options.rounds, options.seconds)
+        return
     if options.memory:
         compare_memory(options.memory)
         return
@@ -195,7 +240,7 @@ def main() -> None:
         for _ in range(options.rounds):
             rounds.append(
                 {
-                    name: measured(ranks, batch, threads, shards, options.seconds)
+                    name: measured(launcher(ranks), batch, threads, shards, options.seconds)
                     for name, (ranks, threads, shards) in sides.items()
                 }
             )

@@ -8,9 +8,10 @@ a step of one process. An exchange of h hosts is taken for
 
     a (h - 1) + b 64 P (h - 1) / h / bandwidth
 
-seconds for P parameters, for each of which a rank sends 8 bytes (h - 1) / h, and receives as many. Every host
-has a batch of its own, which rank 0 deals out: 9 bytes a character. So a step learns from the more text, the
-more hosts there are. Drawing needs Matplotlib: pip install -e '.[bench]'.
+seconds for P parameters, for each of which a rank sends 8 bytes (h - 1) / h, and receives as many. If hosts
+meet in every step, bytes of upper layers pass while the gradients of lower ones are computed. Every host has
+a batch of its own, which rank 0 deals out: 9 bytes a character. So a step learns from the more text, the more
+hosts there are. Drawing needs Matplotlib: pip install -e '.[bench]'.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from support import hosts
 
 from charrnn.config import ModelConfig
 from charrnn.nn.learning.apart import VECTORS
-from charrnn.nn.learning.speed import characters_per_second
+from charrnn.nn.learning.speed import characters_per_second, hidden
+from charrnn.nn.network import Model
 from charrnn.nn.workers import Workers
 
 HOSTS, MEGABITS, NUMBERS = (2, 3, 4), (1000, 100), (32_768, 262_144, 1_048_576)
@@ -106,7 +108,9 @@ def efficiency(size: Any, megabits: float, every: int, results: Results) -> Any:
     step, exchange = results["step"], terms(size, megabits, results["parameters"]) @ fitted(results)
     dealt = (size - 1) * BATCH * T * DEALT / (megabits * 1e6)
     if every == 1:
-        return step / (step + dealt + exchange)
+        model = Model(ModelConfig(V, **NETWORK), workers=Workers(1))
+        bytes_alone = terms(size, megabits, results["parameters"])[..., 1] * fitted(results)[1]
+        return step / (step + dealt + exchange - hidden(model, step, bytes_alone))
     return step / (np.maximum(step, dealt) + exchange * VECTORS / every)
 
 

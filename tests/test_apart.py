@@ -21,7 +21,7 @@ from charrnn.nn.learning.apart import OUTER_MOMENTUM, OUTER_RATE
 from charrnn.nn.learning.compilation import model_of
 from charrnn.nn.learning.learner import Learner
 from charrnn.nn.learning.learners import learner_of
-from charrnn.nn.learning.speed import Pace, pace
+from charrnn.nn.learning.speed import Pace, hidden, pace
 from charrnn.nn.network import initial_tensors
 from charrnn.nn.workers import Workers
 from charrnn.ranks.ranks import ALONE
@@ -261,6 +261,18 @@ def test_a_step_and_an_exchange_are_measured_on_all_ranks() -> None:
     found = led(2, measured)
     assert 0 < found.step < 60
     assert 0 < found.exchange < 60
+    assert 0 < found.hidden < min(found.step, found.exchange)
+
+
+def test_what_of_an_exchange_is_hidden_behind_a_step_is_what_stages_above_have_and_lower_ones_take() -> None:
+    model: Any = model_of(config(num_layers=3), workers=Workers(1))
+    lowest = sum(last - first for first, last in model.places_of_stages()[0])
+    above = 1 - lowest / len(model.parameters.flat)
+    assert hidden(model, 9.0, 0.5) == pytest.approx(0.5 * above)
+    assert hidden(model, 0.9, 50.0) == pytest.approx(0.9 * 4 / 9)
+    assert hidden(model_of(config("tagger"), workers=Workers(1)), 9.0, 0.5) == 0
+    assert Pace(0.9, 0.5, 0.2).with_exchanges(1) == pytest.approx(1.2)
+    assert Pace(0.9, 0.5, 0.2).with_exchanges(50) == pytest.approx(0.93)
 
 
 @pytest.mark.compiled

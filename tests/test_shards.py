@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from charrnn.nn.learning.learners import learner_of
 from charrnn.nn.learning.sums import ShardSum, nodes
 from charrnn.nn.learning.together import reading_together, shared
 from charrnn.nn.network import Model, initial_tensors
+from charrnn.nn.passes import Passes
 from charrnn.nn.reader import Reader
 from charrnn.nn.workers import Workers
 from charrnn.ranks.ranks import ALONE
@@ -126,6 +128,45 @@ def test_a_batch_of_fewer_columns_than_shards_is_cut_into_as_many() -> None:
     assert on(3, "writer", 13) == alone
 
 
+def test_ranks_that_have_no_columns_learn_from_those_of_others() -> None:
+    def learned(ranks: Any) -> bytes:
+        model = Model(config(), workers=Workers(1, ranks))
+        model.load_tensors(initial_tensors(config(), 3))
+        learner = learner_of(model, TrainConfig(steps=9, shards=4), 2)
+        learner.train_step(model.columns_of(batch("writer", 1)[:3], 0, 2), None, 0.02, 1)
+        return model.parameters.flat.tobytes()
+
+    assert led(3, learned) == learned(ALONE)
+
+
+def test_a_layer_s_gradient_is_exchanged_while_those_below_are_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alone, has_come, waited = trained(ALONE, "writer", 4, steps=1), threading.Event(), []
+    back, spread = Passes._back, ThreadedRanks.spread
+
+    def waits(self: Any, modules: Any, share: Any) -> None:
+        if modules == self.stages[0]:
+            waited.append(has_come.wait(20))
+        back(self, modules, share)
+
+    def tells(self: Any, whole: Any, counts: Any, channel: int = 0) -> Any:
+        is_done = spread(self, whole, counts, channel)
+
+        def is_done_here() -> bool:
+            if is_done():
+                has_come.set()
+                return True
+            return False
+
+        return is_done_here
+
+    monkeypatch.setattr(Passes, "_back", waits)
+    monkeypatch.setattr(ThreadedRanks, "spread", tells)
+    assert led(2, lambda ranks: trained(ranks, "writer", 4, steps=1), are_apart=True) == alone
+    assert waited == [True, True]
+
+
 def test_one_shard_is_what_there_was_before_shards() -> None:
     model = Model(config(), workers=Workers(1))
     assert type(learner_of(model, TrainConfig(steps=1), B)) is Learner
@@ -222,6 +263,20 @@ def test_one_process_alone_reads_with_the_model_itself() -> None:
     assert reading_together(model).parameters is model.parameters
 
 
+@pytest.mark.parametrize("kind", ["writer", *READERS])
+def test_stages_have_all_that_the_network_has(kind: Kind) -> None:
+    own = config(kind, embedding_size=6)  # with a skip connection around the first layer
+    model: Any = model_of(own, workers=Workers(1))
+    places = sorted(place for stage in model.places_of_stages() for place in stage)
+    assert [number for place in places for number in range(*place)] == [*range(len(model.gradients.flat))]
+    learned = model.learn(batch(kind, 1), None, 1, ())
+    assert learned[0] > 0
+    (passes,) = model._windows.values()
+    inputs = [rows for stage in passes.stages for bound in stage for rows in bound.own_inputs]
+    assert list(map(id, inputs)) == list(map(id, passes.window.inputs))
+    assert len(passes.stages) == len(model.places_of_stages()) >= 2
+
+
 SIDE_BY_SIDE: list[dict[str, Any]] = [
     {},
     {"embedding_size": 0},
@@ -252,7 +307,16 @@ def test_parts_side_by_side_have_the_sum_of_the_gradients_they_have_alone(
         for step in range(2):  # the second one from the states after the first
             given = (*batch("writer", step)[:3], labels)
             parts = [model.columns_of(given, *some) for some in columns]
-            told, sum_up = model.learn_side_by_side(parts, carries, [5, 6, 7], T * B)
+            sums, seen = ((2, 3), (1, 3), (0, 1), (0, 3)), [model.gradients.flat * 0 for _ in range(4)]
+
+            def then(stage: int, n: int, seen: Any = seen, model: Any = model) -> Any:
+                def keep(share: Any) -> None:
+                    for first, last in model.places_of_stages()[stage] if share.worker == 0 else ():
+                        seen[n][first:last] = model.gradients.flat[first:last]
+
+                return keep
+
+            told = model.learn_side_by_side(parts, carries, [5, 6, 7], T * B, sums, then)
             found, gradients = [], []
             for n, (loss, state) in enumerate(told):
                 expected, after = alone.learn(parts[n], carries[n], 5 + n, (), T * B)
@@ -262,11 +326,8 @@ def test_parts_side_by_side_have_the_sum_of_the_gradients_they_have_alone(
                 found.append(after)
                 gradients.append(alone.gradients.flat.copy())
             first, second, third = gradients
-            for some, gradient in (((2, 3), third), ((1, 3), second + third), ((0, 1), first)):
-                sum_up(*some)
-                assert model.gradients.flat.tobytes() == gradient.tobytes()
-            sum_up(0, 3)
-            assert model.gradients.flat.tobytes() == (first + (second + third)).tobytes()
+            added = third, second + third, first, first + (second + third)
+            assert [one.tobytes() for one in seen] == [one.tobytes() for one in added]
             carries = found  # type: ignore[assignment]
 
 

@@ -7,7 +7,7 @@ are time-major. The id O stands for START, a document's first input: any id from
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -21,7 +21,7 @@ from charrnn.nn.modules.writing.cross_entropy import CrossEntropy
 from charrnn.nn.modules.writing.label import UNKNOWN
 from charrnn.nn.operands import Columns, Share
 from charrnn.nn.parameters import Array
-from charrnn.nn.passes import Parametrized, Passes
+from charrnn.nn.passes import Parametrized, Passes, Then
 from charrnn.nn.window import Window
 from charrnn.nn.workers import Phase, Workers
 
@@ -77,7 +77,6 @@ class _Passes(Passes):
 
     def __init__(self, network: Sequential, V: int, window: Window) -> None:
         super().__init__(network, V, window)
-        self.stages = self._stages()
         self.zero_state = State.zero(network.states, 1, window.dtype)
 
     def bind_loss(self) -> None:
@@ -109,28 +108,20 @@ class _Passes(Passes):
         for bound in self.flat:
             bound.prepare()
 
-    def _stages(self) -> list[list[Bound]]:
-        """The modules, cut before each one with a state but the first: the parts of a pipeline."""
-        stages: list[list[Bound]] = [[]]
-        begun = False
-        for bound in self.modules.inner:
-            if any(inner in self.layers for inner in bound.flat()):
-                if begun:
-                    stages.append([])
-                begun = True
-            stages[-1].append(bound)
-        return stages
-
     def state(self) -> State:
         """The state after the last step."""
         return State(tuple(layer.state() for layer in self.layers))
 
     def pass_over(self, share: Share) -> None:
         """Both passes over a share of the columns, of which `loss` has the targets."""
+        self.forward(share)
+        self.modules.backward(*share.of(self.window.B))
+
+    def forward(self, share: Share) -> None:
+        """The first of them, and the gradient of the loss."""
         b0, b1 = share.of(self.window.B)
         self.modules.forward(b0, b1, 0, self.window.T)
         self.loss.gradient(b0, b1)
-        self.modules.backward(b0, b1)
 
     def states_after(self, places: Array) -> State:
         """The states after the positions t * B + b, arrays of (n, width)."""
@@ -345,7 +336,9 @@ class Model(Parametrized[_Passes]):
         carries: Sequence[State | None],
         keys: Sequence[int],
         whole: float,
-    ) -> tuple[list[tuple[float, State]], Callable[[int, int], None]]:
+        sums: Sequence[Columns],
+        then: Then,
+    ) -> list[tuple[float, State]]:
         # Products of few rows are slow, and no row depends on the others: so all columns are passed over at
         # once. The gradients of the parameters are sums over rows, for each part alone: see Parts.
         bounds = list(pairwise(accumulate((part[0].shape[1] for part in parts), initial=0)))
@@ -355,14 +348,9 @@ class Model(Parametrized[_Passes]):
         ]
         passes = self._loaded(_side_by_side(parts), State.joined(begun), whole, bounds)
         passes.drop(*((*columns, key) for columns, key in zip(bounds, keys, strict=True)))
-        self.workers.run(passes.prepare_share, passes.pass_over)
-
-        def sum_up(first: int, last: int) -> None:
-            passes.window.parts.first, passes.window.parts.last = first, last
-            self.workers.run(*passes.after_columns())
-
+        self.workers.run(passes.prepare_share, passes.forward, *passes.backward(sums, then))
         state = passes.state()
-        return [(passes.loss.mean(*columns), state.columns(*columns)) for columns in bounds], sum_up
+        return [(passes.loss.mean(*columns), state.columns(*columns)) for columns in bounds]
 
     def _loaded(
         self, batch: tuple[Any, ...], state: State, whole: float, parts: Sequence[Columns] = ()
@@ -390,8 +378,9 @@ class Model(Parametrized[_Passes]):
 
     def try_out_side_by_side(self) -> None:
         part = (np.zeros((1, 1), np.int32), np.zeros((1, 1), np.int32), None)
-        _, sum_up = self.learn_side_by_side([part, part], [None, None], [0, 0], 2.0)
-        sum_up(0, 2)
+        self.learn_side_by_side(
+            [part, part], [None, None], [0, 0], 2.0, [(0, 2)], lambda stage, n: lambda share: None
+        )
 
     def try_out(self) -> None:
         x = np.zeros((1, 1), np.int32)
@@ -422,7 +411,7 @@ def _seen(layer: BoundRecurrent, gates: Array) -> Seen:
     )
 
 
-def _pipeline(stages: list[list[Bound]], T: int, B: int) -> Phase:
+def _pipeline(stages: Sequence[Sequence[Bound]], T: int, B: int) -> Phase:
     """For few columns: each worker has some of the stages, and follows the one before it in time."""
     parts = [(t, min(t + PIPELINE_STEPS, T)) for t in range(0, T, PIPELINE_STEPS)]
     passed = [threading.Semaphore(0) for _ in stages]  # counts the parts that stage k has finished

@@ -74,7 +74,12 @@ class Parts:
 
     def __init__(self, columns: Sequence[Columns]) -> None:
         self.columns = tuple(columns)
-        self.first, self.last = 0, len(columns)
+        self.first, self.last = self.all
+
+    @property
+    def all(self) -> Columns:
+        """The first part, and that after the last."""
+        return 0, len(self.columns)
 
     @property
     def are_several(self) -> bool:

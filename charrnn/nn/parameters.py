@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -43,14 +43,18 @@ class Parameters:
         sizes = {name: -(-math.prod(shape) // PANEL) * PANEL for name, shape in stored.items()}
         self.decayed = sum(sizes[name] for name in names if len(shapes[name]) == 2)
         self.flat = aligned((sum(sizes.values()),), dtype)  # flat[:decayed] are the matrices
-        ends = accumulate(sizes.values())
+        self._places = dict(zip(names, pairwise(accumulate(sizes.values(), initial=0)), strict=True))
         self._views = {
-            name: self.flat[end - sizes[name] :][: math.prod(shape)].reshape(shape)
-            for (name, shape), end in zip(stored.items(), ends, strict=True)
+            name: self.flat[self._places[name][0] :][: math.prod(shape)].reshape(shape)
+            for name, shape in stored.items()
         }
 
     def __getitem__(self, name: str) -> Array:
         return self._views[name]
+
+    def place_of(self, name: str) -> tuple[int, int]:
+        """Where a parameter stands in the flat vector: its first number, and that after its last."""
+        return self._places[name]
 
     def load(self, tensors: Mapping[str, Array]) -> None:
         """Copy the values of tensors in PyTorch's layout."""

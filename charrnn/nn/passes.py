@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -12,13 +13,15 @@ from charrnn.errors import CharrnnError
 from charrnn.kernels.machine.jit import JIT_DISABLED
 from charrnn.kernels.products import gemm
 from charrnn.nn.modules.dropout import BoundDropout
-from charrnn.nn.modules.module import Sequential, Stateful
+from charrnn.nn.modules.module import Bound, Sequential, Stateful
 from charrnn.nn.modules.stream import Characters, Ids
 from charrnn.nn.modules.writing.memory import BoundMemory
 from charrnn.nn.operands import Columns, Share
 from charrnn.nn.parameters import Array, Parameters
 from charrnn.nn.window import Window
 from charrnn.nn.workers import Phase, Workers
+
+Then = Callable[[int, int], Phase]  # what follows the gradient of a stage for one of several sums
 
 
 class Passes:
@@ -34,7 +37,8 @@ class Passes:
         self.dropouts = [bound for bound in self.flat if isinstance(bound, BoundDropout)]
         for bound in self.flat:
             bound.connect()
-        self.transposes = window.inputs if gemm.wants_transposed(window.arithmetic.unit) else []
+        self.stages = [self.modules.inner[stage] for stage in network.stages()]
+        self.transposes = gemm.wants_transposed(window.arithmetic.unit)
 
     def bind_loss(self) -> None:
         """Choose the buffer of the output's gradient, unless the last module does."""
@@ -53,22 +57,44 @@ class Passes:
 
     def after_columns(self) -> list[Phase]:
         """The phases that follow when all columns are done: the gradients that are sums over all rows."""
-        transpose = [self._transpose] if self.transposes else []
-        return [*transpose, self._parameter_gradients, self._late_gradients]
+        return self._gradients_of(self.modules.inner, self.window.parts.all)
 
-    def _transpose(self, share: Share) -> None:
-        """Transpose a share of the inputs, for units that compute weight gradients from transposes."""
-        for operand in self.transposes:
-            operand.transpose(share)
+    def backward(self, sums: Sequence[Columns], then: Then) -> Iterator[Phase]:
+        """The phases of the backward pass and the gradients, one stage after another, from the last one on.
 
-    def _parameter_gradients(self, share: Share) -> None:
-        for bound in self.flat:
-            bound.parameter_gradients(share)
+        Those of a stage are computed for each of the ranges of parts in `sums`, one after another; after the
+        n-th, then(k, n) follows for stage k.
+        """
+        for k, stage in reversed(list(enumerate(self.stages))):
+            yield partial(self._back, stage)
+            for n, parts in enumerate(sums):
+                yield from self._gradients_of(stage, parts, again=n > 0)
+                yield then(k, n)
 
-    def _late_gradients(self, share: Share) -> None:
-        """The gradients that depend on those sums."""
-        for bound in self.flat:
-            bound.late_gradients(share)
+    def _back(self, modules: Sequence[Bound], share: Share) -> None:
+        """The backward pass of some modules over a share of the columns."""
+        for bound in reversed(modules):
+            bound.backward(*share.of(self.window.B))
+
+    def _gradients_of(self, modules: Sequence[Bound], parts: Columns, *, again: bool = False) -> list[Phase]:
+        """The phases that compute the gradients of some modules, the sums over these parts of the window."""
+        flat, own = [part for bound in modules for part in bound.flat()], self.window.parts
+
+        def transpose(share: Share) -> None:  # for units that compute weight gradients from transposes
+            for bound in modules:
+                for operand in bound.own_inputs:
+                    operand.transpose(share)
+
+        def compute(share: Share) -> None:
+            own.first, own.last = parts  # the same in all threads
+            for bound in flat:
+                bound.parameter_gradients(share)
+
+        def compute_late(share: Share) -> None:
+            for bound in flat:
+                bound.late_gradients(share)
+
+        return [*([transpose] if self.transposes and not again else []), compute, compute_late]
 
 
 AnyPasses = TypeVar("AnyPasses", bound=Passes)
@@ -168,14 +194,30 @@ class Parametrized(Generic[AnyPasses]):
         return False
 
     def learn_side_by_side(
-        self, parts: Sequence[Any], carries: Sequence[Any], keys: Sequence[int], whole: float
-    ) -> tuple[list[tuple[float, Any]], Callable[[int, int], None]]:
-        """What `learn` says of each of several parts of a batch, and what computes their gradient.
+        self,
+        parts: Sequence[Any],
+        carries: Sequence[Any],
+        keys: Sequence[int],
+        whole: float,
+        sums: Sequence[Columns],
+        then: Then,
+    ) -> list[tuple[float, Any]]:
+        """What `learn` says of each of several parts of a batch.
 
-        That is called with the first part and that after the last one, perhaps several times, before anything
-        else is read. The gradient is the sum of those of `learn`, in the order of charrnn.nn.operands.Parts.
+        The gradient of each of the ranges of parts in `sums` is computed, one after another, by stages of the
+        network, from the last one on. It is the sum of those of `learn`, in the order of
+        charrnn.nn.operands.Parts. What the phases `then(stage, n)` do not take of the n-th one is lost when
+        the next one is computed.
         """
         raise NotImplementedError
+
+    def places_of_stages(self) -> list[list[Columns]]:
+        """Where the gradient of each stage stands in the flat one: from a first number to before a last."""
+        modules, find = self.network.modules, self.parameters.place_of
+        return [
+            joined(sorted(find(name) for module in modules[stage] for name in module.shapes()))
+            for stage in self.network.stages()
+        ]
 
     def weight_of(self, batch: Any) -> float:
         """What the losses of a batch are divided by."""
@@ -196,6 +238,16 @@ class Parametrized(Generic[AnyPasses]):
     def try_out(self) -> None:
         """Call all kernels but those of the update, with a tiny batch."""
         raise NotImplementedError
+
+
+def joined(ranges: Sequence[Columns]) -> list[Columns]:
+    """Ascending ranges, where those that follow one another are one."""
+    found: list[Columns] = []
+    for first, last in ranges:
+        if found and found[-1][1] == first:
+            first = found.pop()[0]
+        found.append((first, last))
+    return found
 
 
 def mix(seed: int, number: int) -> int:

@@ -16,7 +16,7 @@ from charrnn.system.quota import available_threads
 Phase = Callable[[Share], None]
 
 
-class _Job:
+class Job:
     """One call of `Workers.run`: threads still busy with an interrupted call do not disturb the next."""
 
     def __init__(self, phases: tuple[Phase, ...], workers: int) -> None:
@@ -65,7 +65,7 @@ class Workers:
         self.size = (ranks.threads or available_threads()) if size is None else size
         if not 1 <= self.size <= 1024:
             raise ConfigError(f"threads is {self.size}", "give a whole number from 1 to 1024")
-        self._inboxes: list[queue.SimpleQueue[_Job | None]] = [queue.SimpleQueue() for _ in range(self.size)]
+        self._inboxes: list[queue.SimpleQueue[Job | None]] = [queue.SimpleQueue() for _ in range(self.size)]
         for number, inbox in enumerate(self._inboxes):
             threading.Thread(
                 target=_work, args=(number, inbox), name=f"charrnn-{number}", daemon=True
@@ -76,17 +76,21 @@ class Workers:
 
         The first exception in a phase is raised here, and no later phase begins.
         """
-        job = _Job(phases, self.size)
+        self.start(*phases).wait()
+
+    def start(self, *phases: Phase) -> Job:
+        """The same without waiting. It begins when what was started before has ended."""
+        job = Job(phases, self.size)
         for inbox in self._inboxes:
             inbox.put(job)
-        job.wait()
+        return job
 
     def __del__(self) -> None:
         for inbox in getattr(self, "_inboxes", ()):
             inbox.put(None)
 
 
-def _work(number: int, inbox: queue.SimpleQueue[_Job | None]) -> None:
+def _work(number: int, inbox: queue.SimpleQueue[Job | None]) -> None:
     flush_denormals()
     while (job := inbox.get()) is not None:
         job.run(number)

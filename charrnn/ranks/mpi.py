@@ -14,18 +14,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate
+from functools import partial
 from typing import Any, NoReturn
 
 from charrnn.errors import CharrnnError
 from charrnn.ranks.heart import LINGER, SILENT, Heart
 from charrnn.ranks.launch import Launch
-from charrnn.ranks.ranks import Alone, Array, Call
+from charrnn.ranks.ranks import Alone, Array, Call, Pending, pause, wait_for
 from charrnn.system.quota import available_threads
 
-_CALLS, _REPLIES, _PARTS = 2, 3, 4  # tags
-_SPIN = 2e-4  # seconds that a wait asks without a pause
-_LONGEST_PAUSE = 1e-3
+_CALLS, _REPLIES, _PARTS = 2, 3, 4  # tags: from the last one on, two for each channel
 _FINALIZE_SECONDS = 5.0
 
 End = Callable[[int, str], NoReturn]
@@ -149,43 +147,49 @@ class MpiRanks:
                     data = bytearray(status.Get_count(self._mpi.BYTE))
                     request = self._world.Irecv([data, self._mpi.BYTE], rank, tag)
                     break
-            _pause(began)
+            pause(began)
         self._wait(request)
         return pickle.loads(data)
 
     # --- arrays ---------------------------------------------------------------------------------
 
-    def exchange(self, sent: Array, counts: Sequence[int], received: Array, expected: Sequence[int]) -> None:
+    def exchange(
+        self,
+        sent: Array,
+        counts: Sequence[int],
+        received: Array,
+        expected: Sequence[int],
+        channel: int = 0,
+    ) -> Pending:
+        parts = {rank: sent[slice_of(counts, rank)] for rank in self._others()}
+        places = {rank: received[slice_of(expected, rank)] for rank in self._others()}
+        pending = self._swapped(parts, places, _PARTS + 2 * channel)
+        received[slice_of(expected, self.rank)] = sent[slice_of(counts, self.rank)]
+        return pending
+
+    def spread(self, whole: Array, counts: Sequence[int], channel: int = 0) -> Pending:
+        own = whole[slice_of(counts, self.rank)]
+        places = {rank: whole[slice_of(counts, rank)] for rank in self._others()}
+        return self._swapped(dict.fromkeys(places, own), places, _PARTS + 2 * channel + 1)
+
+    def _swapped(self, parts: dict[int, Array], places: dict[int, Array], tag: int) -> Pending:
+        """Send a part to each other rank, and receive one from it to its place."""
         # By single messages: MPICH's Ialltoallv took 240 ms for 4 MB on two ranks of a busy machine, these 2.
-        own, given = slice_of(expected, self.rank), slice_of(counts, self.rank)
-        requests = []
         with self._calling():
-            for rank in self._others():
-                if expected[rank]:
-                    requests.append(self._world.Irecv(received[slice_of(expected, rank)], rank, _PARTS))
-            for rank in self._others():
-                if counts[rank]:
-                    requests.append(self._world.Isend(sent[slice_of(counts, rank)], rank, _PARTS))
-        received[own] = sent[given]
-        for request in requests:
-            self._wait(request)
+            requests = [self._world.Irecv(at, rank, tag) for rank, at in places.items() if len(at)]
+            requests += [self._world.Isend(part, rank, tag) for rank, part in parts.items() if len(part)]
+        return partial(self._are_done, requests)
 
     def _others(self) -> list[int]:
         """The other ranks, the next one first, so that not all send to the same one."""
         return [(self.rank + n) % self.size for n in range(1, self.size)]
 
-    def spread(self, whole: Array, counts: Sequence[int]) -> None:
+    def _are_done(self, requests: list[Any]) -> bool:
         with self._calling():
-            request = self._world.Iallgatherv(self._mpi.IN_PLACE, [whole, (counts, _starts(counts))])
-        self._wait(request)
+            return bool(self._mpi.Request.Testall(requests))
 
     def _wait(self, request: Any) -> None:
-        began = time.perf_counter()
-        while True:
-            with self._calling():
-                if request.Test():
-                    return
-            _pause(began)
+        wait_for(partial(self._are_done, [request]))
 
 
 def _wait_for_the_end() -> NoReturn:
@@ -203,16 +207,6 @@ def _take_leave() -> None:
     if copy == 0:
         ctypes.CDLL(None).exit(0)
     os.waitpid(copy, 0)
-
-
-def _pause(began: float) -> None:
-    """Leave the core to others, the longer the longer one waits."""
-    waited = time.perf_counter() - began
-    time.sleep(0.0 if waited < _SPIN else min(_LONGEST_PAUSE, waited / 50))
-
-
-def _starts(counts: Sequence[int]) -> list[int]:
-    return list(accumulate(counts, initial=0))[:-1]
 
 
 def slice_of(counts: Sequence[int], rank: int) -> slice:

@@ -25,7 +25,7 @@ from charrnn.counts.learning.levels import NONE_KEPT, NOTHING, Into, Sizes, Tabl
 from charrnn.kernels.loops.beside import grams as kernels
 from charrnn.kernels.loops.beside.grams import Level, Order
 from charrnn.ranks.arrays import Shared, ranks_of
-from charrnn.ranks.ranks import Ranks
+from charrnn.ranks.ranks import Ranks, wait_for
 from charrnn.system.memory import give_back
 from charrnn.text.corpus import Documents
 
@@ -259,14 +259,14 @@ def _count(ranks: Ranks, number: int, documents: Documents, known: int) -> None:
     parts = own.division.dealt(own.division.divided(counted(packed[known:], layout)))
     sent, each = [part for some in parts for part in some], [len(some) for some in parts]
     lengths, expected = np.array([len(part.keys) for part in sent]), np.empty(mine * size, np.int64)
-    ranks.exchange(lengths, each, expected, [mine] * size)
+    wait_for(ranks.exchange(lengths, each, expected, [mine] * size))
     given = [int(some.sum()) for some in np.split(lengths, np.cumsum(each)[:-1])]
     wanted = expected.reshape(size, mine).sum(axis=1).tolist()
     keys = np.empty((sum(wanted), words(layout)), np.uint64)
     counts = np.empty(len(keys), np.uint32)
     flat, W = np.concatenate([part.keys for part in sent]).reshape(-1), keys.shape[1]
-    ranks.exchange(flat, [W * n for n in given], keys.reshape(-1), [W * n for n in wanted])
-    ranks.exchange(np.concatenate([part.counts for part in sent]), given, counts, wanted)
+    wait_for(ranks.exchange(flat, [W * n for n in given], keys.reshape(-1), [W * n for n in wanted]))
+    wait_for(ranks.exchange(np.concatenate([part.counts for part in sent]), given, counts, wanted))
     bounds = np.append(0, np.cumsum(expected)).tolist()
     for n, (low, high) in enumerate(pairwise(bounds)):
         own.take(n % mine, Grams(keys[low:high], counts[low:high], layout))

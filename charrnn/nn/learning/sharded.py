@@ -40,6 +40,7 @@ class ShardedLearner(Learner[AnyModel]):
         shards = min(train.shards, B)
         self._columns = list(pairwise(B * shard // shards for shard in range(shards + 1)))
         self._sum = ShardSum(shards, model.gradients.flat, self._ranks, model.workers)
+        self._places = model.places_of_stages()
         self._carry: Carry = None
         if self._ranks.size > 1 and self._ranks.rank == 0:
             how = model.config, train, B, model.bfloat16, beside, model.workers.wanted, model.parameters.flat
@@ -73,9 +74,13 @@ class ShardedLearner(Learner[AnyModel]):
         keys = [mix(key, shard) for shard in range(first, last)]
         begun: list[Any] = [None for _ in shards] if carry is None else [*carry]
         told: list[tuple[float, Any]] = []
-        if len(shards) > 1 and model.learns_side_by_side:
-            told, sum_up = model.learn_side_by_side(shards, begun, keys, whole)
-            self._sum.add_up(lambda low, high: sum_up(low - first, high - first))
+        if model.learns_side_by_side:
+            sums = [(low - first, high - first) for low, high in self._sum.nodes]
+            with self._sum.exchanging(self._places) as then:
+                if shards:
+                    told = model.learn_side_by_side(shards, begun, keys, whole, sums, then)
+                else:  # of a batch with fewer columns than ranks
+                    model.workers.run(*(then(k, -1) for k in reversed(range(len(self._places)))))
         else:
 
             def learn(shard: int) -> None:

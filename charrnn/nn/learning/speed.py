@@ -14,23 +14,40 @@ from charrnn.nn.learning.learners import learner_of
 from charrnn.nn.learning.sums import GRAIN, ShardSum
 from charrnn.nn.network import Model
 from charrnn.nn.parameters import Array
+from charrnn.nn.passes import Parametrized
 from charrnn.nn.workers import Workers
 from charrnn.ranks.ranks import Ranks
 
 LEAST_STEPS, LEAST_SECONDS = 3, 0.15  # to measure the speed
 FEWEST_SENT = 1024 * GRAIN  # numbers, to measure an exchange
 LONG_ENOUGH, TIMES = 0.05, 2  # seconds of an exchange, and exchanges of a size
+BACKWARD = 2 / 3  # of a step follow the forward pass
 
 
 class Pace(NamedTuple):
-    """What a step takes where nothing is sent, and what ranks take to add up a vector like the weights."""
+    """What a step takes where nothing is sent, and what ranks take to add up a vector like the weights.
+
+    `hidden` is how much of an exchange in every step goes on while gradients are computed.
+    """
 
     step: float  # seconds
     exchange: float
+    hidden: float = 0.0
 
     def with_exchanges(self, every: int) -> float:
         """The seconds of a step with its share of an exchange, which follows every so many steps."""
-        return self.step + self.exchange * (1 if every == 1 else VECTORS / every)
+        if every == 1:
+            return self.step + self.exchange - self.hidden
+        return self.step + self.exchange * VECTORS / every
+
+
+def hidden(model: Parametrized[Any], step: float, exchange: Any) -> Any:
+    """How much of exchanges goes on while a step computes gradients: that of the stages above, at most."""
+    if not model.learns_side_by_side:
+        return 0.0 * exchange
+    sizes = [sum(last - first for first, last in places) for places in model.places_of_stages()]
+    above, later = 1 - sizes[0] / sum(sizes), BACKWARD * (1 - 1 / len(sizes))
+    return np.minimum(above * exchange, later * step)
 
 
 def characters_per_second(
@@ -70,7 +87,8 @@ def pace(
     steps = LEAST_STEPS
     while (seconds := taken(steps)) < LEAST_SECONDS:
         steps *= 2
-    return Pace(seconds / steps, exchange)
+    step = seconds / steps
+    return Pace(step, exchange, float(hidden(learner.model, step, exchange)))
 
 
 def _text(network: ModelConfig, size: tuple[int, int]) -> Array:

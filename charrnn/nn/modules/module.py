@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from charrnn.nn.modules.program import Character, Program
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     from charrnn.nn.modules.program import Value
     from charrnn.nn.modules.stream import Stream
-    from charrnn.nn.operands import Share
+    from charrnn.nn.operands import Rows, Share
     from charrnn.nn.parameters import Array
     from charrnn.nn.window import Window
 
@@ -28,6 +29,7 @@ class Bound:
     """
 
     inner: tuple[Bound, ...] = ()  # its parts
+    own_inputs: Sequence[Rows] = ()  # those of the window that it has added, with its parts
 
     def __init__(self, x: Stream, y: Stream) -> None:
         self.x, self.y = x, y
@@ -133,6 +135,11 @@ class Sequential(Module):
         for module in self.modules:
             yield from module.flat()
 
+    def stages(self) -> list[slice]:
+        """The modules, cut before each one with a state but the first."""
+        cuts = [n for n, module in enumerate(self.modules) if any(part.widths for part in module.flat())]
+        return [slice(*ends) for ends in pairwise([0, *cuts[1:], len(self.modules)])]
+
     @property
     def states(self) -> tuple[tuple[int, ...], ...]:
         """For each module with a state, the widths of its parts."""
@@ -150,7 +157,9 @@ class Sequential(Module):
         """All modules, each with the output of the one before as its input, and in the window of that."""
         bounds, y = [], x
         for module in self.modules:
+            first = len(window.inputs)
             bounds.append(module.bind(y.window, y if module.reads_characters else y.rows_of_all()))
+            bounds[-1].own_inputs = window.inputs[first:]
             y = bounds[-1].y
         return BoundSequential(x, y, tuple(bounds))
 

@@ -22,5 +22,5 @@ def sync_every(pace: Pace) -> int:
 def reason(pace: Pace, every: int) -> str:
     """shards meet every 50 steps, as an exchange takes 0.53 s and a step 0.21 s"""
     when = "in every step" if every == 1 else f"every {every} steps"
-    step, exchange = (f"{seconds:.2g} s" for seconds in pace)
+    step, exchange = (f"{seconds:.2g} s" for seconds in (pace.step, pace.exchange))
     return f"shards meet {when}, as an exchange takes {exchange} and a step {step}"
