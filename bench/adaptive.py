@@ -73,7 +73,7 @@ def rows(model: Any, documents: Any) -> list[tuple[str, ...]]:
 
 def main() -> None:
     from charrnn import api
-    from charrnn.text.corpus import read
+    from charrnn.text.reading import read
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -60,7 +60,7 @@ def main() -> None:
     from charrnn.config import TextConfig, TrainConfig
     from charrnn.counts.learning.building import ONCE, default_bytes
     from charrnn.counts.learning.grams import ORDER, longest_order
-    from charrnn.text.corpus import read
+    from charrnn.text.reading import read
     from charrnn.text.validation import split
 
     parser = argparse.ArgumentParser(

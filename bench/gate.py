@@ -49,7 +49,7 @@ def trained(a: argparse.Namespace, folder: Path, counts: float | None) -> Any:
 def parts(model: Any, corpus: Path) -> tuple[Any, Any]:
     """The training and the validation part of the text that the model was trained on."""
     from charrnn.config import TrainConfig
-    from charrnn.text.corpus import read
+    from charrnn.text.reading import read
     from charrnn.text.validation import split
 
     documents = read([corpus], model.text, vocabulary=model.vocabulary).documents

@@ -44,7 +44,8 @@ def losses(model: Any, documents: Any, caches: list[tuple[str, Any]]) -> list[tu
 def main() -> None:
     from charrnn import api
     from charrnn.config import CacheConfig
-    from charrnn.text.corpus import Documents, read
+    from charrnn.text.documents import Documents
+    from charrnn.text.reading import read
 
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -19,7 +19,7 @@ from charrnn import load
 from charrnn.api import score_lines
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import TrainConfig
-from charrnn.text.corpus import read
+from charrnn.text.reading import read
 from charrnn.text.validation import split
 
 

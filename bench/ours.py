@@ -240,7 +240,7 @@ def run_count(a: argparse.Namespace) -> None:
 def _cut(a: argparse.Namespace) -> tuple[Any, tuple[Any, Any]]:
     """The corpus, and its documents for training and for validation."""
     from charrnn.config import TextConfig, TrainConfig
-    from charrnn.text.corpus import read
+    from charrnn.text.reading import read
     from charrnn.text.validation import split
 
     corpus = read([a.corpus], TextConfig(lines=a.lines))

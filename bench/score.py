@@ -74,7 +74,7 @@ def run(a: argparse.Namespace) -> None:
     from charrnn.config import ModelConfig, TextConfig
     from charrnn.nn.network import initial_tensors
     from charrnn.scoring.surprisal import Scorer, score_lines
-    from charrnn.text.lines import Lines
+    from charrnn.text.files.lines import Lines
     from charrnn.vocabulary import Vocabulary
 
     lines = read(a.corpus, a.lines)

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from charrnn import api
 from charrnn.config import TextConfig
 from charrnn.events import Step
-from charrnn.text.corpus import read
+from charrnn.text.reading import read
 
 SEPARATORS = {
     "line": "\n", "blank": "\n\n", "nul": "\0", "%": "\n%\n", "---": "\n---\n",

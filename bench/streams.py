@@ -37,13 +37,14 @@ def compared(path: Path, a: argparse.Namespace) -> tuple[str, ...]:
     from charrnn import api
     from charrnn.inference.mixed_model import model_of
     from charrnn.tasks import evaluation
-    from charrnn.text import corpus
+    from charrnn.text import documents as texts
+    from charrnn.text import reading
 
     checkpoint = api.load(path)
-    whole = corpus.read(
+    whole = reading.read(
         [a.corpus], checkpoint.text, vocabulary=checkpoint.vocabulary, on_unknown="skip"
     ).documents
-    documents = corpus.Documents(whole.ids[-a.characters :], whole.vocab_size, whole.starts[:1], whole.end)
+    documents = texts.Documents(whole.ids[-a.characters :], whole.vocab_size, whole.starts[:1], whole.end)
     model = model_of(checkpoint, None)
     read(model, documents.head(5000), whole=False)  # whatever has to be compiled
     loss, slow = read(model, documents, whole=True)

@@ -52,7 +52,7 @@ TASKS = tuple(COMMANDS[kind] for kind in KINDS[1:])
 DEFAULT_ENCODING = "utf-8"
 FIRST_RELEASE = 3  # version of the file format: its settings are shown, whatever they are
 # The end of a text, in the vocabulary of a model of records. It is the last code point of all, so its id is
-# the last one, too; it is no character, and no record holds it: see charrnn.text.decoding.Cleaner.
+# the last one, too; it is no character, and no record holds it: see charrnn.text.files.decoding.Cleaner.
 END = "\U0010ffff"
 MOST_LABELS, MOST_COLUMNS = 2**16, 16  # different labels in a column, and columns
 MOST_TARGETS = 2**20

@@ -20,7 +20,7 @@ from charrnn.counts.fitting import fitted
 from charrnn.counts.learning.building import learned
 from charrnn.nn.network import Model
 from charrnn.tasks.counting import observed
-from charrnn.text.corpus import read
+from charrnn.text.reading import read
 
 ROOT = Path(__file__).parent.parent
 PIECES = (  # a text, whether its lines are texts, and where a piece begins, in characters, and its length

@@ -37,7 +37,7 @@ from charrnn.counts.learning.building import build  # noqa: E402
 from charrnn.counts.learning.grams import Grams  # noqa: E402
 from charrnn.labels import Column  # noqa: E402
 from charrnn.nn import cells  # noqa: E402
-from charrnn.text.corpus import Documents  # noqa: E402
+from charrnn.text.documents import Documents  # noqa: E402
 from charrnn.text.records.labels import Labelling  # noqa: E402
 from charrnn.vocabulary import Vocabulary  # noqa: E402
 

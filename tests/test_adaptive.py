@@ -27,7 +27,7 @@ from charrnn.generation.writing import Prompt
 from charrnn.inference.mixed_model import GrowingModel, MixedModel, model_of
 from charrnn.scoring.surprisal import Scorer, score_lines
 from charrnn.search.suggestions import Offers
-from charrnn.text.lines import Lines
+from charrnn.text.files.lines import Lines
 
 pytestmark = pytest.mark.compiled
 

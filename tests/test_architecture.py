@@ -252,8 +252,8 @@ def test_safetensors_is_imported_by_the_container_alone() -> None:
 
 
 def test_the_detector_of_encodings_is_imported_only_when_bytes_are_no_text() -> None:
-    assert importers("chardet") == {"text/detection.py"}
-    tree = ast.parse((PACKAGE / "text" / "detection.py").read_text(encoding="utf-8"))
+    assert importers("chardet") == {"text/files/detection.py"}
+    tree = ast.parse((PACKAGE / "text" / "files" / "detection.py").read_text(encoding="utf-8"))
     assert not [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "chardet"]
 
 

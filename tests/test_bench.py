@@ -16,7 +16,7 @@ import pytest
 import charrnn
 from charrnn.config import ModelConfig, TrainConfig
 from charrnn.nn.cells import learning
-from charrnn.text.corpus import read
+from charrnn.text.reading import read
 from charrnn.text.validation import split
 
 ROOT = Path(__file__).parent.parent

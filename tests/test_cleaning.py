@@ -9,7 +9,7 @@ from support.documents import content, read_text
 
 from charrnn.config import END, Form, TextConfig
 from charrnn.errors import ConfigError, CorpusError
-from charrnn.text.normalization import Normaliser, normalised
+from charrnn.text.files.normalization import Normaliser, normalised
 from charrnn.vocabulary import RARE, Vocabulary
 
 
@@ -75,7 +75,7 @@ def test_longer_records_are_left_out(texts: list[str], most: int) -> None:
     data, config = "".join(text + "\0" for text in texts), TextConfig(split="nul", max_chars=most)
     kept = [text for text in texts if len(text) <= most]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("charrnn.text.corpus.CHUNK", 7)
+        patch.setattr("charrnn.text.reading.CHUNK", 7)
         if not kept:
             with pytest.raises(CorpusError, match=f"every text has more than {most} characters"):
                 read_text(data, config)

@@ -27,9 +27,11 @@ from support.documents import (
 
 from charrnn.config import TextConfig, TrainConfig
 from charrnn.errors import CharrnnError, ConfigError, CorpusError, VocabularyError
-from charrnn.text import corpus as corpus_module
+from charrnn.text import reading
 from charrnn.text.batches import Batches
-from charrnn.text.corpus import Corpus, Documents, read
+from charrnn.text.corpus import Corpus
+from charrnn.text.documents import Documents
+from charrnn.text.reading import read
 from charrnn.text.validation import split
 from charrnn.vocabulary import Vocabulary
 
@@ -148,7 +150,7 @@ def test_many_characters_before_the_257th(tmp_path: Path) -> None:
 
 
 def test_more_text_than_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus_module, "total_memory", lambda: 8_000_000)
+    monkeypatch.setattr(reading, "total_memory", lambda: 8_000_000)
 
     class Endless(io.RawIOBase):
         """`yes`, as a pipe gives it."""
@@ -169,7 +171,7 @@ def test_more_text_than_memory_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     assert 6_000_000 < pipe.given < 16_000_000
     (tmp_path / "x.txt").write_text("ab" * 3_000_000)  # the very most that fits
     assert len(read([tmp_path / "x.txt"]).documents) == 6_000_000
-    monkeypatch.setattr(corpus_module, "total_memory", lambda: None)  # the system does not say
+    monkeypatch.setattr(reading, "total_memory", lambda: None)  # the system does not say
     assert len(read([tmp_path / "x.txt"]).documents) == 6_000_000
 
 

@@ -23,7 +23,8 @@ from charrnn.events import Evaluated, Finished, Step
 from charrnn.tasks import counting, evaluation
 from charrnn.tasks.counting import set_aside
 from charrnn.tasks.next_character import NextCharacters, Texts
-from charrnn.text.corpus import Documents, read
+from charrnn.text.documents import Documents
+from charrnn.text.reading import read
 from charrnn.text.validation import split
 
 SMALL = {"hidden_size": 4, "num_layers": 1, "batch_size": 4, "seq_len": 16, "dropout": 0.0, "counts": 0.2}

@@ -29,7 +29,7 @@ from charrnn.counts.learning import building, grams, levels
 from charrnn.counts.learning.building import build
 from charrnn.counts.learning.grams import Grams, longest_order
 from charrnn.counts.lookup import NOTHING, Lookup
-from charrnn.text.corpus import Documents, Pieces
+from charrnn.text.documents import Documents, Pieces
 from charrnn.text.validation import split
 
 UNBOUNDED = 99

@@ -32,7 +32,7 @@ from charrnn.inference.mixed_model import model_of
 from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.labels import Column
 from charrnn.pages.page import page
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 from charrnn.text.records.labels import Labelling
 
 SIZES = (3, 2)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from charrnn.config import EncodingErrors, TextConfig
 from charrnn.errors import ConfigError, CorpusError, VocabularyError
 from charrnn.system.growing import GrowingArray
-from charrnn.text import lines
-from charrnn.text.decoding import CHUNK, Decoder, Encoder, LineEnds, check_encoding, what_to_try
+from charrnn.text.files import lines
+from charrnn.text.files.decoding import CHUNK, Decoder, Encoder, LineEnds, check_encoding, what_to_try
 from charrnn.vocabulary import Vocabulary
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))

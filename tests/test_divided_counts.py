@@ -15,7 +15,7 @@ from charrnn.counts.learning.divided import DividedGrams, built, gathered
 from charrnn.counts.learning.grams import Grams
 from charrnn.ranks import arrays
 from charrnn.ranks.ranks import ALONE
-from charrnn.text.corpus import Documents, Pieces
+from charrnn.text.documents import Documents, Pieces
 
 
 @pytest.fixture(autouse=True)

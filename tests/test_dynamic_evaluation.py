@@ -15,7 +15,7 @@ from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.workers import Workers
 from charrnn.tasks.dynamic_evaluation import EPSILON, DynamicEvaluation, dynamic_loss, segment_losses
 from charrnn.tasks.evaluation import evaluate
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 
 V = 5
 CONFIG = ModelConfig(V, cell="gru", hidden_size=6, num_layers=2, embedding_size=6, dropout=0.5)

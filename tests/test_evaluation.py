@@ -15,7 +15,7 @@ from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.workers import Workers
 from charrnn.tasks import evaluation
 from charrnn.tasks.evaluation import evaluate, surprises, windows
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 
 V = 6
 CONFIG = ModelConfig(V, hidden_size=12, num_layers=2, embedding_size=12)

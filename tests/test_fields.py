@@ -21,7 +21,8 @@ from charrnn.errors import ConfigError, TrainingError
 from charrnn.events import Step
 from charrnn.tasks.fields import shuffled
 from charrnn.tasks.next_character import NextCharacters, TextFiles
-from charrnn.text.corpus import Corpus, read
+from charrnn.text.corpus import Corpus
+from charrnn.text.reading import read
 
 RECORDS = TextConfig(split="%")
 SMALL: dict[str, Any] = {

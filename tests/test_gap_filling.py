@@ -18,7 +18,7 @@ from charrnn.nn.reader import Reader
 from charrnn.nn.workers import Workers
 from charrnn.search.gap_filling import GapFiller
 from charrnn.tasks.reading.fill import MEAN_RUN, PIECE, hidden, pieces_of
-from charrnn.text.corpus import read
+from charrnn.text.reading import read
 from charrnn.vocabulary import Vocabulary
 
 CHARACTERS = "\nabc"

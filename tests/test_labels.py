@@ -28,7 +28,7 @@ from charrnn.inference.engines import CompiledPath, Cursor, PlainPath
 from charrnn.inference.mixture import Blend, MixedNetwork
 from charrnn.labels import Column, ids_of
 from charrnn.text.batches import Batches
-from charrnn.text.corpus import read
+from charrnn.text.reading import read
 from charrnn.text.records.labels import Cutter
 from charrnn.text.validation import split
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from charrnn.config import TextConfig
 from charrnn.errors import CorpusError
-from charrnn.text.lines import Ahead, Lines, decode, read_lines, read_texts
+from charrnn.text.files.lines import Ahead, Lines, decode, read_lines, read_texts
 
 TEXT = TextConfig()
 MOST = 1 << 16

@@ -39,7 +39,7 @@ from charrnn.tasks.evaluation import evaluate, surprises
 from charrnn.tasks.reading import rewrite
 from charrnn.tasks.reading.beam import Wanted
 from charrnn.tasks.reading.rewrite import Answered, Rewriter, losses
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 from charrnn.vocabulary import Vocabulary
 
 pytestmark = compiled_only

@@ -27,7 +27,7 @@ from charrnn.counts.learning.merging import Both, EarlierCounts
 from charrnn.counts.lookup import Lookup
 from charrnn.errors import TrainingError
 from charrnn.events import Evaluated, Saved, Started, Step
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 
 V, N = 12, 5
 FITS = 10**9

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from charrnn.config import Form
-from charrnn.text.normalization import LONGEST, Normaliser, form_of, joins, normalised
+from charrnn.text.files.normalization import LONGEST, Normaliser, form_of, joins, normalised
 
 # Letters and marks that meet, Hangul in parts, and what changes places.
 PARTS = "ae\n \u0301\u0323\u0308é\u1ebd각각ᄀ\u1161\u11a8か\u3099क\u093c\u09c7\u09be語<\u0338"

@@ -19,8 +19,8 @@ from charrnn.errors import CheckpointError
 from charrnn.events import Finished
 from charrnn.inference.constrained_step import BASES, contains, hash_begun
 from charrnn.text import novelty
-from charrnn.text.corpus import read
 from charrnn.text.novelty import BloomBuilder, Novelty
+from charrnn.text.reading import read
 
 
 def build(text: str, *, by_line: bool = False, cut: int = 10**9) -> Novelty:

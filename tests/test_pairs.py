@@ -15,7 +15,7 @@ from charrnn.config import TextConfig
 from charrnn.errors import ConfigError, CorpusError
 from charrnn.tasks.reading.examples import Ragged, pieces
 from charrnn.tasks.reading.pairs import Pairs, read_pairs
-from charrnn.text.decoding import CodePoints
+from charrnn.text.files.decoding import CodePoints
 from charrnn.text.records import pairs as records
 from charrnn.vocabulary import RARE, code_points, text_of
 

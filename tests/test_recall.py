@@ -28,7 +28,7 @@ from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.scoring import compression, shared_prefixes
 from charrnn.search import suggestions
 from charrnn.tasks.evaluation import evaluate, surprises
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 
 CHARACTERS = "\n abc"
 # An LSTM's layer holds two states, an RNN's beside counts several; 40 numbers are a vector and a rest.

@@ -13,8 +13,9 @@ from support.documents import content, read_bytes, read_text, start_positions
 
 from charrnn.config import END, TextConfig, TrainConfig
 from charrnn.errors import CorpusError, VocabularyError
-from charrnn.text import sources
-from charrnn.text.corpus import Corpus, read
+from charrnn.text.corpus import Corpus
+from charrnn.text.files import sources
+from charrnn.text.reading import read
 from charrnn.text.records.cutter import cutter
 from charrnn.text.validation import split
 from charrnn.vocabulary import Vocabulary, code_points

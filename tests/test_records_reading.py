@@ -29,9 +29,9 @@ from charrnn.nn.network import Model
 from charrnn.nn.workers import Workers
 from charrnn.scoring.surprisal import Scorer, score_lines
 from charrnn.tasks.evaluation import evaluate
-from charrnn.text.corpus import Documents
-from charrnn.text.lines import Lines, cut, read_lines, read_texts
-from charrnn.text.normalization import normalised
+from charrnn.text.documents import Documents
+from charrnn.text.files.lines import Lines, cut, read_lines, read_texts
+from charrnn.text.files.normalization import normalised
 from charrnn.vocabulary import END
 
 LINES_BETWEEN = {"%": "%", "---": "---", "blank": ""}

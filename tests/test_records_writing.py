@@ -23,7 +23,7 @@ from charrnn.config import SampleConfig, TextConfig
 from charrnn.errors import ConfigError, SamplingError, VocabularyError
 from charrnn.inference.numpy_network import PlainNetwork
 from charrnn.inference.sampling import probabilities
-from charrnn.text import lines
+from charrnn.text.files import lines
 from charrnn.vocabulary import END
 
 SPLITS = ["%", "<|endoftext|>", "blank", "nul", "file"]

@@ -12,7 +12,7 @@ from support import documents as texts
 
 from charrnn.counts.learning import repeats
 from charrnn.counts.learning.repeats import repeated
-from charrnn.text.corpus import Documents, Pieces
+from charrnn.text.documents import Documents, Pieces
 
 
 def share(part: list[int], whole: list[int], run: int) -> float:

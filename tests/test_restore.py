@@ -27,7 +27,7 @@ from charrnn.labels import Column
 from charrnn.tasks.restoring import learning
 from charrnn.tasks.restoring.learning import Pieces, cuts, stripped
 from charrnn.tasks.restoring.restorer import BESIDE, INNER, Restorer
-from charrnn.text.corpus import read
+from charrnn.text.reading import read
 from charrnn.vocabulary import Vocabulary
 
 SMALL: dict[str, Any] = {

@@ -34,7 +34,7 @@ from charrnn.nn.network import Model, State, initial_tensors
 from charrnn.nn.workers import Workers
 from charrnn.scoring import shared_prefixes
 from charrnn.tasks.evaluation import evaluate, surprises
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 
 pytestmark = compiled_only
 

@@ -25,7 +25,8 @@ from charrnn.nn.network import Model
 from charrnn.tasks import next_character
 from charrnn.tasks.evaluation import evaluate
 from charrnn.tasks.next_character import NextCharacters, Texts
-from charrnn.text.corpus import Corpus, read
+from charrnn.text.corpus import Corpus
+from charrnn.text.reading import read
 
 TEXT = "she sells sea shells by the sea shore, and the shells she sells are sea shells.\n" * 40
 SMALL = {"hidden_size": 12, "num_layers": 2, "batch_size": 4, "seq_len": 10, "dropout": 0.1, "counts": 0.0}

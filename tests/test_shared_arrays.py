@@ -14,9 +14,10 @@ from support.threaded_ranks import ThreadedRanks, led
 from charrnn.config import TextConfig, TrainConfig
 from charrnn.ranks import arrays
 from charrnn.ranks.ranks import ALONE
-from charrnn.text import corpus
-from charrnn.text.corpus import Corpus, Documents, Pieces
-from charrnn.text.decoding import tally
+from charrnn.text import reading
+from charrnn.text.corpus import Corpus
+from charrnn.text.documents import Documents, Pieces
+from charrnn.text.files.decoding import tally
 from charrnn.text.validation import split, unseen
 
 BLOCK = 64
@@ -145,10 +146,10 @@ def test_a_text_that_ranks_share_is_the_text_of_one_process(
     tmp_path: Path, text: TextConfig, end: Any
 ) -> None:
     paths, train = write(tmp_path), TrainConfig(steps=1, val_split=end, val_fraction=0.2)
-    alone = facts(corpus.read(paths, text), train)
+    alone = facts(reading.read(paths, text), train)
 
     def lead(ranks: ThreadedRanks) -> list[Any]:
-        found = corpus.read_together(ranks, paths, text)
+        found = reading.read_together(ranks, paths, text)
         assert isinstance(found.documents.ids, arrays.SharedArray)
         return facts(found, train)
 

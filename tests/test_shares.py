@@ -23,7 +23,8 @@ from charrnn.events import Evaluated, Event, Finished, Started, Step
 from charrnn.tasks.next_character import NextCharacters, TextFiles
 from charrnn.tasks.shares import Weighted
 from charrnn.text.batches import Batches
-from charrnn.text.corpus import Documents, read
+from charrnn.text.documents import Documents
+from charrnn.text.reading import read
 from charrnn.text.validation import split_parts
 from charrnn.training.position import Position
 

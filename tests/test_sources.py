@@ -13,7 +13,7 @@ import pytest
 
 from charrnn.config import TextConfig
 from charrnn.errors import ConfigError, CorpusError, printable
-from charrnn.text.sources import CHUNK_BYTES, Source, find, why_not_text
+from charrnn.text.files.sources import CHUNK_BYTES, Source, find, why_not_text
 
 
 def refused(*paths: str | Path) -> CorpusError:

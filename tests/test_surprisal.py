@@ -21,7 +21,7 @@ from charrnn.kernels.products.tile import HAS_BFLOAT16
 from charrnn.nn import precision
 from charrnn.scoring import surprisal
 from charrnn.scoring.surprisal import LineScore, Scorer, Stream, score_lines
-from charrnn.text.lines import read_lines
+from charrnn.text.files.lines import read_lines
 
 ROOT = Path(__file__).parent.parent
 CHARACTERS = "\nabcd"

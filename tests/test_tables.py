@@ -18,9 +18,10 @@ from support.documents import content, read_bytes, read_text
 
 from charrnn.config import END, TextConfig
 from charrnn.errors import ConfigError, CorpusError, VocabularyError
-from charrnn.text import sources
-from charrnn.text.corpus import Corpus, read
-from charrnn.text.lines import read_lines
+from charrnn.text.corpus import Corpus
+from charrnn.text.files import sources
+from charrnn.text.files.lines import read_lines
+from charrnn.text.reading import read
 from charrnn.vocabulary import Vocabulary
 
 FIELD = TextConfig(field="body")

@@ -19,7 +19,7 @@ from charrnn.config import TextConfig
 from charrnn.errors import ConfigError
 from charrnn.tasks.reading import spans, tag
 from charrnn.tasks.reading.tag import Tagger
-from charrnn.text.lines import Lines
+from charrnn.text.files.lines import Lines
 
 SMALL: dict[str, Any] = {**SIZES, "seed": 1, "batch_size": 4, "threads": 1, "steps": 6}
 WORDS = ["ab", "b", "aab", "abba"]

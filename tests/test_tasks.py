@@ -26,7 +26,9 @@ from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.task import Material
-from charrnn.text.corpus import Corpus, Inputs, read
+from charrnn.text.corpus import Corpus
+from charrnn.text.documents import Inputs
+from charrnn.text.reading import read
 from charrnn.training.request import Request, Target
 from charrnn.training.run import Run
 from charrnn.training.run_files import Outputs

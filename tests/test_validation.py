@@ -15,7 +15,7 @@ from charrnn.config import TextConfig, TrainConfig, ValSplit, canonical, split_o
 from charrnn.tasks.evaluation import _streams
 from charrnn.text import validation
 from charrnn.text.batches import Batches
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 from charrnn.text.validation import BLOCK, unseen
 
 NEWLINE = 0  # of the texts that are made of ids

@@ -12,8 +12,8 @@ import pytest
 
 from charrnn.cli.prompts import Prompts
 from charrnn.config import TextConfig
-from charrnn.text import waiting
-from charrnn.text.lines import read_lines, read_texts
+from charrnn.text.files import waiting
+from charrnn.text.files.lines import read_lines, read_texts
 
 
 def test_nobody_is_told_while_something_is_there() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from charrnn.ranks.ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
-    from charrnn.text.lines import Lines
+    from charrnn.text.files.lines import Lines
 
 Threads = int | Ranks | None  # for functions that ranks may share, each with threads of its own
 Process = Callable[[Iterable["Lines"]], Iterator[list[Any]]]

@@ -12,7 +12,8 @@ from charrnn.api.models import Paths, checkpoint_of, paths_of
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import KINDS, DynamicConfig, TextConfig
 from charrnn.errors import ConfigError
-from charrnn.text.corpus import Documents, read
+from charrnn.text.documents import Documents
+from charrnn.text.reading import read
 from charrnn.vocabulary import OnUnknown
 
 if TYPE_CHECKING:

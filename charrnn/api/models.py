@@ -15,7 +15,7 @@ from charrnn.config import CacheConfig, Kind
 from charrnn.errors import CheckpointError, ConfigError
 from charrnn.inference.mixture import Blend, blend
 from charrnn.labels import ids_of, names
-from charrnn.text.normalization import as_trained
+from charrnn.text.files.normalization import as_trained
 
 Paths = str | Path | Sequence[str | Path]
 AnyModel = Checkpoint | Blend | str | Path

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from charrnn.tasks.reading.rewrite import LineRewritings
     from charrnn.tasks.reading.tag import LineTags
     from charrnn.tasks.restoring.restorer import Restored
-    from charrnn.text.lines import Lines
+    from charrnn.text.files.lines import Lines
 
 READ_TOGETHER = 1 << 17  # characters, by networks that read whole texts
 MOST_REWRITTEN = 1000  # beginnings, targets of a line, or characters of one
@@ -85,7 +85,7 @@ def restored(
     """
     from charrnn.nn.learning.together import shared
     from charrnn.tasks.restoring.restorer import Restorer
-    from charrnn.text import lines
+    from charrnn.text.files import lines
 
     own, ranks = workers_of(threads)
     restorer = Restorer(checkpoint_of(model, "restorer"), own, redo=redo)
@@ -178,7 +178,7 @@ def _lines(
     model: Checkpoint, corpus: Paths, before_waiting: Callable[[], None], reading: dict[str, Any]
 ) -> tuple[Iterator[Lines], str]:
     """Lines or other records for a model that reads whole ones, and their end."""
-    from charrnn.text.lines import read_lines
+    from charrnn.text.files.lines import read_lines
 
     text = model.text.of_commands(**reading)
     return read_lines(paths_of(corpus), text, READ_TOGETHER, before_waiting), text.end or "\n"

@@ -16,8 +16,8 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import UNKNOWN_BITS, TextConfig, WeightPrecision
 from charrnn.errors import ConfigError
 from charrnn.ranks.ranks import ALONE
-from charrnn.text.corpus import Documents
-from charrnn.text.normalization import Normaliser, normalised
+from charrnn.text.documents import Documents
+from charrnn.text.files.normalization import Normaliser, normalised
 from charrnn.vocabulary import OnUnknown
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def score(
     """
     from charrnn.inference.mixed_model import model_of
     from charrnn.tasks.evaluation import surprises
-    from charrnn.text.decoding import empty_lines
+    from charrnn.text.files.decoding import empty_lines
 
     checkpoint = checkpoint_of(model)
     vocabulary = checkpoint.vocabulary
@@ -73,7 +73,7 @@ def score_lines(
         ConfigError: this CPU does not support the precision.
     """
     from charrnn.scoring import surprisal
-    from charrnn.text import lines
+    from charrnn.text.files import lines
 
     checkpoint, (own, ranks) = checkpoint_of(model), workers_of(threads)
     text = text or checkpoint.text.of_commands()
@@ -113,7 +113,7 @@ def surprises(
     counts learn from each character, and what they know of a file helps with the next.
     """
     from charrnn.scoring import surprisal
-    from charrnn.text import lines
+    from charrnn.text.files import lines
 
     checkpoint, unknown_bits = checkpoint_of(model), checked_unknown_bits(unknown_bits)
     scorer = surprisal.Scorer(checkpoint, threads=threads, unknown_bits=unknown_bits, adaptive=adaptive)
@@ -147,7 +147,7 @@ def classify(
             separated in different ways.
     """
     from charrnn.scoring import classification
-    from charrnn.text import lines
+    from charrnn.text.files import lines
 
     if len(models) == 1 and (only := checkpoint_of(models[0])).columns:
         prior = prior or [max(count, 0.5) for count in only.columns[0].counts]

@@ -10,7 +10,7 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import MAX_LINE_LENGTH, TELL_CHARACTERS, WeightPrecision
 from charrnn.errors import ConfigError
 from charrnn.inference.mixture import Blend
-from charrnn.text.normalization import expression_as_trained
+from charrnn.text.files.normalization import expression_as_trained
 from charrnn.vocabulary import OnUnknown
 
 if TYPE_CHECKING:

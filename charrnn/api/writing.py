@@ -18,7 +18,7 @@ from charrnn.errors import ConfigError, VocabularyError
 from charrnn.generation.writing import Begun, Prompt, Written, generate_all, generate_each
 from charrnn.inference.mixture import Blend
 from charrnn.labels import cut, ids_of, names
-from charrnn.text.normalization import expression_as_trained
+from charrnn.text.files.normalization import expression_as_trained
 from charrnn.vocabulary import OnUnknown
 
 LABELLED_PROMPTS = 1024  # taken at a time

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from charrnn.config import TextConfig
 from charrnn.errors import CorpusError, quoted
-from charrnn.text.waiting import BeforeWaiting, take
+from charrnn.text.files.waiting import BeforeWaiting, take
 
 if TYPE_CHECKING:
     from charrnn import api
@@ -38,7 +38,7 @@ def from_stdin(text: TextConfig, model_text: TextConfig) -> str:
     """
     if sys.stdin is None:
         raise CorpusError("stdin is closed", "give the prompt as --prompt TEXT")
-    from charrnn.text.decoding import KEEP_BYTES, Cleaner
+    from charrnn.text.files.decoding import KEEP_BYTES, Cleaner
 
     data = sys.stdin.buffer.read(LONGEST + 1)
     if len(data) > LONGEST:
@@ -49,7 +49,7 @@ def from_stdin(text: TextConfig, model_text: TextConfig) -> str:
 
 
 def _checked_encoding(text: TextConfig) -> str:
-    from charrnn.text.decoding import check_encoding
+    from charrnn.text.files.decoding import check_encoding
 
     if text.bytes:
         return "latin-1"
@@ -69,7 +69,7 @@ def _readable(prompt: str, text: TextConfig, model_text: TextConfig, what: str) 
     """
     if prompt.isascii() or text.bytes:
         return prompt
-    from charrnn.text.lines import BYTES, what_to_try_with
+    from charrnn.text.files.lines import BYTES, what_to_try_with
 
     if text.encoding_errors != "strict":
         return BYTES.sub("" if text.encoding_errors == "skip" else "\ufffd", prompt)
@@ -86,7 +86,7 @@ class Prompts:
     """The lines of a file or of stdin (`-`), read on a separate thread; each is a prompt, perhaps in JSON.
 
     A text can thus be written before the next line has arrived, and at most READ_AHEAD lines are in memory.
-    `before_waiting` is called before each wait for a line; see charrnn.text.waiting.
+    `before_waiting` is called before each wait for a line; see charrnn.text.files.waiting.
 
     Raises:
         OSError: the file cannot be opened.
@@ -106,7 +106,7 @@ class Prompts:
 
         A line that is `in_json` is a string, or an object with the keys of api.Prompt.
         """
-        from charrnn.text.decoding import KEEP_BYTES
+        from charrnn.text.files.decoding import KEEP_BYTES
 
         encoding = "utf-8" if in_json and text.bytes else _checked_encoding(text)
         if name == "-":
@@ -165,7 +165,7 @@ class Prompts:
         self._lines.put(None)
 
     def _prompt(self, line: str, number: int) -> str:
-        from charrnn.text.decoding import BYTE_ORDER_MARK
+        from charrnn.text.files.decoding import BYTE_ORDER_MARK
 
         line, what = line.removesuffix("\n"), f"line {number} of the prompts"
         if len(line) > LONGEST:
@@ -177,7 +177,7 @@ class Prompts:
 
     def _from_json(self, line: str, number: int) -> api.Prompt:
         from charrnn import api
-        from charrnn.text.decoding import Cleaner
+        from charrnn.text.files.decoding import Cleaner
 
         what = f"line {number} of the prompts"
         if len(line) > LONGEST:

@@ -35,7 +35,7 @@ class Notice:
         """Check the next line of a file; `number` is its line number, 0 if unknown."""
         if self._said or (line.isascii() and "\0" not in line):
             return
-        from charrnn.text.lines import what_to_try_with
+        from charrnn.text.files.lines import what_to_try_with
 
         hint = what_to_try_with(line, self._text, self._model_text.encoding)
         if hint is not None:

@@ -15,7 +15,7 @@ from charrnn.counts.lookup import NOTHING, Context, Features, Tree
 from charrnn.kernels.coefficients import WHOLE_ROWS
 from charrnn.kernels.loops.beside import context_tree
 from charrnn.kernels.machine.aligned import aligned
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 
 MOST_NUMBERS = 2**17  # of rows of probabilities that are computed in advance
 

@@ -14,7 +14,7 @@ from charrnn.counts.learning.grams import MOST_WORDS, ORDER, layout_of, longest_
 from charrnn.counts.learning.levels import CODES
 from charrnn.kernels.coefficients import GATE_INPUTS
 from charrnn.kernels.loops.beside import grams, mixing
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 from charrnn.vocabulary import id_dtype
 
 

@@ -22,7 +22,7 @@ from charrnn.nn.parameters import Array
 from charrnn.nn.passes import mix
 from charrnn.nn.workers import Workers
 from charrnn.text.batches import Batches
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 
 PLACES = 64  # characters whose losses are followed back
 TOGETHER = 16  # of them at a time: no more memory than training takes

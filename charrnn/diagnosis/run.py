@@ -14,7 +14,7 @@ from charrnn.config import TrainConfig
 from charrnn.diagnosis import advice
 from charrnn.diagnosis.findings import Clipping, RunDiagnosis
 from charrnn.errors import CorpusError, quoted
-from charrnn.text.sources import Source
+from charrnn.text.files.sources import Source
 
 MOST_POINTS = 2048
 LONGEST = 1 << 20  # bytes of an event: far more than there are

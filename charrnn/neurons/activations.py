@@ -20,8 +20,8 @@ from charrnn.inference.mixed_model import AnyNetwork, model_of
 from charrnn.neurons.units import is_bounded, part
 from charrnn.nn.network import Model, State
 from charrnn.nn.parameters import Array
-from charrnn.text.lines import read_texts
-from charrnn.text.normalization import Normaliser
+from charrnn.text.files.lines import read_texts
+from charrnn.text.files.normalization import Normaliser
 from charrnn.vocabulary import END, OnUnknown, code_points, positions, unknown_character
 
 Ids = npt.NDArray[np.int32]

@@ -15,7 +15,7 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.constraints.expressions import compiled
 from charrnn.neurons.activations import Block, Network
 from charrnn.nn.parameters import Array
-from charrnn.text.normalization import expression_as_trained
+from charrnn.text.files.normalization import expression_as_trained
 from charrnn.vocabulary import END
 
 LONGEST = 2000  # characters of a match

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from charrnn.config import TextConfig
 from charrnn.errors import ConfigError
 from charrnn.scoring.surprisal import Scorer, scored
-from charrnn.text.lines import Lines
+from charrnn.text.files.lines import Lines
 
 
 class LineClass(NamedTuple):

@@ -32,9 +32,9 @@ from charrnn.nn.network import State
 from charrnn.nn.precision import require
 from charrnn.scoring import shared_prefixes
 from charrnn.scoring.shared_prefixes import Floats, Ids
-from charrnn.text.decoding import empty_lines
-from charrnn.text.lines import Lines
-from charrnn.text.normalization import Normaliser, normalised
+from charrnn.text.files.decoding import empty_lines
+from charrnn.text.files.lines import Lines
+from charrnn.text.files.normalization import Normaliser, normalised
 from charrnn.vocabulary import code_points
 
 COLUMNS = 52  # lines side by side on each thread: four tiles of 13 rows; more is no faster

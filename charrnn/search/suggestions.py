@@ -11,7 +11,7 @@ from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import WeightPrecision
 from charrnn.inference.mixture import Blend, network_of
 from charrnn.search.predictor import Cursor, Predictor, size_of
-from charrnn.text.normalization import as_trained
+from charrnn.text.files.normalization import as_trained
 
 if TYPE_CHECKING:
     from charrnn.generation.learning import LearningNetwork

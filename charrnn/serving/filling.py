@@ -15,7 +15,7 @@ from charrnn.inference.engines import Cursor, LogProbabilities
 from charrnn.inference.mixture import Blend
 from charrnn.search.infilling import fill
 from charrnn.search.predictor import Predictor
-from charrnn.text.normalization import as_trained
+from charrnn.text.files.normalization import as_trained
 from charrnn.vocabulary import OnUnknown
 
 MOST_SECONDS = 60.0

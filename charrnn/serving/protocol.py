@@ -16,7 +16,7 @@ from charrnn.config import SampleConfig, TextConfig, WeightPrecision
 from charrnn.errors import CharrnnError, ConfigError, quoted
 from charrnn.generation.together import Likelihood, Piece
 from charrnn.inference.filters import Setting, table
-from charrnn.text.normalization import as_trained, expression_as_trained
+from charrnn.text.files.normalization import as_trained, expression_as_trained
 from charrnn.vocabulary import END, OnUnknown
 
 MOST_CHARACTERS = 100_000  # of a text

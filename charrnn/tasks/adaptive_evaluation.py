@@ -17,7 +17,7 @@ from charrnn.counts.growing import GrowingCounts
 from charrnn.inference.mixed_model import AnyNetwork, GrowingModel
 from charrnn.tasks.dynamic_evaluation import dynamic_loss
 from charrnn.tasks.evaluation import LOGITS, WINDOW
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 
 
 def adaptive_loss(

@@ -17,7 +17,8 @@ from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
 from charrnn.tasks.counting import parted
 from charrnn.tasks.evaluation import evaluate
-from charrnn.text.corpus import Corpus, Documents
+from charrnn.text.corpus import Corpus
+from charrnn.text.documents import Documents
 from charrnn.text.validation import split
 
 NAME = "english"

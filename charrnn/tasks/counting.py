@@ -32,7 +32,7 @@ from charrnn.nn.network import Model
 from charrnn.nn.parameters import Array
 from charrnn.tasks.evaluation import next_start, windows
 from charrnn.tasks.shares import joined
-from charrnn.text.corpus import Documents, Passage, Pieces
+from charrnn.text.documents import Documents, Passage, Pieces
 from charrnn.text.validation import block
 
 # On tinyshakespeare, after 1,500 steps (1.527 alone), the bundled gate comes to 1.430, and one that is fitted

@@ -31,7 +31,7 @@ from charrnn.kernels.machine.aligned import aligned
 from charrnn.kernels.updates import BLOCK
 from charrnn.nn.operands import Share
 from charrnn.tasks.evaluation import Evaluation
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 
 EPSILON = 0.1  # of the rms over all weights
 

@@ -12,7 +12,7 @@ from charrnn.errors import decimal
 from charrnn.events import ByPart
 from charrnn.inference.mixed_model import AnyNetwork, MixedModel, RecallingModel
 from charrnn.nn.parameters import Array
-from charrnn.text.corpus import Documents, Inputs
+from charrnn.text.documents import Documents, Inputs
 
 STREAMS = 64  # read side by side; more would not make the products faster
 WINDOW = 1024  # characters per call, over all streams: enough for fast products, in little memory

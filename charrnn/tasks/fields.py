@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from charrnn.errors import TrainingError, quoted
 from charrnn.text.batches import Reading
-from charrnn.text.corpus import Corpus, Documents
-from charrnn.text.decoding import CHUNK
-from charrnn.text.normalization import separating
+from charrnn.text.corpus import Corpus
+from charrnn.text.documents import Documents
+from charrnn.text.files.decoding import CHUNK
+from charrnn.text.files.normalization import separating
 from charrnn.vocabulary import IdArray
 
 Positions = npt.NDArray[np.int64]

@@ -11,7 +11,7 @@ from charrnn.config import Kind, TextConfig
 from charrnn.errors import ConfigError
 from charrnn.tasks.task import Material
 from charrnn.text.corpus import corpus_name
-from charrnn.text.sources import find
+from charrnn.text.files.sources import find
 
 # Settings that mean nothing where whole texts are read.
 OF_WRITERS = frozenset({"counts", "label_dropout", "seq_len", "shares", "shuffle_fields", "val_split"})

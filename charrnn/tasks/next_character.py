@@ -28,7 +28,8 @@ from charrnn.tasks.files import Files
 from charrnn.tasks.shares import Weighted, joined
 from charrnn.tasks.task import Material, beside
 from charrnn.text.batches import Batches, Reading
-from charrnn.text.corpus import Documents, read_together
+from charrnn.text.documents import Documents
+from charrnn.text.reading import read_together
 from charrnn.text.validation import split, split_parts, unseen
 from charrnn.vocabulary import describe
 

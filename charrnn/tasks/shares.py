@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from charrnn.tasks.evaluation import next_start
-from charrnn.text.corpus import Documents, Pieces
+from charrnn.text.documents import Documents, Pieces
 
 Range = tuple[Documents, int, int, int]  # of a part: from where, to where, how many times in a row
 

@@ -1,4 +1,4 @@
-"""Texts in files and as ids: sources, decoding, lines, corpora, the validation split.
+"""Texts in files and as ids: what bytes say, records, documents, corpora, the validation split.
 
 It may import ranks and system.
 """

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.text.corpus import Documents, Inputs
+from charrnn.text.documents import Documents, Inputs
 
 LOOKUP_SIZE = 20_000  # positions looked up together: small windows are fetched several at a time
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from charrnn.config import TrainConfig, split_of
 from charrnn.ranks.arrays import view
-from charrnn.text.corpus import Documents, Passage, Pieces
-from charrnn.text.decoding import CHUNK, Ids, tally
+from charrnn.text.documents import Documents, Passage, Pieces
+from charrnn.text.files.decoding import CHUNK, Ids, tally
 
 BLOCK = 2_000  # fewest characters of a block, if the validation share allows
 MOST_BLOCKS = 1_000  # in a text; a larger share makes longer blocks

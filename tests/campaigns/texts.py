@@ -32,7 +32,8 @@ from pathlib import Path
 
 from charrnn.config import TextConfig
 from charrnn.errors import CharrnnError
-from charrnn.text.corpus import Corpus, read
+from charrnn.text.corpus import Corpus
+from charrnn.text.reading import read
 
 from ..support.environment import environment
 from .harness import Report, TooLong, at_most, command, hear_ctrl_c, scratch

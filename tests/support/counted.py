@@ -11,7 +11,7 @@ from charrnn.counts.gate import SIZE, Gate, GatedCounts
 from charrnn.counts.learning.building import build
 from charrnn.counts.learning.grams import Grams
 from charrnn.inference.numpy_network import PlainNetwork
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 from charrnn.text.records.labels import Labelling
 from charrnn.vocabulary import id_dtype
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from charrnn.counts.compiled import CompiledLookup
 from charrnn.counts.lookup import NOTHING, Lookup
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 
 
 def random_text(seed: int, length: int, V: int) -> Documents:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from charrnn.config import TextConfig
-from charrnn.text.corpus import Corpus, Documents, read
+from charrnn.text.corpus import Corpus
+from charrnn.text.documents import Documents
+from charrnn.text.reading import read
 from charrnn.vocabulary import Vocabulary
 
 LINES = TextConfig(lines=True)

@@ -80,7 +80,7 @@ def _write(
     from charrnn import api
     from charrnn.system import atomic
     from charrnn.system.file_errors import refuse_overwriting, writing
-    from charrnn.text.sources import Source
+    from charrnn.text.files.sources import Source
 
     source = Source(None if file == "-" else Path(file), packed=True)
     model_path = api.model_path(model[0])

@@ -133,7 +133,7 @@ def rewrite(
     from charrnn import api
     from charrnn.cli import undecoded
     from charrnn.system.file_errors import refuse_overwriting
-    from charrnn.text.sources import find
+    from charrnn.text.files.sources import find
 
     paths: list[str] = files or ["-"]
     if svg is not None and svg != "-":

@@ -50,7 +50,7 @@ def check(wanted: Wanted, paths: list[str], model: Path) -> None:
     Raises:
         ConfigError: it is not so.
     """
-    from charrnn.text.sources import find
+    from charrnn.text.files.sources import find
 
     if wanted.html and wanted.svg:
         raise ConfigError("--html and --svg are given", "give one of them")

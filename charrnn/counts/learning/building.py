@@ -13,7 +13,7 @@ from charrnn.counts.learning.grams import Grams, order_of
 from charrnn.counts.learning.levels import CODES, Above, Into, Sizes, Table
 from charrnn.kernels.coefficients import LABEL_SHARE
 from charrnn.kernels.loops.beside.grams import Level
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 
 # Grams of more than 5 symbols that occur once bring 0.004 nats at most on five texts, and take as many bytes
 # as all others, or three times more.

@@ -27,7 +27,7 @@ from charrnn.kernels.loops.beside.grams import Level, Order
 from charrnn.ranks.arrays import Shared, ranks_of
 from charrnn.ranks.ranks import Ranks, wait_for
 from charrnn.system.memory import give_back
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 
 PART = 2**20  # characters of a text, for each part of its grams
 TOGETHER = 2**19  # positions that a rank sorts together

@@ -13,7 +13,7 @@ from charrnn.counts.counts import MOST_ORDER
 from charrnn.kernels.loops.beside import grams as kernels
 from charrnn.kernels.loops.beside.grams import Order, Text
 from charrnn.ranks.arrays import ranks_of
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 
 CHUNK = 2**23  # positions that are sorted together
 MOST_WORDS = 2  # of a key

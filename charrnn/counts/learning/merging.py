@@ -28,7 +28,7 @@ from charrnn.counts.learning.building import fixed_bytes
 from charrnn.counts.learning.levels import Sizes
 from charrnn.counts.lookup import Tree
 from charrnn.kernels.coefficients import LABEL_SHARE
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 from charrnn.vocabulary import id_dtype
 
 HALVINGS = 10  # weights are 1, 1/2, .. 1/2^HALVINGS, or none

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from charrnn.text.corpus import Documents
+from charrnn.text.documents import Documents
 
 CHUNK = 2**20  # characters that are looked at together
 _BITS = 20  # of a hash, by which most runs are told apart at once

@@ -24,9 +24,10 @@ from charrnn.tasks.reading.confusion import ClassEvaluation, Confusion
 from charrnn.tasks.reading.examples import Ragged, Rows, same_texts
 from charrnn.tasks.reading.lines import whole
 from charrnn.tasks.reading.task import Reading, WholeTexts, batches_in_order, columns_of, reader_of, window_of
-from charrnn.text.corpus import Corpus, read
-from charrnn.text.lines import Lines
-from charrnn.text.normalization import normalised
+from charrnn.text.corpus import Corpus
+from charrnn.text.files.lines import Lines
+from charrnn.text.files.normalization import normalised
+from charrnn.text.reading import read
 from charrnn.vocabulary import OnUnknown
 
 LONGEST = 1024  # characters of a text that are read

@@ -22,7 +22,8 @@ from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.files import Files
 from charrnn.tasks.reading.examples import Ragged, Rows, pieces
 from charrnn.tasks.reading.task import TellingCharacters, WholeTexts, columns_of, reader_of, told, window_of
-from charrnn.text.corpus import Corpus, read
+from charrnn.text.corpus import Corpus
+from charrnn.text.reading import read
 from charrnn.vocabulary import OnUnknown
 
 PIECE = 128  # characters of a text that are read together

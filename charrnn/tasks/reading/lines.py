@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from charrnn.text.lines import Lines
+from charrnn.text.files.lines import Lines
 
 
 class Batch(NamedTuple):

@@ -17,7 +17,9 @@ from charrnn.nn.parameters import Array
 from charrnn.tasks.files import Files
 from charrnn.tasks.reading.examples import Ragged
 from charrnn.tasks.reading.task import WholeTexts
-from charrnn.text.corpus import Corpus, Documents, read
+from charrnn.text.corpus import Corpus
+from charrnn.text.documents import Documents
+from charrnn.text.reading import read
 from charrnn.text.records.pairs import words
 from charrnn.vocabulary import RARE, Vocabulary, code_points, positions
 

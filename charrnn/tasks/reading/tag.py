@@ -27,8 +27,8 @@ from charrnn.tasks.reading.task import (
     reader_of,
     window_of,
 )
-from charrnn.text.lines import Lines
-from charrnn.text.normalization import normalised
+from charrnn.text.files.lines import Lines
+from charrnn.text.files.normalization import normalised
 from charrnn.vocabulary import Vocabulary
 
 LONGEST = 512  # characters that are learned from together

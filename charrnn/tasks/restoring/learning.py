@@ -26,7 +26,9 @@ from charrnn.tasks.restoring.stripping import (
     Stripping,
     lowered,
 )
-from charrnn.text.corpus import Corpus, Documents, read
+from charrnn.text.corpus import Corpus
+from charrnn.text.documents import Documents
+from charrnn.text.reading import read
 from charrnn.text.records.labels import Labelling
 from charrnn.vocabulary import END, Vocabulary, id_dtype, positions, text_of
 

@@ -16,7 +16,7 @@ from charrnn.tasks.reading.task import batches_in_order
 from charrnn.tasks.restoring.learning import Pieces, cluster_operations, stripped
 from charrnn.tasks.restoring.restorer import INNER, Restorer
 from charrnn.tasks.restoring.stripping import BREAKS, NOTHING, Operation, is_space
-from charrnn.text.corpus import read
+from charrnn.text.reading import read
 from charrnn.vocabulary import END, code_points
 
 TOGETHER = 1 << 16  # characters

@@ -25,8 +25,8 @@ import numpy.typing as npt
 from charrnn.config import END, SEPARATIONS, Form, TextConfig
 from charrnn.errors import CorpusError, quoted
 from charrnn.system.spelling import distance
-from charrnn.text.decoding import MARK, NEWLINE, CodePoints
-from charrnn.text.normalization import normalised, separating
+from charrnn.text.files.decoding import MARK, NEWLINE, CodePoints
+from charrnn.text.files.normalization import normalised, separating
 from charrnn.vocabulary import code_points
 
 LONGEST_EMPTY = 1000  # characters of a line that counts as empty

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from charrnn.config import MOST_COLUMNS, MOST_LABELS, TextConfig
 from charrnn.errors import CorpusError, VocabularyError, quoted
 from charrnn.labels import Column, Columns, names
-from charrnn.text.decoding import MARK, NEWLINE, CodePoints
-from charrnn.text.sources import Source
+from charrnn.text.files.decoding import MARK, NEWLINE, CodePoints
+from charrnn.text.files.sources import Source
 from charrnn.vocabulary import text_of
 
 HIDDEN_TOGETHER = 2048  # characters of a long text over which its labels are hidden or not

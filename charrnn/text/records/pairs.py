@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 from charrnn.config import TextConfig
 from charrnn.errors import CorpusError
-from charrnn.text.decoding import CodePoints
+from charrnn.text.files.decoding import CodePoints
 from charrnn.vocabulary import text_of
 
-Pieces = Iterator[tuple[CodePoints, Callable[[int], str]]]  # of a file; see corpus.read
+Pieces = Iterator[tuple[CodePoints, Callable[[int], str]]]  # of a file; see text.reading
 
 
 def words(target: str) -> list[str]:

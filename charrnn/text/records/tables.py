@@ -16,8 +16,8 @@ from typing import Any
 
 from charrnn.config import END, TextConfig
 from charrnn.errors import CorpusError, quoted
-from charrnn.text.decoding import OTHER_SURROGATES
-from charrnn.text.normalization import normalised
+from charrnn.text.files.decoding import OTHER_SURROGATES
+from charrnn.text.files.normalization import normalised
 
 KINDS = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
 LONGEST = 2**31 - 1  # characters of a CSV field: the most that the reader can be told on every platform

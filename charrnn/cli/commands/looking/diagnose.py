@@ -120,7 +120,7 @@ def _check(svg: str | None, read: list[str], model: Path | None = None) -> None:
     """Check, before there is work to lose, that the picture takes the place of nothing that is read."""
     if svg is None:
         return
-    from charrnn.text.sources import find
+    from charrnn.text.files.sources import find
 
     files = [("what is read", source.file) for source in find(read)]
     files += [] if model is None else [("the model", model)]

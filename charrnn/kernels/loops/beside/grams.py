@@ -28,7 +28,7 @@ UNIT = 4096  # discounts and the mass of what is left are multiples of 1 / UNIT
 
 
 class Text(NamedTuple):
-    """A text of N characters, as charrnn.text.corpus.Documents describes it."""
+    """A text of N characters, as charrnn.text.documents.Documents describes it."""
 
     ids: Any  # any unsigned integers
     first: Any  # (K,) where each piece begins

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from charrnn.config import TextConfig
 from charrnn.errors import ConfigError, CorpusError, printable
 from charrnn.system.file_errors import why_unreadable
-from charrnn.text.detection import likely_encoding
+from charrnn.text.files.detection import likely_encoding
 
 CHUNK_BYTES = 1 << 18  # read at a time: small beside the ids of a large text
 HEAD_BYTES = 8192  # examined to tell text from binary files

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from charrnn.config import TextConfig
 from charrnn.errors import ConfigError, CorpusError
 from charrnn.ranks import arrays
-from charrnn.text.detection import likely_encoding
-from charrnn.text.normalization import Normaliser
+from charrnn.text.files.detection import likely_encoding
+from charrnn.text.files.normalization import Normaliser
 from charrnn.vocabulary import (
     END,
     RARE,

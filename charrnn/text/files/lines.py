@@ -1,6 +1,6 @@
 """Files -> lines or records, as they arrive: for filters, which must accept any input.
 
-Unlike charrnn.text.decoding, which reads training text and rejects invalid bytes, nothing here fails because
+Unlike `decoding` beside it, which reads training text and rejects invalid bytes, nothing here fails because
 of a text file's contents. A byte that is invalid in the encoding becomes one of the code points U+DC80 to
 U+DCFF (PEP 383), so that it can be written back unchanged; no model knows these.
 """
@@ -22,7 +22,7 @@ import numpy as np
 
 from charrnn.config import TextConfig
 from charrnn.errors import CorpusError
-from charrnn.text.decoding import (
+from charrnn.text.files.decoding import (
     KEEP_BYTES,
     OTHER_SURROGATES,
     Cleaner,
@@ -31,11 +31,11 @@ from charrnn.text.decoding import (
     same_encoding,
     what_to_try,
 )
-from charrnn.text.detection import likely_encoding
+from charrnn.text.files.detection import likely_encoding
+from charrnn.text.files.sources import Source, find, why_not_text
+from charrnn.text.files.waiting import BeforeWaiting, take
 from charrnn.text.records import cutter as records
 from charrnn.text.records import tables
-from charrnn.text.sources import Source, find, why_not_text
-from charrnn.text.waiting import BeforeWaiting, take
 from charrnn.vocabulary import END, code_points, text_of
 
 NEAR = 1 << 14  # characters before and after an invalid byte from which its encoding is guessed
@@ -100,7 +100,7 @@ def read_lines(
     """The lines of files, folders and "-", as many at a time as have arrived, up to `most` characters.
 
     With `text.split`, they are cut into other records. `before_waiting` is called before each wait for input;
-    see charrnn.text.waiting. A last line without "\\n" gets one. A line of about `most` characters or more
+    see `waiting` beside it. A last line without "\\n" gets one. A line of about `most` characters or more
     comes in pieces.
 
     Raises:
