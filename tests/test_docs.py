@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import importlib
 import re
 import runpy
 import shutil
@@ -222,3 +223,15 @@ def test_the_corpora_are_as_described(name):
     else:
         assert len(text.encode()) >= 60_000
         assert text.isascii()
+
+
+@pytest.mark.parametrize("folder", ["bench", "docs"])
+def test_what_a_script_imports_is_there(folder):
+    """Most of them take minutes, so no test runs them."""
+    for path in sorted((ROOT / folder).glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "charrnn":
+                module = importlib.import_module(node.module)
+                for name in node.names:
+                    if not hasattr(module, name.name):  # it may be a module
+                        importlib.import_module(f"{node.module}.{name.name}")
