@@ -92,8 +92,8 @@ def judged(model: Path, test: Path, folder: Path, *, even: bool = False) -> tupl
     labels = charrnn.load(model).columns[0].labels
     prior = [1 / len(labels)] * len(labels) if even else None
     warm = folder / "first.txt"
-    warm.write_text(f"{texts[0]}\n", encoding="utf-8")
-    for _ in api.classified(model, warm, threads=1):  # kernels are loaded
+    warm.write_text("".join(f"{text}\n" for text in texts[:200]), encoding="utf-8")
+    for _ in api.classified(model, warm, threads=1):  # kernels are loaded, of the network and of its grams
         pass
     began = time.process_time()
     parts = api.classified(model, lines, prior=prior, threads=1)

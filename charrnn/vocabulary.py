@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -131,6 +132,15 @@ class Vocabulary:
             first = int(unknown[0])
             raise unknown_character(text[first], f"at position {first}")
         return ids[ids >= 0].astype(self.dtype)
+
+    def encode_all(self, texts: Sequence[str]) -> tuple[IdArray, npt.NDArray[np.int64]]:
+        """The ids of texts' known characters, one after the other, and where each text ends (R,)."""
+        ids = positions(self.code_points, code_points("".join(texts)))
+        ids[ids < 0] = self.unknown
+        kept = ids >= 0
+        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
+        ends = before[np.cumsum([len(text) for text in texts], dtype=np.int64)]
+        return ids[kept].astype(self.dtype), ends
 
     def decode(self, ids: npt.ArrayLike) -> str:
         """The text that these ids (n,) stand for.

@@ -446,6 +446,46 @@ def decode(parameters: Parameters, row: Array) -> Array:
     return logits
 
 
+def class_grams(ids: Sequence[int], vocab_size: int) -> list[int]:
+    """The numbers, 20 bits of a hash, of all grams of 1 to 4 symbols of a text between START and END."""
+    symbols, numbers = [vocab_size, *map(int, ids), vocab_size + 1], []
+    for first in range(len(symbols)):
+        h = 0
+        for symbol in symbols[first : first + 4]:
+            h = (h + symbol + 1) * 0x9E3779B97F4A7C15 % 2**64
+            h ^= h >> 29
+            numbers.append(h >> 44)
+    return numbers
+
+
+def class_gram_weights(
+    texts: Sequence[tuple[Sequence[int], int]], classes: int, vocab_size: int
+) -> dict[int, Array]:
+    """By gram, its weights (classes,), counted in texts of one class each."""
+    counts: dict[int, Array] = {}
+    for ids, label in texts:
+        for number in class_grams(ids, vocab_size):
+            counts.setdefault(number, np.zeros(classes))[label] += 1
+    total = sum(counts.values(), np.zeros(classes))
+    return {
+        number: np.log(
+            (count + 0.1) / (total * (count / np.maximum(total, 1)).sum() / np.count_nonzero(total) + 0.1)
+        )
+        for number, count in counts.items()
+    }
+
+
+def told_by_grams(parameters: Mapping[str, Array], ids: Sequence[int], vocab_size: int) -> Array:
+    """What the grams of a text tell of each class."""
+    rows = {int(number): n for n, number in enumerate(parameters["grams.numbers"])}
+    found = class_grams(ids, vocab_size)
+    total = np.zeros(parameters["grams.weights"].shape[1])
+    for number in found:
+        if number in rows:
+            total += (parameters["grams.weights"][rows[number]].astype(float) - 128) / 10
+    return total / np.sqrt(len(found))
+
+
 class Enumerated(NamedTuple):
     scores: dict[tuple[int, ...], float]  # of each sequence of labels
     log_sum: float  # of the exponentials of the scores

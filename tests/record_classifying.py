@@ -13,13 +13,16 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
+from naive import class_grams
 from record_readme import CELLS, CHARACTERS, ROOT, digest
 
 from charrnn.checkpoint import model_file
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import ModelConfig, TextConfig
+from charrnn.counts.class_grams import ClassGrams
 from charrnn.labels import Column
 from charrnn.vocabulary import Vocabulary
 
@@ -35,7 +38,10 @@ def code() -> str:
 
 
 def models() -> Iterator[tuple[str, Checkpoint]]:
-    """One with random weights for each cell x norm and residual x input, of one column or two."""
+    """One with random weights for each cell x norm and residual x input, of one column or two.
+
+    Half of them have grams.
+    """
     grid = itertools.product(CELLS, [True, False], [0, 6])
     for number, ((cell, nonlinearity), plain, D) in enumerate(grid):
         columns = COLUMNS[: 1 + number % 2]
@@ -50,7 +56,23 @@ def models() -> Iterator[tuple[str, Checkpoint]]:
         text = TextConfig(split="nul", label_by="column")
         name = "-".join(map(str, (cell, nonlinearity, plain, D)))
         vocabulary = Vocabulary.of_text(CHARACTERS, text)
-        yield name, Checkpoint(config, vocabulary, text, tensors, columns=columns)
+        model = Checkpoint(config, vocabulary, text, tensors, columns=columns)
+        yield (
+            name,
+            replace(model, grams=grams(vocabulary, targets, number)) if number % 4 in (1, 2) else model,
+        )
+
+
+def grams(vocabulary: Vocabulary, targets: tuple[int, ...], number: int) -> ClassGrams:
+    """Random weights of half of the grams of what is read, and of others; they are always sure, or never."""
+    random, V, N = np.random.default_rng(number), len(CHARACTERS), sum(targets)
+    numbers = np.unique([*class_grams(vocabulary.encode("Port").tolist(), V)[::2], *range(5)])
+    scales = (random.random(len(targets), np.float32) for _ in range(2))
+    return ClassGrams(
+        numbers.astype(np.uint32), random.integers(0, 256, (len(numbers), N), np.uint8), *scales,
+        random.standard_normal(N, np.float32), np.full(1, 0 if number % 8 < 4 else 2, np.float32),
+        sizes=targets, vocab_size=V,
+    )  # fmt: skip
 
 
 def main() -> None:

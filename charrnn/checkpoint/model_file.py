@@ -17,6 +17,8 @@ import numpy as np
 from charrnn.checkpoint import container
 from charrnn.checkpoint.container import Array, Container, DamageError, Entry, Record
 from charrnn.config import CacheConfig, ModelConfig, TextConfig, format_version
+from charrnn.counts.class_grams import PREFIX as GRAMS
+from charrnn.counts.class_grams import ClassGrams
 from charrnn.counts.counts import PREFIX as COUNTS
 from charrnn.counts.counts import UNSIGNED
 from charrnn.counts.gate import PREFIX as GATE
@@ -27,9 +29,10 @@ from charrnn.labels import from_record as columns_of
 from charrnn.text.novelty import Novelty
 from charrnn.vocabulary import END, Vocabulary
 
-FORMAT_VERSION = 6  # newer files are refused; each file gets the lowest version that can hold it
+FORMAT_VERSION = 7  # newer files are refused; each file gets the lowest version that can hold it
 INDEX_VERSION = 2  # the lowest version for a model with a novelty index
 COUNTS_VERSION, MORE_COUNTS_VERSION = 5, 6  # and with counts, and with those that are not is_plain
+GRAMS_VERSION = 7  # and with grams beside a classifier
 SUFFIX = container.SUFFIX
 RESUME_SUFFIX = ".resume" + SUFFIX
 
@@ -52,6 +55,7 @@ class Checkpoint:
     novelty: Novelty | None = None  # index of the training text; None: the file predates version 2
     columns: Columns = ()  # the labels of texts
     counts: GatedCounts | None = None  # which stand beside the network
+    grams: ClassGrams | None = None  # the same beside a classifier
     cache: CacheConfig | None = None  # how far it looks back where it predicts; files do not have it
     # Where texts begin, (layer, place in its state, number), since units are held; nor do files have that.
     held: tuple[tuple[int, int, float], ...] = ()
@@ -111,6 +115,8 @@ def save(checkpoint: Checkpoint, path: str | Path) -> None:
         _check_finite(tensors)
         if checkpoint.counts is not None:
             tensors |= _counts(checkpoint.config, checkpoint.counts.tensors()).tensors()
+        if checkpoint.grams is not None:
+            tensors |= _grams(checkpoint.config, checkpoint.grams.tensors()).tensors()
     except DamageError as error:
         raise CheckpointError(f"{printable(str(path))} is not written: {error}") from error
     container.write(path, tensors, record)
@@ -126,15 +132,19 @@ def load(path: str | Path) -> Checkpoint:
         _check_kind(file, wants_resume=False)
         checkpoint = _from_record(file.record)
         beside = {name for name in file.entries if name.startswith((COUNTS, GATE))}
-        if beside and file.record["format_version"] < COUNTS_VERSION:
-            raise DamageError(f"its format has no counts, but it has the tensor {quoted(min(beside))}")
-        network = {name: entry for name, entry in file.entries.items() if name not in beside}
+        grams = {name for name in file.entries if name.startswith(GRAMS)}
+        for names, version in ((beside, COUNTS_VERSION), (grams, GRAMS_VERSION)):
+            if names and file.record["format_version"] < version:
+                raise DamageError(f"its format has no counts, but it has the tensor {quoted(min(names))}")
+        network = {name: entry for name, entry in file.entries.items() if name not in beside | grams}
         _check_shapes(checkpoint.config, network)
         tensors = file.tensors()
-        counts = {name: tensors.pop(name) for name in beside}
+        counts, counted = ({name: tensors.pop(name) for name in names} for names in (beside, grams))
         _check_finite(tensors)
         if counts:
             checkpoint = replace(checkpoint, counts=_counts(checkpoint.config, counts))
+        if counted:
+            checkpoint = replace(checkpoint, grams=_grams(checkpoint.config, counted))
     ordered = {name: tensors[name] for name in checkpoint.config.parameter_shapes()}
     return replace(checkpoint, tensors=ordered)
 
@@ -148,7 +158,8 @@ def glance(path: str | Path) -> Checkpoint:
     with container.opened(Path(path)) as file:
         _check_kind(file, wants_resume=False)
         checkpoint = _from_record(file.record)
-        network = {name: e for name, e in file.entries.items() if not name.startswith((COUNTS, GATE))}
+        beside = (COUNTS, GATE, GRAMS)
+        network = {name: e for name, e in file.entries.items() if not name.startswith(beside)}
         _check_shapes(checkpoint.config, network)
     return checkpoint
 
@@ -159,6 +170,16 @@ def _counts(config: ModelConfig, tensors: Mapping[str, Array]) -> GatedCounts:
         raise DamageError(f"it is a {config.kind}, which has no counts, but it has {quoted(min(tensors))}")
     try:
         return GatedCounts.from_tensors(tensors, config.outputs, config.labels)
+    except ValueError as error:
+        raise DamageError(str(error)) from error
+
+
+def _grams(config: ModelConfig, tensors: Mapping[str, Array]) -> ClassGrams:
+    """The grams that stand beside the classifier. DamageError: they are none, or do not fit it."""
+    if config.kind != "classifier":
+        raise DamageError(f"it is a {config.kind}, which has no grams, but it has {quoted(min(tensors))}")
+    try:
+        return ClassGrams.from_tensors(tensors, config.targets, config.vocab_size)
     except ValueError as error:
         raise DamageError(str(error)) from error
 
@@ -227,6 +248,8 @@ def _record(checkpoint: Checkpoint) -> Record:
     if checkpoint.counts is not None:
         own = COUNTS_VERSION if checkpoint.counts.is_plain else MORE_COUNTS_VERSION
         record["format_version"] = max(own, version)
+    if checkpoint.grams is not None:
+        record["format_version"] = max(GRAMS_VERSION, version)
     return record
 
 

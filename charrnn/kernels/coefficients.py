@@ -38,5 +38,9 @@ FOCUS_LEAST, LENGTH_EPSILON = 1e-30, 1e-8
 # The longest contexts whose probabilities under counts are computed as whole rows, see charrnn.counts.lookup.
 WHOLE_ROWS = 1
 
+# Grams of whole texts, see charrnn.counts.class_grams: the longest, the bits of their numbers, and what codes
+# of their weights stand for: that of 0, and the step between two.
+CLASS_GRAM, CLASS_GRAM_BITS, CLASS_GRAM_ZERO, CLASS_GRAM_STEP = 4, 20, 128, 0.1
+
 # How much of a prediction by counts is left to the texts with the same label, see charrnn.counts.counts.
 LABEL_SHARE = 0.6

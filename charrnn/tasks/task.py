@@ -25,10 +25,15 @@ Batch = Any
 Carry = Any  # the state of a network between two batches of an epoch; None at the beginning
 Stop = Callable[[], str | None]
 
+BESIDE: dict[Kind, str] = {
+    "writer": "charrnn.counts.trial",
+    "classifier": "charrnn.counts.learning.class_grams",
+}
 
-def beside(settings: Mapping[str, Any]) -> str | None:
+
+def beside(settings: Mapping[str, Any], kind: Kind = "writer") -> str | None:
     """The module that tries out the kernels of what stands beside a network; see compile_kernels."""
-    return "charrnn.counts.trial" if settings.get("counts") else None
+    return BESIDE.get(kind) if settings.get("counts") else None
 
 
 class Network(Protocol):

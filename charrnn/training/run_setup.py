@@ -135,7 +135,9 @@ def _as_before(
     model, train = old.model, old.train
     require(train.precision, "go on with the run on a CPU that has, or start anew with --force")
     agreed(train.precision, request.ranks)
-    start_helper(held, model, request.threads, train.precision == "bfloat16", beside(asdict(train)))
+    start_helper(
+        held, model, request.threads, train.precision == "bfloat16", beside(asdict(train), model.kind)
+    )
     try:
         material = request.assignment.read(old.text)
         material = material.within(old.vocabulary, old.columns).resumed(old.tensors)
@@ -169,7 +171,7 @@ def _anew(
     wanted, alike = agreed(given.get("precision", "auto"), request.ranks)
     given = {**given, "precision": wanted} if alike else given
     bfloat16 = choose(wanted, guess) == "bfloat16"
-    counts = beside({"counts": writes, **given})
+    counts = beside({"counts": True, **given}, kind)
     start_helper(held, guess, request.threads, bfloat16, counts)
     material, said, from_base = request.assignment.read(_text(request, earlier.model)), "", False
     if material.validation is not None:

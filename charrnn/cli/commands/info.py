@@ -112,8 +112,7 @@ def _aligned(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _record(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
-    best, counts = checkpoint.best_val_loss, checkpoint.counts and checkpoint.counts.counts
-    merged = {"merged": True} if counts and counts.is_merged else {}
+    best, counts = checkpoint.best_val_loss, _counts(checkpoint)
     return {
         "path": path,
         "model": checkpoint.config.to_dict(),
@@ -121,12 +120,23 @@ def _record(path: str, checkpoint: Checkpoint) -> dict[str, Any]:
         "vocabulary": checkpoint.characters,
         "text": shown(checkpoint.text),
         **({"labels": [asdict(column) for column in checkpoint.columns]} if checkpoint.columns else {}),
-        **({"counts": {"order": counts.order, "bytes": counts.nbytes, **merged}} if counts else {}),
+        **({"counts": counts} if counts else {}),
         "best_val_loss": best,
         "best_val_bpc": None if best is None else best / math.log(2),
         "history": checkpoint.history,
         "settings": checkpoint.settings,
     }
+
+
+def _counts(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What stands beside the network; empty: nothing."""
+    if (grams := checkpoint.grams) is not None:
+        return {"grams": len(grams.numbers), "bytes": grams.nbytes, "sure": float(grams.sure[0])}
+    if checkpoint.counts is None:
+        return {}
+    counts = checkpoint.counts.counts
+    merged = {"merged": True} if counts.is_merged else {}
+    return {"order": counts.order, "bytes": counts.nbytes, **merged}
 
 
 def _table(path: str, checkpoint: Checkpoint) -> list[str]:
@@ -153,6 +163,11 @@ def _table(path: str, checkpoint: Checkpoint) -> list[str]:
         if counts.is_merged:
             whose += " and of that of the model it started from"
         rows.append(("counts", f"{size}: they hold pieces of {whose}"))
+    if checkpoint.grams is not None:
+        grams = checkpoint.grams
+        size = f"{grams.nbytes / 1e6:.1f} MB of {wording.count(len(grams.numbers))} grams"
+        asked = f", asked alone where they are sure by {grams.sure[0]:.4f}" if grams.sure[0] <= 1 else ""
+        rows.append(("counts", size + asked))
     if checkpoint.best_val_loss is not None:
         rows.append(("best loss", wording.loss(checkpoint.best_val_loss, config.kind)))
     settings = sorted(checkpoint.settings.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -12,14 +12,17 @@ import numpy.typing as npt
 
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import Kind, ModelConfig, TextConfig, TrainConfig
+from charrnn.counts.class_grams import NEVER, ClassGrams
+from charrnn.counts.learning.class_grams import learned
 from charrnn.errors import CorpusError, printable, quoted
+from charrnn.kernels.loops.beside.class_grams import Texts
 from charrnn.labels import Column, Columns, shown
 from charrnn.nn.learning.learner import Learner
 from charrnn.nn.parameters import Array
 from charrnn.nn.reader import Batch, Reader, log_softmax
 from charrnn.tasks.evaluation import Evaluation
-from charrnn.tasks.files import Files
-from charrnn.tasks.reading.calibration import Calibration, fit
+from charrnn.tasks.files import OF_WRITERS, Files
+from charrnn.tasks.reading.calibration import Calibration, fit, surest
 from charrnn.tasks.reading.confusion import ClassEvaluation, Confusion
 from charrnn.tasks.reading.examples import Ragged, Rows, same_texts
 from charrnn.tasks.reading.lines import whole
@@ -43,6 +46,7 @@ class LabelledFiles(Files):
     """Files of records with labels; see task.Assignment."""
 
     kind: ClassVar[Kind] = "classifier"
+    unused: ClassVar[frozenset[str]] = OF_WRITERS - {"counts"}
 
     def read(self, text: TextConfig) -> LabelledTexts:
         if not text.records:
@@ -186,6 +190,11 @@ class Classify(Reading):
         self._seed, self._unknown = train.seed, corpus.vocab_size
         self._frequencies = [frequencies(column) for column in corpus.columns]
         self._calibrations: list[Calibration] = []
+        # Grams that have counted a text tell too much of it, so their weight is found on others.
+        self._most_bytes = round(train.counts * 1e6) if self.measured_on == "validation" else 0
+        self._wants_grams = bool(train.counts)
+        self._grams: ClassGrams | None = None
+        self._told: Array | None = None  # what they tell of the held-out texts
 
     def batch(self, epoch: int, k: int) -> Batch:
         """Some characters are unknown: the loss of held-out surnames was 0.564 so, and 0.591 without."""
@@ -195,6 +204,8 @@ class Classify(Reading):
 
     def warnings(self, *, chosen: bool) -> Iterator[str]:
         yield from super().warnings(chosen=chosen)
+        if self._wants_grams and not self._most_bytes:
+            yield "no text is held out on which the weight of counts could be found, so there are none"
         for column in self._columns:
             by_size = sorted(zip(column.counts, column.labels, strict=True))
             (least, rare), (most, common) = by_size[0], by_size[-1]
@@ -204,29 +215,110 @@ class Classify(Reading):
                     "an example of a rare class counts more"
                 )
 
+    def describe(self, model: Checkpoint) -> Generator[tuple[int, int], None, Checkpoint]:
+        """The model with the grams of the texts that it learns from. They are fitted to those held out."""
+        if not self._most_bytes:
+            return model
+        own, held = self.own, self.measured
+        assert isinstance(own, Classified)
+        assert isinstance(held, Classified)
+        texts = own.texts.values, own.texts.begins, own.texts.ends, model.config.vocab_size
+        made, done = learned(Texts(*texts), own.counts, model.config.targets, self._most_bytes), 0
+        try:
+            while True:
+                done += next(made)
+                yield done, 2 * self.characters
+        except StopIteration as end:
+            grams: ClassGrams = end.value
+        self._told = grams.tell(held.texts.values, held.texts.begins, held.texts.ends)
+        found = self._calibrated(self._told, None)
+        self._grams = replace(
+            grams,
+            alone_scales=np.array([own.scale for own in found], np.float32),
+            alone_bias=np.concatenate(
+                [own.apply(np.zeros(n)) for own, n in zip(found, grams.sizes, strict=True)]
+            ).astype(np.float32),
+        )
+        return replace(model, grams=self._grams)
+
     def evaluate(self, network: Learner[Reader], stop: Callable[[], object]) -> Evaluation | None:
         examples = self.measured
         assert isinstance(examples, Classified)
         logits = logits_of(network.model, examples, stop)
         if logits is None:
             return None
-        self._calibrations = []
-        for part, frequent in zip(self._parts, self._frequencies, strict=True):
-            found = Calibration()
-            if self.measured_on == "validation":
-                found = fit(logits[:, part], examples.counts[:, part], frequent)
-            self._calibrations.append(found)
-            logits[:, part] = found.apply(logits[:, part])
-        return judged(examples, logits, self._columns)
+        self._calibrations = self._calibrated(logits, self._told)
+        own = self._applied(self._calibrations, logits)
+        if self._grams is None or self._told is None:
+            return judged(examples, own, self._columns)
+        scales = np.array([found.grams for found in self._calibrations], np.float32)
+        self._grams = replace(self._grams, scales=scales)
+        self._grams = trusted(self._grams, examples, self._told, own)
+        told = judged(examples, answered(self._grams, self._told, lambda rows: own[rows]), self._columns)
+        alone = self._applied(self._calibrated(logits, None), logits)
+        return replace(told, network_loss=judged(examples, alone, self._columns).loss)
+
+    def _calibrated(self, logits: Array, told: Array | None) -> list[Calibration]:
+        """For each column, what calibrates these logits (R, N) of held-out texts, beside what grams tell."""
+        assert isinstance(self.measured, Classified)
+        if self.measured_on != "validation":
+            return [Calibration() for _ in self._parts]
+        return [
+            fit(
+                logits[:, part],
+                self.measured.counts[:, part],
+                frequent,
+                None if told is None else told[:, part],
+            )
+            for part, frequent in zip(self._parts, self._frequencies, strict=True)
+        ]
+
+    def _applied(self, calibrations: list[Calibration], logits: Array) -> Array:
+        pairs = zip(calibrations, self._parts, strict=True)
+        return np.concatenate([own.apply(logits[:, part]) for own, part in pairs], axis=1)
 
     def finished(self, model: Checkpoint) -> Checkpoint:
-        """The model whose read-out gives the calibrated probabilities."""
+        """The model whose read-out gives the calibrated probabilities, and its grams."""
         weight, bias = (model.tensors[f"decoder.{name}"].astype(np.float64) for name in ("weight", "bias"))
         for part, calibration in zip(self._parts, self._calibrations, strict=True):
             weight[part] *= calibration.scale
             bias[part] = calibration.apply(bias[part])
         read_out = {"decoder.weight": weight.astype(np.float32), "decoder.bias": bias.astype(np.float32)}
-        return replace(model, tensors=model.tensors | read_out)
+        return replace(model, tensors=model.tensors | read_out, grams=self._grams)
+
+
+def trusted(grams: ClassGrams, examples: Classified, told: Array, own: Array) -> ClassGrams:
+    """The grams that are asked alone where held-out texts show that nothing is lost by it.
+
+    Of these texts, `told` (R, N) is what grams tell, and `own` (R, N) are the logits of the network.
+    """
+    alone, sure = grams.alone(told)
+    least = surest(
+        sure, _worth(examples, alone, grams.sizes), _worth(examples, grams.beside(own, told), grams.sizes)
+    )
+    return replace(grams, sure=np.full(1, min(least, NEVER), np.float32))
+
+
+def _worth(examples: Classified, logits: Array, sizes: tuple[int, ...]) -> tuple[Array, Array]:
+    """By text, (R,), how often logits (R, N) are right, and their loss."""
+    right, loss = np.zeros((2, len(logits)))
+    for end, size in zip(np.cumsum(sizes), sizes, strict=True):
+        counts, own = examples.counts[:, end - size : end], logits[:, end - size : end]
+        right += counts[np.arange(len(own)), own.argmax(axis=1)]
+        loss -= (counts * log_softmax(own)).sum(axis=1)
+    return right, loss
+
+
+def answered(grams: ClassGrams, told: Array, network: Callable[[Rows], Array]) -> Array:
+    """The logits (R, N) of texts of which grams tell so much (R, N).
+
+    `network` gives the network's logits of the texts in these rows, and is only asked if there are any.
+    """
+    found, sure = grams.alone(told)
+    rows = np.flatnonzero(sure < grams.sure[0])
+    if len(rows):
+        found[rows] = grams.beside(network(rows), told[rows])
+    return found
 
 
 def logits_of(
@@ -286,8 +378,8 @@ class Classifier:
 
         Unknown characters are left out; a text of such alone has what labels are most frequent.
         """
-        encode = self.checkpoint.vocabulary.encode
-        ragged = Ragged.of([encode(text[:LONGEST], "skip") for text in texts])
+        ids, ends = self.checkpoint.vocabulary.encode_all([text[:LONGEST] for text in texts])
+        ragged = Ragged(ids, np.append(0, ends)[:-1], ends)
         counts = np.zeros((len(texts), len(self._shift)), np.float32)
         examples = Classified(ragged, counts, np.ones(len(texts), np.float32), self._weights)
         logits = self._logits(examples)
@@ -298,10 +390,19 @@ class Classifier:
         return judged(examples, self._logits(examples), self.checkpoint.columns)
 
     def _logits(self, examples: Classified) -> Array:
-        logits = logits_of(self._reader, examples)
-        assert logits is not None
+        grams, texts = self.checkpoint.grams, examples.texts
+        if grams is None:
+            logits = self._networks(examples)
+        else:
+            told = grams.tell(texts.values, texts.begins, texts.ends)
+            logits = answered(grams, told, lambda rows: self._networks(examples.take(rows)))
         logits[examples.texts.lengths == 0] = np.log(np.concatenate(self._trained))
         return logits + self._shift
+
+    def _networks(self, examples: Classified) -> Array:
+        logits = logits_of(self._reader, examples)
+        assert logits is not None
+        return logits
 
     def lines(self, lines: Iterable[Lines], end: str) -> Iterator[list[LineClasses]]:
         """The classes of each line, which ends in `end`, in the batches in which lines came."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import numpy as np
@@ -20,7 +20,7 @@ from charrnn.nn.reader import Batch, Reader, log_softmax, window_length
 from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
 from charrnn.tasks.reading.examples import Batches, Ragged, Rows, held_out, in_order
-from charrnn.tasks.task import Material
+from charrnn.tasks.task import Material, beside
 
 READ_TOGETHER = 8192  # characters of texts that are read side by side outside training
 MOST_MEASURED = 200_000  # characters of training texts, where there is no other to measure the loss on
@@ -141,7 +141,7 @@ class WholeTexts(Material):
             tensors = self.begun(initial, tensors)
         network = Reader(model, workers=workers, bfloat16=train.precision == "bfloat16")
         network.load_tensors(tensors)
-        return task, learner_of(network, train, task.columns)
+        return task, learner_of(network, train, task.columns, beside(asdict(train), model.kind))
 
     def begun(self, initial: Checkpoint, fresh: dict[str, Array]) -> dict[str, Array]:
         """The weights of a model of this kind, or of one that writes, for these texts."""

@@ -54,6 +54,9 @@ SIZES: dict[str, tuple[tuple[float, dict[str, Any]], ...]] = {
 }
 # Texts, or characters of texts that are cut into pieces, below which none are held out.
 SMALLEST_VALIDATED, SMALLEST_CUT = 20, 5_000
+# Megabytes of counted grams beside a classifier. Of lines in 60 languages, 2.1 told
+# 98.6 %, 4.2 98.9 and 17 99.1.
+COUNTS = 4.0
 MOST_VALIDATED = 10_000  # texts of which something is told as a whole; more would only take longer
 
 
@@ -75,6 +78,8 @@ def plan(kind: Kind, characters: int, texts: int, given: dict[str, Any]) -> Plan
         **chosen,
         **given,
     }
+    if kind == "classifier" and "counts" not in given and (settings["val_fraction"] or given.get("val_text")):
+        settings["counts"] = COUNTS
     if "embedding_size" not in given:
         settings["embedding_size"] = min(settings["hidden_size"], 64)
     return Plan(settings, reason(settings, given, characters, f"{texts:,} texts"))

@@ -1,0 +1,127 @@
+"""Grams of whole texts, and what they tell of the texts' classes; see charrnn.counts.class_grams.
+
+A gram is up to ORDER characters in a row, among them START, V, and END, V + 1, which stand around a text. Its
+number is BITS bits of a hash.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from charrnn.kernels.coefficients import CLASS_GRAM as ORDER
+from charrnn.kernels.coefficients import CLASS_GRAM_BITS as BITS
+from charrnn.kernels.coefficients import CLASS_GRAM_STEP as STEP
+from charrnn.kernels.coefficients import CLASS_GRAM_ZERO as ZERO
+from charrnn.kernels.machine.jit import njit
+
+FACTOR = 0x9E3779B97F4A7C15
+
+
+class Texts(NamedTuple):
+    """R texts: text r is values[begins[r] : ends[r]]."""
+
+    values: Any  # (N,) ids, any integers
+    begins: Any  # (R,)
+    ends: Any  # (R,)
+    vocab_size: int  # V
+
+
+@njit()
+def _longer(state: Any, symbol: Any) -> Any:
+    """The state of a gram's hash after one more symbol; it begins with 0."""
+    h = (state + np.uint64(symbol) + np.uint64(1)) * np.uint64(FACTOR)
+    return h ^ (h >> np.uint64(29))
+
+
+@njit()
+def _symbol(texts: Any, r: int, place: int) -> Any:
+    """What stands at a place of text r, whose START is at 0."""
+    if place == 0:
+        return np.int64(texts.vocab_size)
+    at = texts.begins[r] + place - 1
+    return np.int64(texts.vocab_size + 1 if at == texts.ends[r] else texts.values[at])
+
+
+@njit()
+def spread(rates: Any, texts: Any, shares: Any) -> None:
+    """Adds a text's share (R,) to the rate (2 ** BITS,) of each of its grams."""
+    for r in range(len(texts.begins)):
+        places = texts.ends[r] - texts.begins[r] + 2
+        for first in range(places):
+            h = np.uint64(0)
+            for place in range(first, min(first + ORDER, places)):
+                h = _longer(h, _symbol(texts, r, place))
+                rates[h >> np.uint64(64 - BITS)] += shares[r]
+
+
+@njit()
+def count(counts: Any, texts: Any, told: Any, rows: Any) -> None:
+    """Adds how often each text has each class, told (R, N), to the counts (K, N) of its grams.
+
+    rows (2 ** BITS,) are those of grams; -1: not counted.
+    """
+    classes = np.empty(told.shape[1], np.int64)
+    for r in range(len(texts.begins)):
+        number = 0
+        for n in range(told.shape[1]):
+            if told[r, n] > 0:
+                classes[number] = n
+                number += 1
+        places = texts.ends[r] - texts.begins[r] + 2
+        for first in range(places):
+            h = np.uint64(0)
+            for place in range(first, min(first + ORDER, places)):
+                h = _longer(h, _symbol(texts, r, place))
+                row = rows[h >> np.uint64(64 - BITS)]
+                if row >= 0:
+                    for i in range(number):
+                        counts[row, classes[i]] += told[r, classes[i]]
+
+
+@njit()
+def tell(told: Any, texts: Any, rows: Any, codes: Any) -> None:
+    """The sum of the weights (N,) of each text's grams by the root of their number, told (R, N).
+
+    codes (K, N) are the weights of grams, by their rows. Sums are of integers, and so the same in any order.
+    """
+    N = codes.shape[1]
+    total = np.empty(N, np.int32)
+    for r in range(len(texts.begins)):
+        for n in range(N):
+            total[n] = 0
+        found, number, places = 0, 0, texts.ends[r] - texts.begins[r] + 2
+        for first in range(places):
+            h = np.uint64(0)
+            for place in range(first, min(first + ORDER, places)):
+                h = _longer(h, _symbol(texts, r, place))
+                number += 1
+                row = rows[h >> np.uint64(64 - BITS)]
+                if row >= 0:
+                    found += 1
+                    for n in range(N):
+                        total[n] += np.int32(codes[row, n])
+        for n in range(N):
+            told[r, n] = (total[n] - ZERO * found) * STEP / math.sqrt(number)
+
+
+@njit()
+def alone(logits: Any, sure: Any, told: Any, scales: Any, bias: Any, bounds: Any) -> None:
+    """The logits (R, N) of grams alone, of the classes of several columns, between bounds (columns + 1,).
+
+    sure (R,) becomes the probability of the likeliest class, of the column where that is the least.
+    """
+    for r in range(len(told)):
+        sure[r] = 1.0
+        for column in range(len(scales)):
+            low, high = bounds[column], bounds[column + 1]
+            largest = -np.inf
+            for n in range(low, high):
+                logits[r, n] = scales[column] * told[r, n] + bias[n]
+                largest = max(largest, logits[r, n])
+            total = 0.0
+            for n in range(low, high):
+                total += math.exp(logits[r, n] - largest)
+            sure[r] = min(sure[r], 1.0 / total)
