@@ -106,7 +106,7 @@ def test_the_weight_of_grams_is_found_and_is_never_negative():
 
 def test_grams_answer_alone_where_that_loses_nothing():
     n = 3 * FEWEST
-    sure, right, loss = np.linspace(0.999, 0.5, n), np.ones(n), np.full(n, 0.1)
+    sure, right, loss = np.linspace(0.999, LEAST - 0.1, n), np.ones(n), np.full(n, 0.1)
     mixed = right, loss
     assert surest(sure, mixed, mixed) == sure[sure >= LEAST][-1]
     wrong = np.where(np.arange(n) == FEWEST + 5, 0.0, 1.0)
