@@ -152,3 +152,11 @@ def test_empty_texts_have_no_ids() -> None:
 def test_decode_refuses_ids_outside_the_vocabulary(ids: list[int]) -> None:
     with pytest.raises(VocabularyError):
         Vocabulary("ab").decode(ids)
+
+
+def test_texts_are_encoded_together_as_they_are_alone_without_what_is_unknown():
+    vocabulary, texts = Vocabulary("abé"), ["ab", "", "xaéx", "y", "b"]
+    ids, ends = vocabulary.encode_all(texts)
+    parts = np.split(ids, ends[:-1])
+    assert [part.tolist() for part in parts] == [vocabulary.encode(text, "skip").tolist() for text in texts]
+    assert ids.dtype == vocabulary.dtype
