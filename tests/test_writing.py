@@ -220,7 +220,7 @@ def test_a_team_of_threads_computes_the_same_bits(cell, size):
         for character in prompt:
             plain.read(cursor, np.array([character]))
         expected = [plain.write([cursor], [numbers[i : i + 1]], -1)[0].item() for i in range(len(numbers))]
-        # More than there are panels, too, of the smallest. Filters are each thread's own, however many there are.
+        # More than the smallest has panels, too. Filters are each thread's own, however many there are.
         for threads in (1, 2, 3, *[5] * (size == 0)) if n == 0 else (2,):
             path, other = CompiledPath(network, config, kernels, threads), Cursor(V, network.initial_state())
             assert path._pace.members == threads
