@@ -82,8 +82,8 @@ class ShardSum:
         if self._courier is None:
             yield lambda k, n: _nothing
             return
-        self._is_awaited.clear()
-        job = self._courier.start(partial(self._carry, len(places)))
+        # On one machine exchanges take the cores that compute: so all is exchanged at once, at the end.
+        in_pieces = self.meanwhile and len(set(self._ranks.hosts)) > 1
 
         def begin(k: int, share: Share) -> None:
             if share.worker == 0:
@@ -91,10 +91,17 @@ class ShardSum:
 
         def then(k: int, n: int) -> Phase:
             if n == len(self.nodes) - 1:
-                return partial(begin, k)
+                return partial(begin, k) if in_pieces else _nothing
             return partial(self._copy, self._spare_of(self.nodes[n]), places[k])
 
-        yield then
+        if in_pieces:
+            self._is_awaited.clear()
+            job = self._courier.start(partial(self._carry, len(places)))
+            yield then
+        else:
+            yield then
+            self._begun.put(self._exchange([(0, len(self.total))], 0))
+            job = self._courier.start(partial(self._carry, 1))
         self.wait(job)
 
     def wait(self, job: Job) -> None:
@@ -119,8 +126,6 @@ class ShardSum:
     def _carry(self, count: int, _: Share) -> None:
         """Carry so many exchanges through, side by side."""
         under_way: dict[Iterator[Pending], Pending] = {}
-        if not (self.meanwhile and len(set(self._ranks.hosts)) > 1):
-            self._is_awaited.wait()  # on one machine, exchanges take the cores that compute
         while count or under_way:
             while count and not (under_way and self._begun.empty()):
                 exchange = self._begun.get()
