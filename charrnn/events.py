@@ -45,7 +45,7 @@ class Compiling:
 
 @dataclass(frozen=True, slots=True)
 class Indexing:
-    """Several times a second, while the novelty index of a long text is built."""
+    """Several times a second, while the novelty index of a long text is built, or its grams are counted."""
 
     characters_done: int
     characters_total: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from charrnn.cli.views.progress import RunHistory
+from charrnn.cli.views.progress import RunHistory, indexing
 from charrnn.events import Step
 
 
@@ -26,3 +26,9 @@ def test_at_the_first_step_and_at_the_end_nothing_is_said():
     run.take(step(5.0, 0.1))
     assert run.time_left(step(5.0, 0.1)) == ""
     assert run.time_left(step(50.0, 1.0)) == run.time_left(step(50.0, math.nan)) == ""
+
+
+def test_an_index_for_novel_samples_is_only_spoken_of_where_a_model_samples():
+    assert "--novel" in indexing("writer")
+    assert "grams" in indexing("classifier")
+    assert "--novel" not in indexing("classifier")

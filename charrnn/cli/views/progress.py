@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 STOPPING = "stopping: saving the model (Ctrl-C again does not wait)"
 COMPILING = "compiling kernels"
-INDEXING = "making an index of the text (for sample --novel)"
 MOST_SHOWN = 5  # labels
 COMMAND = "use it: "  # before the command for models of readers
 WRITE = "write with it: "
@@ -130,7 +129,7 @@ class Lines(Notes):
         if isinstance(event, Compiling):
             self._prepare(compiling(event))
         elif isinstance(event, Indexing):
-            self._prepare(INDEXING)
+            self._prepare(indexing(self._run.kind))
         elif isinstance(event, Step):
             now = time.monotonic()
             if self._next_step is None:
@@ -227,6 +226,13 @@ def budget(train: TrainConfig) -> str:
     if train.epochs is not None:
         return plural(train.epochs, "epoch")
     return plural(train.steps or 0, "step")
+
+
+def indexing(kind: Kind) -> str:
+    """What is made of a long text before the first step."""
+    if kind == "writer":
+        return "making an index of the text (for sample --novel)"
+    return "counting the grams of the texts"
 
 
 def step_line(step: Step, left: str, kind: Kind) -> str:

@@ -107,7 +107,8 @@ class LiveView(progress.View):
             done = f"{event.kernels_done} of {event.kernels_total}"
             self._status = f"{progress.compiling(event)}: {done}"
         elif isinstance(event, Indexing):
-            self._status = f"{progress.INDEXING}: {event.characters_done / event.characters_total:.0%}"
+            done = f"{event.characters_done / event.characters_total:.0%}"
+            self._status = f"{progress.indexing(self._run.kind)}: {done}"
         elif isinstance(event, Step):
             self._take_step(event)
         elif isinstance(event, Evaluated):
