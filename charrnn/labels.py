@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,38 @@ class Column:
 
 
 Columns = tuple[Column, ...]
+
+
+def sizes_of(columns: Columns) -> tuple[int, ...]:
+    """How many labels each column has."""
+    return tuple(len(column.labels) for column in columns)
+
+
+def parts(sizes: Sequence[int]) -> list[slice]:
+    """Where the labels of each column, of which it has so many, stand among those of all."""
+    return [slice(end - size, end) for size, end in zip(sizes, accumulate(sizes), strict=True)]
+
+
+def places_among(columns: Columns, others: Columns) -> npt.NDArray[np.int64]:
+    """Where the labels of columns, one after the other, stand among those of all others; -1: nowhere."""
+    own = {
+        other.name: (part.start, other) for part, other in zip(parts(sizes_of(others)), others, strict=True)
+    }
+    found = [np.zeros(0, np.int64)]
+    for column in columns:
+        places = np.full(len(column.labels), -1)
+        if column.name in own:
+            start, other = own[column.name]
+            places = column.positions_in(other)[:-1].astype(np.int64)
+            places = np.where(places < len(other.labels), start + places, -1)
+        found.append(places)
+    return np.concatenate(found)
+
+
+def places_of(ids: npt.NDArray[Any], sizes: Sequence[int]) -> npt.NDArray[np.int32]:
+    """Where labels stand among those of all columns, by their ids (.., columns); -1: they are unknown."""
+    own, first = np.array(sizes, np.int32), np.array([part.start for part in parts(sizes)], np.int32)
+    return np.where(ids < own, ids + first, np.int32(-1)).astype(np.int32)
 
 
 def from_record(values: Any) -> Columns:

@@ -24,7 +24,7 @@ from charrnn.counts.counts import UNSIGNED
 from charrnn.counts.gate import PREFIX as GATE
 from charrnn.counts.gate import GatedCounts
 from charrnn.errors import CheckpointError, ConfigError, VocabularyError, printable, quoted
-from charrnn.labels import Columns
+from charrnn.labels import Columns, places_of, sizes_of
 from charrnn.labels import from_record as columns_of
 from charrnn.text.novelty import Novelty
 from charrnn.vocabulary import END, Vocabulary
@@ -68,7 +68,8 @@ class Checkpoint:
     def given(self, labels: tuple[int, ...]) -> Checkpoint:
         """The model of texts with these labels, one id for each column, as one without labels."""
         is_made = self.config.recurrence.is_made
-        config = replace(self.config, labels=(), given=self._places_of(labels) if is_made else ())
+        places = places_of(np.array(labels, np.int64), self.config.labels).tolist() if is_made else ()
+        config = replace(self.config, labels=(), given=tuple(place for place in places if place >= 0))
         tensors = {name: self.tensors[name] for name in config.parameter_shapes()}
         for k in range(0 if is_made else config.num_layers):
             name = f"rnn.bias_ih_l{k}"
@@ -79,14 +80,6 @@ class Checkpoint:
         text = replace(self.text, label_by=None, label_fields=())
         counts = self.counts and self.counts.given(labels)
         return replace(self, config=config, tensors=tensors, text=text, columns=(), counts=counts)
-
-    def _places_of(self, labels: tuple[int, ...]) -> tuple[int, ...]:
-        """The places of the known ones of these labels, one id for each column, among all."""
-        found, first = [], 0
-        for label, size in zip(labels, self.config.labels, strict=False):
-            found += [first + label] if label < size else []
-            first += size
-        return tuple(found)
 
     def shares_matrices(self, other: Checkpoint) -> bool:
         """Whether the model differs from the other in vectors alone, as one of other labels does."""
@@ -281,7 +274,7 @@ def _from_record(record: Record) -> Checkpoint:
     writes = config.kind == "writer"
     if writes and config.ends != (text.split is not None):
         raise DamageError("its network and its text disagree whether the end of a text is predicted")
-    if (config.targets or config.labels) != tuple(len(column.labels) for column in columns):
+    if (config.targets or config.labels) != sizes_of(columns):
         raise DamageError("its network and its record disagree on the labels of texts")
     if text.label_by is not None and not columns:
         raise DamageError("its texts have labels, but it knows none")

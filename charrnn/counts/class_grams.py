@@ -12,7 +12,8 @@ alone are sure, those of grams alone. That depends on the text and the model, an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ Array = np.ndarray[Any, Any]
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class ClassGrams:
     """K grams and their weights for N classes, side by side those of several columns.
 
@@ -44,7 +45,6 @@ class ClassGrams:
 
     sizes: tuple[int, ...]  # how many classes each column has
     vocab_size: int  # V
-    _rows: Array = field(init=False, repr=False)  # (2 ** BITS,), of grams by their numbers; -1: none
 
     def __post_init__(self) -> None:
         N, columns, K = sum(self.sizes), len(self.sizes), len(self.numbers)
@@ -63,7 +63,11 @@ class ClassGrams:
             raise ValueError(f"{PREFIX}numbers has a {self.numbers[-1]}, of {CLASS_GRAM_BITS} bits")
         if not np.all(self.numbers[1:] > self.numbers[:-1]):
             raise ValueError(f"{PREFIX}numbers do not ascend")
-        object.__setattr__(self, "_rows", rows_of(self.numbers))
+
+    @cached_property
+    def _rows(self) -> npt.NDArray[np.int32]:
+        """Made when texts are first read: what only opens a file, or fits scales, needs no table of 4 MB."""
+        return rows_of(self.numbers)
 
     @property
     def nbytes(self) -> int:

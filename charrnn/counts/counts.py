@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from charrnn.labels import places_of
 from charrnn.vocabulary import id_dtype
 
 UNIT = 4096  # discounts and masses are multiples of 1 / UNIT
@@ -92,9 +93,8 @@ class Counts:
 
     def symbols_of(self, labels: Array) -> npt.NDArray[np.int32]:
         """The symbols of labels, ids (.., columns) of charrnn.labels; -1: unknown. Of a column each."""
-        sizes, ids = np.array(self.labels, np.int32), labels[..., : len(self.labels)]
-        first = (self.vocab_size + 1 + np.cumsum(sizes) - sizes).astype(np.int32)
-        return np.where(ids < sizes, ids + first, np.int32(-1)).astype(np.int32)
+        places = places_of(labels[..., : len(self.labels)], self.labels)
+        return np.where(places < 0, np.int32(-1), places + np.int32(self.vocab_size + 1))
 
     @property
     def nbytes(self) -> int:

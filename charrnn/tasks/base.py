@@ -12,6 +12,7 @@ from charrnn.config import ModelConfig, TrainConfig
 from charrnn.counts.compiled import CompiledLookup
 from charrnn.counts.learning.building import learned
 from charrnn.counts.learning.merging import EarlierCounts
+from charrnn.labels import places_among
 from charrnn.nn.network import Model, initial_tensors
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
@@ -96,13 +97,10 @@ def earlier_counts(initial: Checkpoint, corpus: Corpus) -> EarlierCounts | None:
     if initial.counts is None or initial.text.bytes != corpus.text.bytes:
         return None
     counts, gate, V = initial.counts.counts, initial.counts.gate, corpus.vocab_size
-    sizes = np.array([0, *(len(column.labels) for column in corpus.columns)])
-    first = dict(zip((column.name for column in corpus.columns), V + 1 + np.cumsum(sizes), strict=False))
     labels = np.full(sum(counts.labels), -1)  # also those that a file has without their names
     if initial.columns:
-        columns = {column.name: column for column in corpus.columns}
-        places = [old.positions_in(columns[old.name])[:-1] + first[old.name] for old in initial.columns]
-        labels = np.concatenate(places)
+        places = places_among(initial.columns, corpus.columns)
+        labels = np.where(places < 0, -1, V + 1 + places)
     characters = initial.vocabulary.positions_in(corpus.vocabulary)
     return EarlierCounts(counts, gate, np.concatenate([characters, [V], labels]).astype(np.int64))
 

@@ -13,6 +13,7 @@ from charrnn.errors import ConfigError, TrainingError, printable
 from charrnn.events import Measure
 from charrnn.generation.writing import generate_all
 from charrnn.inference.mixed_model import AnyNetwork
+from charrnn.labels import sizes_of
 from charrnn.nn.learning.learner import Learner
 from charrnn.nn.learning.learners import learner_of
 from charrnn.nn.network import Model, initial_tensors
@@ -184,7 +185,7 @@ class NextCharacters:
         """The model with the novelty index of the whole corpus, including the validation part, and counts."""
         if self._most_bytes:
             own = joined(self.texts.corpus.documents, ((own, 0, len(own), 1) for own in self._own))
-            labels = tuple(len(column.labels) for column in self.texts.corpus.columns)
+            labels = sizes_of(self.texts.corpus.columns)
             newline, earlier = self.texts.corpus.vocabulary.find("\n"), self.texts.earlier
             self._counting = Counting(
                 own, self._aside, self._most_bytes, labels, earlier=earlier, newline=newline

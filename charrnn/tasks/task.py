@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol, Self
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import Kind, ModelConfig, TextConfig, TrainConfig
 from charrnn.events import Measure
-from charrnn.labels import Columns, merged
+from charrnn.labels import Columns, merged, sizes_of
 from charrnn.nn.parameters import Array
 from charrnn.nn.workers import Workers
 from charrnn.tasks.evaluation import Evaluation
@@ -128,7 +128,7 @@ class Material:
     def network(self, settings: dict[str, Any]) -> ModelConfig:
         """The configuration of a network for these texts, with the given settings."""
         corpus = self.corpus
-        labels = tuple(len(column.labels) for column in corpus.columns)
+        labels = sizes_of(corpus.columns)
         ends = corpus.text.split is not None
         return ModelConfig(corpus.vocab_size, **settings, ends=ends, labels=labels)
 

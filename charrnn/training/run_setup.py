@@ -63,7 +63,7 @@ class Settled:
         # With a separate text for validation, the split means nothing.
         apart = material.validation is not None
         split = None if apart else canonical(train.val_split, lines=corpus.text.records)
-        init = "" if initial is None else _digest(initial, material.lasting() if train.counts else {})
+        init = "" if initial is None else _digest(initial, _lasting(material, train))
         return cls(material, model, replace(train, val_split=split), init, planned, initial)
 
     def fingerprint(self) -> str:
@@ -110,7 +110,7 @@ def set_up(
     blank = replace(blank, columns=corpus.columns)
     task, network = material.begin(settled.model, train, settled.initial, workers)
     outputs = Outputs(out, request.target.keep_models)
-    lasting = material.lasting() if train.counts else {}
+    lasting = _lasting(material, train)
     run = Run(task, network, train, blank, outputs, init=settled.init, lasting=lasting, stop=stop)
     run.position.seconds = time.monotonic() - began
     outputs.clean()
@@ -313,6 +313,11 @@ def _with_network_of(initial: Checkpoint, given: dict[str, Any]) -> dict[str, An
                 "leave it out with --init-from",
             )
     return {"learning_rate": FINE_TUNING_RATE, "dropout": initial.config.dropout, **network, **given}
+
+
+def _lasting(material: Material, train: TrainConfig) -> dict[str, Array]:
+    """What a resumed run has to know of the model that the run started from, beside its weights."""
+    return material.lasting() if train.counts else {}
 
 
 def _digest(checkpoint: Checkpoint, lasting: dict[str, Array]) -> str:

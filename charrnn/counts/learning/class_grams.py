@@ -15,6 +15,7 @@ import numpy.typing as npt
 from charrnn.counts.class_grams import NEVER, Array, ClassGrams, Floats, rows_of
 from charrnn.kernels.coefficients import CLASS_GRAM, CLASS_GRAM_BITS, CLASS_GRAM_STEP, CLASS_GRAM_ZERO
 from charrnn.kernels.loops.beside import class_grams as kernels
+from charrnn.labels import parts
 from charrnn.vocabulary import id_dtype
 
 # A class is taken to have had a gram SEEN times more often, and as often as that of others. Of surnames,
@@ -61,8 +62,7 @@ def grams_of(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 def coded(counts: Array, totals: Floats, sizes: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     """The codes of weights: of grams that texts of each class have so often (K, N), of so many grams (N,)."""
     codes = np.empty(counts.shape, np.uint8)
-    for end, size in zip(np.cumsum(sizes), sizes, strict=True):
-        some = slice(end - size, end)
+    for some in parts(sizes):
         total = totals[some]
         rates = counts[:, some] / np.maximum(total, 1)
         even = rates.sum(axis=1, keepdims=True) / max(int(np.count_nonzero(total)), 1)

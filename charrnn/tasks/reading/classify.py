@@ -16,7 +16,7 @@ from charrnn.counts.class_grams import NEVER, ClassGrams
 from charrnn.counts.learning.class_grams import learned
 from charrnn.errors import CorpusError, printable, quoted
 from charrnn.kernels.loops.beside.class_grams import Texts
-from charrnn.labels import Column, Columns, shown
+from charrnn.labels import Column, Columns, parts, places_among, places_of, shown, sizes_of
 from charrnn.nn.learning.learner import Learner
 from charrnn.nn.parameters import Array
 from charrnn.nn.reader import Batch, Reader, log_softmax
@@ -87,29 +87,15 @@ class LabelledTexts(WholeTexts):
 
     def network(self, settings: dict[str, Any]) -> ModelConfig:
         corpus = self.corpus
-        targets = tuple(len(column.labels) for column in corpus.columns)
+        targets = sizes_of(corpus.columns)
         return ModelConfig(corpus.vocab_size, **settings, kind=self.kind, targets=targets)
 
     def task(self, model: ModelConfig, train: TrainConfig) -> Classify:
         return Classify(self.corpus, self.validation, train)
 
     def known_rows(self, initial: Checkpoint) -> dict[str, Array]:
-        classes = _places(initial.columns, self.corpus.columns)
+        classes = places_among(initial.columns, self.corpus.columns)
         return {"decoder_weight": classes, "decoder_bias": classes}
-
-
-def _places(known: Columns, columns: Columns) -> Rows:
-    """Where the classes of these columns stand among others; -1: nowhere."""
-    found = []
-    own = {column.name: (part.start, column) for column, part in zip(columns, parts(columns), strict=True)}
-    for column in known:
-        places = np.full(len(column.labels), -1)
-        if column.name in own:
-            start, other = own[column.name]
-            places = column.positions_in(other)[:-1].astype(np.int64)
-            places = np.where(places < len(other.labels), start + places, -1)
-        found.append(places)
-    return np.concatenate(found) if found else np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,16 +130,17 @@ def classified(corpus: Corpus) -> Classified:
     labels = corpus.documents.labels
     assert labels is not None
     texts = _records(corpus)
-    sizes = np.array([len(column.labels) for column in corpus.columns])
+    sizes = sizes_of(corpus.columns)
     own = labels.ids[labels.parts(texts.begins)]
     kept = np.flatnonzero((own < sizes).any(axis=1) & (texts.lengths > 0))
     texts, own = texts.take(kept), own[kept]
     groups = same_texts(texts)
     _, first = np.unique(groups, return_index=True)
-    counts = np.zeros((len(first), sizes.sum()), np.float32)
-    for known, ids, offset in zip((own < sizes).T, own.T, np.cumsum(sizes) - sizes, strict=True):
-        np.add.at(counts, (groups[known], offset + ids[known]), 1.0)
-    weights = np.concatenate([balance(counts[:, part].sum(axis=0)) for part in parts(corpus.columns)])
+    counts = np.zeros((len(first), sum(sizes)), np.float32)
+    for places in places_of(own, sizes).T:
+        known = places >= 0
+        np.add.at(counts, (groups[known], places[known]), 1.0)
+    weights = np.concatenate([balance(counts[:, part].sum(axis=0)) for part in parts(sizes)])
     records = np.bincount(groups, minlength=len(first)).astype(np.float32)
     return Classified(texts.take(first), counts, records, weights)
 
@@ -163,12 +150,6 @@ def balance(frequencies: Array) -> npt.NDArray[np.float32]:
     weights = np.maximum(frequencies, 1.0) ** -RARER
     found: npt.NDArray[np.float32] = weights * (frequencies.sum() / (weights * frequencies).sum())
     return found.astype(np.float32)
-
-
-def parts(columns: Columns) -> list[slice]:
-    """Where the classes of each column stand among those of all."""
-    ends = np.cumsum([len(column.labels) for column in columns]).tolist()
-    return [slice(end - len(column.labels), end) for column, end in zip(columns, ends, strict=True)]
 
 
 def _records(corpus: Corpus) -> Ragged:
@@ -186,7 +167,7 @@ class Classify(Reading):
         apart = None if validation is None else classified(validation)
         super().__init__(classified(corpus), apart, train)
         assert isinstance(self.own, Classified)
-        self._columns, self._parts = corpus.columns, parts(corpus.columns)
+        self._columns, self._parts = corpus.columns, parts(sizes_of(corpus.columns))
         self._seed, self._unknown = train.seed, corpus.vocab_size
         self._frequencies = [frequencies(column) for column in corpus.columns]
         self._calibrations: list[Calibration] = []
@@ -302,8 +283,8 @@ def trusted(grams: ClassGrams, examples: Classified, told: Array, own: Array) ->
 def _worth(examples: Classified, logits: Array, sizes: tuple[int, ...]) -> tuple[Array, Array]:
     """By text, (R,), how often logits (R, N) are right, and their loss."""
     right, loss = np.zeros((2, len(logits)))
-    for end, size in zip(np.cumsum(sizes), sizes, strict=True):
-        counts, own = examples.counts[:, end - size : end], logits[:, end - size : end]
+    for part in parts(sizes):
+        counts, own = examples.counts[:, part], logits[:, part]
         right += counts[np.arange(len(own)), own.argmax(axis=1)]
         loss -= (counts * log_softmax(own)).sum(axis=1)
     return right, loss
@@ -336,7 +317,7 @@ def logits_of(
 def judged(examples: Classified, logits: Array, columns: Columns) -> ClassEvaluation:
     """What the logits (R, N) of the examples are worth."""
     loss, found = 0.0, []
-    for part, column in zip(parts(columns), columns, strict=True):
+    for part, column in zip(parts(sizes_of(columns)), columns, strict=True):
         counts, logs = examples.counts[:, part], log_softmax(logits[:, part])
         loss -= float((counts * logs).sum())
         found.append(Confusion.of(column, np.exp(logs), counts))
@@ -364,7 +345,7 @@ class Classifier:
     def __init__(self, checkpoint: Checkpoint, threads: int | None = None) -> None:
         self.checkpoint = checkpoint
         self._reader = reader_of(checkpoint, threads)
-        self._parts = parts(checkpoint.columns)
+        self._parts = parts(sizes_of(checkpoint.columns))
         self._trained = [frequencies(column) for column in checkpoint.columns]
         N = sum(checkpoint.config.targets)
         self._shift, self._weights = np.zeros(N), np.ones(N, np.float32)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from charrnn import kernels
+from charrnn.labels import places_of
 from charrnn.nn.cell import Cell
 from charrnn.nn.modules.module import Module
 from charrnn.nn.modules.recurrent import Carried
@@ -190,13 +191,12 @@ class BoundReservoir(Carried):
         self.y = Stream(window, module.S, self.h_between[1:])
         self.y.fixed, self.y.wants_gradient = True, False
         self.ids, dtype = x.ids, window.dtype
-        sizes = np.array(module.labels, np.int64)
-        self.sizes, self.first = sizes, module.V + 1 + np.cumsum(sizes) - sizes
-        self.rows = np.zeros((window.T, window.B, 1 + len(sizes)), np.int64)
+        self.sizes, self.first = module.labels, module.V + 1
+        self.rows = np.zeros((window.T, window.B, 1 + len(self.sizes)), np.int64)
         self.labels = window.labels
         self.leak = float(module.echo.leak)
         table = np.stack(
-            [*module.table, *map(module.label, range(sizes.sum())), np.zeros_like(module.table[0])]
+            [*module.table, *map(module.label, range(sum(self.sizes))), np.zeros_like(module.table[0])]
         )
         arrays = (table.astype(dtype), module.weights.astype(dtype), module.shifts)
         self.made = kernels.loops.reservoir.Made(*arrays, module.K, module.L, module.N)
@@ -208,9 +208,9 @@ class BoundReservoir(Carried):
     def prepare(self) -> None:
         """Note each position's rows of the table: of its character, and of the text's labels."""
         self.rows[..., 0] = self.ids.used[self.ids.index]
-        if len(self.sizes):
-            known = self.labels < self.sizes
-            self.rows[..., 1:] = np.where(known, self.labels + self.first, len(self.made.table) - 1)
+        if self.sizes:
+            places = places_of(self.labels, self.sizes)
+            self.rows[..., 1:] = np.where(places < 0, len(self.made.table) - 1, self.first + places)
 
     def forward(self, b0: int, b1: int, t0: int, t1: int) -> None:
         """The states, step by step."""
