@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from contextlib import suppress
 from pathlib import Path
@@ -21,5 +22,6 @@ def cpu() -> tuple[str, list[str] | None]:
             name, _, value = line.partition(":")
             fields.setdefault(name.strip().lower(), value.strip())
     flags = fields.get("flags", fields.get("features"))
-    name = fields.get("model name") or platform.processor() or platform.machine()
+    # Not platform.processor(), which starts a process. Windows has a variable, and no /proc.
+    name = fields.get("model name") or os.environ.get("PROCESSOR_IDENTIFIER") or platform.machine()
     return name, None if flags is None else [name for name in VECTORS if name in flags.split()]
