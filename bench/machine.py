@@ -6,7 +6,8 @@ import os
 import platform
 import subprocess
 import sys
-from pathlib import Path
+
+from charrnn.system import cpu as processor
 
 # glibc then keeps the memory that a step gives back: worth up to a third of PyTorch's time.
 MALLOC = {
@@ -41,19 +42,15 @@ def has_glibc() -> bool:
 
 def cpu() -> str:
     """The processor's name, as the system has it."""
-    if name := _cpuinfo("model name"):
-        return name
-    if sys.platform == "darwin":
-        return _sysctl("machdep.cpu.brand_string") or platform.machine()
-    return platform.processor() or platform.machine()
+    named = _sysctl("machdep.cpu.brand_string") if sys.platform == "darwin" else ""
+    return named or processor.cpu()[0]
 
 
 def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16; elsewhere a large product would take minutes."""
     if sys.platform == "darwin":
         return _sysctl("hw.optional.arm.FEAT_BF16") == "1"
-    flags = (_cpuinfo("flags") or _cpuinfo("Features")).split()
-    return bool({"amx_bf16", "avx512_bf16", "bf16"} & set(flags))
+    return bool({"amx_bf16", "avx512_bf16", "bf16"} & {*(processor.cpu()[1] or ())})
 
 
 def describe() -> dict[str, str]:
@@ -65,14 +62,6 @@ def describe() -> dict[str, str]:
         "system": system,
         "python": f"Python {platform.python_version()}",
     }
-
-
-def _cpuinfo(key: str) -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.split(":")[0].strip() == key), "")
 
 
 def _sysctl(name: str) -> str:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from charrnn.counts.counts import MOST_ORDER
 from charrnn.kernels.loops.beside import grams as kernels
 from charrnn.kernels.loops.beside.grams import Order, Text
+from charrnn.labels import places_of
 from charrnn.ranks.arrays import ranks_of
 from charrnn.text.documents import Documents
 
@@ -128,16 +129,16 @@ def counted(keys: Keys, layout: Order) -> Grams:
 
 def _behind(documents: Documents, layout: Order, labels: tuple[int, ...]) -> Grams:
     """The grams behind labels, of each column and text of which the label is known."""
-    sizes, V = np.array(labels), documents.vocab_size
-    first = V + 2 + np.cumsum(sizes) - sizes
+    first = documents.vocab_size + 2
 
     def parts() -> Iterator[Grams]:
         for low, keys in _packed(documents, layout):
             ids = documents.labels_at(np.arange(low, low + len(keys)))
-            for column, size in enumerate(labels):
-                own = np.full(len(keys), size) if ids is None else ids[:, column]
-                has = own < size
-                some, symbols = keys[has], own[has] + first[column]
+            if ids is None:
+                ids = np.full((len(keys), len(labels)), labels, np.int32)  # unknown, each
+            for own in places_of(ids[:, : len(labels)], labels).T:
+                has = own >= 0
+                some, symbols = keys[has], own[has].astype(np.int64) + first
                 kernels.put_first(some, symbols, layout)
                 yield counted(some, layout)
 

@@ -131,15 +131,15 @@ def classified(corpus: Corpus) -> Classified:
     assert labels is not None
     texts = _records(corpus)
     sizes = sizes_of(corpus.columns)
-    own = labels.ids[labels.parts(texts.begins)]
-    kept = np.flatnonzero((own < sizes).any(axis=1) & (texts.lengths > 0))
-    texts, own = texts.take(kept), own[kept]
+    classes = places_of(labels.ids[labels.parts(texts.begins)], sizes)
+    kept = np.flatnonzero((classes >= 0).any(axis=1) & (texts.lengths > 0))
+    texts, classes = texts.take(kept), classes[kept]
     groups = same_texts(texts)
     _, first = np.unique(groups, return_index=True)
     counts = np.zeros((len(first), sum(sizes)), np.float32)
-    for places in places_of(own, sizes).T:
-        known = places >= 0
-        np.add.at(counts, (groups[known], places[known]), 1.0)
+    for own in classes.T:
+        known = own >= 0
+        np.add.at(counts, (groups[known], own[known]), 1.0)
     weights = np.concatenate([balance(counts[:, part].sum(axis=0)) for part in parts(sizes)])
     records = np.bincount(groups, minlength=len(first)).astype(np.float32)
     return Classified(texts.take(first), counts, records, weights)
