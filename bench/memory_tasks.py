@@ -89,7 +89,7 @@ def write(path: Path, task: Task, seed: str, count: int, length: int | None = No
     path.write_text("".join(f"{source}\t{target}\n" for source, target in lines), encoding="utf-8")
 
 
-def make(folder: Path, name: str, seed: int, count: int) -> tuple[Path, list[Path]]:
+def make(folder: Path, name: str, seed: int, count: int, tests: int) -> tuple[Path, list[Path]]:
     """The file to learn, and one to test of each length."""
     task = TASKS[name]
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def make(folder: Path, name: str, seed: int, count: int) -> tuple[Path, list[Pat
     write(learned, task, f"{name} {seed}", count)
     tested = [folder / f"{name}-{length}.tsv" for length in task.lengths]
     for path, length in zip(tested, task.lengths, strict=True):
-        write(path, task, f"{name} of {length}", TESTED, length)
+        write(path, task, f"{name} of {length}", tests, length)
     return learned, tested
 
 
@@ -129,16 +129,17 @@ def main() -> None:
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5])
     parser.add_argument("--count", type=int, default=TRAINED, help="sequences to learn")
+    parser.add_argument("--tests", type=int, default=TESTED, help="sequences of each length to answer")
     parser.add_argument("--make", type=Path, metavar="FOLDER", help="make the files, and learn nothing")
     a = parser.parse_args(argv.split())
     if a.make is not None:
         for seed in a.seeds:
-            make(a.make, a.task, seed, a.count)
+            make(a.make, a.task, seed, a.count, a.tests)
         return
     rows = []
     with tempfile.TemporaryDirectory() as name:
         for seed in a.seeds:
-            learned, tested = make(Path(name), a.task, seed, a.count)
+            learned, tested = make(Path(name), a.task, seed, a.count, a.tests)
             model, before = Path(name, "m.safetensors"), resource.getrusage(resource.RUSAGE_CHILDREN)
             words = ("--task", "rewrite", "--cell", "ntm", "--epochs", 1, "--seed", seed, "--threads", 1)
             charrnn("train", learned, *words, "-q", "--force", "-o", model, *more.split())

@@ -577,6 +577,8 @@ class TrainConfig:
     shards: int = limited(1, 1, 4096, version=6)
     # Shards learn apart for so many steps, and are then brought together; 1: gradients are added up.
     sync_every: int = limited(1, 1, 10**6, version=6)
+    # The largest norm of a gradient by the mean of the norms before it; 0: it may grow to `clip` at once.
+    clip_ratio: float = limited(0.0, 0, 1e9, "0, or a number above 1, such as 2", version=8)
 
     def __post_init__(self) -> None:
         if isinstance(self.shares, list):  # from a file
@@ -588,6 +590,10 @@ class TrainConfig:
                 "give one of --minutes, --epochs and --steps",
             )
         _check(self)
+        _require(
+            self.clip_ratio == 0 or self.clip_ratio > 1,
+            "clip_ratio", self.clip_ratio, "0, or a number above 1, such as 2",
+        )  # fmt: skip
         _require(isinstance(self.val_text, str), "val_text", self.val_text, "a text")
         _require(
             self.shares is None or (isinstance(self.shares, tuple) and len(self.shares) > 0),

@@ -30,11 +30,12 @@ from charrnn.training.planning import meeting
 SHARDS, EVERY, RATE = 3, 2, 0.02
 
 
-def learner(ranks: Any, kind: Kind = "writer", dropout: float = 0.3) -> Any:
+def learner(ranks: Any, kind: Kind = "writer", dropout: float = 0.3, **more: Any) -> Any:
     own = config(kind, dropout=dropout)
     model: Any = model_of(own, workers=Workers(1, ranks))
     model.load_tensors(initial_tensors(own, 3))
-    return learner_of(model, TrainConfig(steps=9, seed=4, clip=0.1, shards=SHARDS, sync_every=EVERY), B)
+    train = TrainConfig(steps=9, seed=4, clip=0.1, shards=SHARDS, sync_every=EVERY, **more)
+    return learner_of(model, train, B)
 
 
 def goes_on(own: Any, carry: Any, kind: Kind, steps: range) -> tuple[list[float], Any]:
@@ -51,8 +52,8 @@ def kept(own: Any, carry: Any) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in own.state_dict(carry).items()}
 
 
-def trained(ranks: Any, kind: Kind) -> tuple[list[float], dict[str, bytes]]:
-    own = learner(ranks, kind)
+def trained(ranks: Any, kind: Kind, **more: Any) -> tuple[list[float], dict[str, bytes]]:
+    own = learner(ranks, kind, **more)
     told, carry = goes_on(own, None, kind, range(5))
     return told, kept(own, carry)
 
@@ -62,6 +63,16 @@ def test_shards_that_learn_apart_give_the_same_bytes_on_any_number_of_ranks(kind
     alone = trained(ALONE, kind)
     for size in (2, 3):
         assert led(size, lambda ranks: trained(ranks, kind)) == alone
+
+
+def test_the_mean_of_norms_is_averaged_with_the_moments() -> None:
+    told, tensors = trained(ALONE, "writer", clip_ratio=1.5)
+    assert led(2, lambda ranks: trained(ranks, "writer", clip_ratio=1.5)) == (told, tensors)
+    assert len(np.frombuffer(tensors["adam.mean_norm"], np.float32)) == 1
+    own = learner(ALONE, clip_ratio=1.5)
+    goes_on(own, None, "writer", range(EVERY))
+    each = [float(shard.optimizer.mean_norm[0]) for shard in own._shards]
+    assert own.optimizer.mean_norm[0] == pytest.approx(sum(each) / SHARDS, rel=1e-6)
 
 
 def test_an_exchange_is_a_step_of_nesterov_against_the_mean_of_what_shards_have_moved() -> None:

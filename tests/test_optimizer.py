@@ -68,6 +68,25 @@ def test_adamw_agrees_with_the_naive_reference(l1, clip, workers):
             np.testing.assert_allclose(value, reference[name], rtol=1e-9, atol=1e-12, err_msg=name)
 
 
+def test_norms_that_grow_at_once_are_held_back():
+    config = ModelConfig(3, hidden_size=5, num_layers=1, embedding_size=2)
+    parameters, gradients = (Parameters(config.parameter_shapes(), dtype=np.float64) for _ in range(2))
+    train = TrainConfig(steps=1, clip=2.0, clip_ratio=3.0, beta1=0.0)
+    optimizer, mean = AdamW(parameters, train, Workers(1)), 2.0
+    for norm in [0.1] * 400 + [50.0, 0.2, 1.5, 40.0]:
+        gradients["decoder.bias"][0] = norm
+        scaled = min(norm, 2.0, 3.0 * mean)
+        assert optimizer.step(gradients, 0.1) == norm, "as it was"
+        assert optimizer.m.max() == pytest.approx(scaled, rel=1e-5)
+        mean = 0.99 * mean + 0.01 * scaled
+    assert scaled < 0.5
+    optimizer.step(gradients, 0.1)
+    kept = float(optimizer.tensors()["adam.mean_norm"][0])
+    gradients["decoder.bias"][0] = math.nan
+    optimizer.step(gradients, 0.1)
+    assert optimizer.mean_norm == kept, "what is no number is not among the norms"
+
+
 def test_padding_stays_zero():
     config = ModelConfig(3, hidden_size=5, num_layers=1, embedding_size=2)
     parameters, gradients = Parameters(config.parameter_shapes()), Parameters(config.parameter_shapes())

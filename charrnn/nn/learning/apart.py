@@ -119,10 +119,14 @@ class LocalLearner(ShardedLearner[AnyModel]):
 
     def _average(self, own: list[Array]) -> Array:
         """The mean of a vector of each shard, of which this rank has its own; until the next one."""
-        total = self._sum.total
-        self._sum.add_up(self._sum.one_by_one(lambda shard: np.copyto(total, own[shard - self._sum.own[0]])))
+        total, n = self._sum.total, len(own[0])
+
+        def copy(shard: int) -> None:
+            total[:n], total[n:] = own[shard - self._sum.own[0]], 0
+
+        self._sum.add_up(self._sum.one_by_one(copy))
         total *= 1.0 / len(self._columns)
-        return total
+        return total[:n]
 
     def state_dict(self, carry: Any) -> dict[str, Array]:
         """Of the last exchange, with which a run goes on."""

@@ -17,6 +17,10 @@ from charrnn.nn.parameters import Array, Parameters
 from charrnn.nn.workers import Phase, Workers
 
 
+# Of the mean of norms, what an update keeps, so that it is of about the last hundred.
+MEAN_KEPT = 0.99
+
+
 def learning_rate(config: TrainConfig, progress: float) -> float:
     """The rate at `progress` (0 to 1) of the budget.
 
@@ -74,17 +78,31 @@ class Optimizer(ABC):
 class AdamW(Optimizer):
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019), bias-corrected.
 
-    A gradient is scaled to a norm of at most `clip`. Decay and L1 shrinkage act on matrices, not on biases
-    and norms.
+    A gradient is scaled to a norm of at most `clip`, and of at most `clip_ratio` times the running mean of
+    the norms so far, each as it was scaled (after Seetharaman et al. 2020, who take a percentile). Decay and
+    L1 shrinkage act on matrices, not on biases and norms.
     """
 
     def __init__(self, parameters: Parameters, config: TrainConfig, workers: Workers) -> None:
         super().__init__(parameters, config, workers)
         self.m = aligned(parameters.flat.shape, parameters.flat.dtype)
         self.v = aligned(parameters.flat.shape, parameters.flat.dtype)
+        self.mean_norm = np.full(1, config.clip, np.float32)
 
     def tensors(self) -> dict[str, Array]:
-        return {"adam.m": self.m, "adam.v": self.v}
+        running = {"adam.mean_norm": self.mean_norm} if self.config.clip_ratio else {}
+        return {"adam.m": self.m, "adam.v": self.v, **running}
+
+    def finish(self) -> float:
+        norm = super().finish()
+        if math.isfinite(norm):
+            self.mean_norm += (1.0 - MEAN_KEPT) * (min(norm, self._limit()) - self.mean_norm)
+        return norm
+
+    def _limit(self) -> float:
+        """The largest norm of the next gradient."""
+        c = self.config
+        return min(c.clip, c.clip_ratio * float(self.mean_norm[0])) if c.clip_ratio else c.clip
 
     def _update(self, gradients: Parameters, rate: float) -> Iterable[Phase]:
         c, step = self.config, self.steps + 1
@@ -96,7 +114,8 @@ class AdamW(Optimizer):
             norm = self._norm()
             if not math.isfinite(norm):
                 return
-            scale = c.clip / norm if norm > c.clip else 1.0
+            limit = self._limit()
+            scale = limit / norm if norm > limit else 1.0
             for low, high, decay, l1 in ((0, decayed, c.weight_decay, c.l1), (decayed, end, 0.0, 0.0)):
                 n0, n1 = share.of(high - low)
                 numbers = updates.AdamWStep(scale, rate, c.beta1, c.beta2, *corrections, c.epsilon, decay, l1)

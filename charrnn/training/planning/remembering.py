@@ -24,7 +24,7 @@ NOT_BESIDE_A_MEMORY = {"num_layers": 1, "norm": False, "residual": False, "betwe
 SEQUENCES, MOST_EPOCHS = 20_000, 40.0  # a rewriter learns from as many, but not in more epochs
 MOST_VALIDATED = 100  # pairs: each is a step for each of its characters
 SETTINGS: dict[str, dict[str, Any]] = {
-    "rewriter": {"batch_size": 1, "learning_rate": 2e-3, "clip": 0.1},
+    "rewriter": {"batch_size": 1, "learning_rate": 2e-3, "clip": 0.1, "clip_ratio": 2.0},
     "writer": {"batch_size": 16, "learning_rate": 4e-3, "val_split": "scattered", "counts": 0.0},
 }
 
