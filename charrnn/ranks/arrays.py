@@ -1,8 +1,7 @@
 """Long arrays of which each rank holds a part, so that no machine needs the memory for all.
 
-Blocks are dealt to the ranks in turn while the array grows, so its length need not be known. The leader has
-other things to hold, too, and gets blocks of half the length. It alone uses the array, and reads it like any
-other: ranks send what it looks up.
+Blocks are dealt to the ranks in turn while the array grows, so its length need not be known. The leader alone
+uses the array, and reads it like any other: ranks send what it looks up.
 """
 
 from __future__ import annotations
@@ -170,10 +169,10 @@ class SharedBuffer:
         if self._blocks is None:
             self._blocks = _Blocks(self._ranks, self.dtype)
         waiting, self._waiting = self._waiting.finish(), GrowingArray(self.dtype)
-        stripe, widths = _stripe(self._ranks), _widths(self._ranks)
+        stripe = _stripe(self._ranks)
         for start in range(0, count, stripe):
             blocks = waiting[start : min(start + stripe, count)]
-            self._blocks.grow(np.split(blocks, np.cumsum(widths)[:-1]))
+            self._blocks.grow(np.split(blocks, range(BLOCK, stripe, BLOCK)))
         self._waiting.append(waiting[count:])
 
 
@@ -198,8 +197,7 @@ class _Blocks(Shared):
 
     def _stripe(self, n: int) -> Numbers:
         if self.stripe is None or self.stripe[0] != n:
-            parts = [(self.number, width * n, width * (n + 1)) for width in _widths(self.ranks)]
-            found = self.ask(_slice, parts)
+            found = self.ask(_slice, [(self.number, BLOCK * n, BLOCK * (n + 1))] * self.ranks.size)
             self.stripe = n, np.concatenate(found)
         return self.stripe[1]
 
@@ -213,9 +211,8 @@ class _Blocks(Shared):
         if high - low <= 2 * len(places) or (self.stripe is not None and stripes == {self.stripe[0]}):
             return self.between(low, high)[places - low]
         n, inside = np.divmod(places, stripe)
-        owners = (inside + BLOCK // 2) // BLOCK
-        widths = np.array(_widths(self.ranks))
-        within = n * widths[owners] + inside - (np.cumsum(widths) - widths)[owners]
+        owners, within = np.divmod(inside, BLOCK)
+        within += n * BLOCK
         order = np.argsort(owners, kind="stable")
         cuts = np.cumsum(np.bincount(owners, minlength=size))[:-1]
         parts = np.split(within[order], cuts)
@@ -224,14 +221,9 @@ class _Blocks(Shared):
         return result
 
 
-def _widths(ranks: Ranks) -> list[int]:
-    """The length of each rank's block in a stripe."""
-    return [BLOCK // 2] + [BLOCK] * (ranks.size - 1)
-
-
 def _stripe(ranks: Ranks) -> int:
-    """The length of a stripe."""
-    return sum(_widths(ranks))
+    """The length of a stripe, a block of each rank."""
+    return BLOCK * ranks.size
 
 
 # --- what the leader asks all ranks for, itself as well -----------------------------------------
