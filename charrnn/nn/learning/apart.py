@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from charrnn.config import TrainConfig
 from charrnn.kernels.machine.aligned import aligned
 from charrnn.nn.learning.compilation import model_of

@@ -16,7 +16,6 @@ from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array, Parameters
 from charrnn.nn.workers import Phase, Workers
 
-
 # Of the mean of norms, what an update keeps, so that it is of about the last hundred.
 MEAN_KEPT = 0.99
 
