@@ -85,6 +85,13 @@ def test_norms_that_grow_at_once_are_held_back():
     gradients["decoder.bias"][0] = math.nan
     optimizer.step(gradients, 0.1)
     assert optimizer.mean_norm == kept, "what is no number is not among the norms"
+    gradients["decoder.bias"][0] = 0.0
+    for _ in range(20_000):
+        optimizer.step(gradients, 0.1)
+    gradients["decoder.bias"][0] = 1.0
+    for _ in range(1_500):  # the limit grows from 1e-4 of `clip`, by 2 % a step
+        optimizer.step(gradients, 0.1)
+    assert optimizer.m.max() == pytest.approx(1.0)
 
 
 def test_padding_stays_zero():

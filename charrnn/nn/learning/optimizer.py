@@ -16,8 +16,9 @@ from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array, Parameters
 from charrnn.nn.workers import Phase, Workers
 
-# Of the mean of norms, what an update keeps, so that it is of about the last hundred.
-MEAN_KEPT = 0.99
+# Of the mean of norms, what an update keeps, so that it is of about the last hundred. However small that is, a
+# norm may be the share LEAST of `clip`, so that where nothing was to be learned for long, all can be learned.
+MEAN_KEPT, LEAST = 0.99, 1e-4
 
 
 def learning_rate(config: TrainConfig, progress: float) -> float:
@@ -100,8 +101,8 @@ class AdamW(Optimizer):
 
     def _limit(self) -> float:
         """The largest norm of the next gradient."""
-        c = self.config
-        return min(c.clip, c.clip_ratio * float(self.mean_norm[0])) if c.clip_ratio else c.clip
+        clip, ratio = self.config.clip, self.config.clip_ratio
+        return min(clip, max(LEAST * clip, ratio * float(self.mean_norm[0]))) if ratio else clip
 
     def _update(self, gradients: Parameters, rate: float) -> Iterable[Phase]:
         c, step = self.config, self.steps + 1
