@@ -16,8 +16,8 @@ from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array, Parameters
 from charrnn.nn.workers import Phase, Workers
 
-# Of the mean of norms, what an update keeps, so that it is of about the last hundred. However small that is, a
-# norm may be the share LEAST of `clip`, so that where nothing was to be learned for long, all can be learned.
+# Of the mean of norms, what an update keeps, so that it is of about the last hundred. However small that is,
+# a norm may be the share LEAST of `clip`, so that learning goes on where nothing was to be learned for long.
 MEAN_KEPT, LEAST = 0.99, 1e-4
 
 
