@@ -82,7 +82,7 @@ _SETTINGS: dict[str, dict[str, tuple[str | None, str]]] = {
         "label_dropout": ("P", "Share of texts with hidden labels [{:g}]."),
         "l1": ("X", "Decoupled L1 shrinkage [{:g}]."),
         "clip": ("X", "Largest norm of a gradient [{:g}]."),
-        "clip_ratio": ("R", "Largest by the mean of norms so far [any]."),
+        "clip_ratio": ("X", "Largest by the mean of norms so far [any]."),
         "shards": ("N", "Parts of a batch, for mpirun to share out [{}]."),
         "sync_every": ("N", "Steps that shards learn apart [{}; by the network]."),
         "patience": ("N", "Worse evaluations in a row to the end [{}]."),
