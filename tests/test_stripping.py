@@ -135,6 +135,7 @@ def test_these_networks_do_put_back_each_kind(kind: str) -> None:
 
 
 @given(texts)
+@example("'00ì")
 def test_what_a_text_has_is_kept(text: str) -> None:
     own = bold(("diacritics", "case"), False)
     stripping, restored = own.stripping, own.restore(text)
