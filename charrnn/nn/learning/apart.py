@@ -116,7 +116,10 @@ class LocalLearner(ShardedLearner[AnyModel]):
         return all(shard.is_finite for shard in self._shards)
 
     def _average(self, own: list[Array]) -> Array:
-        """The mean of a vector of each shard, of which this rank has its own; until the next one."""
+        """The mean of a vector of each shard, of which this rank has its own; until the next one.
+
+        They may be shorter than the weights, as the one number that a clip ratio keeps is.
+        """
         total, n = self._sum.total, len(own[0])
 
         def copy(shard: int) -> None:

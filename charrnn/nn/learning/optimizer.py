@@ -87,7 +87,7 @@ class AdamW(Optimizer):
         super().__init__(parameters, config, workers)
         self.m = aligned(parameters.flat.shape, parameters.flat.dtype)
         self.v = aligned(parameters.flat.shape, parameters.flat.dtype)
-        self.mean_norm = np.full(1, config.clip, np.float32)
+        self.mean_norm = np.full(1, config.clip, np.float32)  # is used, and changes, with a clip_ratio alone
 
     def tensors(self) -> dict[str, Array]:
         running = {"adam.mean_norm": self.mean_norm} if self.config.clip_ratio else {}
@@ -95,7 +95,7 @@ class AdamW(Optimizer):
 
     def finish(self) -> float:
         norm = super().finish()
-        if math.isfinite(norm):
+        if self.config.clip_ratio and math.isfinite(norm):
             self.mean_norm += (1.0 - MEAN_KEPT) * (min(norm, self._limit()) - self.mean_norm)
         return norm
 

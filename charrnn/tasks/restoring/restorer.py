@@ -180,9 +180,7 @@ class _Choices:
         known = source in self.characters or lowered(source) in self.characters
         possible = []
         for operation in self.operations:
-            # A mark that is inserted behind a letter would be the letter's; no training makes such a label.
-            there = not operation.gap or not is_mark(operation.gap[0])
-            there = there and self.stripping.put_back(source, operation, loose=loose) is not None
+            there = self.stripping.put_back(source, operation, loose=loose) is not None
             changes_letter = operation.marks or operation.upper
             possible.append(operation.label == NOTHING or (there and (known or not changes_letter)))
         if not self.redo:

@@ -204,6 +204,8 @@ class Stripping:
     def put_back(self, source: str, operation: Operation, *, loose: bool) -> str | None:
         """A source after an operation; None if stripping would leave anything else of it.
 
+        A gap has no marks, as `taken` tells it: they would be those of the letter before.
+
         `loose`: whether stripping takes spaces after it.
         """
         character = source
@@ -218,7 +220,7 @@ class Stripping:
         if not character or self.source(character[0]) != source:
             return None
         for c in operation.gap:
-            if self.source(c) and not (loose and is_space(c)):
+            if is_mark(c) or (self.source(c) and not (loose and is_space(c))):
                 return None
         return character + operation.gap
 
