@@ -169,6 +169,11 @@ def test_a_recorded_kernel_is_not_called(cache):
     assert x.tolist() == [1, 1, 1]
 
 
+def test_what_a_skipped_kernel_leaves_as_it_was_causes_no_warning():
+    garbage = np.array([np.inf], np.float32)
+    assert jit.record(lambda: garbage - garbage) == []
+
+
 @compiled_only
 @pytest.mark.parametrize("collects", [True, False])
 def test_no_garbage_is_collected_while_a_kernel_is_compiled_and_then_as_before(cache, monkeypatch, collects):
