@@ -459,14 +459,21 @@ def class_grams(ids: Sequence[int], vocab_size: int) -> list[int]:
 
 
 def class_gram_weights(
-    texts: Sequence[tuple[Sequence[int], int]], classes: int, vocab_size: int
+    texts: Sequence[tuple[Sequence[int], int]], classes: int, vocab_size: int, without: int | None = None
 ) -> dict[int, Array]:
-    """By gram, its weights (classes,), counted in texts of one class each."""
+    """By gram, its weights (classes,), counted in texts of one class each.
+
+    Those of the text `without` are then taken away, but not from how many grams a class has in all.
+    """
     counts: dict[int, Array] = {}
     for ids, label in texts:
         for number in class_grams(ids, vocab_size):
             counts.setdefault(number, np.zeros(classes))[label] += 1
     total = sum(counts.values(), np.zeros(classes))
+    if without is not None:
+        ids, label = texts[without]
+        for number in class_grams(ids, vocab_size):
+            counts[number][label] -= 1
     return {
         number: np.log(
             (count + 0.1) / (total * (count / np.maximum(total, 1)).sum() / np.count_nonzero(total) + 0.1)

@@ -16,14 +16,14 @@ from support.calls import call
 from charrnn import api
 from charrnn.checkpoint import model_file
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.counts.class_grams import ClassGrams
-from charrnn.counts.learning.class_grams import learned
+from charrnn.config import TextConfig, TrainConfig
+from charrnn.counts.learning.class_grams import Counted, learned
 from charrnn.errors import CheckpointError
 from charrnn.events import Evaluated, Started
 from charrnn.kernels.loops.beside.class_grams import Texts
 from charrnn.nn.reader import log_softmax
 from charrnn.tasks.reading.calibration import FEWEST, LEAST, fit, surest
-from charrnn.tasks.reading.classify import Classifier
+from charrnn.tasks.reading.classify import Classifier, LabelledFiles
 
 V, N = 6, 3
 SMALL: dict[str, Any] = {"hidden_size": 6, "embedding_size": 5, "num_layers": 1, "threads": 2, "seed": 3}
@@ -41,14 +41,14 @@ def side_by_side(texts: list[np.ndarray[Any, Any]]) -> Texts:
     return Texts(np.concatenate(texts), ends - [len(text) for text in texts], ends, V)
 
 
-def counted(most_bytes: int = 10**6) -> ClassGrams:
+def counted(most_bytes: int = 10**6) -> Counted:
     texts, classes = some_texts(40)
     made = learned(side_by_side(texts), np.eye(N, dtype=np.float32)[classes], (N,), most_bytes)
     try:
         while True:
             next(made)
     except StopIteration as end:
-        found: ClassGrams = end.value
+        found: Counted = end.value
     return found
 
 
@@ -69,7 +69,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_weights_are_those_of_the_naive_reference():
     texts, classes = some_texts(40)
     expected = naive.class_gram_weights(list(zip(texts, classes, strict=True)), N, V)
-    found = counted()
+    found = counted().grams
     assert found.numbers.tolist() == sorted(expected)
     for number, codes in zip(found.numbers.tolist(), found.weights, strict=True):
         np.testing.assert_allclose((codes - 128.0) / 10, expected[number], atol=0.0501)
@@ -77,15 +77,26 @@ def test_weights_are_those_of_the_naive_reference():
 
 
 def test_what_grams_tell_is_that_of_the_naive_reference():
-    grams, (texts, _) = counted(), some_texts(20, seed=2)
+    grams, (texts, _) = counted().grams, some_texts(20, seed=2)
     asked = side_by_side(texts)
     found = grams.tell(asked.values, asked.begins, asked.ends)
     for text, told in zip(texts, found, strict=True):
         np.testing.assert_allclose(told, naive.told_by_grams(grams.tensors(), text, V), atol=1e-12)
 
 
+def test_what_grams_tell_of_a_text_that_they_counted_is_what_the_others_do():
+    known, (texts, classes) = counted(), some_texts(40)
+    before, pairs = known.counts.copy(), list(zip(texts, classes, strict=True))
+    found = known.tell_others(side_by_side(texts), np.eye(N, dtype=np.float32)[classes])
+    for r, (text, told) in enumerate(zip(texts, found, strict=True)):
+        weights = naive.class_gram_weights(pairs, N, V, without=r)
+        own = [weights[number] for number in naive.class_grams(text, V)]
+        np.testing.assert_allclose(told, np.sum(own, axis=0) / np.sqrt(len(own)), atol=1e-4)
+    np.testing.assert_array_equal(known.counts, before)
+
+
 def test_the_most_frequent_grams_take_no_more_bytes_than_allowed():
-    grams = counted(most_bytes=50 * (4 + N))
+    grams = counted(most_bytes=50 * (4 + N)).grams
     assert len(grams.numbers) == 50
     start, _, end = naive.class_grams([], V)
     assert {start, end} <= set(grams.numbers.tolist())
@@ -149,6 +160,35 @@ def test_the_loss_that_a_run_tells_is_that_of_its_file_and_of_the_network_alone(
     assert api.evaluate(tmp_path / "m.safetensors", words).loss == pytest.approx(best.val_loss, abs=1e-5)
     assert best.network_loss is not None
     assert best.network_loss > best.val_loss
+
+
+def test_the_file_has_the_grams_of_all_texts_those_held_out_among_them_but_not_of_val(tmp_path):
+    rows = "".join(f"{'ab'[n % 2]}\t{chr(97 + n % 26)}{chr(97 + n // 26)}\n" for n in range(400))
+    (tmp_path / "t.tsv").write_text(rows)
+    (tmp_path / "v.tsv").write_text("a\tzzzz\nb\tyyyy\n")
+    for val in ((), (tmp_path / "v.tsv",)):
+        out = tmp_path / f"{len(val)}.safetensors"
+        more = {"val": val} if val else {"val_fraction": 0.5}
+        list(api.train(tmp_path / "t.tsv", out=out, task="classify", steps=1, **more, **SMALL))
+        found = model_file.load(out)
+        assert found.grams is not None
+        ids = [found.vocabulary.encode(line.split("\t")[1]) for line in rows.splitlines()]
+        expected = {number for own in ids for number in naive.class_grams(own, found.config.vocab_size)}
+        assert found.grams.numbers.tolist() == sorted(expected)
+
+
+def test_while_it_learns_half_of_what_others_tell_is_added_to_its_logits(model):
+    material = LabelledFiles((model.parent / "words.tsv",), ()).read(TextConfig())
+    train = TrainConfig(steps=1, counts=1.0, val_fraction=0.1)
+    task = material.task(material.network({}), train)
+    assert task.batch(0, 0).beside is None
+    empty = Checkpoint(material.network({}), material.corpus.vocabulary, material.corpus.text, {})
+    read = list(task.describe(empty))
+    assert read[-1] == (task.characters * 4 + task.val_characters * 2,) * 2
+    some = task.own.take(task._batches.rows(0, 0))
+    told = task._counted.tell_others(some.grams_of(empty.config.vocab_size), some.counts)
+    np.testing.assert_array_equal(task.batch(0, 0).beside, told / 2)
+    assert np.abs(told).max() > 1
 
 
 def test_without_counts_a_file_is_as_it_was_before_there_were_any(model, tmp_path):

@@ -63,7 +63,8 @@ def batch(kind: str, lengths: list[int], T: int | None = None, seed: int = 1) ->
         weights = rng.uniform(0.5, 2, (T, B)) * (np.arange(T)[:, None] < target_lengths)
         return Batch(x, sizes, targets, weights, np.concatenate([np.full((1, B), N), targets[:-1]]))
     if kind == "classes":
-        return Batch(x, sizes, rng.dirichlet(np.ones(N), B), rng.uniform(0.5, 2, B))
+        beside = rng.standard_normal((B, N))
+        return Batch(x, sizes, rng.dirichlet(np.ones(N), B), rng.uniform(0.5, 2, B), beside=beside)
     targets = rng.integers(0, N, (T, B)).astype(np.int32)
     if kind == "tags":
         return Batch(x, sizes, targets, rng.uniform(0.5, 2, B))
@@ -124,6 +125,16 @@ def test_gradients_are_central_differences(kind, cell, workers):
     name, (cell, nonlinearity) = list(ALL)[kind], CELLS[cell]
     network = of(name, config(cell, nonlinearity, embedding_size=D, norm=norm, residual=residual))
     check(make(network, workers), batch(name, [4, 1, 3], 5))
+
+
+def test_what_is_beside_a_classifier_is_added_to_its_logits(workers):
+    reader, given = make(of("classes", config()), workers), batch("classes", [4, 2, 6])
+    logits = reader.forward(given.x, given.lengths)
+    for own in (given, given._replace(beside=None)):
+        beside = 0 if own.beside is None else own.beside
+        rows = zip(own.targets, logits + beside, strict=True)
+        expected = [-target @ naive.log_softmax(row) for target, row in rows]
+        np.testing.assert_allclose(reader.losses(own), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -253,11 +264,11 @@ def test_each_column_has_a_softmax_of_its_own(cell, nonlinearity, workers):
     rng, given = np.random.default_rng(8), batch("classes", [4, 1, 3], 5)
     targets = np.concatenate([rng.dirichlet(np.ones(n), 3) for n in settings.targets], axis=1)
     targets[1, 2:5], targets[2, 5:] = 0, 1.7 * targets[2, 5:]
-    given = given._replace(targets=targets)
+    given = given._replace(targets=targets, beside=rng.standard_normal(targets.shape))
     check(make(settings, workers), given)
     for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-5)):
         reader = make(settings, workers, dtype)
-        logits, losses = reader.forward(given.x, given.lengths), reader.losses(given)
+        logits, losses = reader.forward(given.x, given.lengths) + given.beside, reader.losses(given)
         for b in range(3):
             parts = [slice(0, 2), slice(2, 5), slice(5, 9)]
             own = [-targets[b, part] @ naive.log_softmax(logits[b, part]) for part in parts]

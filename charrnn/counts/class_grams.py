@@ -65,8 +65,8 @@ class ClassGrams:
             raise ValueError(f"{PREFIX}numbers do not ascend")
 
     @cached_property
-    def _rows(self) -> npt.NDArray[np.int32]:
-        """Made when texts are first read: what only opens a file, or fits scales, needs no table of 4 MB."""
+    def rows(self) -> npt.NDArray[np.int32]:
+        """(2 ** BITS,), see rows_of: made when texts are first read, since a table takes 4 MB."""
         return rows_of(self.numbers)
 
     @property
@@ -96,7 +96,7 @@ class ClassGrams:
         from charrnn.kernels.loops.beside import class_grams as kernels  # what only opens files needs none
 
         told = np.empty((len(begins), self.weights.shape[1]))
-        kernels.tell(told, kernels.Texts(values, begins, ends, self.vocab_size), self._rows, self.weights)
+        kernels.tell(told, kernels.Texts(values, begins, ends, self.vocab_size), self.rows, self.weights)
         return told
 
     def alone(self, told: Floats) -> tuple[Floats, Floats]:

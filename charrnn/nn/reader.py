@@ -15,7 +15,7 @@ from charrnn.config import ModelConfig
 from charrnn.nn.modules.module import Sequential
 from charrnn.nn.modules.reading.crf import BoundCRF
 from charrnn.nn.modules.reading.decoder import BoundDecoder, Decoder, Encoded, Steps, Written
-from charrnn.nn.modules.reading.heads import BoundHead, Classes, Head
+from charrnn.nn.modules.reading.heads import BoundClasses, BoundHead, Classes, Head
 from charrnn.nn.network import State
 from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array
@@ -32,6 +32,7 @@ class Batch(NamedTuple):
     targets: Array
     weights: Array
     previous: Array | None = None  # (T', B) ids of a target: START, then all but the last of `targets`
+    beside: Array | None = None  # (B, N), what is added to the logits of whole texts; see Classes
 
 
 def window_length(longest: int) -> int:
@@ -147,7 +148,7 @@ class Reader(Parametrized[_Passes]):
         """Put the gradient of the mean loss into `gradients`; return that loss. See Model.gradient."""
         passes = self._of(True, batch.x, batch.previous)
         passes.read(batch.x, batch.lengths, batch.previous)
-        passes.head.load(batch.targets, batch.weights, self.weight_of(batch) if whole is None else whole)
+        self._load(passes.head, batch, self.weight_of(batch) if whole is None else whole)
         passes.drop(*([] if dropout_seed is None else [(0, batch.x.shape[1], dropout_seed)]))
 
         def pass_over(share: Share) -> None:
@@ -169,6 +170,11 @@ class Reader(Parametrized[_Passes]):
         """A gradient as `Learner` asks for it."""
         return self.gradient(batch, key, then, whole), State(())
 
+    def _load(self, head: BoundHead, batch: Batch, total: float) -> None:
+        head.load(batch.targets, batch.weights, total)
+        if isinstance(head, BoundClasses):
+            head.beside = batch.beside
+
     def weight_of(self, batch: Batch) -> float:
         head = self.network.modules[-1]
         assert isinstance(head, Head)
@@ -180,7 +186,8 @@ class Reader(Parametrized[_Passes]):
         targets = batch.targets[some] if self.config.kind == "classifier" else batch.targets[:, some]
         weights = batch.weights[some] if of_texts else batch.weights[:, some]
         previous = None if batch.previous is None else batch.previous[:, some]
-        return Batch(batch.x[:, some], batch.lengths[some], targets, weights, previous)
+        beside = None if batch.beside is None else batch.beside[some]
+        return Batch(batch.x[:, some], batch.lengths[some], targets, weights, previous, beside)
 
     def try_out(self) -> None:
         x, lengths = np.zeros((1, 1), np.int32), np.ones(1, np.int64)
@@ -205,7 +212,7 @@ class Reader(Parametrized[_Passes]):
 
     def _compared(self, batch: Batch) -> BoundHead:
         head = self._of(False, batch.x, batch.previous).head
-        head.load(batch.targets, batch.weights, self.weight_of(batch))
+        self._load(head, batch, self.weight_of(batch))
         self._forward(batch.x, batch.lengths, batch.previous, head.backward)
         return head
 

@@ -26,7 +26,7 @@ def batch(kind: Kind, seed: int) -> Any:
         return x, y, random.random((T, B)) < 0.2, None
     lengths, weights = random.integers(1, T + 1, B), random.random(B)
     if kind == "classifier":
-        return Batch(x, lengths, random.random((B, 4)), weights)
+        return Batch(x, lengths, random.random((B, 4)), weights, beside=random.random((B, 4)))
     if kind == "tagger":
         return Batch(x, lengths, y % 4, weights)
     inside = (np.arange(T)[:, None] < lengths) * weights

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,16 +25,37 @@ SEEN = 0.1
 TOGETHER = 2**18  # characters that are counted at a time
 
 
+class Counted(NamedTuple):
+    """Grams, and how often they were counted."""
+
+    grams: ClassGrams
+    counts: npt.NDArray[np.float32]  # (K, N), of each gram in the texts of each class
+    totals: npt.NDArray[np.float32]  # (N,), of all grams in these
+    shares: npt.NDArray[np.float32]  # (N,), see _shares
+
+    def tell_others(self, texts: kernels.Texts, own: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """What grams would tell of R texts that they have counted, had they not: (R, N).
+
+        own (R, N) is how often each text has each class.
+        """
+        told = np.empty(own.shape, np.float32)
+        classes = kernels.Classes(
+            np.cumsum((0, *self.grams.sizes)), self.totals, self.shares, np.float32(SEEN)
+        )
+        kernels.tell_others(told, texts, self.grams.rows, self.counts, own, classes)
+        return told
+
+
 def learned(
     texts: kernels.Texts, counts: npt.NDArray[np.float32], sizes: tuple[int, ...], most_bytes: int
-) -> Generator[int, None, ClassGrams]:
+) -> Generator[int, None, Counted]:
     """The grams of R texts, given how often each has each class (R, N), that take so many bytes at most.
 
     Nothing is known yet of how they stand beside a network. Yields the numbers of characters read.
     """
     lengths = texts.ends - texts.begins
-    grams = grams_of(lengths)
-    totals = np.einsum("r,rn->n", grams, counts, dtype=np.float64)  # of all grams in the texts of a class
+    # Of all grams in the texts of a class.
+    totals = np.einsum("r,rn->n", grams_of(lengths), counts, dtype=np.float64)
     rates = np.zeros(2**CLASS_GRAM_BITS)
     shares = np.einsum("rn,n->r", counts, 1 / np.maximum(totals, 1), dtype=np.float64)
     for some in _parts(lengths):
@@ -45,11 +67,12 @@ def learned(
         kernels.count(found, _some(texts, some), counts[some], rows)
         yield int(lengths[some].sum())
     columns, N = len(sizes), counts.shape[1]
-    return ClassGrams(
+    grams = ClassGrams(
         numbers.astype(np.uint32), coded(found, totals, sizes), np.zeros(columns, np.float32),
         np.ones(columns, np.float32), np.zeros(N, np.float32), np.full(1, NEVER, np.float32),
         sizes=sizes, vocab_size=texts.vocab_size,
     )  # fmt: skip
+    return Counted(grams, found, totals.astype(np.float32), _shares(totals, sizes).astype(np.float32))
 
 
 def grams_of(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -61,14 +84,22 @@ def grams_of(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 def coded(counts: Array, totals: Floats, sizes: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     """The codes of weights: of grams that texts of each class have so often (K, N), of so many grams (N,)."""
-    codes = np.empty(counts.shape, np.uint8)
+    codes, shares = np.empty(counts.shape, np.uint8), _shares(totals, sizes)
     for some in parts(sizes):
-        total = totals[some]
-        rates = counts[:, some] / np.maximum(total, 1)
-        even = rates.sum(axis=1, keepdims=True) / max(int(np.count_nonzero(total)), 1)
-        weights = np.log((counts[:, some] + SEEN) / (total * even + SEEN))
+        even = (counts[:, some] * shares[some]).sum(axis=1, keepdims=True)
+        weights = np.log((counts[:, some] + SEEN) / (totals[some] * even + SEEN))
         codes[:, some] = np.clip(np.round(weights / CLASS_GRAM_STEP) + CLASS_GRAM_ZERO, 0, 255)
     return codes
+
+
+def _shares(totals: Floats, sizes: tuple[int, ...]) -> Floats:
+    """What a class's count of a gram is multiplied by, (N,), for the mean over classes of how often it comes.
+
+    totals (N,) are those of all grams in the texts of a class; classes without any are not in the mean.
+    """
+    used = [max(int(np.count_nonzero(totals[some])), 1) for some in parts(sizes)]
+    shares: Floats = 1 / (np.maximum(totals, 1) * np.repeat(used, sizes))
+    return shares
 
 
 def try_out(outputs: int) -> None:
@@ -80,6 +111,8 @@ def try_out(outputs: int) -> None:
     kernels.count(counts, texts, counts, rows)
     kernels.tell(one, texts, rows, np.zeros((1, 1), np.uint8))
     kernels.alone(one, one[0], one, counts[0], counts[0], np.zeros(2, np.int64))
+    classes = kernels.Classes(np.zeros(2, np.int64), counts[0], counts[0], np.float32(SEEN))
+    kernels.tell_others(counts, texts, rows, counts, counts, classes)
 
 
 def _most_frequent(rates: Floats, most: int) -> npt.NDArray[np.int64]:

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from charrnn.kernels.activations import log
 from charrnn.kernels.coefficients import CLASS_GRAM as ORDER
 from charrnn.kernels.coefficients import CLASS_GRAM_BITS as BITS
 from charrnn.kernels.coefficients import CLASS_GRAM_STEP as STEP
 from charrnn.kernels.coefficients import CLASS_GRAM_ZERO as ZERO
 from charrnn.kernels.machine.jit import njit
+from charrnn.kernels.reductions import total_of_products
 
 FACTOR = 0x9E3779B97F4A7C15
 
@@ -27,6 +29,15 @@ class Texts(NamedTuple):
     begins: Any  # (R,)
     ends: Any  # (R,)
     vocab_size: int  # V
+
+
+class Classes(NamedTuple):
+    """What the weights of grams depend on besides their counts, all float32 but the bounds."""
+
+    bounds: Any  # (columns + 1,), of the classes of each column
+    totals: Any  # (N,), how many grams the texts of a class have
+    shares: Any  # (N,): the sum of counts by these is how often classes have a gram, in their mean
+    seen: Any  # how much more often each class is taken to have had a gram
 
 
 @njit()
@@ -105,6 +116,56 @@ def tell(told: Any, texts: Any, rows: Any, codes: Any) -> None:
                         total[n] += np.int32(codes[row, n])
         for n in range(N):
             told[r, n] = (total[n] - ZERO * found) * STEP / math.sqrt(number)
+
+
+@njit()
+def tell_others(told: Any, texts: Any, rows: Any, counts: Any, own: Any, classes: Any) -> None:
+    """What `tell` would, had the grams of a text not been counted in it, by weights that are not rounded.
+
+    counts (K, N) are those of grams, of which a text's, own (R, N), are taken away while it is asked for.
+    told, counts and own are float32.
+    """
+    bounds, totals, shares, seen = classes
+    found = np.empty(0, np.int32)
+    for r in range(len(texts.begins)):
+        places = texts.ends[r] - texts.begins[r] + 2
+        if len(found) < ORDER * places:
+            found = np.empty(ORDER * places, np.int32)
+        number, known, y = 0, 0, told[r]
+        for first in range(places):
+            h = np.uint64(0)
+            for place in range(first, min(first + ORDER, places)):
+                h = _longer(h, _symbol(texts, r, place))
+                row = rows[h >> np.uint64(64 - BITS)]
+                number += 1
+                if row >= 0:
+                    found[known] = row
+                    known += 1
+        _add_to_rows(counts, found[:known], own[r], np.float32(-1))
+        y[:] = 0
+        for row in found[:known]:
+            for column in range(len(bounds) - 1):
+                some = slice(bounds[column], bounds[column + 1])
+                _add_weights(y[some], counts[row, some], totals[some], shares[some], seen)
+        _add_to_rows(counts, found[:known], own[r], np.float32(1))
+        y *= np.float32(1 / math.sqrt(number))
+
+
+@njit()
+def _add_to_rows(counts: Any, rows: Any, own: Any, times: Any) -> None:
+    """Adds own (N,), most of which is 0, to these rows of counts (K, N), so many times."""
+    for n in range(len(own)):
+        if own[n] > 0:
+            for row in rows:
+                counts[row, n] += times * own[n]
+
+
+@njit()
+def _add_weights(y: Any, counts: Any, totals: Any, shares: Any, seen: Any) -> None:
+    """Adds the weights (N,) of a gram that texts of each class have so often; see Classes."""
+    N, even = len(y), total_of_products(counts, shares, np.float32(0), len(y))
+    for n in range(N):
+        y[n] += log((counts[n] + seen) / (totals[n] * even + seen))
 
 
 @njit()

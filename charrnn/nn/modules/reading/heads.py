@@ -80,7 +80,7 @@ class Classes(Head):
         return f"Classes({', '.join(map(str, self.sizes))})"
 
     def bind(self, window: Window, x: Stream) -> BoundHead:
-        return _BoundClasses(window, x, self.sizes)
+        return BoundClasses(window, x, self.sizes)
 
 
 class _BoundPositions(BoundHead):
@@ -95,7 +95,11 @@ class _BoundPositions(BoundHead):
         kernels.loss.cross_entropy(x.values, self.targets, self.weights, self.losses, x.N, b0, b1)
 
 
-class _BoundClasses(BoundHead):
+class BoundClasses(BoundHead):
+    """See BoundHead. `beside` (B, N) is added to the logits, so that the network learns what that lacks."""
+
+    beside: Array | None = None
+
     def __init__(self, window: Window, x: Stream, sizes: tuple[int, ...]) -> None:
         super().__init__(window, x)
         self.bounds = np.cumsum((0, *sizes))
@@ -104,6 +108,8 @@ class _BoundClasses(BoundHead):
 
     def backward(self, b0: int, b1: int) -> None:
         x = self.x
+        if self.beside is not None:
+            x.values[0, b0:b1, : x.N] += self.beside[b0:b1]
         kernels.loss.soft_cross_entropy(
             x.values, self.targets, self.weights, self.losses, self.bounds, b0, b1
         )
