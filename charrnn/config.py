@@ -579,6 +579,8 @@ class TrainConfig:
     sync_every: int = limited(1, 1, 10**6, version=6)
     # The largest norm of a gradient by the mean of the norms before it; 0: it may grow to `clip` at once.
     clip_ratio: float = limited(0.0, 0, 1e9, "0, or a number above 1, such as 2", version=8)
+    # The share of the steps over which the weights are averaged that are evaluated and kept; 0: the last.
+    average: float = limited(0.0, 0, 1, version=9)
 
     def __post_init__(self) -> None:
         if isinstance(self.shares, list):  # from a file

@@ -49,6 +49,7 @@ TRAIN_RANGES = {  # a value inside, one below and one above
     "l1": (0.0, -0.1, 1e4),
     "clip": (1, 0.0, 1e10),
     "clip_ratio": (2, 1.0, 1e10),
+    "average": (0.1, -0.1, 1.1),
     "beta1": (0.0, -0.1, 1.0),
     "beta2": (0.5, -0.1, 1.0),
     "epsilon": (1e-8, 0.0, 2.0),

@@ -94,6 +94,32 @@ def test_norms_that_grow_at_once_are_held_back():
     assert optimizer.m.max() == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("average", [0.2, 1.0])
+def test_weights_are_averaged_over_a_share_of_the_steps(average, workers):
+    rng = np.random.default_rng(2)
+    config = ModelConfig(37, "gru", hidden_size=33, num_layers=2, embedding_size=20)
+    parameters, gradients = (Parameters(config.parameter_shapes(), dtype=np.float64) for _ in range(2))
+    train = TrainConfig(steps=1, average=average)
+    optimizer, seen = AdamW(parameters, train, workers), []
+    optimizer.swap()
+    assert not parameters.flat.any(), "there is no mean yet"
+    for _ in range(40):
+        gradients.load({n: rng.standard_normal(s) for n, s in config.parameter_shapes().items()})
+        optimizer.step(gradients, 0.1)
+        seen.append(parameters.flat.copy())
+    gradients["decoder.bias"][0] = math.nan
+    optimizer.step(gradients, 0.1)
+    expected = seen[0]
+    for step, weights in enumerate(seen):
+        expected = expected + (weights - expected) / (1 + average * step)
+    optimizer.swap()
+    np.testing.assert_allclose(parameters.flat, expected, rtol=1e-10, atol=1e-15)
+    np.testing.assert_array_equal(optimizer.tensors()["average"], seen[-1])
+    if average == 1:
+        np.testing.assert_allclose(expected, np.mean(seen, axis=0), rtol=1e-10, atol=1e-15)
+    assert "average" not in AdamW(parameters, TrainConfig(steps=1), workers).tensors()
+
+
 def test_padding_stays_zero():
     config = ModelConfig(3, hidden_size=5, num_layers=1, embedding_size=2)
     parameters, gradients = Parameters(config.parameter_shapes()), Parameters(config.parameter_shapes())

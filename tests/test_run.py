@@ -102,6 +102,21 @@ def test_the_model_file_holds_the_best_so_far(corpus, tmp_path):
     assert result.loss == pytest.approx(best, abs=1e-6)
 
 
+def test_a_run_evaluates_and_keeps_averaged_weights_and_resumes_with_both(corpus, tmp_path):
+    settings = {"steps": 30, "evaluations": 3, "average": 0.5, "val_split": "end"}
+    out, resumed, last = (tmp_path / f"{name}.safetensors" for name in ("m", "resumed", "last"))
+    best = min(event.val_loss for event in train(corpus, out, **settings) if isinstance(event, Evaluated))
+    train(corpus, last, **{**settings, "average": 0.0})
+    written = model_file.load(out)
+    assert api.evaluate(written, _validation_file(corpus, tmp_path)).loss == pytest.approx(best, abs=1e-6)
+    assert written.tensors["decoder.bias"].tolist() != model_file.load(last).tensors["decoder.bias"].tolist()
+    for step in (10, 17):
+        stop_after(step, lambda stop: api.train(corpus, out=resumed, stop=stop, **SMALL, **settings))
+        list(api.train(corpus, out=resumed, resume=True))
+        assert resumed.read_bytes() == out.read_bytes()
+        resumed.unlink()
+
+
 def _validation_file(corpus, tmp_path):
     text = corpus.read_text(encoding="utf-8")
     path = tmp_path / "validation.txt"

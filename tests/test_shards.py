@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -194,6 +195,28 @@ def test_a_run_goes_on_with_another_number_of_ranks(before: int, after: int) -> 
 
     saved = led(before, first)
     assert led(after, second) == trained(ALONE, "writer", 4)[1]
+
+
+@pytest.mark.parametrize("more", [{}, {"sync_every": 2}])
+def test_all_ranks_evaluate_with_averaged_weights(more: dict[str, Any]) -> None:
+    def evaluated(ranks: Any) -> list[bytes]:
+        model = Model(config(), workers=Workers(1, ranks))
+        model.load_tensors(initial_tensors(config(), 3))
+        learner, carry = learner_of(model, TrainConfig(steps=9, shards=4, average=0.5, **more), B), None
+        for step in range(4):
+            _, _, carry = learner.train_step(batch("writer", step), carry, 0.02, step)
+        assert learner.exchange()
+        found = []
+        for within in (learner.averaged(), nullcontext()):
+            with within:
+                found.append(learner.model.losses(*batch("writer", 5)[:2])[0].tobytes())
+        parts = learner.state_dict(carry), learner.tensors()
+        return [*found, *(array.tobytes() for part in parts for array in part.values())]
+
+    alone = evaluated(ALONE)
+    assert alone[0] != alone[1]
+    for size in (2, 3):
+        assert led(size, evaluated) == alone
 
 
 def test_a_rank_whose_weights_have_changed_is_found_when_the_run_is_saved() -> None:

@@ -29,7 +29,7 @@ from charrnn.labels import from_record as columns_of
 from charrnn.text.novelty import Novelty
 from charrnn.vocabulary import END, Vocabulary
 
-FORMAT_VERSION = 8  # newer files are refused; each file gets the lowest version that can hold it
+FORMAT_VERSION = 9  # newer files are refused; each file gets the lowest version that can hold it
 INDEX_VERSION = 2  # the lowest version for a model with a novelty index
 COUNTS_VERSION, MORE_COUNTS_VERSION = 5, 6  # and with counts, and with those that are not is_plain
 GRAMS_VERSION = 7  # and with grams beside a classifier

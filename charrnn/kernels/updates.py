@@ -66,6 +66,14 @@ def adamw(parameters: Any, gradient: Any, m: Any, v: Any, n0: int, n1: int, step
 
 
 @njit()
+def average(mean: Any, parameters: Any, n0: int, n1: int, weight: float) -> None:
+    """mean = mean + weight (parameters - mean), on elements n0 to n1 of flat vectors."""
+    mean, parameters, factor = mean[n0:n1], parameters[n0:n1], parameters.dtype.type(weight)
+    for j in range(len(mean)):
+        mean[j] += factor * (parameters[j] - mean[j])
+
+
+@njit()
 def adapt(
     parameters: Any, trained: Any, gradient: Any, squares: Any, count: int, rate: float, decay: float,
     epsilon: float,

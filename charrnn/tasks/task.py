@@ -7,6 +7,7 @@ An `Assignment` names the files of a task. Reading them gives `Material`, which 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
@@ -60,6 +61,9 @@ class Network(Protocol):
 
     def is_finite(self) -> bool:
         """Whether all weights are finite."""
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within it, the weights are those that a model file gets, which may be means over many steps."""
 
     def tensors(self) -> dict[str, Array]:
         """Copies of the weights, as stored in a model file."""

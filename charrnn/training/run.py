@@ -180,12 +180,13 @@ class Run:
         p = self.position
         before = self._seconds()
         self._exchange()
-        result = self.task.evaluate(self.network, self.stop)
-        if result is None:
-            return
-        if not math.isfinite(result.loss):
-            raise self._diverged("the loss")
-        self._check_weights()
+        with self.network.averaged():
+            result = self.task.evaluate(self.network, self.stop)
+            if result is None:
+                return
+            if not math.isfinite(result.loss):
+                raise self._diverged("the loss")
+            self._check_weights()
         train_loss = p.loss_sum / p.loss_count if p.loss_count else p.running_loss
         best = result.loss < p.best_loss
         # Exactly the best again: the weights no longer matter, for instance if float32 has no better loss.

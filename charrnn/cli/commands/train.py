@@ -83,6 +83,7 @@ _SETTINGS: dict[str, dict[str, tuple[str | None, str]]] = {
         "l1": ("X", "Decoupled L1 shrinkage [{:g}]."),
         "clip": ("X", "Largest norm of a gradient [{:g}]."),
         "clip_ratio": ("X", "Largest by the mean of norms so far [any]."),
+        "average": ("P", "Share of steps whose weights are averaged [{:g}]."),
         "shards": ("N", "Parts of a batch, for mpirun to share out [{}]."),
         "sync_every": ("N", "Steps that shards learn apart [{}; by the network]."),
         "patience": ("N", "Worse evaluations in a row to the end [{}]."),

@@ -195,7 +195,7 @@ def _step(config: ModelConfig, bfloat16: bool, workers: Workers, *, sharded: boo
     if sharded and model.learns_side_by_side:
         model.try_out_side_by_side()
     model.try_out()
-    optimizer_of(model, TrainConfig(steps=1)).step(model.gradients, 0.0)
+    optimizer_of(model, TrainConfig(steps=1, average=1.0)).step(model.gradients, 0.0)
 
 
 def optimizer_of(model: Parametrized[Any], config: TrainConfig) -> Optimizer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -51,9 +52,23 @@ class Learner(Generic[AnyModel]):
         """Whether all weights are finite. They may overflow though the losses do not."""
         return bool(np.isfinite(self.model.parameters.flat).all())
 
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within it, weights are their mean over many steps, if the settings ask for it, as files have it."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
+
+    def swap(self) -> None:
+        """Let weights and their mean change places."""
+        self.optimizer.swap()
+
     def tensors(self) -> dict[str, Array]:
-        """Copies of the weights in PyTorch's names and layout."""
-        return self.model.tensors()
+        """Copies of the weights, or of their mean, in PyTorch's names and layout."""
+        with self.averaged():
+            return self.model.tensors()
 
     def state_dict(self, carry: State | None) -> dict[str, Array]:
         """The arrays of weights, moments and state themselves, to be written before the next step."""

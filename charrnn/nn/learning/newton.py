@@ -53,7 +53,7 @@ class BoundedNewton(Optimizer):
         self._gathered = np.zeros(1, np.int64)  # rows that products and sums are of
         self._zero = aligned((padded(max(S, O)),), dtype)
 
-    def tensors(self) -> dict[str, Array]:
+    def _moments(self) -> dict[str, Array]:
         return {
             "newton.m": self._m.flat, "newton.products": self._products, "newton.sums": self._sums,
             "newton.inverse": self._inverse, "newton.mean": self._mean, "newton.gathered": self._gathered,

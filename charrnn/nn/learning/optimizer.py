@@ -19,6 +19,7 @@ from charrnn.nn.workers import Phase, Workers
 # Of the mean of norms, what an update keeps, so that it is of about the last hundred. However small that is,
 # a norm may be the share LEAST of `clip`, so that learning goes on where nothing was to be learned for long.
 MEAN_KEPT, LEAST = 0.99, 1e-4
+SWAPPED = 1 << 20  # parameters that change places with their mean at a time, for which there is room twice
 
 
 def learning_rate(config: TrainConfig, progress: float) -> float:
@@ -35,16 +36,26 @@ def learning_rate(config: TrainConfig, progress: float) -> float:
 
 
 class Optimizer(ABC):
-    """Updates parameters in place."""
+    """Updates parameters in place, and averages them where the settings ask for it.
+
+    The mean counts the parameters after step k as 1 / (1 + average (k - 1)), so that it is of about the share
+    `average` of all steps so far, however many these are (Shamir & Zhang 2013).
+    """
 
     def __init__(self, parameters: Parameters, config: TrainConfig, workers: Workers) -> None:
         self.parameters, self.config, self.workers = parameters, config, workers
         self.steps = 0  # taken so far
+        size = parameters.flat.shape if config.average else (0,)
+        self.mean = aligned(size, parameters.flat.dtype)
         self._partial = np.zeros(-(-len(parameters.flat) // BLOCK))
 
-    @abstractmethod
     def tensors(self) -> dict[str, Array]:
         """The arrays from which updates go on."""
+        return self._moments() | ({"average": self.mean} if self.config.average else {})
+
+    @abstractmethod
+    def _moments(self) -> dict[str, Array]:
+        """Those of this optimizer."""
 
     @abstractmethod
     def _update(self, gradients: Parameters, rate: float) -> Iterable[Phase]:
@@ -56,7 +67,22 @@ class Optimizer(ABC):
         def sum_squares(share: Share) -> None:
             updates.squared_norms(self._partial, gradients.flat, *share.of(len(self._partial)))
 
-        return (sum_squares, *self._update(gradients, rate))
+        averaging = (self._average,) if self.config.average else ()
+        return (sum_squares, *self._update(gradients, rate), *averaging)
+
+    def _average(self, share: Share) -> None:
+        if math.isfinite(self._norm()):
+            n0, n1 = share.of(len(self.mean))
+            weight = 1.0 / (1.0 + self.config.average * self.steps)
+            updates.average(self.mean, self.parameters.flat, n0, n1, weight)
+
+    def swap(self) -> None:
+        """Let the parameters and their mean change places, if there is one."""
+        if self.config.average and self.steps:
+            flat = self.parameters.flat
+            for first in range(0, len(flat), SWAPPED):
+                some = slice(first, first + SWAPPED)
+                flat[some], self.mean[some] = self.mean[some].copy(), flat[some].copy()
 
     def step(self, gradients: Parameters, rate: float) -> float:
         """Update the parameters, if the gradient is finite. Returns its norm, before any clipping."""
@@ -89,7 +115,7 @@ class AdamW(Optimizer):
         self.v = aligned(parameters.flat.shape, parameters.flat.dtype)
         self.mean_norm = np.full(1, config.clip, np.float32)  # is used, and changes, with a clip_ratio alone
 
-    def tensors(self) -> dict[str, Array]:
+    def _moments(self) -> dict[str, Array]:
         running = {"adam.mean_norm": self.mean_norm} if self.config.clip_ratio else {}
         return {"adam.m": self.m, "adam.v": self.v, **running}
 

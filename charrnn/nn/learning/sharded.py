@@ -92,6 +92,10 @@ class ShardedLearner(Learner[AnyModel]):
         model.workers.run(*self.optimizer.phases(model.gradients, rate))
         return self.optimizer.finish()
 
+    def swap(self) -> None:
+        with self._ranks.asking(_swap, [()] * self._ranks.size):
+            self.optimizer.swap()
+
     def state_dict(self, carry: Any) -> dict[str, Array]:
         if carry is None:
             return super().state_dict(None)
@@ -152,6 +156,11 @@ def _compile(ranks: Ranks, held: ShardedLearner[Any]) -> ShardedLearner[Any]:
 def _step(ranks: Ranks, held: ShardedLearner[Any], *how: Any) -> ShardedLearner[Any]:
     held.step(*how)
     ranks.gather(held._losses)
+    return held
+
+
+def _swap(ranks: Ranks, held: ShardedLearner[Any]) -> ShardedLearner[Any]:
+    held.optimizer.swap()
     return held
 
 
