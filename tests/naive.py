@@ -482,6 +482,25 @@ def class_gram_weights(
     }
 
 
+def regressed_grams(
+    texts: Sequence[tuple[Sequence[int], int]], classes: int, vocab_size: int
+) -> dict[int, Array]:
+    """Those of a logistic regression that begins with half of them: four passes of Adagrad, 0.05 and less."""
+    weights = {n: own / 2 for n, own in class_gram_weights(texts, classes, vocab_size).items()}
+    squares, random = {number: np.full(classes, 0.1) for number in weights}, np.random.default_rng(0)
+    for rate in (0.05, 0.0375, 0.025, 0.0125):
+        for r in random.permutation(len(texts)):
+            ids, label = texts[r]
+            found = class_grams(ids, vocab_size)
+            root = np.sqrt(len(found))
+            p = np.exp(sum(weights[number] for number in found) / root)
+            slope = (p / p.sum() - np.eye(classes)[label]) / root
+            for number in found:
+                squares[number] = squares[number] + slope**2
+                weights[number] = weights[number] - rate * slope / np.sqrt(squares[number])
+    return weights
+
+
 def told_by_grams(parameters: Mapping[str, Array], ids: Sequence[int], vocab_size: int) -> Array:
     """What the grams of a text tell of each class."""
     rows = {int(number): n for n, number in enumerate(parameters["grams.numbers"])}

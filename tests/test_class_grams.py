@@ -17,7 +17,8 @@ from charrnn import api
 from charrnn.checkpoint import model_file
 from charrnn.checkpoint.model_file import Checkpoint
 from charrnn.config import TextConfig, TrainConfig
-from charrnn.counts.learning.class_grams import Counted, learned
+from charrnn.counts.learning import class_grams as learning
+from charrnn.counts.learning.class_grams import Counted, learned, ratios
 from charrnn.errors import CheckpointError
 from charrnn.events import Evaluated, Started
 from charrnn.kernels.loops.beside.class_grams import Texts
@@ -68,12 +69,28 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_weights_are_those_of_the_naive_reference():
     texts, classes = some_texts(40)
-    expected = naive.class_gram_weights(list(zip(texts, classes, strict=True)), N, V)
-    found = counted().grams
-    assert found.numbers.tolist() == sorted(expected)
-    for number, codes in zip(found.numbers.tolist(), found.weights, strict=True):
+    pairs = list(zip(texts, classes, strict=True))
+    begun, expected = (f(pairs, N, V) for f in (naive.class_gram_weights, naive.regressed_grams))
+    found = counted()
+    assert found.grams.numbers.tolist() == sorted(expected)
+    logs = ratios(found.counts, found.totals.astype(np.float64), (N,))
+    for number, own, codes in zip(found.grams.numbers.tolist(), logs, found.grams.weights, strict=True):
+        np.testing.assert_allclose(own, begun[number], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose((codes - 128.0) / 10, expected[number], atol=0.0501)
-    assert np.all(found.weights[:, N - 1] == 128)  # of a class without texts nothing is known
+    assert not logs[:, N - 1].any()  # of a class without texts nothing is counted
+    moved = [expected[number] - begun[number] / 2 for number in expected]
+    assert np.abs(moved).max() > 0.2
+
+
+def test_a_regression_reads_so_many_texts_that_it_takes_seconds(monkeypatch):
+    read = []
+    monkeypatch.setattr(learning, "MOST_REGRESSED", 60)
+    monkeypatch.setattr(learning.kernels, "regress", lambda w, q, texts, *more: read.append(texts))
+    counted()
+    texts, _ = some_texts(40)
+    fraction = 60 / sum(map(len, texts))
+    assert [len(some.begins) for some in read] == [int(40 * fraction)] * 4
+    assert len({tuple(some.begins) for some in read}) == 4
 
 
 def test_what_grams_tell_is_that_of_the_naive_reference():

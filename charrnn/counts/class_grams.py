@@ -1,9 +1,8 @@
-"""Counted grams beside a classifier: how much more often texts of a class have a gram than others do.
+"""Counted grams beside a classifier: how much more likely a text is of a class that has a gram.
 
-A gram is up to four characters in a row, with marks for the start and the end of a text. Its weights are the
-logarithms of ratios (Wang and Manning 2012): of how often texts of a class have it, to how often they would
-if all classes had it as often. What a text's grams tell of a class is the sum of their weights by the root of
-their number. Grams that are not in the table tell nothing.
+A gram is up to four characters in a row, with marks for the start and the end of a text. What a text's grams
+tell of a class is the sum of their weights by the root of their number. Grams that are not in the table tell
+nothing. See charrnn.counts.learning.class_grams for how weights are found.
 
 Of a text, a model's logits are either those of the network and `scales` times what grams tell, or where grams
 alone are sure, those of grams alone. That depends on the text and the model, and on nothing else.

@@ -16,8 +16,10 @@ from charrnn.kernels.coefficients import CLASS_GRAM as ORDER
 from charrnn.kernels.coefficients import CLASS_GRAM_BITS as BITS
 from charrnn.kernels.coefficients import CLASS_GRAM_STEP as STEP
 from charrnn.kernels.coefficients import CLASS_GRAM_ZERO as ZERO
+from charrnn.kernels.loss import _exponentials, _scale
 from charrnn.kernels.machine.jit import njit
-from charrnn.kernels.reductions import total_of_products
+from charrnn.kernels.reductions import largest, total, total_of_products
+from charrnn.kernels.rows import _add
 
 FACTOR = 0x9E3779B97F4A7C15
 
@@ -126,29 +128,73 @@ def tell_others(told: Any, texts: Any, rows: Any, counts: Any, own: Any, classes
     told, counts and own are float32.
     """
     bounds, totals, shares, seen = classes
-    found = np.empty(0, np.int32)
     for r in range(len(texts.begins)):
-        places = texts.ends[r] - texts.begins[r] + 2
-        if len(found) < ORDER * places:
-            found = np.empty(ORDER * places, np.int32)
-        number, known, y = 0, 0, told[r]
-        for first in range(places):
-            h = np.uint64(0)
-            for place in range(first, min(first + ORDER, places)):
-                h = _longer(h, _symbol(texts, r, place))
-                row = rows[h >> np.uint64(64 - BITS)]
-                number += 1
-                if row >= 0:
-                    found[known] = row
-                    known += 1
-        _add_to_rows(counts, found[:known], own[r], np.float32(-1))
+        found, factor = _rows_of(texts, r, rows)
+        y = told[r]
+        _add_to_rows(counts, found, own[r], np.float32(-1))
         y[:] = 0
-        for row in found[:known]:
+        for row in found:
             for column in range(len(bounds) - 1):
                 some = slice(bounds[column], bounds[column + 1])
                 _add_weights(y[some], counts[row, some], totals[some], shares[some], seen)
-        _add_to_rows(counts, found[:known], own[r], np.float32(1))
-        y *= np.float32(1 / math.sqrt(number))
+        _add_to_rows(counts, found, own[r], np.float32(1))
+        _scale(y, factor, len(y))
+
+
+@njit()
+def _rows_of(texts: Any, r: int, rows: Any) -> Any:
+    """The rows of a text's grams, and 1 / the root of their number, those without a row among them."""
+    places = texts.ends[r] - texts.begins[r] + 2
+    found, number, known = np.empty(ORDER * places, np.int32), 0, 0
+    for first in range(places):
+        h = np.uint64(0)
+        for place in range(first, min(first + ORDER, places)):
+            h = _longer(h, _symbol(texts, r, place))
+            number += 1
+            row = rows[h >> np.uint64(64 - BITS)]
+            if row >= 0:
+                found[known] = row
+                known += 1
+    return found[:known], np.float32(1 / math.sqrt(number))
+
+
+@njit()
+def regress(weights: Any, squares: Any, texts: Any, rows: Any, own: Any, bounds: Any, rate: float) -> None:
+    """Logistic regression from each text once, by steps of Adagrad (Duchi et al. 2011).
+
+    The weights (K, N) of grams, and the sums (K, N) of their gradients' squares, are float32. The classes of
+    several columns are between bounds (columns + 1,); own (R, N) is how often each text has each class.
+    """
+    N, step = weights.shape[1], np.float32(rate)
+    p = np.empty(N, np.float32)
+    for r in range(len(texts.begins)):
+        found, factor = _rows_of(texts, r, rows)
+        p[:] = 0
+        for row in found:
+            _add(p, weights[row], N)
+        _scale(p, factor, N)
+        for column in range(len(bounds) - 1):
+            some = slice(bounds[column], bounds[column + 1])
+            _slopes(p[some], own[r, some], factor)
+        for row in found:
+            _adagrad(weights[row], squares[row], p, step)
+
+
+@njit()
+def _slopes(p: Any, own: Any, factor: Any) -> None:
+    """The gradient of a gram's weights, in place of logits (N,), if classes were told so often (N,)."""
+    N = len(p)
+    _exponentials(p, largest(p, N), N)
+    _scale(p, total(own, N) / total(p, N), N)
+    for n in range(N):
+        p[n] = (p[n] - own[n]) * factor
+
+
+@njit()
+def _adagrad(w: Any, squares: Any, gradient: Any, rate: Any) -> None:
+    for n in range(len(gradient)):
+        squares[n] += gradient[n] * gradient[n]
+        w[n] -= rate * gradient[n] / np.sqrt(squares[n])
 
 
 @njit()
