@@ -15,7 +15,7 @@ from charrnn.config import ModelConfig
 from charrnn.nn.modules.module import Sequential
 from charrnn.nn.modules.reading.crf import BoundCRF
 from charrnn.nn.modules.reading.decoder import BoundDecoder, Decoder, Encoded, Steps, Written
-from charrnn.nn.modules.reading.heads import BoundClasses, BoundHead, Classes, Head
+from charrnn.nn.modules.reading.heads import BoundHead, Classes, Head
 from charrnn.nn.network import State
 from charrnn.nn.operands import Share
 from charrnn.nn.parameters import Array
@@ -148,7 +148,8 @@ class Reader(Parametrized[_Passes]):
         """Put the gradient of the mean loss into `gradients`; return that loss. See Model.gradient."""
         passes = self._of(True, batch.x, batch.previous)
         passes.read(batch.x, batch.lengths, batch.previous)
-        self._load(passes.head, batch, self.weight_of(batch) if whole is None else whole)
+        total = self.weight_of(batch) if whole is None else whole
+        passes.head.load(batch.targets, batch.weights, total, batch.beside)
         passes.drop(*([] if dropout_seed is None else [(0, batch.x.shape[1], dropout_seed)]))
 
         def pass_over(share: Share) -> None:
@@ -169,11 +170,6 @@ class Reader(Parametrized[_Passes]):
     ) -> tuple[float, State]:
         """A gradient as `Learner` asks for it."""
         return self.gradient(batch, key, then, whole), State(())
-
-    def _load(self, head: BoundHead, batch: Batch, total: float) -> None:
-        head.load(batch.targets, batch.weights, total)
-        if isinstance(head, BoundClasses):
-            head.beside = batch.beside
 
     def weight_of(self, batch: Batch) -> float:
         head = self.network.modules[-1]
@@ -212,7 +208,7 @@ class Reader(Parametrized[_Passes]):
 
     def _compared(self, batch: Batch) -> BoundHead:
         head = self._of(False, batch.x, batch.previous).head
-        self._load(head, batch, self.weight_of(batch))
+        head.load(batch.targets, batch.weights, self.weight_of(batch), batch.beside)
         self._forward(batch.x, batch.lengths, batch.previous, head.backward)
         return head
 

@@ -27,6 +27,7 @@ class BoundHead(Bound):
     targets: Array
     weights: Array
     losses: Array
+    beside: Array | None = None  # (B, N), of Classes: is added to the logits of a window
 
     def __init__(self, window: Window, x: Stream) -> None:
         super().__init__(x, x)
@@ -34,9 +35,9 @@ class BoundHead(Bound):
         if window.training:
             x.gradient = x.values
 
-    def load(self, targets: Array, weights: Array, total: float) -> None:
-        """Take the targets of a window, and its weights by their share of the total."""
-        self.targets[:] = targets
+    def load(self, targets: Array, weights: Array, total: float, beside: Array | None = None) -> None:
+        """Take the targets of a window, its weights by their share of the total, and what is beside it."""
+        self.targets[:], self.beside = targets, beside
         self.weights[:] = weights / total if total else 0
 
     def loss(self) -> float:
@@ -80,7 +81,7 @@ class Classes(Head):
         return f"Classes({', '.join(map(str, self.sizes))})"
 
     def bind(self, window: Window, x: Stream) -> BoundHead:
-        return BoundClasses(window, x, self.sizes)
+        return _BoundClasses(window, x, self.sizes)
 
 
 class _BoundPositions(BoundHead):
@@ -95,11 +96,7 @@ class _BoundPositions(BoundHead):
         kernels.loss.cross_entropy(x.values, self.targets, self.weights, self.losses, x.N, b0, b1)
 
 
-class BoundClasses(BoundHead):
-    """See BoundHead. `beside` (B, N) is added to the logits, so that the network learns what that lacks."""
-
-    beside: Array | None = None
-
+class _BoundClasses(BoundHead):
     def __init__(self, window: Window, x: Stream, sizes: tuple[int, ...]) -> None:
         super().__init__(window, x)
         self.bounds = np.cumsum((0, *sizes))
