@@ -23,6 +23,7 @@ from charrnn.nn.reader import log_softmax
 from charrnn.tasks.reading.calibration import fit
 from charrnn.tasks.reading.classify import Classifier, balance
 from charrnn.tasks.reading.confusion import Confusion
+from charrnn.training.planning import reading
 
 # Words of three classes, of which one is rare and one has letters of its own.
 LETTERS = {"alpha": "abcd", "beta": "cdef", "gamma": "xyz"}
@@ -67,6 +68,23 @@ def lines(*words: object, stdin: str = "") -> list[list[str]]:
 
 
 # --- training --------------------------------------------------------------------------------------
+
+
+def test_what_is_planned_for_a_classifier_depends_on_its_texts_and_where_it_begins(folder, tmp_path):
+    few, many = (reading.plan("classifier", n, 2_000, {}).settings for n in (40_000, 60_000))
+    assert (few["learning_rate"], many["learning_rate"]) == (4e-3, 8e-3)
+    assert "average" not in few
+    assert many["average"] == 0.2
+    lines = tmp_path / "lines.txt"
+    lines.write_text("left\nright\nother\n" * 20)
+    writer, out = tmp_path / "w.safetensors", tmp_path / "m.safetensors"
+    list(api.train(lines, out=writer, text=TextConfig(lines=True), steps=1, **SMALL))
+    settings = {"task": "classify", "init_from": writer, "threads": 2, "out": out}
+    for _ in range(2):  # the second time, all is as it was
+        started = next(api.train(folder / "words.tsv", **settings))
+        assert isinstance(started, Started)
+        assert started.train.learning_rate == 1e-3
+        list(api.train(folder / "words.tsv", **settings))
 
 
 def test_a_classifier_learns_labels_and_its_file_says_what_it_is(folder, model):

@@ -13,7 +13,7 @@ from typing import Any
 
 from charrnn.checkpoint import kinds, model_file
 from charrnn.checkpoint.model_file import Checkpoint
-from charrnn.config import ModelConfig, TextConfig, TrainConfig, canonical, has_memory, to_dict
+from charrnn.config import Kind, ModelConfig, TextConfig, TrainConfig, canonical, has_memory, to_dict
 from charrnn.errors import ConfigError, TrainingError, VocabularyError, decimal
 from charrnn.events import Compiling, Started
 from charrnn.nn.learning.compilation import compile_kernels, start_helper
@@ -38,7 +38,8 @@ from charrnn.training.run import Run
 from charrnn.training.run_files import Outputs
 
 # Fine-tuning starts from good weights, which the usual peak would first unlearn.
-FINE_TUNING_RATE = 2e-3
+# Of 20 surnames of each of 18 languages, begun with a model that writes, 51 % were right at 1e-3, 42 at 2e-3.
+FINE_TUNING_RATE, FINE_TUNING_RATES = 2e-3, {"classifier": 1e-3}  # and those of kinds that differ
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _anew(
     kind, shards = request.assignment.kind, given.get("shards", request.ranks.shards or 1)
     given = given if shards == 1 else {**given, "shards": shards}
     if initial is not None:
-        given = _with_network_of(initial, given)
+        given = _with_network_of(initial, given, kind)
     writes = kind == "writer"
     guess = example(kind, given)  # calls the same kernels
     wanted, alike = agreed(given.get("precision", "auto"), request.ranks)
@@ -303,8 +304,8 @@ def _plan(material: Material, given: dict[str, Any], speed: Speed, *, from_base:
     return plan(len(corpus.documents), len(corpus.vocabulary), given, speed, from_base=from_base)
 
 
-def _with_network_of(initial: Checkpoint, given: dict[str, Any]) -> dict[str, Any]:
-    """The settings for fine-tuning: the network is the model's, but for dropout."""
+def _with_network_of(initial: Checkpoint, given: dict[str, Any], kind: Kind) -> dict[str, Any]:
+    """The settings for fine-tuning as this kind: the network is the model's, but for dropout."""
     network = _shape(initial)
     for name, value in network.items():
         if given.get(name, value) != value:
@@ -312,7 +313,8 @@ def _with_network_of(initial: Checkpoint, given: dict[str, Any]) -> dict[str, An
                 f"{name.replace('_', '-')} {given[name]} is not that of the model to start from, {value}",
                 "leave it out with --init-from",
             )
-    return {"learning_rate": FINE_TUNING_RATE, "dropout": initial.config.dropout, **network, **given}
+    rate = FINE_TUNING_RATES.get(kind, FINE_TUNING_RATE)
+    return {"learning_rate": rate, "dropout": initial.config.dropout, **network, **given}
 
 
 def _lasting(material: Material, train: TrainConfig) -> dict[str, Array]:
