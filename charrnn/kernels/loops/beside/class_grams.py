@@ -71,27 +71,40 @@ def spread(rates: Any, texts: Any, shares: Any) -> None:
 
 
 @njit()
+def _rows_of(texts: Any, r: int, rows: Any) -> Any:
+    """The rows of a text's grams, and the number of these, those without a row among them."""
+    places = texts.ends[r] - texts.begins[r] + 2
+    found, number, known = np.empty(ORDER * places, np.int32), 0, 0
+    for first in range(places):
+        h = np.uint64(0)
+        for place in range(first, min(first + ORDER, places)):
+            h = _longer(h, _symbol(texts, r, place))
+            number += 1
+            row = rows[h >> np.uint64(64 - BITS)]
+            if row >= 0:
+                found[known] = row
+                known += 1
+    return found[:known], number
+
+
+@njit()
+def _add_to_rows(counts: Any, rows: Any, own: Any, times: Any) -> None:
+    """Adds own (N,), most of which is 0, to these rows of counts (K, N), so many times."""
+    for n in range(len(own)):
+        if own[n] > 0:
+            for row in rows:
+                counts[row, n] += times * own[n]
+
+
+@njit()
 def count(counts: Any, texts: Any, told: Any, rows: Any) -> None:
     """Adds how often each text has each class, told (R, N), to the counts (K, N) of its grams.
 
     rows (2 ** BITS,) are those of grams; -1: not counted.
     """
-    classes = np.empty(told.shape[1], np.int64)
     for r in range(len(texts.begins)):
-        number = 0
-        for n in range(told.shape[1]):
-            if told[r, n] > 0:
-                classes[number] = n
-                number += 1
-        places = texts.ends[r] - texts.begins[r] + 2
-        for first in range(places):
-            h = np.uint64(0)
-            for place in range(first, min(first + ORDER, places)):
-                h = _longer(h, _symbol(texts, r, place))
-                row = rows[h >> np.uint64(64 - BITS)]
-                if row >= 0:
-                    for i in range(number):
-                        counts[row, classes[i]] += told[r, classes[i]]
+        found, _ = _rows_of(texts, r, rows)
+        _add_to_rows(counts, found, told[r], np.float32(1))
 
 
 @njit()
@@ -105,19 +118,12 @@ def tell(told: Any, texts: Any, rows: Any, codes: Any) -> None:
     for r in range(len(texts.begins)):
         for n in range(N):
             total[n] = 0
-        found, number, places = 0, 0, texts.ends[r] - texts.begins[r] + 2
-        for first in range(places):
-            h = np.uint64(0)
-            for place in range(first, min(first + ORDER, places)):
-                h = _longer(h, _symbol(texts, r, place))
-                number += 1
-                row = rows[h >> np.uint64(64 - BITS)]
-                if row >= 0:
-                    found += 1
-                    for n in range(N):
-                        total[n] += np.int32(codes[row, n])
+        found, number = _rows_of(texts, r, rows)
+        for row in found:
+            for n in range(N):
+                total[n] += np.int32(codes[row, n])
         for n in range(N):
-            told[r, n] = (total[n] - ZERO * found) * STEP / math.sqrt(number)
+            told[r, n] = (total[n] - ZERO * len(found)) * STEP / math.sqrt(number)
 
 
 @njit()
@@ -129,7 +135,7 @@ def tell_others(told: Any, texts: Any, rows: Any, counts: Any, own: Any, classes
     """
     bounds, totals, shares, seen = classes
     for r in range(len(texts.begins)):
-        found, factor = _rows_of(texts, r, rows)
+        found, number = _rows_of(texts, r, rows)
         y = told[r]
         _add_to_rows(counts, found, own[r], np.float32(-1))
         y[:] = 0
@@ -138,24 +144,7 @@ def tell_others(told: Any, texts: Any, rows: Any, counts: Any, own: Any, classes
                 some = slice(bounds[column], bounds[column + 1])
                 _add_weights(y[some], counts[row, some], totals[some], shares[some], seen)
         _add_to_rows(counts, found, own[r], np.float32(1))
-        _scale(y, factor, len(y))
-
-
-@njit()
-def _rows_of(texts: Any, r: int, rows: Any) -> Any:
-    """The rows of a text's grams, and 1 / the root of their number, those without a row among them."""
-    places = texts.ends[r] - texts.begins[r] + 2
-    found, number, known = np.empty(ORDER * places, np.int32), 0, 0
-    for first in range(places):
-        h = np.uint64(0)
-        for place in range(first, min(first + ORDER, places)):
-            h = _longer(h, _symbol(texts, r, place))
-            number += 1
-            row = rows[h >> np.uint64(64 - BITS)]
-            if row >= 0:
-                found[known] = row
-                known += 1
-    return found[:known], np.float32(1 / math.sqrt(number))
+        _scale(y, np.float32(1 / math.sqrt(number)), len(y))
 
 
 @njit()
@@ -168,7 +157,8 @@ def regress(weights: Any, squares: Any, texts: Any, rows: Any, own: Any, bounds:
     N, step = weights.shape[1], np.float32(rate)
     p = np.empty(N, np.float32)
     for r in range(len(texts.begins)):
-        found, factor = _rows_of(texts, r, rows)
+        found, number = _rows_of(texts, r, rows)
+        factor = np.float32(1 / math.sqrt(number))
         p[:] = 0
         for row in found:
             _add(p, weights[row], N)
@@ -195,15 +185,6 @@ def _adagrad(w: Any, squares: Any, gradient: Any, rate: Any) -> None:
     for n in range(len(gradient)):
         squares[n] += gradient[n] * gradient[n]
         w[n] -= rate * gradient[n] / np.sqrt(squares[n])
-
-
-@njit()
-def _add_to_rows(counts: Any, rows: Any, own: Any, times: Any) -> None:
-    """Adds own (N,), most of which is 0, to these rows of counts (K, N), so many times."""
-    for n in range(len(own)):
-        if own[n] > 0:
-            for row in rows:
-                counts[row, n] += times * own[n]
 
 
 @njit()
