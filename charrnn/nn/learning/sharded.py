@@ -93,6 +93,8 @@ class ShardedLearner(Learner[AnyModel]):
         return self.optimizer.finish()
 
     def swap(self) -> None:
+        if not self.optimizer.config.average:
+            return
         with self._ranks.asking(_swap, [()] * self._ranks.size):
             self.optimizer.swap()
 

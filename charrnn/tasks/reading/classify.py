@@ -39,7 +39,8 @@ SHOWN = 10_000  # characters of a line that are written again
 RARER = 0.1
 UNEVEN = 3.0  # how often the most frequent class is as frequent as the rarest, where that is said
 HIDDEN = 0.1  # the share of characters that are unknown while the network learns
-# While it learns, this much of what grams tell of a text is added to its logits, so that it learns the rest.
+# While it learns, this much of what grams tell of a text is added to its logits, so that it learns the rest:
+# grams by ratios, without the text's own counts.
 TOLD = 0.5
 
 
