@@ -7,7 +7,7 @@ is as simple as one can be: it knows how frequent characters are.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -166,6 +166,9 @@ class Frequencies:
 
     def exchange(self) -> bool:
         return True
+
+    def averaged(self) -> nullcontext[None]:
+        return nullcontext()
 
     def is_finite(self) -> bool:
         return bool(np.isfinite(self.bias).all())
