@@ -73,7 +73,7 @@ def test_weights_are_those_of_the_naive_reference():
     begun, expected = (f(pairs, N, V) for f in (naive.class_gram_weights, naive.regressed_grams))
     found = counted()
     assert found.grams.numbers.tolist() == sorted(expected)
-    logs = ratios(found.counts, found.totals.astype(np.float64), (N,))
+    logs = ratios(found.counts, *(a.astype(np.float64) for a in (found.totals, found.shares)), (N,))
     for number, own, codes in zip(found.grams.numbers.tolist(), logs, found.grams.weights, strict=True):
         np.testing.assert_allclose(own, begun[number], rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose((codes - 128.0) / 10, expected[number], atol=0.0501)

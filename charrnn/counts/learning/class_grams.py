@@ -74,7 +74,8 @@ def learned(
         kernels.count(found, _some(texts, some), counts[some], rows)
         yield int(lengths[some].sum())
     columns, N = len(sizes), counts.shape[1]
-    weights = np.float32(START) * ratios(found, totals, sizes)
+    in_mean = _shares(totals, sizes)
+    weights = np.float32(START) * ratios(found, totals, in_mean, sizes)
     for _ in _regress(weights, texts, rows, counts, sizes):
         yield 0
     grams = ClassGrams(
@@ -82,7 +83,7 @@ def learned(
         np.ones(columns, np.float32), np.zeros(N, np.float32), np.full(1, NEVER, np.float32),
         sizes=sizes, vocab_size=texts.vocab_size,
     )  # fmt: skip
-    return Counted(grams, found, totals.astype(np.float32), _shares(totals, sizes).astype(np.float32))
+    return Counted(grams, found, totals.astype(np.float32), in_mean.astype(np.float32))
 
 
 def grams_of(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -92,12 +93,12 @@ def grams_of(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return found
 
 
-def ratios(counts: Array, totals: Floats, sizes: tuple[int, ...]) -> npt.NDArray[np.float32]:
+def ratios(counts: Array, totals: Floats, shares: Floats, sizes: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """The logarithms of ratios (K, N), of grams that texts of each class have so often (K, N).
 
-    totals (N,) are those of all grams in the texts of a class.
+    totals (N,) are those of all grams in the texts of a class; for shares (N,) see _shares.
     """
-    found, shares = np.empty(counts.shape, np.float32), _shares(totals, sizes)
+    found = np.empty(counts.shape, np.float32)
     for some in parts(sizes):
         own = counts[:, some].astype(np.float64)
         even = (own * shares[some]).sum(axis=1, keepdims=True)
